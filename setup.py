@@ -1,0 +1,18 @@
+"""Packages, console script and requirements; requirements.txt pins the versions that `make` installs."""
+
+from pathlib import Path
+
+from setuptools import setup
+
+pinned = [line for line in Path("requirements.txt").read_text().splitlines() if line and not line.startswith("#")]
+
+setup(
+    name="pose-workspace",
+    version="0.1.0",
+    description="From MPII Human Pose and Penn Action to hourglass weights for forecasting human dynamics",
+    license="MIT",
+    python_requires=">=3.11",
+    packages=["datasets", "stages", "pipeline", "tools"],
+    install_requires=[line.split("==")[0] for line in pinned],
+    entry_points={"console_scripts": ["pose-workspace = pipeline.__main__:main"]},
+)
