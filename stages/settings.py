@@ -1,0 +1,190 @@
+"""Every setting of the workspace, one class a section of luigi.cfg: default (the published recipe) and legal range.
+
+Settings are checked when they are built: a wrong value raises `DataError` with the legal ones. A setting that cannot
+change a result (places, device, workers ...) is marked `significant=False` and stays out of fingerprints.
+What each setting means stands beside it in luigi.cfg.
+The published recipe is that of pose-hg-train, branch image-play (options of its scripts and src/opts.lua).
+"""
+
+import difflib
+from collections.abc import Mapping
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from datasets.errors import DataError
+
+_MPII_SITE = "https://datasets.d2.mpi-inf.mpg.de/andriluka14cvpr/"
+
+
+def _insignificant(default: Any, **rules: Any) -> Any:
+    """A setting that cannot change a result."""
+    return Field(default, json_schema_extra={"significant": False}, **rules)
+
+
+class Section(BaseModel):
+    """Base of all sections: immutable, unknown names refused, texts of luigi.cfg read as the field's type."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    def __init__(self, **values: Any) -> None:
+        try:
+            super().__init__(**values)
+        except ValidationError as error:
+            raise DataError(" ".join(self._sentence(e) for e in error.errors())) from None
+
+    @classmethod
+    def _sentence(cls, error: Any) -> str:
+        if error["type"] == "extra_forbidden":
+            return _unknown(f"setting {error['loc'][0]}", str(error["loc"][0]), list(cls.model_fields))
+        if not error["loc"]:
+            return str(error["ctx"]["error"])
+        return f"{error['loc'][0]} = {error['input']}: {error['msg'].replace('Input should', 'it should')}."
+
+    def significant(self) -> dict[str, Any]:
+        """Name -> value of the settings that can change a result."""
+        insignificant = {n for n, f in type(self).model_fields.items() if f.json_schema_extra}
+        return self.model_dump(exclude=insignificant)
+
+
+def _unknown(what: str, name: str, legal: list[str]) -> str:
+    near = difflib.get_close_matches(name, legal, n=1)
+    hint = f" Did you mean {near[0]}?" if near else ""
+    return f"unknown {what}.{hint} Legal here: {', '.join(legal)}."
+
+
+class Workspace(Section):
+    """Where and on what the work is done; nothing here changes a result."""
+
+    exp: str = _insignificant("exp", min_length=1)
+    device: Literal["auto", "cpu", "cuda", "mps"] = _insignificant("auto")
+    workers: int = _insignificant(0, ge=0, le=256)
+    checkpoint_seconds: float = _insignificant(20.0, gt=0)
+
+
+class Sample(Section):
+    """The built-in sample data that a source named `sample` stands for."""
+
+    people: int = Field(1200, ge=20, le=100_000)
+    sequences: int = Field(12, ge=10, le=1000)
+    frames: int = Field(20, ge=4, le=600)
+    seed: int = Field(1, ge=0)
+
+
+class Mpii(Section):
+    """MPII Human Pose. A source is a path, an address or the word `sample`; it counts by content, not by place."""
+
+    images: str = _insignificant(_MPII_SITE + "mpii_human_pose_v1.tar.gz", min_length=1)
+    annotations: str = _insignificant(_MPII_SITE + "mpii_human_pose_v1_u12_2.zip", min_length=1)
+    split_file: str = _insignificant("")
+    valid_fraction: float = Field(0.12, gt=0, le=0.9)
+    split_seed: int = Field(3, ge=0)
+
+
+class PennAction(Section):
+    """Penn Action: the archive's source, and how crops are written."""
+
+    archive: str = _insignificant("Penn_Action.tar.gz", min_length=1)
+    jpeg_quality: int = Field(95, ge=1, le=100)
+
+
+class Network(Section):
+    """The hourglass; the defaults are hg-256."""
+
+    stacks: int = Field(1, ge=1, le=16)
+    features: int = Field(256, ge=8, le=2048, multiple_of=8)
+    depth: int = Field(4, ge=1, le=6)
+
+
+class Input(Section):
+    """What the network sees and what it is taught: sizes in pixels, the blob in heatmap pixels (a quarter of the input)."""
+
+    resolution: int = Field(256, ge=32, le=2048, multiple_of=4)
+    blob_sigma: float = Field(3.25, gt=0, le=64)
+    blob_radius: int = Field(6, ge=1, le=128)
+
+    @property
+    def heatmap(self) -> int:
+        """Side of the heatmaps in pixels: the stem halves the input twice."""
+        return self.resolution // 4
+
+
+class Training(Section):
+    """One training; the defaults are the published pre-training on MPII."""
+
+    experiment: str = _insignificant("hg-256", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
+    epochs: int = Field(100, ge=1)
+    iterations: int = Field(4000, ge=1)
+    batch: int = Field(6, ge=1)
+    learning_rate: float = Field(2.5e-4, gt=0, le=10)
+    schedule: Literal["constant", "cosine"] = "constant"
+    precision: Literal["float32", "bfloat16", "auto"] = "float32"
+    seed: int = Field(3, ge=0)
+    snapshot_epochs: int = Field(5, ge=0)
+    scale: float = Field(0.25, ge=0, lt=1)
+    rotation: float = Field(30.0, ge=0, le=90)
+    rotation_probability: float = Field(0.4, ge=0, le=1)
+    colour: float = Field(0.2, ge=0, le=1)
+    flip: float = Field(0.5, ge=0, le=1)
+
+
+class Finetuning(Training):
+    """Fine-tuning on Penn Action; the defaults are the published ones."""
+
+    experiment: str = _insignificant("hg-256-ft", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
+    epochs: int = Field(10, ge=1)
+    iterations: int = Field(13121, ge=1)
+    head: Literal["random", "matching"] = "random"
+
+
+class Models(Section):
+    """Train the two networks, or take precomputed ones (a path or an address each)."""
+
+    source: Literal["train", "precomputed"] = _insignificant("train")
+    mpii: str = _insignificant("")
+    penn_action: str = _insignificant("")
+
+
+class Evaluation(Section):
+    """How networks are scored."""
+
+    flip: bool = True
+    precision: Literal["float32", "bfloat16", "auto"] = "float32"
+
+
+class Settings(Section):
+    """All sections; the attribute names are the section names of luigi.cfg."""
+
+    workspace: Workspace = Workspace()
+    sample: Sample = Sample()
+    mpii: Mpii = Mpii()
+    penn_action: PennAction = PennAction()
+    network: Network = Network()
+    input: Input = Input()
+    pretrain: Training = Training()
+    finetune: Finetuning = Finetuning()
+    models: Models = Models()
+    evaluate: Evaluation = Evaluation()
+
+    @model_validator(mode="after")
+    def _sections_agree(self) -> "Settings":
+        side, depth = self.input.heatmap, self.network.depth
+        if side % 2**depth:
+            raise ValueError(
+                f"[input] resolution = {self.input.resolution} gives heatmaps of {side} px, which an hourglass of [network] "
+                f"depth = {depth} cannot halve {depth} times; use a multiple of {4 * 2**depth} or a smaller depth."
+            )
+        return self
+
+    @classmethod
+    def from_text(cls, sections: Mapping[str, Mapping[str, str]]) -> "Settings":
+        """Build all settings from the sections of luigi.cfg; errors name the section and the setting."""
+        built = {}
+        for name, texts in sections.items():
+            if name not in cls.model_fields:
+                raise DataError(_unknown(f"section [{name}]", name, list(cls.model_fields)))
+            try:
+                built[name] = type(cls.model_fields[name].default)(**texts)
+            except DataError as error:
+                raise DataError(f"[{name}] {error}") from None
+        return cls(**built)
