@@ -1,0 +1,66 @@
+"""Networks on disk: one .safetensors file that describes itself.
+
+The tensors are the network's state; the file's metadata holds one JSON text with the network's options, joint names,
+input and, for a training in progress, its state. Reading never executes anything from the file.
+"""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save as to_bytes
+
+from datasets.errors import DataError
+from stages.files import write_atomically
+from stages.hourglass import HourglassNet
+
+
+@dataclass(frozen=True)
+class Description:
+    """What a network is and sees."""
+
+    options: dict[str, int]  # of HourglassNet
+    joints: tuple[str, ...]  # output channel -> joint name
+    resolution: int  # side of the input in pixels
+    metrics: dict[str, float]  # accuracies at the time of saving
+
+
+def save_tensors(path: Path, tensors: dict[str, torch.Tensor], description: dict[str, Any]) -> None:
+    """Tensors and a JSON description into one .safetensors file, atomically."""
+    plain = {name: t.detach().cpu().contiguous() for name, t in tensors.items()}
+    write_atomically(path, to_bytes(plain, {"description": json.dumps(description)}))
+
+
+def load_tensors(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
+    """Read what `save_tensors` wrote. Raises DataError for a missing, truncated or foreign file."""
+    try:
+        with safe_open(path, framework="pt") as file:
+            description = json.loads((file.metadata() or {})["description"])
+            return {name: file.get_tensor(name) for name in file.keys()}, description  # noqa: SIM118
+    except (SafetensorError, OSError, KeyError, ValueError) as error:
+        raise DataError(
+            f"{path} is not a checkpoint of this workspace ({error or type(error).__name__}); give the path of a "
+            "best.safetensors or model.safetensors that it wrote."
+        ) from None
+
+
+def save_network(path: Path, network: HourglassNet, joints: tuple[str, ...], resolution: int,
+                 metrics: dict[str, float]) -> None:  # fmt: skip
+    """A network and its description, ready for `load_network`."""
+    description = {"options": network.options, "joints": joints, "resolution": resolution, "metrics": metrics}
+    save_tensors(path, network.state_dict(), description)
+
+
+def load_network(path: Path) -> tuple[HourglassNet, Description]:
+    """The network in evaluation mode on the CPU, and its description. Raises DataError."""
+    tensors, raw = load_tensors(path)
+    try:
+        description = Description(raw["options"], tuple(raw["joints"]), raw["resolution"], raw["metrics"])
+        network = HourglassNet(**description.options)
+        network.load_state_dict(tensors)
+    except (KeyError, TypeError, RuntimeError) as error:
+        raise DataError(f"{path}: the tensors do not fit the network that the file describes ({error}).") from None
+    return network.eval(), description
