@@ -1,0 +1,34 @@
+"""The Luigi tasks and the command line; the only place that imports luigi.
+
+config     luigi.cfg -> settings
+stage      Stage: fingerprint, atomic result, manifest, lock, state
+fetch prepare train evaluate export compare   the tasks
+__main__   python -m pipeline {run,status,why,rerun,clean}
+"""
+
+from pipeline import quiet
+from pipeline.compare import CompareAccuracy, Pipeline
+from pipeline.evaluate import EvaluateMpii, EvaluatePenn
+from pipeline.export import ExportWeights
+from pipeline.fetch import FetchMpii, FetchPennAction, FetchPrecomputed, MakeSample
+from pipeline.prepare import AnnotateMpii, AnnotatePenn, CropPenn
+from pipeline.train import FinetunePenn, PretrainMpii
+
+__all__ = [
+    "AnnotateMpii",
+    "AnnotatePenn",
+    "CompareAccuracy",
+    "CropPenn",
+    "EvaluateMpii",
+    "EvaluatePenn",
+    "ExportWeights",
+    "FetchMpii",
+    "FetchPennAction",
+    "FetchPrecomputed",
+    "FinetunePenn",
+    "MakeSample",
+    "Pipeline",
+    "PretrainMpii",
+]
+
+quiet.no_tracebacks_for_bad_input()

@@ -1,0 +1,72 @@
+"""python -m pipeline {run,status,why,rerun,clean}: the chain from the command line.
+
+Exit codes: 0 done or already complete; 2 wrong usage or settings; 130 interrupted; else those of [retcode] in luigi.cfg.
+"""
+
+import argparse
+import sys
+from pathlib import Path
+
+from datasets.errors import DataError
+
+DESCRIPTION = """\
+From the archives of MPII Human Pose and Penn Action to the weights of an hourglass network for forecasting poses.
+
+  python -m pipeline run                 make everything that is not there yet
+  python -m pipeline status              what is there, what is stale and why
+"""
+
+
+def parser() -> argparse.ArgumentParser:
+    common = argparse.ArgumentParser(add_help=False)
+    common.add_argument(
+        "--config", type=Path, metavar="FILE", default=[], action="append",
+        help="a profile whose settings override those of luigi.cfg in this folder",
+    )  # fmt: skip
+    top = argparse.ArgumentParser(
+        prog="python -m pipeline", description=DESCRIPTION, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
+
+    run = commands.add_parser("run", parents=[common], help="make a stage and all that it needs")
+    run.add_argument("stage", nargs="?", default="Pipeline", metavar="STAGE", help="default: the whole chain")
+    run.add_argument("--only", action="store_true", help="make nothing else: refuse where an input is not there")
+    commands.add_parser("status", parents=[common], help="a table of all stages")
+    why = commands.add_parser("why", parents=[common], help="why a stage would run again, in words")
+    rerun = commands.add_parser(
+        "rerun", parents=[common], help="make a stage anew, and what hangs from it where its content changed"
+    )
+    for command in (why, rerun):
+        command.add_argument("stage", metavar="STAGE")
+    clean = commands.add_parser("clean", parents=[common], help="empty exp/.trash and remove abandoned partial results")
+    clean.add_argument("--others", action="store_true", help="remove the results of all other settings, too")
+    return top
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run one command; returns the exit code."""
+    options = parser().parse_args(arguments)
+    try:
+        from pipeline import commands, config  # Luigi reads its settings when it is imported
+
+        for profile in options.config:
+            config.use_profile(profile)
+        config.settings()
+    except DataError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    try:
+        return commands.COMMANDS[options.command](options)
+    except commands.UsageError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except DataError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("interrupted; the same command carries on where it stopped.", file=sys.stderr)
+        return 130
+
+
+if __name__ == "__main__":
+    sys.exit(main())

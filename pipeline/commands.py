@@ -1,0 +1,165 @@
+"""What the command line does, a function a command."""
+
+import argparse
+import difflib
+import shutil
+from datetime import UTC, datetime
+from pathlib import Path
+
+import luigi
+import luigi.retcodes
+from luigi.execution_summary import LuigiStatusCode
+from tabulate import tabulate
+
+from datasets.errors import DataError
+from pipeline import config
+from pipeline.compare import CompareAccuracy, Pipeline
+from pipeline.fetch import FetchPrecomputed
+from pipeline.stage import Stage
+
+
+class UsageError(DataError):
+    """A command that cannot be meant; exit code 2."""
+
+
+def find(name: str) -> list[Stage]:
+    """The stages of a name; EvaluatePenn means both EvaluatePenn:pretrained and EvaluatePenn:finetuned."""
+    stages = Pipeline().stages()
+    stages += [s for d in ("mpii", "penn_action") if (s := FetchPrecomputed(dataset=d)).name not in {t.name for t in stages}]
+    found = [s for s in stages if name in (s.name, type(s).__name__)]
+    if not found:
+        names = ["Pipeline", *(s.name for s in stages)]
+        near = difflib.get_close_matches(name, names, n=1)
+        hint = f" Did you mean {near[0]}?" if near else ""
+        raise UsageError(f"there is no stage {name}.{hint} Stages: {', '.join(names)}.")
+    return found
+
+
+def run(options: argparse.Namespace) -> int:
+    """Make a stage, or the whole chain."""
+    tasks = [Pipeline()] if options.stage == "Pipeline" else find(options.stage)
+    if options.only:
+        _refuse_without_inputs(tasks)
+    code = _build(tasks)
+    if code == 0:
+        _show_results(tasks)
+    return code
+
+
+def _refuse_without_inputs(tasks: list) -> None:
+    for stage in tasks:
+        for needed in stage.requires().values() if isinstance(stage, Stage) else stage.requires():
+            if not needed.complete():
+                raise UsageError(
+                    f"{getattr(stage, 'name', 'Pipeline')} needs {needed.name}, which is {needed.status().word}; make it with: "
+                    f"python -m pipeline run {needed.name}"
+                )
+
+
+def _build(tasks: list) -> int:
+    """Let Luigi make tasks; returns the exit code of [retcode] in luigi.cfg."""
+    if all(task.complete() for task in tasks):
+        return 0
+    result = luigi.build(tasks, local_scheduler=True, workers=1, detailed_summary=True, log_level="WARNING")
+    codes = luigi.retcodes.retcode()
+    return {
+        LuigiStatusCode.SUCCESS: 0,
+        LuigiStatusCode.SUCCESS_WITH_RETRY: 0,
+        LuigiStatusCode.FAILED: codes.task_failed,
+        LuigiStatusCode.FAILED_AND_SCHEDULING_FAILED: max(codes.task_failed, codes.scheduling_error),
+        LuigiStatusCode.SCHEDULING_FAILED: codes.scheduling_error,
+        LuigiStatusCode.NOT_RUN: codes.not_run,
+        LuigiStatusCode.MISSING_EXT: codes.missing_data,
+    }[result.status] or 1
+
+
+def _show_results(tasks: list) -> None:
+    for task in tasks:
+        if isinstance(task, (Pipeline, CompareAccuracy)):
+            compared = CompareAccuracy().link
+            print((compared / "accuracy.txt").read_text())
+            if isinstance(task, Pipeline):
+                print(f"weights      {Pipeline().requires()[1].link}")
+            print(f"predictions  {compared / 'predictions.png'}\ncurves       {compared / 'curves.png'}")
+        else:
+            print(f"{task.name}: {task.link}")
+
+
+def status(options: argparse.Namespace) -> int:
+    """Print the table of all stages."""
+    Stage.read_large_files = False
+    rows = []
+    for stage in Pipeline().stages():
+        try:
+            state = stage.status()
+            mine = stage.manifest()
+        except DataError as error:
+            rows.append([stage.name, "unknown", str(error), "", "", "", stage.place])
+            continue
+        facts = ["", "", ""]
+        if mine:
+            facts = [_size(mine["files"]["bytes"]), _age(mine["finished"]), f"{mine['seconds']:.0f}"]
+        rows.append([stage.name, state.word, state.why, *facts, stage.link])
+    headers = ["stage", "state", "why", "size", "age", "seconds", "result"]
+    print(tabulate(rows, headers, disable_numparse=True, colalign=("left",) * 3 + ("right",) * 3 + ("left",), maxcolwidths=[None, None, 50]))
+    return 0
+
+
+def _size(count: float) -> str:
+    for unit in ("B", "kB", "MB"):
+        if count < 1000:
+            return f"{count:.0f} {unit}"
+        count /= 1000
+    return f"{count:.1f} GB"
+
+
+def _age(finished: str) -> str:
+    seconds = (datetime.now(UTC) - datetime.fromisoformat(finished)).total_seconds()
+    for unit, length in (("d", 86400), ("h", 3600), ("min", 60)):
+        if seconds >= length:
+            return f"{seconds / length:.0f} {unit}"
+    return f"{seconds:.0f} s"
+
+
+def why(options: argparse.Namespace) -> int:
+    """Say in words where a stage stands."""
+    for stage in find(options.stage):
+        state = stage.status()
+        print(f"{stage.name} is {state.word}" + (f": {state.why}" if state.why else ""))
+    return 0
+
+
+def rerun(options: argparse.Namespace) -> int:
+    """Make stages anew; then what hangs from them and had been made, where the content changed."""
+    stages = find(options.stage)
+    made = [s for s in Pipeline().stages() if s.manifest()]
+    _refuse_without_inputs(stages)
+    for stage in stages:
+        stage.redo = True
+    code = _build(stages)
+    if code:
+        return code
+    changed = [s for s in made if not s.complete()]
+    print(f"To be redone: {', '.join(s.name for s in changed)}" if changed else "The content is the same: nothing else to do.")
+    return _build(changed)
+
+
+def clean(options: argparse.Namespace) -> int:
+    """Remove the trash and partial results of other settings; with --others, their finished results as well."""
+    exp = Path(config.settings().workspace.exp)
+    stages = Pipeline().stages()
+    keep = {stage.folder for stage in stages} | {stage.partial for stage in stages}
+    doomed = [exp / ".trash"] if (exp / ".trash").exists() else []
+    for stage in stages:
+        for folder in stage.link.parent.glob(f"{stage.link.name}@*"):
+            if folder not in keep and (options.others or folder.name.endswith(".partial")):
+                doomed.append(folder)
+    for folder in doomed:
+        shutil.rmtree(folder)
+        print(f"removed {folder}")
+    if not doomed:
+        print("nothing to remove")
+    return 0
+
+
+COMMANDS = {"run": run, "status": status, "why": why, "rerun": rerun, "clean": clean}

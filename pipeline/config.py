@@ -1,0 +1,38 @@
+"""luigi.cfg -> `Settings`: the file in the current folder, overridden by the profiles that --config or LUIGI_CONFIG_PATH name."""
+
+import configparser
+from functools import cache
+from pathlib import Path
+
+from luigi.configuration import LuigiConfigParser, add_config_path, get_config
+
+from datasets.errors import DataError
+from stages.settings import Settings
+
+# Sections that belong to Luigi itself (its manual, chapter Configuration).
+LUIGI_SECTIONS = {
+    "core", "cors", "worker", "retcode", "scheduler", "execution_summary", "logging", "resources", "task_history",
+    "email", "smtp", "sendgrid", "batch_notifier", "metrics", "task_context",
+}  # fmt: skip
+
+
+def use_profile(path: Path) -> None:
+    """Let a profile override luigi.cfg. Raises DataError where there is no such file."""
+    if not path.is_file():
+        raise DataError(f"--config {path}: there is no such file.")
+    add_config_path(str(path))
+    settings.cache_clear()
+
+
+@cache
+def settings() -> Settings:
+    """The settings of this process. Raises DataError naming section, setting and the legal values."""
+    try:
+        config = get_config()
+        ours = [section for section in config.sections() if section not in LUIGI_SECTIONS]
+        return Settings.from_text({section: dict(config.items(section)) for section in ours})
+    except configparser.Error as error:
+        raise DataError(f"The settings cannot be read: {error}") from None
+    except DataError as error:
+        files = ", ".join(path for path in LuigiConfigParser._config_paths if Path(path).is_file())
+        raise DataError(f"{error} (Settings were read from {files}.)") from None

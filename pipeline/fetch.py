@@ -1,0 +1,105 @@
+"""Archives -> their contents, unpacked: what the preparing stages start from."""
+
+from pathlib import Path
+from typing import Any
+
+import luigi
+
+from datasets.errors import DataError
+from pipeline import config
+from pipeline.stage import Stage
+from stages.fetch import obtain, unpack
+
+SAMPLE = "sample"  # the source that stands for the built-in sample data
+
+
+class MakeSample(Stage):
+    """Draw the built-in sample data and pack it as the two datasets' official archives."""
+
+    place = "sample"
+
+    def settings(self) -> dict[str, Any]:
+        return config.settings().sample.significant()
+
+    def work(self, folder, inputs, report):
+        from datasets import synthetic  # heavy imports stay out of the command line
+
+        sample = config.settings().sample
+        synthetic.write_mpii(folder, sample.people, seed=sample.seed, report=report)
+        frames = (sample.frames, sample.frames + 4)
+        synthetic.write_penn(folder, sample.sequences, frames, seed=sample.seed, report=report)
+
+
+class Fetch(Stage):
+    """A stage whose sources are paths, addresses, or files of the built-in sample."""
+
+    def sources(self) -> dict[str, tuple[str, str]]:
+        """Name -> (source, name of the file in the sample)."""
+        raise AttributeError(f"{type(self).__name__} has no sources")
+
+    def requires(self) -> dict[str, Stage]:
+        return {"sample": MakeSample()} if any(source == SAMPLE for source, _ in self.sources().values()) else {}
+
+    def outside(self) -> dict[str, str]:
+        return {name: source for name, (source, _) in self.sources().items() if source != SAMPLE}
+
+    def file(self, name: str, inputs: dict[str, Path], report) -> Path:
+        """The file that a source means."""
+        source, in_sample = self.sources()[name]
+        return inputs["sample"] / in_sample if source == SAMPLE else obtain(source, self.exp / "downloads", report)
+
+
+class FetchMpii(Fetch):
+    """MPII Human Pose: images/*.jpg and the annotation struct."""
+
+    place = "mpii/raw"
+
+    def sources(self):
+        mpii = config.settings().mpii
+        return {
+            "images": (mpii.images, "mpii_human_pose_v1.tar.gz"),
+            "annotations": (mpii.annotations, "mpii_human_pose_v1_u12_2.zip"),
+        }
+
+    def work(self, folder, inputs, report):
+        struct = r"(?:.*/)?(?P<to>mpii_human_pose_v1_u12_1\.mat)"
+        unpack(self.file("annotations", inputs, report), struct, folder, report)
+        images = r"(?:.*/)?(?P<to>images/[^/]+\.jpg)"
+        return {"images": unpack(self.file("images", inputs, report), images, folder, report)}
+
+
+class FetchPennAction(Fetch):
+    """Penn Action: frames/NNNN/FFFFFF.jpg and labels/NNNN.mat."""
+
+    place = "penn_action/raw"
+
+    def sources(self):
+        return {"archive": (config.settings().penn_action.archive, "Penn_Action.tar.gz")}
+
+    def work(self, folder, inputs, report):
+        wanted = r"(?:.*/)?(?P<to>frames/\d+/\d+\.jpg|labels/\d+\.mat)"
+        return {"files": unpack(self.file("archive", inputs, report), wanted, folder, report)}
+
+
+class FetchPrecomputed(Fetch):
+    """A trained network from elsewhere, instead of training one."""
+
+    dataset = luigi.ChoiceParameter(choices=["mpii", "penn_action"], default="mpii", description="trained on which dataset")
+
+    @property
+    def place(self) -> str:
+        return {"mpii": "mpii", "penn_action": "penn_action_cropped"}[self.dataset] + "/precomputed"
+
+    def sources(self):
+        source = getattr(config.settings().models, self.dataset)
+        if not source:
+            raise DataError(
+                f"[models] {self.dataset} is empty; with source = precomputed, give the path or address of a network: a "
+                ".safetensors file of this workspace, or a best_model.t7 of the published hg-256."
+            )
+        return {"model": (source, "")}
+
+    def work(self, folder, inputs, report):
+        from stages.precomputed import convert
+
+        return convert(self.file("model", inputs, report), self.dataset, folder)

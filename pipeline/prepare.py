@@ -1,0 +1,63 @@
+"""Crops and annotation files: what the networks are trained and scored on."""
+
+from pathlib import Path
+from typing import Any
+
+from pipeline import config
+from pipeline.fetch import FetchMpii, FetchPennAction
+from pipeline.stage import Stage
+
+
+class AnnotateMpii(Stage):
+    """MPII's annotation struct -> train.h5, valid.h5, test.h5 and image lists."""
+
+    place = "mpii/annot"
+
+    def settings(self) -> dict[str, Any]:
+        return config.settings().mpii.significant()
+
+    def outside(self) -> dict[str, str]:
+        split_file = config.settings().mpii.split_file
+        return {"split_file": split_file} if split_file else {}
+
+    def requires(self) -> dict[str, Stage]:
+        return {"raw": FetchMpii()}
+
+    def work(self, folder, inputs, report):
+        from stages.annotate import annotate_mpii
+
+        mpii = config.settings().mpii
+        split_file = Path(mpii.split_file).expanduser() if mpii.split_file else None
+        return annotate_mpii(inputs["raw"], folder, split_file, mpii.valid_fraction, mpii.split_seed, report)
+
+
+class CropPenn(Stage):
+    """Penn Action's frames and labels, cut to one window per sequence."""
+
+    place = "penn_action_cropped/data"
+
+    def settings(self) -> dict[str, Any]:
+        return config.settings().penn_action.significant()
+
+    def requires(self) -> dict[str, Stage]:
+        return {"raw": FetchPennAction()}
+
+    def work(self, folder, inputs, report):
+        from stages.crop import crop_penn
+
+        settings = config.settings()
+        return crop_penn(inputs["raw"], folder, settings.penn_action.jpeg_quality, settings.workspace.workers, report)
+
+
+class AnnotatePenn(Stage):
+    """Cropped labels -> train.h5, valid.h5, test.h5, image lists and the published validation split."""
+
+    place = "penn_action_cropped/annot"
+
+    def requires(self) -> dict[str, Stage]:
+        return {"cropped": CropPenn()}
+
+    def work(self, folder, inputs, report):
+        from stages.annotate import annotate_penn
+
+        return annotate_penn(inputs["cropped"], folder, report)

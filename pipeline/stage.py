@@ -1,0 +1,280 @@
+"""Stage: the base task, and with it the contract that every stage keeps.
+
+A stage is a pure function of its settings, its inputs and its version. Its result stands in
+`exp/<place>@<first 8 digits of its fingerprint>/`, made in a `.partial` folder beside it and renamed when it is whole;
+the link `exp/<place>` points at the result that the current settings mean.
+"""
+
+import errno
+import hashlib
+import json
+import os
+import shutil
+import time
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, ClassVar
+
+import luigi
+from filelock import FileLock, Timeout
+
+from datasets.errors import DataError
+from pipeline import config, digests, manifest
+from pipeline.manifest import PARTIAL
+from pipeline.progress import Progress, say
+from stages.fetch import is_address, local_path
+from stages.files import write_atomically
+
+
+@dataclass(frozen=True)
+class Status:
+    """Where a stage stands. `word`: done, stale, missing or interrupted; `why` says what is behind it."""
+
+    word: str
+    why: str = ""
+
+
+class Stage(luigi.Task):
+    """A task with a fingerprint, an atomic result, a manifest and a lock.
+
+    A subclass gives `place`, and where it has them `settings`, `outside` and `requires`, and does its work in `work`.
+    """
+
+    version: ClassVar[int] = 1  # raise it when the code changes what comes out
+    read_large_files: ClassVar[bool] = True  # off while only a quick answer is wanted
+    redo = False  # set by `rerun`
+
+    # What a stage says of itself.
+
+    @property
+    def place(self) -> str:
+        """Where the result stands below exp/, such as mpii/hg-256."""
+        raise AttributeError(f"{type(self).__name__} has no place")
+
+    def settings(self) -> dict[str, Any]:
+        """The settings that its result depends on."""
+        return {}
+
+    def outside(self) -> dict[str, str]:
+        """Name -> source (path or address) of what it reads from outside exp/."""
+        return {}
+
+    def requires(self) -> dict[str, "Stage"]:
+        """Name -> the stage whose result it reads."""
+        return {}
+
+    def work(self, folder: Path, inputs: dict[str, Path], report: Progress) -> dict[str, Any] | None:
+        """Fill `folder` from the inputs' folders; `folder` may hold what an interrupted run left. Facts for the manifest."""
+        raise AttributeError(f"{type(self).__name__} has no work")
+
+    # What follows from it.
+
+    @property
+    def name(self) -> str:
+        """The stage's name on the command line: EvaluatePenn:pretrained."""
+        return ":".join([type(self).__name__, *self.param_kwargs.values()])
+
+    @property
+    def exp(self) -> Path:
+        return Path(config.settings().workspace.exp)
+
+    @property
+    def link(self) -> Path:
+        return self.exp / self.place
+
+    @property
+    def folder(self) -> Path:
+        """The result's place under the current settings."""
+        return self.exp / f"{self.place}@{self.fingerprint[:8]}"
+
+    def output(self) -> luigi.LocalTarget:
+        return luigi.LocalTarget(self.folder / manifest.MANIFEST)
+
+    @cached_property
+    def outside_digests(self) -> dict[str, str]:
+        """Name -> content digest of each outside file; an address stands for itself. Raises DataError where one is missing."""
+        memory = self.exp / ".digests.json"
+        with Progress(self) as report:
+            return {
+                name: source if is_address(source)
+                else digests.digest(local_path(source), memory, report if self.read_large_files else None)
+                for name, source in self.outside().items()
+            }  # fmt: skip
+
+    @cached_property
+    def identity(self) -> dict[str, Any]:
+        """What the fingerprint is the digest of."""
+        return {
+            "stage": self.name,
+            "version": self.version,
+            "settings": self.settings(),
+            "inputs": {name: stage.fingerprint for name, stage in self.requires().items()},
+            "outside": self.outside_digests,
+        }
+
+    @cached_property
+    def fingerprint(self) -> str:
+        canonical = json.dumps(self.identity, sort_keys=True, separators=(",", ":"))
+        return hashlib.sha256(canonical.encode()).hexdigest()
+
+    # The state of the result.
+
+    def manifest(self) -> dict[str, Any] | None:
+        """The manifest of the result that the current settings mean, or None."""
+        found = manifest.read(self.folder)
+        return found if found and found.get("fingerprint") == self.fingerprint else None
+
+    def status(self) -> Status:
+        """done, or why not. Raises DataError where an outside file is missing."""
+        mine = self.manifest()
+        if mine is None:
+            if (self.partial / PARTIAL).exists():
+                return Status("interrupted", "continues where it stopped")
+            before = self.previous()
+            return Status("stale", self.difference(before)) if before else Status("missing")
+        for name, stage in self.requires().items():
+            theirs = stage.manifest()
+            if theirs is None:
+                continue  # an input that was deleted after use takes nothing from this result
+            if stage.status().word == "stale":
+                return Status("stale", f"input {stage.place} is stale")
+            if theirs["content"] != mine["input_contents"].get(name):
+                return Status("stale", f"input {stage.place} was redone with another content")
+        return Status("done")
+
+    def complete(self) -> bool:
+        """Luigi's question. As a side effect, the link follows the current settings."""
+        try:
+            done = not self.redo and self.status().word == "done"
+        except DataError:
+            return False  # `run` says it, as a sentence
+        if done:
+            self.point_link()
+        return done
+
+    def previous(self) -> dict[str, Any] | None:
+        """The manifest of the result that the link points at, or else of the newest of other settings."""
+        others = sorted(self.link.parent.glob(f"{self.link.name}@*"), key=lambda p: p.stat().st_mtime, reverse=True)
+        found = (manifest.read(folder) for folder in [self.link, *others] if not folder.name.endswith(".partial"))
+        return next((m for m in found if m), None)
+
+    def difference(self, other: dict[str, Any]) -> str:
+        """In words, what distinguishes the current identity from that of another result."""
+        old, new, words = other["identity"], self.identity, []
+        if old["version"] != new["version"]:
+            words.append(f"code version {old['version']} -> {new['version']}")
+        for key in sorted(old["settings"].keys() | new["settings"].keys()):
+            a, b = old["settings"].get(key, "unset"), new["settings"].get(key, "unset")
+            if a != b:
+                words.append(f"{key} {a} -> {b}")
+        for key in sorted(old["inputs"].keys() | new["inputs"].keys()):
+            if old["inputs"].get(key) != new["inputs"].get(key):
+                words.append(f"input {self.requires()[key].place if key in new['inputs'] else key} changed")
+        for key in sorted(old["outside"].keys() | new["outside"].keys()):
+            if old["outside"].get(key) != new["outside"].get(key):
+                words.append(f"file {self.outside().get(key, key)} changed")
+        return "; ".join(words)
+
+    # Making it.
+
+    @property
+    def partial(self) -> Path:
+        return self.folder.with_name(self.folder.name + ".partial")
+
+    def run(self) -> None:
+        """Make the result, or wait for the process that is making it. Raises DataError with a sentence for the user."""
+        with Progress(self) as report, _full_disk_is_a_sentence(self.exp):
+            _ = self.fingerprint  # reads the outside files, or says which is missing
+            with self._lock():
+                if self.redo or self.status().word != "done":
+                    self._make(report)
+                self.redo = False
+            self.point_link()
+
+    @contextmanager
+    def _lock(self):
+        """One writer at a time for each result; a killed process holds no lock."""
+        path = self.exp / ".locks" / f"{self.folder.relative_to(self.exp).as_posix().replace('/', '-')}.lock"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(path)
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            say(f"{self.name} is being made by another process; waiting for it.")
+            lock.acquire()
+        try:
+            yield
+        finally:
+            lock.release()
+
+    def _make(self, report: Progress) -> None:
+        inputs = {name: stage.folder for name, stage in self.requires().items()}
+        contents = {}
+        for name, stage in self.requires().items():
+            theirs = stage.manifest()
+            if theirs is None:
+                raise DataError(f"{self.name} needs {stage.name}; make it with: python -m pipeline run {stage.name}")
+            contents[name] = theirs["content"]
+        begun = {"fingerprint": self.fingerprint, "input_contents": contents}
+        spent = self._open_partial(begun)
+        started = time.monotonic()
+
+        def note_time() -> None:
+            write_atomically(self.partial / PARTIAL, json.dumps(begun | {"seconds": spent + elapsed()}).encode())
+
+        def elapsed() -> float:
+            return time.monotonic() - started
+
+        report.every_few_seconds = note_time
+        summary = self.work(self.partial, inputs, report) or {}
+        facts = begun | {"identity": self.identity, "summary": summary, "seconds": round(spent + elapsed(), 1)}
+        manifest.write(self.partial, facts, report)
+        self._publish()
+        say(f"{self.name}: done in {spent + elapsed():.1f} s, {self.folder}")
+
+    def _open_partial(self, begun: dict[str, Any]) -> float:
+        """Make the partial folder ready, emptied unless it was begun from the same inputs; seconds spent in it so far."""
+        found = {}
+        if (self.partial / PARTIAL).exists():
+            try:
+                found = json.loads((self.partial / PARTIAL).read_text())
+            except ValueError:
+                found = {}
+        if {k: found.get(k) for k in begun} != begun and self.partial.exists():
+            shutil.rmtree(self.partial)
+        self.partial.mkdir(parents=True, exist_ok=True)
+        write_atomically(self.partial / PARTIAL, json.dumps(begun | {"seconds": found.get("seconds", 0)}).encode())
+        return found.get("seconds", 0.0)
+
+    def _publish(self) -> None:
+        """Rename the partial folder to the result; an older result of the same name goes to the trash."""
+        if self.folder.exists():
+            trash = self.exp / ".trash"
+            trash.mkdir(exist_ok=True)
+            stamp = time.strftime("%Y%m%d-%H%M%S")
+            self.folder.rename(trash / f"{self.place.replace('/', '-')}@{self.fingerprint[:8]}-{stamp}")
+        self.partial.rename(self.folder)
+        (self.folder / PARTIAL).unlink()
+
+    def point_link(self) -> None:
+        """Let exp/<place> point at the current result."""
+        if self.link.is_symlink() and os.readlink(self.link) == self.folder.name:
+            return
+        if self.link.exists() and not self.link.is_symlink():
+            raise DataError(f"{self.link} is in the way: it should be a link of ours; move it elsewhere.")
+        temporary = self.link.with_name(f".{self.link.name}.{os.getpid()}")
+        temporary.symlink_to(self.folder.name)
+        os.replace(temporary, self.link)
+
+
+@contextmanager
+def _full_disk_is_a_sentence(exp: Path):
+    try:
+        yield
+    except OSError as error:
+        full = error.errno in (errno.ENOSPC, errno.EDQUOT) or "No space left" in str(error)
+        what = "The disk is full" if full else f"{error.filename or exp}: {error.strerror or error}"
+        remedy = "free some space, or set [workspace] exp to a larger disk" if full else "put it right"
+        raise DataError(f"{what}; {remedy}, and run again. What is finished is kept.") from error
