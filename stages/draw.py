@@ -16,11 +16,12 @@ def draw_person(image: np.ndarray, joints: np.ndarray, skeleton: Skeleton) -> np
     line = max(1, round(max(image.shape[:2]) / 128))
     points = [None if np.isnan(p).any() else (round(float(p[0])), round(float(p[1]))) for p in joints]
     for a, b in skeleton.limbs:
-        if points[a] and points[b]:
+        start, end = points[a], points[b]
+        if start and end:
             sides = {side for joint in (a, b) if (side := _side(skeleton.joints[joint]))}
             colour = COLOURS[sides.pop() if len(sides) == 1 else ""]
-            cv2.line(image, points[a], points[b], (0, 0, 0), line + 2, cv2.LINE_AA)
-            cv2.line(image, points[a], points[b], colour, line, cv2.LINE_AA)
+            cv2.line(image, start, end, (0, 0, 0), line + 2, cv2.LINE_AA)
+            cv2.line(image, start, end, colour, line, cv2.LINE_AA)
     for point, name in zip(points, skeleton.joints, strict=True):
         if point:
             cv2.circle(image, point, line + 2, (0, 0, 0), -1, cv2.LINE_AA)

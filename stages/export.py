@@ -1,8 +1,8 @@
 """A trained network for other programs, in one folder.
 
-    model.safetensors  the network, self-describing, as `checkpoints.load_network` reads it
-    model.json         the description: options, joints, input, output, accuracies, how the weights are named
-    model.onnx         images (N, 3, R, R) in [0, 1] -> heatmaps (N, J, R/4, R/4) of the last stack; any N
+model.safetensors  the network, self-describing, as `checkpoints.load_network` reads it
+model.json         the description: options, joints, input, output, accuracies, how the weights are named
+model.onnx         images (N, 3, R, R) in [0, 1] -> heatmaps (N, J, R/4, R/4) of the last stack; any N
 """
 
 import contextlib

@@ -53,9 +53,7 @@ def _download(address: str, target: Path, report: Report) -> None:
     part = target.with_name(target.name + ".part")
     start = part.stat().st_size if part.exists() else 0
     try:
-        with requests.get(
-            address, stream=True, timeout=60, headers={"Range": f"bytes={start}-"} if start else {}
-        ) as reply:
+        with requests.get(address, stream=True, timeout=60, headers={"Range": f"bytes={start}-"} if start else {}) as reply:
             if reply.status_code == 416:  # the server's file is no longer than our part: start again
                 part.unlink()
                 return _download(address, target, report)
@@ -121,8 +119,8 @@ def _members(raw: IO[bytes], archive: Path) -> Iterator[tuple[str, int, IO[bytes
     with tarfile.open(fileobj=raw, mode="r|*") as tar:
         for member in tar:
             _check_name(member.name, archive)
-            if member.isreg() and (content := tar.extractfile(member)):
-                yield member.name, member.size, content
+            if member.isreg() and (stored := tar.extractfile(member)):
+                yield member.name, member.size, stored
 
 
 def _check_name(name: str, archive: Path) -> None:

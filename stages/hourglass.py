@@ -109,8 +109,9 @@ def replace_head(network: HourglassNet, sources: list[int | None]) -> HourglassN
     fresh.load_state_dict(weights, strict=False)
     with torch.no_grad():
         for old, new in zip(network.heads, fresh.heads, strict=True):
+            assert isinstance(old, Head) and isinstance(new, Head)
             for target, source in enumerate(sources):
                 if source is not None:
                     new.output.weight[target] = old.output.weight[source]
-                    new.output.bias[target] = old.output.bias[source]
+                    new.output.bias[target] = old.output.bias[source]  # type: ignore[index]
     return fresh

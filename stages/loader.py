@@ -98,7 +98,7 @@ def batches(samples: Samples, batch: int, workers: int, first: int = 0, count: i
     `workers` processes read ahead (0: one per core). Raises DataError for images that cannot be read.
     """
     end = len(samples) if count is None else count * batch
-    positions = (range(i, min(i + batch, end)) for i in range(first * batch, end, batch))
+    positions = (list(range(i, min(i + batch, end))) for i in range(first * batch, end, batch))
     loader = DataLoader(
         samples, batch_sampler=positions, num_workers=workers or os.cpu_count() or 1, collate_fn=_collate,
         worker_init_fn=_single_threaded, pin_memory=torch.cuda.is_available(), prefetch_factor=4,

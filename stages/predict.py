@@ -37,7 +37,7 @@ def predict(network: HourglassNet, batches: Iterable[dict], mirrored: list[int],
     With `flip`, averaged with those of the mirrored image, mirrored back and with left and right joints exchanged
     (`mirrored`: the network's channels in mirrored order).
     """
-    network = network.to(device, memory_format=torch.channels_last).eval()
+    network = network.to(device).to(memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
     with torch.inference_mode():
         for batch in batches:
             images = batch["input"].to(device, memory_format=torch.channels_last, non_blocking=True)

@@ -70,7 +70,7 @@ class Trainer:
         self.folder, self.data, self.size, self.training, self.workspace = folder, data, size, training, workspace
         self.device = pick_device(workspace.device)
         self.bfloat16 = uses_bfloat16(training.precision, self.device)
-        self.network = network.to(self.device, memory_format=torch.channels_last)
+        self.network = network.to(self.device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.optimizer = torch.optim.RMSprop(self.network.parameters(), lr=training.learning_rate)
         self.state = State()
         if (folder / "last.safetensors").exists():
@@ -183,9 +183,7 @@ class Trainer:
 
     def _save_network(self, name: str) -> None:
         metrics = {"epoch": self.state.valid[-1][0], "valid_accuracy": self.state.valid[-1][2]}
-        checkpoints.save_network(
-            self.folder / name, self.network, self.data.skeleton.joints, self.size.resolution, metrics
-        )
+        checkpoints.save_network(self.folder / name, self.network, self.data.skeleton.joints, self.size.resolution, metrics)
 
     def _save(self) -> None:
         """The checkpoint that a killed training resumes from."""

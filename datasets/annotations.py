@@ -1,0 +1,206 @@
+"""People in images, row by row, and the published HDF5 annotation files that hold them.
+
+The layout is that of pose-hg-train, branch image-play: `{split}.h5` with one float64 dataset a field, and
+`{split}_images.txt` with the image of row i on line i. The files count pixels from 1 and mark a joint without a label
+by the coordinates (0, 0); here pixels count from 0 and such a joint is NaN. Both are converted in this module and
+nowhere else.
+"""
+
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+from scipy.io import loadmat
+
+from datasets.errors import DataError
+from datasets.skeletons import PENN_ACTION, SKELETONS
+
+Report = Callable[..., object]
+
+# Far above any skeleton; a file that claims more is broken, and its sizes must not decide how much memory is taken.
+MAX_JOINTS = 256
+
+
+def silent(*_: object) -> None:
+    """The progress report of callers who want none."""
+
+
+@dataclass(frozen=True)
+class Annotations:
+    """One row a person (MPII) or a frame (Penn Action), in file order; N rows, J joints, pixels counted from 0, (x, y).
+
+    A joint with a NaN coordinate has no label; `visible` is False there, and for labelled joints that are occluded.
+    """
+
+    images: list[str]  # image path relative to the images folder
+    index: np.ndarray  # (N,) int64, number of the image in the dataset, as published (counted from 0)
+    person: np.ndarray  # (N,) int64, number of the person in the image, from 0; zeros for Penn Action
+    center: np.ndarray  # (N, 2) float64 px, centre of the person's box, already moved down by 15 * scale
+    scale: np.ndarray  # (N,) float64, side of the person's box / 200 px, already enlarged by 1.25
+    part: np.ndarray  # (N, J, 2) float64 px, NaN where not labelled
+    visible: np.ndarray  # (N, J) bool
+    normalize: np.ndarray  # (N,) float64 px, 0.6 x diagonal of the head box, -1 where unknown
+    torsoangle: np.ndarray  # (N,) float64 degrees, 0 for an upright torso or none, -1 where unknown
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def select(self, rows: np.ndarray) -> "Annotations":
+        """The given rows, by number or by a mask of N bools, in the given order."""
+        numbers = np.arange(len(self))[rows]
+        arrays = {field.name: getattr(self, field.name)[numbers] for field in fields(self) if field.name != "images"}
+        return Annotations(images=[self.images[i] for i in numbers], **arrays)
+
+
+def person_box(objpos: np.ndarray, scale: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Centre (..., 2) px and scale (...) of the box that the network sees, from a person's position and size / 200 px.
+
+    The box is moved down by 15 * scale and enlarged by 1.25, so that feet stay inside (pose-hg-train, all datasets).
+    """
+    center = np.array(objpos, dtype=np.float64)
+    center[..., 1] += 15 * scale
+    return center, scale * 1.25
+
+
+def write(folder: Path, split: str, annotations: Annotations) -> None:
+    """Write `{split}.h5` and `{split}_images.txt` into `folder` in the published layout.
+
+    Joints keep their fractions (the published files truncate them). Files of 13 joints, those of Penn Action, have no
+    `person` and `imgname`, as published. A labelled joint exactly at (-1, -1) px would read back as unlabelled: the
+    format cannot tell them apart. Raises DataError for an image name that is not ASCII on one line; OSError passes.
+    """
+    joints = annotations.part.shape[1]
+    names = {len(skeleton.joints): skeleton.name for skeleton in SKELETONS.values()}
+    try:
+        imgname = [image.encode("ascii") for image in annotations.images]
+    except UnicodeEncodeError as error:
+        raise DataError(f"image name {error.object!r} is not ASCII, as annotation files require; rename it.") from None
+    if any(image.splitlines() != [image] for image in annotations.images):
+        raise DataError(f"an image name for {folder / split}_images.txt is empty or has a line break; rename it.")
+    columns = {
+        "index": annotations.index,
+        "center": annotations.center + 1,
+        "scale": annotations.scale,
+        "part": np.where(np.isnan(annotations.part).any(axis=2, keepdims=True), 0, annotations.part + 1),
+        "visible": annotations.visible,
+        "normalize": annotations.normalize,
+        "torsoangle": annotations.torsoangle,
+    }
+    with h5py.File(folder / f"{split}.h5", "w") as file:
+        if joints in names:
+            file.attrs["name"] = names[joints]
+        for field, values in columns.items():
+            file[field] = values.astype(np.float64)
+        if joints != len(PENN_ACTION.joints):
+            file["person"] = annotations.person.astype(np.float64)
+            file["imgname"] = np.array(imgname, dtype="S" if imgname else "S1")
+    (folder / f"{split}_images.txt").write_text("".join(f"{image}\n" for image in annotations.images), "ascii")
+
+
+def read(folder: Path, split: str) -> Annotations:
+    """Read `{split}.h5` and `{split}_images.txt`: ours, and the published files of MPII, Penn Action and FLIC.
+
+    A joint at exactly (0, 0) in the file has no label and becomes NaN; one zero coordinate alone is a label. `person`
+    may be absent (zeros then). Raises DataError, naming file and field, for files that are absent, damaged or
+    inconsistent.
+    """
+    path, listing = folder / f"{split}.h5", folder / f"{split}_images.txt"
+    if not listing.is_file():
+        raise DataError(
+            f"{listing} is missing: it names the image of each row of {path.name}; run the annotation stage."
+        )
+    try:
+        images = listing.read_text("ascii").splitlines()
+    except UnicodeDecodeError:
+        raise DataError(f"{listing} is not a plain list of image paths; run the annotation stage again.") from None
+    count = len(images)
+    with open_h5(path) as file:
+        part = read_field(file, path, "part", (count, None, 2))
+        joints = part.shape[1]
+        columns = {
+            "center": read_field(file, path, "center", (count, 2)) - 1,
+            "visible": read_field(file, path, "visible", (count, joints)),
+            **{name: read_field(file, path, name, (count,)) for name in ("scale", "normalize", "torsoangle")},
+            "index": read_numbers(file, path, "index", count),
+            "person": read_numbers(file, path, "person", count) if "person" in file else np.zeros(count, np.int64),
+        }
+    if not (columns["scale"] > 0).all():
+        raise DataError(f"{path}: field 'scale' is not positive in row {np.argmin(columns['scale'])} (counted from 0).")
+    columns["visible"] = columns["visible"] != 0
+    part = np.where((part == 0).all(axis=2, keepdims=True), np.nan, part - 1)
+    return Annotations(images=images, part=part, **columns)
+
+
+def open_h5(path: Path) -> h5py.File:
+    """`path` opened for reading; DataError where it is missing or not a whole HDF5 file."""
+    if not path.is_file():
+        raise DataError(f"{path} is missing; run the annotation stage, or check the path.")
+    try:
+        return h5py.File(path, "r")
+    except OSError as error:
+        raise DataError(f"{path} is not a readable HDF5 file ({error}); it may be cut short: make it again.") from None
+
+
+def read_field(file: h5py.File, path: Path, name: str, shape: tuple[int | None, ...]) -> np.ndarray:
+    """Dataset `name` as finite float64 of `shape`, where None stands for the number of joints (1 to 256).
+
+    The shape is checked before anything is read. Raises DataError naming file and field.
+    """
+    dataset = file.get(name)
+    if not isinstance(dataset, h5py.Dataset):
+        raise DataError(f"{path} has no field {name!r}; it is not an annotation file in the published layout.")
+    fits = dataset.shape is not None and len(dataset.shape) == len(shape)
+    fits = fits and all(
+        1 <= size <= MAX_JOINTS if expected is None else size == expected
+        for size, expected in zip(dataset.shape, shape, strict=True)
+    )
+    if not fits or dataset.dtype.kind not in "fiub":
+        wanted = " x ".join("joints" if size is None else str(size) for size in shape)
+        raise DataError(
+            f"{path}: field {name!r} is {dataset.dtype} of shape {dataset.shape}, expected {wanted} numbers"
+            " (a row for every line of the image list)."
+        )
+    try:
+        values = np.asarray(dataset[()], dtype=np.float64)
+    except OSError as error:
+        raise DataError(f"{path}: field {name!r} cannot be read ({error}); make the file again.") from None
+    if not np.isfinite(values).all():
+        raise DataError(f"{path}: field {name!r} holds a NaN or an infinity; the file is damaged: make it again.")
+    return values
+
+
+def read_numbers(file: h5py.File, path: Path, name: str, count: int) -> np.ndarray:
+    """Dataset `name` of `count` whole numbers from 0, as int64; they are stored as floats. Errors as `read_field`."""
+    values = read_field(file, path, name, (count,))
+    if not ((values >= 0) & (values < 2**53) & (values == np.floor(values))).all():
+        raise DataError(f"{path}: field {name!r} holds something else than whole numbers from 0; make the file again.")
+    return values.astype(np.int64)
+
+
+def read_mat(path: Path, *names: str) -> dict[str, Any]:
+    """Variables of a MATLAB 5 file: every one an array of at least two dimensions, text as str, structs as records.
+
+    Numbers keep the type they are stored with, which for whole numbers is often uint8: cast before calculating. Raises
+    DataError where the file is missing, damaged or lacks one of `names`.
+    """
+    if not path.is_file():
+        raise DataError(f"{path} is missing; unpack the dataset's archive again, or check the path.")
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # about duplicate variables; what is missing or wrong is told below
+            content = loadmat(
+                path, variable_names=names, appendmat=False, struct_as_record=True, squeeze_me=False,
+                chars_as_strings=True, mat_dtype=False,
+            )  # fmt: skip
+    except Exception as error:  # damaged files make the reader raise nearly anything, MemoryError included
+        raise DataError(
+            f"{path} is not a readable MATLAB 5 file ({type(error).__name__}: {error}); unpack the archive again."
+        ) from None
+    for name in names:
+        if not isinstance(content.get(name), np.ndarray):
+            raise DataError(f"{path} has no field {name!r}; it is cut short or another kind of file.")
+    return content

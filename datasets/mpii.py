@@ -1,0 +1,284 @@
+"""MPII Human Pose as distributed: the people of `mpii_human_pose_v1_u12_1.mat`, and who of them validates.
+
+The struct RELEASE is described by MPII's annotation description. Its coordinates count from 1 (MATLAB) and are
+converted here. Box, head size and torso angle are made as in the annotation files published with pose-hg-train.
+"""
+
+import gzip
+import json
+import math
+import zlib
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+
+from datasets.annotations import Annotations, Report, open_h5, person_box, read_mat, read_numbers, silent
+from datasets.errors import DataError
+from datasets.skeletons import MPII
+
+MAT_NAME = "mpii_human_pose_v1_u12_1.mat"
+JOINTS = len(MPII.joints)
+PELVIS, THORAX = MPII.joints.index("pelvis"), MPII.joints.index("thorax")
+
+
+@dataclass(frozen=True)
+class Release:
+    """The usable people of the distribution's file, and all its images."""
+
+    people: Annotations  # in file order: index is the image's place in annolist, person its place in annorect, from 0
+    training: np.ndarray  # (N,) bool: the person stands on a training image; test people have no labelled joints
+    images: list[str]  # names of all images in the order of annolist
+    training_images: np.ndarray  # (number of images,) bool
+
+
+def read(path: Path, report: Report = silent) -> Release:
+    """Read every usable person of the RELEASE file at `path`; `report(images done, images)` now and then.
+
+    A person is usable with scale and objpos and, on a training image, with at least one joint. Absent or empty
+    annorect, annopoints, scale and objpos only make people unusable. `is_visible` may be absent or empty (visible), a
+    number or the text '0' or '1'. Fields are taken by name, joints by id, and whatever else is there is ignored. A
+    person without head box has normalize -1. Raises DataError, naming image, person and field, for anything else that
+    does not fit.
+    """
+    release = _record(read_mat(path, "RELEASE")["RELEASE"], path, "RELEASE")
+    annolist = _field(release, path, "RELEASE", "annolist").ravel()
+    training = _field(release, path, "RELEASE", "img_train").ravel()
+    if annolist.dtype.names is None or training.dtype.kind not in "fiub" or len(training) != len(annolist):
+        raise DataError(
+            f"{path}: RELEASE.annolist has {len(annolist)} entries of {annolist.dtype} and RELEASE.img_train"
+            f" {len(training)} of {training.dtype}, expected a record and a number for every image."
+        )
+    image_column = _field(annolist, path, "RELEASE.annolist", "image")
+    people_column = _field(annolist, path, "RELEASE.annolist", "annorect")
+    images = [_image_name(image, f"{path}: RELEASE.annolist({i + 1})") for i, image in enumerate(image_column)]
+    rows = []
+    for i, annorect in enumerate(people_column):
+        for j, person in enumerate(annorect.ravel() if annorect.dtype.names else ()):
+            row = _read_person(person, training[i] == 1, f"{path}: image {images[i]}, person {j + 1}")
+            if row is not None:
+                rows.append((i, j, *row))
+        if i % 500 == 0:
+            report(i, len(images))
+    report(len(images), len(images))
+    return Release(_to_annotations(rows, images), training[[row[0] for row in rows]] == 1, images, training == 1)
+
+
+def split(release: Release, split_file: Path | None, fraction: float, seed: int) -> dict[str, Annotations]:
+    """People of `train`, `valid` and `test`, each in file order.
+
+    `test`: all people of test images. `valid`: those that `split_file` tells, which is one of
+    - `*.h5`: published annotations of the validation people (index and person, counted from 0);
+    - `*.json`, `*.json.gz`: mpii_annotations.json (isValidation; annolist_index and people_index, counted from 1);
+    - `*.txt`: names of images, one a line; everybody on them validates;
+    and with None everybody on a share `fraction` of the training images that hold usable people, drawn by
+    `numpy.random.default_rng(seed)` (Tompson et al. hold out 2,958 of 25,204 people, a share of 0.12). `train`:
+    everybody on other training images. People on a validation image whom a published split leaves out belong nowhere.
+    Raises DataError where the split file is damaged or fits another release.
+    """
+    people, training = release.people, release.training
+    if split_file is None:
+        if not 0 < fraction < 1:
+            raise DataError(f"the validation fraction is {fraction}, expected a number between 0 and 1.")
+        candidates = np.unique(people.index[training])
+        count = round(fraction * len(candidates))
+        held_out = np.random.default_rng(seed).choice(candidates, count, replace=False)
+        valid = training & np.isin(people.index, held_out)
+    elif split_file.suffix == ".txt":
+        valid = training & np.isin(people.index, _listed_images(release, split_file))
+    elif split_file.name.endswith((".h5", ".json", ".json.gz")):
+        reader = _people_of_h5 if split_file.suffix == ".h5" else _people_of_json
+        valid = _find_people(release, reader(split_file), split_file)
+    else:
+        raise DataError(f"{split_file} is not a split file: expected .h5, .json, .json.gz or .txt.")
+    train = training & ~np.isin(people.index, people.index[valid])
+    return {"train": people.select(train), "valid": people.select(valid), "test": people.select(~training)}
+
+
+def _record(value: Any, path: Path, name: str) -> np.void:
+    if not isinstance(value, np.ndarray) or value.dtype.names is None or value.size != 1:
+        raise DataError(f"{path}: {name} is not a single struct; this is not MPII's annotation file.")
+    return value.ravel()[0]
+
+
+def _names(record: Any) -> tuple[str, ...]:
+    """Names of the fields of a record or an array of records; none for anything else."""
+    return record.dtype.names or ()
+
+
+def _field(record: Any, path: Path, owner: str, name: str) -> np.ndarray:
+    if name not in _names(record) or not isinstance(record[name], np.ndarray):
+        raise DataError(f"{path}: {owner} has no field {name!r}; this is not MPII's annotation file.")
+    return record[name]
+
+
+def _image_name(image: Any, where: str) -> str:
+    """The name in a record `image`, which has to be that of a file in the images folder itself."""
+    value = image.ravel()[0]["name"] if image.size == 1 and "name" in _names(image) else None
+    name = value.item() if isinstance(value, np.ndarray) and value.size == 1 else None
+    if not isinstance(name, str) or not name or Path(name).name != name:
+        raise DataError(f"{where}.image has no field 'name' with a file's name; this is not MPII's annotation file.")
+    return name
+
+
+def _read_person(person: np.void, training: bool, where: str) -> tuple[Any, ...] | None:
+    """Position (2,), scale, joints (16, 2), visible (16,) and head size, pixels from 1; None for an unusable person."""
+    scale = _number(person, "scale", where)
+    objpos = _part(person, "objpos")
+    if scale is None or objpos is None:
+        return None
+    x, y = _number(objpos, "x", where), _number(objpos, "y", where)
+    if x is None or y is None:
+        return None
+    if scale <= 0:
+        raise DataError(f"{where}: field 'scale' is {scale:g}, expected a positive number.")
+    joints, visible = _read_joints(person, where)
+    if training and np.isnan(joints).all():
+        return None
+    corners = [_number(person, name, where) for name in ("x1", "y1", "x2", "y2")]
+    box = [corner for corner in corners if corner is not None]
+    diagonal = math.hypot(box[2] - box[0], box[3] - box[1]) if training and len(box) == 4 else 0
+    return np.array([x, y]), scale, joints, visible, 0.6 * diagonal if diagonal else -1.0
+
+
+def _read_joints(person: np.void, where: str) -> tuple[np.ndarray, np.ndarray]:
+    """Joints (16, 2) float64, pixels from 1 and NaN where absent or at (0, 0), and visible (16,) bool."""
+    joints, visible = np.full((JOINTS, 2), np.nan), np.zeros(JOINTS, bool)
+    annopoints = _part(person, "annopoints")
+    points = annopoints["point"] if annopoints is not None and "point" in _names(annopoints) else None
+    if points is None or points.size == 0:
+        return joints, visible
+    points = points.ravel()
+    try:
+        ids = [float(value.item()) for value in points["id"]]
+        x = np.array([value.item() for value in points["x"]], dtype=np.float64)
+        y = np.array([value.item() for value in points["y"]], dtype=np.float64)
+        seen = [1.0] * len(ids)
+        if "is_visible" in _names(points):
+            seen = [float(value.item()) if value.size else 1.0 for value in points["is_visible"]]
+    except (ValueError, TypeError, AttributeError, IndexError) as error:
+        raise DataError(f"{where}: annopoints.point lacks a number in x, y, id or is_visible ({error}).") from None
+    if not set(ids) <= set(range(JOINTS)) or not set(seen) <= {0, 1} or not np.isfinite([x, y]).all():
+        raise DataError(f"{where}: annopoints.point has an id beyond 0..15, an is_visible beyond 0 and 1, or a NaN.")
+    order = np.array(ids, dtype=np.int64)
+    joints[order] = np.column_stack([x, y])
+    visible[order] = np.array(seen) == 1
+    absent = (joints == 0).all(axis=1)  # what annotation files say of a joint without a label
+    joints[absent] = np.nan
+    visible[absent] = False
+    return joints, visible
+
+
+def _part(record: np.void, name: str) -> np.void | None:
+    """The struct in field `name`, None where it is absent or empty."""
+    value = record[name] if name in _names(record) else None
+    if not isinstance(value, np.ndarray) or value.dtype.names is None or value.size == 0:
+        return None
+    return value.ravel()[0]
+
+
+def _number(record: np.void, name: str, where: str) -> float | None:
+    """The number in field `name`, as float: whole numbers are stored as uint8 and uint16. None where absent or
+    empty."""
+    value = record[name] if name in _names(record) else None
+    if not isinstance(value, np.ndarray) or value.size == 0:
+        return None
+    if value.size != 1 or value.dtype.kind not in "fiu" or not np.isfinite(value).all():
+        raise DataError(f"{where}: field {name!r} is {value.dtype} of shape {value.shape}, expected one finite number.")
+    return float(value.item())
+
+
+def _to_annotations(rows: list[tuple[Any, ...]], images: list[str]) -> Annotations:
+    """Rows of (index, person, position, scale, joints, visible, head size), pixels from 1, as Annotations."""
+    index, person, objpos, scale, part, visible, size = zip(*rows, strict=True) if rows else ((),) * 7
+    joints = np.array(part, dtype=np.float64).reshape(-1, JOINTS, 2)
+    center, side = person_box(np.array(objpos).reshape(-1, 2), np.array(scale, dtype=np.float64))
+    return Annotations(
+        images=[images[i] for i in index],
+        index=np.array(index, dtype=np.int64),
+        person=np.array(person, dtype=np.int64),
+        center=center - 1,
+        scale=side,
+        part=joints - 1,
+        visible=np.array(visible, dtype=bool).reshape(-1, JOINTS),
+        normalize=np.array(size, dtype=np.float64),
+        torsoangle=torso_angle(joints),
+    )
+
+
+def torso_angle(joints: np.ndarray) -> np.ndarray:
+    """Degrees (N,) that the torso of joints (N, 16, 2) leans to the right of upright, -90 to 270; 0 where it is
+    unknown.
+
+    The angle of the way from pelvis to thorax, plus 90, as in the annotation files published with pose-hg-train.
+    """
+    way = joints[:, THORAX] - joints[:, PELVIS]
+    angle = 90 + np.degrees(np.arctan2(way[:, 1], way[:, 0]))
+    return np.where(np.isnan(angle), 0.0, angle)
+
+
+def _listed_images(release: Release, path: Path) -> list[int]:
+    """Places in annolist of the images that the text file at `path` names; all have to be training images."""
+    try:
+        names = set(path.read_text("utf-8").split())
+    except (FileNotFoundError, UnicodeDecodeError) as error:
+        raise DataError(f"{path} is not a readable list of image names ({error}).") from None
+    places = {name: i for i, name in enumerate(release.images) if release.training_images[i]}
+    unknown = sorted(names - places.keys())
+    if unknown or not names:
+        example = f", such as {unknown[0]}" if unknown else ""
+        raise DataError(
+            f"{path} names {len(names)} images, of which {len(unknown)} are no training images of the release{example};"
+            " expected names as in the images folder, one a line."
+        )
+    return [places[name] for name in names]
+
+
+def _people_of_h5(path: Path) -> list[tuple[int, int, str]]:
+    """(index, person, image name) of every row of published annotations, counted from 0."""
+    with open_h5(path) as file:
+        names = file.get("imgname")
+        if not isinstance(names, h5py.Dataset) or names.dtype.kind != "S" or len(names.shape) != 1:
+            raise DataError(f"{path} has no field 'imgname' of one text a row; it is not a published annotation file.")
+        count = names.shape[0]
+        index, person = (read_numbers(file, path, name, count).tolist() for name in ("index", "person"))
+        return list(zip(index, person, [name.decode("latin-1") for name in names[()]], strict=True))
+
+
+def _people_of_json(path: Path) -> list[tuple[int, int, str]]:
+    """(index, person, image name), counted from 0, of the entries with isValidation of mpii_annotations.json(.gz)."""
+    try:
+        content = path.read_bytes()
+        entries = json.loads(gzip.decompress(content) if path.suffix == ".gz" else content)
+        return [
+            (int(entry["annolist_index"]) - 1, int(entry["people_index"]) - 1, str(entry["img_paths"]))
+            for entry in entries
+            if entry["isValidation"]
+        ]
+    except (OSError, EOFError, zlib.error, ValueError, TypeError, KeyError, RecursionError) as error:
+        raise DataError(
+            f"{path} is not a readable mpii_annotations.json ({type(error).__name__}: {error}); expected a list of"
+            " people with annolist_index, people_index, img_paths and isValidation."
+        ) from None
+
+
+def _find_people(release: Release, wanted: Iterable[tuple[int, int, str]], path: Path) -> np.ndarray:
+    """(N,) bool: the wanted people, every one of whom has to stand on a training image of the same name."""
+    people = release.people
+    rows = {
+        key: row
+        for row, key in enumerate(zip(people.index.tolist(), people.person.tolist(), people.images, strict=True))
+        if release.training[row]
+    }
+    valid = np.zeros(len(people), bool)
+    for key in wanted:
+        if key not in rows:
+            raise DataError(
+                f"{path} puts person {key[1]} (from 0) of image {key[2]}, number {key[0]} (from 0), into validation,"
+                " but the release has no such training person; the split file belongs to another release."
+            )
+        valid[rows[key]] = True
+    return valid

@@ -1,0 +1,138 @@
+"""Write the annotation files of MPII and of the cropped Penn Action, and check what was written."""
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from datasets import annotations, mpii, penn_action
+from datasets.annotations import Annotations, silent
+from datasets.errors import DataError
+
+Summary = dict[str, dict[str, int]]
+
+
+def annotate_mpii(
+    raw: Path,
+    out: Path,
+    split_file: Path | None,
+    valid_fraction: float,
+    seed: int,
+    report: Callable[..., object] = silent,
+) -> Summary:
+    """Annotation files of MPII from `raw` (`images/`, `mpii_human_pose_v1_u12_1.mat`) in `out`; see `mpii.split`.
+
+    `valid_fraction` and `seed` matter only without a split file. Returns counts for each split; see `summarise`. Raises
+    DataError where the .mat or the split file is wrong, an image is missing or no image, or a split to train with is
+    empty.
+    """
+    splits = mpii.split(mpii.read(raw / mpii.MAT_NAME, report), split_file, valid_fraction, seed)
+    needed = sorted({image for people in splits.values() for image in people.images})
+    _check_present(needed, {entry.name for entry in _entries(raw / "images")}, raw / "images")
+    sizes = {}
+    for done, image in enumerate(needed, 1):
+        sizes[image] = _image_size(raw / "images" / image)
+        report(done, len(needed))
+    out.mkdir(parents=True, exist_ok=True)
+    return {split: _write_checked(out, split, people, sizes) for split, people in splits.items()}
+
+
+def annotate_penn(cropped: Path, out: Path, report: Callable[..., object] = silent) -> Summary:
+    """Annotation files of the cropped Penn Action, its `valid_ind.txt`, and image-play's own files in `out/penn-crop`.
+
+    `cropped` holds `frames/NNNN/FFFFFF.jpg` and `labels/NNNN.mat`. Returns counts for each split; see `summarise`.
+    Raises DataError where a label is wrong, a frame is missing, or a split is empty.
+    """
+    paths = penn_action.label_paths(cropped)
+    labels = []
+    for done, path in enumerate(paths, 1):
+        label = penn_action.read_label(path)
+        frames = {entry.name for entry in _entries(cropped / "frames" / label.sequence)}
+        needed = [penn_action.frame_name(frame) for frame in range(label.frames)]
+        _check_present(needed, frames, cropped / "frames" / label.sequence)
+        labels.append(label)
+        report(done, len(paths))
+    summary = write_penn(labels, out)
+    if not summary["test"]["rows"]:
+        raise DataError(f"{cropped}: the test split is empty; expected sequences whose label has train = -1.")
+    return summary
+
+
+def write_penn(labels: list[penn_action.Label], out: Path) -> Summary:
+    """What `annotate_penn` writes, from the labels of all cropped sequences in file order; looks at no frame."""
+    offsets = np.cumsum([0] + [label.frames for label in labels]).tolist()
+    first = {label.sequence: offset for label, offset in zip(labels, offsets, strict=False)}
+    splits = penn_action.split(labels)
+    summary = {}
+    image_play = out / "penn-crop"
+    image_play.mkdir(parents=True, exist_ok=True)
+    for split, members in splits.items():
+        rows = penn_action.annotations(members, first)
+        size = {label.sequence: (label.width, label.height) for label in members}
+        summary[split] = _write_checked(out, split, rows, {image: size[image.split("/")[0]] for image in rows.images})
+        summary[split]["sequences"] = sum(bool(label.counted.any()) for label in members)
+        penn_action.write_image_play(image_play / f"{'val' if split == 'valid' else split}.h5", members)
+    for folder in (out, image_play):
+        penn_action.write_valid_ind(folder / "valid_ind.txt", splits["valid"])
+    return summary
+
+
+def summarise(rows: Annotations, sizes: dict[str, tuple[int, int]]) -> dict[str, int]:
+    """Counts of one split: rows, images, joints labelled and visible, and what lies outside its image (`sizes`, px).
+
+    Outside is what a pixel's area does not reach: below -0.5, or at least side - 0.5. Such rows are kept: people do
+    reach out of pictures, and the datasets hold a few wrong labels that the published annotations hold too.
+    """
+    size = np.array([sizes[image] for image in rows.images], dtype=np.float64).reshape(-1, 2)
+    beyond = ((rows.part < -0.5) | (rows.part >= size[:, None] - 0.5)).any(axis=2)
+    return {
+        "rows": len(rows),
+        "images": len(set(rows.images)),
+        "joints_labelled": int((~np.isnan(rows.part).any(axis=2)).sum()),
+        "joints_visible": int(rows.visible.sum()),
+        "joints_outside": int(beyond.sum()),
+        "centers_outside": int(((rows.center < -0.5) | (rows.center >= size - 0.5)).any(axis=1).sum()),
+    }
+
+
+def _write_checked(out: Path, split: str, rows: Annotations, sizes: dict[str, tuple[int, int]]) -> dict[str, int]:
+    """Write a split, read it back, which checks shapes and NaN, compare, and count. A split to train with has rows."""
+    if split != "test" and not len(rows):
+        raise DataError(
+            f"the {split} split of {out} is empty; expected labelled people in it: the dataset is too small or"
+            " incomplete, or the split leaves it nobody."
+        )
+    annotations.write(out, split, rows)
+    back = annotations.read(out, split)
+    same = back.images == rows.images and np.array_equal(np.isnan(back.part), np.isnan(rows.part))
+    if not same or not np.array_equal(back.visible, rows.visible):
+        raise DataError(f"{out / split}.h5 does not read back as it was written; a label lies exactly at (0, 0).")
+    return summarise(back, sizes)
+
+
+def _entries(folder: Path) -> list[os.DirEntry[str]]:
+    try:
+        with os.scandir(folder) as entries:
+            return list(entries)
+    except (FileNotFoundError, NotADirectoryError):
+        raise DataError(f"the folder {folder} is missing; unpack or crop the dataset again.") from None
+
+
+def _check_present(needed: list[str], present: set[str], folder: Path) -> None:
+    missing = [image for image in needed if image not in present]
+    if missing:
+        raise DataError(
+            f"{folder} lacks {len(missing)} of the {len(needed)} images that are annotated, such as {missing[0]};"
+            " unpack or crop the dataset again."
+        )
+
+
+def _image_size(path: Path) -> tuple[int, int]:
+    """(width, height) px as the file's header tells; nothing is decoded."""
+    try:
+        with Image.open(path) as image:
+            return image.size
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        raise DataError(f"{path} is not an image ({error}); unpack the archive again.") from None

@@ -1,0 +1,57 @@
+"""A network trained elsewhere -> best.safetensors, as a training of ours leaves it."""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from datasets.errors import DataError
+from datasets.skeletons import SKELETONS
+from stages import checkpoints
+from stages.fetch import unpack
+from stages.hourglass import HourglassNet
+from stages.import_torch7 import read_hourglass
+
+PUBLISHED_FOLDER = {"mpii": "mpii", "penn_action": "penn_action_cropped"}
+PUBLISHED_RESOLUTION = 256
+
+
+def convert(source: Path, dataset: str, folder: Path) -> dict[str, Any]:
+    """Write `folder`/best.safetensors from a network for the joints of `dataset`.
+
+    source: a .safetensors of this workspace, a best_model.t7 of the published hg-256, or the published archive of
+    .../{mpii,penn_action_cropped}/<experiment>/best_model.t7. Raises DataError for anything else, and for other joints.
+    """
+    if source.name.endswith((".tar.gz", ".tgz", ".tar", ".zip")):
+        member = rf"(?:.*/)?{PUBLISHED_FOLDER[dataset]}/[^/]+/(?P<to>best_model\.t7)"
+        unpack(source, member, folder)
+        source = folder / "best_model.t7"
+    if source.suffix == ".t7":
+        network, description = _from_torch7(source, dataset)
+    elif source.suffix == ".safetensors":
+        network, description = checkpoints.load_network(source)
+    else:
+        raise DataError(f"{source}: expected a .safetensors file, a .t7 file, or an archive of .t7 files.")
+    joints = SKELETONS[dataset].joints
+    if description.joints != joints:
+        raise DataError(
+            f"{source} predicts {len(description.joints)} joints ({', '.join(description.joints[:3])} ...), but {dataset} has "
+            f"{len(joints)} ({', '.join(joints[:3])} ...); give a network that was trained on {dataset}."
+        )
+    target = folder / "best.safetensors"
+    checkpoints.save_network(target, network, joints, description.resolution, description.metrics)
+    return {"options": network.options}
+
+
+def _from_torch7(path: Path, dataset: str) -> tuple[HourglassNet, checkpoints.Description]:
+    options, arrays = read_hourglass(path)
+    joints = SKELETONS[dataset].joints
+    if options["joints"] != len(joints):
+        raise DataError(
+            f"{path} predicts {options['joints']} joints, but {dataset} has {len(joints)}; give a network that was trained on "
+            f"{dataset}."
+        )
+    network = HourglassNet(**options)
+    counters = {k: v for k, v in network.state_dict().items() if k.endswith("num_batches_tracked")}
+    network.load_state_dict(counters | {name: torch.from_numpy(array) for name, array in arrays.items()})
+    return network.eval(), checkpoints.Description(options, joints, PUBLISHED_RESOLUTION, {})

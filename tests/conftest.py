@@ -1,0 +1,38 @@
+"""Small datasets that tests share, made from scratch."""
+
+import os
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch is imported: tests run side by side
+
+import cv2
+import numpy as np
+import pytest
+
+from datasets import annotations
+from datasets.annotations import Annotations
+from datasets.skeletons import PENN_ACTION
+from stages.loader import Data
+
+
+@pytest.fixture(scope="session")
+def tiny_penn(tmp_path_factory):
+    """Eight 48 x 40 images of noise with 13 dots; 6 for training, 2 for validation."""
+    folder = tmp_path_factory.mktemp("tiny_penn")
+    rng = np.random.default_rng(0)
+    images = folder / "frames"
+    images.mkdir()
+    for split, count in (("train", 6), ("valid", 2), ("test", 2)):
+        names, part = [], rng.uniform(8, 32, (count, 13, 2))
+        for i in range(count):
+            image = rng.integers(0, 60, (48, 40, 3), np.uint8)
+            for j, (x, y) in enumerate(part[i]):
+                cv2.circle(image, (round(x), round(y)), 2, (20 * j, 255 - 20 * j, 200), -1)
+            names.append(f"{split}{i}.jpg")
+            cv2.imwrite(str(images / names[-1]), image)
+        rows = Annotations(
+            images=names, index=np.arange(count), person=np.zeros(count, int), center=np.full((count, 2), (19.5, 23.5)),
+            scale=np.full(count, 0.3), part=part, visible=np.ones((count, 13), bool),
+            normalize=np.full(count, -1.0), torsoangle=np.full(count, -1.0),
+        )  # fmt: skip
+        annotations.write(folder, split, rows)
+    return Data(PENN_ACTION, folder, images)

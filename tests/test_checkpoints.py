@@ -1,0 +1,65 @@
+"""Networks on disk: they come back equal, describe themselves, and nothing foreign is believed."""
+
+import pickle
+import struct
+
+import pytest
+import torch
+
+from datasets.errors import DataError
+from stages.checkpoints import load_network, save_network
+from stages.hourglass import HourglassNet
+
+
+@pytest.fixture
+def saved(tmp_path):
+    network = HourglassNet(1, 8, 2, 3)
+    save_network(tmp_path / "n.safetensors", network, ("a", "b", "c"), 64, {"valid_accuracy": 0.5})
+    return network, tmp_path / "n.safetensors"
+
+
+def test_a_network_comes_back_with_its_description(saved):
+    network, path = saved
+    loaded, description = load_network(path)
+    images = torch.rand(1, 3, 32, 32)
+    assert torch.equal(loaded(images)[-1], network.eval()(images)[-1])
+    assert description.options == network.options and description.joints == ("a", "b", "c")
+    assert description.resolution == 64 and description.metrics == {"valid_accuracy": 0.5}
+
+
+def test_same_network_same_bytes(saved, tmp_path):
+    network, path = saved
+    save_network(tmp_path / "again.safetensors", network, ("a", "b", "c"), 64, {"valid_accuracy": 0.5})
+    assert (tmp_path / "again.safetensors").read_bytes() == path.read_bytes()
+
+
+class Evil:
+    def __reduce__(self):
+        return (print, ("executed!",))
+
+
+@pytest.mark.parametrize("content", ["truncated", "empty", "pickle", "huge header", "missing"])
+def test_foreign_files_are_refused_in_a_sentence(saved, content, capsys):
+    _, path = saved
+    whole = path.read_bytes()
+    path.unlink()
+    if content != "missing":
+        path.write_bytes(
+            {
+                "truncated": whole[: len(whole) // 2],
+                "empty": b"",
+                "pickle": pickle.dumps(Evil()),
+                "huge header": struct.pack("<Q", 1 << 60) + b"{}",
+            }[content]
+        )
+    with pytest.raises(DataError, match=r"n\.safetensors is not a checkpoint"):
+        load_network(path)
+    assert "executed" not in capsys.readouterr().out
+
+
+def test_tensors_that_do_not_fit_their_description(tmp_path):
+    network = HourglassNet(1, 8, 2, 3)
+    network.options = network.options | {"joints": 4}
+    save_network(tmp_path / "n.safetensors", network, ("a",), 64, {})
+    with pytest.raises(DataError, match="do not fit"):
+        load_network(tmp_path / "n.safetensors")

@@ -1,0 +1,240 @@
+"""A published network's file -> named arrays: a small network assembled here, and one that Torch7 wrote and ran."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from datasets.errors import DataError
+from stages import torch7
+from stages.import_torch7 import read_hourglass
+from stages.torch7 import Table, Tensor, TorchObject
+
+SAMPLES = Path(__file__).resolve().parents[2] / "shared" / "data" / "torch7"
+
+
+class Published:
+    """Builds the nn.gModule of hg-256 as nngraph does, small: 8 features, 3 joints, 2 levels.
+
+    `arrays` holds the weights under the names that are expected of the reader; `modules` the module list.
+    """
+
+    def __init__(self, package="nn", pool_first=False, upper_last=False):
+        self.package, self.pool_first, self.upper_last = package, pool_first, upper_last
+        self.random = np.random.default_rng(5)
+        self.arrays: dict[str, np.ndarray] = {}
+        self.modules: list[TorchObject] = []
+        self.start = self.node(None)
+        out = self.body(self.start)
+        self.end = self.node(None, out)
+
+    def body(self, x):
+        x = self.add(self.plain("nn.Identity"), x)
+        x = self.add(self.conv("stem.conv", 3, 2, 7), x)
+        x = self.add(self.plain(f"{self.package}.ReLU"), self.add(self.norm("stem.norm", 2), x))
+        x = self.add(self.pool(), self.add(self.residual("stem.residual1", 2, 4), x))
+        x = self.add(self.residual("stem.residual2", 4, 4), x)
+        x = self.hourglass(self.add(self.residual("stem.residual3", 4, 8), x), "hourglasses.0", 2)
+        x = self.add(self.norm("heads.0.norm", 8), self.add(self.conv("heads.0.conv", 8, 8, 1), x))
+        return self.add(self.conv("heads.0.output", 8, 3, 1), self.add(self.plain(f"{self.package}.ReLU"), x))
+
+    def hourglass(self, x, name, depth):
+        if not self.upper_last:
+            upper = self.add(self.residual(f"{name}.upper", 8, 8), x)
+        lower = self.add(self.residual(f"{name}.lower1", 8, 8), self.add(self.pool(), x))
+        if depth > 1:
+            lower = self.hourglass(lower, f"{name}.inner", depth - 1)
+        else:
+            lower = self.add(self.residual(f"{name}.inner", 8, 8), lower)
+        lower = self.add(self.residual(f"{name}.lower2", 8, 8), lower)
+        lower = self.add(self.plain("nn.SpatialUpSamplingNearest", scale_factor=2), lower)
+        if self.upper_last:
+            upper = self.add(self.residual(f"{name}.upper", 8, 8), x)
+        if self.pool_first:
+            children = x.fields["children"]
+            children[1], children[2] = children[2], children[1]
+        return self.add(self.plain("nn.CAddTable"), upper, lower)
+
+    def node(self, module, *inputs):
+        data = Table([("mapindex", Table.from_list(x.fields["data"] for x in inputs))])
+        if module is not None:
+            data["module"] = module
+        node = TorchObject("nngraph.Node", Table([("data", data), ("children", Table())]))
+        for x in inputs:
+            children = x.fields["children"]
+            place = len(children.list()) + 1
+            children[place] = node
+            children[node] = place
+        return node
+
+    def add(self, module, *inputs):
+        self.modules.append(module)
+        return self.node(module, *inputs)
+
+    def plain(self, class_name, **fields):
+        return TorchObject(class_name, Table(fields.items()))
+
+    def pool(self):
+        return self.plain(f"{self.package}.SpatialMaxPooling", kW=2, kH=2, dW=2, dH=2, padW=0, padH=0)
+
+    def tensor(self, name, *shape):
+        self.arrays[name] = self.random.uniform(0.5, 1, shape).astype(np.float32)
+        return Tensor.from_array(self.arrays[name])
+
+    def conv(self, name, inputs, outputs, kernel):
+        stride = 2 if name == "stem.conv" else 1
+        fields = {"weight": self.tensor(f"{name}.weight", outputs, inputs, kernel, kernel)}
+        fields["bias"] = self.tensor(f"{name}.bias", outputs)
+        sizes = dict(kW=kernel, kH=kernel, dW=stride, dH=stride, padW=kernel // 2, padH=kernel // 2)
+        return self.plain(f"{self.package}.SpatialConvolution", **fields, **sizes)
+
+    def norm(self, name, channels):
+        keys = ["weight", "bias", "running_mean", "running_var"]
+        fields = {key: self.tensor(f"{name}.{key}", channels) for key in keys}
+        return self.plain("nn.SpatialBatchNormalization", **fields, eps=1e-5)
+
+    def residual(self, name, inputs, outputs):
+        branch, half = [], outputs // 2
+        for i, (n, m, kernel) in enumerate([(inputs, half, 1), (half, half, 3), (half, outputs, 1)], 1):
+            branch += [self.norm(f"{name}.norm{i}", n), self.plain(f"{self.package}.ReLU")]
+            branch.append(self.conv(f"{name}.conv{i}", n, m, kernel))
+        skip = self.plain("nn.Identity")
+        if inputs != outputs:
+            skip = self.holding("nn.Sequential", [self.conv(f"{name}.skip", inputs, outputs, 1)])
+        branches = self.holding("nn.ConcatTable", [self.holding("nn.Sequential", branch), skip])
+        return self.holding("nn.Sequential", [branches, self.plain("nn.CAddTable", inplace=True)])
+
+    def holding(self, class_name, modules):
+        return self.plain(class_name, modules=Table.from_list(modules))
+
+    def write(self, path):
+        fields = [("modules", Table.from_list(self.modules)), ("innode", self.start), ("outnode", self.end)]
+        torch7.write(path, TorchObject("nn.gModule", Table(fields)))
+        return path
+
+
+@pytest.mark.parametrize("package", ["nn", "cudnn"])
+@pytest.mark.parametrize("pool_first", [False, True])
+@pytest.mark.parametrize("upper_last", [False, True])
+def test_every_weight_under_its_name(tmp_path, package, pool_first, upper_last):
+    network = Published(package, pool_first, upper_last)
+    options, arrays = read_hourglass(network.write(tmp_path / "model.t7"))
+    assert options == {"stacks": 1, "features": 8, "depth": 2, "joints": 3}
+    assert set(arrays) == set(network.arrays)
+    for name, array in arrays.items():
+        assert array.dtype == np.float32 and array.flags.c_contiguous
+        np.testing.assert_array_equal(array, network.arrays[name], err_msg=name)
+    assert arrays["hourglasses.0.inner.lower2.conv2.weight"].shape == (4, 4, 3, 3)
+    assert "hourglasses.0.inner.inner.norm1.running_var" in arrays and "stem.residual2.skip.weight" not in arrays
+
+
+def refused(tmp_path, network, *parts):
+    path = network.write(tmp_path / "model.t7")
+    with pytest.raises(DataError) as caught:
+        read_hourglass(path)
+    for part in [str(path), *parts]:
+        assert part in str(caught.value)
+
+
+def fields(network, place):
+    return network.modules[place - 1].fields
+
+
+def test_other_shapes_are_named_with_place_and_both_shapes(tmp_path):
+    network = Published()
+    fields(network, 2)["weight"] = Tensor.from_array(np.zeros((4, 3, 7, 7), np.float32))
+    refused(tmp_path, network, "module 2 (stem.conv.weight)", "(4, 3, 7, 7)", "(2, 3, 7, 7)")
+
+    network = Published()
+    part = fields(network, 9)["modules"][1].fields["modules"][1].fields["modules"][4]
+    part.fields["running_mean"] = Tensor.from_array(np.zeros(5, np.float32))
+    refused(tmp_path, network, "module 9 (hourglasses.0.upper.norm2.running_mean)", "(5,)", "(4,)")
+
+    network = Published()
+    fields(network, 3)["bias"] = None
+    refused(tmp_path, network, "module 3 (stem.norm.bias)", "None", "(2,)")
+
+    network = Published()
+    fields(network, 3)["bias"] = Tensor.from_array(np.full(2, np.nan, np.float32))
+    refused(tmp_path, network, "module 3 (stem.norm.bias)", "not finite")
+
+
+@pytest.mark.parametrize(
+    ("place", "setting", "value", "part"),
+    [
+        (2, "dW", 1, "module 2 (stem.conv) has dW = 1.0, expected 2"),
+        (2, "padH", 0, "module 2 (stem.conv) has padH = 0.0, expected 3"),
+        (3, "eps", 1e-3, "module 3 (stem.norm) has eps = 0.001, expected 1e-05"),
+        (6, "kW", 3, "module 6 (SpatialMaxPooling) has kW = 3.0, expected 2"),
+    ],
+)
+def test_other_settings_are_refused(tmp_path, place, setting, value, part):
+    network = Published()
+    fields(network, place)[setting] = value
+    refused(tmp_path, network, part)
+
+
+def test_other_topologies_are_refused(tmp_path):
+    network = Published()
+    network.modules[3].class_name = "nn.Tanh"
+    refused(tmp_path, network, "module 3 is followed by nn.Tanh, expected ReLU")
+
+    network = Published()
+    network.modules[4].fields["modules"][1].fields["modules"][2] = TorchObject("nn.Identity")
+    refused(tmp_path, network, "module 5 (stem.residual1.skip) is an identity, expected a 1x1 convolution")
+
+    network = Published()
+    skip = network.holding("nn.Sequential", [network.conv("extra", 4, 4, 1)])
+    network.modules[6].fields["modules"][1].fields["modules"][2] = skip
+    refused(tmp_path, network, "module 7 (stem.residual2.skip) is a convolution, expected an identity")
+
+    network = Published()
+    network.modules.append(TorchObject("nn.Dropout"))
+    refused(tmp_path, network, f"module {len(network.modules)} is nn.Dropout")
+
+    network = Published()  # the outer level's upper branch led astray
+    upper = next(c for c in network.start.fields["children"].list())
+    while len(upper.fields["children"].list()) == 1:
+        upper = upper.fields["children"][1]
+    upper.fields["children"][1].fields["children"] = Table.from_list([network.end])
+    refused(tmp_path, network, "module 9 (hourglasses.0.upper) does not lead to the sum")
+
+    network = Published()  # a cycle: the last convolution leads back to the start
+    network.start.fields["children"][1].fields["children"] = Table.from_list([network.start])
+    refused(tmp_path, network, "module 1 is followed by nngraph.Node")
+
+
+def test_files_that_hold_something_else(tmp_path):
+    path = tmp_path / "model.t7"
+    for value, part in [
+        (Table(), "expected an nn.gModule"),
+        (TorchObject("nn.gModule"), "innode"),
+        (TorchObject("nn.gModule", Table([("innode", TorchObject("nngraph.Node"))])), "modules"),
+        (TorchObject("nn.gModule", Table([("innode", TorchObject("n.N")), ("modules", Table.from_list([1]))])), "list"),
+    ]:
+        torch7.write(path, value)
+        with pytest.raises(DataError, match=part):
+            read_hourglass(path)
+    path.write_bytes(b"\x04\0\0")
+    with pytest.raises(DataError, match="byte 0"):
+        read_hourglass(path)
+
+
+def test_heatmaps_equal_those_that_torch7_computed():
+    if not SAMPLES.is_dir():
+        pytest.skip("the network that Torch7 wrote (shared/data/torch7) is not here")
+    torch = pytest.importorskip("torch")
+    from stages.hourglass import HourglassNet
+
+    options, arrays = read_hourglass(SAMPLES / "hg256_cudnn_cuda.t7")
+    assert options == {"stacks": 1, "features": 256, "depth": 4, "joints": 16}
+    assert sum(array.size for name, array in arrays.items() if "running" not in name) == 3_211_920
+    network = HourglassNet(**options).eval()
+    problems = network.load_state_dict({k: torch.from_numpy(v) for k, v in arrays.items()}, strict=False)
+    assert not problems.unexpected_keys
+    assert all(key.endswith("num_batches_tracked") for key in problems.missing_keys)
+    sample = np.load(SAMPLES / "hg256_cudnn_cuda_io.npz")
+    with torch.no_grad():
+        heatmaps = network(torch.from_numpy(sample["input"]))[-1]
+    np.testing.assert_allclose(heatmaps.numpy(), sample["output1"], rtol=0, atol=1e-4)
+    assert np.ptp(sample["output1"]) > 0.1  # a tolerance that a wrong network could not meet

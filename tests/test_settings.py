@@ -1,0 +1,83 @@
+"""Settings: the published recipe, legal ranges, sentences for wrong ones, and luigi.cfg as their complete text."""
+
+import configparser
+import re
+from pathlib import Path
+
+import pytest
+
+from datasets.errors import DataError
+from stages.settings import Finetuning, Settings, Training
+
+ROOT = Path(__file__).resolve().parents[1]
+LUIGI = {"core", "retcode"}
+
+
+def sections(path):
+    parser = configparser.ConfigParser(interpolation=None)
+    parser.optionxform = str
+    parser.read(path)
+    return {name: dict(parser[name]) for name in parser.sections() if name not in LUIGI}
+
+
+def test_defaults_are_the_published_recipe():
+    # The figures of the published scripts: 100 x 4000 x 6 on MPII, 10 x 13121 x 6 on Penn Action, RMSprop at 2.5e-4.
+    s = Settings()
+    assert (s.pretrain.epochs, s.pretrain.iterations, s.pretrain.batch) == (100, 4000, 6)
+    assert (s.finetune.epochs, s.finetune.iterations, s.finetune.batch) == (10, 13121, 6)
+    assert s.pretrain.learning_rate == s.finetune.learning_rate == 2.5e-4
+    assert (s.network.stacks, s.network.features, s.network.depth) == (1, 256, 4)
+    assert (s.input.resolution, s.input.heatmap, s.input.blob_sigma, s.input.blob_radius) == (256, 64, 3.25, 6)
+    assert (s.pretrain.rotation, s.pretrain.rotation_probability, s.pretrain.scale) == (30, 0.4, 0.25)
+    assert s.finetune.head == "random" and s.pretrain.seed == 3
+
+
+def test_luigi_cfg_lists_every_setting_at_its_default_with_a_comment():
+    written = sections(ROOT / "luigi.cfg")
+    assert Settings.from_text(written) == Settings()
+    for name, field in Settings.model_fields.items():
+        assert set(written[name]) == set(type(field.default).model_fields), name
+    lines = (ROOT / "luigi.cfg").read_text().splitlines()
+    described = set()
+    for before, line in zip(lines, lines[1:], strict=False):
+        match = re.match(r"(\w+) =", line)
+        if match and before.startswith("#"):
+            described.add(match[1])
+    groups = {"iterations": "epochs", "split_seed": "valid_fraction", "blob_radius": "blob_sigma"}
+    undescribed = {n for texts in written.values() for n in texts} - described
+    assert {groups.get(n, n) for n in undescribed} <= {
+        "epochs", "valid_fraction", "blob_sigma", "rotation_probability", "penn_action", "people", "sequences", "frames",
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("profile", sorted((ROOT / "configs").glob("*.cfg")), ids=lambda p: p.name)
+def test_profiles_are_legal(profile):
+    Settings.from_text(sections(profile))
+
+
+@pytest.mark.parametrize(
+    ("texts", "words"),
+    [
+        ({"finetune": {"learning_rat": "1"}}, ["[finetune]", "learning_rat", "Did you mean learning_rate?"]),
+        ({"finetune": {"learning_rate": "-1"}}, ["[finetune]", "learning_rate = -1", "greater than 0"]),
+        ({"finetune": {"learning_rate": "nan"}}, ["learning_rate = nan", "finite"]),
+        ({"pretrain": {"batch": "1.5"}}, ["[pretrain]", "batch = 1.5", "integer"]),
+        ({"pretrain": {"schedule": "linear"}}, ["schedule = linear", "'constant' or 'cosine'"]),
+        ({"pretrain": {"experiment": "../evil"}}, ["experiment = ../evil"]),
+        ({"finetun": {}}, ["[finetun]", "Did you mean finetune?"]),
+        ({"input": {"resolution": "100"}}, ["resolution = 100", "multiple of 64"]),
+        ({"workspace": {"exp": ""}}, ["[workspace]", "exp"]),
+    ],
+)
+def test_wrong_settings_are_named_with_the_legal_ones(texts, words):
+    with pytest.raises(DataError) as caught:
+        Settings.from_text(texts)
+    for word in words:
+        assert word in str(caught.value)
+
+
+def test_only_what_changes_results_is_significant():
+    assert "experiment" not in Training().significant()
+    assert Finetuning(experiment="other").significant() == Finetuning().significant()
+    assert Finetuning(head="matching").significant() != Finetuning().significant()
+    assert Settings().workspace.significant() == {}

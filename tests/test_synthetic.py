@@ -1,0 +1,336 @@
+"""The sample data is in the official formats, repeats to the byte, and its labels lie where the people are drawn."""
+
+import io
+import tarfile
+import zipfile
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from scipy.io import loadmat
+
+from datasets.drawing_people import Figure, Look, draw_person, visible_joints
+from datasets.poses import LENGTHS, Movement, build_figures, everyday_pose
+from datasets.synthetic import write_mpii, write_penn
+
+ACTIONS = ("bowl", "golf_swing", "jumping_jacks", "pushup", "squat")
+
+
+@pytest.fixture(scope="module")
+def mpii(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("mpii")
+    write_mpii(folder, 90, size=(120, 160), seed=3)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def penn(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("penn")
+    write_penn(folder, 3, frames=(24, 26), seed=3)
+    return folder
+
+
+def release(folder: Path) -> np.void:
+    with zipfile.ZipFile(folder / "mpii_human_pose_v1_u12_2.zip") as archive:
+        assert archive.namelist() == ["mpii_human_pose_v1_u12_2/mpii_human_pose_v1_u12_1.mat"]
+        return loadmat(io.BytesIO(archive.read(archive.namelist()[0])))["RELEASE"][0, 0]
+
+
+def rects(folder: Path) -> list[tuple[int, np.void]]:
+    """(image number, annorect) of every person."""
+    entries = release(folder)["annolist"][0]
+    return [(i, rect) for i, entry in enumerate(entries) if entry["annorect"].size for rect in entry["annorect"][0]]
+
+
+def labels(folder: Path) -> dict[str, dict[str, np.ndarray]]:
+    with tarfile.open(folder / "Penn_Action.tar.gz") as archive:
+        names = [name for name in archive.getnames() if name.endswith(".mat")]
+        return {name: loadmat(io.BytesIO(archive.extractfile(name).read())) for name in names}  # type: ignore[union-attr]
+
+
+def t_pose() -> Figure:
+    """Somebody who faces the viewer with both arms held level, 300 px tall, at (200, 330) on the ground."""
+    angles = np.zeros((1, 10, 2))
+    angles[:, 2:6, 0] = 90
+    angles[:, 6:, 0] = 12
+    (figure,) = build_figures(Movement(angles), yaw=0, pitch=0, roll=0, height=300)
+    return Figure(figure.points + (200, 330, 0), figure.head, figure.chest, 300)
+
+
+def draw(figure: Figure, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    """(pixels that drawing the person on a plain green sheet changed, labels)."""
+    sheet = np.full((360, 400, 3), (0, 255, 0), np.uint8)
+    image, parts = sheet.copy(), np.zeros(sheet.shape[:2], np.uint8)
+    draw_person(image, parts, figure, Look.random(np.random.default_rng(seed), sporty=False), 0)
+    return (np.abs(image.astype(int) - sheet).max(2) > 20), parts
+
+
+def test_mpii_archive_holds_the_named_images(mpii: Path) -> None:
+    with tarfile.open(mpii / "mpii_human_pose_v1.tar.gz", "r:gz") as archive:
+        members = archive.getmembers()
+        assert members[0].name == "images" and members[0].isdir()
+        listed = [entry["image"][0, 0]["name"][0] for entry in release(mpii)["annolist"][0]]
+        assert [member.name for member in members[1:]] == [f"images/{name}" for name in listed]
+        sizes = set()
+        for member in members[1:]:
+            data = archive.extractfile(member).read()  # type: ignore[union-attr]
+            sizes.add(cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR).shape)
+    assert sizes == {(120, 160, 3), (160, 120, 3)}
+
+
+def test_release_has_the_official_fields_and_shapes(mpii: Path) -> None:
+    content = release(mpii)
+    n = content["annolist"].shape[1]
+    assert set(content.dtype.names) == {"annolist", "img_train", "version", "single_person", "act", "video_list"}
+    assert content["annolist"].shape == content["img_train"].shape == (1, n)
+    assert content["single_person"].shape == content["act"].shape == (n, 1)
+    assert content["annolist"].dtype.names == ("image", "annorect", "frame_sec", "vididx")
+    assert content["act"].dtype.names == ("act_name", "cat_name", "act_id")
+    assert len(rects(mpii)) == 90
+    share = content["img_train"].mean()
+    assert 0.8 < share < 0.95
+
+
+def test_release_shows_the_official_oddities(mpii: Path) -> None:
+    train = release(mpii)["img_train"][0]
+    kinds: set[str] = set()
+    for i, rect in rects(mpii):
+        fields = rect.dtype.names
+        assert ("annopoints" in fields) == bool(train[i])
+        if "scale" not in fields or not rect["scale"].size:
+            kinds.add("no scale" if "scale" not in fields else "empty scale")
+        if not train[i]:
+            continue
+        points = rect["annopoints"][0, 0]["point"][0]
+        if "is_visible" not in points.dtype.names:
+            kinds.add("no visibility")
+            continue
+        for point in points:
+            visible, joint = point["is_visible"], int(point["id"][0, 0])
+            assert (visible.size == 0) == (joint in (8, 9))
+            if visible.dtype.kind == "U":
+                kinds.add(f"string {visible[0]}")
+            elif visible.size:
+                kinds.add(f"number {visible[0, 0]}")
+    empty = [entry for entry in release(mpii)["annolist"][0] if not entry["annorect"].size]
+    assert empty, "there is an image without people"
+    assert {"no scale", "empty scale", "no visibility", "string 1", "number 0", "number 1"} <= kinds
+
+
+def test_validation_list_names_training_images(mpii: Path) -> None:
+    content = release(mpii)
+    train = {e["image"][0, 0]["name"][0]: t for e, t in zip(content["annolist"][0], content["img_train"][0], strict=True)}
+    names = (mpii / "valid_images.txt").read_text().split()
+    assert len(names) >= 5 and len(set(names)) == len(names)
+    assert all(train[name] == 1 for name in names)
+
+
+def test_mpii_head_box_holds_the_head_and_box_of_scale_holds_the_person(mpii: Path) -> None:
+    for _, rect in rects(mpii):
+        if "annopoints" not in rect.dtype.names or "scale" not in rect.dtype.names or not rect["scale"].size:
+            continue
+        points = {int(p["id"][0, 0]): (float(p["x"][0, 0]), float(p["y"][0, 0])) for p in rect["annopoints"][0, 0]["point"][0]}
+        x1, y1, x2, y2 = (float(rect[name][0, 0]) for name in ("x1", "y1", "x2", "y2"))
+        for joint in {8, 9} & set(points):
+            assert x1 - 1 <= points[joint][0] <= x2 + 1 and y1 - 1 <= points[joint][1] <= y2 + 1
+        scale = float(rect["scale"][0, 0])
+        centre = np.array([float(rect["objpos"][0, 0][name][0, 0]) for name in ("x", "y")]) + (0, 15 * scale)
+        away = np.abs(np.array(list(points.values())) - centre).max(1)
+        assert (away < 200 * scale * 1.25 / 2).mean() > 0.85  # the network sees nearly all joints of everybody
+
+
+def test_same_seed_gives_the_same_bytes(tmp_path: Path) -> None:
+    for seed, place in ((5, "a"), (5, "b"), (6, "c")):
+        write_mpii(tmp_path / place, 4, size=(60, 80), seed=seed)
+        write_penn(tmp_path / place, 1, frames=(2, 3), size=(60, 90), actions=("squat",), seed=seed)
+    for name in ("mpii_human_pose_v1.tar.gz", "mpii_human_pose_v1_u12_2.zip", "Penn_Action.tar.gz"):
+        a, b, c = ((tmp_path / place / name).read_bytes() for place in "abc")
+        assert a == b
+        assert a != c
+        assert name.endswith(".zip") or a[4:8] == bytes(4)  # no time in gzip's header
+
+
+def test_progress_ends_at_the_total(tmp_path: Path) -> None:
+    calls: list[tuple[int, int]] = []
+    write_mpii(tmp_path, 5, size=(60, 80), report=lambda done, total: calls.append((done, total)))
+    assert calls[-1] == (5, 5)
+    calls.clear()
+    write_penn(tmp_path, 1, frames=(3, 3), size=(60, 90), actions=("bowl", "squat"), report=lambda d, t: calls.append((d, t)))
+    assert calls == [(k, 6) for k in range(1, 7)]
+
+
+def test_penn_archive_layout_and_label_types(penn: Path) -> None:
+    with tarfile.open(penn / "Penn_Action.tar.gz", "r:gz") as archive:
+        names = archive.getnames()
+    assert {
+        "Penn_Action",
+        "Penn_Action/frames",
+        "Penn_Action/labels",
+        "Penn_Action/tools",
+        "Penn_Action/README",
+    } <= set(names)
+    content = labels(penn)
+    assert list(content) == [f"Penn_Action/labels/{k:04d}.mat" for k in range(1, 16)]
+    for k, (name, label) in enumerate(content.items()):
+        t = int(label["nframes"][0, 0])
+        frames = [n for n in names if n.startswith(f"Penn_Action/frames/{name[-8:-4]}/")]
+        assert frames == [f"Penn_Action/frames/{name[-8:-4]}/{f:06d}.jpg" for f in range(1, t + 1)]
+        assert label["action"][0] == ACTIONS[k // 3]
+        assert label["pose"][0] in ("front", "back", "left", "right")
+        assert label["x"].shape == label["y"].shape == label["visibility"].shape == (t, 13)
+        assert label["bbox"].shape == (t, 4)
+        assert label["dimensions"].tolist() == [[200, 280, t]]
+        assert label["train"][0, 0] == (1, 1, -1)[k % 3]
+        assert label["__header__"].startswith(b"MATLAB 5.0 MAT-file, Platform: GLNXA64, Created on: Thu Jan  1")
+
+
+def test_some_labels_are_whole_numbers_in_unsigned_types(penn: Path) -> None:
+    kinds = [label["x"].dtype.kind for label in labels(penn).values()]
+    assert kinds.count("u") == 1
+    assert kinds.count("f") == 14
+
+
+@pytest.mark.parametrize("sequences", [8, 10])
+def test_enough_training_sequences_for_a_validation_part(tmp_path: Path, sequences: int) -> None:
+    """9.2 % of an action's training sequences, rounded, are for validation: one at least; and some are for testing."""
+    write_penn(tmp_path, sequences, frames=(1, 1), size=(40, 60), actions=("bowl", "squat"))
+    train = np.array([label["train"][0, 0] for label in labels(tmp_path).values()]).reshape(2, sequences)
+    assert ((train == 1).sum(1) >= 6).all() and (np.round(0.092 * (train == 1).sum(1)) >= 1).all()
+    assert ((train == -1).sum(1) >= 2).all()
+
+
+def test_hidden_joints_are_parked_and_visible_ones_lie_in_image_and_box(penn: Path) -> None:
+    corner = edge = shown = 0
+    for label in labels(penn).values():
+        x, y, box = (label[name].astype(float) for name in ("x", "y", "bbox"))
+        seen = label["visibility"] != 0
+        shown += int(seen.sum())
+        corner += int(((x == 1) & (y == 1))[~seen].sum())
+        edge += int((y == 200)[~seen].sum())
+        assert (((x == 1) & (y == 1)) | (y == 200))[~seen].all()
+        assert ((x >= 1) & (x <= 280) & (y >= 1) & (y <= 200)).all()
+        inside = (x >= box[:, :1]) & (x <= box[:, 2:3]) & (y >= box[:, 1:2]) & (y <= box[:, 3:])
+        assert inside[seen].all()
+        assert ((box[:, 0] < box[:, 2]) & (box[:, 1] < box[:, 3]) & (box[:, 0] >= 1) & (box[:, 2] <= 280)).all()
+    assert corner > 0 and edge > 0
+    total = sum(label["x"].size for label in labels(penn).values())
+    assert 0.75 < shown / total < 0.98
+
+
+def test_movements_repeat(penn: Path) -> None:
+    """Each sequence has a period of 8 to 12 frames after which all heights are as before, and moves much in between."""
+    for name, label in labels(penn).items():
+        y, seen = label["y"].astype(float), label["visibility"] != 0
+        y[~seen] = np.nan
+        height = float(np.ptp(label["bbox"].astype(float)[:, [1, 3]]))
+        errors = [np.nanmean(np.abs(y[lag:] - y[:-lag])) for lag in range(3, 13)]
+        assert min(errors[5:]) < 0.006 * height, name
+        assert max(errors) > 3 * min(errors[5:]), name
+
+
+def test_penn_wrists_lie_on_moving_pixels(penn: Path) -> None:
+    """Where a wrist is labelled in jumping jacks, the frame differs from the sequence's median picture."""
+    content = labels(penn)
+    hits, misses = [], []
+    with tarfile.open(penn / "Penn_Action.tar.gz") as archive:
+        for number in (7, 8, 9):
+            label = content[f"Penn_Action/labels/{number:04d}.mat"]
+            names = [f"Penn_Action/frames/{number:04d}/{t + 1:06d}.jpg" for t in range(int(label["nframes"][0, 0]))]
+            data = [np.frombuffer(archive.extractfile(name).read(), np.uint8) for name in names]  # type: ignore[union-attr]
+            frames = np.stack([cv2.GaussianBlur(cv2.imdecode(d, cv2.IMREAD_COLOR), (3, 3), 0) for d in data]).astype(int)
+            change = np.abs(frames - np.median(frames, 0)).max(3)
+            for t in range(len(frames)):
+                for joint in (5, 6):
+                    if label["visibility"][t, joint]:
+                        x, y = round(float(label["x"][t, joint]) - 1), round(float(label["y"][t, joint]) - 1)
+                        hits.append(change[t, y, x])
+                        misses.append(change[t, max(0, y - 35), x])
+    assert np.median(hits) > 2.5 * np.median(misses)
+    assert np.mean(np.array(hits) > 20) > 0.75
+
+
+def test_t_pose_has_the_lengths_it_should_and_right_is_left_in_the_image() -> None:
+    p = t_pose().points[:, :2]
+    h = 300
+    np.testing.assert_allclose(p[13] - p[12], (2 * LENGTHS["shoulders"] * h, 0), atol=1e-6)
+    np.testing.assert_allclose(p[15] - p[13], ((LENGTHS["upper_arm"] + LENGTHS["forearm"]) * h, 0), atol=1e-6)
+    np.testing.assert_allclose(np.hypot(*(p[1] - p[2])), LENGTHS["thigh"] * h)
+    for right, left in ((0, 5), (1, 4), (2, 3), (10, 15), (11, 14), (12, 13)):
+        assert p[right, 0] < p[6, 0] < p[left, 0]
+        np.testing.assert_allclose(p[right, 1], p[left, 1])
+    np.testing.assert_allclose(max(p[0, 1], p[5, 1]) + LENGTHS["heel"] * h, 330)
+
+
+def test_back_view_puts_right_on_the_right_and_shows_no_face() -> None:
+    angles = np.zeros((1, 10, 2))
+    (front,), (back,) = (build_figures(Movement(angles), yaw, 0, 0, 300) for yaw in (0, 180))
+    assert front.points[12, 0] < front.points[13, 0]
+    assert back.points[12, 0] > back.points[13, 0]
+    look = Look.random(np.random.default_rng(1), sporty=False)
+    skin = []
+    for figure in (front, back):
+        placed = Figure(figure.points + (200, 330, 0), figure.head, figure.chest, 300)
+        image = np.full((360, 400, 3), (0, 255, 0), np.uint8)
+        draw_person(image, np.zeros((360, 400), np.uint8), placed, look, 0)
+        x, y = np.rint((placed.points[8] + placed.points[9])[:2] / 2).astype(int)
+        patch = image[y - 12 : y + 12, x - 9 : x + 9].reshape(-1, 3).astype(float)
+        skin.append((np.abs(patch - look.skin).max(1) < 40).mean())
+    assert skin[0] > 0.5 > 0.2 > skin[1]
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_drawn_limbs_are_centred_on_the_joints(seed: int) -> None:
+    """Measured on the picture alone: arms' and shins' middle lines, head's top, finger tips, soles."""
+    figure = t_pose()
+    changed, _ = draw(figure, seed)
+    p = figure.points[:, :2]
+    for wrist, elbow in ((10, 11), (15, 14)):
+        for x, y in (p[wrist], p[elbow], (p[wrist] + p[elbow]) / 2):
+            rows = np.flatnonzero(changed[:, round(x)])
+            assert abs(rows.mean() - y) < 2
+            assert 0.03 * 300 < np.ptp(rows) < 0.10 * 300
+    for ankle, knee in ((0, 1), (5, 4)):
+        x, y = (p[ankle] + p[knee]) / 2
+        row = np.flatnonzero(changed[round(y)])
+        row = row[(row > 200) == (x > 200)]
+        assert abs(row.mean() - x) < 2
+    rows, columns = np.flatnonzero(changed.any(1)), np.flatnonzero(changed.any(0))
+    assert abs(rows.min() - p[9, 1]) < 0.02 * 300
+    assert abs(rows.max() - 330) < 0.03 * 300
+    assert abs(columns.min() - (p[10, 0] - LENGTHS["hand"] * 300)) < 0.03 * 300
+    assert abs(columns.max() - (p[15, 0] + LENGTHS["hand"] * 300)) < 0.03 * 300
+
+
+def test_every_joint_of_any_pose_lies_on_the_person() -> None:
+    rng = np.random.default_rng(8)
+    for seed in range(30):
+        movement, _ = everyday_pose(rng)
+        (figure,) = build_figures(movement, rng.uniform(-180, 180), 8, 3, 200)
+        figure = Figure(figure.points + (200, 300, 0), figure.head, figure.chest, 200)
+        changed, _ = draw(figure, seed)
+        near = cv2.dilate(changed.astype(np.uint8), np.ones((5, 5), np.uint8))  # the head's top is its very edge
+        x, y = np.rint(figure.points[:16, :2]).astype(int).T
+        assert near[y, x].all()
+
+
+def test_visibility_follows_what_covers_a_joint() -> None:
+    figure = t_pose()
+    _, parts = draw(figure)
+    assert visible_joints(parts, figure, 0).all()
+    x, y = np.rint(figure.points[11, :2]).astype(int)  # something stands before the right elbow
+    parts[y - 8 : y + 8, x - 8 : x + 8] = 255
+    np.testing.assert_array_equal(np.flatnonzero(~visible_joints(parts, figure, 0)), [11])
+    moved = Figure(figure.points - (220, 0, 0), figure.head, figure.chest, 300)  # half of the person is out of the image
+    _, parts = draw(moved)
+    np.testing.assert_array_equal(visible_joints(parts, moved, 0), moved.points[:16, 0] >= -0.5)
+
+
+def test_far_arm_is_hidden_behind_the_body_seen_from_the_side() -> None:
+    angles = np.zeros((1, 10, 2))
+    (figure,) = build_figures(Movement(angles), 90, 0, 0, 300)  # turned to the image's right: the right side is near
+    figure = Figure(figure.points + (200, 330, 0), figure.head, figure.chest, 300)
+    _, parts = draw(figure)
+    visible = visible_joints(parts, figure, 0)
+    assert visible[[10, 11, 12]].all()
+    assert not visible[[13, 14]].any()

@@ -1,0 +1,135 @@
+"""Training: it learns, it repeats bit for bit, and it survives being killed anywhere."""
+
+import shutil
+
+import pytest
+import torch
+
+from datasets.errors import DataError
+from datasets.skeletons import MPII, PENN_ACTION
+from stages.checkpoints import load_network, load_tensors, save_network
+from stages.hourglass import HourglassNet
+from stages.settings import Finetuning, Input, Network, Training, Workspace
+from stages.train import Trainer, network_for, new_network
+
+SIZE = Input(resolution=32, blob_sigma=1.0, blob_radius=2)
+SETTINGS = Training(epochs=2, iterations=5, batch=4, learning_rate=1e-3, seed=5, snapshot_epochs=2, schedule="cosine")
+FILES = ["best.safetensors", "epoch-002.safetensors", "last.safetensors", "train.log", "valid.log"]
+
+
+def trainer(folder, data, settings=SETTINGS, seconds=1e9):
+    folder.mkdir(exist_ok=True)
+    workspace = Workspace(device="cpu", workers=1, checkpoint_seconds=seconds)
+    network = new_network(Network(features=8, depth=2), len(data.skeleton.joints), settings.seed)
+    return Trainer(folder, network, data, SIZE, settings, workspace)
+
+
+def contents(folder):
+    return {path.name: path.read_bytes() for path in sorted(folder.iterdir())}
+
+
+@pytest.fixture(scope="module")
+def finished(tiny_penn, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("finished")
+    trainer(folder, tiny_penn).run()
+    return folder
+
+
+def test_two_trainings_are_equal_to_the_bit(tiny_penn, finished, tmp_path):
+    trainer(tmp_path / "again", tiny_penn).run()
+    assert contents(tmp_path / "again") == contents(finished)
+    assert list(contents(finished)) == FILES
+
+
+class Killed(Exception):
+    pass
+
+
+@pytest.mark.parametrize("moment", [1, 3, 5, 6, 8, 10])
+@pytest.mark.parametrize("phase", ["training", "validating"])
+def test_killed_and_resumed_is_as_if_never_killed(tiny_penn, finished, tmp_path, moment, phase):
+    def kill(done, _total, text):
+        if done == moment and text.startswith("validating") == (phase == "validating"):
+            raise Killed
+
+    folder = tmp_path / "killed"
+    try:
+        trainer(folder, tiny_penn, seconds=1e-9).run(kill)  # a checkpoint after every iteration
+    except Killed:
+        trainer(folder, tiny_penn).run()
+    assert contents(folder) == contents(finished)
+
+
+def test_a_resumed_training_does_not_start_again(tiny_penn, tmp_path):
+    def kill(done, *_):
+        if done == 4:
+            raise Killed
+
+    with pytest.raises(Killed):
+        trainer(tmp_path, tiny_penn, seconds=1e-9).run(kill)
+    resumed = trainer(tmp_path, tiny_penn)
+    assert resumed.state.iteration == 3  # the checkpoint of iteration 4 had not been written
+    done = []
+    resumed.run(lambda now, *_: done.append(now))
+    assert done[0] == 4
+
+
+def test_it_learns(tiny_penn, tmp_path):
+    settings = Training(epochs=1, iterations=60, batch=6, learning_rate=3e-3, rotation=0, scale=0, colour=0, flip=0)
+    losses = []
+    t = trainer(tmp_path, tiny_penn, settings)
+    step = t._step
+    t._step = lambda batch: (lambda r: (losses.append(r[0]), r)[1])(step(batch))
+    t.run()
+    assert sum(losses[-5:]) < 0.3 * sum(losses[:5])
+
+
+def test_logs_have_the_published_columns(finished):
+    lines = (finished / "valid.log").read_text().splitlines()
+    assert lines[0].split("\t") == ["epoch", "loss", "acc", "LR"]
+    assert [line.split("\t")[0] for line in lines[1:]] == ["1", "2"]
+    rates = [float(line.split("\t")[3]) for line in lines[1:]]
+    assert rates == pytest.approx([0.5e-3, 0.0], abs=1e-9)  # a cosine from 1e-3 to 0: half way at the end of epoch 1
+
+
+def test_best_is_the_epoch_with_the_best_validation_accuracy(finished):
+    rows = [line.split("\t") for line in (finished / "valid.log").read_text().splitlines()[1:]]
+    best = max(rows, key=lambda row: float(row[2]))
+    _, description = load_network(finished / "best.safetensors")
+    assert description.metrics["epoch"] == int(best[0])
+    assert description.metrics["valid_accuracy"] == pytest.approx(float(best[2]), abs=1e-6)
+    assert description.joints == PENN_ACTION.joints and description.resolution == 32
+
+
+def test_a_loss_that_is_no_number_stops_in_a_sentence(tiny_penn, tmp_path):
+    t = trainer(tmp_path, tiny_penn)
+    with torch.no_grad():
+        t.network.heads[0].output.weight.fill_(float("nan"))
+    with pytest.raises(DataError, match="loss became nan at iteration 1"):
+        t.run()
+    assert not (tmp_path / "best.safetensors").exists()
+
+
+def test_a_damaged_checkpoint_is_named(tiny_penn, finished, tmp_path):
+    folder = shutil.copytree(finished, tmp_path / "copy")
+    (folder / "last.safetensors").write_bytes((folder / "last.safetensors").read_bytes()[:1000])
+    with pytest.raises(DataError, match=r"last\.safetensors"):
+        trainer(folder, tiny_penn)
+
+
+@pytest.mark.parametrize("head", ["matching", "random"])
+def test_head_for_penn_action(tmp_path, head):
+    network = HourglassNet(1, 8, 2, 16)
+    save_network(tmp_path / "m.safetensors", network, MPII.joints, 32, {})
+    fine = network_for(tmp_path / "m.safetensors", PENN_ACTION, Finetuning(head=head))
+    # Penn Action's joints among MPII's, by hand: head (top), then r/l shoulder, elbow, wrist, hip, knee, ankle.
+    source = [9, 12, 13, 11, 14, 10, 15, 2, 3, 1, 4, 0, 5]
+    same = [torch.equal(fine.heads[0].output.weight[i], network.heads[0].output.weight[s]) for i, s in enumerate(source)]
+    assert all(same) if head == "matching" else not any(same)
+    assert torch.equal(fine.stem.conv.weight, network.stem.conv.weight)
+
+
+def test_checkpoints_hold_the_optimizer(finished):
+    tensors, description = load_tensors(finished / "last.safetensors")
+    assert description["state"]["iteration"] == 10
+    assert any(name.startswith("optimizer.") for name in tensors)
