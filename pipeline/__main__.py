@@ -62,7 +62,7 @@ def main(arguments: list[str] | None = None) -> int:
         return 2
     except DataError as error:
         print(f"error: {error}", file=sys.stderr)
-        return 1
+        return commands.MISSING_DATA
     except KeyboardInterrupt:
         print("interrupted; the same command carries on where it stopped.", file=sys.stderr)
         return 130

@@ -18,6 +18,10 @@ from pipeline.fetch import FetchPrecomputed
 from pipeline.stage import Stage
 
 
+# As Luigi's manual recommends them, where luigi.cfg has no [retcode].
+MISSING_DATA, TASK_FAILED = 20, 30
+
+
 class UsageError(DataError):
     """A command that cannot be meant; exit code 2."""
 
@@ -61,16 +65,14 @@ def _build(tasks: list) -> int:
     if all(task.complete() for task in tasks):
         return 0
     result = luigi.build(tasks, local_scheduler=True, workers=1, detailed_summary=True, log_level="WARNING")
+    if result.status in (LuigiStatusCode.SUCCESS, LuigiStatusCode.SUCCESS_WITH_RETRY):
+        return 0
     codes = luigi.retcodes.retcode()
     return {
-        LuigiStatusCode.SUCCESS: 0,
-        LuigiStatusCode.SUCCESS_WITH_RETRY: 0,
-        LuigiStatusCode.FAILED: codes.task_failed,
-        LuigiStatusCode.FAILED_AND_SCHEDULING_FAILED: max(codes.task_failed, codes.scheduling_error),
         LuigiStatusCode.SCHEDULING_FAILED: codes.scheduling_error,
         LuigiStatusCode.NOT_RUN: codes.not_run,
         LuigiStatusCode.MISSING_EXT: codes.missing_data,
-    }[result.status] or 1
+    }.get(result.status, codes.task_failed) or TASK_FAILED
 
 
 def _show_results(tasks: list) -> None:
@@ -88,21 +90,26 @@ def _show_results(tasks: list) -> None:
 def status(options: argparse.Namespace) -> int:
     """Print the table of all stages."""
     Stage.read_large_files = False
-    rows = []
-    for stage in Pipeline().stages():
-        try:
-            state = stage.status()
-            mine = stage.manifest()
-        except DataError as error:
-            rows.append([stage.name, "unknown", str(error), "", "", "", stage.place])
-            continue
-        facts = ["", "", ""]
-        if mine:
-            facts = [_size(mine["files"]["bytes"]), _age(mine["finished"]), f"{mine['seconds']:.0f}"]
-        rows.append([stage.name, state.word, state.why, *facts, stage.link])
-    headers = ["stage", "state", "why", "size", "age", "seconds", "result"]
-    print(tabulate(rows, headers, disable_numparse=True, colalign=("left",) * 3 + ("right",) * 3 + ("left",), maxcolwidths=[None, None, 50]))
+    rows = [_status_row(stage) for stage in Pipeline().stages()]
+    print(
+        tabulate(
+            rows, ["stage", "state", "why", "size", "age", "seconds", "result"], disable_numparse=True,
+            colalign=("left",) * 3 + ("right",) * 3 + ("left",), maxcolwidths=[None, None, 50],
+        )
+    )  # fmt: skip
     return 0
+
+
+def _status_row(stage: Stage) -> list:
+    try:
+        state, mine = stage.status(), stage.manifest()
+    except DataError as error:
+        own = bool(stage.outside())
+        return [stage.name, "unknown", str(error) if own else "an input is unknown", "", "", "", stage.link]
+    facts = ["", "", ""]
+    if mine:
+        facts = [_size(mine["files"]["bytes"]), _age(mine["finished"]), f"{mine['seconds']:.0f}"]
+    return [stage.name, state.word, state.why, *facts, stage.link]
 
 
 def _size(count: float) -> str:
