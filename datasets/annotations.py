@@ -110,9 +110,7 @@ def read(folder: Path, split: str) -> Annotations:
     """
     path, listing = folder / f"{split}.h5", folder / f"{split}_images.txt"
     if not listing.is_file():
-        raise DataError(
-            f"{listing} is missing: it names the image of each row of {path.name}; run the annotation stage."
-        )
+        raise DataError(f"{listing} is missing: it names the image of each row of {path.name}; run the annotation stage.")
     try:
         images = listing.read_text("ascii").splitlines()
     except UnicodeDecodeError:

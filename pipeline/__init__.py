@@ -6,6 +6,15 @@ fetch prepare train evaluate export compare   the tasks
 __main__   python -m pipeline {run,status,why,rerun,clean}
 """
 
+import configparser
+import sys
+
+try:
+    import luigi  # noqa: F401
+except configparser.Error as error:  # Luigi reads luigi.cfg when it is imported
+    print(f"error: The settings cannot be read: {error}", file=sys.stderr)
+    sys.exit(2)
+
 from pipeline import quiet
 from pipeline.compare import CompareAccuracy, Pipeline
 from pipeline.evaluate import EvaluateMpii, EvaluatePenn

@@ -4,6 +4,7 @@ Exit codes: 0 done or already complete; 2 wrong usage or settings; 130 interrupt
 """
 
 import argparse
+import os
 import sys
 from pathlib import Path
 
@@ -63,6 +64,9 @@ def main(arguments: list[str] | None = None) -> int:
     except DataError as error:
         print(f"error: {error}", file=sys.stderr)
         return commands.MISSING_DATA
+    except BrokenPipeError:  # the reader of our output, such as `head`, has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
     except KeyboardInterrupt:
         print("interrupted; the same command carries on where it stopped.", file=sys.stderr)
         return 130

@@ -17,7 +17,6 @@ from pipeline.compare import CompareAccuracy, Pipeline
 from pipeline.fetch import FetchPrecomputed
 from pipeline.stage import Stage
 
-
 # As Luigi's manual recommends them, where luigi.cfg has no [retcode].
 MISSING_DATA, TASK_FAILED = 20, 30
 

@@ -4,6 +4,7 @@ from typing import Any
 
 import luigi
 
+from pipeline import config
 from pipeline.evaluate import EvaluateMpii, EvaluatePenn
 from pipeline.export import ExportWeights
 from pipeline.fetch import FetchMpii
@@ -41,6 +42,10 @@ class CompareAccuracy(Stage):
 
 class Pipeline(luigi.WrapperTask):
     """The whole chain."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        config.check_or_exit()
+        super().__init__(*args, **kwargs)
 
     def requires(self) -> list[Stage]:
         return [CompareAccuracy(), ExportWeights()]

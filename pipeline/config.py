@@ -1,6 +1,7 @@
-"""luigi.cfg -> `Settings`: the file in the current folder, overridden by the profiles that --config or LUIGI_CONFIG_PATH name."""
+"""luigi.cfg -> `Settings`: the current folder's file, overridden by profiles that --config or LUIGI_CONFIG_PATH name."""
 
 import configparser
+import sys
 from functools import cache
 from pathlib import Path
 
@@ -20,7 +21,10 @@ def use_profile(path: Path) -> None:
     """Let a profile override luigi.cfg. Raises DataError where there is no such file."""
     if not path.is_file():
         raise DataError(f"--config {path}: there is no such file.")
-    add_config_path(str(path))
+    try:
+        add_config_path(str(path))
+    except configparser.Error as error:
+        raise DataError(f"The settings cannot be read: {error}") from None
     settings.cache_clear()
 
 
@@ -36,3 +40,12 @@ def settings() -> Settings:
     except DataError as error:
         files = ", ".join(path for path in LuigiConfigParser._config_paths if Path(path).is_file())
         raise DataError(f"{error} (Settings were read from {files}.)") from None
+
+
+def check_or_exit() -> None:
+    """Stop with a sentence and code 2 where the settings are wrong: for plain `luigi`, which would show a traceback."""
+    try:
+        settings()
+    except DataError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)

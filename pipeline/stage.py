@@ -46,6 +46,10 @@ class Stage(luigi.Task):
     read_large_files: ClassVar[bool] = True  # off while only a quick answer is wanted
     redo = False  # set by `rerun`
 
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        config.check_or_exit()
+        super().__init__(*args, **kwargs)
+
     # What a stage says of itself.
 
     @property

@@ -70,6 +70,7 @@ def _draw_curves(path: Path, trainings: dict[str, Path]) -> None:
         axes[0, column].set(title=name, ylabel="loss", yscale="log")
         axes[1, column].set(xlabel="epoch", ylabel="training metric (%)", ylim=(0, 100))
         for axis in axes[:, column]:
+            axis.xaxis.get_major_locator().set_params(integer=True)
             axis.grid(alpha=0.3)
             axis.legend()
     FigureCanvasAgg(figure)

@@ -106,8 +106,7 @@ def _read_frame(path: Path, label: penn_action.Label, decode: Decoder) -> np.nda
         raise DataError(f"{where} is not a whole JPEG ({warning or 'it cannot be decoded'}); {advice}")
     if image.shape[:2] != (label.height, label.width):
         raise DataError(
-            f"{where} is {image.shape[1]} x {image.shape[0]} px, but its label tells {label.width} x {label.height};"
-            f" {advice}"
+            f"{where} is {image.shape[1]} x {image.shape[0]} px, but its label tells {label.width} x {label.height}; {advice}"
         )
     return image
 

@@ -17,9 +17,7 @@ PCKH_THRESHOLDS = (0.1, 0.2, 0.3, 0.4, 0.5)  # parts of the head size, `Annotati
 NOT_IN_PCKH = ("pelvis", "thorax")  # MPII's evaluation leaves them out of its mean
 
 
-def training_accuracy(
-    predicted: np.ndarray, target: np.ndarray, scoring: Sequence[int], threshold: float = 0.5
-) -> float:
+def training_accuracy(predicted: np.ndarray, target: np.ndarray, scoring: Sequence[int], threshold: float = 0.5) -> float:
     """The published training's accuracy of one batch (pose-hg-train, branch image-play), NaN where no joint counts.
 
     predicted, target: heatmaps (N, J, h, w). A joint is hit where the largest pixels of both lie at most

@@ -42,8 +42,7 @@ PERSON = {
 def write_release(path: Path, people: list[Any], training: list[int]) -> Path:
     """A RELEASE file: the annorect of every image, images named 0.jpg, 1.jpg, ..."""
     images = [
-        {"image": struct({"name": f"{i}.jpg"}), "annorect": annorect, "vididx": EMPTY}
-        for i, annorect in enumerate(people)
+        {"image": struct({"name": f"{i}.jpg"}), "annorect": annorect, "vididx": EMPTY} for i, annorect in enumerate(people)
     ]
     release = {"annolist": struct(*images), "img_train": np.array([training], np.uint8), "version": "12"}
     savemat(path, {"RELEASE": release}, do_compression=True)

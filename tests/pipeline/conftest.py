@@ -1,0 +1,118 @@
+"""A finished tiny chain, made once, and the command line as a user runs it."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from filelock import FileLock
+
+ROOT = Path(__file__).resolve().parents[2]
+
+TINY = """
+[workspace]
+exp = exp
+device = cpu
+workers = 1
+checkpoint_seconds = 0.001
+[mpii]
+images = sample
+annotations = sample
+[penn_action]
+archive = sample
+[sample]
+people = 24
+sequences = 10
+frames = 4
+[network]
+features = 8
+depth = 2
+[input]
+resolution = 32
+blob_sigma = 1
+blob_radius = 2
+[pretrain]
+epochs = 2
+iterations = 4
+batch = 4
+[finetune]
+epochs = 2
+iterations = 4
+batch = 4
+head = matching
+[retcode]
+task_failed = 30
+"""
+
+
+@dataclass
+class Place:
+    """A folder with a luigi.cfg and an exp/, and the program run in it."""
+
+    folder: Path
+
+    @property
+    def exp(self) -> Path:
+        return self.folder / "exp"
+
+    def start(self, *arguments: str) -> subprocess.Popen:
+        environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+        environment.pop("LUIGI_CONFIG_PATH", None)
+        return subprocess.Popen(
+            [sys.executable, *arguments], cwd=self.folder, env=environment, text=True,
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE, stdin=subprocess.DEVNULL,
+        )  # fmt: skip
+
+    def run(self, *arguments: str, code: int = 0) -> str:
+        """python -m pipeline ARGUMENTS; checks the exit code and that no traceback is shown; stdout and stderr."""
+        process = self.start("-m", "pipeline", *arguments)
+        out, err = process.communicate(timeout=300)
+        assert process.returncode == code, out + err
+        assert "Traceback" not in err + out, err
+        return out + err
+
+    def set(self, text: str) -> None:
+        """Write profile.cfg, which overrides luigi.cfg where a command names it."""
+        (self.folder / "profile.cfg").write_text(text)
+
+    def results(self) -> dict[str, str]:
+        """Result folder -> content digest and time of finishing, for all finished results."""
+        found = {}
+        for path in sorted(self.exp.glob("**/manifest.json")):
+            if not path.parent.is_symlink() and "@" in path.parent.name and ".trash" not in path.parts:
+                facts = json.loads(path.read_text())
+                found[path.parent.relative_to(self.exp).as_posix()] = facts["content"] + str(path.stat().st_mtime_ns)
+        return found
+
+
+@pytest.fixture(scope="session")
+def finished_chain(tmp_path_factory) -> Path:
+    """A place in which `run` has made everything; shared by the test processes."""
+    shared = tmp_path_factory.getbasetemp().parent / "finished-chain"
+    with FileLock(str(shared) + ".lock"):
+        if not (shared / "done").exists():
+            shutil.rmtree(shared, ignore_errors=True)
+            shared.mkdir(parents=True)
+            (shared / "luigi.cfg").write_text(TINY)
+            (shared / "output.txt").write_text(Place(shared).run("run"))
+            (shared / "done").touch()
+    return shared
+
+
+@pytest.fixture
+def place(finished_chain, tmp_path) -> Place:
+    """A copy of the finished chain that a test may change."""
+    shutil.copytree(finished_chain, tmp_path / "place", symlinks=True)
+    return Place(tmp_path / "place")
+
+
+@pytest.fixture
+def empty(tmp_path) -> Place:
+    """A place in which nothing has been made."""
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "empty" / "luigi.cfg").write_text(TINY)
+    return Place(tmp_path / "empty")

@@ -1,0 +1,156 @@
+"""Each wrong thing ends in a sentence, a non-zero code, and no result folder."""
+
+import gzip
+import io
+import shutil
+import tarfile
+import zipfile
+
+import numpy as np
+import pytest
+import scipy.io
+
+
+def results_of(place, pattern):
+    return [p for p in place.exp.glob(pattern) if not p.name.endswith(".partial")]
+
+
+@pytest.fixture
+def archive(place):
+    """A copy of the sample's Penn Action archive that the settings name."""
+    shutil.copy((place.exp / "sample").resolve() / "Penn_Action.tar.gz", place.folder / "given.tar.gz")
+    place.set("[penn_action]\narchive = given.tar.gz\n")
+    shutil.rmtree(place.exp / "penn_action")
+    return place.folder / "given.tar.gz"
+
+
+def rewritten(path, change):
+    """The archive with `change(name, content)` applied to every regular member; a list of (name, content) may be added."""
+    out = io.BytesIO()
+    with tarfile.open(path) as old, tarfile.open(fileobj=out, mode="w:gz") as new:
+        for member in old:
+            if member.isreg():
+                for name, content in change(member.name, old.extractfile(member).read()):
+                    info = tarfile.TarInfo(name)
+                    info.size = len(content)
+                    new.addfile(info, io.BytesIO(content))
+    path.write_bytes(out.getvalue())
+
+
+def fails(place, stage, *words, code=30):
+    output = place.run("run", stage, "--config", "profile.cfg", code=code)
+    for word in words:
+        assert word in output, output
+    return output
+
+
+def test_missing_archive(place):
+    place.set("[penn_action]\narchive = nowhere.tar.gz\n")
+    fails(place, "FetchPennAction", "nowhere.tar.gz is not there")
+    assert "nowhere.tar.gz is not there" in place.run("status", "--config", "profile.cfg")
+
+
+def test_truncated_archive(place, archive):
+    archive.write_bytes(archive.read_bytes()[: archive.stat().st_size // 2])
+    fails(place, "FetchPennAction", "given.tar.gz is damaged or cut off", "Penn_Action/frames/")
+    assert not results_of(place, "penn_action/raw@*")
+
+
+def test_not_an_archive(place, archive):
+    archive.write_bytes(gzip.compress(b"no tar at all" * 1000))
+    fails(place, "FetchPennAction", "given.tar.gz is damaged or cut off")
+
+
+def test_member_that_points_outside(place, archive):
+    rewritten(archive, lambda name, content: [(name, content), ("../evil.jpg", b"x")])
+    fails(place, "FetchPennAction", "'../evil.jpg'", "outside")
+    assert not list(place.folder.rglob("evil*"))
+
+
+def test_corrupt_jpeg(place, archive):
+    def change(name, content):
+        return [(name, content[:200] if name.endswith("0003/000002.jpg") else content)]
+
+    rewritten(archive, change)
+    fails(place, "FetchPennAction", "0003/000002.jpg", "not a whole JPEG")
+    assert not results_of(place, "penn_action/raw@*")
+
+
+def test_label_with_a_missing_field(place, archive):
+    def change(name, content):
+        if name.endswith("labels/0002.mat"):
+            fields = {k: v for k, v in scipy.io.loadmat(io.BytesIO(content)).items() if k != "bbox" and k[0] != "_"}
+            scipy.io.savemat(out := io.BytesIO(), fields)
+            content = out.getvalue()
+        return [(name, content)]
+
+    rewritten(archive, change)
+    fails(place, "CropPenn", "0002.mat", "bbox")
+    assert not results_of(place, "penn_action_cropped/data@*") or len(results_of(place, "penn_action_cropped/data@*")) == 1
+
+
+def test_label_with_nan(place, archive):
+    def change(name, content):
+        if name.endswith("labels/0002.mat"):
+            fields = {k: v for k, v in scipy.io.loadmat(io.BytesIO(content)).items() if k[0] != "_"}
+            fields["bbox"] = fields["bbox"].astype(float)
+            fields["bbox"][1, 2] = np.nan
+            scipy.io.savemat(out := io.BytesIO(), fields)
+            content = out.getvalue()
+        return [(name, content)]
+
+    rewritten(archive, change)
+    fails(place, "CropPenn", "0002.mat")
+
+
+def test_release_with_a_missing_field(place):
+    with zipfile.ZipFile(place.folder / "given.zip", "w") as file:
+        scipy.io.savemat(out := io.BytesIO(), {"RELEASE": {"annolist": [], "version": "12"}})
+        file.writestr("mpii_human_pose_v1_u12_2/mpii_human_pose_v1_u12_1.mat", out.getvalue())
+    place.set("[mpii]\nannotations = given.zip\n")
+    fails(place, "AnnotateMpii", "img_train")
+    assert len(results_of(place, "mpii/annot@*")) == 1  # the one of the sample
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("[finetune]\nlearning_rat = 1\n", ["unknown setting learning_rat", "Did you mean learning_rate?"]),
+        ("[finetune]\nlearning_rate = -1\n", ["[finetune] learning_rate = -1", "greater than 0"]),
+        ("[finetun]\nlearning_rate = 1\n", ["unknown section [finetun]"]),
+        ("learning_rate = 1\n", ["profile.cfg"]),
+    ],
+)
+def test_wrong_settings(place, text, words):
+    place.set(text)
+    for command in (["run"], ["status"]):
+        output = place.run(*command, "--config", "profile.cfg", code=2)
+        assert all(word in output for word in words), output
+
+
+def test_unknown_stage_and_profile(place):
+    assert "Did you mean FinetunePenn?" in place.run("run", "FinetunPenn", code=2)
+    assert "no such file" in place.run("run", "--config", "nowhere.cfg", code=2)
+
+
+def test_only_refuses_and_names_the_missing_stage(empty):
+    output = empty.run("run", "AnnotatePenn", "--only", code=2)
+    assert "AnnotatePenn needs CropPenn" in output and "python -m pipeline run CropPenn" in output
+    assert not list(empty.exp.glob("*@*"))
+
+
+def test_full_disk(place, tmp_path):
+    """/dev/full stands for it: every write to the file of a checkpoint fails with ENOSPC."""
+    place.set("[pretrain]\nexperiment = full\nseed = 9\n")
+    code = (
+        "import sys, stages.files as f, errno\n"
+        "def full(path, data): raise OSError(errno.ENOSPC, 'No space left on device', str(path))\n"
+        "import stages.checkpoints as c, stages.train as t\n"
+        "c.write_atomically = t.write_atomically = full\n"
+        "from pipeline.__main__ import main\n"
+        "sys.exit(main(['run', 'PretrainMpii', '--config', 'profile.cfg']))\n"
+    )
+    process = place.start("-c", code)
+    _, err = process.communicate(timeout=120)
+    assert process.returncode == 30 and "The disk is full" in err and "Traceback" not in err
+    assert not results_of(place, "mpii/full@*")

@@ -1,0 +1,147 @@
+"""The chain from end to end: what it makes, and which of it is made again when something changes."""
+
+import csv
+import hashlib
+import json
+import shutil
+
+import numpy as np
+import onnxruntime
+import torch
+
+from stages.checkpoints import load_network
+
+AFTER_FINETUNING = {
+    "penn_action_cropped/hg-256-ft", "mpii/evaluate-finetuned", "penn_action_cropped/evaluate-finetuned", "export", "compare",
+}  # fmt: skip
+
+
+def new_places(before, after):
+    return {name.partition("@")[0] for name in after.keys() - before.keys()}
+
+
+def test_the_run_ends_with_a_table_and_paths(finished_chain):
+    output = (finished_chain / "output.txt").read_text()
+    for words in ("MPII valid", "Penn Action valid", "Penn Action test", "before", "after", "exp/export", "predictions.png"):
+        assert words in output
+    for path in ("export/model.onnx", "export/model.safetensors", "export/model.json", "compare/predictions.png"):
+        assert (finished_chain / "exp" / path).stat().st_size > 100
+
+
+def test_exported_formats_agree(finished_chain):
+    export = finished_chain / "exp/export"
+    network, description = load_network(export / "model.safetensors")
+    images = np.random.default_rng(0).random((3, 3, 32, 32), np.float32)
+    with torch.inference_mode():
+        expected = network(torch.from_numpy(images))[-1].numpy()
+    session = onnxruntime.InferenceSession(str(export / "model.onnx"))
+    assert np.allclose(session.run(["heatmaps"], {"images": images})[0], expected, atol=1e-5)
+    facts = json.loads((export / "model.json").read_text())
+    assert facts["joints"] == list(description.joints) and len(description.joints) == 13
+    assert facts["output"]["shape"] == ["N", 13, 8, 8]
+
+
+def test_manifests_tell_the_truth(finished_chain):
+    manifests = [p for p in finished_chain.glob("exp/**/manifest.json") if not p.parent.is_symlink()]
+    assert len(manifests) == 14
+    for path in manifests:
+        facts = json.loads(path.read_text())
+        assert path.parent.name.endswith("@" + facts["fingerprint"][:8])
+        with open(path.parent / "files.csv") as file:
+            rows = list(csv.DictReader(file))
+        on_disk = {p.relative_to(path.parent).as_posix() for p in path.parent.rglob("*") if p.is_file()}
+        assert {row["path"] for row in rows} == on_disk - {"manifest.json", "files.csv"}
+        for row in rows[:3]:
+            content = (path.parent / row["path"]).read_bytes()
+            assert int(row["bytes"]) == len(content) and row["sha256"] == hashlib.sha256(content).hexdigest()
+        assert facts["seconds"] >= 0 and facts["libraries"]["torch"]
+        assert (path.parent.parent / path.parent.name.partition("@")[0]).resolve() == path.parent.resolve()
+
+
+def test_a_second_run_does_nothing(place):
+    before = place.results()
+    assert "done in" not in place.run("run")
+    assert place.results() == before
+
+
+def test_a_setting_reruns_what_hangs_from_it_and_going_back_nothing(place):
+    before = place.results()
+    place.set("[finetune]\nlearning_rate = 0.0001\n")
+    assert "stale" in place.run("status", "--config", "profile.cfg")
+    assert "learning_rate 0.00025 -> 0.0001" in place.run("why", "FinetunePenn", "--config", "profile.cfg")
+    assert "input penn_action_cropped/hg-256-ft changed" in place.run("why", "ExportWeights", "--config", "profile.cfg")
+    place.run("run", "--config", "profile.cfg")
+    after = place.results()
+    assert new_places(before, after) == AFTER_FINETUNING
+    assert before.items() <= after.items()
+    link = (place.exp / "penn_action_cropped/hg-256-ft").resolve().name
+    place.run("run")
+    assert place.results() == after
+    assert (place.exp / "penn_action_cropped/hg-256-ft").resolve().name != link
+
+
+def test_insignificant_settings_rerun_nothing(place):
+    before = place.results()
+    place.set("[workspace]\nworkers = 2\ndevice = auto\ncheckpoint_seconds = 5\n")
+    place.run("run", "--config", "profile.cfg")
+    assert place.results() == before
+
+
+def test_rerun_keeps_what_hangs_from_an_equal_result(place):
+    before = place.results()
+    assert "The content is the same" in place.run("rerun", "AnnotatePenn")
+    after = place.results()
+    changed = {name for name in before if before[name] != after[name]}
+    assert {name.partition("@")[0] for name in changed} == {"penn_action_cropped/annot"}
+    assert len(list((place.exp / ".trash").iterdir())) == 1
+    place.run("clean")
+    assert not (place.exp / ".trash").exists()
+    assert place.results() == after
+
+
+def test_another_content_reruns_what_hangs_from_it(place):
+    """A result whose content changes under the same fingerprint: the input's content counts, not only its name."""
+    annot = (place.exp / "mpii/annot").resolve()
+    facts = json.loads((annot / "manifest.json").read_text())
+    (annot / "manifest.json").write_text(json.dumps(facts | {"content": "another"}))
+    assert "mpii/annot was redone with another content" in place.run("why", "PretrainMpii")
+    before = place.results()
+    place.run("run", "PretrainMpii")
+    after = place.results()
+    assert {n.partition("@")[0] for n in before if before[n] != after[n]} == {"mpii/hg-256"}
+
+
+def test_same_seed_same_bytes(finished_chain, empty):
+    empty.run("run", "ExportWeights")
+    for name in ("model.safetensors", "model.onnx"):
+        assert (empty.exp / "export" / name).read_bytes() == (finished_chain / "exp/export" / name).read_bytes()
+
+
+def test_changed_archive_reruns_what_hangs_from_it(place):
+    sample = (place.exp / "sample").resolve()
+    shutil.copy(sample / "Penn_Action.tar.gz", place.folder / "Penn_Action.tar.gz")
+    place.set("[penn_action]\narchive = Penn_Action.tar.gz\n")
+    place.run("run", "--config", "profile.cfg")
+    before = place.results()
+    with open(place.folder / "Penn_Action.tar.gz", "ab") as file:
+        file.write(b"\0" * 512)  # another file with the same members
+    assert "file Penn_Action.tar.gz changed" in place.run("why", "FetchPennAction", "--config", "profile.cfg")
+    place.run("run", "CropPenn", "--config", "profile.cfg")
+    assert new_places(before, place.results()) == {"penn_action/raw", "penn_action_cropped/data"}
+    (place.folder / "Penn_Action.tar.gz").unlink()  # deleted to free space: its results stay valid
+    assert "done" in place.run("why", "CropPenn", "--config", "profile.cfg")
+
+
+def test_precomputed_models_instead_of_training(place):
+    best = (place.exp / "mpii/hg-256/best.safetensors").resolve()
+    tuned = (place.exp / "penn_action_cropped/hg-256-ft/best.safetensors").resolve()
+    shutil.copy(best, place.folder / "m.safetensors")
+    shutil.copy(tuned, place.folder / "p.safetensors")
+    place.set("[models]\nsource = precomputed\nmpii = m.safetensors\npenn_action = p.safetensors\n")
+    before = place.results()
+    output = place.run("run", "--config", "profile.cfg")
+    assert "mpii/precomputed" in output
+    made = new_places(before, place.results())
+    assert {"mpii/precomputed", "penn_action_cropped/precomputed"} < made and "mpii/hg-256" not in made
+    place.set("[models]\nsource = precomputed\nmpii = p.safetensors\npenn_action = p.safetensors\n")
+    assert "predicts 13 joints" in place.run("run", "--config", "profile.cfg", code=30)

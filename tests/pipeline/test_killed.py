@@ -1,0 +1,76 @@
+"""kill -9, Ctrl-C and two commands at once: nothing finished is lost or redone, nothing half-made is believed."""
+
+import signal
+import time
+
+import pytest
+
+
+def wait_for(condition, seconds=120):
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        if condition():
+            return
+        time.sleep(0.02)
+    raise AssertionError("it did not happen")
+
+
+LONG = "[finetune]\nexperiment = {}\niterations = 300\nepochs = 1\n"
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT])
+def test_a_killed_training_carries_on_to_the_same_result(place, number):
+    place.set(LONG.format("killed"))
+    process = place.start("-m", "pipeline", "run", "FinetunePenn", "--config", "profile.cfg")
+    wait_for(lambda: list(place.exp.glob("penn_action_cropped/killed@*.partial/last.safetensors")))
+    process.send_signal(number)
+    _, err = process.communicate()
+    assert process.returncode == (-9 if number == signal.SIGKILL else 130)
+    assert not [p for p in place.exp.glob("penn_action_cropped/killed@*") if not p.name.endswith(".partial")]
+    assert "interrupted" in place.run("status", "--config", "profile.cfg")
+    if number == signal.SIGINT:
+        assert "carries on" in err and "Traceback" not in err
+    for name in ("killed", "whole"):
+        place.set(LONG.format(name))
+        place.run("run", "FinetunePenn", "--config", "profile.cfg")
+    for name in ("best.safetensors", "last.safetensors", "train.log", "valid.log"):
+        killed, whole = (place.exp / "penn_action_cropped" / experiment / name for experiment in ("killed", "whole"))
+        assert killed.read_bytes() == whole.read_bytes(), name
+
+
+def test_kill_at_any_moment_then_the_same_command(empty, finished_chain):
+    """Kill the whole chain again and again; what it finally makes is what an undisturbed run makes."""
+    pauses = iter([0.6, 1.5, 3, 4, 5, 6, 7, 8])
+    finished: set[str] = set()
+    for pause in pauses:
+        process = empty.start("-m", "pipeline", "run", "ExportWeights")
+        time.sleep(pause)
+        process.kill()
+        process.communicate()
+        now = empty.results()
+        assert finished <= now.items(), "a finished result was lost or redone"
+        finished = set(now.items())
+    empty.run("run", "ExportWeights")
+    assert finished <= empty.results().items()
+    model = "export/model.safetensors"
+    assert (empty.exp / model).read_bytes() == (finished_chain / "exp" / model).read_bytes()
+
+
+def test_two_commands_at_once(place):
+    place.set("[finetune]\nexperiment = two\niterations = 60\n")
+    one, two = (place.start("-m", "pipeline", "run", "FinetunePenn", "--config", "profile.cfg") for _ in range(2))
+    said = [process.communicate(timeout=300) for process in (one, two)]
+    assert one.returncode == two.returncode == 0
+    assert sum("done in" in err for _, err in said) == 1
+    assert sum("is being made by another process" in err for _, err in said) == 1
+
+
+def test_left_overs_of_other_inputs_are_not_continued(place):
+    annot = (place.exp / "penn_action_cropped/annot").resolve()
+    partial = annot.with_name(annot.name + ".partial")
+    partial.mkdir()
+    (partial / "left-over").touch()
+    (partial / "partial.json").write_text('{"fingerprint": "of something else", "input_contents": {}}')
+    place.run("rerun", "AnnotatePenn")
+    assert (place.exp / "penn_action_cropped/annot/valid.h5").exists()
+    assert not (place.exp / "penn_action_cropped/annot/left-over").exists()

@@ -1,0 +1,39 @@
+"""The tasks with plain Luigi."""
+
+
+def luigi(place, *arguments):
+    process = place.start("-m", "luigi", "--module", "pipeline", *arguments, "--local-scheduler")
+    out, err = process.communicate(timeout=300)
+    return process.returncode, out + err
+
+
+def test_a_finished_task_by_its_name(place):
+    code, output = luigi(place, "EvaluatePenn", "--model", "pretrained")
+    assert code == 0 and "1 complete ones were encountered" in output
+
+
+def test_a_task_is_made_with_what_it_needs(empty):
+    code, output = luigi(empty, "AnnotatePenn")
+    assert code == 0, output
+    assert (empty.exp / "penn_action_cropped/annot/valid.h5").exists()
+    assert (empty.exp / "penn_action/raw").is_symlink()
+
+
+def test_a_failure_is_a_sentence_and_a_code(empty):
+    settings = empty.folder / "luigi.cfg"
+    settings.write_text(settings.read_text().replace("archive = sample", "archive = no.tar"))
+    code, output = luigi(empty, "CropPenn")
+    assert code == 30 and "no.tar is not there" in output and "Traceback" not in output
+
+
+def test_wrong_settings_are_a_sentence_and_a_code(empty):
+    settings = empty.folder / "luigi.cfg"
+    settings.write_text(settings.read_text().replace("archive = sample", "archiv = sample"))
+    code, output = luigi(empty, "CropPenn")
+    assert code == 2 and "Did you mean archive?" in output and "Traceback" not in output
+
+
+def test_the_command_line_does_not_import_torch(empty):
+    heavy = "('torch', 'cv2', 'matplotlib', 'pandas')"
+    check = f"import sys, pipeline, pipeline.commands; print([m for m in {heavy} if m in sys.modules])"
+    assert empty.start("-c", check).communicate()[0].strip() == "[]"
