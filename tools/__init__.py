@@ -1,4 +1,5 @@
 """Small programs for people, each `python -m tools.NAME --help`.
 
-bench   measures the speed of the workspace's parts on this machine
+bench               measures the speed of the parts on this machine
+inspect_checkpoint  prints what a checkpoint says of itself
 """

@@ -1,0 +1,60 @@
+"""The README's examples, run as they stand, on the tiny chain."""
+
+import re
+import shlex
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.pipeline.conftest import Place, finished_chain, place
+
+ROOT = Path(__file__).resolve().parents[1]
+README = (ROOT / "README.md").read_text()
+__all__ = ["finished_chain", "place"]  # fixtures
+
+
+def blocks(kind):
+    return re.findall(rf"```{kind}\n(.*?)```", README, flags=re.S)
+
+
+def commands():
+    lines = [line for block in blocks("sh") for line in block.splitlines()]
+    return [line for line in lines if not line.startswith(("make ", ". .venv"))]
+
+
+def test_every_command(place: Place):
+    (place.folder / "configs").mkdir()
+    (place.folder / "configs/demo.cfg").write_text("")
+    assert len(commands()) > 8
+    for line in commands():
+        line = re.sub(r"\bpython\b", shlex.quote(sys.executable), line)
+        line = re.sub(r"\bluigi --module", f"{shlex.quote(sys.executable)} -m luigi --module", line)
+        process = place.start("-c", f"import subprocess, sys; sys.exit(subprocess.call({line!r}, shell=True))")
+        out, err = process.communicate(timeout=300)
+        assert process.returncode == 0, f"{line}\n{out}{err}"
+    assert (place.folder / "slower.cfg").exists()
+
+
+def test_the_answer_that_the_readme_quotes(place: Place):
+    place.set("[finetune]\nlearning_rate = 0.0001\n")
+    quoted = re.search(r"`(FinetunePenn is stale: [^`]*)`", README)
+    assert quoted and quoted[1] in place.run("why", "FinetunePenn", "--config", "profile.cfg")
+
+
+def test_python_example(place: Place):
+    (code,) = blocks("python")
+    out, err = place.start("-c", code).communicate(timeout=120)
+    assert "torch.Size([1, 13, 8, 8])" in out, err
+
+
+@pytest.mark.parametrize("block", blocks("ini"))
+def test_profiles_are_legal(block):
+    from tests.test_settings import Settings, read_sections
+
+    Settings.from_text(read_sections(block))
+
+
+def test_paths_named_in_the_readme_exist():
+    for path in re.findall(r"\]\(([^)#:]+)\)", README):
+        assert (ROOT / path).exists(), path
