@@ -1,0 +1,52 @@
+"""Networks from elsewhere become checkpoints of ours, or are refused."""
+
+import tarfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from datasets.errors import DataError
+from datasets.skeletons import MPII, PENN_ACTION
+from stages.checkpoints import load_network, save_network
+from stages.hourglass import HourglassNet
+from stages.precomputed import convert
+
+TORCH7 = Path(__file__).resolve().parents[2] / "shared/data/torch7"
+
+
+def test_our_own_network(tmp_path):
+    save_network(tmp_path / "m.safetensors", HourglassNet(1, 8, 2, 16), MPII.joints, 64, {"valid_accuracy": 0.25})
+    convert(tmp_path / "m.safetensors", "mpii", tmp_path)
+    _, description = load_network(tmp_path / "best.safetensors")
+    assert description.joints == MPII.joints and description.metrics == {"valid_accuracy": 0.25}
+
+
+def test_the_wrong_dataset_is_refused(tmp_path):
+    save_network(tmp_path / "p.safetensors", HourglassNet(1, 8, 2, 13), PENN_ACTION.joints, 64, {})
+    with pytest.raises(DataError, match="predicts 13 joints"):
+        convert(tmp_path / "p.safetensors", "mpii", tmp_path)
+    assert not (tmp_path / "best.safetensors").exists()
+
+
+def test_other_files_are_refused(tmp_path):
+    (tmp_path / "model.pth").write_bytes(b"x")
+    with pytest.raises(DataError, match="expected a .safetensors"):
+        convert(tmp_path / "model.pth", "mpii", tmp_path)
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_a_network_that_torch7_wrote(tmp_path, packed):
+    source = TORCH7 / "hg256_cudnn_cuda.t7"
+    if not source.exists():
+        pytest.skip("the network that Torch7 wrote is not here (shared/data/torch7)")
+    if packed:
+        with tarfile.open(tmp_path / "precomputed.tar.gz", "w:gz", compresslevel=1) as tar:
+            tar.add(source, "precomputed_hg_models/mpii/hg-256/best_model.t7")
+        source = tmp_path / "precomputed.tar.gz"
+    convert(source, "mpii", tmp_path)
+    network, description = load_network(tmp_path / "best.safetensors")
+    assert description.options == {"stacks": 1, "features": 256, "depth": 4, "joints": 16}
+    with np.load(TORCH7 / "hg256_cudnn_cuda_io.npz") as io, torch.inference_mode():
+        assert np.abs(network(torch.from_numpy(io["input"]))[-1].numpy() - io["output1"]).max() < 1e-4
