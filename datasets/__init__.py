@@ -1,0 +1,12 @@
+"""What the data is; imports nothing of ours.
+
+skeletons    joints of each dataset: names, mirror partners, limbs, which ones score
+annotations  train/valid/test.h5 in the published layout
+mpii         MPII's annotation struct, and its validation split
+penn_action  Penn Action's labels, crop windows, and the published validation split
+geometry     affine maps between image, crop and heatmap
+heatmaps     drawing targets, and finding joints in heatmaps
+samples      from an image and its labels to a network's input and target
+synthetic    drawn sample data in the official formats; synthetic_pictures, poses, drawing_people and drawing_scenes draw it
+errors       the exception for bad input
+"""

@@ -1,12 +1,14 @@
 """The work of every stage as plain functions on paths, arrays and dataclasses; runs and tests without Luigi.
 
+files        files written whole or not at all; digests
 settings     every setting of the workspace: dataclasses, validated when they are built
 fetch        archives from a path or an address; safe extraction
 crop         Penn Action cut to one window per sequence
 annotate     both datasets' labels -> train/valid/test.h5 in the published layout
 hourglass    the network
 checkpoints  networks on disk, self-describing, in safetensors
-torch7       Torch7's .t7 files; import_torch7 turns a published hourglass into a checkpoint of ours
+torch7       Torch7 files (.t7), with torch7_reading and torch7_values; import_torch7 reads a published hourglass
+precomputed  networks from elsewhere as checkpoints of ours
 loader       annotation files + images -> batches, the same for any number of workers
 train        the one training loop
 predict      heatmaps and joints for a whole split

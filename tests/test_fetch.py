@@ -7,6 +7,7 @@ import os
 import tarfile
 import threading
 import zipfile
+from pathlib import Path
 
 import pytest
 
@@ -121,7 +122,7 @@ class Server(http.server.SimpleHTTPRequestHandler):
     requests: list = []
 
     def do_GET(self):
-        content = open(self.translate_path(self.path), "rb").read()
+        content = Path(self.translate_path(self.path)).read_bytes()
         asked = self.headers.get("Range")
         Server.requests.append(asked)
         start = int(asked.removeprefix("bytes=").rstrip("-")) if asked else 0
