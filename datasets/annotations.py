@@ -6,8 +6,8 @@ by the coordinates (0, 0); here pixels count from 0 and such a joint is NaN. Bot
 nowhere else.
 """
 
+import io
 import warnings
-from collections.abc import Callable
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -19,14 +19,8 @@ from scipy.io import loadmat
 from datasets.errors import DataError
 from datasets.skeletons import PENN_ACTION, SKELETONS
 
-Report = Callable[..., object]
-
 # Far above any skeleton; a file that claims more is broken, and its sizes must not decide how much memory is taken.
 MAX_JOINTS = 256
-
-
-def silent(*_: object) -> None:
-    """The progress report of callers who want none."""
 
 
 @dataclass(frozen=True)
@@ -90,15 +84,26 @@ def write(folder: Path, split: str, annotations: Annotations) -> None:
         "normalize": annotations.normalize,
         "torsoangle": annotations.torsoangle,
     }
-    with h5py.File(folder / f"{split}.h5", "w") as file:
-        if joints in names:
-            file.attrs["name"] = names[joints]
-        for field, values in columns.items():
-            file[field] = values.astype(np.float64)
-        if joints != len(PENN_ACTION.joints):
-            file["person"] = annotations.person.astype(np.float64)
-            file["imgname"] = np.array(imgname, dtype="S" if imgname else "S1")
+    columns = {field: values.astype(np.float64) for field, values in columns.items()}
+    if joints != len(PENN_ACTION.joints):
+        columns["person"] = annotations.person.astype(np.float64)
+        columns["imgname"] = np.array(imgname, dtype="S" if imgname else "S1")
+    write_h5(folder / f"{split}.h5", columns, names.get(joints))
     (folder / f"{split}_images.txt").write_text("".join(f"{image}\n" for image in annotations.images), "ascii")
+
+
+def write_h5(path: Path, columns: dict[str, np.ndarray], name: str | None = None) -> None:
+    """Write arrays, and the attribute `name`, to an HDF5 file.
+
+    It is built in memory, because the HDF5 library crashes the process when the disk is full; OSError passes.
+    """
+    content = io.BytesIO()
+    with h5py.File(content, "w") as file:
+        if name:
+            file.attrs["name"] = name
+        for field, values in columns.items():
+            file[field] = values
+    path.write_bytes(content.getvalue())
 
 
 def read(folder: Path, split: str) -> Annotations:

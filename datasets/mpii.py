@@ -16,8 +16,9 @@ from typing import Any
 import h5py
 import numpy as np
 
-from datasets.annotations import Annotations, Report, open_h5, person_box, read_mat, read_numbers, silent
+from datasets.annotations import Annotations, open_h5, person_box, read_mat, read_numbers
 from datasets.errors import DataError
+from datasets.progress import Report, silent
 from datasets.skeletons import MPII
 
 MAT_NAME = "mpii_human_pose_v1_u12_1.mat"
@@ -223,8 +224,8 @@ def torso_angle(joints: np.ndarray) -> np.ndarray:
 def _listed_images(release: Release, path: Path) -> list[int]:
     """Places in annolist of the images that the text file at `path` names; all have to be training images."""
     try:
-        names = set(path.read_text("utf-8").split())
-    except (FileNotFoundError, UnicodeDecodeError) as error:
+        names = {line.strip() for line in path.read_text("utf-8").splitlines()} - {""}
+    except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"{path} is not a readable list of image names ({error}).") from None
     places = {name: i for i, name in enumerate(release.images) if release.training_images[i]}
     unknown = sorted(names - places.keys())

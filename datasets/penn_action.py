@@ -13,11 +13,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import h5py
 import numpy as np
 from scipy.io import savemat
 
-from datasets.annotations import Annotations, person_box, read_mat
+from datasets.annotations import Annotations, person_box, read_mat, write_h5
 from datasets.errors import DataError
 from datasets.skeletons import PENN_ACTION
 
@@ -76,13 +75,13 @@ def frame_name(frame: int) -> str:
 
 def label_paths(root: Path) -> list[Path]:
     """Label files of a Penn Action folder (`root/labels/NNNN.mat`) in the order of their numbers; DataError if none."""
-    paths = sorted((root / "labels").glob("*.mat"))
+    paths = list((root / "labels").glob("*.mat"))
     if not paths:
         raise DataError(f"{root / 'labels'} holds no .mat files, expected Penn Action's; unpack the archive there.")
     for path in paths:
         if not path.stem.isascii() or not path.stem.isdigit():
             raise DataError(f"{path} is not named by a sequence's number, such as 0001.mat; move it away.")
-    return paths
+    return sorted(paths, key=lambda path: int(path.stem))
 
 
 def read_label(path: Path) -> Label:
@@ -252,9 +251,7 @@ def write_image_play(path: Path, labels: Sequence[Label]) -> None:
         numbers = np.arange(1, label.frames + 1)
         ind2sub.append(np.column_stack([np.full(label.frames, int(label.sequence)), numbers]))
         part.append(np.where(label.visible[:, :, None], label.joints + 1, 0))
-    with h5py.File(path, "w") as file:
-        file["ind2sub"] = np.concatenate(ind2sub).astype(np.float64)
-        file["part"] = np.concatenate(part)
+    write_h5(path, {"ind2sub": np.concatenate(ind2sub).astype(np.float64), "part": np.concatenate(part)})
 
 
 def _numbers(content: dict[str, Any], path: Path, name: str, shape: tuple[int | None, int | None]) -> np.ndarray:

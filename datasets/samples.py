@@ -1,17 +1,13 @@
-"""From an image file and one person's annotation to what the network is fed: input crop and target heatmaps."""
+"""From an image and one person's annotation to what the network is fed: input crop and target heatmaps."""
 
 import math
 from dataclasses import dataclass, fields
-from pathlib import Path
 
 import cv2
 import numpy as np
 
 from datasets import geometry, heatmaps
 from datasets.errors import DataError
-
-_JPEG, _JPEG_END = b"\xff\xd8\xff", b"\xff\xd9"
-_PNG, _PNG_END = b"\x89PNG\r\n\x1a\n", b"IEND\xaeB`\x82"
 
 # Bilinear sampling looks at 2 x 2 pixels, so it may step over at most about this many image pixels without aliasing.
 _BILINEAR_REACH = 1.5
@@ -172,43 +168,3 @@ def _to_float(crop: np.ndarray, colour: tuple[float, ...]) -> np.ndarray:
         table = np.minimum(np.arange(256) * (factor / 255), 1).astype(np.float32)
         cv2.LUT(channel, table[None], dst=plane)
     return output
-
-
-def read_image(path: Path) -> np.ndarray:
-    """Read a JPEG or PNG file as (H, W, 3) uint8 RGB, pixels as stored: labels do not know of an EXIF orientation.
-
-    Raises DataError naming the file where it is missing, empty, neither JPEG nor PNG, cut off, or damaged.
-    """
-    try:
-        data = Path(path).read_bytes()
-    except FileNotFoundError:
-        raise DataError(f"image {path} is missing; fetch or unpack the images again.") from None
-    except OSError as error:
-        raise DataError(f"image {path} cannot be read: {error.strerror or error}.") from None
-    if not data:
-        raise DataError(f"image {path} is empty; fetch or unpack it again.")
-    if not data.startswith((_JPEG, _PNG)):
-        raise DataError(f"{path} is neither a JPEG nor a PNG image: it begins with {data[:8]!r}.")
-    if not _is_whole(data):
-        raise DataError(f"image {path} is cut off after {len(data)} bytes; fetch or unpack it again.")
-    try:
-        # OpenCV decodes to its own order of channels unless told.
-        image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION)
-    except cv2.error as error:
-        raise DataError(f"image {path} cannot be decoded: {error.err}.") from None
-    if image is None:
-        raise DataError(f"image {path} is damaged and cannot be decoded; fetch or unpack it again.")
-    return image
-
-
-def _is_whole(data: bytes) -> bool:
-    """Whether a JPEG or PNG file reaches its end marker; some decoders fill what is missing with grey, silently."""
-    if data.startswith(_PNG):
-        return data.rfind(_PNG_END) > 0
-    if data.endswith(_JPEG_END):
-        return True
-    # Bytes may follow the end marker, and a thumbnail in the header has one of its own: search behind the header.
-    position = 2
-    while data[position : position + 1] == b"\xff" and data[position + 1 : position + 2] != b"\xda":
-        position += 2 + int.from_bytes(data[position + 2 : position + 4], "big")
-    return data.find(_JPEG_END, position) >= 0

@@ -6,6 +6,8 @@ published training program (pose-hg-train, branch image-play).
 
 from dataclasses import dataclass
 
+from datasets.errors import DataError
+
 
 @dataclass(frozen=True)
 class Skeleton:
@@ -55,12 +57,18 @@ SAME_JOINT = {"head": "head_top"}
 
 
 def mirrored(joints: tuple[str, ...]) -> list[int]:
-    """Index of each joint's partner, by name: left_knee for right_knee; joints on the body's middle stay."""
+    """Index of each joint's partner, by name: left_knee for right_knee; joints on the body's middle stay.
+
+    Raises DataError for a joint without a partner.
+    """
     swap = {"left": "right", "right": "left"}
     partners = []
     for name in joints:
         side, _, rest = name.partition("_")
-        partners.append(joints.index(f"{swap[side]}_{rest}") if side in swap else joints.index(name))
+        partner = f"{swap[side]}_{rest}" if side in swap else name
+        if partner not in joints:
+            raise DataError(f"the joints hold {name} but not {partner}, so a mirrored image cannot be labelled.")
+        partners.append(joints.index(partner))
     return partners
 
 

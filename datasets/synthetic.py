@@ -21,6 +21,7 @@ from numpy.random import Generator
 from scipy.io import savemat
 
 from datasets.poses import ACTIONS
+from datasets.progress import Report, silent
 from datasets.synthetic_pictures import Clip, Person, draw_still
 
 _MAT_HEADER = b"MATLAB 5.0 MAT-file, Platform: GLNXA64, Created on: Thu Jan  1 00:00:00 2015"
@@ -33,10 +34,6 @@ _ACTS = (
 _EMPTY = np.zeros((0, 0))
 
 
-def _silent(done: int, total: int) -> None:
-    pass
-
-
 # MPII Human Pose ------------------------------------------------------------------------------------------------------
 
 
@@ -45,19 +42,17 @@ def write_mpii(
     people: int,
     size: tuple[int, int] = (240, 320),
     seed: int = 0,
-    report: Callable[[int, int], object] = _silent,
+    report: Report = silent,
 ) -> None:
-    """Write `mpii_human_pose_v1.tar.gz`, `mpii_human_pose_v1_u12_2.zip` and `valid_images.txt` into `folder`.
+    """Write `mpii_human_pose_v1.tar.gz` and `mpii_human_pose_v1_u12_2.zip` into `folder`.
 
     `people`: how many are drawn, about one image in seven shows two; `size`: (height, width) of landscape images in px,
-    half of the images are portraits. Of every eight images, one is for testing (img_train 0), and one is named in
-    valid_images.txt: a validation part, which the official format does not know. The official file's oddities are
+    half of the images are portraits. Of every eight images, one is for testing (img_train 0). The official file's oddities are
     there: images without people, people without scale and objpos, is_visible missing, empty or a string.
     Calls report(people so far, people).
     """
     folder.mkdir(parents=True, exist_ok=True)
     records: list[dict[str, Any]] = []
-    valid: list[str] = []
     drawn = 0
     with _tar_gz(folder / "mpii_human_pose_v1.tar.gz") as add:
         add("images", None)
@@ -69,12 +64,9 @@ def write_mpii(
             image, crowd = draw_still(rng, size if rng.random() < 0.5 else size[::-1], count)
             add(f"images/{name}", _jpeg(image))
             records.append(_mpii_record(rng, name, number, crowd, image.shape[:2]))
-            if number % 8 == 2 and crowd:
-                valid.append(name)
             drawn += count
             report(drawn, people)
     _write_release(folder / "mpii_human_pose_v1_u12_2.zip", records)
-    (folder / "valid_images.txt").write_text("".join(f"{name}\n" for name in valid))
 
 
 def _mpii_record(rng: Generator, name: str, number: int, crowd: list[Person], size: tuple[int, int]) -> dict[str, Any]:
@@ -165,7 +157,7 @@ def _write_release(path: Path, records: list[dict[str, Any]]) -> None:
 
 def write_penn(
     folder: Path, sequences: int = 10, frames: tuple[int, int] = (20, 24), size: tuple[int, int] = (200, 280),
-    actions: tuple[str, ...] = tuple(ACTIONS), seed: int = 0, report: Callable[[int, int], object] = _silent,
+    actions: tuple[str, ...] = tuple(ACTIONS), seed: int = 0, report: Report = silent,
 ) -> None:  # fmt: skip
     """Write `Penn_Action.tar.gz` into `folder`: `sequences` of each action, action by action, numbered from 0001.
 

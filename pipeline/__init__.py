@@ -11,7 +11,7 @@ import sys
 
 try:
     import luigi  # noqa: F401
-except configparser.Error as error:  # Luigi reads luigi.cfg when it is imported
+except (configparser.Error, UnicodeDecodeError) as error:  # Luigi reads luigi.cfg when it is imported
     print(f"error: The settings cannot be read: {error}", file=sys.stderr)
     sys.exit(2)
 

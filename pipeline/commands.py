@@ -1,6 +1,7 @@
 """What the command line does, a function a command."""
 
 import argparse
+import contextlib
 import difflib
 import shutil
 from datetime import UTC, datetime
@@ -8,6 +9,7 @@ from pathlib import Path
 
 import luigi
 import luigi.retcodes
+from filelock import Timeout
 from luigi.execution_summary import LuigiStatusCode
 from tabulate import tabulate
 
@@ -15,7 +17,7 @@ from datasets.errors import DataError
 from pipeline import config
 from pipeline.compare import CompareAccuracy, Pipeline
 from pipeline.fetch import FetchPrecomputed
-from pipeline.stage import Stage
+from pipeline.stage import Stage, discard, lock_of
 
 # As Luigi's manual recommends them, where luigi.cfg has no [retcode].
 MISSING_DATA, TASK_FAILED = 20, 30
@@ -31,7 +33,7 @@ def find(name: str) -> list[Stage]:
     stages += [s for d in ("mpii", "penn_action") if (s := FetchPrecomputed(dataset=d)).name not in {t.name for t in stages}]
     found = [s for s in stages if name in (s.name, type(s).__name__)]
     if not found:
-        names = ["Pipeline", *(s.name for s in stages)]
+        names = [s.name for s in stages]
         near = difflib.get_close_matches(name, names, n=1)
         hint = f" Did you mean {near[0]}?" if near else ""
         raise UsageError(f"there is no stage {name}.{hint} Stages: {', '.join(names)}.")
@@ -63,7 +65,10 @@ def _build(tasks: list) -> int:
     """Let Luigi make tasks; returns the exit code of [retcode] in luigi.cfg."""
     if all(task.complete() for task in tasks):
         return 0
+    before = _finished()
     result = luigi.build(tasks, local_scheduler=True, workers=1, detailed_summary=True, log_level="WARNING")
+    if result.status not in (LuigiStatusCode.SUCCESS, LuigiStatusCode.SUCCESS_WITH_RETRY) and _stale_in_between(before):
+        return _build(tasks)
     if result.status in (LuigiStatusCode.SUCCESS, LuigiStatusCode.SUCCESS_WITH_RETRY):
         return 0
     codes = luigi.retcodes.retcode()
@@ -74,11 +79,28 @@ def _build(tasks: list) -> int:
     }.get(result.status, codes.task_failed) or TASK_FAILED
 
 
+def _finished() -> dict[str, str]:
+    """Stage -> content, of all stages whose result is there."""
+    contents = {}
+    for stage in Pipeline().stages():
+        with contextlib.suppress(DataError):  # an archive is missing; the stage that reads it will say so
+            if found := stage.manifest():
+                contents[stage.name] = found["content"]
+    return contents
+
+
+def _stale_in_between(before: dict[str, str]) -> bool:
+    """Whether a stage that Luigi took for done became stale, because an input that was deleted came out otherwise."""
+    now = _finished()
+    stale = [stage for stage in Pipeline().stages() if stage.name in before and stage.status().word == "stale"]
+    return now != before and any(now.get(stage.name) == before[stage.name] for stage in stale)
+
+
 def _show_results(tasks: list) -> None:
     for task in tasks:
         if isinstance(task, (Pipeline, CompareAccuracy)):
             compared = CompareAccuracy().link
-            print((compared / "accuracy.txt").read_text())
+            print((CompareAccuracy().folder / "accuracy.txt").read_text())
             if isinstance(task, Pipeline):
                 print(f"weights      {Pipeline().requires()[1].link}")
             print(f"predictions  {compared / 'predictions.png'}\ncurves       {compared / 'curves.png'}")
@@ -151,21 +173,35 @@ def rerun(options: argparse.Namespace) -> int:
 
 
 def clean(options: argparse.Namespace) -> int:
-    """Remove the trash and partial results of other settings; with --others, their finished results as well."""
-    exp = Path(config.settings().workspace.exp)
+    """Remove the trash and what interrupted runs left; with --others, finished results of other settings as well.
+
+    The current settings' unfinished results stay, and so does everything that another process is working on.
+    """
     stages = Pipeline().stages()
-    keep = {stage.folder for stage in stages} | {stage.partial for stage in stages}
-    doomed = [exp / ".trash"] if (exp / ".trash").exists() else []
-    for stage in stages:
-        for folder in stage.link.parent.glob(f"{stage.link.name}@*"):
-            if folder not in keep and (options.others or folder.name.endswith(".partial")):
-                doomed.append(folder)
-    for folder in doomed:
-        shutil.rmtree(folder)
-        print(f"removed {folder}")
-    if not doomed:
+    current = {stage.folder for stage in stages} | {stage.partial for stage in stages if not stage.manifest()}
+    exp, removed = config.exp(), False
+    if (exp / ".trash").exists():
+        shutil.rmtree(exp / ".trash")
+        print(f"removed {exp / '.trash'}")
+        removed = True
+    for folder in sorted([*exp.glob("[!.]*@*"), *exp.glob("[!.]*/*@*")]):
+        partial = folder.name.endswith(".partial")
+        if folder not in current and (partial or options.others) and _remove_unless_in_use(folder):
+            removed = True
+    if not removed:
         print("nothing to remove")
     return 0
+
+
+def _remove_unless_in_use(folder: Path) -> bool:
+    try:
+        with lock_of(folder.with_name(folder.name.removesuffix(".partial"))).acquire(timeout=0):
+            discard(folder)
+    except Timeout:
+        print(f"kept {folder}: another process is working on it")
+        return False
+    print(f"removed {folder}")
+    return True
 
 
 COMMANDS = {"run": run, "status": status, "why": why, "rerun": rerun, "clean": clean}

@@ -5,7 +5,7 @@ import sys
 from functools import cache
 from pathlib import Path
 
-from luigi.configuration import LuigiConfigParser, add_config_path, get_config
+from luigi.configuration import LuigiConfigParser, get_config
 
 from datasets.errors import DataError
 from stages.settings import Settings
@@ -22,8 +22,8 @@ def use_profile(path: Path) -> None:
     if not path.is_file():
         raise DataError(f"--config {path}: there is no such file.")
     try:
-        add_config_path(str(path))
-    except configparser.Error as error:
+        LuigiConfigParser.add_config_path(str(path))
+    except (configparser.Error, UnicodeDecodeError) as error:
         raise DataError(f"The settings cannot be read: {error}") from None
     settings.cache_clear()
 
@@ -40,6 +40,11 @@ def settings() -> Settings:
     except DataError as error:
         files = ", ".join(path for path in LuigiConfigParser._config_paths if Path(path).is_file())
         raise DataError(f"{error} (Settings were read from {files}.)") from None
+
+
+def exp() -> Path:
+    """The folder of all results."""
+    return Path(settings().workspace.exp).expanduser()
 
 
 def check_or_exit() -> None:

@@ -91,13 +91,12 @@ class FetchPrecomputed(Fetch):
         return {"mpii": "mpii", "penn_action": "penn_action_cropped"}[self.dataset] + "/precomputed"
 
     def sources(self):
-        source = getattr(config.settings().models, self.dataset)
-        if not source:
-            raise DataError(
-                f"[models] {self.dataset} is empty; with source = precomputed, give the path or address of a network: a "
-                ".safetensors file of this workspace, or a best_model.t7 of the published hg-256."
-            )
-        return {"model": (source, "")}
+        return {"model": (getattr(config.settings().models, self.dataset), "")}
+
+    def outside(self):
+        if not self.sources()["model"][0]:
+            raise DataError(f"[models] {self.dataset} is empty; give the path or address of a network.")
+        return super().outside()
 
     def work(self, folder, inputs, report):
         from stages.precomputed import convert

@@ -6,11 +6,11 @@ import importlib.metadata
 import json
 import platform
 import subprocess
-from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from datasets.progress import Report
 from stages.files import sha256, write_atomically
 
 MANIFEST, FILES = "manifest.json", "files.csv"
@@ -21,12 +21,14 @@ LIBRARIES = ("torch", "numpy", "scipy", "h5py", "opencv-python-headless", "panda
 def read(folder: Path) -> dict[str, Any] | None:
     """The manifest of a result, or None: a folder without a readable manifest is no result."""
     try:
-        return json.loads((folder / MANIFEST).read_text())
+        found = json.loads((folder / MANIFEST).read_text())
     except (OSError, ValueError):
         return None
+    needed = {"fingerprint", "identity", "input_contents", "content", "files", "finished", "seconds"}
+    return found if isinstance(found, dict) and needed <= found.keys() else None
 
 
-def write(folder: Path, facts: dict[str, Any], report: Callable[..., object]) -> None:
+def write(folder: Path, facts: dict[str, Any], report: Report) -> None:
     """List and hash the folder's files, then write the manifest, last.
 
     `content` identifies the result: the digest of the list of files, leaving out logs/, where times are kept.
@@ -43,10 +45,18 @@ def write(folder: Path, facts: dict[str, Any], report: Callable[..., object]) ->
         "content": content,
         "files": {"count": len(rows), "bytes": sum(row[1] for row in rows), "list": FILES},
         "finished": datetime.now(UTC).isoformat(timespec="seconds"),
-        "libraries": {name: importlib.metadata.version(name) for name in LIBRARIES} | {"python": platform.python_version()},
+        "libraries": {name: _version(name) for name in LIBRARIES} | {"python": platform.python_version()},
         "commit": _commit(),
     }
     write_atomically(folder / MANIFEST, json.dumps(facts, indent=1, sort_keys=True).encode())
+
+
+def _version(library: str) -> str | None:
+    """None where another distribution, such as opencv-python, provides it."""
+    try:
+        return importlib.metadata.version(library)
+    except importlib.metadata.PackageNotFoundError:
+        return None
 
 
 def _commit() -> str | None:

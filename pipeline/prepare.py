@@ -1,11 +1,11 @@
 """Crops and annotation files: what the networks are trained and scored on."""
 
-from pathlib import Path
 from typing import Any
 
 from pipeline import config
 from pipeline.fetch import FetchMpii, FetchPennAction
 from pipeline.stage import Stage
+from stages.fetch import obtain
 
 
 class AnnotateMpii(Stage):
@@ -14,7 +14,8 @@ class AnnotateMpii(Stage):
     place = "mpii/annot"
 
     def settings(self) -> dict[str, Any]:
-        return config.settings().mpii.significant()
+        mpii = config.settings().mpii
+        return {} if mpii.split_file else mpii.significant()
 
     def outside(self) -> dict[str, str]:
         split_file = config.settings().mpii.split_file
@@ -26,9 +27,9 @@ class AnnotateMpii(Stage):
     def work(self, folder, inputs, report):
         from stages.annotate import annotate_mpii
 
-        mpii = config.settings().mpii
-        split_file = Path(mpii.split_file).expanduser() if mpii.split_file else None
-        return annotate_mpii(inputs["raw"], folder, split_file, mpii.valid_fraction, mpii.split_seed, report)
+        mpii, workers = config.settings().mpii, config.settings().workspace.workers
+        split_file = obtain(mpii.split_file, self.exp / "downloads", report) if mpii.split_file else None
+        return annotate_mpii(inputs["raw"], folder, split_file, mpii.valid_fraction, mpii.split_seed, workers, report)
 
 
 class CropPenn(Stage):

@@ -11,6 +11,8 @@ class _Sentence(logging.Filter):
         if isinstance(error, DataError):
             task = record.args[-1] if isinstance(record.args, tuple) and record.args else ""
             record.msg, record.args, record.exc_info = "%s: %s", (getattr(task, "name", task), error), None
+        elif isinstance(error, RuntimeError) and "at run time" in str(error):  # Luigi's word for it; `run` goes on
+            record.msg, record.args, record.exc_info = "An input that had been deleted came out otherwise.", (), None
         return True
 
 

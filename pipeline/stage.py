@@ -10,6 +10,7 @@ import hashlib
 import json
 import os
 import shutil
+import tempfile
 import time
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -82,7 +83,7 @@ class Stage(luigi.Task):
 
     @property
     def exp(self) -> Path:
-        return Path(config.settings().workspace.exp)
+        return config.exp()
 
     @property
     def link(self) -> Path:
@@ -98,6 +99,10 @@ class Stage(luigi.Task):
 
     @cached_property
     def outside_digests(self) -> dict[str, str]:
+        """`digest_outside` when this process first asked: what the fingerprint is made from."""
+        return self.digest_outside()
+
+    def digest_outside(self) -> dict[str, str]:
         """Name -> content digest of each outside file; an address stands for itself. Raises DataError where one is missing."""
         memory = self.exp / ".digests.json"
         with Progress(self) as report:
@@ -152,17 +157,18 @@ class Stage(luigi.Task):
         """Luigi's question. As a side effect, the link follows the current settings."""
         try:
             done = not self.redo and self.status().word == "done"
+            if done:
+                self.point_link()
+            return done
         except DataError:
             return False  # `run` says it, as a sentence
-        if done:
-            self.point_link()
-        return done
 
     def previous(self) -> dict[str, Any] | None:
         """The manifest of the result that the link points at, or else of the newest of other settings."""
-        others = sorted(self.link.parent.glob(f"{self.link.name}@*"), key=lambda p: p.stat().st_mtime, reverse=True)
-        found = (manifest.read(folder) for folder in [self.link, *others] if not folder.name.endswith(".partial"))
-        return next((m for m in found if m), None)
+        others = [manifest.read(folder) for folder in self.link.parent.glob(f"{self.link.name}@????????")]
+        newest_first = sorted(filter(None, others), key=lambda m: m["finished"], reverse=True)
+        candidates = filter(None, [manifest.read(self.link), *newest_first])
+        return next((m for m in candidates if m["identity"]["stage"] == self.name), None)
 
     def difference(self, other: dict[str, Any]) -> str:
         """In words, what distinguishes the current identity from that of another result."""
@@ -189,29 +195,28 @@ class Stage(luigi.Task):
 
     def run(self) -> None:
         """Make the result, or wait for the process that is making it. Raises DataError with a sentence for the user."""
-        with Progress(self) as report, _full_disk_is_a_sentence(self.exp):
+        with Progress(self) as report, _disk_trouble_is_a_sentence(self.exp):
             _ = self.fingerprint  # reads the outside files, or says which is missing
-            with self._lock():
+            self._check_link()
+            with self.lock():
                 if self.redo or self.status().word != "done":
                     self._make(report)
                 self.redo = False
             self.point_link()
 
     @contextmanager
-    def _lock(self):
+    def lock(self):
         """One writer at a time for each result; a killed process holds no lock."""
-        path = self.exp / ".locks" / f"{self.folder.relative_to(self.exp).as_posix().replace('/', '-')}.lock"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(path)
+        held = lock_of(self.folder)
         try:
-            lock.acquire(timeout=0)
+            held.acquire(timeout=0)
         except Timeout:
             say(f"{self.name} is being made by another process; waiting for it.")
-            lock.acquire()
+            held.acquire()
         try:
             yield
         finally:
-            lock.release()
+            held.release()
 
     def _make(self, report: Progress) -> None:
         inputs = {name: stage.folder for name, stage in self.requires().items()}
@@ -221,6 +226,7 @@ class Stage(luigi.Task):
             if theirs is None:
                 raise DataError(f"{self.name} needs {stage.name}; make it with: python -m pipeline run {stage.name}")
             contents[name] = theirs["content"]
+        self._check_outside()
         begun = {"fingerprint": self.fingerprint, "input_contents": contents}
         spent = self._open_partial(begun)
         started = time.monotonic()
@@ -233,52 +239,88 @@ class Stage(luigi.Task):
 
         report.every_few_seconds = note_time
         summary = self.work(self.partial, inputs, report) or {}
+        self._check_outside()
         facts = begun | {"identity": self.identity, "summary": summary, "seconds": round(spent + elapsed(), 1)}
         manifest.write(self.partial, facts, report)
         self._publish()
         say(f"{self.name}: done in {spent + elapsed():.1f} s, {self.folder}")
 
+    def _check_outside(self) -> None:
+        """An archive that was replaced since its digest was taken must not give a result in the old one's name."""
+        if self.digest_outside() != self.outside_digests:
+            raise DataError(f"A file that {self.name} reads was changed while it was at work; run again.")
+
     def _open_partial(self, begun: dict[str, Any]) -> float:
         """Make the partial folder ready, emptied unless it was begun from the same inputs; seconds spent in it so far."""
-        found = {}
-        if (self.partial / PARTIAL).exists():
-            try:
-                found = json.loads((self.partial / PARTIAL).read_text())
-            except ValueError:
-                found = {}
-        if {k: found.get(k) for k in begun} != begun and self.partial.exists():
-            shutil.rmtree(self.partial)
+        try:
+            found = json.loads((self.partial / PARTIAL).read_text())
+            spent = float(found.pop("seconds"))
+        except (OSError, ValueError, LookupError, AttributeError):
+            found, spent = {}, 0.0
+        if found != begun:
+            discard(self.partial)
+            spent = 0.0
         self.partial.mkdir(parents=True, exist_ok=True)
-        write_atomically(self.partial / PARTIAL, json.dumps(begun | {"seconds": found.get("seconds", 0)}).encode())
-        return found.get("seconds", 0.0)
+        write_atomically(self.partial / PARTIAL, json.dumps(begun | {"seconds": spent}).encode())
+        return spent
 
     def _publish(self) -> None:
         """Rename the partial folder to the result; an older result of the same name goes to the trash."""
         if self.folder.exists():
-            trash = self.exp / ".trash"
-            trash.mkdir(exist_ok=True)
-            stamp = time.strftime("%Y%m%d-%H%M%S")
-            self.folder.rename(trash / f"{self.place.replace('/', '-')}@{self.fingerprint[:8]}-{stamp}")
+            to_trash(self.folder)
         self.partial.rename(self.folder)
         (self.folder / PARTIAL).unlink()
+
+    def _check_link(self) -> None:
+        if self.link.exists() and not self.link.is_symlink():
+            raise DataError(f"{self.link} is in the way: it should be a link of ours; move it elsewhere.")
 
     def point_link(self) -> None:
         """Let exp/<place> point at the current result."""
         if self.link.is_symlink() and os.readlink(self.link) == self.folder.name:
             return
-        if self.link.exists() and not self.link.is_symlink():
-            raise DataError(f"{self.link} is in the way: it should be a link of ours; move it elsewhere.")
+        self._check_link()
         temporary = self.link.with_name(f".{self.link.name}.{os.getpid()}")
+        temporary.unlink(missing_ok=True)  # of a killed process that had our number
         temporary.symlink_to(self.folder.name)
         os.replace(temporary, self.link)
 
 
+def lock_of(folder: Path) -> FileLock:
+    """The lock of a result folder below exp/, whether it is there or not."""
+    path = config.exp() / ".locks" / f"{folder.relative_to(config.exp()).as_posix().replace('/', '-')}.lock"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return FileLock(path)
+
+
+def to_trash(folder: Path) -> Path:
+    """Move a folder below exp/ to exp/.trash, in one step, so that half of it is never taken for a result."""
+    trash = config.exp() / ".trash"
+    trash.mkdir(parents=True, exist_ok=True)
+    place = Path(tempfile.mkdtemp(prefix=f"{folder.name}-", dir=trash))
+    return folder.rename(place / folder.name)
+
+
+def discard(folder: Path) -> None:
+    """Remove a folder below exp/, if it is there."""
+    if folder.exists():
+        shutil.rmtree(to_trash(folder).parent)
+
+
+FULL = (errno.ENOSPC, errno.EDQUOT)
+FORBIDDEN = (errno.EACCES, errno.EPERM, errno.EROFS)
+
+
 @contextmanager
-def _full_disk_is_a_sentence(exp: Path):
+def _disk_trouble_is_a_sentence(exp: Path):
+    """A full or forbidden disk is the user's to mend; any other OSError is an error of ours and keeps its traceback."""
     try:
         yield
     except OSError as error:
-        full = error.errno in (errno.ENOSPC, errno.EDQUOT) or "No space left" in str(error)
-        what = "The disk is full" if full else f"{error.filename or exp}: {error.strerror or error}"
-        remedy = "free some space, or set [workspace] exp to a larger disk" if full else "put it right"
-        raise DataError(f"{what}; {remedy}, and run again. What is finished is kept.") from error
+        if error.errno in FULL:
+            what = "The disk is full; free some space, or set [workspace] exp to a larger disk"
+        elif error.errno in FORBIDDEN:
+            what = f"{error.filename or exp} must not be written ({error.strerror}); change its rights, or [workspace] exp"
+        else:
+            raise
+        raise DataError(f"{what}, and run again. What is finished is kept.") from error

@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from datasets import geometry
-from datasets.samples import read_image
+from datasets.images import read_image
 from stages import draw
 from stages.evaluate import MEASURES
 from stages.loader import Data
@@ -31,7 +31,7 @@ def compare(folder: Path, inputs: dict[str, Path], mpii: Data, penn: Data, names
     percent = table.map(lambda v: f"{v:.2f} %" if isinstance(v, float) else v)
     (folder / "accuracy.md").write_text(percent.to_markdown(index=False) + "\n")
     legend = f"before fine-tuning: {names[0]}    after: {names[1]}\n\n"
-    right = ("left", "left", "right", "right", "right")
+    right = ("left", "right", "left", "right", "right", "right")
     (folder / "accuracy.txt").write_text(legend + percent.to_markdown(index=False, tablefmt="simple", colalign=right) + "\n")
     _draw_curves(folder / "curves.png", {name: inputs[model] for name, model in zip(names, MODELS, strict=True)})
     _draw_predictions(folder / "predictions.png", inputs, mpii, penn)
@@ -39,7 +39,10 @@ def compare(folder: Path, inputs: dict[str, Path], mpii: Data, penn: Data, names
 
 
 def accuracy_table(inputs: dict[str, Path]) -> pd.DataFrame:
-    """A row per split and measure; accuracies in per cent before and after fine-tuning."""
+    """A row per split and measure; accuracies in per cent before and after fine-tuning.
+
+    `joints` counts those that enter the mean; before/after where the two networks know different ones.
+    """
     scores = {
         (dataset, model): json.loads((inputs[f"{dataset}-{model}"] / "accuracy.json").read_text())
         for dataset in ("mpii", "penn") for model in MODELS
@@ -48,10 +51,12 @@ def accuracy_table(inputs: dict[str, Path]) -> pd.DataFrame:
     for dataset, title, measure in (("mpii", "MPII", "mpii"), ("penn", "Penn Action", "penn_action")):
         for split in scores[dataset, "pretrained"]:
             for name in ("acc", MEASURES[measure].name):
-                before, after = (100 * (scores[dataset, m][split][name] or float("nan")) for m in MODELS)
-                people = str(scores[dataset, "pretrained"][split]["people"])
-                rows.append([f"{title} {split}", people, "training metric" if name == "acc" else name, before, after])
-    return pd.DataFrame(rows, columns=["split", "people", "measure", "before", "after"])
+                found = [scores[dataset, model][split] for model in MODELS]
+                before, after = (float("nan") if f[name] is None else 100 * f[name] for f in found)
+                joints = "/".join(dict.fromkeys(str(f[f"{name} joints"]) for f in found))
+                what = "training metric" if name == "acc" else name
+                rows.append([f"{title} {split}", str(found[0]["people"]), what, joints, before, after])
+    return pd.DataFrame(rows, columns=["split", "people", "measure", "joints", "before", "after"])
 
 
 def _draw_curves(path: Path, trainings: dict[str, Path]) -> None:

@@ -12,10 +12,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import h5py
 import numpy as np
 
-from datasets.annotations import Annotations
+from datasets.annotations import Annotations, write_h5
+from datasets.errors import DataError
+from datasets.progress import Report, silent
 from datasets.skeletons import Skeleton, matching_joints, mirrored
 from stages import metrics
 from stages.checkpoints import load_network
@@ -44,7 +45,7 @@ MEASURES = {
 
 
 def evaluate(folder: Path, model: Path, data: Data, splits: list[str], evaluation: Evaluation, workspace: Workspace,
-             report: Callable[..., object] = lambda *_: None) -> dict[str, Any]:  # fmt: skip
+             report: Report = silent) -> dict[str, Any]:  # fmt: skip
     """Score the network in the file `model` on splits of `data`; returns what accuracy.json holds.
 
     Joints that the network does not know by name neither count nor cost. The training accuracy weighs each person the same.
@@ -52,6 +53,8 @@ def evaluate(folder: Path, model: Path, data: Data, splits: list[str], evaluatio
     network, description = load_network(model)
     device = pick_device(workspace.device)
     channels = matching_joints(description.joints, data.skeleton.joints)
+    if all(channel is None for channel in channels):
+        raise DataError(f"{model} knows none of the joints of {data.skeleton.name}; give a network for people.")
     size = Input(resolution=description.resolution)
     result: dict[str, Any] = {}
     for split in splits:
@@ -88,8 +91,7 @@ class _Scores:
         target = batch["heatmaps"].numpy()
         predicted = np.zeros_like(target)
         predicted[:, self.known] = maps[:, self.channels]
-        for one, truth in zip(predicted, target, strict=True):
-            self.training.update(one[None], truth[None])
+        self.training.update_each(predicted, target)
         points, confidence = joints_in_image(maps[:, self.channels], batch["image_to_crop"].numpy(), resolution)
         self.preds[np.ix_(rows, self.known)] = points
         self.confidence[np.ix_(rows, self.known)] = confidence
@@ -106,14 +108,14 @@ class _Scores:
         return {
             "people": len(self.rows_seen),
             "acc": _number(self.training.result()),
+            "acc joints": len(self.training.scoring),
             measure.name: _number(counted.mean[0]),
+            f"{measure.name} joints": len(in_mean),
             f"{measure.name} by joint": joints,
         }
 
     def write(self, path: Path) -> None:
-        with h5py.File(path, "w") as file:
-            file["preds"] = self.preds + 1
-            file["confidence"] = self.confidence
+        write_h5(path, {"preds": self.preds + 1, "confidence": self.confidence})
 
 
 def _number(value: float) -> float | None:

@@ -10,7 +10,6 @@ import io
 import json
 import logging
 import warnings
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from datasets.errors import DataError
+from datasets.progress import Report, silent
 from stages import checkpoints
 from stages.hourglass import HourglassNet
 from stages.loader import Data, Samples
@@ -40,7 +40,7 @@ class _LastStack(nn.Module):
         return self.network(images)[-1]
 
 
-def export(folder: Path, model: Path, data: Data, report: Callable[..., object] = lambda *_: None) -> dict[str, Any]:
+def export(folder: Path, model: Path, data: Data, report: Report = silent) -> dict[str, Any]:
     """Write the network of the file `model` in every format; each is read back and compared on images of `data`.
 
     Returns the description that model.json holds. Raises DataError where a format does not give the network's output.

@@ -4,23 +4,30 @@ Archives come from the internet: only the wanted regular files are taken out of 
 target folder, and nothing in the archive decides where.
 """
 
+import gzip
+import hashlib
 import os
 import re
 import shutil
 import tarfile
 import zipfile
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
-from typing import IO
+from typing import IO, Any, Self
 from urllib.parse import unquote, urlparse
 
+from filelock import FileLock
+
 from datasets.errors import DataError
+from datasets.progress import Report, silent
 from stages.files import CHUNK
 
 LARGEST_MEMBER = 4 << 30  # no file in these datasets comes near; more is a damaged or hostile archive
 
-Report = Callable[..., object]
+DAMAGE = (
+    tarfile.TarError, zipfile.BadZipFile, gzip.BadGzipFile, zlib.error, EOFError, NotImplementedError, RuntimeError,
+)  # fmt: skip
 
 
 def is_address(source: str) -> bool:
@@ -33,33 +40,48 @@ def local_path(source: str) -> Path:
     return Path(unquote(urlparse(source).path)) if source.startswith("file://") else Path(source).expanduser()
 
 
-def obtain(source: str, downloads: Path, report: Report = lambda *_: None) -> Path:
-    """The file that a source means: its path, or the download of its address in `downloads` (made once, resumed)."""
+def obtain(source: str, downloads: Path, report: Report = silent) -> Path:
+    """The file that a source means: its path, or the download of its address below `downloads` (made once, resumed).
+
+    Each address has a folder of its own there, because different files often have the same name.
+    """
     if not is_address(source):
         path = local_path(source)
         if not path.is_file():
-            raise DataError(f"{path} is not there; put the archive in this place or correct its path in the settings.")
+            raise DataError(f"{path} is not there; put the file in this place or correct its path in the settings.")
         return path
-    target = downloads / (PurePosixPath(unquote(urlparse(source).path)).name or "download")
-    if not target.exists():
-        downloads.mkdir(parents=True, exist_ok=True)
-        _download(source, target, report)
+    folder = downloads / hashlib.sha256(source.encode()).hexdigest()[:8]
+    target = folder / (PurePosixPath(unquote(urlparse(source).path)).name or "download")
+    folder.mkdir(parents=True, exist_ok=True)
+    with FileLock(folder / ".lock"):
+        if not target.exists():
+            _download(source, target, report)
     return target
 
 
 def _download(address: str, target: Path, report: Report) -> None:
+    """Fetch what is missing of `target`.part, if the server still has the same file, and rename it when it is whole."""
     import requests  # here, because the command line imports this module and should answer at once
 
-    part = target.with_name(target.name + ".part")
-    start = part.stat().st_size if part.exists() else 0
+    part, tag = target.with_name(target.name + ".part"), target.with_name(target.name + ".tag")
+    start = part.stat().st_size if part.exists() and tag.exists() else 0
+    headers = {"Accept-Encoding": "identity"}  # the length and the ranges are those of the file itself
+    if start:
+        headers |= {"Range": f"bytes={start}-", "If-Range": tag.read_text()}
     try:
-        with requests.get(address, stream=True, timeout=60, headers={"Range": f"bytes={start}-"} if start else {}) as reply:
-            if reply.status_code == 416:  # the server's file is no longer than our part: start again
+        with requests.get(address, stream=True, timeout=60, headers=headers) as reply:
+            if reply.status_code == 416 and reply.headers.get("Content-Range") == f"bytes */{start}":
+                os.replace(part, target)  # killed after the last byte
+                return
+            if reply.status_code == 416:
                 part.unlink()
-                return _download(address, target, report)
             reply.raise_for_status()
             if reply.status_code != 206:
                 start = 0
+            tag.unlink(missing_ok=True)
+            identity = reply.headers.get("ETag") or reply.headers.get("Last-Modified")
+            if identity and not identity.startswith("W/"):
+                tag.write_text(identity)
             expected = start + int(reply.headers["Content-Length"]) if "Content-Length" in reply.headers else None
             with open(part, "ab" if start else "wb") as file:
                 for chunk in reply.iter_content(CHUNK):
@@ -77,7 +99,7 @@ def _download(address: str, target: Path, report: Report) -> None:
     os.replace(part, target)
 
 
-def unpack(archive: Path, pattern: str, folder: Path, report: Report = lambda *_: None) -> int:
+def unpack(archive: Path, pattern: str, folder: Path, report: Report = silent) -> int:
     """Unpack the members of a .tar(.gz) or .zip whose name matches `pattern` into `folder`; returns their number.
 
     pattern: regular expression over the whole name whose group `to` is the path below `folder`. Files that an earlier,
@@ -95,9 +117,10 @@ def unpack(archive: Path, pattern: str, folder: Path, report: Report = lambda *_
                     count += 1
                 last = name
                 report(raw.tell(), total, f"unpacking {archive.name}")
-    except (tarfile.TarError, zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError) as error:
+    except DAMAGE as error:
         raise DataError(
-            f"{archive} is damaged or cut off: reading broke after {last} ({error}). Fetch the archive again."
+            f"{archive} is damaged or cut off: reading broke after {last} ({error}). Fetch it again; a download stands in "
+            "exp/downloads and has to be deleted for that."
         ) from None
     if not count:
         raise DataError(f"{archive} holds nothing like {pattern}; is it the right archive?")
@@ -116,11 +139,30 @@ def _members(raw: IO[bytes], archive: Path) -> Iterator[tuple[str, int, IO[bytes
                         yield info.filename, info.file_size, content
         return
     raw.seek(0)
-    with tarfile.open(fileobj=raw, mode="r|*") as tar:
+    zipped = raw.read(2) == b"\x1f\x8b"
+    raw.seek(0)
+    stream: Any = gzip.GzipFile(fileobj=raw) if zipped else raw
+    with tarfile.open(fileobj=stream, mode="r|", tarinfo=_Member) as tar:
         for member in tar:
             _check_name(member.name, archive)
             if member.isreg() and (stored := tar.extractfile(member)):
                 yield member.name, member.size, stored
+            tar.members.clear()  # type: ignore[attr-defined]  # it would keep every member that it has seen
+    while stream.read(CHUNK):  # to the checksum that ends a gzip file
+        pass
+
+
+class _Member(tarfile.TarInfo):
+    """tarfile takes a damaged header, or the file's end between two members, for the end of the archive; we do not."""
+
+    @classmethod
+    def fromtarfile(cls, tarfile_: tarfile.TarFile) -> Self:
+        try:
+            return super().fromtarfile(tarfile_)
+        except tarfile.HeaderError as error:
+            if isinstance(error, tarfile.EOFHeaderError):  # type: ignore[attr-defined]  # the block of zeros at the end
+                raise
+            raise tarfile.ReadError(str(error)) from None
 
 
 def _check_name(name: str, archive: Path) -> None:
@@ -133,7 +175,7 @@ def _check_name(name: str, archive: Path) -> None:
 
 
 def _write_member(path: Path, size: int, content: IO[bytes], what: str) -> None:
-    """One member, whole or not at all. A JPEG must begin and end like one."""
+    """One member, whole or not at all."""
     if path.exists() and path.stat().st_size == size:
         return
     if size > LARGEST_MEMBER:
@@ -144,15 +186,4 @@ def _write_member(path: Path, size: int, content: IO[bytes], what: str) -> None:
         shutil.copyfileobj(content, file, CHUNK)
     if temporary.stat().st_size != size:
         raise EOFError(f"{what} has {temporary.stat().st_size} of {size} bytes")
-    if path.suffix == ".jpg":
-        _check_jpeg(temporary, what)
     os.replace(temporary, path)
-
-
-def _check_jpeg(path: Path, what: str) -> None:
-    with open(path, "rb") as file:
-        start = file.read(2)
-        file.seek(-min(1024, path.stat().st_size), os.SEEK_END)
-        end = file.read()
-    if start != b"\xff\xd8" or b"\xff\xd9" not in end:
-        raise DataError(f"{what} is not a whole JPEG image; fetch the archive again.")

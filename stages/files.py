@@ -2,10 +2,10 @@
 
 import hashlib
 import os
-from collections.abc import Callable
 from pathlib import Path
 
 from datasets.errors import DataError
+from datasets.progress import Report, silent
 
 CHUNK = 1 << 20
 
@@ -20,7 +20,7 @@ def write_atomically(path: Path, data: bytes) -> None:
     os.replace(temporary, path)
 
 
-def sha256(path: Path, report: Callable[..., object] = lambda *_: None) -> str:
+def sha256(path: Path, report: Report = silent) -> str:
     """Hex digest of a file's content, read in pieces. Raises DataError where it cannot be read."""
     digest, done = hashlib.sha256(), 0
     try:

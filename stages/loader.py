@@ -5,7 +5,6 @@ of the training: which person it is (a fresh shuffle of the split each pass) and
 resumes at iteration i continues with exactly the batches it would have had.
 """
 
-import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,8 +18,10 @@ from torch.utils.data import DataLoader, Dataset, default_collate
 from datasets import annotations
 from datasets.annotations import Annotations
 from datasets.errors import DataError
-from datasets.samples import Augmentation, make_sample, read_image
+from datasets.images import read_image
+from datasets.samples import Augmentation, make_sample
 from datasets.skeletons import Skeleton
+from stages.pool import processes
 from stages.settings import Input, Training
 
 
@@ -79,7 +80,7 @@ class Samples(Dataset):
                 self.size.heatmap, self.size.blob_sigma, self.size.blob_radius, self.augmentation, rng,
             )  # fmt: skip
         except DataError as error:
-            return error
+            return DataError(f"row {row} ({rows.images[row]}): {error}")
         return {"input": sample.input, "heatmaps": sample.heatmaps, "image_to_crop": sample.image_to_crop, "row": row}
 
 
@@ -100,10 +101,15 @@ def batches(samples: Samples, batch: int, workers: int, first: int = 0, count: i
     end = len(samples) if count is None else count * batch
     positions = (list(range(i, min(i + batch, end))) for i in range(first * batch, end, batch))
     loader = DataLoader(
-        samples, batch_sampler=positions, num_workers=workers or os.cpu_count() or 1, collate_fn=_collate,
+        samples, batch_sampler=positions, num_workers=processes(workers), collate_fn=_collate,
         worker_init_fn=_single_threaded, pin_memory=torch.cuda.is_available(), prefetch_factor=4,
     )  # fmt: skip
-    for item in loader:
-        if isinstance(item, DataError):
-            raise item
-        yield item
+    try:
+        for item in loader:
+            if isinstance(item, DataError):
+                raise item
+            yield item
+    except RuntimeError as error:
+        if "DataLoader worker" not in str(error):
+            raise
+        raise DataError(f"A process that reads images was killed ({error}); set fewer [workspace] workers.") from None

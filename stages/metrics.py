@@ -52,6 +52,11 @@ class TrainingAccuracy:
             self.batches += 1
         return accuracy
 
+    def update_each(self, predicted: np.ndarray, target: np.ndarray) -> None:
+        """Add heatmaps (N, J, h, w) as N batches of one, as the published program validates."""
+        for one, truth in zip(predicted, target, strict=True):
+            self.update(one[None], truth[None])
+
     def result(self) -> float:
         """Mean over the batches so far, NaN before the first that counts."""
         return self.sum / self.batches if self.batches else float("nan")

@@ -1,5 +1,7 @@
 """A network trained elsewhere -> best.safetensors, as a training of ours leaves it."""
 
+import tarfile
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -22,16 +24,15 @@ def convert(source: Path, dataset: str, folder: Path) -> dict[str, Any]:
     source: a .safetensors of this workspace, a best_model.t7 of the published hg-256, or the published archive of
     .../{mpii,penn_action_cropped}/<experiment>/best_model.t7. Raises DataError for anything else, and for other joints.
     """
-    if source.name.endswith((".tar.gz", ".tgz", ".tar", ".zip")):
+    if tarfile.is_tarfile(source) or zipfile.is_zipfile(source):
         member = rf"(?:.*/)?{PUBLISHED_FOLDER[dataset]}/[^/]+/(?P<to>best_model\.t7)"
-        unpack(source, member, folder)
+        if unpack(source, member, folder) > 1:
+            raise DataError(f"{source} holds several networks for {dataset}; unpack it and give the path of one best_model.t7.")
         source = folder / "best_model.t7"
-    if source.suffix == ".t7":
-        network, description = _from_torch7(source, dataset)
-    elif source.suffix == ".safetensors":
+    if source.suffix == ".safetensors":
         network, description = checkpoints.load_network(source)
     else:
-        raise DataError(f"{source}: expected a .safetensors file, a .t7 file, or an archive of .t7 files.")
+        network, description = _from_torch7(source, dataset)
     joints = SKELETONS[dataset].joints
     if description.joints != joints:
         raise DataError(

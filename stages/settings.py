@@ -10,7 +10,7 @@ import difflib
 from collections.abc import Mapping
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from datasets.errors import DataError
 
@@ -39,7 +39,8 @@ class Section(BaseModel):
             return _unknown(f"setting {error['loc'][0]}", str(error["loc"][0]), list(cls.model_fields))
         if not error["loc"]:
             return str(error["ctx"]["error"])
-        return f"{error['loc'][0]} = {error['input']}: {error['msg'].replace('Input should', 'it should')}."
+        message = error["msg"].replace("Input should", "it should").removeprefix("Value error, ")
+        return f"{error['loc'][0]} = {error['input']}: {message}."
 
     def significant(self) -> dict[str, Any]:
         """Name -> value of the settings that can change a result."""
@@ -68,7 +69,7 @@ class Sample(Section):
     people: int = Field(1200, ge=20, le=100_000)
     sequences: int = Field(12, ge=10, le=1000)
     frames: int = Field(20, ge=4, le=600)
-    seed: int = Field(1, ge=0)
+    seed: int = Field(1, ge=0, lt=2**32)
 
 
 class Mpii(Section):
@@ -78,7 +79,7 @@ class Mpii(Section):
     annotations: str = _insignificant(_MPII_SITE + "mpii_human_pose_v1_u12_2.zip", min_length=1)
     split_file: str = _insignificant("")
     valid_fraction: float = Field(0.12, gt=0, le=0.9)
-    split_seed: int = Field(3, ge=0)
+    split_seed: int = Field(3, ge=0, lt=2**32)
 
 
 class PennAction(Section):
@@ -119,13 +120,21 @@ class Training(Section):
     learning_rate: float = Field(2.5e-4, gt=0, le=10)
     schedule: Literal["constant", "cosine"] = "constant"
     precision: Literal["float32", "bfloat16", "auto"] = "float32"
-    seed: int = Field(3, ge=0)
+    seed: int = Field(3, ge=0, lt=2**32)
     snapshot_epochs: int = Field(5, ge=0)
     scale: float = Field(0.25, ge=0, lt=1)
     rotation: float = Field(30.0, ge=0, le=90)
     rotation_probability: float = Field(0.4, ge=0, le=1)
     colour: float = Field(0.2, ge=0, le=1)
     flip: float = Field(0.5, ge=0, le=1)
+
+    @field_validator("experiment")
+    @classmethod
+    def _a_place_of_its_own(cls, name: str) -> str:
+        taken = ("raw", "annot", "data", "precomputed")
+        if name in taken or name.startswith("evaluate-") or name.endswith((".partial", ".lock")):
+            raise ValueError(f"it should be another name than those of the other stages ({', '.join(taken)}, evaluate-...)")
+        return name
 
 
 class Finetuning(Training):
@@ -168,11 +177,21 @@ class Settings(Section):
 
     @model_validator(mode="after")
     def _sections_agree(self) -> "Settings":
+        if self.models.source == "precomputed" and not (self.models.mpii and self.models.penn_action):
+            raise ValueError(
+                "[models] source = precomputed needs the paths or addresses of two networks, mpii and penn_action: "
+                ".safetensors files of this workspace, or the published best_model.t7 of hg-256."
+            )
         side, depth = self.input.heatmap, self.network.depth
         if side % 2**depth:
             raise ValueError(
                 f"[input] resolution = {self.input.resolution} gives heatmaps of {side} px, which an hourglass of [network] "
                 f"depth = {depth} cannot halve {depth} times; use a multiple of {4 * 2**depth} or a smaller depth."
+            )
+        if side == 2**depth and 1 in (self.pretrain.batch, self.finetune.batch):
+            raise ValueError(
+                f"[network] depth = {depth} halves the heatmaps of {side} px to one, and with batch = 1 BatchNorm has "
+                "nothing to average over; use a larger batch or a smaller depth."
             )
         return self
 

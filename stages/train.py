@@ -11,7 +11,6 @@ The folder holds
 
 import math
 import time
-from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -19,6 +18,7 @@ import torch
 from torch import Tensor
 
 from datasets.errors import DataError
+from datasets.progress import Report, silent
 from datasets.skeletons import Skeleton, matching_joints
 from stages import checkpoints
 from stages.files import write_atomically
@@ -76,7 +76,7 @@ class Trainer:
         if (folder / "last.safetensors").exists():
             self._resume()
 
-    def run(self, report: Callable[..., object] = lambda *_: None) -> dict[str, float]:
+    def run(self, report: Report = silent) -> dict[str, float]:
         """Train all epochs; returns the best epoch's figures. `report(iteration, iterations, text)`."""
         t = self.training
         self.valid_samples = Samples(self.data, "valid", self.size)
@@ -116,7 +116,7 @@ class Trainer:
     def _step(self, batch: dict) -> tuple[float, Tensor]:
         """One iteration: loss, and the last stack's heatmaps (N, J, h, w) on the CPU."""
         for group in self.optimizer.param_groups:
-            group["lr"] = self._learning_rate()
+            group["lr"] = self._learning_rate(self.state.iteration)
         images = batch["input"].to(self.device, memory_format=torch.channels_last, non_blocking=True)
         target = batch["heatmaps"].to(self.device, non_blocking=True)
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bfloat16):
@@ -127,11 +127,12 @@ class Trainer:
         self.optimizer.step()
         return loss.item(), stacks[-1].detach().float().cpu()
 
-    def _learning_rate(self) -> float:
+    def _learning_rate(self, iteration: int) -> float:
+        """The rate of an iteration, counted from 0 over the whole training."""
         t = self.training
         if t.schedule == "constant":
             return t.learning_rate
-        return t.learning_rate * 0.5 * (1 + math.cos(math.pi * self.state.iteration / (t.epochs * t.iterations)))
+        return t.learning_rate * 0.5 * (1 + math.cos(math.pi * iteration / (t.epochs * t.iterations)))
 
     def _accuracy(self) -> float:
         """Training accuracy of the epoch so far."""
@@ -149,7 +150,7 @@ class Trainer:
         """Validate, log, keep the best, save."""
         t, state = self.training, self.state
         epoch = len(state.train) + 1
-        rate = self._learning_rate()
+        rate = self._learning_rate(state.iteration - 1)
         loss, accuracy = self._validate(report)
         state.train.append([epoch, state.loss / t.iterations, self._accuracy(), rate])
         state.valid.append([epoch, loss, accuracy, rate])
@@ -171,10 +172,11 @@ class Trainer:
         loss, accuracy, seen = 0.0, TrainingAccuracy(self.data.skeleton.scoring), 0
         for batch, maps in predict(self.network, stream, mirrored, self.device, flip=True, bfloat16=self.bfloat16):
             loss += (maps - batch["heatmaps"]).square().mean(dim=(1, 2, 3)).sum().item()
-            for one, target in zip(maps.numpy(), batch["heatmaps"].numpy(), strict=True):
-                accuracy.update(one[None], target[None])
+            accuracy.update_each(maps.numpy(), batch["heatmaps"].numpy())
             seen += len(maps)
             report(self.state.iteration, self.training.epochs * self.training.iterations, f"validating {seen}/{len(samples)}")
+        if math.isnan(accuracy.result()):
+            raise DataError(f"{self.data.annotations}/valid.h5 shows none of the joints that score; validation needs some.")
         return loss / seen, accuracy.result()
 
     def _log(self, name: str, rows: list[list[float]]) -> None:

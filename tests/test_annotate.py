@@ -47,7 +47,7 @@ def raw_mpii(tmp_path: Path) -> Path:
 def test_mpii_files_and_counts(raw_mpii: Path, tmp_path: Path) -> None:
     calls: list[tuple[int, int]] = []
     out = tmp_path / "new" / "annot"
-    summary = annotate.annotate_mpii(raw_mpii, out, raw_mpii / "split.txt", 0.1, 0, lambda *p: calls.append(p))
+    summary = annotate.annotate_mpii(raw_mpii, out, raw_mpii / "split.txt", 0.1, 0, 1, lambda *p: calls.append(p))
     assert summary["train"] == {
         "rows": 2, "images": 2, "joints_labelled": 4, "joints_visible": 4, "joints_outside": 2, "centers_outside": 0,
     }  # fmt: skip
@@ -55,7 +55,7 @@ def test_mpii_files_and_counts(raw_mpii: Path, tmp_path: Path) -> None:
     assert (out / "train_images.txt").read_text() == "0.jpg\n2.jpg\n"
     assert annotations.read(out, "valid").index.tolist() == [1]
     assert annotations.read(out, "test").images == ["3.jpg"]
-    assert calls[-1] == (4, 4) and all(done <= total for done, total in calls)
+    assert calls[-1][:2] == (4, 4) and all(call[0] <= call[1] for call in calls)
 
 
 def test_mpii_without_a_split_file_draws_one(raw_mpii: Path, tmp_path: Path) -> None:
@@ -67,7 +67,7 @@ def test_mpii_without_a_split_file_draws_one(raw_mpii: Path, tmp_path: Path) -> 
 
 def test_mpii_images_that_are_missing_or_no_images(raw_mpii: Path, tmp_path: Path) -> None:
     (raw_mpii / "images/1.jpg").write_bytes(b"no image")
-    with pytest.raises(DataError, match=r"1\.jpg is not an image"):
+    with pytest.raises(DataError, match=r"1\.jpg is neither a JPEG nor a PNG"):
         annotate.annotate_mpii(raw_mpii, tmp_path / "a", raw_mpii / "split.txt", 0.1, 0)
     for i in (1, 3):
         (raw_mpii / f"images/{i}.jpg").unlink()

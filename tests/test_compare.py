@@ -12,14 +12,24 @@ from stages.draw import COLOURS, contact_sheet, draw_person
 def test_table_has_a_row_per_split_and_measure(tmp_path):
     inputs = {}
     for dataset, measure, splits in (("mpii", "PCKh@0.5", ["valid"]), ("penn", "PCK@0.05", ["valid", "test"])):
-        for model, value in (("pretrained", 0.25), ("finetuned", 0.5)):
+        for model, value in (("pretrained", 0.0), ("finetuned", 0.5)):
             folder = inputs[f"{dataset}-{model}"] = tmp_path / f"{dataset}-{model}"
             folder.mkdir()
-            scores = {split: {"people": 7, "acc": value, measure: None} for split in splits}
+            scores = {
+                split: {
+                    "people": 7,
+                    "acc": value,
+                    "acc joints": 10,
+                    measure: None,
+                    f"{measure} joints": 14 - (model == "finetuned"),
+                }
+                for split in splits
+            }
             (folder / "accuracy.json").write_text(json.dumps(scores))
     table = accuracy_table(inputs)
     assert table["split"].tolist() == [s for s in ("MPII valid", "Penn Action valid", "Penn Action test") for _ in range(2)]
-    assert table["before"].tolist()[::2] == [25.0] * 3 and table["after"].tolist()[::2] == [50.0] * 3
+    assert table["before"].tolist()[::2] == [0.0] * 3 and table["after"].tolist()[::2] == [50.0] * 3
+    assert table["joints"].tolist() == ["10", "14/13"] * 3
     assert table["before"].isna().tolist() == [False, True] * 3
 
 

@@ -107,7 +107,7 @@ def test_damaged_frames_are_named(source: Path, out: Path, kind: str, capfd: pyt
     frame = source / "frames/0002/000002.jpg"
     cv2.imwrite(str(frame), noise)
     frame.write_bytes(damage(kind, frame.read_bytes()))
-    with pytest.raises(DataError, match=r"sequence 0002, frame 000002\.jpg is .*JPEG"):
+    with pytest.raises(DataError, match=r"frames/0002/000002\.jpg is (cut off|damaged|empty|neither)"):
         crop.crop_sequence(source, out, "0002", 90)
     assert not list((out / "labels").iterdir())
     os.write(2, b"standard error is back\n")
@@ -117,10 +117,10 @@ def test_damaged_frames_are_named(source: Path, out: Path, kind: str, capfd: pyt
 def test_missing_frames_and_frames_of_another_size_are_named(source: Path, out: Path) -> None:
     frame = source / "frames/0001/000002.jpg"
     cv2.imwrite(str(frame), np.zeros((WIDTH, HEIGHT, 3), np.uint8))
-    with pytest.raises(DataError, match=r"sequence 0001, frame 000002\.jpg is 32 x 48 px, .* tells 48 x 32"):
+    with pytest.raises(DataError, match=r"frames/0001/000002\.jpg is 32 x 48 px, .* tells 48 x 32"):
         crop.crop_sequence(source, out, "0001", 90)
     frame.unlink()
-    with pytest.raises(DataError, match=r"sequence 0001, frame 000002\.jpg is missing"):
+    with pytest.raises(DataError, match=r"frames/0001/000002\.jpg is missing"):
         crop.crop_sequence(source, out, "0001", 90)
 
 
@@ -134,7 +134,7 @@ def test_a_grey_frame_with_bytes_after_its_end_is_taken(source: Path, out: Path)
 def test_errors_of_processes_arrive(source: Path, tmp_path: Path) -> None:
     frame = source / "frames/0002/000001.jpg"
     frame.write_bytes(frame.read_bytes()[:200])
-    with pytest.raises(DataError, match="sequence 0002, frame 000001"):
+    with pytest.raises(DataError, match="frames/0002/000001"):
         crop.crop_penn(source, tmp_path / "o", 90, 2)
     assert not (tmp_path / "o/labels/0002.mat").exists()
 
@@ -149,10 +149,7 @@ def test_a_full_disk_passes_as_it_is(source: Path, out: Path, monkeypatch: pytes
     assert not list((out / "labels").iterdir())
 
 
-def test_wrong_arguments_and_folders(source: Path, tmp_path: Path) -> None:
-    for quality, workers in ((0, 1), (101, 1), (90, -1)):
-        with pytest.raises(DataError, match="expected"):
-            crop.crop_penn(source, tmp_path / "o", quality, workers)
+def test_wrong_folders(source: Path, tmp_path: Path) -> None:
     (source / "labels/0001.mat").rename(source / "labels/0003.mat")
     with pytest.raises(DataError, match="1 sequences have no frames, such as 0003"):
         crop.crop_penn(source, tmp_path / "o", 90, 1)

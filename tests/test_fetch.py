@@ -1,6 +1,8 @@
 """Archives: from a path or a server, unpacked whole, and never outside their folder."""
 
 import functools
+import gzip
+import hashlib
 import http.server
 import io
 import os
@@ -87,12 +89,23 @@ def test_a_changed_byte_is_found(tmp_path):
         unpack(archive, PATTERN, tmp_path / "out")
 
 
-@pytest.mark.parametrize("content", [b"", b"no picture", JPEG[:100], JPEG[2:]])
-def test_a_broken_image_is_named_and_not_kept(tmp_path, content):
-    archive = make_tar(tmp_path / "a.tar.gz", {"images/bad.jpg": content})
-    with pytest.raises(DataError, match=r"images/bad\.jpg is not a whole JPEG"):
+@pytest.mark.parametrize("mode", ["w", "w:gz"])
+def test_a_tar_cut_between_two_members_is_found(tmp_path, mode):
+    archive = make_tar(tmp_path / "archive", {f"images/{i}.jpg": b"x" * 512 for i in range(4)}, "w")
+    cut = archive.read_bytes()[: 2 * 1024]  # a header and a block for each member
+    archive.write_bytes(cut if mode == "w" else gzip.compress(cut))
+    with pytest.raises(DataError, match="damaged or cut off"):
         unpack(archive, PATTERN, tmp_path / "out")
-    assert not (tmp_path / "out/images/bad.jpg").exists()
+
+
+@pytest.mark.parametrize("place", [1024 + 100, 1024 + 600])  # in a member's header, in its content
+def test_a_changed_byte_in_a_gzipped_tar_is_found(tmp_path, place):
+    plain = make_tar(tmp_path / "plain", {f"images/{i}.jpg": b"x" * 512 for i in range(4)}, "w").read_bytes()
+    whole = bytearray(gzip.compress(plain, compresslevel=0))
+    whole[15 + place] ^= 1  # uncompressed blocks: 10 bytes of gzip header and 5 of block header come first
+    (tmp_path / "archive").write_bytes(whole)
+    with pytest.raises(DataError, match="damaged or cut off"):
+        unpack(tmp_path / "archive", PATTERN, tmp_path / "out")
 
 
 def test_the_wrong_archive_says_so(tmp_path):
@@ -125,9 +138,12 @@ class Server(http.server.SimpleHTTPRequestHandler):
         content = Path(self.translate_path(self.path)).read_bytes()
         asked = self.headers.get("Range")
         Server.requests.append(asked)
+        if self.headers.get("If-Range") not in (None, f'"{hashlib.sha256(content).hexdigest()}"'):
+            asked = None  # another file than the one that was begun
         start = int(asked.removeprefix("bytes=").rstrip("-")) if asked else 0
         self.send_response(206 if asked else 200)
         self.send_header("Content-Length", str(len(content) - start))
+        self.send_header("ETag", f'"{hashlib.sha256(content).hexdigest()}"')
         self.end_headers()
         end = len(content)
         if Server.cut:
@@ -165,11 +181,30 @@ def test_a_broken_download_goes_on_where_it_stopped(server, tmp_path):
     Server.cut = 1
     with pytest.raises(DataError, match="run again to go on"):
         obtain(f"{address}/a.tar", tmp_path / "downloads")
-    assert not (tmp_path / "downloads/a.tar").exists()
+    assert not list((tmp_path / "downloads").rglob("a.tar"))
     assert obtain(f"{address}/a.tar", tmp_path / "downloads").read_bytes() == (site / "a.tar").read_bytes()
     first, second = Server.requests
     assert first is None and second.startswith("bytes=")
     assert 1 << 20 <= int(second[6:-1]) <= 2 << 20  # of the 2 MiB that came, at most the last piece was lost
+
+
+def test_a_file_that_changed_on_the_server_is_fetched_from_the_start(server, tmp_path):
+    site, address = server
+    (site / "a.tar").write_bytes(b"A" * (4 << 20))
+    Server.cut = 1
+    with pytest.raises(DataError):
+        obtain(f"{address}/a.tar", tmp_path / "downloads")
+    (site / "a.tar").write_bytes(b"B" * (4 << 20))
+    assert obtain(f"{address}/a.tar", tmp_path / "downloads").read_bytes() == b"B" * (4 << 20)
+
+
+def test_files_of_the_same_name_are_kept_apart(server, tmp_path):
+    site, address = server
+    for name in ("one", "two"):
+        (site / name).mkdir()
+        (site / name / "best_model.t7").write_text(name)
+    paths = [obtain(f"{address}/{name}/best_model.t7", tmp_path / "downloads") for name in ("one", "two")]
+    assert [path.read_text() for path in paths] == ["one", "two"]
 
 
 def test_a_server_that_is_not_there(tmp_path):

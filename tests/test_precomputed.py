@@ -31,9 +31,18 @@ def test_the_wrong_dataset_is_refused(tmp_path):
 
 
 def test_other_files_are_refused(tmp_path):
-    (tmp_path / "model.pth").write_bytes(b"x")
-    with pytest.raises(DataError, match="expected a .safetensors"):
+    (tmp_path / "model.pth").write_bytes(b"no network")
+    with pytest.raises(DataError, match=r"model\.pth"):
         convert(tmp_path / "model.pth", "mpii", tmp_path)
+
+
+def test_an_archive_of_several_networks_is_refused(tmp_path):
+    (tmp_path / "best_model.t7").write_bytes(b"x")
+    with tarfile.open(tmp_path / "precomputed.tar.gz", "w:gz") as tar:
+        for experiment in ("hg-256", "hg-512"):
+            tar.add(tmp_path / "best_model.t7", f"precomputed_hg_models/mpii/{experiment}/best_model.t7")
+    with pytest.raises(DataError, match="several networks"):
+        convert(tmp_path / "precomputed.tar.gz", "mpii", tmp_path / "out")
 
 
 @pytest.mark.parametrize("packed", [False, True])

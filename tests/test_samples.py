@@ -1,13 +1,11 @@
-import io
 from dataclasses import astuple, replace
 
 import numpy as np
 import pytest
-from PIL import Image
 
 from datasets import geometry, heatmaps
 from datasets.errors import DataError
-from datasets.samples import Augmentation, make_sample, read_image
+from datasets.samples import Augmentation, make_sample
 from datasets.skeletons import PENN_ACTION
 
 MIRRORED = PENN_ACTION.mirrored()
@@ -177,75 +175,3 @@ def test_no_augmentation_and_augmentation_none_agree():
 def test_augmentation_refuses_what_makes_no_sense(wrong):
     with pytest.raises(DataError, match=next(iter(wrong))):
         Augmentation(**wrong)
-
-
-PIXELS = np.random.default_rng(7).integers(0, 256, (24, 40, 3), dtype=np.uint8)
-
-
-def encoded(kind="JPEG", **options):
-    buffer = io.BytesIO()
-    Image.fromarray(PIXELS).save(buffer, kind, **options)
-    return buffer.getvalue()
-
-
-def test_read_image_gives_rgb_as_stored(tmp_path):
-    path = tmp_path / "a.png"
-    path.write_bytes(encoded("PNG"))
-    np.testing.assert_array_equal(read_image(path), PIXELS)
-
-
-def test_read_image_ignores_the_exif_orientation(tmp_path):
-    exif = Image.Exif()
-    exif[0x0112] = 6  # to be shown turned by 90 degrees
-    path = tmp_path / "a.jpg"
-    path.write_bytes(encoded(exif=exif))
-    assert read_image(path).shape == (24, 40, 3)
-
-
-def test_read_image_accepts_bytes_after_the_end_and_grey_images(tmp_path):
-    path = tmp_path / "a.jpg"
-    path.write_bytes(encoded() + b"\0" * 100 + b"appended")
-    assert read_image(path).shape == (24, 40, 3)
-    Image.fromarray(PIXELS[..., 0]).save(path)
-    image = read_image(path)
-    assert image.shape == (24, 40, 3) and (image[..., 0] == image[..., 2]).all()
-
-
-@pytest.mark.parametrize("kind", ["JPEG", "PNG"])
-@pytest.mark.parametrize("part", [0.3, 0.7, 0.95])
-def test_read_image_finds_truncated_files(tmp_path, kind, part):
-    data = encoded(kind)
-    path = tmp_path / "a.jpg"
-    path.write_bytes(data[: int(len(data) * part)])
-    with pytest.raises(DataError, match=r"a\.jpg is cut off"):
-        read_image(path)
-
-
-def test_a_thumbnails_end_marker_is_not_the_images(tmp_path):
-    data = encoded()
-    thumbnail = b"\xff\xe1" + (2 + 40).to_bytes(2, "big") + b"Exif\0\0" + b"\xff\xd8" + b"\0" * 30 + b"\xff\xd9"
-    data = data[:2] + thumbnail + data[2:]
-    path = tmp_path / "a.jpg"
-    path.write_bytes(data)
-    assert read_image(path).shape == (24, 40, 3)
-    path.write_bytes(data[:-40])
-    with pytest.raises(DataError, match="cut off"):
-        read_image(path)
-
-
-@pytest.mark.parametrize("content, sentence", [
-    (None, "missing"), (b"", "empty"), (b"<html>not found</html>", "neither a JPEG nor a PNG"),
-    (b"GIF89a" + b"\0" * 50, "neither"), (b"\xff\xd8\xff\xe0\0\x04ab\xff\xd9", "cannot be decoded"),
-])  # fmt: skip
-def test_read_image_names_the_file_and_what_is_wrong(tmp_path, content, sentence):
-    path = tmp_path / "0001.jpg"
-    if content is not None:
-        path.write_bytes(content)
-    with pytest.raises(DataError, match=sentence) as raised:
-        read_image(path)
-    assert str(path) in str(raised.value)
-
-
-def test_read_image_of_a_folder(tmp_path):
-    with pytest.raises(DataError, match="cannot be read"):
-        read_image(tmp_path)

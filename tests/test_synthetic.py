@@ -118,14 +118,6 @@ def test_release_shows_the_official_oddities(mpii: Path) -> None:
     assert {"no scale", "empty scale", "no visibility", "string 1", "number 0", "number 1"} <= kinds
 
 
-def test_validation_list_names_training_images(mpii: Path) -> None:
-    content = release(mpii)
-    train = {e["image"][0, 0]["name"][0]: t for e, t in zip(content["annolist"][0], content["img_train"][0], strict=True)}
-    names = (mpii / "valid_images.txt").read_text().split()
-    assert len(names) >= 5 and len(set(names)) == len(names)
-    assert all(train[name] == 1 for name in names)
-
-
 def test_mpii_head_box_holds_the_head_and_box_of_scale_holds_the_person(mpii: Path) -> None:
     for _, rect in rects(mpii):
         if "annopoints" not in rect.dtype.names or "scale" not in rect.dtype.names or not rect["scale"].size:

@@ -1,5 +1,6 @@
 """Training: it learns, it repeats bit for bit, and it survives being killed anywhere."""
 
+import math
 import shutil
 
 import pytest
@@ -45,18 +46,18 @@ class Killed(Exception):
     pass
 
 
-@pytest.mark.parametrize("moment", [1, 3, 5, 6, 8, 10])
-@pytest.mark.parametrize("phase", ["training", "validating"])
+@pytest.mark.parametrize(
+    ("phase", "moment"), [("training", n) for n in (1, 3, 5, 6, 10)] + [("validating", n) for n in (5, 10)]
+)
 def test_killed_and_resumed_is_as_if_never_killed(tiny_penn, finished, tmp_path, moment, phase):
     def kill(done, _total, text):
         if done == moment and text.startswith("validating") == (phase == "validating"):
             raise Killed
 
     folder = tmp_path / "killed"
-    try:
+    with pytest.raises(Killed):
         trainer(folder, tiny_penn, seconds=1e-9).run(kill)  # a checkpoint after every iteration
-    except Killed:
-        trainer(folder, tiny_penn).run()
+    trainer(folder, tiny_penn).run()
     assert contents(folder) == contents(finished)
 
 
@@ -89,7 +90,26 @@ def test_logs_have_the_published_columns(finished):
     assert lines[0].split("\t") == ["epoch", "loss", "acc", "LR"]
     assert [line.split("\t")[0] for line in lines[1:]] == ["1", "2"]
     rates = [float(line.split("\t")[3]) for line in lines[1:]]
-    assert rates == pytest.approx([0.5e-3, 0.0], abs=1e-9)  # a cosine from 1e-3 to 0: half way at the end of epoch 1
+    # A cosine from 1e-3 at iteration 0 to 0 at iteration 10; the last iterations of the epochs are 4 and 9.
+    assert rates == pytest.approx([0.5e-3 * (1 + math.cos(math.pi * i / 10)) for i in (4, 9)], rel=1e-4)
+
+
+@pytest.mark.parametrize(("accuracies", "best"), [([0.25, 0.75, 0.5], 2), ([0.75, 0.25, 0.5], 1)])
+def test_the_best_epoch_is_kept(tiny_penn, tmp_path, monkeypatch, accuracies, best):
+    settings = Training(epochs=3, iterations=1, batch=2)
+    left = iter(accuracies)
+    monkeypatch.setattr(Trainer, "_validate", lambda *_: (0.1, next(left)))
+    assert trainer(tmp_path, tiny_penn, settings).run()["best_epoch"] == best
+    network, description = load_network(tmp_path / "best.safetensors")
+    assert description.metrics == {"epoch": best, "valid_accuracy": accuracies[best - 1]}
+    last, _ = load_tensors(tmp_path / "last.safetensors")
+    assert not torch.equal(network.stem.conv.weight, last["network.stem.conv.weight"])  # not the last epoch's
+
+
+def test_a_resumed_optimizer_has_the_memory_layout_of_its_parameters(tiny_penn, finished, tmp_path):
+    resumed = trainer(shutil.copytree(finished, tmp_path / "copy"), tiny_penn)
+    for parameter in resumed.network.parameters():
+        assert resumed.optimizer.state[parameter]["square_avg"].stride() == parameter.stride()
 
 
 def test_best_is_the_epoch_with_the_best_validation_accuracy(finished):

@@ -72,8 +72,23 @@ def test_corrupt_jpeg(place, archive):
         return [(name, content[:200] if name.endswith("0003/000002.jpg") else content)]
 
     rewritten(archive, change)
-    fails(place, "FetchPennAction", "0003/000002.jpg", "not a whole JPEG")
-    assert not results_of(place, "penn_action/raw@*")
+    fails(place, "CropPenn", "0003/000002.jpg is cut off")
+    assert len(results_of(place, "penn_action_cropped/data@*")) == 1  # the one of the sample
+
+
+def test_corrupt_jpeg_of_mpii(place):
+    archive = place.folder / "given.tar.gz"
+    shutil.copy((place.exp / "sample").resolve() / "mpii_human_pose_v1.tar.gz", archive)
+    with tarfile.open(archive) as tar:
+        bad = sorted(tar.getnames())[5]
+
+    def change(name, content):  # whole at both ends
+        return [(name, content[:700] + bytes(200) + content[900:] if name == bad else content)]
+
+    rewritten(archive, change)
+    place.set("[mpii]\nimages = given.tar.gz\n")
+    fails(place, "AnnotateMpii", bad, "damaged")
+    assert len(results_of(place, "mpii/annot@*")) == 1
 
 
 def test_label_with_a_missing_field(place, archive):
@@ -86,7 +101,7 @@ def test_label_with_a_missing_field(place, archive):
 
     rewritten(archive, change)
     fails(place, "CropPenn", "0002.mat", "bbox")
-    assert not results_of(place, "penn_action_cropped/data@*") or len(results_of(place, "penn_action_cropped/data@*")) == 1
+    assert len(results_of(place, "penn_action_cropped/data@*")) == 1  # the one of the sample
 
 
 def test_label_with_nan(place, archive):

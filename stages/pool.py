@@ -1,0 +1,70 @@
+"""Work spread over processes that leave nothing behind, whatever ends them."""
+
+import multiprocessing
+import os
+import signal
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
+from typing import Any
+
+from datasets.errors import DataError
+
+MOST = 16  # processes beyond this wait for the disk
+
+
+def processes(workers: int) -> int:
+    """How many processes a setting `workers` means: 0 stands for one on each core that this process may use."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return workers or min(cores, MOST)
+
+
+def each(function: Callable[..., Any], jobs: Iterable[tuple], workers: int) -> Iterator[Any]:
+    """function(*job) for every job, in processes, results as they come.
+
+    An exception of a job passes once all processes have ended; jobs that have not begun are dropped. Raises DataError
+    where a process was killed.
+    """
+    jobs = list(jobs)
+    if not jobs:
+        return
+    with _pool(min(processes(workers), len(jobs))) as pool:
+        # Processes inherit that Ctrl-C is blocked, and so leave it to this one from their first moment on.
+        mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+        try:
+            futures = [pool.submit(function, *job) for job in jobs]
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+        try:
+            for future in as_completed(futures):
+                yield future.result()
+        except BrokenProcessPool:
+            raise DataError("A worker process was killed, perhaps for want of memory; set fewer [workspace] workers.") from None
+
+
+@contextmanager
+def _pool(workers: int) -> Iterator[ProcessPoolExecutor]:
+    """Fresh processes: forks of a process that has used OpenCV or torch can hang."""
+    pool = ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), initializer=_begin)
+    try:
+        yield pool
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _begin() -> None:
+    """End with the parent process even if that is killed; use one core, and keep OpenCV's own messages."""
+    import cv2
+
+    cv2.setNumThreads(1)
+    cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)

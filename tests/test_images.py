@@ -1,0 +1,97 @@
+"""Reading image files: pixels as stored, and every kind of damage named."""
+
+import io
+import sys
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from datasets.errors import DataError
+from datasets.images import read_image
+
+PIXELS = np.random.default_rng(7).integers(0, 256, (24, 40, 3), dtype=np.uint8)
+
+
+def encoded(kind="JPEG", **options):
+    buffer = io.BytesIO()
+    Image.fromarray(PIXELS).save(buffer, kind, **options)
+    return buffer.getvalue()
+
+
+def test_read_image_gives_rgb_as_stored(tmp_path):
+    path = tmp_path / "a.png"
+    path.write_bytes(encoded("PNG"))
+    np.testing.assert_array_equal(read_image(path), PIXELS)
+
+
+def test_read_image_ignores_the_exif_orientation(tmp_path):
+    exif = Image.Exif()
+    exif[0x0112] = 6  # to be shown turned by 90 degrees
+    path = tmp_path / "a.jpg"
+    path.write_bytes(encoded(exif=exif))
+    assert read_image(path).shape == (24, 40, 3)
+
+
+def test_read_image_accepts_bytes_after_the_end_and_grey_images(tmp_path):
+    path = tmp_path / "a.jpg"
+    path.write_bytes(encoded() + b"\0" * 100 + b"appended")
+    assert read_image(path).shape == (24, 40, 3)
+    Image.fromarray(PIXELS[..., 0]).save(path)
+    image = read_image(path)
+    assert image.shape == (24, 40, 3) and (image[..., 0] == image[..., 2]).all()
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG"])
+@pytest.mark.parametrize("part", [0.3, 0.7, 0.95])
+def test_read_image_finds_truncated_files(tmp_path, kind, part):
+    data = encoded(kind)
+    path = tmp_path / "a.jpg"
+    path.write_bytes(data[: int(len(data) * part)])
+    with pytest.raises(DataError, match=r"a\.jpg is cut off"):
+        read_image(path)
+
+
+def test_a_thumbnails_end_marker_is_not_the_images(tmp_path):
+    data = encoded()
+    thumbnail = b"\xff\xe1" + (2 + 40).to_bytes(2, "big") + b"Exif\0\0" + b"\xff\xd8" + b"\0" * 30 + b"\xff\xd9"
+    data = data[:2] + thumbnail + data[2:]
+    path = tmp_path / "a.jpg"
+    path.write_bytes(data)
+    assert read_image(path).shape == (24, 40, 3)
+    path.write_bytes(data[:-40])
+    with pytest.raises(DataError, match="cut off"):
+        read_image(path)
+
+
+@pytest.mark.parametrize("content, sentence", [
+    (None, "missing"), (b"", "empty"), (b"<html>not found</html>", "neither a JPEG nor a PNG"),
+    (b"GIF89a" + b"\0" * 50, "neither"), (b"\xff\xd8\xff\xe0\0\x04ab\xff\xd9", "is damaged"),
+])  # fmt: skip
+def test_read_image_names_the_file_and_what_is_wrong(tmp_path, content, sentence):
+    path = tmp_path / "0001.jpg"
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(DataError, match=sentence) as raised:
+        read_image(path)
+    assert str(path) in str(raised.value)
+
+
+def test_read_image_of_a_folder(tmp_path):
+    with pytest.raises(DataError, match="cannot be read"):
+        read_image(tmp_path)
+
+
+def test_strict_reading_finds_what_the_decoder_guessed_its_way_through(tmp_path, capfd):
+    noise = io.BytesIO()
+    Image.fromarray(np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)).save(noise, "JPEG")
+    data = noise.getvalue()
+    path = tmp_path / "a.jpg"
+    path.write_bytes(data)
+    assert read_image(path, strict=True).shape == (64, 64, 3)
+    path.write_bytes(data[:1500] + bytes(300) + data[1800:])
+    assert read_image(path).shape == (64, 64, 3)  # a picture, if not the right one
+    with pytest.raises(DataError, match=r"a\.jpg is damaged \(Corrupt JPEG data"):
+        read_image(path, strict=True)
+    print("standard error is back", file=sys.stderr)
+    assert "standard error is back" in capfd.readouterr().err
