@@ -15,6 +15,9 @@ From the archives of MPII Human Pose and Penn Action to the weights of an hourgl
 
   python -m pipeline run                 make everything that is not there yet
   python -m pipeline status              what is there, what is stale and why
+
+Stages: MakeSample, FetchMpii, FetchPennAction, AnnotateMpii, CropPenn, AnnotatePenn, PretrainMpii, FinetunePenn,
+FetchPrecomputed, EvaluateMpii, EvaluatePenn (or EvaluatePenn:pretrained ...), ExportWeights, CompareAccuracy.
 """
 
 
@@ -22,7 +25,7 @@ def parser() -> argparse.ArgumentParser:
     common = argparse.ArgumentParser(add_help=False)
     common.add_argument(
         "--config", type=Path, metavar="FILE", default=[], action="append",
-        help="a profile whose settings override those of luigi.cfg in this folder",
+        help="a profile whose settings override those of luigi.cfg in this folder; may be given several times",
     )  # fmt: skip
     top = argparse.ArgumentParser(
         prog="python -m pipeline", description=DESCRIPTION, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -53,6 +56,8 @@ def main(arguments: list[str] | None = None) -> int:
         for profile in options.config:
             config.use_profile(profile)
         config.settings()
+        if not Path("luigi.cfg").is_file():
+            print("There is no luigi.cfg in this folder: the published defaults hold.", file=sys.stderr)
     except DataError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

@@ -17,7 +17,7 @@ from datasets.errors import DataError
 from pipeline import config
 from pipeline.compare import CompareAccuracy, Pipeline
 from pipeline.fetch import FetchPrecomputed
-from pipeline.stage import Stage, discard, lock_of
+from pipeline.stage import Stage, Status, discard, lock_of
 
 # As Luigi's manual recommends them, where luigi.cfg has no [retcode].
 MISSING_DATA, TASK_FAILED = 20, 30
@@ -32,9 +32,11 @@ def find(name: str) -> list[Stage]:
     stages = Pipeline().stages()
     stages += [s for d in ("mpii", "penn_action") if (s := FetchPrecomputed(dataset=d)).name not in {t.name for t in stages}]
     found = [s for s in stages if name in (s.name, type(s).__name__)]
+    if name == "Pipeline":
+        found = Pipeline().stages()
     if not found:
-        names = [s.name for s in stages]
-        near = difflib.get_close_matches(name, names, n=1)
+        names = ["Pipeline", *(s.name for s in stages)]
+        near = difflib.get_close_matches(name.title() if name.islower() else name, names, n=1)
         hint = f" Did you mean {near[0]}?" if near else ""
         raise UsageError(f"there is no stage {name}.{hint} Stages: {', '.join(names)}.")
     return found
@@ -57,7 +59,7 @@ def _refuse_without_inputs(tasks: list) -> None:
             if not needed.complete():
                 raise UsageError(
                     f"{getattr(stage, 'name', 'Pipeline')} needs {needed.name}, which is {needed.status().word}; make it with: "
-                    f"python -m pipeline run {needed.name}"
+                    f"{config.command('run ' + needed.name)}"
                 )
 
 
@@ -121,9 +123,14 @@ def status(options: argparse.Namespace) -> int:
     return 0
 
 
+def _status(stage: Stage) -> Status:
+    found = stage.status()
+    return Status("running") if found.word != "done" and stage.is_running() else found
+
+
 def _status_row(stage: Stage) -> list:
     try:
-        state, mine = stage.status(), stage.manifest()
+        state, mine = _status(stage), stage.manifest()
     except DataError as error:
         own = bool(stage.outside())
         return [stage.name, "unknown", str(error) if own else "an input is unknown", "", "", "", stage.link]
@@ -152,7 +159,7 @@ def _age(finished: str) -> str:
 def why(options: argparse.Namespace) -> int:
     """Say in words where a stage stands."""
     for stage in find(options.stage):
-        state = stage.status()
+        state = _status(stage)
         print(f"{stage.name} is {state.word}" + (f": {state.why}" if state.why else ""))
     return 0
 

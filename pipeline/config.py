@@ -17,6 +17,9 @@ LUIGI_SECTIONS = {
 }  # fmt: skip
 
 
+profiles: list[Path] = []
+
+
 def use_profile(path: Path) -> None:
     """Let a profile override luigi.cfg. Raises DataError where there is no such file."""
     if not path.is_file():
@@ -25,7 +28,13 @@ def use_profile(path: Path) -> None:
         LuigiConfigParser.add_config_path(str(path))
     except (configparser.Error, UnicodeDecodeError) as error:
         raise DataError(f"The settings cannot be read: {error}") from None
+    profiles.append(path)
     settings.cache_clear()
+
+
+def command(words: str) -> str:
+    """What to type for a command under the present profiles: `run FinetunePenn` -> python -m pipeline run ..."""
+    return " ".join(["python -m pipeline", words, *(f"--config {path}" for path in profiles)])
 
 
 @cache
@@ -35,6 +44,8 @@ def settings() -> Settings:
         config = get_config()
         ours = [section for section in config.sections() if section not in LUIGI_SECTIONS]
         return Settings.from_text({section: dict(config.items(section)) for section in ours})
+    except configparser.InterpolationError as error:
+        raise DataError(f"The settings cannot be read: {error} (Write %% for a % sign.)") from None
     except configparser.Error as error:
         raise DataError(f"The settings cannot be read: {error}") from None
     except DataError as error:

@@ -19,6 +19,8 @@ def digest(path: Path, memory: Path, report: Report | None) -> str:
     """
     known = _read(memory)
     key = str(path.absolute())
+    if path.is_dir():
+        raise DataError(f"{path} is a folder; give the path of the file in it.")
     if not path.is_file():
         if key in known:
             return known[key]["sha256"]

@@ -153,6 +153,19 @@ class Stage(luigi.Task):
                 return Status("stale", f"input {stage.place} was redone with another content")
         return Status("done")
 
+    def is_running(self) -> bool:
+        """Whether a process is making the result at this moment."""
+        path = lock_path(self.folder)
+        if not path.exists():
+            return False
+        try:
+            with FileLock(path, timeout=0):
+                return False
+        except Timeout:
+            return True
+        except OSError:
+            return False
+
     def complete(self) -> bool:
         """Luigi's question. As a side effect, the link follows the current settings."""
         try:
@@ -196,6 +209,7 @@ class Stage(luigi.Task):
     def run(self) -> None:
         """Make the result, or wait for the process that is making it. Raises DataError with a sentence for the user."""
         with Progress(self) as report, _disk_trouble_is_a_sentence(self.exp):
+            self._check_exp()
             _ = self.fingerprint  # reads the outside files, or says which is missing
             self._check_link()
             with self.lock():
@@ -224,7 +238,7 @@ class Stage(luigi.Task):
         for name, stage in self.requires().items():
             theirs = stage.manifest()
             if theirs is None:
-                raise DataError(f"{self.name} needs {stage.name}; make it with: python -m pipeline run {stage.name}")
+                raise DataError(f"{self.name} needs {stage.name}; make it with: {config.command('run ' + stage.name)}")
             contents[name] = theirs["content"]
         self._check_outside()
         begun = {"fingerprint": self.fingerprint, "input_contents": contents}
@@ -238,7 +252,12 @@ class Stage(luigi.Task):
             return time.monotonic() - started
 
         report.every_few_seconds = note_time
-        summary = self.work(self.partial, inputs, report) or {}
+        try:
+            summary = self.work(self.partial, inputs, report) or {}
+        except DataError:
+            if not [p for p in self.partial.iterdir() if p.name != PARTIAL]:
+                discard(self.partial)  # nothing in it that could be continued
+            raise
         self._check_outside()
         facts = begun | {"identity": self.identity, "summary": summary, "seconds": round(spent + elapsed(), 1)}
         manifest.write(self.partial, facts, report)
@@ -271,6 +290,14 @@ class Stage(luigi.Task):
         self.partial.rename(self.folder)
         (self.folder / PARTIAL).unlink()
 
+    def _check_exp(self) -> None:
+        try:
+            self.link.parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise DataError(
+                f"[workspace] exp = {self.exp} cannot be made a folder of results ({error.strerror}); name another place."
+            ) from None
+
     def _check_link(self) -> None:
         if self.link.exists() and not self.link.is_symlink():
             raise DataError(f"{self.link} is in the way: it should be a link of ours; move it elsewhere.")
@@ -286,9 +313,14 @@ class Stage(luigi.Task):
         os.replace(temporary, self.link)
 
 
+def lock_path(folder: Path) -> Path:
+    """Where the lock of a result folder below exp/ is."""
+    return config.exp() / ".locks" / f"{folder.relative_to(config.exp()).as_posix().replace('/', '-')}.lock"
+
+
 def lock_of(folder: Path) -> FileLock:
     """The lock of a result folder below exp/, whether it is there or not."""
-    path = config.exp() / ".locks" / f"{folder.relative_to(config.exp()).as_posix().replace('/', '-')}.lock"
+    path = lock_path(folder)
     path.parent.mkdir(parents=True, exist_ok=True)
     return FileLock(path)
 

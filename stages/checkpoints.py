@@ -36,6 +36,9 @@ def save_tensors(path: Path, tensors: dict[str, torch.Tensor], description: dict
 
 def load_tensors(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
     """Read what `save_tensors` wrote. Raises DataError for a missing, truncated or foreign file."""
+    if not path.is_file():
+        what = "a folder" if path.is_dir() else "not there"
+        raise DataError(f"{path} is {what}; give the path of a best.safetensors or model.safetensors.")
     try:
         with safe_open(path, framework="pt") as file:
             description = json.loads((file.metadata() or {})["description"])

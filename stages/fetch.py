@@ -37,7 +37,11 @@ def is_address(source: str) -> bool:
 
 def local_path(source: str) -> Path:
     """The path that a source which is no address means."""
-    return Path(unquote(urlparse(source).path)) if source.startswith("file://") else Path(source).expanduser()
+    if source.startswith("file://"):
+        return Path(unquote(urlparse(source).path))
+    if "://" in source:
+        raise DataError(f"{source}: expected a path or an address that begins with http://, https:// or file://.")
+    return Path(source).expanduser()
 
 
 def obtain(source: str, downloads: Path, report: Report = silent) -> Path:
@@ -47,6 +51,8 @@ def obtain(source: str, downloads: Path, report: Report = silent) -> Path:
     """
     if not is_address(source):
         path = local_path(source)
+        if path.is_dir():
+            raise DataError(f"{path} is a folder; give the path of the archive file in it.")
         if not path.is_file():
             raise DataError(f"{path} is not there; put the file in this place or correct its path in the settings.")
         return path
@@ -118,10 +124,8 @@ def unpack(archive: Path, pattern: str, folder: Path, report: Report = silent) -
                 last = name
                 report(raw.tell(), total, f"unpacking {archive.name}")
     except DAMAGE as error:
-        raise DataError(
-            f"{archive} is damaged or cut off: reading broke after {last} ({error}). Fetch it again; a download stands in "
-            "exp/downloads and has to be deleted for that."
-        ) from None
+        how = "Delete it and run again" if "downloads" in archive.parts else "Fetch the archive again"
+        raise DataError(f"{archive} is damaged or cut off: reading broke after {last} ({error}). {how}.") from None
     if not count:
         raise DataError(f"{archive} holds nothing like {pattern}; is it the right archive?")
     return count

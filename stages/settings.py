@@ -39,7 +39,12 @@ class Section(BaseModel):
             return _unknown(f"setting {error['loc'][0]}", str(error["loc"][0]), list(cls.model_fields))
         if not error["loc"]:
             return str(error["ctx"]["error"])
-        message = error["msg"].replace("Input should", "it should").removeprefix("Value error, ")
+        message = (
+            error["msg"]
+            .replace("Input should", "it should")
+            .replace("String should", "it should")
+            .removeprefix("Value error, ")
+        )
         return f"{error['loc'][0]} = {error['input']}: {message}."
 
     def significant(self) -> dict[str, Any]:

@@ -43,6 +43,7 @@ batch = 4
 epochs = 2
 iterations = 4
 batch = 4
+learning_rate = 0.002
 head = matching
 [retcode]
 task_failed = 30

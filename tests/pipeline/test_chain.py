@@ -68,7 +68,7 @@ def test_a_setting_reruns_what_hangs_from_it_and_going_back_nothing(place):
     before = place.results()
     place.set("[finetune]\nlearning_rate = 0.0001\n")
     assert "stale" in place.run("status", "--config", "profile.cfg")
-    assert "learning_rate 0.00025 -> 0.0001" in place.run("why", "FinetunePenn", "--config", "profile.cfg")
+    assert "learning_rate 0.002 -> 0.0001" in place.run("why", "FinetunePenn", "--config", "profile.cfg")
     assert "input penn_action_cropped/hg-256-ft changed" in place.run("why", "ExportWeights", "--config", "profile.cfg")
     place.run("run", "--config", "profile.cfg")
     after = place.results()

@@ -61,6 +61,7 @@ def test_clean_leaves_alone_what_is_being_made(place):
         assert process.poll() is None
         time.sleep(0.02)
     assert "another process is working on it" in place.run("clean", "--others")
+    assert "FinetunePenn is running" in place.run("why", "FinetunePenn", "--config", "profile.cfg")
     process.communicate(timeout=300)
     assert process.returncode == 0
 
@@ -84,6 +85,18 @@ def test_a_folder_in_the_way_of_a_link_is_named(place):
     link.mkdir()
     assert "mpii/annot is in the way" in place.run("run", "AnnotateMpii", code=30)
     assert target.exists()
+
+
+@pytest.mark.parametrize("exp", ["luigi.cfg", "/proc/exp"])
+def test_an_exp_that_cannot_be_a_folder(place, exp):
+    place.set(f"[workspace]\nexp = {exp}\n")
+    assert f"exp = {exp} cannot be made a folder" in place.run("run", "MakeSample", "--config", "profile.cfg", code=30)
+
+
+def test_the_remedy_names_the_profiles(empty):
+    empty.set("[finetune]\nseed = 4\n")
+    output = empty.run("run", "AnnotatePenn", "--only", "--config", "profile.cfg", code=2)
+    assert "python -m pipeline run CropPenn --config profile.cfg" in output
 
 
 def test_an_experiment_may_not_take_another_stages_place(place):
