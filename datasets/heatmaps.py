@@ -4,8 +4,6 @@ Arrays are (..., joints, height, width); points are (x, y) in 0-based heatmap px
 A heatmap that is the same everywhere, an absent joint's for example, decodes to (0, 0): the confidence tells.
 """
 
-from collections.abc import Sequence
-
 import numpy as np
 
 _WINDOW = 2  # sub-pixel decoding looks at this many pixels on each side of the largest one
@@ -118,12 +116,3 @@ def _fit_paraboloids(values: np.ndarray) -> np.ndarray:
     normal = (weights @ products).reshape(-1, count, count) + 1e-9 * np.eye(count)
     right = (weights * np.log(np.maximum(values, _FLOOR))) @ terms
     return np.linalg.solve(normal, right[:, :, None])[:, 1:, 0].T
-
-
-def flip_back(heatmaps: np.ndarray, mirrored: Sequence[int]) -> np.ndarray:
-    """Heatmaps (..., J, h, w) of a mirrored image as heatmaps of the image itself: a new array of the same shape.
-
-    mirrored: each joint's left/right partner (`Skeleton.mirrored`). Averaging the result with the heatmaps of the
-    plain image is the published flip test.
-    """
-    return np.ascontiguousarray(heatmaps[..., list(mirrored), :, ::-1])

@@ -4,7 +4,6 @@ import numpy as np
 import pytest
 
 from datasets import heatmaps
-from datasets.skeletons import MPII
 
 BLOBS = [(3.25, 6), (1.75, 3), (1.0, 3)]
 
@@ -105,15 +104,3 @@ def test_subpixel_stays_on_the_pixel_where_there_is_no_peak():
     maps[0, 3] = np.arange(9)  # a ramp has no peak; of its largest column the first pixel
     points, _ = heatmaps.decode_subpixel(maps)
     np.testing.assert_array_equal(points[0], [[0, 0], [4, 3], [0, 0], [8, 0]])
-
-
-def test_flip_back_mirrors_and_exchanges_partners():
-    points = np.random.default_rng(3).uniform(0, 20, (16, 2))
-    mirrored_points = np.stack([19 - points[:, 0], points[:, 1]], axis=1)
-    for a, b in [(0, 5), (1, 4), (2, 3), (10, 15), (11, 14), (12, 13)]:
-        mirrored_points[[a, b]] = mirrored_points[[b, a]]
-    plain = heatmaps.draw(points, (20, 20), 1.75, 3)
-    of_mirrored = heatmaps.draw(mirrored_points, (20, 20), 1.75, 3)
-    back = heatmaps.flip_back(of_mirrored[None], MPII.mirrored())
-    assert back.flags.c_contiguous
-    np.testing.assert_allclose(back[0], plain, atol=1e-6)
