@@ -93,7 +93,8 @@ class Place:
 @pytest.fixture(scope="session")
 def finished_chain(tmp_path_factory) -> Path:
     """A place in which `run` has made everything; shared by the test processes."""
-    shared = tmp_path_factory.getbasetemp().parent / "finished-chain"
+    base = tmp_path_factory.getbasetemp()  # of this session, or with several test processes of this one
+    shared = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "finished-chain"
     with FileLock(str(shared) + ".lock"):
         if not (shared / "done").exists():
             shutil.rmtree(shared, ignore_errors=True)

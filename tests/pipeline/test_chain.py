@@ -10,6 +10,7 @@ import onnxruntime
 import torch
 
 from stages.checkpoints import load_network
+from tests.pipeline.conftest import ROOT
 
 AFTER_FINETUNING = {
     "penn_action_cropped/hg-256-ft", "mpii/evaluate-finetuned", "penn_action_cropped/evaluate-finetuned", "export", "compare",
@@ -36,6 +37,7 @@ def test_exported_formats_agree(finished_chain):
         expected = network(torch.from_numpy(images))[-1].numpy()
     session = onnxruntime.InferenceSession(str(export / "model.onnx"))
     assert np.allclose(session.run(["heatmaps"], {"images": images})[0], expected, atol=1e-5)
+    assert str(ROOT).encode() not in (export / "model.onnx").read_bytes()  # nothing of the place where it was made
     facts = json.loads((export / "model.json").read_text())
     assert facts["joints"] == list(description.joints) and len(description.joints) == 13
     assert facts["output"]["shape"] == ["N", 13, 8, 8]
