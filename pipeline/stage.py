@@ -31,7 +31,7 @@ from stages.files import write_atomically
 
 @dataclass(frozen=True)
 class Status:
-    """Where a stage stands. `word`: done, stale, missing or interrupted; `why` says what is behind it."""
+    """Where a stage stands. `word`: done, stale, missing, interrupted or running; `why` says what is behind it."""
 
     word: str
     why: str = ""
@@ -258,7 +258,11 @@ class Stage(luigi.Task):
             if not [p for p in self.partial.iterdir() if p.name != PARTIAL]:
                 discard(self.partial)  # nothing in it that could be continued
             raise
-        self._check_outside()
+        try:
+            self._check_outside()
+        except DataError:
+            discard(self.partial)  # made from the other file: going on from it would mix the two
+            raise
         facts = begun | {"identity": self.identity, "summary": summary, "seconds": round(spent + elapsed(), 1)}
         manifest.write(self.partial, facts, report)
         self._publish()

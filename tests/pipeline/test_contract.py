@@ -104,3 +104,22 @@ def test_an_experiment_may_not_take_another_stages_place(place):
     assert "experiment = annot" in place.run("run", "--config", "profile.cfg", code=2)
     place.set("[models]\nsource = precomputed\n")
     assert "source = precomputed needs" in place.run("status", "--config", "profile.cfg", code=2)
+
+
+def test_what_was_made_from_a_replaced_archive_is_not_continued(place):
+    """The archive changes while its stage is at work, and is put back: the next run starts from nothing."""
+    shutil.copy((place.exp / "sample").resolve() / "Penn_Action.tar.gz", place.folder / "given.tar.gz")
+    place.set("[penn_action]\narchive = given.tar.gz\n")
+    code = (
+        "import sys, pipeline.fetch as f\n"
+        "def unpack(archive, pattern, folder, report):\n"
+        "    (folder / 'of-the-other-file').touch()\n"
+        "    archive.write_bytes(b'another')\n"
+        "f.unpack = unpack\n"
+        "from pipeline.__main__ import main\n"
+        "sys.exit(main(['run', 'FetchPennAction', '--config', 'profile.cfg']))\n"
+    )
+    process = place.start("-c", code)
+    _, err = process.communicate(timeout=120)
+    assert process.returncode == 30 and "was changed while it was at work" in err, err
+    assert not list(place.exp.glob("penn_action/*.partial"))
