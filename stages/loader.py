@@ -22,7 +22,9 @@ from datasets.images import read_image
 from datasets.samples import Augmentation, make_sample
 from datasets.skeletons import Skeleton
 from stages.pool import processes
-from stages.settings import Input, Training
+from stages.settings import Input, Recipe
+
+PUBLISHED = Recipe()
 
 
 @dataclass(frozen=True)
@@ -42,19 +44,22 @@ class Data:
 
 
 class Samples(Dataset):
-    """Rows of one split as network inputs and target heatmaps, by position."""
+    """Rows of one split as network inputs and target heatmaps, by position.
 
-    def __init__(self, data: Data, split: str, size: Input, training: Training | None = None) -> None:
-        self.data, self.rows, self.size, self.training = data, data.split(split), size, training
+    With a seed: an endless stream for training, shuffled anew each pass and augmented. Without: each row once, as it is.
+    """
+
+    def __init__(self, data: Data, split: str, size: Input, recipe: Recipe = PUBLISHED, seed: int | None = None) -> None:
+        self.data, self.rows, self.size, self.recipe, self.seed = data, data.split(split), size, recipe, seed
         self.mirrored = data.skeleton.mirrored()
         self.shuffle: tuple[int, np.ndarray] = (-1, np.empty(0, int))
         self.augmentation: Augmentation | None = None
-        if training is not None:
+        if seed is not None:
             self.augmentation = Augmentation(
-                scale_deviation=training.scale, scale_limit=training.scale,
-                rotation_deviation=training.rotation, rotation_limit=2 * training.rotation,
-                rotation_probability=training.rotation_probability,
-                colour=training.colour, flip_probability=training.flip,
+                scale_deviation=recipe.scale, scale_limit=recipe.scale,
+                rotation_deviation=recipe.rotation, rotation_limit=2 * recipe.rotation,
+                rotation_probability=recipe.rotation_probability,
+                colour=recipe.colour, flip_probability=recipe.flip,
             )  # fmt: skip
 
     def __len__(self) -> int:
@@ -62,22 +67,22 @@ class Samples(Dataset):
 
     def row_at(self, position: int) -> int:
         """The row of the annotation file that stands at a position of the stream."""
-        if self.training is None:
+        if self.seed is None:
             return position
         past, offset = divmod(position, len(self))
         if self.shuffle[0] != past:
-            self.shuffle = past, np.random.default_rng([self.training.seed, 0, past]).permutation(len(self))
+            self.shuffle = past, np.random.default_rng([self.seed, 0, past]).permutation(len(self))
         return int(self.shuffle[1][offset])
 
     def __getitem__(self, position: int) -> dict[str, Any] | DataError:
         """input (3, R, R) float32, heatmaps (J, h, h) float32, image_to_crop (2, 3), row; or the error, see `batches`."""
         row, rows = self.row_at(position), self.rows
-        rng = np.random.default_rng([self.training.seed if self.training else 0, 1, position])
+        rng = np.random.default_rng([self.seed or 0, 1, position])
         try:
             image = read_image(self.data.images / rows.images[row])
             sample = make_sample(
                 image, rows.center[row], rows.scale[row], rows.part[row], self.mirrored, self.size.resolution,
-                self.size.heatmap, self.size.blob_sigma, self.size.blob_radius, self.augmentation, rng,
+                self.size.heatmap, self.recipe.blob_sigma, self.recipe.blob_radius, self.augmentation, rng,
             )  # fmt: skip
         except DataError as error:
             return DataError(f"row {row} ({rows.images[row]}): {error}")

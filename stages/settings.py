@@ -103,11 +103,9 @@ class Network(Section):
 
 
 class Input(Section):
-    """What the network sees and what it is taught: sizes in pixels, the blob in heatmap pixels (a quarter of the input)."""
+    """What the network sees, in pixels."""
 
     resolution: int = Field(256, ge=32, le=2048, multiple_of=4)
-    blob_sigma: float = Field(3.25, gt=0, le=64)
-    blob_radius: int = Field(6, ge=1, le=128)
 
     @property
     def heatmap(self) -> int:
@@ -115,23 +113,31 @@ class Input(Section):
         return self.resolution // 4
 
 
-class Training(Section):
-    """One training; the defaults are the published pre-training on MPII."""
+class Recipe(Section):
+    """How a network is taught; the defaults are the published recipe. Lengths in heatmap pixels, a quarter of the input's."""
 
-    experiment: str = _insignificant("hg-256", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
-    epochs: int = Field(100, ge=1)
-    iterations: int = Field(4000, ge=1)
-    batch: int = Field(6, ge=1)
     learning_rate: float = Field(2.5e-4, gt=0, le=10)
     schedule: Literal["constant", "cosine"] = "constant"
-    precision: Literal["float32", "bfloat16", "auto"] = "float32"
-    seed: int = Field(3, ge=0, lt=2**32)
-    snapshot_epochs: int = Field(5, ge=0)
+    blob_sigma: float = Field(3.25, gt=0, le=64)
+    blob_radius: int = Field(6, ge=1, le=128)
     scale: float = Field(0.25, ge=0, lt=1)
     rotation: float = Field(30.0, ge=0, le=90)
     rotation_probability: float = Field(0.4, ge=0, le=1)
     colour: float = Field(0.2, ge=0, le=1)
     flip: float = Field(0.5, ge=0, le=1)
+
+
+class Training(Recipe):
+    """One training: a recipe and how long it is followed; the defaults are the published pre-training on MPII."""
+
+    experiment: str = _insignificant("hg-256", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
+    recipe: Literal["published", "modern"] = _insignificant("published")
+    epochs: int = Field(100, ge=1)
+    iterations: int = Field(4000, ge=1)
+    batch: int = Field(6, ge=1)
+    precision: Literal["float32", "bfloat16", "auto"] = "float32"
+    seed: int = Field(3, ge=0, lt=2**32)
+    snapshot_epochs: int = Field(5, ge=0)
 
     @field_validator("experiment")
     @classmethod
@@ -175,6 +181,8 @@ class Settings(Section):
     penn_action: PennAction = PennAction()
     network: Network = Network()
     input: Input = Input()
+    published: Recipe = Recipe()
+    modern: Recipe = Recipe(learning_rate=1e-3, schedule="cosine")
     pretrain: Training = Training()
     finetune: Finetuning = Finetuning()
     models: Models = Models()
@@ -202,13 +210,21 @@ class Settings(Section):
 
     @classmethod
     def from_text(cls, sections: Mapping[str, Mapping[str, str]]) -> "Settings":
-        """Build all settings from the sections of luigi.cfg; errors name the section and the setting."""
-        built = {}
-        for name, texts in sections.items():
+        """Build all settings from the sections of luigi.cfg; errors name the section and the setting.
+
+        What the section of a training does not say, the recipe that it names says.
+        """
+        for name in sections:
             if name not in cls.model_fields:
                 raise DataError(_unknown(f"section [{name}]", name, list(cls.model_fields)))
+        built: dict[str, Any] = {}
+        for name, field in cls.model_fields.items():  # the recipes stand before the trainings
+            values = field.default.model_dump() | dict(sections.get(name, {}))
+            if isinstance(field.default, Training):
+                recipe = built.get(values["recipe"], field.default)  # an unknown recipe is refused below
+                values = values | recipe.model_dump(include=set(Recipe.model_fields)) | dict(sections.get(name, {}))
             try:
-                built[name] = type(cls.model_fields[name].default)(**texts)
+                built[name] = type(field.default)(**values)
             except DataError as error:
                 raise DataError(f"[{name}] {error}") from None
         return cls(**built)

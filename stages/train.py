@@ -79,9 +79,9 @@ class Trainer:
     def run(self, report: Report = silent) -> dict[str, float]:
         """Train all epochs; returns the best epoch's figures. `report(iteration, iterations, text)`."""
         t = self.training
-        self.valid_samples = Samples(self.data, "valid", self.size)
+        self.valid_samples = Samples(self.data, "valid", self.size, t)
         stream = batches(
-            Samples(self.data, "train", self.size, t), t.batch, self.workspace.workers,
+            Samples(self.data, "train", self.size, t, t.seed), t.batch, self.workspace.workers,
             first=self.state.iteration, count=t.epochs * t.iterations,
         )  # fmt: skip
         while len(self.state.train) < t.epochs:

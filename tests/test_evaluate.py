@@ -38,10 +38,10 @@ class Oracle(torch.nn.Module):
 @pytest.fixture
 def score(tiny_penn, tmp_path, monkeypatch):
     from stages.loader import Samples
-    from stages.settings import Input
+    from stages.settings import Input, Recipe
 
     def run(joints, **oracle):
-        samples = Samples(tiny_penn, "valid", Input(resolution=64, blob_sigma=1.5, blob_radius=5))
+        samples = Samples(tiny_penn, "valid", Input(resolution=64), Recipe(blob_sigma=1.5, blob_radius=5))
         description = Description({}, joints, 64, {})
         monkeypatch.setattr(module, "load_network", lambda _: (Oracle(samples, joints, **oracle), description))
         result = evaluate(tmp_path, tmp_path, tiny_penn, ["valid"], Evaluation(flip=False), Workspace(device="cpu", workers=1))

@@ -7,13 +7,14 @@ import torch
 
 from datasets.errors import DataError
 from stages.loader import Samples, batches
-from stages.settings import Input, Training
+from stages.settings import Input, Recipe
 
-SIZE = Input(resolution=32, blob_sigma=1.0, blob_radius=2)
+SIZE = Input(resolution=32)
+RECIPE = Recipe(blob_sigma=1.0, blob_radius=2)
 
 
 def stream(data, workers=1, first=0, count=5, batch=4):
-    return list(batches(Samples(data, "train", SIZE, Training(seed=7)), batch, workers, first, count))
+    return list(batches(Samples(data, "train", SIZE, RECIPE, seed=7), batch, workers, first, count))
 
 
 def test_same_stream_for_any_number_of_workers(tiny_penn):

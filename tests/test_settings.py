@@ -7,10 +7,11 @@ from pathlib import Path
 import pytest
 
 from datasets.errors import DataError
-from stages.settings import Finetuning, Settings, Training
+from stages.settings import Finetuning, Recipe, Settings, Training
 
 ROOT = Path(__file__).resolve().parents[1]
 LUIGI = {"core", "retcode"}
+TRAININGS = {"pretrain", "finetune"}
 
 
 def read_sections(text):
@@ -27,7 +28,7 @@ def test_defaults_are_the_published_recipe():
     assert (s.finetune.epochs, s.finetune.iterations, s.finetune.batch) == (10, 13121, 6)
     assert s.pretrain.learning_rate == s.finetune.learning_rate == 2.5e-4
     assert (s.network.stacks, s.network.features, s.network.depth) == (1, 256, 4)
-    assert (s.input.resolution, s.input.heatmap, s.input.blob_sigma, s.input.blob_radius) == (256, 64, 3.25, 6)
+    assert (s.input.resolution, s.input.heatmap, s.pretrain.blob_sigma, s.pretrain.blob_radius) == (256, 64, 3.25, 6)
     assert (s.pretrain.rotation, s.pretrain.rotation_probability, s.pretrain.scale) == (30, 0.4, 0.25)
     assert s.finetune.head == "random" and s.pretrain.seed == 3
 
@@ -36,7 +37,8 @@ def test_luigi_cfg_lists_every_setting_at_its_default_with_a_comment():
     written = read_sections((ROOT / "luigi.cfg").read_text())
     assert Settings.from_text(written) == Settings()
     for name, field in Settings.model_fields.items():
-        assert set(written[name]) == set(type(field.default).model_fields), name
+        settings = set(type(field.default).model_fields)
+        assert set(written[name]) == (settings - set(Recipe.model_fields) if name in TRAININGS else settings), name
     lines = (ROOT / "luigi.cfg").read_text().splitlines()
     described = set()
     for before, line in zip(lines, lines[1:], strict=False):
@@ -81,3 +83,22 @@ def test_only_what_changes_results_is_significant():
     assert Finetuning(experiment="other").significant() == Finetuning().significant()
     assert Finetuning(head="matching").significant() != Finetuning().significant()
     assert Settings().workspace.significant() == {}
+
+
+def test_a_training_takes_from_its_recipe_what_it_does_not_say_itself():
+    s = Settings.from_text(
+        {
+            "modern": {"colour": "0.5", "flip": "0.1"},
+            "pretrain": {"recipe": "modern", "flip": "0.4"},
+            "published": {"scale": "0.1"},
+        }
+    )
+    assert (s.pretrain.colour, s.pretrain.flip) == (0.5, 0.4)
+    assert s.pretrain.learning_rate == s.modern.learning_rate != s.published.learning_rate
+    assert (s.finetune.colour, s.finetune.scale, s.finetune.learning_rate) == (0.2, 0.1, 0.00025)
+
+
+def test_a_recipe_counts_by_what_it_says_not_by_its_name():
+    published = Settings().published.model_dump()
+    same = Settings.from_text({"modern": {n: str(v) for n, v in published.items()}, "pretrain": {"recipe": "modern"}})
+    assert same.pretrain.significant() == Settings().pretrain.significant()

@@ -13,8 +13,9 @@ from stages.hourglass import HourglassNet
 from stages.settings import Finetuning, Input, Network, Training, Workspace
 from stages.train import Trainer, network_for, new_network
 
-SIZE = Input(resolution=32, blob_sigma=1.0, blob_radius=2)
-SETTINGS = Training(epochs=2, iterations=5, batch=4, learning_rate=1e-3, seed=5, snapshot_epochs=2, schedule="cosine")
+SIZE = Input(resolution=32)
+BLOB = {"blob_sigma": 1.0, "blob_radius": 2}
+SETTINGS = Training(epochs=2, iterations=5, batch=4, learning_rate=1e-3, seed=5, snapshot_epochs=2, schedule="cosine", **BLOB)
 FILES = ["best.safetensors", "epoch-002.safetensors", "last.safetensors", "train.log", "valid.log"]
 
 
@@ -76,7 +77,7 @@ def test_a_resumed_training_does_not_start_again(tiny_penn, tmp_path):
 
 
 def test_it_learns(tiny_penn, tmp_path):
-    settings = Training(epochs=1, iterations=60, batch=6, learning_rate=3e-3, rotation=0, scale=0, colour=0, flip=0)
+    settings = Training(epochs=1, iterations=60, batch=6, learning_rate=3e-3, rotation=0, scale=0, colour=0, flip=0, **BLOB)
     losses = []
     t = trainer(tmp_path, tiny_penn, settings)
     step = t._step

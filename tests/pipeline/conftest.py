@@ -33,6 +33,7 @@ features = 8
 depth = 2
 [input]
 resolution = 32
+[published]
 blob_sigma = 1
 blob_radius = 2
 [pretrain]
