@@ -23,18 +23,39 @@ def image_to_crop(center: ArrayLike, scale: float, res: int, rotation: float = 0
     counter-clockwise as seen on the screen. The box's centre lands on (res - 1) / 2 and, without rotation, its edges
     on -0.5 and res - 0.5. Returns (2, 3) float64. Raises DataError for a box without a position or a size.
     """
-    x, y = (float(value) for value in np.asarray(center, dtype=np.float64).reshape(2))
-    if not (abs(x) < _FAR and abs(y) < _FAR and 1 / _FAR < scale < _FAR):  # False for NaN too
-        raise DataError(
-            f"a person's box has center ({x}, {y}) px and scale {scale}; expected a position within {_FAR:g} px and a "
-            "scale above 0: correct this person's annotation or leave it out."
-        )
+    x, y = _checked_center(center, scale)
     factor = res / (PIXELS_PER_SCALE * scale)
     angle = math.radians(rotation)
     # y points down, so a turn that looks counter-clockwise takes (1, 0) to (cos, -sin).
     cos, sin = factor * math.cos(angle), factor * math.sin(angle)
     middle = (res - 1) / 2
     return np.array([[cos, sin, middle - cos * x - sin * y], [-sin, cos, middle + sin * x - cos * y]])
+
+
+def whole_pixel_crop(center: ArrayLike, scale: float, res: int) -> np.ndarray:
+    """Map to a crop of res x res px whose box is cut along whole pixels of the image, as published.
+
+    Like `image_to_crop`, but the box's corners are truncated (towards zero, after adding 1e-4; counted from the image's
+    outer edge), so the box may be a pixel wider than high (pose-hg-train, branch image-play). Returns (2, 3) float64;
+    raises DataError as `image_to_crop`.
+    """
+    half = scale * PIXELS_PER_SCALE / 2
+    corners = [(value + 1 + sign * half + 1e-4) for value in _checked_center(center, scale) for sign in (-1, 1)]
+    left, right, top, bottom = np.trunc(corners).tolist()
+    wide, high = res / max(right - left, 1), res / max(bottom - top, 1)
+    # The edge left of pixel 0 lies at -0.5.
+    return np.array([[wide, 0.0, wide * (0.5 - left) - 0.5], [0.0, high, high * (0.5 - top) - 0.5]])
+
+
+def _checked_center(center: ArrayLike, scale: float) -> tuple[float, float]:
+    """x and y; DataError for a box without a position or a size."""
+    x, y = (float(value) for value in np.asarray(center, dtype=np.float64).reshape(2))
+    if not (abs(x) < _FAR and abs(y) < _FAR and 1 / _FAR < scale < _FAR):  # False for NaN too
+        raise DataError(
+            f"a person's box has center ({x}, {y}) px and scale {scale}; expected a position within {_FAR:g} px and a "
+            "scale above 0: correct this person's annotation or leave it out."
+        )
+    return x, y
 
 
 def crop_to_heatmap(crop_res: int, heatmap_res: int) -> np.ndarray:

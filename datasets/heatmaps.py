@@ -11,27 +11,29 @@ _FLOOR = 1e-3  # smaller values, as a part of the maximum, hold no information a
 _CHUNK = 8192  # heatmaps decoded at a time, so that the temporary arrays stay small
 
 
-def draw(points: np.ndarray, size: tuple[int, int], sigma: float, radius: int) -> np.ndarray:
+def draw(points: np.ndarray, size: tuple[int, int], sigma: float, radius: int, outside: bool = False) -> np.ndarray:
     """Draw a Gaussian of amplitude 1 for each joint, centred on the joint itself and not on the nearest pixel.
 
     points: (J, 2) heatmap px, NaN where absent; size: (height, width); sigma: standard deviation in px. Only the patch
     of 2 * radius + 1 px a side around the nearest pixel is drawn; the published targets have a 13 px patch with
     sigma 3.25 or a 7 px patch with sigma 1.75 (pose-hg-train, branch image-play). Absent joints and joints outside the
-    map, which covers [-0.5, width - 0.5) x [-0.5, height - 0.5), stay zero. Returns (J, height, width) float32.
+    map, which covers [-0.5, width - 0.5) x [-0.5, height - 0.5), stay zero; with `outside`, what of the latter's patches
+    lies inside is drawn. Returns (J, height, width) float32.
     """
     points = np.asarray(points, dtype=np.float64)
     height, width = size
-    columns = _profile(points[:, 0], width, sigma, radius)
-    rows = _profile(points[:, 1], height, sigma, radius)
+    columns = _profile(points[:, 0], width, sigma, radius, outside)
+    rows = _profile(points[:, 1], height, sigma, radius, outside)
     return rows[:, :, None] * columns[:, None, :]
 
 
-def _profile(centers: np.ndarray, length: int, sigma: float, radius: int) -> np.ndarray:
+def _profile(centers: np.ndarray, length: int, sigma: float, radius: int, outside: bool) -> np.ndarray:
     """One axis of `draw`: (J,) px to (J, length) float32; all zero for a joint absent or outside on this axis."""
     pixels = np.arange(length)
     nearest = np.floor(centers + 0.5)
-    inside = (nearest >= 0) & (nearest < length)  # False for NaN
-    drawn = inside[:, None] & (np.abs(pixels - nearest[:, None]) <= radius)
+    drawn = np.abs(pixels - nearest[:, None]) <= radius  # False for NaN
+    if not outside:
+        drawn &= ((nearest >= 0) & (nearest < length))[:, None]
     distance = np.where(drawn, pixels - centers[:, None], 0.0)
     values = np.where(drawn, np.exp(distance**2 * (-0.5 / sigma**2)), 0.0)
     return values.astype(np.float32)

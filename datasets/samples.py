@@ -1,125 +1,154 @@
 """From an image and one person's annotation to what the network is fed: input crop and target heatmaps."""
 
 import math
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
 
 from datasets import geometry, heatmaps
-from datasets.errors import DataError
 
 # Bilinear sampling looks at 2 x 2 pixels, so it may step over at most about this many image pixels without aliasing.
 _BILINEAR_REACH = 1.5
 
 
 @dataclass(frozen=True)
-class Augmentation:
-    """How training samples are varied; the defaults are the published ones (pose-hg-train, branch image-play).
+class Person:
+    """One person in an image, in image px: the centre of the box, its side / 200 px, the joints."""
 
-    The box side is multiplied by 1 + scale_deviation * N(0, 1), kept within 1 +- scale_limit. With rotation_probability
-    the crop is turned by rotation_deviation * N(0, 1) degrees, kept within +- rotation_limit. Each colour channel is
-    multiplied by U(1 - colour, 1 + colour). With flip_probability the crop is mirrored. Raises DataError when built
-    with a value that makes no sense.
+    center: np.ndarray  # (2,)
+    scale: float
+    part: np.ndarray  # (J, 2), NaN where not labelled
+
+
+@dataclass(frozen=True)
+class Target:
+    """What a person becomes: sides of input and heatmaps in px, blobs in heatmap px (`heatmaps.draw`).
+
+    The last two are the published ways (pose-hg-train, branch image-play) to do the same less exactly. `truncated`: blobs
+    stand on whole pixels. `twice`: the box is cut along whole image pixels and resized, blobs are drawn for that crop, and
+    it is crop and heatmaps that are scaled and turned. That blurs, and shows nothing but black around a smaller person.
     """
 
-    scale_deviation: float = 0.25
-    scale_limit: float = 0.25
-    rotation_deviation: float = 30.0
-    rotation_limit: float = 60.0
-    rotation_probability: float = 0.4
-    colour: float = 0.2
-    flip_probability: float = 0.5
+    input_res: int
+    heatmap_res: int
+    sigma: float
+    radius: int
+    truncated: bool = False
+    twice: bool = False
 
-    def __post_init__(self) -> None:
-        below = {"scale_limit": 1.0, "rotation_limit": 180.0, "rotation_probability": 1.0, "colour": 1.0,
-                 "flip_probability": 1.0}  # fmt: skip
-        for field in fields(self):
-            value, limit = getattr(self, field.name), below.get(field.name, math.inf)
-            if not (math.isfinite(value) and 0 <= value <= limit):
-                raise DataError(f"augmentation {field.name} = {value}; expected a number from 0 to {limit:g}.")
-        if self.scale_limit == 1:
-            raise DataError("augmentation scale_limit = 1 lets a box shrink to nothing; expected a number below 1.")
+    def draw(self, joints: np.ndarray, part: np.ndarray) -> np.ndarray:
+        """Heatmaps (J, h, h) float32 of joints (J, 2) in heatmap px, whose labels are part (J, 2) in image px."""
+        size = (self.heatmap_res, self.heatmap_res)
+        if not self.truncated:
+            return heatmaps.draw(joints, size, self.sigma, self.radius)
+        # As published: in coordinates whose whole numbers are the edges of pixels; labels left of the image are taken for
+        # absent (x > 0 counted from 1), patches of joints outside the map are drawn as far as they reach into it.
+        pixels = np.trunc(joints + (0.5 + 1e-4))
+        pixels[~(part[:, 0] > -1)] = np.nan
+        return heatmaps.draw(pixels, size, self.sigma, self.radius, outside=True)
 
-    @classmethod
-    def none(cls) -> "Augmentation":
-        """The augmentation that changes nothing."""
-        return cls(**{field.name: 0.0 for field in fields(cls)})
+
+@dataclass(frozen=True)
+class Variation:
+    """How one sample is varied; the defaults change nothing."""
+
+    scale: float = 1.0  # factor on the box side
+    rotation: float = 0.0  # degrees, counter-clockwise
+    colour: tuple[float, ...] = (1.0, 1.0, 1.0)  # factors on red, green, blue
+    flip: bool = False
+    erased: tuple[float, float, float] | None = None  # a square's centre x, y and its side, as parts of the crop's side
+
+
+@dataclass(frozen=True)
+class Augmentation:
+    """How training samples are varied; the defaults change nothing. What each number means stands in luigi.cfg."""
+
+    scale: float = 0.0
+    rotation: float = 0.0
+    rotation_probability: float = 0.0
+    half_turns: float = 0.0
+    colour: float = 0.0
+    flip: float = 0.0
+    cutout: float = 0.0
+    cutout_size: float = 0.0
+
+    def draw(self, rng: np.random.Generator) -> Variation:
+        """Draw one variation. Takes two normal numbers and nine uniform ones from rng, whatever comes of them.
+
+        The box side is multiplied by 1 + scale * N(0, 1), kept within 1 +- scale. With rotation_probability the crop is
+        turned by rotation * N(0, 1) degrees, kept within twice rotation, and with half_turns by 180 more. Each channel is
+        multiplied by U(1 - colour, 1 + colour). With probability flip the crop is mirrored, with probability cutout a
+        square is erased whose centre lies anywhere in it.
+        """
+        size, angle = rng.standard_normal(2).tolist()
+        rotate, red, green, blue, flip, turn, erase, x, y = rng.random(9).tolist()
+        turned = min(max(angle, -2.0), 2.0) * self.rotation if rotate < self.rotation_probability else 0.0
+        return Variation(
+            scale=1 + self.scale * min(max(size, -1.0), 1.0),
+            rotation=turned + (180.0 if turn < self.half_turns else 0.0),
+            colour=tuple(1 + self.colour * (2 * value - 1) for value in (red, green, blue)),
+            flip=flip < self.flip,
+            erased=(x, y, self.cutout_size) if erase < self.cutout else None,
+        )
 
 
 @dataclass(frozen=True)
 class Sample:
-    """One person as the network sees it. A joint outside the crop keeps its coordinates; its heatmap is zero."""
+    """One person as the network sees it."""
 
-    input: np.ndarray  # (3, R, R) float32, RGB in [0, 1]
-    heatmaps: np.ndarray  # (J, h, h) float32
+    input: np.ndarray  # (3, R, R) float32, RGB in [0, 1]; zero outside the image
+    heatmaps: np.ndarray  # (J, h, h) float32; zero where a joint is absent or outside the crop
     image_to_crop: np.ndarray  # (2, 3) float64: original image px -> crop px, mirroring included
     joints: np.ndarray  # (J, 2) float64, heatmap px, in the order of the heatmaps; NaN where not labelled
 
 
-@dataclass(frozen=True)
-class _Variation:
-    """One draw from an `Augmentation`."""
-
-    scale: float = 1.0  # factor on the box side
-    rotation: float = 0.0  # degrees, counter-clockwise
-    colour: tuple[float, ...] = (1.0, 1.0, 1.0)
-    flip: bool = False
-
-
 def make_sample(
-    image: np.ndarray,
-    center: np.ndarray,
-    scale: float,
-    part: np.ndarray,
-    mirrored: list[int],
-    input_res: int,
-    heatmap_res: int,
-    sigma: float,
-    radius: int,
-    augmentation: Augmentation | None,
-    rng: np.random.Generator,
-    flip: bool | None = None,
+    image: np.ndarray, person: Person, mirrored: list[int], target: Target, variation: Variation = Variation()
 ) -> Sample:
-    """Cut out one person, augmented, and draw the target heatmaps.
+    """Cut out one person, varied, and draw the target heatmaps.
 
-    image: (H, W, 3) uint8 RGB; center (2,) and part (J, 2): image px, NaN where not labelled; scale: box side / 200 px;
-    mirrored: each joint's left/right partner; input_res, heatmap_res: sides of the input and of the heatmaps in px;
-    sigma, radius: of the blobs, in heatmap px (`heatmaps.draw`). `flip` decides the mirroring from outside (a whole
-    batch alike, or the flip test); None leaves it to the augmentation. Outside the image the input is zero.
-
-    With an augmentation exactly these numbers are taken from rng, whatever comes of them: two standard normal ones
-    (scale, rotation), then five uniform ones (whether to rotate, red, green, blue, flip). Without: none.
-    Raises DataError for a box without a position or a size.
+    image: (H, W, 3) uint8 RGB; mirrored: each joint's left/right partner. Raises DataError for a box without a position
+    or a size.
     """
-    variation = _Variation() if augmentation is None else _draw_variation(augmentation, rng)
-    mirror = variation.flip if flip is None else flip
-    affine = geometry.image_to_crop(center, scale * variation.scale, input_res, variation.rotation)
-    joints = np.asarray(part, dtype=np.float64)
-    if mirror:
-        affine = geometry.compose(affine, geometry.mirror(input_res))
-        joints = joints[mirrored]
-    joints = geometry.apply(geometry.compose(affine, geometry.crop_to_heatmap(input_res, heatmap_res)), joints)
-    crop = _warp(image, affine, input_res)
-    return Sample(
-        input=_to_float(crop, variation.colour),
-        heatmaps=heatmaps.draw(joints, (heatmap_res, heatmap_res), sigma, radius),
-        image_to_crop=affine,
-        joints=joints,
-    )
+    if variation.flip:
+        person = replace(person, part=person.part[mirrored])
+    cut = _cut_twice if target.twice else _cut_once
+    crop, maps, affine, joints = cut(image, person, target, variation)
+    pixels = _to_float(crop, variation.colour)
+    if variation.erased:
+        _erase(pixels, *variation.erased)
+    return Sample(pixels, maps, affine, joints)
 
 
-def _draw_variation(augmentation: Augmentation, rng: np.random.Generator) -> _Variation:
-    size, turn = rng.standard_normal(2).tolist()
-    rotate, red, green, blue, flip = rng.random(5).tolist()
-    scale = min(max(augmentation.scale_deviation * size, -augmentation.scale_limit), augmentation.scale_limit)
-    angle = min(max(augmentation.rotation_deviation * turn, -augmentation.rotation_limit), augmentation.rotation_limit)
-    return _Variation(
-        scale=1 + scale,
-        rotation=angle if rotate < augmentation.rotation_probability else 0.0,
-        colour=tuple(1 + augmentation.colour * (2 * value - 1) for value in (red, green, blue)),
-        flip=flip < augmentation.flip_probability,
-    )
+def _cut_once(image: np.ndarray, person: Person, target: Target, variation: Variation) -> tuple[np.ndarray, ...]:
+    """Crop (R, R, 3) uint8, heatmaps, image_to_crop and joints, by one map from the image to the crop."""
+    res = target.input_res
+    affine = geometry.image_to_crop(person.center, person.scale * variation.scale, res, variation.rotation)
+    if variation.flip:
+        affine = geometry.compose(affine, geometry.mirror(res))
+    joints = geometry.apply(geometry.compose(affine, geometry.crop_to_heatmap(res, target.heatmap_res)), person.part)
+    return _warp(image, affine, res), target.draw(joints, person.part), affine, joints
+
+
+def _cut_twice(image: np.ndarray, person: Person, target: Target, variation: Variation) -> tuple[np.ndarray, ...]:
+    """The same by two maps as published: from the image to a plain crop, from there to the varied one."""
+    res, small = target.input_res, target.heatmap_res
+    plain = geometry.whole_pixel_crop(person.center, person.scale, res)
+    varied, varied_small = (_vary_crop(side, variation) for side in (res, small))
+    joints = geometry.apply(geometry.image_to_crop(person.center, person.scale, small), person.part)
+    maps = target.draw(joints, person.part)
+    maps = np.stack([cv2.warpAffine(each, varied_small, (small, small), flags=cv2.INTER_LINEAR) for each in maps])
+    crop = _warp(_warp(image, plain, res), varied, res)
+    return crop, maps, geometry.compose(plain, varied), geometry.apply(varied_small, joints)
+
+
+def _vary_crop(res: int, variation: Variation) -> np.ndarray:
+    """Map from a plain crop (or heatmap) of res x res px to the scaled, turned and mirrored one."""
+    middle, whole = np.full(2, (res - 1) / 2), res / geometry.PIXELS_PER_SCALE
+    scaled = geometry.whole_pixel_crop(middle, whole * variation.scale, res)
+    turned = geometry.compose(scaled, geometry.image_to_crop(middle, whole, res, variation.rotation))
+    return geometry.compose(turned, geometry.mirror(res)) if variation.flip else turned
 
 
 def _warp(image: np.ndarray, affine: np.ndarray, res: int) -> np.ndarray:
@@ -168,3 +197,11 @@ def _to_float(crop: np.ndarray, colour: tuple[float, ...]) -> np.ndarray:
         table = np.minimum(np.arange(256) * (factor / 255), 1).astype(np.float32)
         cv2.LUT(channel, table[None], dst=plane)
     return output
+
+
+def _erase(pixels: np.ndarray, x: float, y: float, side: float) -> None:
+    """Set a square of pixels (3, R, R) to zero: centre and side as parts of R, cut off at the crop's edges."""
+    res = pixels.shape[1]
+    left, top = round((x - side / 2) * res), round((y - side / 2) * res)
+    length = round(side * res)
+    pixels[:, max(top, 0) : max(top + length, 0), max(left, 0) : max(left + length, 0)] = 0

@@ -1,12 +1,12 @@
 """From annotation files and images to batches, the same stream for any number of worker processes.
 
 Everything random about a training sample comes from (seed, position), where the position counts samples from the start
-of the training: which person it is (a fresh shuffle of the split each pass) and how it is augmented. So a training that
-resumes at iteration i continues with exactly the batches it would have had.
+of the training: which person it is and how it is augmented. So a training that resumes at iteration i continues with
+exactly the batches it would have had.
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,12 +19,15 @@ from datasets import annotations
 from datasets.annotations import Annotations
 from datasets.errors import DataError
 from datasets.images import read_image
-from datasets.samples import Augmentation, make_sample
+from datasets.samples import Augmentation, Person, Target, Variation, make_sample
 from datasets.skeletons import Skeleton
 from stages.pool import processes
 from stages.settings import Input, Recipe
 
 PUBLISHED = Recipe()
+
+# The streams of random numbers of one seed; a sample is augmented, a batch mirrored, a pass or a batch has its order.
+_ORDER, _AUGMENTATION, _FLIP = 0, 1, 2
 
 
 @dataclass(frozen=True)
@@ -46,47 +49,69 @@ class Data:
 class Samples(Dataset):
     """Rows of one split as network inputs and target heatmaps, by position.
 
-    With a seed: an endless stream for training, shuffled anew each pass and augmented. Without: each row once, as it is.
+    With a seed: the endless stream of a training in batches of `batch`. Without: each row once, as it is; its targets
+    have the recipe's blobs, exactly where the joints are.
     """
 
-    def __init__(self, data: Data, split: str, size: Input, recipe: Recipe = PUBLISHED, seed: int | None = None) -> None:
-        self.data, self.rows, self.size, self.recipe, self.seed = data, data.split(split), size, recipe, seed
+    def __init__(self, data: Data, split: str, size: Input, recipe: Recipe = PUBLISHED, seed: int | None = None,
+                 batch: int = 1) -> None:  # fmt: skip
+        self.data, self.rows, self.recipe, self.seed, self.batch = data, data.split(split), recipe, seed, batch
         self.mirrored = data.skeleton.mirrored()
+        self.target = Target(size.resolution, size.heatmap, recipe.blob_sigma, recipe.blob_radius)
+        self.augmentation = Augmentation()
+        self.weights = np.ones(self.rows.visible.shape, np.float32)
         self.shuffle: tuple[int, np.ndarray] = (-1, np.empty(0, int))
-        self.augmentation: Augmentation | None = None
         if seed is not None:
-            self.augmentation = Augmentation(
-                scale_deviation=recipe.scale, scale_limit=recipe.scale,
-                rotation_deviation=recipe.rotation, rotation_limit=2 * recipe.rotation,
-                rotation_probability=recipe.rotation_probability,
-                colour=recipe.colour, flip_probability=recipe.flip,
-            )  # fmt: skip
+            self.target = replace(self.target, truncated=recipe.targets == "truncated", twice=recipe.crop == "twice")
+            self.augmentation = Augmentation(**{f.name: getattr(recipe, f.name) for f in fields(Augmentation)})
+            self.weights[~self.rows.visible] = recipe.occluded_weight
+            self.weights[np.isnan(self.rows.part).any(axis=2)] = recipe.unlabelled_weight
 
     def __len__(self) -> int:
-        return len(self.rows.images)
+        return len(self.rows)
 
     def row_at(self, position: int) -> int:
         """The row of the annotation file that stands at a position of the stream."""
         if self.seed is None:
             return position
+        if self.recipe.sampling == "consecutive":
+            number, offset = divmod(position, self.batch)
+            return (int(self._random(_ORDER, number).integers(len(self))) + offset) % len(self)
         past, offset = divmod(position, len(self))
         if self.shuffle[0] != past:
-            self.shuffle = past, np.random.default_rng([self.seed, 0, past]).permutation(len(self))
+            self.shuffle = past, self._random(_ORDER, past).permutation(len(self))
         return int(self.shuffle[1][offset])
 
+    def variation_at(self, position: int) -> Variation:
+        """How the sample at a position of the stream is varied."""
+        variation = self.augmentation.draw(self._random(_AUGMENTATION, position))
+        if self.recipe.flip_by == "sample":
+            return variation
+        number = position // self.batch
+        return replace(variation, flip=self._random(_FLIP, number).random() < self.augmentation.flip)
+
+    def _random(self, stream: int, number: int) -> np.random.Generator:
+        return np.random.default_rng([self.seed or 0, stream, number])
+
     def __getitem__(self, position: int) -> dict[str, Any] | DataError:
-        """input (3, R, R) float32, heatmaps (J, h, h) float32, image_to_crop (2, 3), row; or the error, see `batches`."""
+        """The sample at a position; or the error, see `batches`.
+
+        input (3, R, R) float32, heatmaps (J, h, h) float32, weights (J,) float32 of the heatmaps in the loss,
+        image_to_crop (2, 3), row.
+        """
         row, rows = self.row_at(position), self.rows
-        rng = np.random.default_rng([self.seed or 0, 1, position])
+        person = Person(rows.center[row], rows.scale[row], rows.part[row])
+        variation = self.variation_at(position)
         try:
             image = read_image(self.data.images / rows.images[row])
-            sample = make_sample(
-                image, rows.center[row], rows.scale[row], rows.part[row], self.mirrored, self.size.resolution,
-                self.size.heatmap, self.recipe.blob_sigma, self.recipe.blob_radius, self.augmentation, rng,
-            )  # fmt: skip
+            sample = make_sample(image, person, self.mirrored, self.target, variation)
         except DataError as error:
             return DataError(f"row {row} ({rows.images[row]}): {error}")
-        return {"input": sample.input, "heatmaps": sample.heatmaps, "image_to_crop": sample.image_to_crop, "row": row}
+        weights = self.weights[row]
+        return {
+            "input": sample.input, "heatmaps": sample.heatmaps, "image_to_crop": sample.image_to_crop, "row": row,
+            "weights": weights[self.mirrored] if variation.flip else weights,
+        }  # fmt: skip
 
 
 def _collate(samples: list) -> Any:

@@ -118,13 +118,22 @@ class Recipe(Section):
 
     learning_rate: float = Field(2.5e-4, gt=0, le=10)
     schedule: Literal["constant", "cosine"] = "constant"
+    sampling: Literal["shuffled", "consecutive"] = "consecutive"
+    crop: Literal["once", "twice"] = "twice"
+    targets: Literal["subpixel", "truncated"] = "truncated"
+    occluded_weight: float = Field(1.0, ge=0, le=1)
+    unlabelled_weight: float = Field(1.0, ge=0, le=1)
     blob_sigma: float = Field(3.25, gt=0, le=64)
     blob_radius: int = Field(6, ge=1, le=128)
     scale: float = Field(0.25, ge=0, lt=1)
     rotation: float = Field(30.0, ge=0, le=90)
     rotation_probability: float = Field(0.4, ge=0, le=1)
+    half_turns: float = Field(0.0, ge=0, le=1)
     colour: float = Field(0.2, ge=0, le=1)
     flip: float = Field(0.5, ge=0, le=1)
+    flip_by: Literal["sample", "batch"] = "batch"
+    cutout: float = Field(0.0, ge=0, le=1)
+    cutout_size: float = Field(0.25, gt=0, le=1)
 
 
 class Training(Recipe):
@@ -182,7 +191,9 @@ class Settings(Section):
     network: Network = Network()
     input: Input = Input()
     published: Recipe = Recipe()
-    modern: Recipe = Recipe(learning_rate=1e-3, schedule="cosine")
+    modern: Recipe = Recipe(
+        learning_rate=1e-3, schedule="cosine", sampling="shuffled", crop="once", targets="subpixel", flip_by="sample"
+    )
     pretrain: Training = Training()
     finetune: Finetuning = Finetuning()
     models: Models = Models()

@@ -62,6 +62,12 @@ def network_for(model: Path, skeleton: Skeleton, settings: Finetuning) -> Hourgl
     return replace_head(network, sources if settings.head == "matching" else [None] * len(sources))
 
 
+def weighted_loss(maps: Tensor, target: Tensor, weights: Tensor) -> Tensor:
+    """Mean squared error of heatmaps (N, J, h, w), in which joint j of sample n counts weights[n, j]; 0 if none does."""
+    errors = (maps - target).square().mean(dim=(2, 3))
+    return (errors * weights).sum() / weights.sum().clamp(min=1e-6)
+
+
 class Trainer:
     """A training in a folder. `run` trains to the end, from wherever the folder's checkpoint stands."""
 
@@ -81,7 +87,7 @@ class Trainer:
         t = self.training
         self.valid_samples = Samples(self.data, "valid", self.size, t)
         stream = batches(
-            Samples(self.data, "train", self.size, t, t.seed), t.batch, self.workspace.workers,
+            Samples(self.data, "train", self.size, t, t.seed, t.batch), t.batch, self.workspace.workers,
             first=self.state.iteration, count=t.epochs * t.iterations,
         )  # fmt: skip
         while len(self.state.train) < t.epochs:
@@ -121,7 +127,8 @@ class Trainer:
         target = batch["heatmaps"].to(self.device, non_blocking=True)
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bfloat16):
             stacks = self.network(images)
-        loss = torch.stack([(maps.float() - target).square().mean() for maps in stacks]).sum()
+        weights = batch["weights"].to(self.device, non_blocking=True)
+        loss = torch.stack([weighted_loss(maps.float(), target, weights) for maps in stacks]).sum()
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
         self.optimizer.step()

@@ -1,25 +1,35 @@
 """The stream of batches: the same for any number of workers, continued at any point, every person once a pass."""
 
+from dataclasses import replace
+from shutil import copytree
+
 import cv2
 import numpy as np
 import pytest
 import torch
 
+from datasets import annotations
 from datasets.errors import DataError
 from stages.loader import Samples, batches
 from stages.settings import Input, Recipe
 
 SIZE = Input(resolution=32)
-RECIPE = Recipe(blob_sigma=1.0, blob_radius=2)
 
 
-def stream(data, workers=1, first=0, count=5, batch=4):
-    return list(batches(Samples(data, "train", SIZE, RECIPE, seed=7), batch, workers, first, count))
+MODERN = {"sampling": "shuffled", "crop": "once", "targets": "subpixel", "flip_by": "sample"}
+PUBLISHED = {"sampling": "consecutive", "crop": "twice", "targets": "truncated", "flip_by": "batch"}
 
 
-def test_same_stream_for_any_number_of_workers(tiny_penn):
-    one, two = stream(tiny_penn, 1), stream(tiny_penn, 2)
-    assert all(torch.equal(a[k], b[k]) for a, b in zip(one, two, strict=True) for k in a)
+def stream(data, workers=1, first=0, count=5, batch=4, **settings):
+    recipe = Recipe(blob_sigma=1.0, blob_radius=2, **(MODERN | settings))
+    return list(batches(Samples(data, "train", SIZE, recipe, 7, batch), batch, workers, first, count))
+
+
+@pytest.mark.parametrize("how", [MODERN, PUBLISHED], ids=["modern", "published"])
+def test_same_stream_for_any_number_of_workers(tiny_penn, how):
+    one, two, rest = stream(tiny_penn, 1, **how), stream(tiny_penn, 2, **how), stream(tiny_penn, 2, first=2, **how)
+    for other, part in ((two, one), (rest, one[2:])):
+        assert all(torch.equal(a[k], b[k]) for a, b in zip(other, part, strict=True) for k in a)
 
 
 def test_a_stream_goes_on_where_it_is_told(tiny_penn):
@@ -33,6 +43,41 @@ def test_every_person_once_a_pass_in_a_new_order(tiny_penn):
     passes = [rows[i : i + 6] for i in range(0, 36, 6)]
     assert all(sorted(p) == list(range(6)) for p in passes)
     assert len({tuple(p) for p in passes}) > 1
+
+
+def test_consecutive_batches_begin_anywhere_and_go_on_at_the_start(tiny_penn):
+    rows = [b["row"].tolist() for b in stream(tiny_penn, count=40, sampling="consecutive")]
+    assert all(b == [(b[0] + i) % 6 for i in range(4)] for b in rows)
+    starts = [b[0] for b in rows]
+    assert set(starts) == set(range(6))
+    assert len({b - a for a, b in zip(starts, starts[1:], strict=False)}) > 3
+
+
+def is_mirrored(batch):
+    return (torch.linalg.det(batch["image_to_crop"][:, :, :2]) < 0).tolist()
+
+
+def test_a_batch_is_mirrored_as_a_whole_or_by_sample(tiny_penn):
+    whole = [is_mirrored(b) for b in stream(tiny_penn, count=40, flip_by="batch", flip=0.4)]
+    assert all(len(set(flips)) == 1 for flips in whole)
+    assert 5 < sum(flips[0] for flips in whole) < 27  # 16 expected, deviation 3.1
+    single = [is_mirrored(b) for b in stream(tiny_penn, count=20)]
+    assert sum(len(set(flips)) == 2 for flips in single) > 10
+
+
+def test_weights_follow_the_labels_and_the_mirror(tiny_penn, tmp_path):
+    rows = tiny_penn.split("train")
+    rows.visible[:, [2, 3]] = False  # the left shoulder is occluded, the right elbow has no label
+    rows.part[:, 3] = np.nan
+    annotations.write(tmp_path, "train", rows)
+    data = replace(tiny_penn, annotations=tmp_path)
+    expected = {False: [1, 1, 0.25, 0.5] + [1] * 9, True: [1, 0.25, 1, 1, 0.5] + [1] * 8}
+    seen = stream(data, count=5, occluded_weight=0.25, unlabelled_weight=0.5)
+    for b in seen:
+        assert b["weights"].dtype == torch.float32
+        assert b["weights"].tolist() == [expected[flip] for flip in is_mirrored(b)]
+    assert len({flip for b in seen for flip in is_mirrored(b)}) == 2
+    assert all((b["weights"] == 1).all() for b in stream(data, count=5))
 
 
 def test_augmentation_differs_between_passes(tiny_penn):
@@ -51,9 +96,6 @@ def test_validation_reads_each_row_once_in_order_without_augmentation(tiny_penn)
 
 
 def test_a_broken_image_is_named(tiny_penn, tmp_path):
-    from dataclasses import replace
-    from shutil import copytree
-
     images = copytree(tiny_penn.images, tmp_path / "frames")
     whole = (images / "train3.jpg").read_bytes()
     (images / "train3.jpg").write_bytes(whole[: len(whole) // 2])

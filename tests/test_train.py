@@ -11,7 +11,7 @@ from datasets.skeletons import MPII, PENN_ACTION
 from stages.checkpoints import load_network, load_tensors, save_network
 from stages.hourglass import HourglassNet
 from stages.settings import Finetuning, Input, Network, Training, Workspace
-from stages.train import Trainer, network_for, new_network
+from stages.train import Trainer, network_for, new_network, weighted_loss
 
 SIZE = Input(resolution=32)
 BLOB = {"blob_sigma": 1.0, "blob_radius": 2}
@@ -154,3 +154,12 @@ def test_checkpoints_hold_the_optimizer(finished):
     tensors, description = load_tensors(finished / "last.safetensors")
     assert description["state"]["iteration"] == 10
     assert any(name.startswith("optimizer.") for name in tensors)
+
+
+def test_the_loss_averages_over_weighted_joints():
+    maps, target = torch.zeros(2, 3, 4, 4), torch.ones(2, 3, 4, 4)
+    target[0, 1], target[1, 2] = 3, 5  # squared errors 9 and 25, all others 1
+    assert weighted_loss(maps, target, torch.ones(2, 3)).item() == pytest.approx((4 + 9 + 25) / 6)
+    weights = torch.tensor([[1, 0.5, 0], [0, 0, 0.5]])
+    assert weighted_loss(maps, target, weights).item() == pytest.approx((1 + 4.5 + 12.5) / 2)
+    assert weighted_loss(maps, target, torch.zeros(2, 3)).item() == 0
