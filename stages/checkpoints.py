@@ -16,13 +16,14 @@ from safetensors.torch import save as to_bytes
 from datasets.errors import DataError
 from stages.files import write_atomically
 from stages.hourglass import HourglassNet
+from stages.settings import Network
 
 
 @dataclass(frozen=True)
 class Description:
     """What a network is and sees."""
 
-    options: dict[str, int]  # of HourglassNet
+    options: Network
     joints: tuple[str, ...]  # output channel -> joint name
     resolution: int  # side of the input in pixels
     metrics: dict[str, float]  # accuracies at the time of saving
@@ -52,8 +53,8 @@ def load_tensors(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
 
 def save_network(path: Path, network: HourglassNet, joints: tuple[str, ...], resolution: int,
                  metrics: dict[str, float]) -> None:  # fmt: skip
-    """A network and its description, ready for `load_network`."""
-    description = {"options": network.options, "joints": joints, "resolution": resolution, "metrics": metrics}
+    """A network and its description, ready for `load_network`. What it subtracts from images is among the tensors."""
+    description = {"options": network.options.significant(), "joints": joints, "resolution": resolution, "metrics": metrics}
     save_tensors(path, network.state_dict(), description)
 
 
@@ -61,9 +62,10 @@ def load_network(path: Path) -> tuple[HourglassNet, Description]:
     """The network in evaluation mode on the CPU, and its description. Raises DataError."""
     tensors, raw = load_tensors(path)
     try:
-        description = Description(raw["options"], tuple(raw["joints"]), raw["resolution"], raw["metrics"])
-        network = HourglassNet(**description.options)
-        network.load_state_dict(tensors)
-    except (KeyError, TypeError, RuntimeError) as error:
+        description = Description(Network(**raw["options"]), tuple(raw["joints"]), raw["resolution"], raw["metrics"])
+        with torch.device("meta"):  # no memory for what the file only claims to hold
+            network = HourglassNet(description.options, len(description.joints))
+        network.load_state_dict(tensors, assign=True)
+    except (DataError, KeyError, TypeError, RuntimeError) as error:
         raise DataError(f"{path}: the tensors do not fit the network that the file describes ({error}).") from None
     return network.eval(), description

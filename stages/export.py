@@ -62,7 +62,7 @@ def export(folder: Path, model: Path, data: Data, report: Report = silent) -> di
             raise DataError(f"{name}: heatmaps differ from the network's by up to {difference:.1e}; expected {TOLERANCE:.0e}.")
     r, h = description.resolution, description.resolution // 4
     facts = {
-        "network": description.options,
+        "network": description.options.significant(),
         "parameters": sum(p.numel() for p in network.parameters()),
         "joints": description.joints,
         "input": {"name": "images", "shape": ["N", 3, r, r], "dtype": "float32", "colours": "RGB", "range": [0, 1]},

@@ -1,117 +1,167 @@
-"""The hourglass network, read from top to bottom: residual block, hourglass, stem, heads.
+"""The hourglass network, read from top to bottom: stem, hourglass, head, join, and the network of them.
 
-The customised hourglass hg-256 of "Forecasting Human Dynamics from Static Images" (Chao et al., CVPR 2017) is the
-single-stack case; with more stacks the input of the next hourglass is the previous input plus its output (hg-generic).
+One class for every published variant; `presets` names them, `settings.Network` holds the options. The customised hourglass
+hg-256 of "Forecasting Human Dynamics from Static Images" (Chao et al., CVPR 2017) is the default.
 """
+
+from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-
-class Residual(nn.Module):
-    """Pre-activation bottleneck (N, inputs, H, W) -> (N, outputs, H, W): 1x1, 3x3, 1x1, each after BatchNorm and ReLU."""
-
-    def __init__(self, inputs: int, outputs: int) -> None:
-        super().__init__()
-        half = outputs // 2
-        self.norm1 = nn.BatchNorm2d(inputs)
-        self.conv1 = nn.Conv2d(inputs, half, 1)
-        self.norm2 = nn.BatchNorm2d(half)
-        self.conv2 = nn.Conv2d(half, half, 3, padding=1)
-        self.norm3 = nn.BatchNorm2d(half)
-        self.conv3 = nn.Conv2d(half, outputs, 1)
-        if inputs != outputs:
-            self.skip = nn.Conv2d(inputs, outputs, 1)
-
-    def forward(self, x: Tensor) -> Tensor:
-        y = self.conv1(F.relu(self.norm1(x)))
-        y = self.conv2(F.relu(self.norm2(y)))
-        y = self.conv3(F.relu(self.norm3(y)))
-        return y + (self.skip(x) if hasattr(self, "skip") else x)
+from stages.blocks import BLOCKS, norm_layer
+from stages.settings import Network
 
 
-class Hourglass(nn.Module):
-    """`depth` levels; each adds a branch at full size to one that is halved, processed and doubled again."""
-
-    def __init__(self, depth: int, features: int) -> None:
-        super().__init__()
-        self.upper = Residual(features, features)
-        self.lower1 = Residual(features, features)
-        self.inner = Hourglass(depth - 1, features) if depth > 1 else Residual(features, features)
-        self.lower2 = Residual(features, features)
-
-    def forward(self, x: Tensor) -> Tensor:
-        lower = self.lower2(self.inner(self.lower1(F.max_pool2d(x, 2))))
-        return self.upper(x) + F.interpolate(lower, scale_factor=2.0, mode="nearest")
+def _residuals(widths: Sequence[int], options: Network) -> nn.Sequential:
+    """One residual block from each width (channels) to the next."""
+    block = BLOCKS[options.block]
+    return nn.Sequential(*(block(a, b, options.norm) for a, b in zip(widths, widths[1:], strict=False)))
 
 
 class Stem(nn.Module):
-    """Image (N, 3, R, R) in [0, 1] -> features (N, features, R/4, R/4)."""
+    """Image (N, 3, R, R) -> features (N, features, R/4, R/4), and what it pooled on the way (N, pooled, R/4, R/4)."""
 
-    def __init__(self, features: int) -> None:
+    def __init__(self, options: Network) -> None:
         super().__init__()
-        self.conv = nn.Conv2d(3, features // 4, 7, stride=2, padding=3)
-        self.norm = nn.BatchNorm2d(features // 4)
-        self.residual1 = Residual(features // 4, features // 2)
-        self.residual2 = Residual(features // 2, features // 2)
-        self.residual3 = Residual(features // 2, features)
+        self.conv = nn.Conv2d(3, options.stem[0], 7, stride=2, padding=3)
+        self.norm = norm_layer(options.norm, options.stem[0])
+        widths = [*options.stem, options.features]
+        self.residuals = _residuals(widths, options)
+        self.pooled = widths[1]
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        x = F.relu(self.norm(self.conv(x)))
+        pooled = F.max_pool2d(self.residuals[0](x), 2)
+        return self.residuals[1:](pooled), pooled
+
+
+class Hourglass(nn.Module):
+    """(N, inputs, h, w) -> (N, outputs, h, w) in `depth` levels.
+
+    Each level adds the `upper` branch, at full size, to the lower one, which is halved, processed, given to the next level
+    (`inner`; in the last level residuals) and doubled again. Inside there are `features` channels.
+    """
+
+    def __init__(self, depth: int, inputs: int, options: Network) -> None:
+        super().__init__()
+        f, outputs = options.features, options.outputs
+        above, down, bottom, up = options.residuals * (4 // len(options.residuals))
+        if options.upper:
+            self.upper = _residuals([inputs] + [f] * (above - 1) + [outputs], options)
+        self.lower1 = _residuals([inputs] + [f] * down, options)
+        self.inner = Hourglass(depth - 1, f, options) if depth > 1 else _residuals([f] * bottom + [outputs], options)
+        self.lower2 = _residuals([outputs] * (up + 1), options)
 
     def forward(self, x: Tensor) -> Tensor:
-        x = self.residual1(F.relu(self.norm(self.conv(x))))
-        return self.residual3(self.residual2(F.max_pool2d(x, 2)))
+        lower = self.lower2(self.inner(self.lower1(F.max_pool2d(x, 2))))
+        lower = F.interpolate(lower, scale_factor=2.0, mode="nearest")
+        return self.upper(x) + lower if hasattr(self, "upper") else lower
 
 
 class Head(nn.Module):
-    """Features (N, features, h, w) -> heatmaps (N, joints, h, w)."""
+    """(N, inputs, h, w) -> features (N, features, h, w) and, from them, heatmaps (N, joints, h, w)."""
 
-    def __init__(self, features: int, joints: int) -> None:
+    def __init__(self, inputs: int, features: int, joints: int, options: Network) -> None:
         super().__init__()
-        self.conv = nn.Conv2d(features, features, 1)
-        self.norm = nn.BatchNorm2d(features)
+        self.residuals = _residuals([inputs] * (options.head_residuals + 1), options)
+        widths = [inputs] * options.head_layers + [features]
+        layers = [
+            nn.Sequential(nn.Conv2d(a, b, 1), norm_layer(options.norm, b), nn.ReLU())
+            for a, b in zip(widths, widths[1:], strict=False)
+        ]
+        self.layers = nn.Sequential(*layers)
         self.output = nn.Conv2d(features, joints, 1)
 
-    def forward(self, x: Tensor) -> Tensor:
-        return self.output(F.relu(self.norm(self.conv(x))))
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        features = self.layers(self.residuals(x))
+        return features, self.output(features)
+
+
+class Join(nn.Module):
+    """Features and heatmaps, each remapped by a 1x1 convolution, and added: (N, outputs, h, w)."""
+
+    def __init__(self, features: int, joints: int, outputs: int) -> None:
+        super().__init__()
+        self.features = nn.Conv2d(features, outputs, 1)
+        self.heatmaps = nn.Conv2d(joints, outputs, 1)
+
+    def forward(self, features: Tensor, heatmaps: Tensor) -> Tensor:
+        return self.features(features) + self.heatmaps(heatmaps)
 
 
 class HourglassNet(nn.Module):
     """Images (N, 3, R, R), float, RGB in [0, 1] -> one (N, joints, R/4, R/4) tensor of heatmaps per stack, last one best.
 
-    R must be a multiple of 4 * 2**depth.
+    R must be a multiple of 4 * 2**depth. The buffer `mean` (3,), 0 until it is set, is subtracted from the images.
+    The input of the next hourglass is, by options.join, the input of this one plus its output (sum); its input plus
+    remapped features and heatmaps (remap); or features beside what the stem pooled, and heatmaps, remapped (concatenate).
     """
 
-    def __init__(self, stacks: int, features: int, depth: int, joints: int) -> None:
+    mean: Tensor
+
+    def __init__(self, options: Network, joints: int) -> None:
         super().__init__()
-        self.options = {"stacks": stacks, "features": features, "depth": depth, "joints": joints}
-        self.stem = Stem(features)
-        self.hourglasses = nn.ModuleList(Hourglass(depth, features) for _ in range(stacks))
-        self.heads = nn.ModuleList(Head(features, joints) for _ in range(stacks))
+        self.options, self.joints = options, joints
+        self.register_buffer("mean", torch.zeros(3))
+        self.stem = Stem(options)
+        features, outputs, stacks = options.features, options.outputs, options.stacks
+        beside = self.stem.pooled if options.join == "concatenate" else 0
+        inputs = [features] + [features + beside] * (stacks - 1)
+        depths = options.depth * (stacks // len(options.depth))
+        self.hourglasses = nn.ModuleList(Hourglass(depth, n, options) for depth, n in zip(depths, inputs, strict=True))
+        # What is concatenated is narrowed to `features` by its head; the last head stays wide.
+        widths = [features if beside else outputs] * (stacks - 1) + [outputs]
+        self.heads = nn.ModuleList(Head(outputs, width, joints, options) for width in widths)
+        remapped = [] if options.join == "sum" else widths[:-1]
+        self.joins = nn.ModuleList(Join(width + beside, joints, features + beside) for width in remapped)
+        if options.initial == "torch7":
+            for module in self.modules():
+                if isinstance(module, nn.BatchNorm2d):
+                    nn.init.uniform_(module.weight)
 
     def forward(self, images: Tensor) -> list[Tensor]:
-        x = self.stem(images)
+        x, pooled = self.stem(images - self.mean.view(3, 1, 1))
         heatmaps = []
-        for hourglass, head in zip(self.hourglasses, self.heads, strict=True):
+        for stack, (hourglass, head) in enumerate(zip(self.hourglasses, self.heads, strict=True)):
             y = hourglass(x)
-            heatmaps.append(head(y))
-            x = x + y
+            features, maps = head(y)
+            heatmaps.append(maps)
+            if stack + 1 == len(self.heads):
+                break
+            if self.options.join == "sum":
+                x = x + y
+            elif self.options.join == "remap":
+                x = x + self.joins[stack](features, maps)
+            else:
+                x = self.joins[stack](torch.cat([features, pooled], 1), maps)
         return heatmaps
 
 
-def replace_head(network: HourglassNet, sources: list[int | None]) -> HourglassNet:
+def replace_head(network: HourglassNet, sources: Sequence[int | None]) -> HourglassNet:
     """A copy of `network` with one output per entry of `sources`.
 
-    An output whose source is an index takes that output channel's weights; None starts afresh, drawn from torch's
-    global random state.
+    An output whose source is an index (each at most once) is that output of `network`, in every stack; None starts afresh,
+    drawn from torch's global random state.
     """
-    fresh = HourglassNet(**{**network.options, "joints": len(sources)})
-    weights = {k: v for k, v in network.state_dict().items() if ".output." not in k}
-    fresh.load_state_dict(weights, strict=False)
-    with torch.no_grad():
-        for old, new in zip(network.heads, fresh.heads, strict=True):
-            assert isinstance(old, Head) and isinstance(new, Head)
-            for target, source in enumerate(sources):
-                if source is not None:
-                    new.output.weight[target] = old.output.weight[source]
-                    new.output.bias[target] = old.output.bias[source]  # type: ignore[index]
+    fresh = HourglassNet(network.options, len(sources))
+    kept = [source for source in sources if source is not None]
+    targets = [target for target, source in enumerate(sources) if source is not None]
+    gone = [source for source in range(network.joints) if source not in kept]
+    old, new = network.state_dict(), fresh.state_dict()  # both share memory with their networks
+    for name, tensor in new.items():
+        if ".output." in name:
+            tensor[targets] = old[name][kept]
+        elif name.endswith("heatmaps.weight"):
+            tensor.zero_()  # a fresh output means nothing yet, so it should not disturb the next hourglass
+            tensor[:, targets] = old[name][:, kept]
+        else:
+            tensor.copy_(old[name])
+    # Heatmaps are linear in the features: what the next hourglass was told by an output that is gone, the features tell it.
+    for i in range(len(network.joins)):
+        told = old[f"joins.{i}.heatmaps.weight"][:, gone, 0, 0]
+        weight, bias = old[f"heads.{i}.output.weight"][gone, :, 0, 0], old[f"heads.{i}.output.bias"][gone]
+        new[f"joins.{i}.features.weight"][:, : weight.shape[1], 0, 0] += told @ weight
+        new[f"joins.{i}.features.bias"] += told @ bias
     return fresh

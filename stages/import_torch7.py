@@ -12,6 +12,7 @@ import numpy as np
 
 from datasets.errors import DataError
 from stages import torch7
+from stages.settings import Network
 from stages.torch7 import Table, Tensor, TorchObject
 
 _CONV, _NORM, _RELU, _RESIDUAL = "SpatialConvolution", "SpatialBatchNormalization", "ReLU", "Sequential"
@@ -22,12 +23,12 @@ _STEM = [
     ("stem.conv", _CONV),
     ("stem.norm", _NORM),
     ("", _RELU),
-    ("stem.residual1", _RESIDUAL),
+    ("stem.residuals.0", _RESIDUAL),
     ("", _POOL),
-    ("stem.residual2", _RESIDUAL),
-    ("stem.residual3", _RESIDUAL),
+    ("stem.residuals.1", _RESIDUAL),
+    ("stem.residuals.2", _RESIDUAL),
 ]
-_HEAD = [("heads.0.conv", _CONV), ("heads.0.norm", _NORM), ("", _RELU), ("heads.0.output", _CONV)]
+_HEAD = [("heads.0.layers.0.0", _CONV), ("heads.0.layers.0.1", _NORM), ("", _RELU), ("heads.0.output", _CONV)]
 _BRANCH = ["norm1", "relu", "conv1", "norm2", "relu", "conv2", "norm3", "relu", "conv3"]
 _BRANCH_KINDS = [_NORM, _RELU, _CONV] * 3
 
@@ -42,40 +43,40 @@ _MAX_DEPTH = 8
 _T = TypeVar("_T")
 
 
-def read_hourglass(path: Path) -> tuple[dict[str, int], dict[str, np.ndarray]]:
-    """Options and weights of a network that image-play's pose-hg-train has saved (class names nn.* or cudnn.*).
+def read_hourglass(path: Path) -> tuple[Network, int, dict[str, np.ndarray]]:
+    """Options, number of joints and weights of a network of image-play's pose-hg-train (class names nn.* or cudnn.*).
 
-    Options are `stacks` (1), `features`, `depth` and `joints`, as `HourglassNet` takes them; the arrays are float32, in
-    PyTorch's layout (convolutions: out, in, height, width), named as that network names its weights and statistics.
+    Options and joints are as `HourglassNet` takes them; the arrays are float32, in PyTorch's layout (convolutions: out,
+    in, height, width), named as that network names its weights and statistics.
     Raises DataError where the file is damaged, holds another topology or layers of other shapes; the message has the
     module's place in the file's module list (from 1), what was found and what was expected.
     """
     graph = _Graph(path, torch7.read(path))
     depth = graph.walk()
-    features = graph.outputs("stem.residual3.conv3")
-    joints = graph.outputs("heads.0.output")
-    layers = dict(_layers(features, depth, joints))
+    stem = [graph.outputs(f"stem.{name}") for name in ("conv", "residuals.0.conv3", "residuals.1.conv3")]
+    features, joints = graph.outputs("stem.residuals.2.conv3"), graph.outputs("heads.0.output")
+    layers = dict(_layers([*stem, features], depth, joints))
     graph.refuse_other_than(layers)
     arrays: dict[str, np.ndarray] = {}
     for name, shape in layers.items():
         arrays |= graph.convolution(name, shape) if len(shape) == 4 else graph.norm(name, shape)
-    return {"stacks": 1, "features": features, "depth": depth, "joints": joints}, arrays
+    return Network(stem=stem, features=features, depth=depth), joints, arrays
 
 
-def _layers(features: int, depth: int, joints: int) -> Iterator[tuple[str, tuple[int, ...]]]:
+def _layers(stem: list[int], depth: int, joints: int) -> Iterator[tuple[str, tuple[int, ...]]]:
     """Every layer with weights: a convolution with its weight's shape (out, in, k, k), a norm with (channels,)."""
-    yield "stem.conv", (features // 4, 3, 7, 7)
-    yield "stem.norm", (features // 4,)
-    yield from _residual("stem.residual1", features // 4, features // 2)
-    yield from _residual("stem.residual2", features // 2, features // 2)
-    yield from _residual("stem.residual3", features // 2, features)
+    yield "stem.conv", (stem[0], 3, 7, 7)
+    yield "stem.norm", (stem[0],)
+    for i in range(3):
+        yield from _residual(f"stem.residuals.{i}", stem[i], stem[i + 1])
+    features = stem[3]
     for level in range(depth):
         name = "hourglasses.0" + ".inner" * level
-        for part in ["upper", "lower1", "lower2"]:
+        for part in ["upper.0", "lower1.0", "lower2.0"]:
             yield from _residual(f"{name}.{part}", features, features)
-    yield from _residual("hourglasses.0" + ".inner" * depth, features, features)
-    yield "heads.0.conv", (features, features, 1, 1)
-    yield "heads.0.norm", (features,)
+    yield from _residual("hourglasses.0" + ".inner" * depth + ".0", features, features)
+    yield "heads.0.layers.0.0", (features, features, 1, 1)
+    yield "heads.0.layers.0.1", (features,)
     yield "heads.0.output", (joints, features, 1, 1)
 
 
@@ -125,18 +126,18 @@ class _Graph:
         """The level that forks after `node`: the node of its sum, and the depth of the deepest level in it."""
         if depth > _MAX_DEPTH:
             raise DataError(f"{self.path} has an hourglass of more than {_MAX_DEPTH} levels; expected 4, as in hg-256.")
-        upper = self._step(node, _RESIDUAL, f"{name}.upper", branches=2)
+        upper = self._step(node, _RESIDUAL, f"{name}.upper.0", branches=2)
         lower = self._step(node, _POOL, branches=2)
-        lower = self._step(lower, _RESIDUAL, f"{name}.lower1")
+        lower = self._step(lower, _RESIDUAL, f"{name}.lower1.0")
         if len(self._children(lower)) == 2:
             lower, depth = self._hourglass(lower, f"{name}.inner", depth + 1)
         else:
-            lower = self._step(lower, _RESIDUAL, f"{name}.inner")
-        lower = self._step(lower, _RESIDUAL, f"{name}.lower2")
+            lower = self._step(lower, _RESIDUAL, f"{name}.inner.0")
+        lower = self._step(lower, _RESIDUAL, f"{name}.lower2.0")
         lower = self._step(lower, _UPSAMPLE)
         total = self._step(lower, _SUM)
         if self._children(upper) != [total]:
-            raise self._wrong(self._place(upper), f"({name}.upper) does not lead to the sum of its own level")
+            raise self._wrong(self._place(upper), f"({name}.upper.0) does not lead to the sum of its own level")
         return total, depth
 
     def _step(self, node: TorchObject, kind: str, name: str = "", branches: int = 1) -> TorchObject:

@@ -41,18 +41,17 @@ def convert(source: Path, dataset: str, folder: Path) -> dict[str, Any]:
         )
     target = folder / "best.safetensors"
     checkpoints.save_network(target, network, joints, description.resolution, description.metrics)
-    return {"options": network.options}
+    return {"options": network.options.significant()}
 
 
 def _from_torch7(path: Path, dataset: str) -> tuple[HourglassNet, checkpoints.Description]:
-    options, arrays = read_hourglass(path)
+    options, outputs, arrays = read_hourglass(path)
     joints = SKELETONS[dataset].joints
-    if options["joints"] != len(joints):
+    if outputs != len(joints):
         raise DataError(
-            f"{path} predicts {options['joints']} joints, but {dataset} has {len(joints)}; give a network that was trained on "
-            f"{dataset}."
+            f"{path} predicts {outputs} joints, but {dataset} has {len(joints)}; give a network that was trained on {dataset}."
         )
-    network = HourglassNet(**options)
-    counters = {k: v for k, v in network.state_dict().items() if k.endswith("num_batches_tracked")}
-    network.load_state_dict(counters | {name: torch.from_numpy(array) for name, array in arrays.items()})
+    network = HourglassNet(options, outputs)
+    own = {k: v for k, v in network.state_dict().items() if k == "mean" or k.endswith("num_batches_tracked")}
+    network.load_state_dict(own | {name: torch.from_numpy(array) for name, array in arrays.items()})
     return network.eval(), checkpoints.Description(options, joints, PUBLISHED_RESOLUTION, {})

@@ -8,11 +8,21 @@ The published recipe is that of pose-hg-train, branch image-play (options of its
 
 import difflib
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PlainSerializer,
+    ValidationError,
+    field_validator,
+    model_validator,
+)  # fmt: skip
 
 from datasets.errors import DataError
+from stages.presets import PRESETS
 
 _MPII_SITE = "https://datasets.d2.mpi-inf.mpg.de/andriluka14cvpr/"
 
@@ -94,12 +104,70 @@ class PennAction(Section):
     jpeg_quality: int = Field(95, ge=1, le=100)
 
 
-class Network(Section):
-    """The hourglass; the defaults are hg-256."""
+def _numbers(value: Any) -> Any:
+    """`4`, `2 2 3` or `2, 2, 3` as a tuple."""
+    if isinstance(value, str):
+        return tuple(value.replace(",", " ").split())
+    return (value,) if isinstance(value, int) else value
 
+
+def _as_json(numbers: tuple[int, ...]) -> int | list[int]:
+    return numbers[0] if len(numbers) == 1 else list(numbers)
+
+
+_T = TypeVar("_T")
+_Numbers = Annotated[tuple[_T, ...], BeforeValidator(_numbers), PlainSerializer(_as_json), Field(min_length=1, max_length=16)]
+_Depth = Annotated[int, Field(ge=1, le=6)]
+_Count = Annotated[int, Field(ge=1, le=8)]
+_Width = Annotated[int, Field(ge=2, le=2048, multiple_of=2)]
+
+
+class Network(Section):
+    """The hourglass: a preset, and what differs from it. The defaults are hg-256.
+
+    After reading, every option has its value, so a preset and its options written out are the same settings.
+    """
+
+    preset: str = _insignificant("hg-256")
     stacks: int = Field(1, ge=1, le=16)
+    stem: _Numbers[_Width] = (64, 128, 128)
     features: int = Field(256, ge=8, le=2048, multiple_of=8)
-    depth: int = Field(4, ge=1, le=6)
+    outputs: int = Field(256, ge=8, le=2048, multiple_of=8)
+    depth: _Numbers[_Depth] = (4,)
+    residuals: _Numbers[_Count] = (1,)
+    block: Literal["bottleneck", "four", "mobile"] = "bottleneck"
+    norm: Literal["batch", "instance", "group"] = "batch"
+    upper: bool = True
+    head_residuals: int = Field(0, ge=0, le=8)
+    head_layers: int = Field(1, ge=1, le=8)
+    join: Literal["sum", "remap", "concatenate"] = "sum"
+    initial: Literal["torch7", "pytorch"] = "torch7"
+
+    @model_validator(mode="before")
+    @classmethod
+    def _rest_as_in_the_preset(cls, given: dict[str, Any]) -> dict[str, Any]:
+        name = given.get("preset") or "hg-256"
+        if name not in PRESETS:
+            raise ValueError(_unknown(f"preset {name}", str(name), list(PRESETS)))
+        options = PRESETS[name] | {key: value for key, value in given.items() if value != ""}
+        return {"outputs": options["features"]} | options if "features" in options else options
+
+    @field_validator("depth", "residuals")
+    @classmethod
+    def _one_if_all_are_equal(cls, numbers: tuple[int, ...]) -> tuple[int, ...]:
+        return numbers[:1] if len(set(numbers)) == 1 else numbers
+
+    @model_validator(mode="after")
+    def _options_agree(self) -> "Network":
+        if len(self.depth) not in (1, self.stacks):
+            raise ValueError(
+                f"depth has {len(self.depth)} numbers; it should be one, or one for each of the {self.stacks} stacks."
+            )
+        if len(self.residuals) not in (1, 4):
+            raise ValueError("residuals should be one number, or four: upper branch, way down, innermost, way up.")
+        if self.join == "sum" and self.stacks > 1 and self.outputs != self.features:
+            raise ValueError(f"join = sum needs outputs = features, and they are {self.outputs} and {self.features}.")
+        return self
 
 
 class Input(Section):
@@ -206,16 +274,18 @@ class Settings(Section):
                 "[models] source = precomputed needs the paths or addresses of two networks, mpii and penn_action: "
                 ".safetensors files of this workspace, or the published best_model.t7 of hg-256."
             )
-        side, depth = self.input.heatmap, self.network.depth
+        side, depth = self.input.heatmap, max(self.network.depth)
         if side % 2**depth:
             raise ValueError(
                 f"[input] resolution = {self.input.resolution} gives heatmaps of {side} px, which an hourglass of [network] "
                 f"depth = {depth} cannot halve {depth} times; use a multiple of {4 * 2**depth} or a smaller depth."
             )
-        if side == 2**depth and 1 in (self.pretrain.batch, self.finetune.batch):
+        norm = self.network.norm
+        alone = norm == "instance" or (norm == "batch" and 1 in (self.pretrain.batch, self.finetune.batch))
+        if side == 2**depth and alone:
             raise ValueError(
-                f"[network] depth = {depth} halves the heatmaps of {side} px to one, and with batch = 1 BatchNorm has "
-                "nothing to average over; use a larger batch or a smaller depth."
+                f"[network] depth = {depth} halves the heatmaps of {side} px to one, and over that norm = {norm} has nothing "
+                f"to average; use a smaller depth{' or a larger batch' if norm == 'batch' else ''}."
             )
         return self
 
@@ -230,9 +300,11 @@ class Settings(Section):
                 raise DataError(_unknown(f"section [{name}]", name, list(cls.model_fields)))
         built: dict[str, Any] = {}
         for name, field in cls.model_fields.items():  # the recipes stand before the trainings
-            values = field.default.model_dump() | dict(sections.get(name, {}))
+            values = field.default.model_dump(exclude_unset=True) | dict(sections.get(name, {}))
             if isinstance(field.default, Training):
-                recipe = built.get(values["recipe"], field.default)  # an unknown recipe is refused below
+                recipe = built.get(
+                    values.get("recipe", field.default.recipe), field.default
+                )  # an unknown recipe is refused below
                 values = values | recipe.model_dump(include=set(Recipe.model_fields)) | dict(sections.get(name, {}))
             try:
                 built[name] = type(field.default)(**values)

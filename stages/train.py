@@ -47,7 +47,7 @@ class State:
 def new_network(options: Network, joints: int, seed: int) -> HourglassNet:
     """A network with random weights, the same for the same seed."""
     torch.manual_seed(seed)
-    return HourglassNet(options.stacks, options.features, options.depth, joints)
+    return HourglassNet(options, joints)
 
 
 def network_for(model: Path, skeleton: Skeleton, settings: Finetuning) -> HourglassNet:

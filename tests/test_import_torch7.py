@@ -8,6 +8,7 @@ import pytest
 from datasets.errors import DataError
 from stages import torch7
 from stages.import_torch7 import read_hourglass
+from stages.settings import Network
 from stages.torch7 import Table, Tensor, TorchObject
 
 SAMPLES = Path(__file__).resolve().parents[2] / "shared" / "data" / "torch7"
@@ -32,24 +33,24 @@ class Published:
         x = self.add(self.plain("nn.Identity"), x)
         x = self.add(self.conv("stem.conv", 3, 2, 7), x)
         x = self.add(self.plain(f"{self.package}.ReLU"), self.add(self.norm("stem.norm", 2), x))
-        x = self.add(self.pool(), self.add(self.residual("stem.residual1", 2, 4), x))
-        x = self.add(self.residual("stem.residual2", 4, 4), x)
-        x = self.hourglass(self.add(self.residual("stem.residual3", 4, 8), x), "hourglasses.0", 2)
-        x = self.add(self.norm("heads.0.norm", 8), self.add(self.conv("heads.0.conv", 8, 8, 1), x))
+        x = self.add(self.pool(), self.add(self.residual("stem.residuals.0", 2, 4), x))
+        x = self.add(self.residual("stem.residuals.1", 4, 4), x)
+        x = self.hourglass(self.add(self.residual("stem.residuals.2", 4, 8), x), "hourglasses.0", 2)
+        x = self.add(self.norm("heads.0.layers.0.1", 8), self.add(self.conv("heads.0.layers.0.0", 8, 8, 1), x))
         return self.add(self.conv("heads.0.output", 8, 3, 1), self.add(self.plain(f"{self.package}.ReLU"), x))
 
     def hourglass(self, x, name, depth):
         if not self.upper_last:
-            upper = self.add(self.residual(f"{name}.upper", 8, 8), x)
-        lower = self.add(self.residual(f"{name}.lower1", 8, 8), self.add(self.pool(), x))
+            upper = self.add(self.residual(f"{name}.upper.0", 8, 8), x)
+        lower = self.add(self.residual(f"{name}.lower1.0", 8, 8), self.add(self.pool(), x))
         if depth > 1:
             lower = self.hourglass(lower, f"{name}.inner", depth - 1)
         else:
-            lower = self.add(self.residual(f"{name}.inner", 8, 8), lower)
-        lower = self.add(self.residual(f"{name}.lower2", 8, 8), lower)
+            lower = self.add(self.residual(f"{name}.inner.0", 8, 8), lower)
+        lower = self.add(self.residual(f"{name}.lower2.0", 8, 8), lower)
         lower = self.add(self.plain("nn.SpatialUpSamplingNearest", scale_factor=2), lower)
         if self.upper_last:
-            upper = self.add(self.residual(f"{name}.upper", 8, 8), x)
+            upper = self.add(self.residual(f"{name}.upper.0", 8, 8), x)
         if self.pool_first:
             children = x.fields["children"]
             children[1], children[2] = children[2], children[1]
@@ -118,14 +119,14 @@ class Published:
 @pytest.mark.parametrize("upper_last", [False, True])
 def test_every_weight_under_its_name(tmp_path, package, pool_first, upper_last):
     network = Published(package, pool_first, upper_last)
-    options, arrays = read_hourglass(network.write(tmp_path / "model.t7"))
-    assert options == {"stacks": 1, "features": 8, "depth": 2, "joints": 3}
+    options, joints, arrays = read_hourglass(network.write(tmp_path / "model.t7"))
+    assert options == Network(stem="2 4 4", features=8, depth=2) and joints == 3
     assert set(arrays) == set(network.arrays)
     for name, array in arrays.items():
         assert array.dtype == np.float32 and array.flags.c_contiguous
         np.testing.assert_array_equal(array, network.arrays[name], err_msg=name)
-    assert arrays["hourglasses.0.inner.lower2.conv2.weight"].shape == (4, 4, 3, 3)
-    assert "hourglasses.0.inner.inner.norm1.running_var" in arrays and "stem.residual2.skip.weight" not in arrays
+    assert arrays["hourglasses.0.inner.lower2.0.conv2.weight"].shape == (4, 4, 3, 3)
+    assert "hourglasses.0.inner.inner.0.norm1.running_var" in arrays and "stem.residuals.1.skip.weight" not in arrays
 
 
 def refused(tmp_path, network, *parts):
@@ -142,13 +143,13 @@ def fields(network, place):
 
 def test_other_shapes_are_named_with_place_and_both_shapes(tmp_path):
     network = Published()
-    fields(network, 2)["weight"] = Tensor.from_array(np.zeros((4, 3, 7, 7), np.float32))
-    refused(tmp_path, network, "module 2 (stem.conv.weight)", "(4, 3, 7, 7)", "(2, 3, 7, 7)")
+    fields(network, 2)["weight"] = Tensor.from_array(np.zeros((2, 3, 5, 5), np.float32))
+    refused(tmp_path, network, "module 2 (stem.conv.weight)", "(2, 3, 5, 5)", "(2, 3, 7, 7)")
 
     network = Published()
     part = fields(network, 9)["modules"][1].fields["modules"][1].fields["modules"][4]
     part.fields["running_mean"] = Tensor.from_array(np.zeros(5, np.float32))
-    refused(tmp_path, network, "module 9 (hourglasses.0.upper.norm2.running_mean)", "(5,)", "(4,)")
+    refused(tmp_path, network, "module 9 (hourglasses.0.upper.0.norm2.running_mean)", "(5,)", "(4,)")
 
     network = Published()
     fields(network, 3)["bias"] = None
@@ -181,12 +182,12 @@ def test_other_topologies_are_refused(tmp_path):
 
     network = Published()
     network.modules[4].fields["modules"][1].fields["modules"][2] = TorchObject("nn.Identity")
-    refused(tmp_path, network, "module 5 (stem.residual1.skip) is an identity, expected a 1x1 convolution")
+    refused(tmp_path, network, "module 5 (stem.residuals.0.skip) is an identity, expected a 1x1 convolution")
 
     network = Published()
     skip = network.holding("nn.Sequential", [network.conv("extra", 4, 4, 1)])
     network.modules[6].fields["modules"][1].fields["modules"][2] = skip
-    refused(tmp_path, network, "module 7 (stem.residual2.skip) is a convolution, expected an identity")
+    refused(tmp_path, network, "module 7 (stem.residuals.1.skip) is a convolution, expected an identity")
 
     network = Published()
     network.modules.append(TorchObject("nn.Dropout"))
@@ -197,7 +198,7 @@ def test_other_topologies_are_refused(tmp_path):
     while len(upper.fields["children"].list()) == 1:
         upper = upper.fields["children"][1]
     upper.fields["children"][1].fields["children"] = Table.from_list([network.end])
-    refused(tmp_path, network, "module 9 (hourglasses.0.upper) does not lead to the sum")
+    refused(tmp_path, network, "module 9 (hourglasses.0.upper.0) does not lead to the sum")
 
     network = Published()  # a cycle: the last convolution leads back to the start
     network.start.fields["children"][1].fields["children"] = Table.from_list([network.start])
@@ -226,13 +227,13 @@ def test_heatmaps_equal_those_that_torch7_computed():
     torch = pytest.importorskip("torch")
     from stages.hourglass import HourglassNet
 
-    options, arrays = read_hourglass(SAMPLES / "hg256_cudnn_cuda.t7")
-    assert options == {"stacks": 1, "features": 256, "depth": 4, "joints": 16}
+    options, joints, arrays = read_hourglass(SAMPLES / "hg256_cudnn_cuda.t7")
+    assert options == Network() and joints == 16
     assert sum(array.size for name, array in arrays.items() if "running" not in name) == 3_211_920
-    network = HourglassNet(**options).eval()
+    network = HourglassNet(options, joints).eval()
     problems = network.load_state_dict({k: torch.from_numpy(v) for k, v in arrays.items()}, strict=False)
     assert not problems.unexpected_keys
-    assert all(key.endswith("num_batches_tracked") for key in problems.missing_keys)
+    assert all(key.endswith(("num_batches_tracked", "mean")) for key in problems.missing_keys)
     sample = np.load(SAMPLES / "hg256_cudnn_cuda_io.npz")
     with torch.no_grad():
         heatmaps = network(torch.from_numpy(sample["input"]))[-1]

@@ -12,19 +12,21 @@ from datasets.skeletons import MPII, PENN_ACTION
 from stages.checkpoints import load_network, save_network
 from stages.hourglass import HourglassNet
 from stages.precomputed import convert
+from stages.settings import Network
 
+SMALL = Network(stem="2 4 4", features=8, depth=2)
 TORCH7 = Path(__file__).resolve().parents[2] / "shared/data/torch7"
 
 
 def test_our_own_network(tmp_path):
-    save_network(tmp_path / "m.safetensors", HourglassNet(1, 8, 2, 16), MPII.joints, 64, {"valid_accuracy": 0.25})
+    save_network(tmp_path / "m.safetensors", HourglassNet(SMALL, 16), MPII.joints, 64, {"valid_accuracy": 0.25})
     convert(tmp_path / "m.safetensors", "mpii", tmp_path)
     _, description = load_network(tmp_path / "best.safetensors")
     assert description.joints == MPII.joints and description.metrics == {"valid_accuracy": 0.25}
 
 
 def test_the_wrong_dataset_is_refused(tmp_path):
-    save_network(tmp_path / "p.safetensors", HourglassNet(1, 8, 2, 13), PENN_ACTION.joints, 64, {})
+    save_network(tmp_path / "p.safetensors", HourglassNet(SMALL, 13), PENN_ACTION.joints, 64, {})
     with pytest.raises(DataError, match="predicts 13 joints"):
         convert(tmp_path / "p.safetensors", "mpii", tmp_path)
     assert not (tmp_path / "best.safetensors").exists()
@@ -56,6 +58,6 @@ def test_a_network_that_torch7_wrote(tmp_path, packed):
         source = tmp_path / "precomputed.tar.gz"
     convert(source, "mpii", tmp_path)
     network, description = load_network(tmp_path / "best.safetensors")
-    assert description.options == {"stacks": 1, "features": 256, "depth": 4, "joints": 16}
+    assert description.options == Network()
     with np.load(TORCH7 / "hg256_cudnn_cuda_io.npz") as io, torch.inference_mode():
         assert np.abs(network(torch.from_numpy(io["input"]))[-1].numpy() - io["output1"]).max() < 1e-4

@@ -27,7 +27,7 @@ def test_defaults_are_the_published_recipe():
     assert (s.pretrain.epochs, s.pretrain.iterations, s.pretrain.batch) == (100, 4000, 6)
     assert (s.finetune.epochs, s.finetune.iterations, s.finetune.batch) == (10, 13121, 6)
     assert s.pretrain.learning_rate == s.finetune.learning_rate == 2.5e-4
-    assert (s.network.stacks, s.network.features, s.network.depth) == (1, 256, 4)
+    assert (s.network.stacks, s.network.features, s.network.depth) == (1, 256, (4,))
     assert (s.input.resolution, s.input.heatmap, s.pretrain.blob_sigma, s.pretrain.blob_radius) == (256, 64, 3.25, 6)
     assert (s.pretrain.rotation, s.pretrain.rotation_probability, s.pretrain.scale) == (30, 0.4, 0.25)
     for t in (s.pretrain, s.finetune):

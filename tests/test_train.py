@@ -22,7 +22,7 @@ FILES = ["best.safetensors", "epoch-002.safetensors", "last.safetensors", "train
 def trainer(folder, data, settings=SETTINGS, seconds=1e9):
     folder.mkdir(exist_ok=True)
     workspace = Workspace(device="cpu", workers=1, checkpoint_seconds=seconds)
-    network = new_network(Network(features=8, depth=2), len(data.skeleton.joints), settings.seed)
+    network = new_network(Network(stem="2 4 4", features=8, depth=2), len(data.skeleton.joints), settings.seed)
     return Trainer(folder, network, data, SIZE, settings, workspace)
 
 
@@ -140,7 +140,7 @@ def test_a_damaged_checkpoint_is_named(tiny_penn, finished, tmp_path):
 
 @pytest.mark.parametrize("head", ["matching", "random"])
 def test_head_for_penn_action(tmp_path, head):
-    network = HourglassNet(1, 8, 2, 16)
+    network = HourglassNet(Network(stem="2 4 4", features=8, depth=2), 16)
     save_network(tmp_path / "m.safetensors", network, MPII.joints, 32, {})
     fine = network_for(tmp_path / "m.safetensors", PENN_ACTION, Finetuning(head=head))
     # Penn Action's joints among MPII's, by hand: head (top), then r/l shoulder, elbow, wrist, hip, knee, ankle.

@@ -35,6 +35,7 @@ def show(what: str, value: float, unit: str, note: str = "") -> None:
 def network() -> None:
     """Training and inference of hg-256 at 256 x 256."""
     from stages.hourglass import HourglassNet
+    from stages.settings import Network
 
     images, target = torch.rand(6, 3, 256, 256), torch.rand(6, 16, 64, 64)
     plain = 0.0
@@ -43,7 +44,7 @@ def network() -> None:
         ("float32, channels-last", torch.channels_last, False),
         ("bfloat16, channels-last", torch.channels_last, True),
     ):
-        net = HourglassNet(1, 256, 4, 16).to(memory_format=layout)  # type: ignore[call-overload]
+        net = HourglassNet(Network(), 16).to(memory_format=layout)  # type: ignore[call-overload]
         x = images.to(memory_format=layout)
         optimizer = torch.optim.RMSprop(net.parameters(), 2.5e-4)
 

@@ -29,6 +29,7 @@ people = 24
 sequences = 10
 frames = 4
 [network]
+stem = 2 4 4
 features = 8
 depth = 2
 [input]
