@@ -37,7 +37,7 @@ class Annotations:
     scale: np.ndarray  # (N,) float64, side of the person's box / 200 px, already enlarged by 1.25
     part: np.ndarray  # (N, J, 2) float64 px, NaN where not labelled
     visible: np.ndarray  # (N, J) bool
-    normalize: np.ndarray  # (N,) float64 px, 0.6 x diagonal of the head box, -1 where unknown
+    normalize: np.ndarray  # (N,) float64 px, what PCK divides by: head (MPII) or torso (FLIC, LSP), -1 where unknown
     torsoangle: np.ndarray  # (N,) float64 degrees, 0 for an upright torso or none, -1 where unknown
 
     def __len__(self) -> int:
@@ -48,6 +48,18 @@ class Annotations:
         numbers = np.arange(len(self))[rows]
         arrays = {field.name: getattr(self, field.name)[numbers] for field in fields(self) if field.name != "images"}
         return Annotations(images=[self.images[i] for i in numbers], **arrays)
+
+
+def hold_out(images: np.ndarray, fraction: float, seed: int) -> np.ndarray:
+    """(N,) bool: the rows on a share `fraction` of the different images, numbers (N,), drawn by `default_rng(seed)`.
+
+    Raises DataError for a fraction that is not between 0 and 1.
+    """
+    if not 0 < fraction < 1:
+        raise DataError(f"the validation fraction is {fraction}, expected a number between 0 and 1.")
+    candidates = np.unique(images)
+    held_out = np.random.default_rng(seed).choice(candidates, round(fraction * len(candidates)), replace=False)
+    return np.isin(images, held_out)
 
 
 def person_box(objpos: np.ndarray, scale: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -106,14 +118,14 @@ def write_h5(path: Path, columns: dict[str, np.ndarray], name: str | None = None
     path.write_bytes(content.getvalue())
 
 
-def read(folder: Path, split: str) -> Annotations:
+def read(folder: Path, split: str, variant: str = "") -> Annotations:
     """Read `{split}.h5` and `{split}_images.txt`: ours, and the published files of MPII, Penn Action and FLIC.
 
-    A joint at exactly (0, 0) in the file has no label and becomes NaN; one zero coordinate alone is a label. `person`
-    may be absent (zeros then). Raises DataError, naming file and field, for files that are absent, damaged or
-    inconsistent.
+    With a `variant`, the rows are those of `{split}_{variant}.h5`. A joint at exactly (0, 0) in the file has no label
+    and becomes NaN; one zero coordinate alone is a label. `person` may be absent (zeros then). Raises DataError, naming
+    file and field, for files that are absent, damaged or inconsistent.
     """
-    path, listing = folder / f"{split}.h5", folder / f"{split}_images.txt"
+    path, listing = folder / f"{split}{variant and '_' + variant}.h5", folder / f"{split}_images.txt"
     if not listing.is_file():
         raise DataError(f"{listing} is missing: it names the image of each row of {path.name}; run the annotation stage.")
     try:

@@ -16,7 +16,7 @@ from typing import Any
 import h5py
 import numpy as np
 
-from datasets.annotations import Annotations, open_h5, person_box, read_mat, read_numbers
+from datasets.annotations import Annotations, hold_out, open_h5, person_box, read_mat, read_numbers
 from datasets.errors import DataError
 from datasets.progress import Report, silent
 from datasets.skeletons import MPII
@@ -82,12 +82,8 @@ def split(release: Release, split_file: Path | None, fraction: float, seed: int)
     """
     people, training = release.people, release.training
     if split_file is None:
-        if not 0 < fraction < 1:
-            raise DataError(f"the validation fraction is {fraction}, expected a number between 0 and 1.")
-        candidates = np.unique(people.index[training])
-        count = round(fraction * len(candidates))
-        held_out = np.random.default_rng(seed).choice(candidates, count, replace=False)
-        valid = training & np.isin(people.index, held_out)
+        valid = np.zeros(len(people), bool)
+        valid[training] = hold_out(people.index[training], fraction, seed)
     elif split_file.suffix == ".txt":
         valid = training & np.isin(people.index, _listed_images(release, split_file))
     elif split_file.name.endswith((".h5", ".json", ".json.gz")):

@@ -50,10 +50,36 @@ PENN_ACTION = Skeleton(
     ),
 )  # fmt: skip
 
-SKELETONS = {skeleton.name: skeleton for skeleton in (MPII, PENN_ACTION)}
+# Upper bodies only.
+FLIC = Skeleton(
+    name="flic",
+    joints=(
+        "left_shoulder", "left_elbow", "left_wrist", "right_shoulder", "right_elbow", "right_wrist", "left_hip",
+        "right_hip", "left_eye", "right_eye", "nose",
+    ),
+    scoring=(1, 2, 4, 5, 6, 7),
+    limbs=((0, 1), (1, 2), (3, 4), (4, 5), (0, 3), (0, 6), (3, 7), (6, 7), (8, 10), (9, 10)),
+)  # fmt: skip
 
-# Joints that two datasets name differently but label at nearly the same place.
-SAME_JOINT = {"head": "head_top"}
+# Leeds Sports Pose and its extension. The published program does not train on them: the joints that score are MPII's.
+LSP = Skeleton(
+    name="lsp",
+    joints=(
+        "right_ankle", "right_knee", "right_hip", "left_hip", "left_knee", "left_ankle", "right_wrist", "right_elbow",
+        "right_shoulder", "left_shoulder", "left_elbow", "left_wrist", "neck", "head_top",
+    ),
+    scoring=(0, 1, 2, 3, 4, 5, 6, 7, 10, 11),
+    limbs=(
+        (0, 1), (1, 2), (3, 4), (4, 5), (2, 3), (6, 7), (7, 8), (9, 10), (10, 11), (8, 12), (9, 12), (2, 8), (3, 9),
+        (12, 13),
+    ),
+)  # fmt: skip
+
+SKELETONS = {skeleton.name: skeleton for skeleton in (MPII, PENN_ACTION, FLIC, LSP)}
+
+# Joints that two datasets name differently but label at nearly the same place. LSP's neck is where MPII has the upper
+# neck, at the chin's height; MPII's thorax lies lower, between the shoulders.
+SAME_JOINT = {"head": "head_top", "neck": "upper_neck"}
 
 
 def mirrored(joints: tuple[str, ...]) -> list[int]:

@@ -3,6 +3,7 @@
 config     luigi.cfg -> settings
 stage      Stage: fingerprint, atomic result, manifest, lock, state
 fetch prepare train evaluate export compare   the tasks
+data       the datasets by name: their stages, places and scored splits
 __main__   python -m pipeline {run,status,why,rerun,clean}
 """
 
@@ -17,26 +18,35 @@ except (configparser.Error, UnicodeDecodeError) as error:  # Luigi reads luigi.c
 
 from pipeline import quiet
 from pipeline.compare import CompareAccuracy, Pipeline
-from pipeline.evaluate import EvaluateMpii, EvaluatePenn
+from pipeline.evaluate import Evaluate, EvaluateMpii, EvaluatePenn
 from pipeline.export import ExportWeights
-from pipeline.fetch import FetchMpii, FetchPennAction, FetchPrecomputed, MakeSample
-from pipeline.prepare import AnnotateMpii, AnnotatePenn, CropPenn
-from pipeline.train import FinetunePenn, PretrainMpii
+from pipeline.fetch import FetchFlic, FetchLsp, FetchLspet, FetchMpii, FetchPennAction, FetchPrecomputed, MakeSample
+from pipeline.prepare import AnnotateFlic, AnnotateLsp, AnnotateLspet, AnnotateMpii, AnnotatePenn, CropPenn
+from pipeline.train import Finetune, FinetunePenn, Pretrain, PretrainMpii
 
 __all__ = [
+    "AnnotateFlic",
+    "AnnotateLsp",
+    "AnnotateLspet",
     "AnnotateMpii",
     "AnnotatePenn",
     "CompareAccuracy",
     "CropPenn",
+    "Evaluate",
     "EvaluateMpii",
     "EvaluatePenn",
     "ExportWeights",
+    "FetchFlic",
+    "FetchLsp",
+    "FetchLspet",
     "FetchMpii",
     "FetchPennAction",
     "FetchPrecomputed",
+    "Finetune",
     "FinetunePenn",
     "MakeSample",
     "Pipeline",
+    "Pretrain",
     "PretrainMpii",
 ]
 

@@ -15,8 +15,7 @@ from tabulate import tabulate
 
 from datasets.errors import DataError
 from pipeline import config
-from pipeline.compare import CompareAccuracy, Pipeline
-from pipeline.fetch import FetchPrecomputed
+from pipeline.compare import CompareAccuracy, Pipeline, others
 from pipeline.stage import Stage, Status, discard, lock_of
 
 # As Luigi's manual recommends them, where luigi.cfg has no [retcode].
@@ -28,18 +27,22 @@ class UsageError(DataError):
 
 
 def find(name: str) -> list[Stage]:
-    """The stages of a name; EvaluatePenn means both EvaluatePenn:pretrained and EvaluatePenn:finetuned."""
-    stages = Pipeline().stages()
-    stages += [s for d in ("mpii", "penn_action") if (s := FetchPrecomputed(dataset=d)).name not in {t.name for t in stages}]
-    found = [s for s in stages if name in (s.name, type(s).__name__)]
+    """The stages of a name; EvaluatePenn means those of the chain, EvaluatePenn:pretrained and EvaluatePenn:finetuned."""
+    chain, further = Pipeline().stages(), others()
     if name == "Pipeline":
-        found = Pipeline().stages()
-    if not found:
-        names = ["Pipeline", *(s.name for s in stages)]
-        near = difflib.get_close_matches(name.title() if name.islower() else name, names, n=1)
-        hint = f" Did you mean {near[0]}?" if near else ""
-        raise UsageError(f"there is no stage {name}.{hint} Stages: {', '.join(names)}.")
-    return found
+        return chain
+    for stages in (chain, further):
+        if found := [s for s in stages if f"{s.name}:".startswith(f"{name}:")]:
+            return found
+    names = ["Pipeline", *(s.name for s in chain + further)]
+    near = difflib.get_close_matches(name.title() if name.islower() else name, names, n=1)
+    hint = f" Did you mean {near[0]}?" if near else ""
+    raise UsageError(f"there is no stage {name}.{hint} Stages: {', '.join(names)}.")
+
+
+def known() -> list[Stage]:
+    """The stages of the chain, and of the others those of which there is a result, finished or not."""
+    return Pipeline().stages() + [s for s in others() if any(s.link.parent.glob(f"{s.link.name}@*"))]
 
 
 def run(options: argparse.Namespace) -> int:
@@ -84,7 +87,7 @@ def _build(tasks: list) -> int:
 def _finished() -> dict[str, str]:
     """Stage -> content, of all stages whose result is there."""
     contents = {}
-    for stage in Pipeline().stages():
+    for stage in known():
         with contextlib.suppress(DataError):  # an archive is missing; the stage that reads it will say so
             if found := stage.manifest():
                 contents[stage.name] = found["content"]
@@ -94,7 +97,7 @@ def _finished() -> dict[str, str]:
 def _stale_in_between(before: dict[str, str]) -> bool:
     """Whether a stage that Luigi took for done became stale, because an input that was deleted came out otherwise."""
     now = _finished()
-    stale = [stage for stage in Pipeline().stages() if stage.name in before and stage.status().word == "stale"]
+    stale = [stage for stage in known() if stage.name in before and stage.status().word == "stale"]
     return now != before and any(now.get(stage.name) == before[stage.name] for stage in stale)
 
 
@@ -111,9 +114,9 @@ def _show_results(tasks: list) -> None:
 
 
 def status(options: argparse.Namespace) -> int:
-    """Print the table of all stages."""
+    """Print the table of the stages; those beside the chain only where there is something of them."""
     Stage.read_large_files = False
-    rows = [_status_row(stage) for stage in Pipeline().stages()]
+    rows = [_status_row(stage) for stage in known()]
     print(
         tabulate(
             rows, ["stage", "state", "why", "size", "age", "seconds", "result"], disable_numparse=True,
@@ -167,7 +170,7 @@ def why(options: argparse.Namespace) -> int:
 def rerun(options: argparse.Namespace) -> int:
     """Make stages anew; then what hangs from them and had been made, where the content changed."""
     stages = find(options.stage)
-    made = [s for s in Pipeline().stages() if s.manifest()]
+    made = [s for s in known() if s.manifest()]
     _refuse_without_inputs(stages)
     for stage in stages:
         stage.redo = True
@@ -184,7 +187,7 @@ def clean(options: argparse.Namespace) -> int:
 
     The current settings' unfinished results stay, and so does everything that another process is working on.
     """
-    stages = Pipeline().stages()
+    stages = known()
     current = {stage.folder for stage in stages} | {stage.partial for stage in stages if not stage.manifest()}
     exp, removed = config.exp(), False
     if (exp / ".trash").exists():

@@ -1,16 +1,19 @@
-"""All accuracies side by side, and the whole chain."""
+"""All accuracies side by side, the whole chain, and what stands beside it."""
 
+from collections.abc import Iterable
 from typing import Any
 
 import luigi
 
 from pipeline import config
-from pipeline.evaluate import EvaluateMpii, EvaluatePenn
+from pipeline.data import DATASETS, FURTHER
+from pipeline.evaluate import MODELS, Evaluate, EvaluateMpii, EvaluatePenn
 from pipeline.export import ExportWeights
-from pipeline.fetch import FetchMpii
-from pipeline.prepare import AnnotateMpii, AnnotatePenn, CropPenn
+from pipeline.fetch import FetchPrecomputed
 from pipeline.stage import Stage
-from pipeline.train import finetuned, mpii_data, penn_data, pretrained
+from pipeline.train import finetuned, pretrained
+
+SETS = {"mpii": DATASETS["mpii"], "penn": DATASETS["penn_action"]}
 
 
 class CompareAccuracy(Stage):
@@ -26,17 +29,15 @@ class CompareAccuracy(Stage):
         scores: dict[str, Stage] = {}
         for model in models:
             scores |= {f"mpii-{model}": EvaluateMpii(model=model), f"penn-{model}": EvaluatePenn(model=model)}
-        data: dict[str, Stage] = {
-            "mpii-annot": AnnotateMpii(), "mpii-images": FetchMpii(),
-            "penn-annot": AnnotatePenn(), "penn-images": CropPenn(),
-        }  # fmt: skip
+        data = {f"{name}-{part}": stage for name, dataset in SETS.items() for part, stage in dataset.stages().items()}
         return models | scores | data
 
     def work(self, folder, inputs, report):
         from stages.compare import compare
 
-        mpii = mpii_data({"annot": inputs["mpii-annot"], "images": inputs["mpii-images"]})
-        penn = penn_data({"annot": inputs["penn-annot"], "images": inputs["penn-images"]})
+        mpii, penn = (
+            dataset.open({part: inputs[f"{name}-{part}"] for part in ("annot", "images")}) for name, dataset in SETS.items()
+        )
         return compare(folder, inputs, mpii, penn, self.settings()["names"])
 
 
@@ -52,19 +53,32 @@ class Pipeline(luigi.WrapperTask):
 
     def stages(self) -> list[Stage]:
         """All stages of the chain, each after those that it reads."""
-        ordered: dict[str, Stage] = {}
-
-        def visit(stage: Stage) -> None:
-            for needed in stage.requires().values():
-                visit(needed)
-            ordered.setdefault(stage.name, stage)
-
-        for stage in self.requires():
-            visit(stage)
-        return list(ordered.values())
+        return with_inputs(self.requires())
 
     def complete(self) -> bool:
         """Whether both ends are there; on the way, every stage's link follows the current settings."""
         for stage in self.stages():
             stage.complete()
         return super().complete()
+
+
+def with_inputs(stages: Iterable[Stage]) -> list[Stage]:
+    """The stages and all that they read, directly or not; each once, and after those that it reads."""
+    ordered: dict[str, Stage] = {}
+
+    def visit(stage: Stage) -> None:
+        for needed in stage.requires().values():
+            visit(needed)
+        ordered.setdefault(stage.name, stage)
+
+    for stage in stages:
+        visit(stage)
+    return list(ordered.values())
+
+
+def others() -> list[Stage]:
+    """All stages that are not in the chain: those of further datasets, training from scratch, precomputed networks."""
+    ends: list[Stage] = [FetchPrecomputed(dataset=dataset) for dataset in ("mpii", "penn_action")]
+    ends += [EvaluatePenn(model="scratch"), *(Evaluate(dataset=d, model=m) for d in FURTHER for m in MODELS)]
+    chain = {stage.name for stage in Pipeline().stages()}
+    return [stage for stage in with_inputs(ends) if stage.name not in chain]

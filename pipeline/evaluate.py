@@ -1,58 +1,63 @@
-"""Accuracies of the two networks on both datasets."""
+"""Accuracies of networks on datasets."""
 
 from typing import Any
 
 import luigi
 
 from pipeline import config
-from pipeline.fetch import FetchMpii
-from pipeline.prepare import AnnotateMpii, AnnotatePenn, CropPenn
+from pipeline.data import DATASETS, FURTHER
 from pipeline.stage import Stage
-from pipeline.train import BEST, finetuned, mpii_data, penn_data, pretrained
+from pipeline.train import BEST, Finetune, Pretrain, finetuned, pretrained
+
+MODELS = ("pretrained", "finetuned", "scratch")
 
 
 class Evaluate(Stage):
     """Score one network on one dataset: accuracy.json and predictions."""
 
-    model = luigi.ChoiceParameter(choices=["pretrained", "finetuned"], description="the MPII or the Penn Action network")
+    dataset = luigi.ChoiceParameter(choices=FURTHER, description="what to score on")
+    model = luigi.ChoiceParameter(
+        choices=MODELS, description="the MPII network, the same fine-tuned on the dataset, or one trained on the dataset alone"
+    )
 
-    def model_stage(self) -> Stage:
-        """The stage whose network is scored."""
-        return pretrained() if self.model == "pretrained" else finetuned()
+    @property
+    def place(self) -> str:
+        return f"{DATASETS[self.dataset].place}/evaluate-{self.model}"
 
     def settings(self) -> dict[str, Any]:
         return config.settings().evaluate.significant()
 
-    def work_on(self, data, splits, folder, inputs, report):
+    def model_stage(self) -> Stage:
+        """The stage whose network is scored."""
+        if self.model == "pretrained":
+            return pretrained()
+        return Pretrain(dataset=self.dataset) if self.model == "scratch" else Finetune(dataset=self.dataset)
+
+    def requires(self) -> dict[str, Stage]:
+        return DATASETS[self.dataset].stages() | {"model": self.model_stage()}
+
+    def work(self, folder, inputs, report):
         from stages.evaluate import evaluate
 
-        settings = config.settings()
-        return evaluate(folder, inputs["model"] / BEST, data, splits, settings.evaluate, settings.workspace, report)
+        settings, dataset = config.settings(), DATASETS[self.dataset]
+        data, model = dataset.open(inputs), inputs["model"] / BEST
+        return evaluate(folder, model, data, list(dataset.scored), settings.evaluate, settings.workspace, report)
 
 
 class EvaluateMpii(Evaluate):
     """Score a network on MPII's validation split."""
 
-    @property
-    def place(self) -> str:
-        return f"mpii/evaluate-{self.model}"
+    dataset = "mpii"
+    model = luigi.ChoiceParameter(choices=["pretrained", "finetuned"], description="the MPII or the Penn Action network")
 
-    def requires(self) -> dict[str, Stage]:
-        return {"annot": AnnotateMpii(), "images": FetchMpii(), "model": self.model_stage()}
-
-    def work(self, folder, inputs, report):
-        return self.work_on(mpii_data(inputs), ["valid"], folder, inputs, report)
+    def model_stage(self) -> Stage:
+        return pretrained() if self.model == "pretrained" else finetuned()
 
 
 class EvaluatePenn(Evaluate):
     """Score a network on Penn Action's validation and test splits."""
 
-    @property
-    def place(self) -> str:
-        return f"penn_action_cropped/evaluate-{self.model}"
+    dataset = "penn_action"
 
-    def requires(self) -> dict[str, Stage]:
-        return {"annot": AnnotatePenn(), "images": CropPenn(), "model": self.model_stage()}
-
-    def work(self, folder, inputs, report):
-        return self.work_on(penn_data(inputs), ["valid", "test"], folder, inputs, report)
+    def model_stage(self) -> Stage:
+        return finetuned() if self.model == "finetuned" else super().model_stage()

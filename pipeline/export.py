@@ -1,8 +1,10 @@
 """The weights that forecasting networks load."""
 
-from pipeline.prepare import AnnotatePenn, CropPenn
+from pipeline.data import DATASETS
 from pipeline.stage import Stage
-from pipeline.train import BEST, finetuned, penn_data
+from pipeline.train import BEST, finetuned
+
+PENN = DATASETS["penn_action"]
 
 
 class ExportWeights(Stage):
@@ -11,9 +13,9 @@ class ExportWeights(Stage):
     place = "export"
 
     def requires(self) -> dict[str, Stage]:
-        return {"annot": AnnotatePenn(), "images": CropPenn(), "model": finetuned()}
+        return PENN.stages() | {"model": finetuned()}
 
     def work(self, folder, inputs, report):
         from stages.export import export
 
-        return export(folder, inputs["model"] / BEST, penn_data(inputs), report)
+        return export(folder, inputs["model"] / BEST, PENN.open(inputs), report)

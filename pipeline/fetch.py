@@ -1,5 +1,6 @@
 """Archives -> their contents, unpacked: what the preparing stages start from."""
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +9,7 @@ import luigi
 from datasets.errors import DataError
 from pipeline import config
 from pipeline.stage import Stage
-from stages.fetch import obtain, unpack
+from stages.fetch import is_address, local_path, obtain, unpack
 
 SAMPLE = "sample"  # the source that stands for the built-in sample data
 
@@ -79,6 +80,63 @@ class FetchPennAction(Fetch):
     def work(self, folder, inputs, report):
         wanted = r"(?:.*/)?(?P<to>frames/\d+/\d+\.jpg|labels/\d+\.mat)"
         return {"files": unpack(self.file("archive", inputs, report), wanted, folder, report)}
+
+
+class FetchFlic(Fetch):
+    """FLIC: images/*.jpg, and in annot/ the annotation files that pose-hg-train publishes, from an archive or a folder."""
+
+    place = "flic/raw"
+    files = tuple(f"{split}{end}" for split in ("train", "valid") for end in (".h5", "_personcentric.h5", "_images.txt"))
+
+    def sources(self):
+        flic = config.settings().flic
+        return {"images": (flic.images, ""), "annotations": (flic.annotations, "")}
+
+    def annotation_files(self) -> list[Path]:
+        """The files in the annotations' folder; none where the source is no folder."""
+        source = self.sources()["annotations"][0]
+        return [] if is_address(source) else [path for name in self.files if (path := local_path(source) / name).is_file()]
+
+    def outside(self):
+        outside = super().outside()
+        files = self.annotation_files()
+        if files:
+            del outside["annotations"]
+        return outside | {path.name: str(path) for path in files}
+
+    def work(self, folder, inputs, report):
+        annot = folder / "annot"
+        annot.mkdir(exist_ok=True)
+        for path in self.annotation_files():
+            shutil.copy(path, annot)
+        if not self.annotation_files():
+            names = r"(?!.*mpii)(?:.*/)?(?P<to>(?:train|valid)(?:(?:_personcentric)?\.h5|_images\.txt))"
+            unpack(self.file("annotations", inputs, report), names, annot, report)
+        images = r"(?:.*/)?(?P<to>images/[^/]+\.jpg)"
+        return {"images": unpack(self.file("images", inputs, report), images, folder, report)}
+
+
+class FetchLsp(Fetch):
+    """Leeds Sports Pose: joints.mat and the images, all in one folder."""
+
+    dataset = "lsp"
+
+    @property
+    def place(self) -> str:
+        return f"{self.dataset}/raw"
+
+    def sources(self):
+        return {"archive": (getattr(config.settings(), self.dataset).archive, "")}
+
+    def work(self, folder, inputs, report):
+        wanted = r"(?!.*visualized)(?:.*/)?(?P<to>im\d+\.(?:jpg|png)|joints\.mat)"
+        return {"files": unpack(self.file("archive", inputs, report), wanted, folder, report)}
+
+
+class FetchLspet(FetchLsp):
+    """Leeds Sports Pose Extended, or its full-size edition HR-LSPET."""
+
+    dataset = "lspet"
 
 
 class FetchPrecomputed(Fetch):

@@ -1,9 +1,9 @@
 """Crops and annotation files: what the networks are trained and scored on."""
 
-from typing import Any
+from typing import Any, ClassVar, Literal
 
 from pipeline import config
-from pipeline.fetch import FetchMpii, FetchPennAction
+from pipeline.fetch import FetchFlic, FetchLsp, FetchLspet, FetchMpii, FetchPennAction
 from pipeline.stage import Stage
 from stages.fetch import obtain
 
@@ -62,3 +62,52 @@ class AnnotatePenn(Stage):
         from stages.annotate import annotate_penn
 
         return annotate_penn(inputs["cropped"], folder, report)
+
+
+class AnnotateFlic(Stage):
+    """FLIC's published annotation files -> the same for the wanted sides, checked against the images."""
+
+    place = "flic/annot"
+
+    def settings(self) -> dict[str, Any]:
+        return config.settings().flic.significant()
+
+    def requires(self) -> dict[str, Stage]:
+        return {"raw": FetchFlic()}
+
+    def work(self, folder, inputs, report):
+        from stages.annotate import annotate_flic
+
+        settings = config.settings()
+        return annotate_flic(inputs["raw"], folder, settings.flic.sides, settings.workspace.workers, report)
+
+
+class AnnotateLsp(Stage):
+    """joints.mat -> train.h5, valid.h5, test.h5 and image lists."""
+
+    dataset: ClassVar[Literal["lsp", "lspet"]] = "lsp"
+    fetch: ClassVar[type[Stage]] = FetchLsp
+
+    @property
+    def place(self) -> str:
+        return f"{self.dataset}/annot"
+
+    def settings(self) -> dict[str, Any]:
+        return getattr(config.settings(), self.dataset).significant()
+
+    def requires(self) -> dict[str, Stage]:
+        return {"raw": self.fetch()}
+
+    def work(self, folder, inputs, report):
+        from stages.annotate import annotate_lsp
+
+        split, workers = self.settings(), config.settings().workspace.workers
+        raw = inputs["raw"]
+        return annotate_lsp(self.dataset, raw, folder, split["valid_fraction"], split["split_seed"], workers, report)
+
+
+class AnnotateLspet(AnnotateLsp):
+    """The same for the extended training set, where a mark of joints.mat means the opposite."""
+
+    dataset = "lspet"
+    fetch = FetchLspet

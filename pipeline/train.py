@@ -1,77 +1,75 @@
-"""The two trainings, and which networks the later stages use."""
+"""The trainings, and which networks the later stages use."""
 
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import luigi
 
 from pipeline import config
-from pipeline.fetch import FetchMpii, FetchPrecomputed
-from pipeline.prepare import AnnotateMpii, AnnotatePenn, CropPenn
+from pipeline.data import DATASETS, FURTHER
+from pipeline.fetch import FetchPrecomputed
 from pipeline.stage import Stage
-
-if TYPE_CHECKING:
-    from stages.loader import Data
 
 BEST = "best.safetensors"
 
 
-def mpii_data(inputs: dict[str, Path]) -> "Data":
-    """MPII as the loader wants it, from the stages `annot` and `images`."""
-    from datasets.skeletons import MPII
-    from stages.loader import Data
+class Pretrain(Stage):
+    """Train the hourglass on one dataset from random weights."""
 
-    return Data(MPII, inputs["annot"], inputs["images"] / "images")
-
-
-def penn_data(inputs: dict[str, Path]) -> "Data":
-    """Cropped Penn Action as the loader wants it, from the stages `annot` and `images`."""
-    from datasets.skeletons import PENN_ACTION
-    from stages.loader import Data
-
-    return Data(PENN_ACTION, inputs["annot"], inputs["images"] / "frames")
-
-
-class PretrainMpii(Stage):
-    """Train the hourglass on MPII from random weights."""
+    dataset = luigi.ChoiceParameter(choices=["penn_action", *FURTHER], description="what to train on")
 
     @property
     def place(self) -> str:
-        return f"mpii/{config.settings().pretrain.experiment}"
+        return f"{DATASETS[self.dataset].place}/{config.settings().pretrain.experiment}"
 
     def settings(self) -> dict[str, Any]:
         settings = config.settings()
         return settings.network.significant() | settings.input.significant() | settings.pretrain.significant()
 
     def requires(self) -> dict[str, Stage]:
-        return {"annot": AnnotateMpii(), "images": FetchMpii()}
+        return DATASETS[self.dataset].stages()
 
     def work(self, folder, inputs, report):
         from stages.train import Trainer, new_network
 
-        settings, data = config.settings(), mpii_data(inputs)
+        settings, data = config.settings(), DATASETS[self.dataset].open(inputs)
         network = new_network(settings.network, len(data.skeleton.joints), settings.pretrain.seed)
         return Trainer(folder, network, data, settings.input, settings.pretrain, settings.workspace).run(report)
 
 
-class FinetunePenn(Stage):
-    """Go on training the MPII network on cropped Penn Action, with the output layer replaced."""
+class PretrainMpii(Pretrain):
+    """Train the hourglass on MPII from random weights."""
+
+    dataset = "mpii"
+
+
+class Finetune(Stage):
+    """Go on training the MPII network on another dataset, with the output layer replaced."""
+
+    dataset = luigi.ChoiceParameter(choices=FURTHER, description="what to train on")
 
     @property
     def place(self) -> str:
-        return f"penn_action_cropped/{config.settings().finetune.experiment}"
+        return f"{DATASETS[self.dataset].place}/{config.settings().finetune.experiment}"
 
     def settings(self) -> dict[str, Any]:
         settings = config.settings()
         return settings.input.significant() | settings.finetune.significant()
 
     def requires(self) -> dict[str, Stage]:
-        return {"annot": AnnotatePenn(), "images": CropPenn(), "model": pretrained()}
+        return DATASETS[self.dataset].stages() | {"model": pretrained()}
 
     def work(self, folder, inputs, report):
         from stages.train import Trainer, network_for
 
-        settings, data = config.settings(), penn_data(inputs)
+        settings, data = config.settings(), DATASETS[self.dataset].open(inputs)
         network = network_for(inputs["model"] / BEST, data.skeleton, settings.finetune)
         return Trainer(folder, network, data, settings.input, settings.finetune, settings.workspace).run(report)
+
+
+class FinetunePenn(Finetune):
+    """Go on training the MPII network on cropped Penn Action, with the output layer replaced."""
+
+    dataset = "penn_action"
 
 
 def pretrained() -> Stage:

@@ -1,11 +1,12 @@
-"""Write the annotation files of MPII and of the cropped Penn Action, and check what was written."""
+"""Write the annotation files of every dataset, and check what was written."""
 
 import os
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 
-from datasets import annotations, mpii, penn_action
+from datasets import annotations, flic, lsp, mpii, penn_action
 from datasets.annotations import Annotations
 from datasets.errors import DataError
 from datasets.images import read_image
@@ -33,15 +34,28 @@ def annotate_mpii(
     the middle of a training.
     """
     splits = mpii.split(mpii.read(raw / mpii.MAT_NAME, report), split_file, valid_fraction, seed)
-    needed = sorted({image for people in splits.values() for image in people.images})
-    _check_present(needed, {entry.name for entry in _entries(raw / "images")}, raw / "images")
-    parts = [(raw / "images", needed[i : i + PART]) for i in range(0, len(needed), PART)]
-    sizes: dict[str, tuple[int, int]] = {}
-    for some in each(_sizes, parts, workers):
-        sizes |= some
-        report(len(sizes), len(needed), "decoding every image")
-    out.mkdir(parents=True, exist_ok=True)
-    return {split: _write_checked(out, split, people, sizes) for split, people in splits.items()}
+    return _annotate(splits, raw / "images", out, workers, report)
+
+
+def annotate_flic(raw: Path, out: Path, sides: flic.Sides, workers: int = 0, report: Report = silent) -> Summary:
+    """Annotation files of FLIC from `raw` (`images/`, the published `annot/`) in `out`; see `flic.read`, `annotate_mpii`."""
+    return _annotate(flic.read(raw / "annot", sides), raw / "images", out, workers, report)
+
+
+def annotate_lsp(
+    dataset: Literal["lsp", "lspet"],
+    raw: Path,
+    out: Path,
+    valid_fraction: float,
+    seed: int,
+    workers: int = 0,
+    report: Report = silent,
+) -> Summary:
+    """Annotation files of LSP or LSPET from `raw` (`joints.mat`, images) in `out`; see `lsp` and `annotate_mpii`."""
+    images = lsp.image_names(raw)
+    people = lsp.read(raw / lsp.MAT_NAME, images, lsp.ONE_MEANS[dataset])
+    splits = lsp.split(people, len(images), valid_fraction, seed, test_half=dataset == "lsp")
+    return _annotate(splits, raw, out, workers, report)
 
 
 def annotate_penn(cropped: Path, out: Path, report: Report = silent) -> Summary:
@@ -100,6 +114,19 @@ def summarise(rows: Annotations, sizes: dict[str, tuple[int, int]]) -> dict[str,
         "joints_outside": int(beyond.sum()),
         "centers_outside": int(((rows.center < -0.5) | (rows.center >= size - 0.5)).any(axis=1).sum()),
     }
+
+
+def _annotate(splits: dict[str, Annotations], images: Path, out: Path, workers: int, report: Report) -> Summary:
+    """Write the annotation files of images in one folder, every one of which is decoded."""
+    needed = sorted({image for people in splits.values() for image in people.images})
+    _check_present(needed, {entry.name for entry in _entries(images)}, images)
+    parts = [(images, needed[i : i + PART]) for i in range(0, len(needed), PART)]
+    sizes: dict[str, tuple[int, int]] = {}
+    for some in each(_sizes, parts, workers):
+        sizes |= some
+        report(len(sizes), len(needed), "decoding every image")
+    out.mkdir(parents=True, exist_ok=True)
+    return {split: _write_checked(out, split, people, sizes) for split, people in splits.items()}
 
 
 def _write_checked(out: Path, split: str, rows: Annotations, sizes: dict[str, tuple[int, int]]) -> dict[str, int]:

@@ -104,6 +104,30 @@ class PennAction(Section):
     jpeg_quality: int = Field(95, ge=1, le=100)
 
 
+class Flic(Section):
+    """FLIC: the sources of its images and of the published annotation files, and whose left and right the joints mean."""
+
+    images: str = _insignificant("https://drive.google.com/uc?id=0B4K3PZp8xXDJN0Fpb0piVjQ3Y3M", min_length=1)
+    annotations: str = _insignificant(
+        "https://github.com/princeton-vl/pose-hg-train/archive/9442c50a97e15dc450c6c1f42032abcddf79b2d4.tar.gz", min_length=1
+    )
+    sides: Literal["person", "observer"] = "person"
+
+
+class Lsp(Section):
+    """Leeds Sports Pose: the archive's source, and the part of the training images that validates."""
+
+    archive: str = _insignificant("http://sam.johnson.io/research/lsp_dataset.zip", min_length=1)
+    valid_fraction: float = Field(0.1, gt=0, le=0.9)
+    split_seed: int = Field(3, ge=0, lt=2**32)
+
+
+class Lspet(Lsp):
+    """Leeds Sports Pose Extended."""
+
+    archive: str = _insignificant("http://sam.johnson.io/research/lspet_dataset.zip", min_length=1)
+
+
 def _numbers(value: Any) -> Any:
     """`4`, `2 2 3` or `2, 2, 3` as a tuple."""
     if isinstance(value, str):
@@ -256,6 +280,9 @@ class Settings(Section):
     sample: Sample = Sample()
     mpii: Mpii = Mpii()
     penn_action: PennAction = PennAction()
+    flic: Flic = Flic()
+    lsp: Lsp = Lsp()
+    lspet: Lspet = Lspet()
     network: Network = Network()
     input: Input = Input()
     published: Recipe = Recipe()

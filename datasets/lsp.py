@@ -1,0 +1,127 @@
+"""Leeds Sports Pose (LSP) and its extended training set (LSPET) as distributed: `joints.mat` and numbered images.
+
+`joints` is 3 x 14 x N in LSP and 14 x 3 x N in LSPET; either order is read for either. Of a joint's three numbers x and y
+count pixels from 1 (MATLAB). The third says opposite things: in LSP 1 marks an occluded joint, which has a label all the
+same; in LSPET 1 marks a visible joint, and a joint with 0 has no label: its coordinates mean nothing. Column i belongs to
+the i-th image by number; HR-LSPET, the same photographs in full size, lacks some numbers and their columns.
+LSP's first half is for training and the second for testing; LSPET is for training only. Some photographs of LSPET, and of
+MPII, are in LSP as well.
+"""
+
+import re
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+
+from datasets.annotations import Annotations, hold_out, read_mat
+from datasets.errors import DataError
+from datasets.skeletons import LSP
+
+MAT_NAME = "joints.mat"
+JOINTS = len(LSP.joints)
+ONE_MEANS: dict[str, Literal["occluded", "visible"]] = {"lsp": "occluded", "lspet": "visible"}
+ENLARGED = 1.25  # the box of the joints, so that head, hands and feet are inside; mmpose enlarges person boxes as much
+
+
+def image_names(folder: Path) -> list[str]:
+    """The images in `folder` in the order of their numbers; raises DataError where there is no such folder."""
+    if not folder.is_dir():
+        raise DataError(f"the folder {folder} is missing; unpack the dataset again.")
+    matches = filter(None, (re.fullmatch(r"im(\d+)\.(?:jpg|png)", path.name) for path in folder.iterdir()))
+    return [match[0] for match in sorted(matches, key=lambda match: (int(match[1]), match[0]))]
+
+
+def read(path: Path, images: list[str], one_means: Literal["occluded", "visible"]) -> Annotations:
+    """The people of `joints.mat` at `path`, one on each of `images` (names in the order of their numbers).
+
+    People with less than two joints at different places have no box and are left out. The box is a square around the
+    joints' middle, 1.25 x the longer side of the joints' own box. `normalize` is the torso's length (`torso`),
+    `torsoangle` is -1. Raises DataError where the file is damaged, of another shape, does not fit the images, or
+    seems to be the other dataset's.
+    """
+    x, y, flag = _columns(path)
+    if len(x) != len(images):
+        raise DataError(
+            f"{path} labels {len(x)} images, but {len(images)} are there; the archive is incomplete: fetch it again."
+        )
+    if not np.isin(flag, (0, 1)).all():
+        raise DataError(f"{path}: the third number of a joint is neither 0 nor 1; this is not joints.mat of LSP or LSPET.")
+    visible = (flag == 1) == (one_means == "visible")
+    if visible.size and visible.mean() < 0.5:
+        raise DataError(
+            f"{path} marks most joints as {'occluded' if one_means == 'occluded' else 'not labelled'}; LSP and LSPET mean"
+            " opposite things by their marks: give each archive in its own section of the settings."
+        )
+    part = np.stack([x, y], axis=2) - 1
+    unlabelled = (part == -1).all(axis=2)  # (0, 0) in the file
+    if one_means == "visible":
+        unlabelled |= ~visible
+    part[unlabelled] = np.nan
+    if not np.isfinite(part[~unlabelled]).all():
+        raise DataError(f"{path}: a labelled joint is not a finite number; the file is damaged: fetch it again.")
+    return _with_boxes(images, part, visible & ~unlabelled)
+
+
+def split(people: Annotations, images: int, fraction: float, seed: int, test_half: bool) -> dict[str, Annotations]:
+    """People of `train`, `valid` and `test`, each in file order.
+
+    `test`: everybody in the second half of the `images` (LSP), or nobody. `valid`: a share `fraction` of the others,
+    see `annotations.hold_out`.
+    """
+    test = people.index >= images // 2 if test_half else np.zeros(len(people), bool)
+    valid = np.zeros(len(people), bool)
+    valid[~test] = hold_out(people.index[~test], fraction, seed)
+    return {"train": people.select(~test & ~valid), "valid": people.select(valid), "test": people.select(test)}
+
+
+def torso(part: np.ndarray) -> np.ndarray:
+    """Length (N,) px of the torso of joints (N, 14, 2), -1 where unknown.
+
+    From the left shoulder to the right hip, which LSP's PCK@0.2 divides by; where one of them is not labelled, from
+    the right shoulder to the left hip.
+    """
+    names = LSP.joints
+
+    def distance(first: str, second: str) -> np.ndarray:
+        return np.linalg.norm(part[:, names.index(first)] - part[:, names.index(second)], axis=1)
+
+    usual, other = distance("left_shoulder", "right_hip"), distance("right_shoulder", "left_hip")
+    return np.nan_to_num(np.where(np.isnan(usual), other, usual), nan=-1.0)
+
+
+def _columns(path: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """x, y and flag, each (N, 14) float64, pixels from 1."""
+    joints = read_mat(path, "joints")["joints"]
+    if joints.dtype.kind not in "fiub" or joints.ndim not in (2, 3):
+        raise DataError(f"{path}: joints is {joints.dtype} of shape {joints.shape}, expected 3 x 14 x N numbers.")
+    if joints.ndim == 2:  # MATLAB leaves out a last dimension of 1
+        joints = joints[:, :, None]
+    if joints.shape[:2] == (JOINTS, 3):
+        joints = joints.swapaxes(0, 1)
+    if joints.shape[:2] != (3, JOINTS):
+        raise DataError(f"{path}: joints has the shape {joints.shape}, expected 3 x 14 x N or 14 x 3 x N.")
+    x, y, flag = joints.astype(np.float64).swapaxes(1, 2)
+    return x, y, flag
+
+
+def _with_boxes(images: list[str], part: np.ndarray, visible: np.ndarray) -> Annotations:
+    """Everybody who has a box; part (N, 14, 2) px from 0, NaN where not labelled."""
+    labelled = ~np.isnan(part).any(axis=2, keepdims=True)
+    low = np.where(labelled, part, np.inf).min(axis=1)
+    high = np.where(labelled, part, -np.inf).max(axis=1)
+    usable = ((high - low) > 0).any(axis=1)
+    count = len(images)
+    low, high = (np.where(usable[:, None], corner, 0.0) for corner in (low, high))
+    everybody = Annotations(
+        images=images,
+        index=np.arange(count),
+        person=np.zeros(count, np.int64),
+        center=(low + high) / 2,
+        scale=ENLARGED * (high - low).max(axis=1) / 200,
+        part=part,
+        visible=visible,
+        normalize=torso(part),
+        torsoangle=np.full(count, -1.0),
+    )
+    return everybody.select(usable)
