@@ -37,10 +37,12 @@ class Measure:
 
 
 # PCKh is MPII's own; 0.05 x the longer side of the cropped image is how image-play scores Penn Action, whose box side is
-# 200 px x scale = 1.25 x that side.
+# 200 px x scale = 1.25 x that side. FLIC and LSP are known by 0.2 x the torso, from a shoulder to the opposite hip.
 MEASURES = {
     "mpii": Measure("PCKh@0.5", 0.5, lambda rows: rows.normalize),
     "penn_action": Measure("PCK@0.05", 0.05, lambda rows: rows.scale * 200 / 1.25),
+    "flic": Measure("PCK@0.2", 0.2, lambda rows: rows.normalize),
+    "lsp": Measure("PCK@0.2", 0.2, lambda rows: rows.normalize),
 }
 
 

@@ -301,6 +301,11 @@ class Settings(Section):
                 "[models] source = precomputed needs the paths or addresses of two networks, mpii and penn_action: "
                 ".safetensors files of this workspace, or the published best_model.t7 of hg-256."
             )
+        if self.pretrain.experiment == self.finetune.experiment:
+            raise ValueError(
+                f"[pretrain] and [finetune] both have experiment = {self.finetune.experiment}; give them two names: both stand "
+                "below exp/<dataset>/."
+            )
         side, depth = self.input.heatmap, max(self.network.depth)
         if side % 2**depth:
             raise ValueError(

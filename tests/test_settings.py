@@ -72,6 +72,8 @@ def test_profiles_are_legal(profile):
         ({"finetun": {}}, ["[finetun]", "Did you mean finetune?"]),
         ({"input": {"resolution": "100"}}, ["resolution = 100", "multiple of 64"]),
         ({"workspace": {"exp": ""}}, ["[workspace]", "exp"]),
+        ({"pretrain": {"experiment": "a"}, "finetune": {"experiment": "a"}}, ["experiment = a", "two names"]),
+        ({"flic": {"sides": "mirror"}}, ["[flic]", "'person' or 'observer'"]),
     ],
 )
 def test_wrong_settings_are_named_with_the_legal_ones(texts, words):

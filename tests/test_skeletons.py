@@ -1,0 +1,48 @@
+"""Joint tables against what the datasets' owners and the published training program say."""
+
+import pytest
+
+from datasets.errors import DataError
+from datasets.skeletons import FLIC, LSP, MPII, PENN_ACTION, SKELETONS, matching_joints, mirrored
+
+PAIRS = {  # as published, counted from 0
+    "mpii": [(0, 5), (1, 4), (2, 3), (10, 15), (11, 14), (12, 13)],
+    "penn_action": [(1, 2), (3, 4), (5, 6), (7, 8), (9, 10), (11, 12)],
+    "flic": [(0, 3), (1, 4), (2, 5), (6, 7), (8, 9)],
+    "lsp": [(0, 5), (1, 4), (2, 3), (6, 11), (7, 10), (8, 9)],
+}
+
+
+@pytest.mark.parametrize("name", PAIRS)
+def test_pairs(name):
+    skeleton = SKELETONS[name]
+    expected = list(range(len(skeleton.joints)))
+    for a, b in PAIRS[name]:
+        expected[a], expected[b] = b, a
+    assert skeleton.mirrored() == expected
+
+
+@pytest.mark.parametrize("skeleton", SKELETONS.values(), ids=lambda skeleton: skeleton.name)
+def test_limbs_are_the_same_mirrored(skeleton):
+    partner = skeleton.mirrored()
+    limbs = {frozenset(limb) for limb in skeleton.limbs}
+    assert len(limbs) == len(skeleton.limbs)
+    assert {frozenset(partner[joint] for joint in limb) for limb in limbs} == limbs
+    assert {joint for limb in limbs for joint in limb} == set(range(len(skeleton.joints)))
+
+
+def test_scoring_joints_as_published():
+    assert FLIC.scoring == (1, 2, 4, 5, 6, 7)
+    assert {MPII.joints[j] for j in MPII.scoring} == {LSP.joints[j] for j in LSP.scoring}
+
+
+def test_joints_that_datasets_share():
+    assert matching_joints(MPII.joints, LSP.joints) == [0, 1, 2, 3, 4, 5, 10, 11, 12, 13, 14, 15, 8, 9]
+    assert matching_joints(MPII.joints, FLIC.joints) == [13, 14, 15, 12, 11, 10, 3, 2, None, None, None]
+    assert matching_joints(LSP.joints, PENN_ACTION.joints)[0] == LSP.joints.index("head_top")
+    assert matching_joints(LSP.joints, MPII.joints)[6:10] == [None, None, 12, 13]
+
+
+def test_a_joint_without_a_partner_is_told():
+    with pytest.raises(DataError, match="left_knee but not right_knee"):
+        mirrored(("nose", "left_knee"))
