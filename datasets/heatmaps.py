@@ -4,11 +4,11 @@ Arrays are (..., joints, height, width); points are (x, y) in 0-based heatmap px
 A heatmap that is the same everywhere, an absent joint's for example, decodes to (0, 0): the confidence tells.
 """
 
+import math
+
 import numpy as np
 
-_WINDOW = 2  # sub-pixel decoding looks at this many pixels on each side of the largest one
-_FLOOR = 1e-3  # smaller values, as a part of the maximum, hold no information about the shape of the peak
-_CHUNK = 8192  # heatmaps decoded at a time, so that the temporary arrays stay small
+_CHUNK = 1024  # heatmaps decoded at a time, so that the temporary arrays stay small
 
 
 def draw(points: np.ndarray, size: tuple[int, int], sigma: float, radius: int, outside: bool = False) -> np.ndarray:
@@ -70,51 +70,58 @@ def decode_quarter(heatmaps: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def decode_subpixel(heatmaps: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The centre of the Gaussian that fits the pixels around the largest one best, at most 1 px away from it.
+    """The peak of the smoothed heatmap, between the pixels: best on trained networks, whose heatmaps are no clean blobs.
 
-    The logarithm of a Gaussian is a paraboloid; it is fitted by least squares to the 5 x 5 pixels around the maximum
-    (moved inward at the border), weighted by the squared values as in Guo, "A Simple Algorithm for Fitting a Gaussian
-    Function" (2011). What `draw` has drawn comes out exactly, at the border too; with noise the 25 pixels are about
-    twice as accurate as one Newton step on finite differences. Where no peak can be fitted the largest pixel is
-    returned. heatmaps: (..., h, w), h and w at least 5. Returns points (..., 2) float64 in heatmap px and the maxima.
+    Around the largest pixel the map is smoothed by a Gaussian of 1/32 of its longer side (2 px at 64, as Zhang et al. have
+    it in "Distribution-Aware Coordinate Representation for Human Pose Estimation", 2020; measured, it is the best for
+    blobs of any width), zero beyond the border. The logarithm of a Gaussian is a paraboloid: it is fitted by least squares
+    to the 3 x 3 pixels around the largest smoothed one. Where no peak can be fitted, that pixel is returned.
+    heatmaps: (..., h, w). Returns points (..., 2) float64 in heatmap px and the maxima (...) of the map as it is.
     """
     points, confidence = decode_argmax(heatmaps)
-    flat, corner = heatmaps.reshape(-1, *heatmaps.shape[-2:]), points.reshape(-1, 2)
-    moved = np.empty_like(corner)
+    flat, largest = heatmaps.reshape(-1, *heatmaps.shape[-2:]), points.reshape(-1, 2).astype(np.int64)
+    peaks = np.empty(largest.shape)
     for start in range(0, len(flat), _CHUNK):
         part = slice(start, start + _CHUNK)
-        moved[part] = _fit_peaks(flat[part], corner[part])
-    return moved.reshape(points.shape), confidence
+        peaks[part] = _smooth_peaks(flat[part], largest[part])
+    return peaks.reshape(points.shape), confidence
 
 
-def _fit_peaks(heatmaps: np.ndarray, maxima: np.ndarray) -> np.ndarray:
-    """Sub-pixel peaks (M, 2) px of heatmaps (M, h, w) whose largest pixels are maxima (M, 2)."""
-    height, width = heatmaps.shape[1:]
-    middle = np.clip(maxima, _WINDOW, (width - 1 - _WINDOW, height - 1 - _WINDOW))
-    x, y = middle.astype(np.int64).T
-    offsets = np.arange(-_WINDOW, _WINDOW + 1)
+def _smooth_peaks(heatmaps: np.ndarray, largest: np.ndarray) -> np.ndarray:
+    """Sub-pixel peaks (M, 2) px of heatmaps (M, h, w) whose largest pixels are `largest` (M, 2)."""
+    (x, y), (height, width) = largest.T, heatmaps.shape[1:]
+    near = np.arange(-2, 3)  # where smoothed values are wanted: around each of the 3 x 3 pixels around the largest
+    sigma = max(height, width) / 32
+    far = np.arange(-2 - math.ceil(2 * sigma), 3 + math.ceil(2 * sigma))  # what they are smoothed from
+    kernel = np.exp(-0.5 * ((near[:, None] - far) / sigma) ** 2).astype(np.float32)
+    rows, columns = y[:, None] + far, x[:, None] + far
     at = np.arange(len(heatmaps))[:, None, None]
-    window = heatmaps[at, (y[:, None] + offsets)[:, :, None], (x[:, None] + offsets)[:, None, :]]
-    values = window.reshape(len(heatmaps), -1).astype(np.float64)
-    largest = values.max(axis=1, keepdims=True)
-    values /= np.where(largest > 0, largest, 1.0)
-    slope_x, slope_y, xx, xy, yy = _fit_paraboloids(values)
-    determinant = xx * yy - xy * xy
-    peak = (xx < 0) & (determinant > 1e-12)
-    divisor = np.where(peak, determinant, 1.0)
-    step = np.stack((xy * slope_y - yy * slope_x, xy * slope_x - xx * slope_y), axis=1) / divisor[:, None]
-    move = np.clip(middle + step - maxima, -1.0, 1.0)
-    return np.where(peak[:, None], maxima + move, maxima)
+    row = at * height + rows.clip(0, height - 1)[:, :, None]
+    window = heatmaps.reshape(-1).take(row * width + columns.clip(0, width - 1)[:, None, :])
+    window = np.where(_inside(rows, height)[:, :, None] & _inside(columns, width)[:, None, :], window, 0)
+    smooth = kernel @ window @ kernel.T  # (M, 5, 5)
+    inside = _inside(y[:, None] + near, height)[:, :, None] & _inside(x[:, None] + near, width)[:, None, :]
+    middle = np.where(inside, smooth, -np.inf)[:, 1:-1, 1:-1].reshape(len(heatmaps), 9)
+    up, left = np.divmod(middle.argmax(axis=1), 3)
+    three = np.arange(3)
+    step = _paraboloid_peaks(smooth[at, (up[:, None] + three)[:, :, None], (left[:, None] + three)[:, None, :]])
+    return largest + np.stack((left, up), axis=1) - 1 + step
 
 
-def _fit_paraboloids(values: np.ndarray) -> np.ndarray:
-    """Fit a + b x + c y + d x^2 / 2 + e x y + f y^2 / 2 to the logarithm of windows (M, 25); returns (b..f), (5, M)."""
-    y, x = (axis.ravel() for axis in np.mgrid[-_WINDOW : _WINDOW + 1, -_WINDOW : _WINDOW + 1].astype(np.float64))
-    terms = np.stack((np.ones_like(x), x, y, x * x / 2, x * y, y * y / 2), axis=1)
-    count = terms.shape[1]
-    products = (terms[:, :, None] * terms[:, None, :]).reshape(len(terms), -1)
-    weights = np.where(values > _FLOOR, values, 0.0) ** 2
-    # The small diagonal keeps windows with too few positive pixels solvable; they come out flat, which is no peak.
-    normal = (weights @ products).reshape(-1, count, count) + 1e-9 * np.eye(count)
-    right = (weights * np.log(np.maximum(values, _FLOOR))) @ terms
-    return np.linalg.solve(normal, right[:, :, None])[:, 1:, 0].T
+def _inside(numbers: np.ndarray, length: int) -> np.ndarray:
+    return (numbers >= 0) & (numbers < length)
+
+
+def _paraboloid_peaks(values: np.ndarray) -> np.ndarray:
+    """Where a + b x + c y + d x^2 / 2 + e x y + f y^2 / 2, fitted to the logarithm of (M, 3, 3), is largest: (M, 2) px from
+    the middle, at most 1 on each axis; 0 where values are not positive or the paraboloid has no peak."""
+    positive = (values > 0).all(axis=(1, 2), keepdims=True)
+    logs = np.log(np.where(positive, values, 1.0), dtype=np.float64)
+    columns, rows = logs.sum(axis=1).T, logs.sum(axis=2).T
+    b, c = (columns[2] - columns[0]) / 6, (rows[2] - rows[0]) / 6
+    d, f = ((ends[0] + ends[2] - 2 * ends[1]) / 3 for ends in (columns, rows))
+    e = (logs[:, 2, 2] + logs[:, 0, 0] - logs[:, 0, 2] - logs[:, 2, 0]) / 4
+    determinant = d * f - e * e
+    peak = (d < 0) & (determinant > 1e-12)
+    step = np.stack((e * c - f * b, e * b - d * c), axis=1) / np.where(peak, determinant, 1.0)[:, None]
+    return np.where(peak[:, None], step.clip(-1, 1), 0.0)

@@ -61,7 +61,10 @@ def test_decoders_return_to_the_drawn_point(sigma, radius):
     quarter, _ = heatmaps.decode_quarter(maps)
     subpixel, same = heatmaps.decode_subpixel(maps)
     np.testing.assert_array_equal(same, confidence)
-    assert np.abs(subpixel - points).max() < 1e-4
+    # Exact but for blobs that their patch or the border cuts off, which smoothing feels.
+    distance = np.minimum(points, (47, 31) - points).min(axis=-1)
+    assert np.abs(subpixel - points)[distance > 6].max() < (0.01 if radius / sigma > 2 else 0.06)
+    assert np.abs(subpixel - points).max() < 2
     interior = (nearest > 0) & (nearest < (47, 31))
     assert np.abs(quarter - points)[interior].max() <= 0.25 + 1e-9
     assert np.abs(quarter - points).mean() < 0.6 * np.abs(nearest - points).mean()
@@ -98,9 +101,18 @@ def test_quarter_moves_to_the_larger_neighbour_and_stays_on_ties_and_at_borders(
 
 @pytest.mark.filterwarnings("error")
 def test_subpixel_stays_on_the_pixel_where_there_is_no_peak():
-    maps = np.zeros((1, 4, 7, 9), np.float32)
+    maps = np.zeros((1, 3, 7, 9), np.float32)
     maps[0, 1, 3, 4] = 1  # a single pixel
     maps[0, 2] = -5
-    maps[0, 3] = np.arange(9)  # a ramp has no peak; of its largest column the first pixel
     points, _ = heatmaps.decode_subpixel(maps)
-    np.testing.assert_array_equal(points[0], [[0, 0], [4, 3], [0, 0], [8, 0]])
+    np.testing.assert_array_equal(points[0], [[0, 0], [4, 3], [0, 0]])
+
+
+def test_subpixel_is_not_led_astray_by_a_single_bright_pixel():
+    # As networks do it: the largest pixel stands out of a broad blob, two pixels from its centre.
+    points = np.array([[30.3, 20.6]])
+    maps = heatmaps.draw(points, (64, 64), 3.25, 12)
+    maps[0, 22, 32] = 1.05
+    assert (heatmaps.decode_argmax(maps)[0] == [[32, 22]]).all()
+    assert np.abs(heatmaps.decode_subpixel(maps)[0] - points).max() < 0.25
+    assert np.abs(heatmaps.decode_quarter(maps)[0] - points).min() > 1
