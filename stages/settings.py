@@ -213,6 +213,7 @@ class Recipe(Section):
     sampling: Literal["shuffled", "consecutive"] = "consecutive"
     crop: Literal["once", "twice"] = "twice"
     targets: Literal["subpixel", "truncated"] = "truncated"
+    subtract_mean: bool = False
     occluded_weight: float = Field(1.0, ge=0, le=1)
     unlabelled_weight: float = Field(1.0, ge=0, le=1)
     blob_sigma: float = Field(3.25, gt=0, le=64)

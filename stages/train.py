@@ -23,7 +23,7 @@ from datasets.skeletons import Skeleton, matching_joints
 from stages import checkpoints
 from stages.files import write_atomically
 from stages.hourglass import HourglassNet, replace_head
-from stages.loader import Data, Samples, batches
+from stages.loader import Data, Samples, batches, channel_mean
 from stages.metrics import TrainingAccuracy, training_accuracy
 from stages.predict import pick_device, predict, uses_bfloat16
 from stages.settings import Finetuning, Input, Network, Training, Workspace
@@ -81,6 +81,8 @@ class Trainer:
         self.state = State()
         if (folder / "last.safetensors").exists():
             self._resume()
+        elif training.subtract_mean:
+            self.network.mean.copy_(torch.from_numpy(channel_mean(data, training.seed)))
 
     def run(self, report: Report = silent) -> dict[str, float]:
         """Train all epochs; returns the best epoch's figures. `report(iteration, iterations, text)`."""

@@ -10,7 +10,7 @@ import torch
 
 from datasets import annotations
 from datasets.errors import DataError
-from stages.loader import Samples, batches
+from stages.loader import Data, Samples, batches, channel_mean
 from stages.settings import Input, Recipe
 
 SIZE = Input(resolution=32)
@@ -78,6 +78,14 @@ def test_weights_follow_the_labels_and_the_mirror(tiny_penn, tmp_path):
         assert b["weights"].tolist() == [expected[flip] for flip in is_mirrored(b)]
     assert len({flip for b in seen for flip in is_mirrored(b)}) == 2
     assert all((b["weights"] == 1).all() for b in stream(data, count=5))
+
+
+def test_channel_mean_is_red_green_blue_and_each_image_counts_the_same(tiny_penn, tmp_path):
+    for i, name in enumerate(tiny_penn.split("train").images):
+        image = np.full((10 + 10 * i, 20, 3), (10 * i, 100, 30 * i), np.uint8)  # OpenCV's order: blue, green, red
+        cv2.imwrite(str(tmp_path / name), image, [cv2.IMWRITE_JPEG_QUALITY, 100])
+    mean = channel_mean(Data(tiny_penn.skeleton, tiny_penn.annotations, tmp_path), 3)
+    np.testing.assert_allclose(mean, np.array([75, 100, 25]) / 255, atol=0.01)
 
 
 def test_augmentation_differs_between_passes(tiny_penn):

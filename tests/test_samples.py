@@ -1,13 +1,16 @@
 import math
 from dataclasses import astuple, replace
+from pathlib import Path
 
+import h5py
 import numpy as np
 import pytest
 
-from datasets import geometry, heatmaps
+from datasets import annotations, geometry, heatmaps
 from datasets.samples import Augmentation, Person, Target, Variation, make_sample
-from datasets.skeletons import PENN_ACTION
+from datasets.skeletons import MPII, PENN_ACTION
 
+SHARED = Path(__file__).resolve().parents[2] / "shared" / "data" / "mpii_real_annotations"
 MIRRORED = PENN_ACTION.mirrored()
 HEAD, RIGHT_WRIST, LEFT_WRIST = 0, 5, 6
 AUGMENTATION = Augmentation(scale=0.25, rotation=30, rotation_probability=0.4, colour=0.2, flip=0.5)
@@ -260,17 +263,40 @@ def test_the_published_target_to_the_pixel(seed, patch):
         assert not expected[1].any() and expected[2].any() == (part[2, 0] > 0)
 
 
-def test_published_joints_by_hand():
-    # Counted from 1: a box of 200 px around (101.5, 101.5) as 64 px: pixel trunc(0.32 (p - 101.5) + 32).
-    part = np.full((13, 2), np.nan)
-    part[:4] = [(50, 120), (101.5, 101.5), (1, 100), (301, 100)]  # 15.52, 37.92; 32, 32; -0.16, 31.52; 95.84
+# Counted from 1, a box of 200 px around (101.5, 101.5) shown at 64 px: pixel trunc(0.32 (p - 101.5) + 32 + 0.0001).
+BY_HAND = [
+    ((50, 120), (15, 37), 1),  # 15.52, 37.92
+    ((101.5, 110.8749), (32, 35), 1),  # 32, 34.99997 and a little more
+    ((1, 100), (0, 31), 1),  # -0.16: towards zero, so inside
+    ((0.5, 100), (0, 31), 1),  # x > 0
+    ((-0.1, 100), (0, 0), 0),  # absent by x > 0, though near
+    ((208, 100), (63, 31), math.exp(-(3**2) / (2 * 3.25**2))),  # 66.08: the patch reaches in from 3 px outside
+    ((301, 100), (0, 0), 0),  # 95.84
+]
+
+
+@pytest.mark.parametrize("twice", [False, True])
+def test_published_joints_by_hand(twice):
+    part = NOWHERE.copy()
+    part[: len(BY_HAND)] = [joint for joint, _, _ in BY_HAND]
+    target = Target(256, 64, 3.25, 6, truncated=True, twice=twice)
     person = Person(np.array([100.5, 100.5]), 1.0, part - 1)
-    for twice in (False, True):
-        target = Target(256, 64, 3.25, 6, truncated=True, twice=twice)
-        sample = make_sample(np.zeros((9, 9, 3), np.uint8), person, MIRRORED, target)
-        points, heights = heatmaps.decode_argmax(sample.heatmaps)
-        np.testing.assert_array_equal(points[:3], [(15, 37), (32, 32), (0, 31)])
-        np.testing.assert_array_equal(heights[:4], [1, 1, 1, 0])
+    sample = make_sample(np.zeros((9, 9, 3), np.uint8), person, MIRRORED, target)
+    points, heights = heatmaps.decode_argmax(sample.heatmaps[: len(BY_HAND)])
+    np.testing.assert_array_equal(points, [pixel for _, pixel, _ in BY_HAND])
+    np.testing.assert_allclose(heights, [height for _, _, height in BY_HAND])
+
+
+@pytest.mark.skipif(not SHARED.is_dir(), reason="MPII's annotations (shared/data) are not here")
+def test_the_published_target_of_real_people_to_the_pixel():
+    with h5py.File(SHARED / "valid.h5") as file:
+        published = [file[name][::60] for name in ("part", "center", "scale")]
+    rows = annotations.read(SHARED, "valid").select(np.arange(0, 2958, 60))
+    target = Target(256, 64, 3.25, 6, truncated=True, twice=True)
+    for i, (part, center, scale) in enumerate(zip(*published, strict=True)):
+        person = Person(rows.center[i], rows.scale[i], rows.part[i])
+        sample = make_sample(np.zeros((9, 9, 3), np.uint8), person, MPII.mirrored(), target)
+        np.testing.assert_allclose(sample.heatmaps, published_target(part, center, scale, 64, 13), atol=1e-6)
 
 
 @pytest.mark.parametrize("scale, rotation, flip", [(1, 0, False), (0.77, 0, True), (1.21, -23, False), (1, 60, True)])

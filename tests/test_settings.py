@@ -32,7 +32,7 @@ def test_defaults_are_the_published_recipe():
     assert (s.pretrain.rotation, s.pretrain.rotation_probability, s.pretrain.scale) == (30, 0.4, 0.25)
     for t in (s.pretrain, s.finetune):
         assert (t.crop, t.targets, t.sampling, t.flip, t.flip_by) == ("twice", "truncated", "consecutive", 0.5, "batch")
-        assert (t.half_turns, t.cutout, t.occluded_weight, t.unlabelled_weight) == (0, 0, 1, 1)
+        assert (t.half_turns, t.cutout, t.subtract_mean, t.occluded_weight, t.unlabelled_weight) == (0, 0, False, 1, 1)
     assert s.finetune.head == "random" and s.pretrain.seed == 3
 
 

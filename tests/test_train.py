@@ -3,6 +3,8 @@
 import math
 import shutil
 
+import cv2
+import numpy as np
 import pytest
 import torch
 
@@ -163,3 +165,12 @@ def test_the_loss_averages_over_weighted_joints():
     weights = torch.tensor([[1, 0.5, 0], [0, 0, 0.5]])
     assert weighted_loss(maps, target, weights).item() == pytest.approx((1 + 4.5 + 12.5) / 2)
     assert weighted_loss(maps, target, torch.zeros(2, 3)).item() == 0
+
+
+def test_the_network_remembers_the_mean_of_its_training_images(tiny_penn, tmp_path):
+    settings = SETTINGS.model_copy(update={"subtract_mean": True, "epochs": 1, "iterations": 1})
+    trainer(tmp_path, tiny_penn, settings).run()
+    images = [cv2.imread(str(tiny_penn.images / f"train{i}.jpg"))[:, :, ::-1] for i in range(6)]
+    expected = np.mean(images, axis=(0, 1, 2)) / 255
+    for network in (load_network(tmp_path / "best.safetensors")[0], trainer(tmp_path, tiny_penn, settings).network):
+        np.testing.assert_allclose(network.mean, expected, atol=1e-4)
