@@ -162,9 +162,9 @@ def _check_present(needed: list[str], present: set[str], folder: Path) -> None:
 
 
 def _sizes(folder: Path, images: list[str]) -> dict[str, tuple[int, int]]:
-    """Image -> (width, height) px; DataError for one that does not decode cleanly."""
+    """Image -> (width, height) px; DataError for one that is damaged."""
     sizes = {}
     for image in images:
-        height, width, _ = read_image(folder / image, strict=True).shape
+        height, width, _ = read_image(folder / image).shape
         sizes[image] = width, height
     return sizes

@@ -21,7 +21,10 @@ def crop_penn(source: Path, out: Path, quality: int, workers: int = 0, report: R
     naming sequence and frame, for a damaged or missing frame or label; OSError (disk full) and KeyboardInterrupt pass
     once all processes have ended.
     """
-    sequences = [path.stem for path in penn_action.label_paths(source)]
+    labels = penn_action.label_paths(source)
+    # The longest sequences first, which have the largest labels, so that no process is left alone with one at the end.
+    labels.sort(key=lambda path: path.stat().st_size, reverse=True)
+    sequences = [path.stem for path in labels]
     _check_folders(source, sequences)
     for folder in ("frames", "labels"):
         (out / folder).mkdir(parents=True, exist_ok=True)
@@ -42,22 +45,22 @@ def crop_sequence(source: Path, out: Path, sequence: str, quality: int) -> tuple
     window = penn_action.crop_window(label)
     rows = slice(window.top, window.top + window.height)
     columns = slice(window.left, window.left + window.width)
-    folder = out / "frames" / sequence
-    folder.mkdir(exist_ok=True)
+    frames, cropped = source / "frames" / sequence, out / "frames" / sequence
+    cropped.mkdir(exist_ok=True)
     for frame in range(label.frames):
         name = penn_action.frame_name(frame)
-        image = read_image(source / "frames" / sequence / name, strict=True)
+        image = read_image(frames / name)
         if image.shape[:2] != (label.height, label.width):
             raise DataError(
-                f"image {source / 'frames' / sequence / name} is {image.shape[1]} x {image.shape[0]} px, but its label tells "
+                f"image {frames / name} is {image.shape[1]} x {image.shape[0]} px, but its label tells "
                 f"{label.width} x {label.height}; unpack the archive again."
             )
         cut = cv2.cvtColor(image[rows, columns], cv2.COLOR_RGB2BGR)  # the order that OpenCV encodes
         written, jpeg = cv2.imencode(".jpg", cut, [cv2.IMWRITE_JPEG_QUALITY, quality])
         if not written:
             raise DataError(f"sequence {sequence}, frame {name}: its {window} cannot be encoded as JPEG.")
-        (folder / name).write_bytes(jpeg.tobytes())
-    extra = sum(1 for _ in (source / "frames" / sequence).glob("*.jpg")) - label.frames
+        (cropped / name).write_bytes(jpeg.tobytes())
+    extra = sum(1 for _ in frames.glob("*.jpg")) - label.frames
     penn_action.write_label(out / "labels" / f"{sequence}.mat", penn_action.crop_label(label, window))
     return label.frames, extra
 

@@ -102,16 +102,14 @@ def damage(kind: str, data: bytes) -> bytes:
     ["cut", "cut by the last byte", "cut and filled up", "cut with an end put on", "overwritten inside", "empty",
      "another kind"],
 )  # fmt: skip
-def test_damaged_frames_are_named(source: Path, out: Path, kind: str, capfd: pytest.CaptureFixture[str]) -> None:
+def test_damaged_frames_are_named(source: Path, out: Path, kind: str) -> None:
     noise = np.random.default_rng(0).integers(0, 255, (HEIGHT, WIDTH, 3), np.uint8)
     frame = source / "frames/0002/000002.jpg"
     cv2.imwrite(str(frame), noise)
     frame.write_bytes(damage(kind, frame.read_bytes()))
-    with pytest.raises(DataError, match=r"frames/0002/000002\.jpg is (cut off|damaged|empty|neither)"):
+    with pytest.raises(DataError, match=r"frames/0002/000002\.jpg is (damaged|empty|neither)"):
         crop.crop_sequence(source, out, "0002", 90)
     assert not list((out / "labels").iterdir())
-    os.write(2, b"standard error is back\n")
-    assert "standard error is back" in capfd.readouterr().err
 
 
 def test_missing_frames_and_frames_of_another_size_are_named(source: Path, out: Path) -> None:

@@ -73,7 +73,7 @@ def test_corrupt_jpeg(place, archive):
         return [(name, content[:200] if name.endswith("0003/000002.jpg") else content)]
 
     rewritten(archive, change)
-    fails(place, "CropPenn", "0003/000002.jpg is cut off")
+    fails(place, "CropPenn", "0003/000002.jpg is damaged")
     assert len(results_of(place, "penn_action_cropped/data@*")) == 1  # the one of the sample
 
 
