@@ -35,9 +35,9 @@ def image_to_crop(center: ArrayLike, scale: float, res: int, rotation: float = 0
 def whole_pixel_crop(center: ArrayLike, scale: float, res: int) -> np.ndarray:
     """Map to a crop of res x res px whose box is cut along whole pixels of the image, as published.
 
-    Like `image_to_crop`, but the box's corners are truncated (towards zero, after adding 1e-4; counted from the image's
-    outer edge), so the box may be a pixel wider than high (pose-hg-train, branch image-play). Returns (2, 3) float64;
-    raises DataError as `image_to_crop`.
+    Like `image_to_crop`, but the box's edges, counted from 1 like its centre, are truncated (towards zero, after adding
+    1e-4) to numbers of whole pixels left of and above them; so the box may be a pixel wider than high (pose-hg-train,
+    branch image-play). Returns (2, 3) float64; raises DataError as `image_to_crop`.
     """
     half = scale * PIXELS_PER_SCALE / 2
     corners = [(value + 1 + sign * half + 1e-4) for value in _checked_center(center, scale) for sign in (-1, 1)]
