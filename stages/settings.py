@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import (
+    AfterValidator,
     BaseModel,
     BeforeValidator,
     ConfigDict,
@@ -104,11 +105,20 @@ class PennAction(Section):
     jpeg_quality: int = Field(95, ge=1, le=100)
 
 
+def _not_sample(source: str) -> str:
+    if source == "sample":
+        raise ValueError("it should be a path or an address: the built-in sample has only MPII and Penn Action")
+    return source
+
+
+_Archive = Annotated[str, AfterValidator(_not_sample)]
+
+
 class Flic(Section):
     """FLIC: the sources of its images and of the published annotation files, and whose left and right the joints mean."""
 
-    images: str = _insignificant("https://drive.google.com/uc?id=0B4K3PZp8xXDJN0Fpb0piVjQ3Y3M", min_length=1)
-    annotations: str = _insignificant(
+    images: _Archive = _insignificant("https://drive.google.com/uc?id=0B4K3PZp8xXDJN0Fpb0piVjQ3Y3M", min_length=1)
+    annotations: _Archive = _insignificant(
         "https://github.com/princeton-vl/pose-hg-train/archive/9442c50a97e15dc450c6c1f42032abcddf79b2d4.tar.gz", min_length=1
     )
     sides: Literal["person", "observer"] = "person"
@@ -117,7 +127,7 @@ class Flic(Section):
 class Lsp(Section):
     """Leeds Sports Pose: the archive's source, and the part of the training images that validates."""
 
-    archive: str = _insignificant("http://sam.johnson.io/research/lsp_dataset.zip", min_length=1)
+    archive: _Archive = _insignificant("http://sam.johnson.io/research/lsp_dataset.zip", min_length=1)
     valid_fraction: float = Field(0.1, gt=0, le=0.9)
     split_seed: int = Field(3, ge=0, lt=2**32)
 
@@ -125,7 +135,7 @@ class Lsp(Section):
 class Lspet(Lsp):
     """Leeds Sports Pose Extended."""
 
-    archive: str = _insignificant("http://sam.johnson.io/research/lspet_dataset.zip", min_length=1)
+    archive: _Archive = _insignificant("http://sam.johnson.io/research/lspet_dataset.zip", min_length=1)
 
 
 def _numbers(value: Any) -> Any:

@@ -73,6 +73,7 @@ def test_profiles_are_legal(profile):
         ({"input": {"resolution": "100"}}, ["resolution = 100", "multiple of 64"]),
         ({"workspace": {"exp": ""}}, ["[workspace]", "exp"]),
         ({"pretrain": {"experiment": "a"}, "finetune": {"experiment": "a"}}, ["experiment = a", "two names"]),
+        ({"lspet": {"archive": "sample"}}, ["[lspet]", "archive = sample", "a path or an address"]),
         ({"flic": {"sides": "mirror"}}, ["[flic]", "'person' or 'observer'"]),
     ],
 )

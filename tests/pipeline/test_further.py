@@ -1,0 +1,58 @@
+"""Further datasets from the command line: trained, fine-tuned and scored by their names, beside the chain."""
+
+import json
+import shutil
+
+import h5py
+
+from tests.drawn import write_flic, write_lsp
+
+PROFILE = """
+[lsp]
+archive = lsp_dataset.zip
+valid_fraction = 0.3
+[flic]
+images = FLIC.zip
+annotations = flic_annot
+sides = observer
+"""
+
+
+def test_lsp_trained_tuned_and_scored(place):
+    write_lsp(place.folder / "lsp_dataset.zip", 20)
+    place.set(PROFILE)
+    chain = place.results()
+    place.run("run", "Evaluate:lsp", "--config", "profile.cfg")
+    made = place.results()
+    assert {name: made[name] for name in chain} == chain
+    assert {name.partition("@")[0] for name in made.keys() - chain.keys()} == {
+        "lsp/raw", "lsp/annot", "lsp/hg-256", "lsp/hg-256-ft",
+        "lsp/evaluate-pretrained", "lsp/evaluate-finetuned", "lsp/evaluate-scratch",
+    }  # fmt: skip
+    for model in ("pretrained", "finetuned", "scratch"):
+        accuracy = json.loads((place.exp / f"lsp/evaluate-{model}/accuracy.json").read_text())
+        assert {split: facts["people"] for split, facts in accuracy.items()} == {"valid": 3, "test": 10}
+        assert set(accuracy["test"]["PCK@0.2 by joint"]) >= {"neck", "head_top", "left_wrist"}
+        assert accuracy["test"]["PCK@0.2 joints"] == 14  # MPII's network knows every joint of LSP
+    status = place.run("status", "--config", "profile.cfg")
+    assert "Finetune:lsp" in status and "Evaluate:lsp:scratch" in status and "lspet" not in status
+    (place.folder / "lsp_dataset.zip").unlink()
+    place.run("clean", "--others", "--config", "profile.cfg")
+    assert "done in" not in place.run("run", "Evaluate:lsp", "--config", "profile.cfg")
+    assert place.results() == made
+
+
+def test_flic_from_a_folder_and_from_an_archive(empty):
+    write_flic(empty.folder / "FLIC.zip", empty.folder / "flic_annot", 6, 4)
+    empty.set(PROFILE)
+    empty.run("run", "AnnotateFlic", "--config", "profile.cfg")
+    with h5py.File(empty.exp / "flic/annot/valid.h5") as ours, h5py.File(empty.folder / "flic_annot/valid.h5") as theirs:
+        assert (abs(ours["part"][:] - theirs["part"][:]) < 1e-9).all() and ours.attrs["name"] == "flic"
+    assert len(empty.results()) == 2
+    shutil.make_archive(str(empty.folder / "annot"), "gztar", empty.folder, "flic_annot")
+    empty.set(PROFILE.replace("annotations = flic_annot", "annotations = annot.tar.gz"))
+    empty.run("run", "AnnotateFlic", "--config", "profile.cfg")
+    contents = {content[:64] for name, content in empty.results().items() if name.startswith("flic/annot@")}
+    assert len(empty.results()) == 4 and len(contents) == 1
+    empty.set(PROFILE.replace("annotations = flic_annot", "annotations = nowhere"))
+    assert "nowhere is not there" in empty.run("run", "AnnotateFlic", "--config", "profile.cfg", code=30)
