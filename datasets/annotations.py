@@ -7,14 +7,11 @@ nowhere else.
 """
 
 import io
-import warnings
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any
 
 import h5py
 import numpy as np
-from scipy.io import loadmat
 
 from datasets.errors import DataError
 from datasets.skeletons import PENN_ACTION, SKELETONS
@@ -194,28 +191,3 @@ def read_numbers(file: h5py.File, path: Path, name: str, count: int) -> np.ndarr
     if not ((values >= 0) & (values < 2**53) & (values == np.floor(values))).all():
         raise DataError(f"{path}: field {name!r} holds something else than whole numbers from 0; make the file again.")
     return values.astype(np.int64)
-
-
-def read_mat(path: Path, *names: str) -> dict[str, Any]:
-    """Variables of a MATLAB 5 file: every one an array of at least two dimensions, text as str, structs as records.
-
-    Numbers keep the type they are stored with, which for whole numbers is often uint8: cast before calculating. Raises
-    DataError where the file is missing, damaged or lacks one of `names`.
-    """
-    if not path.is_file():
-        raise DataError(f"{path} is missing; unpack the dataset's archive again, or check the path.")
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # about duplicate variables; what is missing or wrong is told below
-            content = loadmat(
-                path, variable_names=names, appendmat=False, struct_as_record=True, squeeze_me=False,
-                chars_as_strings=True, mat_dtype=False,
-            )  # fmt: skip
-    except Exception as error:  # damaged files make the reader raise nearly anything, MemoryError included
-        raise DataError(
-            f"{path} is not a readable MATLAB 5 file ({type(error).__name__}: {error}); unpack the archive again."
-        ) from None
-    for name in names:
-        if not isinstance(content.get(name), np.ndarray):
-            raise DataError(f"{path} has no field {name!r}; it is cut short or another kind of file.")
-    return content

@@ -14,8 +14,9 @@ from typing import Literal
 
 import numpy as np
 
-from datasets.annotations import Annotations, hold_out, read_mat
+from datasets.annotations import Annotations, hold_out
 from datasets.errors import DataError
+from datasets.matlab import read_mat
 from datasets.skeletons import LSP
 
 MAT_NAME = "joints.mat"
@@ -93,8 +94,8 @@ def torso(part: np.ndarray) -> np.ndarray:
 def _columns(path: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """x, y and flag, each (N, 14) float64, pixels from 1."""
     joints = read_mat(path, "joints")["joints"]
-    if joints.dtype.kind not in "fiub" or joints.ndim not in (2, 3):
-        raise DataError(f"{path}: joints is {joints.dtype} of shape {joints.shape}, expected 3 x 14 x N numbers.")
+    if not isinstance(joints, np.ndarray) or joints.ndim not in (2, 3):
+        raise DataError(f"{path}: joints holds something else than 3 x 14 x N numbers; it is another kind of file.")
     if joints.ndim == 2:  # MATLAB leaves out a last dimension of 1
         joints = joints[:, :, None]
     if joints.shape[:2] == (JOINTS, 3):

@@ -16,8 +16,9 @@ from typing import Any
 import h5py
 import numpy as np
 
-from datasets.annotations import Annotations, hold_out, open_h5, person_box, read_mat, read_numbers
+from datasets.annotations import Annotations, hold_out, open_h5, person_box, read_numbers
 from datasets.errors import DataError
+from datasets.matlab import Record, Value, read_mat
 from datasets.progress import Report, silent
 from datasets.skeletons import MPII
 
@@ -46,25 +47,25 @@ def read(path: Path, report: Report = silent) -> Release:
     does not fit.
     """
     release = _record(read_mat(path, "RELEASE")["RELEASE"], path, "RELEASE")
-    annolist = _field(release, path, "RELEASE", "annolist").ravel()
-    training = _field(release, path, "RELEASE", "img_train").ravel()
-    if annolist.dtype.names is None or training.dtype.kind not in "fiub" or len(training) != len(annolist):
+    annolist = release.get("annolist")
+    img_train = release.get("img_train")
+    training = np.ravel(img_train) if isinstance(img_train, float | np.ndarray) else np.zeros(0)
+    if not isinstance(annolist, list) or len(training) != len(annolist):
         raise DataError(
-            f"{path}: RELEASE.annolist has {len(annolist)} entries of {annolist.dtype} and RELEASE.img_train"
-            f" {len(training)} of {training.dtype}, expected a record and a number for every image."
+            f"{path}: RELEASE.annolist is no struct array, or RELEASE.img_train has no number for each of its images; this"
+            " is not MPII's annotation file."
         )
-    image_column = _field(annolist, path, "RELEASE.annolist", "image")
-    people_column = _field(annolist, path, "RELEASE.annolist", "annorect")
-    images = [_image_name(image, f"{path}: RELEASE.annolist({i + 1})") for i, image in enumerate(image_column)]
-    rows = []
-    for i, annorect in enumerate(people_column):
-        for j, person in enumerate(annorect.ravel() if annorect.dtype.names else ()):
+    images, rows = [], []
+    for i, entry in enumerate(annolist):
+        images.append(_image_name(entry.get("image"), f"{path}: RELEASE.annolist({i + 1})"))
+        people = entry.get("annorect")
+        for j, person in enumerate(people if isinstance(people, list) else ()):
             row = _read_person(person, training[i] == 1, f"{path}: image {images[i]}, person {j + 1}")
             if row is not None:
                 rows.append((i, j, *row))
         if i % 500 == 0:
-            report(i, len(images))
-    report(len(images), len(images))
+            report(i, len(annolist))
+    report(len(annolist), len(annolist))
     return Release(_to_annotations(rows, images), training[[row[0] for row in rows]] == 1, images, training == 1)
 
 
@@ -95,33 +96,21 @@ def split(release: Release, split_file: Path | None, fraction: float, seed: int)
     return {"train": people.select(train), "valid": people.select(valid), "test": people.select(~training)}
 
 
-def _record(value: Any, path: Path, name: str) -> np.void:
-    if not isinstance(value, np.ndarray) or value.dtype.names is None or value.size != 1:
+def _record(value: Value | None, path: Path, name: str) -> Record:
+    if not isinstance(value, list) or len(value) != 1:
         raise DataError(f"{path}: {name} is not a single struct; this is not MPII's annotation file.")
-    return value.ravel()[0]
+    return value[0]
 
 
-def _names(record: Any) -> tuple[str, ...]:
-    """Names of the fields of a record or an array of records; none for anything else."""
-    return record.dtype.names or ()
-
-
-def _field(record: Any, path: Path, owner: str, name: str) -> np.ndarray:
-    if name not in _names(record) or not isinstance(record[name], np.ndarray):
-        raise DataError(f"{path}: {owner} has no field {name!r}; this is not MPII's annotation file.")
-    return record[name]
-
-
-def _image_name(image: Any, where: str) -> str:
+def _image_name(image: Value | None, where: str) -> str:
     """The name in a record `image`, which has to be that of a file in the images folder itself."""
-    value = image.ravel()[0]["name"] if image.size == 1 and "name" in _names(image) else None
-    name = value.item() if isinstance(value, np.ndarray) and value.size == 1 else None
+    name = image[0].get("name") if isinstance(image, list) and len(image) == 1 else None
     if not isinstance(name, str) or not name or Path(name).name != name:
         raise DataError(f"{where}.image has no field 'name' with a file's name; this is not MPII's annotation file.")
     return name
 
 
-def _read_person(person: np.void, training: bool, where: str) -> tuple[Any, ...] | None:
+def _read_person(person: Record, training: bool, where: str) -> tuple[Any, ...] | None:
     """Position (2,), scale, joints (16, 2), visible (16,) and head size, pixels from 1; None for an unusable person."""
     scale = _number(person, "scale", where)
     objpos = _part(person, "objpos")
@@ -138,54 +127,51 @@ def _read_person(person: np.void, training: bool, where: str) -> tuple[Any, ...]
     corners = [_number(person, name, where) for name in ("x1", "y1", "x2", "y2")]
     box = [corner for corner in corners if corner is not None]
     diagonal = math.hypot(box[2] - box[0], box[3] - box[1]) if training and len(box) == 4 else 0
-    return np.array([x, y]), scale, joints, visible, 0.6 * diagonal if diagonal else -1.0
+    return (x, y), scale, joints, visible, 0.6 * diagonal if diagonal else -1.0
 
 
-def _read_joints(person: np.void, where: str) -> tuple[np.ndarray, np.ndarray]:
+def _read_joints(person: Record, where: str) -> tuple[np.ndarray, np.ndarray]:
     """Joints (16, 2) float64, pixels from 1 and NaN where absent or at (0, 0), and visible (16,) bool."""
     joints, visible = np.full((JOINTS, 2), np.nan), np.zeros(JOINTS, bool)
     annopoints = _part(person, "annopoints")
-    points = annopoints["point"] if annopoints is not None and "point" in _names(annopoints) else None
-    if points is None or points.size == 0:
-        return joints, visible
-    points = points.ravel()
-    try:
-        ids = [float(value.item()) for value in points["id"]]
-        x = np.array([value.item() for value in points["x"]], dtype=np.float64)
-        y = np.array([value.item() for value in points["y"]], dtype=np.float64)
-        seen = [1.0] * len(ids)
-        if "is_visible" in _names(points):
-            seen = [float(value.item()) if value.size else 1.0 for value in points["is_visible"]]
-    except (ValueError, TypeError, AttributeError, IndexError) as error:
-        raise DataError(f"{where}: annopoints.point lacks a number in x, y, id or is_visible ({error}).") from None
-    if not set(ids) <= set(range(JOINTS)) or not set(seen) <= {0, 1} or not np.isfinite([x, y]).all():
-        raise DataError(f"{where}: annopoints.point has an id beyond 0..15, an is_visible beyond 0 and 1, or a NaN.")
-    order = np.array(ids, dtype=np.int64)
-    joints[order] = np.column_stack([x, y])
-    visible[order] = np.array(seen) == 1
-    absent = (joints == 0).all(axis=1)  # what annotation files say of a joint without a label
-    joints[absent] = np.nan
-    visible[absent] = False
+    points = annopoints.get("point") if annopoints is not None else None
+    for point in points if isinstance(points, list) else ():
+        x, y, joint = (_number(point, name, where) for name in ("x", "y", "id"))
+        seen = _visibility(point.get("is_visible"))
+        if x is None or y is None or joint is None or joint not in range(JOINTS) or seen is None:
+            raise DataError(
+                f"{where}: annopoints.point lacks x or y, or has an id beyond 0..15 or an is_visible beyond 0 and 1."
+            )
+        if x or y:  # annotation files say (0, 0) of a joint without a label
+            joints[int(joint)], visible[int(joint)] = (x, y), seen
     return joints, visible
 
 
-def _part(record: np.void, name: str) -> np.void | None:
+def _visibility(value: Value | None) -> bool | None:
+    """What `is_visible` says: the number or the text 0 or 1; absent or empty means visible. None for anything else."""
+    if _is_empty(value):
+        return True
+    return {0.0: False, 1.0: True, "0": False, "1": True}.get(value) if isinstance(value, float | str) else None
+
+
+def _is_empty(value: Value | None) -> bool:
+    return value is None or (value.size == 0 if isinstance(value, np.ndarray) else value in ("", []))
+
+
+def _part(record: Record, name: str) -> Record | None:
     """The struct in field `name`, None where it is absent or empty."""
-    value = record[name] if name in _names(record) else None
-    if not isinstance(value, np.ndarray) or value.dtype.names is None or value.size == 0:
-        return None
-    return value.ravel()[0]
+    value = record.get(name)
+    return value[0] if isinstance(value, list) and value else None
 
 
-def _number(record: np.void, name: str, where: str) -> float | None:
-    """The number in field `name`, as float: whole numbers are stored as uint8 and uint16. None where absent or
-    empty."""
-    value = record[name] if name in _names(record) else None
-    if not isinstance(value, np.ndarray) or value.size == 0:
+def _number(record: Record, name: str, where: str) -> float | None:
+    """The number in field `name`, None where it is absent or empty."""
+    value = record.get(name)
+    if isinstance(value, float) and math.isfinite(value):
+        return value
+    if _is_empty(value):
         return None
-    if value.size != 1 or value.dtype.kind not in "fiu" or not np.isfinite(value).all():
-        raise DataError(f"{where}: field {name!r} is {value.dtype} of shape {value.shape}, expected one finite number.")
-    return float(value.item())
+    raise DataError(f"{where}: field {name!r} is {value!r:.60}, expected one finite number.")
 
 
 def _to_annotations(rows: list[tuple[Any, ...]], images: list[str]) -> Annotations:

@@ -16,8 +16,9 @@ from typing import Any
 import numpy as np
 from scipy.io import savemat
 
-from datasets.annotations import Annotations, person_box, read_mat, write_h5
+from datasets.annotations import Annotations, person_box, write_h5
 from datasets.errors import DataError
+from datasets.matlab import Value, read_mat
 from datasets.skeletons import PENN_ACTION
 
 # Share of an action's training sequences that validate (pose-hg-train, branch image-play).
@@ -254,24 +255,21 @@ def write_image_play(path: Path, labels: Sequence[Label]) -> None:
     write_h5(path, {"ind2sub": np.concatenate(ind2sub).astype(np.float64), "part": np.concatenate(part)})
 
 
-def _numbers(content: dict[str, Any], path: Path, name: str, shape: tuple[int | None, int | None]) -> np.ndarray:
+def _numbers(content: dict[str, Value], path: Path, name: str, shape: tuple[int | None, int | None]) -> np.ndarray:
     """Field `name` as finite float64 of `shape` (None: any size)."""
-    values = content[name]
-    fits = values.ndim == 2 and all(b is None or a == b for a, b in zip(values.shape, shape, strict=True))
-    if not fits or values.dtype.kind not in "fiub":
-        expected = " x ".join("any" if size is None else str(size) for size in shape)
-        raise DataError(
-            f"{path}: field {name!r} is {values.dtype} of shape {values.shape}, expected {expected} numbers;"
-            " unpack the archive again."
-        )
-    values = values.astype(np.float64)
-    if not np.isfinite(values).all():
+    value = content[name]
+    numbers = np.atleast_2d(value).astype(np.float64) if isinstance(value, float | np.ndarray) else None
+    expected = " x ".join("any" if size is None else str(size) for size in shape)
+    if numbers is None or len(numbers.shape) != 2 or any(b not in (a, None) for a, b in zip(numbers.shape, shape, strict=True)):
+        found = "something else" if numbers is None else " x ".join(map(str, numbers.shape))
+        raise DataError(f"{path}: field {name!r} is {found}, expected {expected} numbers; unpack the archive again.")
+    if not np.isfinite(numbers).all():
         raise DataError(f"{path}: field {name!r} holds a NaN or an infinity; unpack the archive again.")
-    return values
+    return numbers
 
 
-def _text(content: dict[str, Any], path: Path, name: str) -> str:
-    values = content[name]
-    if values.dtype.kind != "U" or values.size != 1 or not values.item().strip():
-        raise DataError(f"{path}: field {name!r} is {values.dtype} of shape {values.shape}, expected a word.")
-    return values.item().strip()
+def _text(content: dict[str, Value], path: Path, name: str) -> str:
+    value = content[name]
+    if not isinstance(value, str) or not value.strip():
+        raise DataError(f"{path}: field {name!r} is not a word, as it should be; unpack the archive again.")
+    return value.strip()

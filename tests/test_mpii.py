@@ -108,7 +108,7 @@ def test_no_head_box_means_unknown_size(tmp_path: Path) -> None:
         ({"scale": -1.0}, "person 1: field 'scale'"),
         ({"x1": "left"}, "person 1: field 'x1'"),
         ({"annopoints": struct({"point": struct({"x": 1, "y": 2, "id": 16})})}, "person 1: annopoints"),
-        ({"annopoints": struct({"point": struct({"x": np.nan, "y": 2, "id": 1})})}, "person 1: annopoints"),
+        ({"annopoints": struct({"point": struct({"x": np.nan, "y": 2, "id": 1})})}, "person 1: field 'x'"),
         ({"annopoints": struct({"point": struct({"x": 1, "id": 1})})}, "person 1: annopoints"),
         ({"annopoints": struct({"point": struct({"x": 1, "y": EMPTY, "id": 1})})}, "person 1: annopoints"),
         ({"annopoints": struct({"point": struct({"x": 1, "y": 1, "id": 1, "is_visible": "7"})})}, "person 1: annopoin"),
@@ -124,14 +124,14 @@ def test_files_that_are_no_release(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"x\.mat is missing"):
         mpii.read(path)
     path.write_bytes(b"not a mat file" * 50)
-    with pytest.raises(DataError, match=r"x\.mat is not a readable MATLAB 5 file"):
+    with pytest.raises(DataError, match=r"x\.mat is not readable as MATLAB 5 data"):
         mpii.read(path)
     for content, match in (
         ({"other": 1}, "no field 'RELEASE'"),
         ({"RELEASE": 1.0}, "RELEASE is not a single struct"),
-        ({"RELEASE": {"img_train": 1}}, "no field 'annolist'"),
-        ({"RELEASE": {"annolist": struct({"image": EMPTY, "annorect": EMPTY})}}, "no field 'img_train'"),
-        ({"RELEASE": {"annolist": struct({"image": EMPTY}), "img_train": 1}}, "no field 'annorect'"),
+        ({"RELEASE": {"img_train": 1}}, "annolist is no struct array"),
+        ({"RELEASE": {"annolist": struct({"image": EMPTY, "annorect": EMPTY})}}, "RELEASE.img_train has no number for each"),
+        ({"RELEASE": {"annolist": struct({"annorect": EMPTY}), "img_train": 1}}, "no field 'name'"),
         ({"RELEASE": {"annolist": struct({"image": EMPTY, "annorect": EMPTY}), "img_train": 1}}, "no field 'name'"),
         ({"RELEASE": {"annolist": struct({"image": 1, "annorect": 1}), "img_train": [1, 1]}}, "img_train"),
     ):
