@@ -4,6 +4,7 @@ skeletons    joints of each dataset: names, mirror partners, limbs, which ones s
 annotations  train/valid/test.h5 in the published layout
 mpii         MPII's annotation struct, and its validation split
 penn_action  Penn Action's labels, crop windows, and the published validation split
+matlab       reading MATLAB files without trusting their sizes
 geometry     affine maps between image, crop and heatmap
 heatmaps     drawing targets, and finding joints in heatmaps
 samples      from an image and its labels to a network's input and target

@@ -7,6 +7,8 @@ nowhere else.
 """
 
 import io
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, fields
 from pathlib import Path
 
@@ -147,14 +149,34 @@ def read(folder: Path, split: str, variant: str = "") -> Annotations:
     return Annotations(images=images, part=part, **columns)
 
 
-def open_h5(path: Path) -> h5py.File:
-    """`path` opened for reading; DataError where it is missing or not a whole HDF5 file."""
+@contextmanager
+def open_h5(path: Path) -> Iterator[h5py.File]:
+    """`path` opened for reading; DataError where it is missing or damaged, also for what the block stumbles over."""
     if not path.is_file():
         raise DataError(f"{path} is missing; run the annotation stage, or check the path.")
     try:
-        return h5py.File(path, "r")
-    except OSError as error:
+        with h5py.File(path, "r") as file:
+            yield file
+    except DataError:
+        raise
+    except Exception as error:  # damaged files make the library raise nearly anything
         raise DataError(f"{path} is not a readable HDF5 file ({error}); it may be cut short: make it again.") from None
+
+
+def h5_field(file: h5py.File, path: Path, name: str) -> h5py.Dataset:
+    """Dataset `name`, whose values stand in the file as they are: filters could unpack to any size, and links lead elsewhere.
+
+    Raises DataError naming file and field.
+    """
+    dataset = file.get(name) if isinstance(file.get(name, getlink=True), h5py.HardLink) else None
+    if not isinstance(dataset, h5py.Dataset):
+        raise DataError(f"{path} has no field {name!r}; it is not an annotation file in the published layout.")
+    made = dataset.id.get_create_plist()
+    if made.get_nfilters() or made.get_external_count() or dataset.is_virtual:
+        raise DataError(
+            f"{path}: field {name!r} is compressed or stands in another file, as in no published file; write it plainly."
+        )
+    return dataset
 
 
 def read_field(file: h5py.File, path: Path, name: str, shape: tuple[int | None, ...]) -> np.ndarray:
@@ -162,9 +184,7 @@ def read_field(file: h5py.File, path: Path, name: str, shape: tuple[int | None, 
 
     The shape is checked before anything is read. Raises DataError naming file and field.
     """
-    dataset = file.get(name)
-    if not isinstance(dataset, h5py.Dataset):
-        raise DataError(f"{path} has no field {name!r}; it is not an annotation file in the published layout.")
+    dataset = h5_field(file, path, name)
     fits = dataset.shape is not None and len(dataset.shape) == len(shape)
     fits = fits and all(
         1 <= size <= MAX_JOINTS if expected is None else size == expected
@@ -176,10 +196,7 @@ def read_field(file: h5py.File, path: Path, name: str, shape: tuple[int | None, 
             f"{path}: field {name!r} is {dataset.dtype} of shape {dataset.shape}, expected {wanted} numbers"
             " (a row for every line of the image list)."
         )
-    try:
-        values = np.asarray(dataset[()], dtype=np.float64)
-    except OSError as error:
-        raise DataError(f"{path}: field {name!r} cannot be read ({error}); make the file again.") from None
+    values = np.asarray(dataset[()], dtype=np.float64)
     if not np.isfinite(values).all():
         raise DataError(f"{path}: field {name!r} holds a NaN or an infinity; the file is damaged: make it again.")
     return values

@@ -13,15 +13,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import h5py
 import numpy as np
 
-from datasets.annotations import Annotations, hold_out, open_h5, person_box, read_numbers
+from datasets.annotations import Annotations, h5_field, hold_out, open_h5, person_box, read_numbers
 from datasets.errors import DataError
 from datasets.matlab import Record, Value, read_mat
 from datasets.progress import Report, silent
 from datasets.skeletons import MPII
 
+MOST_JSON = 1 << 27  # bytes of mpii_annotations.json, unpacked; the published one has 33e6
 MAT_NAME = "mpii_human_pose_v1_u12_1.mat"
 JOINTS = len(MPII.joints)
 PELVIS, THORAX = MPII.joints.index("pelvis"), MPII.joints.index("thorax")
@@ -223,9 +223,9 @@ def _listed_images(release: Release, path: Path) -> list[int]:
 def _people_of_h5(path: Path) -> list[tuple[int, int, str]]:
     """(index, person, image name) of every row of published annotations, counted from 0."""
     with open_h5(path) as file:
-        names = file.get("imgname")
-        if not isinstance(names, h5py.Dataset) or names.dtype.kind != "S" or len(names.shape) != 1:
-            raise DataError(f"{path} has no field 'imgname' of one text a row; it is not a published annotation file.")
+        names = h5_field(file, path, "imgname")
+        if names.dtype.kind != "S" or len(names.shape) != 1 or names.nbytes > path.stat().st_size:
+            raise DataError(f"{path}: field 'imgname' is not one text a row; it is not a published annotation file.")
         count = names.shape[0]
         index, person = (read_numbers(file, path, name, count).tolist() for name in ("index", "person"))
         return list(zip(index, person, [name.decode("latin-1") for name in names[()]], strict=True))
@@ -234,14 +234,16 @@ def _people_of_h5(path: Path) -> list[tuple[int, int, str]]:
 def _people_of_json(path: Path) -> list[tuple[int, int, str]]:
     """(index, person, image name), counted from 0, of the entries with isValidation of mpii_annotations.json(.gz)."""
     try:
-        content = path.read_bytes()
-        entries = json.loads(gzip.decompress(content) if path.suffix == ".gz" else content)
+        with gzip.open(path) if path.suffix == ".gz" else open(path, "rb") as file:
+            content = file.read(MOST_JSON + 1)
+        if len(content) > MOST_JSON:
+            raise ValueError(f"more than {MOST_JSON} bytes")
         return [
             (int(entry["annolist_index"]) - 1, int(entry["people_index"]) - 1, str(entry["img_paths"]))
-            for entry in entries
+            for entry in json.loads(content)
             if entry["isValidation"]
         ]
-    except (OSError, EOFError, zlib.error, ValueError, TypeError, KeyError, RecursionError) as error:
+    except (OSError, EOFError, zlib.error, ValueError, TypeError, KeyError, OverflowError, RecursionError) as error:
         raise DataError(
             f"{path} is not a readable mpii_annotations.json ({type(error).__name__}: {error}); expected a list of"
             " people with annolist_index, people_index, img_paths and isValidation."

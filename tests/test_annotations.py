@@ -139,6 +139,25 @@ def test_claimed_sizes_take_no_memory(tmp_path: Path) -> None:
         annotations.read(tmp_path, "train")
 
 
+def test_fields_that_unpack_or_lead_elsewhere_are_not_read(tmp_path: Path) -> None:
+    annotations.write(tmp_path, "train", people())
+    (tmp_path / "elsewhere.bin").write_bytes(bytes(16))
+    with h5py.File(tmp_path / "train.h5", "r+") as file:
+        file.create_dataset("packed", data=np.zeros(1000), compression="gzip")
+        file.create_dataset("outside", shape=(2,), dtype="f8", external=[(str(tmp_path / "elsewhere.bin"), 0, 16)])
+        file["other"] = h5py.ExternalLink("train.h5", "/scale")
+        file["soft"] = h5py.SoftLink("/scale")
+        layout = h5py.VirtualLayout((2,), "f8")
+        layout[:] = h5py.VirtualSource(str(tmp_path / "train.h5"), "scale", (2,))
+        file.create_virtual_dataset("virtual", layout)
+        for name in ("packed", "outside", "other", "soft", "virtual"):
+            del file["scale"]
+            file.move(name, "scale")
+            file.flush()
+            with pytest.raises(DataError, match="field 'scale'"):
+                annotations.read(tmp_path, "train")
+
+
 def test_truncated_and_missing_files(tmp_path: Path) -> None:
     annotations.write(tmp_path, "train", people())
     path = tmp_path / "train.h5"

@@ -96,7 +96,7 @@ def test_what_does_not_fit_is_told(tmp_path, joints):
     cases = [
         (joints, NAMES[:5], "labels 6 images, but 5 are there"),
         (joints[:, :13], NAMES, r"shape \(3, 13, 6\), expected 3 x 14 x N or 14 x 3 x N"),
-        (joints.astype(object), NAMES, "expected 3 x 14 x N numbers"),
+        (joints.astype(object), NAMES, "field .joints. .* expected numbers"),
         (np.where(joints == 1, 2, joints), NAMES, "neither 0 nor 1"),
         (np.where(joints == joints.max(), np.inf, joints), NAMES, "not a finite number"),
         (1 - joints, NAMES, "marks most joints as occluded"),
@@ -105,7 +105,7 @@ def test_what_does_not_fit_is_told(tmp_path, joints):
         with pytest.raises(DataError, match=words):
             lsp.read(write(tmp_path, values), names, "occluded")
     (tmp_path / "joints.mat").write_bytes(b"no .mat")
-    with pytest.raises(DataError, match=r"joints\.mat is not a readable MATLAB 5 file"):
+    with pytest.raises(DataError, match=r"joints\.mat is not readable as MATLAB 5 data"):
         lsp.read(tmp_path / "joints.mat", NAMES, "occluded")
     with pytest.raises(DataError, match="is missing"):
         lsp.image_names(tmp_path / "nowhere")

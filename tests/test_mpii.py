@@ -215,7 +215,10 @@ def test_split_files_that_do_not_fit(release: mpii.Release, tmp_path: Path) -> N
         (tmp_path / name).write_text(text)
         with pytest.raises(DataError, match=name):
             mpii.split(release, tmp_path / name, 0, 0)
-    for name in ("gone.txt", "gone.json", "gone.h5"):
+    entry = '[{"isValidation": 1, "img_paths": "0.jpg", "people_index": 1, "annolist_index": 1e999}]'
+    (tmp_path / "inf.json").write_text(entry)
+    (tmp_path / "bomb.json.gz").write_bytes(gzip.compress(b" " * (mpii.MOST_JSON + 2), 1))
+    for name in ("inf.json", "bomb.json.gz", "gone.txt", "gone.json", "gone.h5"):
         with pytest.raises(DataError, match=name):
             mpii.split(release, tmp_path / name, 0, 0)
     for fraction in (0, 1, -0.1):
