@@ -170,7 +170,8 @@ def why(options: argparse.Namespace) -> int:
 def rerun(options: argparse.Namespace) -> int:
     """Make stages anew; then what hangs from them and had been made, where the content changed."""
     stages = find(options.stage)
-    made = [s for s in known() if s.manifest()]
+    before = _finished()
+    made = [stage for stage in known() if stage.name in before]
     _refuse_without_inputs(stages)
     for stage in stages:
         stage.redo = True

@@ -92,24 +92,26 @@ class FetchFlic(Fetch):
         flic = config.settings().flic
         return {"images": (flic.images, ""), "annotations": (flic.annotations, "")}
 
-    def annotation_files(self) -> list[Path]:
-        """The files in the annotations' folder; none where the source is no folder."""
+    def annotation_files(self) -> dict[str, str]:
+        """Name -> path of each annotation file, where the source is a folder: a path that does not end as an archive's."""
         source = self.sources()["annotations"][0]
-        return [] if is_address(source) else [path for name in self.files if (path := local_path(source) / name).is_file()]
+        if is_address(source) or source.endswith((".zip", ".tar", ".gz", ".tgz")):
+            return {}
+        return {name: str(local_path(source) / name) for name in self.files}
 
     def outside(self):
-        outside = super().outside()
-        files = self.annotation_files()
+        files, outside = self.annotation_files(), super().outside()
         if files:
             del outside["annotations"]
-        return outside | {path.name: str(path) for path in files}
+        return outside | files
 
     def work(self, folder, inputs, report):
         annot = folder / "annot"
         annot.mkdir(exist_ok=True)
-        for path in self.annotation_files():
+        files = self.annotation_files()
+        for path in files.values():
             shutil.copy(path, annot)
-        if not self.annotation_files():
+        if not files:
             names = r"(?!.*mpii)(?:.*/)?(?P<to>(?:train|valid)(?:(?:_personcentric)?\.h5|_images\.txt))"
             unpack(self.file("annotations", inputs, report), names, annot, report)
         images = r"(?:.*/)?(?P<to>images/[^/]+\.jpg)"

@@ -49,10 +49,13 @@ def test_flic_from_a_folder_and_from_an_archive(empty):
     with h5py.File(empty.exp / "flic/annot/valid.h5") as ours, h5py.File(empty.folder / "flic_annot/valid.h5") as theirs:
         assert (abs(ours["part"][:] - theirs["part"][:]) < 1e-9).all() and ours.attrs["name"] == "flic"
     assert len(empty.results()) == 2
+    shutil.rmtree(empty.folder / "flic_annot")
+    assert "done" in empty.run("why", "AnnotateFlic", "--config", "profile.cfg")
+    write_flic(empty.folder / "FLIC.zip", empty.folder / "flic_annot", 6, 4)
     shutil.make_archive(str(empty.folder / "annot"), "gztar", empty.folder, "flic_annot")
     empty.set(PROFILE.replace("annotations = flic_annot", "annotations = annot.tar.gz"))
     empty.run("run", "AnnotateFlic", "--config", "profile.cfg")
     contents = {content[:64] for name, content in empty.results().items() if name.startswith("flic/annot@")}
     assert len(empty.results()) == 4 and len(contents) == 1
     empty.set(PROFILE.replace("annotations = flic_annot", "annotations = nowhere"))
-    assert "nowhere is not there" in empty.run("run", "AnnotateFlic", "--config", "profile.cfg", code=30)
+    assert "nowhere/train.h5 is not there" in empty.run("run", "AnnotateFlic", "--config", "profile.cfg", code=30)
