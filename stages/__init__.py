@@ -5,7 +5,7 @@ settings     every setting of the workspace: dataclasses, validated when they ar
 fetch        archives from a path or an address; safe extraction
 crop         Penn Action cut to one window per sequence
 annotate     both datasets' labels -> train/valid/test.h5 in the published layout
-hourglass    the network
+hourglass    the network, of the blocks in blocks; presets names the published ones, cost counts what they take
 checkpoints  networks on disk, self-describing, in safetensors
 torch7       Torch7 files (.t7), with torch7_reading and torch7_values; import_torch7 reads a published hourglass
 precomputed  networks from elsewhere as checkpoints of ours

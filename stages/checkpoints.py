@@ -5,11 +5,12 @@ input and, for a training in progress, its state. Reading never executes anythin
 """
 
 import json
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
+from pydantic import ValidationError
+from pydantic.dataclasses import dataclass
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save as to_bytes
 
@@ -21,12 +22,12 @@ from stages.settings import Network
 
 @dataclass(frozen=True)
 class Description:
-    """What a network is and sees."""
+    """What a network is and sees; its values are checked when it is built."""
 
     options: Network
     joints: tuple[str, ...]  # output channel -> joint name
     resolution: int  # side of the input in pixels
-    metrics: dict[str, float]  # accuracies at the time of saving
+    metrics: dict[str, int | float]  # accuracies at the time of saving
 
 
 def save_tensors(path: Path, tensors: dict[str, torch.Tensor], description: dict[str, Any]) -> None:
@@ -44,7 +45,7 @@ def load_tensors(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
         with safe_open(path, framework="pt") as file:
             description = json.loads((file.metadata() or {})["description"])
             return {name: file.get_tensor(name) for name in file.keys()}, description  # noqa: SIM118
-    except (SafetensorError, OSError, KeyError, ValueError) as error:
+    except (SafetensorError, OSError, KeyError, ValueError, RecursionError) as error:
         raise DataError(
             f"{path} is not a checkpoint of this workspace ({error or type(error).__name__}); give the path of a "
             "best.safetensors or model.safetensors that it wrote."
@@ -62,10 +63,11 @@ def load_network(path: Path) -> tuple[HourglassNet, Description]:
     """The network in evaluation mode on the CPU, and its description. Raises DataError."""
     tensors, raw = load_tensors(path)
     try:
-        description = Description(Network(**raw["options"]), tuple(raw["joints"]), raw["resolution"], raw["metrics"])
+        description = Description(**raw | {"options": Network(**raw["options"])})
         with torch.device("meta"):  # no memory for what the file only claims to hold
             network = HourglassNet(description.options, len(description.joints))
         network.load_state_dict(tensors, assign=True)
-    except (DataError, KeyError, TypeError, RuntimeError) as error:
-        raise DataError(f"{path}: the tensors do not fit the network that the file describes ({error}).") from None
-    return network.eval(), description
+    except (DataError, ValidationError, KeyError, TypeError, RuntimeError) as error:
+        found = " ".join(str(error).split())[:500]
+        raise DataError(f"{path}: the tensors do not fit the network that the file describes ({found}).") from None
+    return network.float().eval(), description

@@ -20,10 +20,10 @@ PRESETS: dict[str, dict[str, Any]] = {
     "hg-single": _WIDE,
     "hg-single-no-skip": _WIDE | {"upper": False},
     "hg-stacked": _WIDE | {"stacks": 2, "join": "concatenate"},
-    "princeton-1hg": _LATER | {"stacks": 1},
+    "princeton-1hg": _LATER,
     "princeton-2hg": _LATER | {"stacks": 2},
     "princeton-8hg": _LATER | {"stacks": 8},
-    "hg1": _BEARPAW | {"stacks": 1},
+    "hg1": _BEARPAW,
     "hg2": _BEARPAW | {"stacks": 2},
     # A table of eight modifications of hg8; the first is hg8 itself. Its "64 channels" are those inside a bottleneck.
     "hg8": _HG8,

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from datasets.errors import DataError
-from stages.checkpoints import load_network, save_network
+from stages.checkpoints import load_network, save_network, save_tensors
 from stages.hourglass import HourglassNet
 from stages.settings import Network
 
@@ -64,6 +64,28 @@ def test_a_missing_file_and_a_folder(tmp_path):
         load_network(tmp_path / "n.safetensors")
     with pytest.raises(DataError, match="is a folder"):
         load_network(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "claimed",
+    [
+        {"options": {"features": 1024, "stacks": 16, "stem": [4, 8, 8]}},  # of gigabytes
+        {"options": {"stacks": 10**9}},
+        {"options": {"layers": 3}},
+        {"options": 1},
+        {"joints": 7},
+        {"resolution": "wide"},
+        {"metrics": {"valid_accuracy": "good"}},
+    ],
+)
+def test_descriptions_that_claim_something_else(tmp_path, claimed):
+    network = HourglassNet(SMALL, 3)
+    true = {"options": SMALL.significant(), "joints": ["a", "b", "c"], "resolution": 64, "metrics": {}}
+    save_tensors(tmp_path / "n.safetensors", network.state_dict(), true)
+    load_network(tmp_path / "n.safetensors")
+    save_tensors(tmp_path / "n.safetensors", network.state_dict(), true | claimed)
+    with pytest.raises(DataError, match="do not fit"):
+        load_network(tmp_path / "n.safetensors")
 
 
 def test_tensors_that_do_not_fit_their_description(tmp_path):

@@ -12,7 +12,7 @@ from datasets.skeletons import MPII, PENN_ACTION
 from stages import evaluate as module
 from stages.checkpoints import Description
 from stages.evaluate import evaluate
-from stages.settings import Evaluation, Workspace
+from stages.settings import Evaluation, Network, Workspace
 
 
 class Oracle(torch.nn.Module):
@@ -42,7 +42,7 @@ def score(tiny_penn, tmp_path, monkeypatch):
 
     def run(joints, **oracle):
         samples = Samples(tiny_penn, "valid", Input(resolution=64), Recipe(blob_sigma=1.5, blob_radius=5))
-        description = Description({}, joints, 64, {})
+        description = Description(Network(), joints, 64, {})
         monkeypatch.setattr(module, "load_network", lambda _: (Oracle(samples, joints, **oracle), description))
         result = evaluate(tmp_path, tmp_path, tiny_penn, ["valid"], Evaluation(flip=False), Workspace(device="cpu", workers=1))
         assert json.loads((tmp_path / "accuracy.json").read_text()) == result

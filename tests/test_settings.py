@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from datasets.errors import DataError
-from stages.settings import Finetuning, Recipe, Settings, Training
+from stages.settings import Finetuning, Network, Recipe, Settings, Training
 
 ROOT = Path(__file__).resolve().parents[1]
 LUIGI = {"core", "retcode"}
@@ -72,6 +72,14 @@ def test_profiles_are_legal(profile):
         ({"finetun": {}}, ["[finetun]", "Did you mean finetune?"]),
         ({"input": {"resolution": "100"}}, ["resolution = 100", "multiple of 64"]),
         ({"workspace": {"exp": ""}}, ["[workspace]", "exp"]),
+        ({"network": {"preset": "hg256"}}, ["[network]", "preset hg256", "Did you mean hg-256?", "hg-stacked"]),
+        ({"network": {"depth": "4 x"}}, ["[network]", "depth = x", "integer"]),
+        ({"network": {"depth": "4 3", "stacks": "3"}}, ["depth has 2 numbers", "3 stacks"]),
+        ({"network": {"residuals": "1 2"}}, ["residuals", "four"]),
+        ({"network": {"stem": "64 127"}}, ["stem = 127", "multiple of 2"]),
+        ({"network": {"preset": "hg-single", "stacks": "2"}}, ["join = sum", "512", "256"]),
+        ({"network": {"stacks": "2", "depth": "2 5"}, "input": {"resolution": "64"}}, ["depth = 5", "multiple of 128"]),
+        ({"network": {"norm": "instance"}, "input": {"resolution": "64"}}, ["norm = instance", "smaller depth"]),
         ({"pretrain": {"experiment": "a"}, "finetune": {"experiment": "a"}}, ["experiment = a", "two names"]),
         ({"lspet": {"archive": "sample"}}, ["[lspet]", "archive = sample", "a path or an address"]),
         ({"flic": {"sides": "mirror"}}, ["[flic]", "'person' or 'observer'"]),
@@ -82,6 +90,18 @@ def test_wrong_settings_are_named_with_the_legal_ones(texts, words):
         Settings.from_text(texts)
     for word in words:
         assert word in str(caught.value)
+
+
+def test_a_preset_is_its_options_written_out():
+    empty = dict.fromkeys(read_sections((ROOT / "luigi.cfg").read_text())["network"], "")
+    assert Network(**empty) == Network()
+    options = {"stacks": "2", "stem": "64 128 128 128", "outputs": "512", "residuals": "3, 3, 1, 1", "head_layers": "2"}
+    written = Network(**empty | options | {"join": "concatenate"})
+    assert Network(preset="hg-stacked").significant() == written.significant()
+    assert Network(stacks=2, depth="4 4").significant() == Network(preset="hg-generic").significant()
+    assert Network(preset="hg-512", features="64").significant() == Network(features=64).significant()
+    growing = Network(preset="hg8-64-growing")
+    assert growing.depth == (2, 2, 2, 3, 3, 3, 4, 4) and Network(**growing.significant()).significant() == growing.significant()
 
 
 def test_only_what_changes_results_is_significant():

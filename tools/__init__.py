@@ -1,5 +1,6 @@
 """Small programs for people, each `python -m tools.NAME --help`.
 
 bench               measures the speed of the parts on this machine
+describe            prints the layers and the cost of a preset or a checkpoint
 inspect_checkpoint  prints what a checkpoint says of itself
 """
