@@ -9,5 +9,6 @@ geometry     affine maps between image, crop and heatmap
 heatmaps     drawing targets, and finding joints in heatmaps
 samples      from an image and its labels to a network's input and target
 synthetic    drawn sample data in the official formats; synthetic_pictures, poses, drawing_people and drawing_scenes draw it
+citations    whose each dataset is, on what terms, and what to cite
 errors       the exception for bad input
 """

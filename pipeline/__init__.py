@@ -16,7 +16,7 @@ except (configparser.Error, UnicodeDecodeError) as error:  # Luigi reads luigi.c
     print(f"error: The settings cannot be read: {error}", file=sys.stderr)
     sys.exit(2)
 
-from pipeline import quiet
+from pipeline import progress, quiet
 from pipeline.compare import CompareAccuracy, Pipeline
 from pipeline.evaluate import Evaluate, EvaluateMpii, EvaluatePenn
 from pipeline.export import ExportWeights
@@ -51,3 +51,4 @@ __all__ = [
 ]
 
 quiet.no_tracebacks_for_bad_input()
+progress.show_warnings_of_stages()

@@ -16,7 +16,9 @@ from tabulate import tabulate
 from datasets.errors import DataError
 from pipeline import config
 from pipeline.compare import CompareAccuracy, Pipeline, others
+from pipeline.fetch import Fetch
 from pipeline.stage import Stage, Status, discard, lock_of
+from stages.files import size_in_words
 
 # As Luigi's manual recommends them, where luigi.cfg has no [retcode].
 MISSING_DATA, TASK_FAILED = 20, 30
@@ -139,16 +141,8 @@ def _status_row(stage: Stage) -> list:
         return [stage.name, "unknown", str(error) if own else "an input is unknown", "", "", "", stage.link]
     facts = ["", "", ""]
     if mine:
-        facts = [_size(mine["files"]["bytes"]), _age(mine["finished"]), f"{mine['seconds']:.0f}"]
+        facts = [size_in_words(mine["files"]["bytes"]), _age(mine["finished"]), f"{mine['seconds']:.0f}"]
     return [stage.name, state.word, state.why, *facts, stage.link]
-
-
-def _size(count: float) -> str:
-    for unit in ("B", "kB", "MB"):
-        if count < 1000:
-            return f"{count:.0f} {unit}"
-        count /= 1000
-    return f"{count:.1f} GB"
 
 
 def _age(finished: str) -> str:
@@ -186,7 +180,8 @@ def rerun(options: argparse.Namespace) -> int:
 def clean(options: argparse.Namespace) -> int:
     """Remove the trash and what interrupted runs left; with --others, finished results of other settings as well.
 
-    The current settings' unfinished results stay, and so does everything that another process is working on.
+    Where downloads are not to be kept, those go whose stage is done. The current settings' unfinished results stay, and so
+    does everything that another process is working on.
     """
     stages = known()
     current = {stage.folder for stage in stages} | {stage.partial for stage in stages if not stage.manifest()}
@@ -199,6 +194,11 @@ def clean(options: argparse.Namespace) -> int:
         partial = folder.name.endswith(".partial")
         if folder not in current and (partial or options.others) and _remove_unless_in_use(folder):
             removed = True
+    for stage in stages:
+        if isinstance(stage, Fetch) and stage.manifest():
+            for path in stage.drop_downloads():
+                print(f"removed {path}")
+                removed = True
     if not removed:
         print("nothing to remove")
     return 0

@@ -1,4 +1,4 @@
-"""sha256 of the files outside exp/ that stages read, remembered by path, size and time so that each is read once."""
+"""What the files outside exp/ that stages read are known by: their sha256, remembered so that each file is read once."""
 
 import contextlib
 import json
@@ -6,13 +6,29 @@ from pathlib import Path
 
 from datasets.errors import DataError
 from datasets.progress import Report, silent
+from stages.fetch import read_source
 from stages.files import sha256, write_atomically
 
 SMALL = 64 << 20  # bytes that are read at once even where an answer is wanted quickly
 
 
-def digest(path: Path, memory: Path, report: Report | None) -> str:
-    """Hex sha256 of a file's content.
+def identity(source: str, memory: Path, report: Report | None, remedy: str) -> str:
+    """What a source counts as in a fingerprint: the digest of its content, or for an address without #sha256= its text.
+
+    An address's content may be unknown until it is fetched, and a fingerprint must not change when it becomes known.
+    Raises DataError for a file that is missing (with the remedy) or has another digest than the source says.
+    """
+    wanted = read_source(source)
+    if wanted.path is None:
+        return wanted.sha256 or wanted.place
+    found = _digest(wanted.path, memory, report, remedy)
+    if wanted.sha256 not in (None, found):
+        raise DataError(f"{wanted.path} has sha256 {found}, not the one in the settings; fetch it again or correct them.")
+    return found
+
+
+def _digest(path: Path, memory: Path, report: Report | None, remedy: str) -> str:
+    """Hex sha256 of a file's content, remembered by path, size and time.
 
     A file that is gone keeps its last known digest: results made from it stay valid when the archive is deleted to free
     space. Without `report`, large unknown files are not read. Raises DataError in both unhappy cases.
@@ -24,7 +40,7 @@ def digest(path: Path, memory: Path, report: Report | None) -> str:
     if not path.is_file():
         if key in known:
             return known[key]["sha256"]
-        raise DataError(f"{path} is not there; put the file in this place or correct its path in the settings.")
+        raise DataError(f"{path} is not there; {remedy}.")
     stat = path.stat()
     stamp = {"size": stat.st_size, "mtime_ns": stat.st_mtime_ns}
     if key in known and {k: known[key][k] for k in stamp} == stamp:

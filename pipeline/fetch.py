@@ -2,16 +2,24 @@
 
 import shutil
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import luigi
 
+from datasets.citations import ORIGINS
 from datasets.errors import DataError
 from pipeline import config
+from pipeline.progress import say
 from pipeline.stage import Stage
-from stages.fetch import is_address, local_path, obtain, unpack
+from stages.archives import unpack
+from stages.fetch import download_of, obtain, read_source, record_of
 
 SAMPLE = "sample"  # the source that stands for the built-in sample data
+
+
+def downloads() -> Path:
+    """Where what comes from an address is kept."""
+    return config.exp() / "downloads"
 
 
 class MakeSample(Stage):
@@ -32,7 +40,10 @@ class MakeSample(Stage):
 
 
 class Fetch(Stage):
-    """A stage whose sources are paths, addresses, or files of the built-in sample."""
+    """A stage whose sources are paths, addresses, or files of the built-in sample; it unpacks what is wanted of them."""
+
+    dataset: ClassVar[str]  # whose citation belongs beside the files
+    wanted: ClassVar[dict[str, str]]  # name of a source -> pattern of its members, as `unpack` takes it
 
     def sources(self) -> dict[str, tuple[str, str]]:
         """Name -> (source, name of the file in the sample)."""
@@ -44,16 +55,54 @@ class Fetch(Stage):
     def outside(self) -> dict[str, str]:
         return {name: source for name, (source, _) in self.sources().items() if source != SAMPLE}
 
-    def file(self, name: str, inputs: dict[str, Path], report) -> Path:
+    def work(self, folder, inputs, report):
+        files = self.unpack(folder, inputs, report)
+        if self.outside():  # not all of it is drawn
+            citation = ORIGINS[self.dataset].text()
+            (folder / "CITATION.txt").write_text(citation, encoding="utf-8")
+            say(citation)
+        return {"files": files, "downloads": self.records()}
+
+    def unpack(self, folder: Path, inputs: dict[str, Path], report) -> dict[str, int]:
+        """Name of each source -> number of its files."""
+        return {name: unpack(self.file(name, inputs, report), pattern, folder, report) for name, pattern in self.wanted.items()}
+
+    def file(self, name: str, inputs: dict[str, Path], report, unpacked: bool = True) -> Path:
         """The file that a source means."""
         source, in_sample = self.sources()[name]
-        return inputs["sample"] / in_sample if source == SAMPLE else obtain(source, self.exp / "downloads", report)
+        return inputs["sample"] / in_sample if source == SAMPLE else obtain(source, downloads(), report, unpacked)
+
+    def downloaded(self) -> dict[str, Path]:
+        """Name -> place of each file that comes from an address, whether it is there or not."""
+        return {n: download_of(source, downloads()) for n, source in self.outside().items() if not read_source(source).path}
+
+    def records(self) -> dict[str, dict[str, Any]]:
+        """Name -> address, size and digest of what was downloaded, for the manifest."""
+        return {name: record_of(path) for name, path in self.downloaded().items()}
+
+    def published(self) -> None:
+        self.drop_downloads()
+
+    def drop_downloads(self) -> list[Path]:
+        """Delete what was downloaded for this finished result, unless downloads are to be kept; their records stay."""
+        if config.settings().workspace.keep_downloads:
+            return []
+        dropped = [path for path in self.downloaded().values() if path.exists()]
+        for path in dropped:
+            path.unlink()
+        return dropped
 
 
 class FetchMpii(Fetch):
     """MPII Human Pose: images/*.jpg and the annotation struct."""
 
     place = "mpii/raw"
+    version = 2
+    dataset = "mpii"
+    wanted = {
+        "annotations": r"(?:.*/)?(?P<to>mpii_human_pose_v1_u12_1\.mat)",
+        "images": r"(?:.*/)?(?P<to>images/[^/]+\.jpg)",
+    }
 
     def sources(self):
         mpii = config.settings().mpii
@@ -62,30 +111,32 @@ class FetchMpii(Fetch):
             "annotations": (mpii.annotations, "mpii_human_pose_v1_u12_2.zip"),
         }
 
-    def work(self, folder, inputs, report):
-        struct = r"(?:.*/)?(?P<to>mpii_human_pose_v1_u12_1\.mat)"
-        unpack(self.file("annotations", inputs, report), struct, folder, report)
-        images = r"(?:.*/)?(?P<to>images/[^/]+\.jpg)"
-        return {"images": unpack(self.file("images", inputs, report), images, folder, report)}
-
 
 class FetchPennAction(Fetch):
     """Penn Action: frames/NNNN/FFFFFF.jpg and labels/NNNN.mat."""
 
     place = "penn_action/raw"
+    version = 2
+    dataset = "penn_action"
+    wanted = {"archive": r"(?:.*/)?(?P<to>frames/\d+/\d+\.jpg|labels/\d+\.mat)"}
+    remedy = (
+        "open https://upenn.box.com/PennAction in a browser, download Penn_Action.tar.gz (3 GB) and put it in this place, or "
+        "give its path in [penn_action] archive"
+    )
 
     def sources(self):
         return {"archive": (config.settings().penn_action.archive, "Penn_Action.tar.gz")}
-
-    def work(self, folder, inputs, report):
-        wanted = r"(?:.*/)?(?P<to>frames/\d+/\d+\.jpg|labels/\d+\.mat)"
-        return {"files": unpack(self.file("archive", inputs, report), wanted, folder, report)}
 
 
 class FetchFlic(Fetch):
     """FLIC: images/*.jpg, and in annot/ the annotation files that pose-hg-train publishes, from an archive or a folder."""
 
     place = "flic/raw"
+    dataset = "flic"
+    wanted = {
+        "annotations": r"(?!.*mpii)(?:.*/)?(?P<to>(?:train|valid)(?:(?:_personcentric)?\.h5|_images\.txt))",
+        "images": r"(?:.*/)?(?P<to>images/[^/]+\.jpg)",
+    }
     files = tuple(f"{split}{end}" for split in ("train", "valid") for end in (".h5", "_personcentric.h5", "_images.txt"))
 
     def sources(self):
@@ -94,10 +145,10 @@ class FetchFlic(Fetch):
 
     def annotation_files(self) -> dict[str, str]:
         """Name -> path of each annotation file, where the source is a folder: a path that does not end as an archive's."""
-        source = self.sources()["annotations"][0]
-        if is_address(source) or source.endswith((".zip", ".tar", ".gz", ".tgz")):
+        folder = read_source(self.sources()["annotations"][0]).path
+        if folder is None or folder.suffix in (".zip", ".tar", ".gz", ".tgz"):
             return {}
-        return {name: str(local_path(source) / name) for name in self.files}
+        return {name: str(folder / name) for name in self.files}
 
     def outside(self):
         files, outside = self.annotation_files(), super().outside()
@@ -105,23 +156,21 @@ class FetchFlic(Fetch):
             del outside["annotations"]
         return outside | files
 
-    def work(self, folder, inputs, report):
-        annot = folder / "annot"
+    def unpack(self, folder, inputs, report):
+        annot, files = folder / "annot", self.annotation_files()
         annot.mkdir(exist_ok=True)
-        files = self.annotation_files()
         for path in files.values():
             shutil.copy(path, annot)
-        if not files:
-            names = r"(?!.*mpii)(?:.*/)?(?P<to>(?:train|valid)(?:(?:_personcentric)?\.h5|_images\.txt))"
-            unpack(self.file("annotations", inputs, report), names, annot, report)
-        images = r"(?:.*/)?(?P<to>images/[^/]+\.jpg)"
-        return {"images": unpack(self.file("images", inputs, report), images, folder, report)}
+        images = unpack(self.file("images", inputs, report), self.wanted["images"], folder, report)
+        annotations = len(files) or unpack(self.file("annotations", inputs, report), self.wanted["annotations"], annot, report)
+        return {"images": images, "annotations": annotations}
 
 
 class FetchLsp(Fetch):
     """Leeds Sports Pose: joints.mat and the images, all in one folder."""
 
     dataset = "lsp"
+    wanted = {"archive": r"(?!.*visualized)(?:.*/)?(?P<to>im\d+\.(?:jpg|png)|joints\.mat)"}
 
     @property
     def place(self) -> str:
@@ -129,10 +178,6 @@ class FetchLsp(Fetch):
 
     def sources(self):
         return {"archive": (getattr(config.settings(), self.dataset).archive, "")}
-
-    def work(self, folder, inputs, report):
-        wanted = r"(?!.*visualized)(?:.*/)?(?P<to>im\d+\.(?:jpg|png)|joints\.mat)"
-        return {"files": unpack(self.file("archive", inputs, report), wanted, folder, report)}
 
 
 class FetchLspet(FetchLsp):
@@ -161,4 +206,9 @@ class FetchPrecomputed(Fetch):
     def work(self, folder, inputs, report):
         from stages.precomputed import convert
 
-        return convert(self.file("model", inputs, report), self.dataset, folder)
+        return convert(self.file("model", inputs, report), self.dataset, folder) | {"downloads": self.records()}
+
+    def drop_downloads(self):
+        other = FetchPrecomputed(dataset="penn_action" if self.dataset == "mpii" else "mpii")
+        shared = self.sources() == other.sources() and not other.manifest()
+        return [] if shared else super().drop_downloads()

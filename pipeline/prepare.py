@@ -3,7 +3,7 @@
 from typing import Any, ClassVar, Literal
 
 from pipeline import config
-from pipeline.fetch import FetchFlic, FetchLsp, FetchLspet, FetchMpii, FetchPennAction
+from pipeline.fetch import FetchFlic, FetchLsp, FetchLspet, FetchMpii, FetchPennAction, downloads
 from pipeline.stage import Stage
 from stages.fetch import obtain
 
@@ -28,7 +28,7 @@ class AnnotateMpii(Stage):
         from stages.annotate import annotate_mpii
 
         mpii, workers = config.settings().mpii, config.settings().workspace.workers
-        split_file = obtain(mpii.split_file, self.exp / "downloads", report) if mpii.split_file else None
+        split_file = obtain(mpii.split_file, downloads(), report) if mpii.split_file else None
         return annotate_mpii(inputs["raw"], folder, split_file, mpii.valid_fraction, mpii.split_seed, workers, report)
 
 

@@ -25,7 +25,6 @@ from datasets.errors import DataError
 from pipeline import config, digests, manifest
 from pipeline.manifest import PARTIAL
 from pipeline.progress import Progress, say
-from stages.fetch import is_address, local_path
 from stages.files import write_atomically
 
 
@@ -45,6 +44,7 @@ class Stage(luigi.Task):
 
     version: ClassVar[int] = 1  # raise it when the code changes what comes out
     read_large_files: ClassVar[bool] = True  # off while only a quick answer is wanted
+    remedy: ClassVar[str] = "put the file in this place or correct its path in the settings"  # where one is missing
     redo = False  # set by `rerun`
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -73,6 +73,9 @@ class Stage(luigi.Task):
     def work(self, folder: Path, inputs: dict[str, Path], report: Progress) -> dict[str, Any] | None:
         """Fill `folder` from the inputs' folders; `folder` may hold what an interrupted run left. Facts for the manifest."""
         raise AttributeError(f"{type(self).__name__} has no work")
+
+    def published(self) -> None:
+        """What is left to do once the result is whole and in its place."""
 
     # What follows from it.
 
@@ -103,14 +106,13 @@ class Stage(luigi.Task):
         return self.digest_outside()
 
     def digest_outside(self) -> dict[str, str]:
-        """Name -> content digest of each outside file; an address stands for itself. Raises DataError where one is missing."""
+        """Name -> what each outside file is known by: `digests.identity`. Raises DataError where one is missing."""
         memory = self.exp / ".digests.json"
         with Progress(self) as report:
             return {
-                name: source if is_address(source)
-                else digests.digest(local_path(source), memory, report if self.read_large_files else None)
+                name: digests.identity(source, memory, report if self.read_large_files else None, self.remedy)
                 for name, source in self.outside().items()
-            }  # fmt: skip
+            }
 
     @cached_property
     def identity(self) -> dict[str, Any]:
@@ -266,6 +268,7 @@ class Stage(luigi.Task):
         facts = begun | {"identity": self.identity, "summary": summary, "seconds": round(spent + elapsed(), 1)}
         manifest.write(self.partial, facts, report)
         self._publish()
+        self.published()
         say(f"{self.name}: done in {spent + elapsed():.1f} s, {self.folder}")
 
     def _check_outside(self) -> None:

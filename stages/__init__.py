@@ -1,8 +1,9 @@
 """The work of every stage as plain functions on paths, arrays and dataclasses; runs and tests without Luigi.
 
-files        files written whole or not at all; digests
+files        files written whole or not at all; digests; space on the disk
 settings     every setting of the workspace: dataclasses, validated when they are built
-fetch        archives from a path or an address; safe extraction
+fetch        sources: files from a path or from addresses, checked; download is the engine
+archives     safe extraction
 crop         Penn Action cut to one window per sequence
 annotate     both datasets' labels -> train/valid/test.h5 in the published layout
 hourglass    the network, of the blocks in blocks; presets names the published ones, cost counts what they take

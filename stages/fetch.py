@@ -1,193 +1,170 @@
-"""Archives from a path or an address, and their contents, unpacked safely.
+"""Sources -> files: a path is read where it is; an address is downloaded once, checked, and known again later.
 
-Archives come from the internet: only the wanted regular files are taken out of them, each is written by us below the
-target folder, and nothing in the archive decides where.
+A source is what a setting says: a path, or one or more addresses of the same file, separated by spaces. Either may end
+in #sha256=..., the digest that the file must have.
 """
 
-import gzip
 import hashlib
+import json
+import logging
 import os
 import re
-import shutil
-import tarfile
-import zipfile
-import zlib
-from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path, PurePosixPath
-from typing import IO, Any, Self
+from typing import Any
 from urllib.parse import unquote, urlparse
 
 from filelock import FileLock
 
 from datasets.errors import DataError
 from datasets.progress import Report, silent
-from stages.files import CHUNK
+from stages.files import NotEnoughSpace, sha256, write_atomically
 
-LARGEST_MEMBER = 4 << 30  # no file in these datasets comes near; more is a damaged or hostile archive
-
-DAMAGE = (
-    tarfile.TarError, zipfile.BadZipFile, gzip.BadGzipFile, zlib.error, EOFError, NotImplementedError, RuntimeError,
-)  # fmt: skip
+RECORD = "record.json"  # beside a download: the size and digest that the address had when it was first fetched
+_PIN = re.compile(r"#sha256=(?P<digest>.*)$")
+_log = logging.getLogger(__name__)
 
 
-def is_address(source: str) -> bool:
-    """Whether a source is fetched over the network; everything else is a path (a file:// address too)."""
-    return source.startswith(("http://", "https://"))
+@dataclass(frozen=True)
+class Source:
+    """Where a file is: a path, or addresses to try in their order; and its digest where the settings name it."""
+
+    path: Path | None
+    addresses: tuple[str, ...]
+    sha256: str | None
+
+    @property
+    def place(self) -> str:
+        """The path, or the address that stands for the file."""
+        return str(self.path) if self.path else self.addresses[0]
 
 
-def local_path(source: str) -> Path:
-    """The path that a source which is no address means."""
-    if source.startswith("file://"):
-        return Path(unquote(urlparse(source).path))
-    if "://" in source:
-        raise DataError(f"{source}: expected a path or an address that begins with http://, https:// or file://.")
-    return Path(source).expanduser()
+def read_source(text: str) -> Source:
+    """What a setting says. Raises DataError for an address that is neither http(s):// nor file://."""
+    several = text.startswith(("http://", "https://"))
+    words = text.split() if several else [text]
+    digests = {match["digest"].lower() for word in words if (match := _PIN.search(word))}
+    if len(digests) > 1 or not all(re.fullmatch("[0-9a-f]{64}", digest) for digest in digests):
+        raise DataError(f"{text}: #sha256= is followed by the 64 hexadecimal digits of one file's digest.")
+    digest, words = next(iter(digests), None), [_PIN.sub("", word) for word in words]
+    if several:
+        for word in words:
+            if not word.startswith(("http://", "https://")) or not urlparse(word).hostname:
+                raise DataError(f"{text}: expected addresses that begin with http:// or https://, separated by spaces.")
+        return Source(None, tuple(words), digest)
+    if words[0].startswith("file://"):
+        return Source(Path(unquote(urlparse(words[0]).path)), (), digest)
+    if "://" in words[0]:
+        raise DataError(f"{text}: expected a path or an address that begins with http://, https:// or file://.")
+    return Source(Path(words[0]).expanduser(), (), digest)
 
 
-def obtain(source: str, downloads: Path, report: Report = silent) -> Path:
-    """The file that a source means: its path, or the download of its address below `downloads` (made once, resumed).
+def obtain(source: str, downloads: Path, report: Report = silent, unpacked: bool = False) -> Path:
+    """The file that a source means: its path, or the download of its address below `downloads`.
 
-    Each address has a folder of its own there, because different files often have the same name.
+    A download that is there already is checked, not fetched again. Its digest is the one that the source names, or else
+    the one that the address had at first: other content is set aside and refused. With `unpacked`, space for its
+    contents is asked for, too. Raises DataError naming what failed at every address, and the remedy.
     """
-    if not is_address(source):
-        path = local_path(source)
-        if path.is_dir():
-            raise DataError(f"{path} is a folder; give the path of the archive file in it.")
-        if not path.is_file():
-            raise DataError(f"{path} is not there; put the file in this place or correct its path in the settings.")
-        return path
-    folder = downloads / hashlib.sha256(source.encode()).hexdigest()[:8]
-    target = folder / (PurePosixPath(unquote(urlparse(source).path)).name or "download")
-    folder.mkdir(parents=True, exist_ok=True)
-    with FileLock(folder / ".lock"):
-        if not target.exists():
-            _download(source, target, report)
+    wanted = read_source(source)
+    if wanted.path:
+        if wanted.path.is_dir():
+            raise DataError(f"{wanted.path} is a folder; give the path of the file in it.")
+        if not wanted.path.is_file():
+            raise DataError(f"{wanted.path} is not there; put the file in this place or correct its path in the settings.")
+        return wanted.path
+    target = download_of(source, downloads)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(target.parent / ".lock"):
+        if not _is_there(target, wanted, report):
+            _fetch(target, wanted, report, unpacked)
     return target
 
 
-def _download(address: str, target: Path, report: Report) -> None:
-    """Fetch what is missing of `target`.part, if the server still has the same file, and rename it when it is whole."""
-    import requests  # here, because the command line imports this module and should answer at once
+def download_of(source: str, downloads: Path) -> Path:
+    """Where an address's download is. Each has a folder of its own, because different files often have the same name."""
+    address = read_source(source).addresses[0]
+    name = PurePosixPath(unquote(urlparse(address).path)).name
+    return downloads / hashlib.sha256(address.encode()).hexdigest()[:8] / (name or "download")
 
-    part, tag = target.with_name(target.name + ".part"), target.with_name(target.name + ".tag")
-    start = part.stat().st_size if part.exists() and tag.exists() else 0
-    headers = {"Accept-Encoding": "identity"}  # the length and the ranges are those of the file itself
-    if start:
-        headers |= {"Range": f"bytes={start}-", "If-Range": tag.read_text()}
+
+def record_of(download: Path) -> dict[str, Any]:
+    """The address, size, sha256 and day of a download; empty where nothing was fetched yet. It outlives the file."""
     try:
-        with requests.get(address, stream=True, timeout=60, headers=headers) as reply:
-            if reply.status_code == 416 and reply.headers.get("Content-Range") == f"bytes */{start}":
-                os.replace(part, target)  # killed after the last byte
-                return
-            if reply.status_code == 416:
-                part.unlink()
-            reply.raise_for_status()
-            if reply.status_code != 206:
-                start = 0
-            tag.unlink(missing_ok=True)
-            identity = reply.headers.get("ETag") or reply.headers.get("Last-Modified")
-            if identity and not identity.startswith("W/"):
-                tag.write_text(identity)
-            expected = start + int(reply.headers["Content-Length"]) if "Content-Length" in reply.headers else None
-            with open(part, "ab" if start else "wb") as file:
-                for chunk in reply.iter_content(CHUNK):
-                    file.write(chunk)
-                    report(file.tell(), expected or file.tell(), f"fetching {target.name}")
-    except requests.RequestException as error:
-        raise DataError(
-            f"{address} could not be fetched ({error}). What has arrived is kept: run again to go on, or download it by hand "
-            "and give its path in the settings."
-        ) from None
-    if expected is not None and part.stat().st_size != expected:
-        raise DataError(
-            f"{address} ended after {part.stat().st_size} of {expected} bytes. What has arrived is kept: run again to go on."
-        )
-    os.replace(part, target)
+        found = json.loads((download.parent / RECORD).read_text())
+        return found if {"address", "bytes", "sha256", "fetched"} <= found.keys() else {}
+    except (OSError, ValueError, AttributeError):
+        return {}
 
 
-def unpack(archive: Path, pattern: str, folder: Path, report: Report = silent) -> int:
-    """Unpack the members of a .tar(.gz) or .zip whose name matches `pattern` into `folder`; returns their number.
-
-    pattern: regular expression over the whole name whose group `to` is the path below `folder`. Files that an earlier,
-    interrupted call has written whole are kept. Raises DataError for a damaged archive (naming the last good member),
-    a member that points outside, and an archive in which nothing matches.
-    """
-    wanted, count, last = re.compile(pattern), 0, "the beginning"
+def _is_there(target: Path, wanted: Source, report: Report) -> bool:
+    """Whether the download is there, whole and right; a wrong one is set aside."""
+    aside = _aside(target)
+    if not target.exists() and wanted.sha256 and aside.exists() and sha256(aside, report) == wanted.sha256:
+        os.replace(aside, target)  # refused before, accepted by now
+    if not target.exists():
+        return False
     try:
-        with open(archive, "rb") as raw:
-            total = archive.stat().st_size
-            for name, size, content in _members(raw, archive):
-                match = wanted.fullmatch(name.removeprefix("./"))
-                if match:
-                    _write_member(folder / match["to"], size, content, f"{archive}, member {name}")
-                    count += 1
-                last = name
-                report(raw.tell(), total, f"unpacking {archive.name}")
-    except DAMAGE as error:
-        how = "Delete it and run again" if "downloads" in archive.parts else "Fetch the archive again"
-        raise DataError(f"{archive} is damaged or cut off: reading broke after {last} ({error}). {how}.") from None
-    if not count:
-        raise DataError(f"{archive} holds nothing like {pattern}; is it the right archive?")
-    return count
+        _check(target, target, wanted.addresses[0], wanted, report)
+    except DataError as error:
+        _log.warning("%s It is fetched again.", error)
+        return False
+    return True
 
 
-def _members(raw: IO[bytes], archive: Path) -> Iterator[tuple[str, int, IO[bytes]]]:
-    """(name, size, content) of the regular files; every name is checked, also of members that nobody wants."""
-    if zipfile.is_zipfile(raw):
-        raw.seek(0)
-        with zipfile.ZipFile(raw) as file:
-            for info in file.infolist():
-                _check_name(info.filename, archive)
-                if not info.is_dir():
-                    with file.open(info) as content:
-                        yield info.filename, info.file_size, content
-        return
-    raw.seek(0)
-    zipped = raw.read(2) == b"\x1f\x8b"
-    raw.seek(0)
-    stream: Any = gzip.GzipFile(fileobj=raw) if zipped else raw
-    with tarfile.open(fileobj=stream, mode="r|", tarinfo=_Member) as tar:
-        for member in tar:
-            _check_name(member.name, archive)
-            if member.isreg() and (stored := tar.extractfile(member)):
-                yield member.name, member.size, stored
-            tar.members.clear()  # type: ignore[attr-defined]  # it would keep every member that it has seen
-    while stream.read(CHUNK):  # to the checksum that ends a gzip file
-        pass
+def _fetch(target: Path, wanted: Source, report: Report, unpacked: bool) -> None:
+    """Download from the first address that has the right file."""
+    from stages.download import download  # heavy imports stay out of the command line
 
-
-class _Member(tarfile.TarInfo):
-    """tarfile takes a damaged header, or the file's end between two members, for the end of the archive; we do not."""
-
-    @classmethod
-    def fromtarfile(cls, tarfile_: tarfile.TarFile) -> Self:
+    failures: list[str] = []
+    for address in wanted.addresses:
+        if failures:
+            _log.warning("%s Trying %s.", failures[-1], address)
         try:
-            return super().fromtarfile(tarfile_)
-        except tarfile.HeaderError as error:
-            if isinstance(error, tarfile.EOFHeaderError):  # type: ignore[attr-defined]  # the block of zeros at the end
-                raise
-            raise tarfile.ReadError(str(error)) from None
+            _check(download(address, target, report, unpacked), target, address, wanted, report)
+        except NotEnoughSpace:
+            raise
+        except DataError as error:
+            failures.append(str(error))
+        else:
+            for part in target.parent.glob("*.part*"):  # of other addresses
+                part.unlink()
+            return
+    raise DataError(" ".join(failures))
 
 
-def _check_name(name: str, archive: Path) -> None:
-    path = PurePosixPath(name.replace("\\", "/"))
-    if path.is_absolute() or ".." in path.parts or "\0" in name:
-        raise DataError(
-            f"{archive} holds a member named {name!r}, which points outside the folder it is unpacked to. This is not the "
-            "published archive; fetch it again from its owner."
-        )
-
-
-def _write_member(path: Path, size: int, content: IO[bytes], what: str) -> None:
-    """One member, whole or not at all."""
-    if path.exists() and path.stat().st_size == size:
+def _check(path: Path, target: Path, address: str, wanted: Source, report: Report) -> None:
+    """Compare a file with the digest that it must have, record it, and put it in its place; set a wrong one aside."""
+    known, digest = record_of(target), sha256(path, report)
+    expected = wanted.sha256 or known.get("sha256", digest)
+    if digest == expected:
+        if digest != known.get("sha256"):
+            today = datetime.now(UTC).date().isoformat()
+            record = {"address": address, "bytes": path.stat().st_size, "sha256": digest, "fetched": today}
+            write_atomically(target.parent / RECORD, json.dumps(record, indent=1).encode())
+        os.replace(path, target)
         return
-    if size > LARGEST_MEMBER:
-        raise DataError(f"{what} claims {size} bytes, more than any file of these datasets; fetch the archive again.")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(path.name + ".part")
-    with open(temporary, "wb") as file:
-        shutil.copyfileobj(content, file, CHUNK)
-    if temporary.stat().st_size != size:
-        raise EOFError(f"{what} has {temporary.stat().st_size} of {size} bytes")
-    os.replace(temporary, path)
+    aside = _aside(target)
+    os.replace(path, aside)
+    before = "as the settings say" if wanted.sha256 else f"as on {known['fetched']}, when it was first fetched"
+    raise DataError(
+        f"{address}: the file has sha256 {digest}, not {expected} {before}. It was set aside as {aside}. "
+        f"If it is the one that you want, let the source in the settings be {wanted.addresses[0]}#sha256={digest}"
+    )
+
+
+def _aside(target: Path) -> Path:
+    return target.with_name(target.name + ".wrong")
+
+
+def is_web_page(begin: bytes) -> bool:
+    """Whether a file that begins so is HTML: what a site answers that wants a person."""
+    return begin[:1000].lstrip(b"\xef\xbb\xbf \t\r\n").lower().startswith((b"<!doctype html", b"<html"))
+
+
+def how_to_replace(path: Path) -> str:
+    """What to do about a damaged file: a download may be had again, and then need not be the same as before."""
+    if record_of(path):
+        return f"Delete the folder {path.parent} and run again to fetch it again."
+    return "Fetch it again from its owner."

@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import shutil
 from pathlib import Path
 
 from datasets.errors import DataError
@@ -29,7 +30,32 @@ def sha256(path: Path, report: Report = silent) -> str:
             while chunk := file.read(CHUNK):
                 digest.update(chunk)
                 done += len(chunk)
-                report(done, total, f"reading {path.name}")
+                report(done, total, f"checking {path.name}", unit="B")
     except OSError as error:
         raise DataError(f"{path} cannot be read ({error.strerror}); check the path in the settings.") from None
     return digest.hexdigest()
+
+
+class NotEnoughSpace(DataError):
+    """The disk is too small for what is about to be written."""
+
+
+def require_space(folder: Path, needed: int, what: str) -> None:
+    """Raise NotEnoughSpace where fewer than `needed` bytes are free for `folder`, which need not be there yet."""
+    while not folder.exists():
+        folder = folder.parent
+    free = shutil.disk_usage(folder).free
+    if needed > free:
+        raise NotEnoughSpace(
+            f"{what} needs {size_in_words(needed)} in {folder}, where {size_in_words(free)} are free; free some space, or set "
+            "[workspace] exp to a larger disk."
+        )
+
+
+def size_in_words(count: float) -> str:
+    """1234567 -> 1 MB."""
+    for unit in ("B", "kB", "MB"):
+        if count < 1000:
+            return f"{count:.0f} {unit}"
+        count /= 1000
+    return f"{count:.1f} GB"

@@ -10,7 +10,7 @@ import torch
 from datasets.errors import DataError
 from datasets.skeletons import SKELETONS
 from stages import checkpoints
-from stages.fetch import unpack
+from stages.archives import unpack
 from stages.hourglass import HourglassNet
 from stages.import_torch7 import read_hourglass
 

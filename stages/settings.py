@@ -26,6 +26,7 @@ from datasets.errors import DataError
 from stages.presets import PRESETS
 
 _MPII_SITE = "https://datasets.d2.mpi-inf.mpg.de/andriluka14cvpr/"
+_PRECOMPUTED = "https://drive.google.com/uc?id=1uGXXQx6bAkX9ykqdBNLvlsD_WuUxhk2N"  # as image-play publishes both networks
 
 
 def _insignificant(default: Any, **rules: Any) -> Any:
@@ -77,6 +78,7 @@ class Workspace(Section):
     device: Literal["auto", "cpu", "cuda", "mps"] = _insignificant("auto")
     workers: int = _insignificant(0, ge=0, le=256)
     checkpoint_seconds: float = _insignificant(20.0, gt=0)
+    keep_downloads: bool = _insignificant(True)
 
 
 class Sample(Section):
@@ -89,7 +91,7 @@ class Sample(Section):
 
 
 class Mpii(Section):
-    """MPII Human Pose. A source is a path, an address or the word `sample`; it counts by content, not by place."""
+    """MPII Human Pose. A source is a path, addresses, or the word `sample`; a path counts by content, not by place."""
 
     images: str = _insignificant(_MPII_SITE + "mpii_human_pose_v1.tar.gz", min_length=1)
     annotations: str = _insignificant(_MPII_SITE + "mpii_human_pose_v1_u12_2.zip", min_length=1)
@@ -273,8 +275,8 @@ class Models(Section):
     """Train the two networks, or take precomputed ones (a path or an address each)."""
 
     source: Literal["train", "precomputed"] = _insignificant("train")
-    mpii: str = _insignificant("")
-    penn_action: str = _insignificant("")
+    mpii: str = _insignificant(_PRECOMPUTED)
+    penn_action: str = _insignificant(_PRECOMPUTED)
 
 
 class Evaluation(Section):

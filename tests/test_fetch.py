@@ -1,219 +1,301 @@
-"""Archives: from a path or a server, unpacked whole, and never outside their folder."""
+"""Sources: paths, and addresses on servers that break off, lie, change their mind, or want a person."""
 
-import functools
-import gzip
 import hashlib
-import http.server
-import io
+import itertools
+import json
 import os
-import tarfile
-import threading
-import zipfile
-from pathlib import Path
+import shutil
+import sys
+import types
+from collections import namedtuple
 
 import pytest
 
 from datasets.errors import DataError
-from stages.fetch import obtain, unpack
+from stages import download
+from stages.fetch import download_of, obtain, read_source, record_of
+from tests.site import Answer, serving
 
-JPEG = b"\xff\xd8" + b"picture" * 50 + b"\xff\xd9"
-PATTERN = r"(?:.*/)?(?P<to>images/[^/]+\.jpg)"
-
-
-def make_tar(path, members, mode="w:gz"):
-    with tarfile.open(path, mode) as tar:
-        for name, content in members.items():
-            info = tarfile.TarInfo(name)
-            if isinstance(content, bytes):
-                info.size = len(content)
-                tar.addfile(info, io.BytesIO(content))
-            else:
-                info.type, info.linkname = content
-                tar.addfile(info)
-    return path
+CONTENT = os.urandom(3 << 20)
+OTHER = os.urandom(3 << 20)
+HTML = b"\n<!DOCTYPE html>\n<html><body>Sign in</body></html>"
 
 
-def make_zip(path, members):
-    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as file:
-        for name, content in members.items():
-            file.writestr(name, content)
-    return path
-
-
-@pytest.mark.parametrize("make", [make_tar, make_zip])
-def test_wanted_members_are_unpacked(tmp_path, make):
-    members = {"top/images/a.jpg": JPEG, "images/b.jpg": JPEG + b"\0\0", "images/notes.txt": b"x", "other/c.jpg": JPEG}
-    archive = make(tmp_path / "archive", members)
-    assert unpack(archive, PATTERN, tmp_path / "out") == 2
-    found = {p.relative_to(tmp_path / "out").as_posix(): p.read_bytes() for p in (tmp_path / "out").rglob("*") if p.is_file()}
-    assert found == {"images/a.jpg": JPEG, "images/b.jpg": JPEG + b"\0\0"}
-
-
-@pytest.mark.parametrize("make", [make_tar, make_zip])
-@pytest.mark.parametrize("name", ["../evil.jpg", "images/../../evil.jpg", "/tmp/evil.jpg", "..\\evil.jpg"])
-def test_a_member_that_points_outside_is_refused(tmp_path, make, name):
-    archive = make(tmp_path / "archive", {"images/a.jpg": JPEG, name: JPEG})
-    with pytest.raises(DataError, match="outside"):
-        unpack(archive, PATTERN, tmp_path / "out")
-    assert not list(tmp_path.rglob("evil*"))
-
-
-def test_links_and_devices_are_not_made(tmp_path):
-    members = {
-        "images/link.jpg": (tarfile.SYMTYPE, "/etc/passwd"),
-        "images/hard.jpg": (tarfile.LNKTYPE, "images/link.jpg"),
-        "images/pipe.jpg": (tarfile.FIFOTYPE, ""),
-        "images/a.jpg": JPEG,
-    }
-    assert unpack(make_tar(tmp_path / "a.tar.gz", members), PATTERN, tmp_path / "out") == 1
-    assert [p.name for p in (tmp_path / "out/images").iterdir()] == ["a.jpg"]
-
-
-@pytest.mark.parametrize("make", [make_tar, make_zip])
-@pytest.mark.parametrize("share", [0.0, 0.3, 0.7, 0.98])
-def test_a_truncated_archive_is_named(tmp_path, make, share):
-    content = {f"images/{i}.jpg": b"\xff\xd8" + os.urandom(5000) + b"\xff\xd9" for i in range(20)}
-    archive = make(tmp_path / "archive", content)
-    whole = archive.read_bytes()
-    archive.write_bytes(whole[: int(share * len(whole))])
-    with pytest.raises(DataError, match="archive is damaged or cut off"):
-        unpack(archive, PATTERN, tmp_path / "out")
-
-
-def test_a_changed_byte_is_found(tmp_path):
-    archive = make_zip(tmp_path / "archive", {"images/a.jpg": JPEG})
-    content = bytearray(archive.read_bytes())
-    content[60] ^= 0xFF
-    archive.write_bytes(content)
-    with pytest.raises(DataError, match="damaged"):
-        unpack(archive, PATTERN, tmp_path / "out")
-
-
-@pytest.mark.parametrize("mode", ["w", "w:gz"])
-def test_a_tar_cut_between_two_members_is_found(tmp_path, mode):
-    archive = make_tar(tmp_path / "archive", {f"images/{i}.jpg": b"x" * 512 for i in range(4)}, "w")
-    cut = archive.read_bytes()[: 2 * 1024]  # a header and a block for each member
-    archive.write_bytes(cut if mode == "w" else gzip.compress(cut))
-    with pytest.raises(DataError, match="damaged or cut off"):
-        unpack(archive, PATTERN, tmp_path / "out")
-
-
-@pytest.mark.parametrize("place", [1024 + 100, 1024 + 600])  # in a member's header, in its content
-def test_a_changed_byte_in_a_gzipped_tar_is_found(tmp_path, place):
-    plain = make_tar(tmp_path / "plain", {f"images/{i}.jpg": b"x" * 512 for i in range(4)}, "w").read_bytes()
-    whole = bytearray(gzip.compress(plain, compresslevel=0))
-    whole[15 + place] ^= 1  # uncompressed blocks: 10 bytes of gzip header and 5 of block header come first
-    (tmp_path / "archive").write_bytes(whole)
-    with pytest.raises(DataError, match="damaged or cut off"):
-        unpack(tmp_path / "archive", PATTERN, tmp_path / "out")
-
-
-def test_the_wrong_archive_says_so(tmp_path):
-    with pytest.raises(DataError, match="is it the right archive"):
-        unpack(make_tar(tmp_path / "a.tar.gz", {"readme": b"x"}), PATTERN, tmp_path / "out")
-
-
-def test_an_interrupted_unpacking_goes_on(tmp_path):
-    archive = make_tar(tmp_path / "a.tar.gz", {f"images/{i}.jpg": JPEG for i in range(5)})
-
-    def stop(*_):
-        if len(list(tmp_path.glob("out/images/*.jpg"))) == 3:
-            raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        unpack(archive, PATTERN, tmp_path / "out", stop)
-    before = {p.name: p.stat().st_mtime_ns for p in (tmp_path / "out/images").iterdir()}
-    assert unpack(archive, PATTERN, tmp_path / "out") == 5
-    after = {p.name: p.stat().st_mtime_ns for p in (tmp_path / "out/images").iterdir()}
-    assert len(before) == 3 and before.items() <= after.items()
-
-
-class Server(http.server.SimpleHTTPRequestHandler):
-    """Serves a folder; honours Range; `cut` ends the first replies early."""
-
-    cut = 0
-    requests: list = []
-
-    def do_GET(self):
-        content = Path(self.translate_path(self.path)).read_bytes()
-        asked = self.headers.get("Range")
-        Server.requests.append(asked)
-        if self.headers.get("If-Range") not in (None, f'"{hashlib.sha256(content).hexdigest()}"'):
-            asked = None  # another file than the one that was begun
-        start = int(asked.removeprefix("bytes=").rstrip("-")) if asked else 0
-        self.send_response(206 if asked else 200)
-        self.send_header("Content-Length", str(len(content) - start))
-        self.send_header("ETag", f'"{hashlib.sha256(content).hexdigest()}"')
-        self.end_headers()
-        end = len(content)
-        if Server.cut:
-            Server.cut -= 1
-            end = start + (end - start) // 2
-        self.wfile.write(content[start:end])
-
-    def log_message(self, *_):
-        pass
+def digest(content):
+    return hashlib.sha256(content).hexdigest()
 
 
 @pytest.fixture
-def server(tmp_path):
-    (tmp_path / "site").mkdir()
-    handler = functools.partial(Server, directory=str(tmp_path / "site"))
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as httpd:
-        threading.Thread(target=httpd.serve_forever, daemon=True).start()
-        Server.cut, Server.requests = 0, []
-        yield tmp_path / "site", f"http://127.0.0.1:{httpd.server_port}"
-        httpd.shutdown()
+def site(monkeypatch):
+    monkeypatch.setattr(download, "WAITS", (0, 0, 0))
+    with serving() as site:
+        site.files["/a.tar"] = CONTENT
+        yield site
 
 
-def test_a_download_is_kept(server, tmp_path):
-    site, address = server
-    (site / "a b.tar").write_bytes(b"content" * 1000)
+@pytest.fixture
+def waits(monkeypatch):
+    """The seconds that were waited, without waiting."""
+    found = []
+    monkeypatch.setattr(download.time, "sleep", found.append)
+    return found
+
+
+def test_a_download_is_kept_and_checked(site, tmp_path):
+    site.files = {"/a%20b.tar": CONTENT}
     for _ in range(2):
-        path = obtain(f"{address}/a%20b.tar", tmp_path / "downloads")
-        assert path.name == "a b.tar" and path.read_bytes() == b"content" * 1000
-    assert len(Server.requests) == 1
+        path = obtain(f"{site.address}/a%20b.tar", tmp_path)
+        assert path.name == "a b.tar" and path.read_bytes() == CONTENT
+    assert len(site.requests) == 1
+    assert record_of(path)["sha256"] == digest(CONTENT) and record_of(path)["bytes"] == len(CONTENT)
+    assert {p.name for p in path.parent.iterdir()} == {"a b.tar", "record.json", ".lock"}
 
 
-def test_a_broken_download_goes_on_where_it_stopped(server, tmp_path):
-    site, address = server
-    (site / "a.tar").write_bytes(os.urandom(4 << 20))
-    Server.cut = 1
-    with pytest.raises(DataError, match="run again to go on"):
-        obtain(f"{address}/a.tar", tmp_path / "downloads")
-    assert not list((tmp_path / "downloads").rglob("a.tar"))
-    assert obtain(f"{address}/a.tar", tmp_path / "downloads").read_bytes() == (site / "a.tar").read_bytes()
-    first, second = Server.requests
-    assert first is None and second.startswith("bytes=")
-    assert 1 << 20 <= int(second[6:-1]) <= 2 << 20  # of the 2 MiB that came, at most the last piece was lost
+def test_progress_is_told_in_bytes(site, tmp_path):
+    calls = []
+    obtain(f"{site.address}/a.tar", tmp_path, lambda *args, **more: calls.append((*args, more["unit"])))
+    fetching = [(done, total) for done, total, text, unit in calls if text == "fetching a.tar" and unit == "B"]
+    assert fetching[-1] == (len(CONTENT), len(CONTENT)) and len(fetching) > 5
+    assert all(a < b for a, b in itertools.pairwise(fetching))
 
 
-def test_a_file_that_changed_on_the_server_is_fetched_from_the_start(server, tmp_path):
-    site, address = server
-    (site / "a.tar").write_bytes(b"A" * (4 << 20))
-    Server.cut = 1
+def test_broken_connections_are_gone_on_with(site, tmp_path, waits):
+    site.answers = [Answer(sent=0.5), Answer(sent=0.5), Answer(sent=0.5), Answer(sent=0.5), Answer(sent=0)]
+    assert obtain(f"{site.address}/a.tar", tmp_path).read_bytes() == CONTENT
+    starts = [int(asked[6:-1]) for _, asked in site.requests[1:]]
+    for i, start in enumerate(starts[:4]):  # the rest halves each time; the last piece before a break may be lost
+        whole = len(CONTENT) * (1 - 0.5 ** (i + 1))
+        assert whole - (i + 1) * download.PIECE <= start <= whole
+    assert starts[4] == starts[3]
+    assert waits == [0, 0, 0, 0, 0]  # each attempt but the last got some way, so that patience is never at its end
+
+
+def test_patience_ends_where_nothing_more_comes(site, tmp_path, monkeypatch, waits):
+    monkeypatch.setattr(download, "WAITS", (1, 2, 4))
+    site.answers = [Answer(sent=0.5), *[Answer(sent=0)] * 3]
+    with pytest.raises(DataError, match=r"a\.tar could not be fetched: .* What has arrived \(2 MB\) is kept: run again"):
+        obtain(f"{site.address}/a.tar", tmp_path)
+    assert waits == [1, 2, 4] and not list(tmp_path.rglob("a.tar"))
+    assert obtain(f"{site.address}/a.tar", tmp_path).read_bytes() == CONTENT
+    assert int(site.requests[-1][1][6:-1]) >= len(CONTENT) // 2 - download.PIECE  # the later run goes on
+
+
+@pytest.mark.parametrize("named", [True, False])
+def test_a_server_that_ignores_range(site, tmp_path, named):
+    site.answers = [Answer(sent=0.5, named=named), Answer(ranges=False)]
+    assert obtain(f"{site.address}/a.tar", tmp_path).read_bytes() == CONTENT
+    assert (site.requests[1][1] is not None) == named  # without a name for the file it is not even asked
+
+
+def test_a_server_that_goes_on_elsewhere(site, tmp_path):
+    wrong = {"Content-Range": f"bytes 7-{len(CONTENT) - 1}/{len(CONTENT)}"}
+    site.answers = [Answer(sent=0.5), Answer(status=206, headers=wrong)]
+    assert obtain(f"{site.address}/a.tar", tmp_path).read_bytes() == CONTENT
+    assert site.requests[2][1] is None
+
+
+def test_a_file_that_changes_between_two_attempts(site, tmp_path, monkeypatch):
+    site.answers = [Answer(sent=0.5), Answer(status=503), Answer(sent=0.7)]
+    monkeypatch.setattr(download.time, "sleep", lambda _: site.files.update({"/a.tar": OTHER}))
+    assert obtain(f"{site.address}/a.tar", tmp_path).read_bytes() == OTHER
+
+
+def test_a_changed_file_behind_a_server_that_ignores_if_range(site, tmp_path):
+    def other_half():
+        return Answer(
+            status=206, body=OTHER,
+            headers={"Content-Range": f"bytes {size}-{len(OTHER) - 1}/{len(OTHER)}", "ETag": '"other"'},
+        )  # fmt: skip
+
+    site.answers = [Answer(sent=0.5), *[Answer(sent=0)] * 3]
     with pytest.raises(DataError):
-        obtain(f"{address}/a.tar", tmp_path / "downloads")
-    (site / "a.tar").write_bytes(b"B" * (4 << 20))
-    assert obtain(f"{address}/a.tar", tmp_path / "downloads").read_bytes() == b"B" * (4 << 20)
+        obtain(f"{site.address}/a.tar", tmp_path)
+    size = next(tmp_path.rglob("*.part")).stat().st_size
+    site.files["/a.tar"] = OTHER
+    site.answers = [other_half()]
+    assert obtain(f"{site.address}/a.tar", tmp_path).read_bytes() == OTHER
 
 
-def test_files_of_the_same_name_are_kept_apart(server, tmp_path):
-    site, address = server
-    for name in ("one", "two"):
-        (site / name).mkdir()
-        (site / name / "best_model.t7").write_text(name)
-    paths = [obtain(f"{address}/{name}/best_model.t7", tmp_path / "downloads") for name in ("one", "two")]
+def test_killed_after_the_last_byte(site, tmp_path):
+    site.answers = [Answer(length=100), *[Answer(status=503)] * 3]  # all bytes are there, but the server announced more
+    with pytest.raises(DataError):
+        obtain(f"{site.address}/a.tar", tmp_path)
+    assert obtain(f"{site.address}/a.tar", tmp_path).read_bytes() == CONTENT
+    assert site.requests[-1][1] == f"bytes={len(CONTENT)}-"
+
+
+def test_a_length_that_is_too_long(site, tmp_path):
+    site.answers = [Answer(length=5, ranges=False)] * 9
+    with pytest.raises(DataError, match="could not be fetched"):
+        obtain(f"{site.address}/a.tar", tmp_path)
+    assert not list(tmp_path.rglob("a.tar"))
+
+
+def test_a_length_that_is_too_short_does_not_pass_a_digest(site, tmp_path):
+    """Nothing in HTTP shows it; of a file without a digest, reading the archive does."""
+    site.answers = [Answer(length=-1000)]
+    with pytest.raises(DataError, match=f"not {digest(CONTENT)} as the settings say"):
+        obtain(f"{site.address}/a.tar#sha256={digest(CONTENT)}", tmp_path)
+
+
+def test_redirects(site, tmp_path):
+    site.answers = [Answer(status=302, headers={"Location": "/a.tar"})]
+    assert obtain(f"{site.address}/elsewhere", tmp_path).read_bytes() == CONTENT
+    site.answers = [Answer(status=302, headers={"Location": "/circle"})] * 40
+    with pytest.raises(DataError, match="Exceeded 30 redirects"):
+        obtain(f"{site.address}/circle", tmp_path)
+
+
+def test_what_does_not_get_better_is_not_tried_again(site, tmp_path):
+    for status in (403, 404, 410):
+        site.answers, site.requests = [Answer(status=status)], []
+        with pytest.raises(DataError, match=f"the server answered {status} .*; correct it in the settings"):
+            obtain(f"{site.address}/a.tar", tmp_path)
+        assert len(site.requests) == 1
+
+
+def test_what_may_get_better_is_tried_again_when_the_server_says(site, tmp_path, waits):
+    site.answers = [Answer(status=500), *[Answer(status=429, headers={"Retry-After": asked}) for asked in ("7", "9999")]]
+    assert obtain(f"{site.address}/a.tar", tmp_path).read_bytes() == CONTENT
+    assert waits == [0, 7, download.LONGEST_WAIT]
+
+
+@pytest.mark.parametrize("headers", [{"Content-Type": "text/html; charset=utf-8"}, {}])
+def test_a_page_for_people(site, tmp_path, headers):
+    site.files["/PennAction"] = HTML
+    site.answers = [Answer(headers=headers)]
+    with pytest.raises(DataError, match=r"/PennAction is a page for people.*open it in a browser.*path in the settings"):
+        obtain(f"{site.address}/PennAction", tmp_path)
+    assert len(site.requests) == 1 and not list(tmp_path.rglob("PennAction"))
+
+
+def test_mirrors_are_tried_in_order_and_each_failure_is_told(site, tmp_path, caplog):
+    source = f"http://127.0.0.1:9/a.tar {site.address}/gone.tar {site.address}/a.tar"
+    path = obtain(source, tmp_path)
+    assert path.read_bytes() == CONTENT and record_of(path)["address"] == f"{site.address}/a.tar"
+    assert "Connection refused" in caplog.text and "404" in caplog.text
+    with pytest.raises(DataError, match=r"(?s)Connection refused.*gone\.tar.*404"):
+        obtain(f"http://127.0.0.1:9/b.tar\n{site.address}/gone.tar", tmp_path)
+
+
+def test_a_mirror_with_another_file_is_passed_over(site, tmp_path):
+    site.files["/old.tar"] = OTHER
+    source = f"{site.address}/old.tar#sha256={digest(CONTENT)} {site.address}/a.tar"
+    assert obtain(source, tmp_path).read_bytes() == CONTENT
+    assert download_of(source, tmp_path).with_name("old.tar.wrong").read_bytes() == OTHER
+
+
+def test_the_first_digest_of_an_address_is_remembered_until_another_is_accepted(site, tmp_path):
+    address = f"{site.address}/a.tar"
+    path = obtain(address, tmp_path)
+    path.unlink()  # to make room
+    site.files["/a.tar"] = OTHER
+    with pytest.raises(DataError, match=f"sha256 {digest(OTHER)}, not {digest(CONTENT)} as on .*a.tar#sha256={digest(OTHER)}$"):
+        obtain(address, tmp_path)
+    assert not path.exists()
+    requests = len(site.requests)
+    assert obtain(f"{address}#sha256={digest(OTHER)}", tmp_path).read_bytes() == OTHER
+    assert len(site.requests) == requests  # the one that was set aside
+    assert record_of(path)["sha256"] == digest(OTHER)
+
+
+def test_a_download_that_was_damaged_on_the_disk_is_fetched_again(site, tmp_path, caplog):
+    path = obtain(f"{site.address}/a.tar", tmp_path)
+    path.write_bytes(CONTENT[:-1] + b"?")
+    assert obtain(f"{site.address}/a.tar", tmp_path).read_bytes() == CONTENT
+    assert "set aside as" in caplog.text and "fetched again" in caplog.text
+
+
+def test_a_damaged_record_counts_as_none(site, tmp_path):
+    path = obtain(f"{site.address}/a.tar", tmp_path)
+    for text in ("{", "[]", '{"sha256": 1}'):
+        (path.parent / "record.json").write_text(text)
+        assert obtain(f"{site.address}/a.tar", tmp_path) == path
+        assert json.loads((path.parent / "record.json").read_text())["sha256"] == digest(CONTENT)
+
+
+@pytest.mark.parametrize(("free", "fits"), [(6, True), (5, False)])
+def test_space_is_asked_for_before_anything_is_written(site, tmp_path, monkeypatch, free, fits):
+    """3 MiB come, and 3 MiB of contents after them."""
+    usage = namedtuple("usage", "total used free")(0, 0, free << 20)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage)
+    if fits:
+        assert obtain(f"{site.address}/a.tar", tmp_path, unpacked=True).exists()
+        return
+    with pytest.raises(DataError, match=r"Fetching http\S+ needs 6 MB in .*, where 5 MB are free"):
+        obtain(f"{site.address}/a.tar {site.address}/a.tar", tmp_path, unpacked=True)
+    assert len(site.requests) == 1 and not any(path.stat().st_size for path in tmp_path.rglob("*.part"))
+
+
+def test_files_of_the_same_name_are_kept_apart(site, tmp_path):
+    site.files = {f"/{name}/best_model.t7": name.encode() for name in ("one", "two")}
+    paths = [obtain(f"{site.address}/{name}/best_model.t7", tmp_path) for name in ("one", "two")]
     assert [path.read_text() for path in paths] == ["one", "two"]
 
 
-def test_a_server_that_is_not_there(tmp_path):
-    with pytest.raises(DataError, match="could not be fetched"):
-        obtain("http://127.0.0.1:9/a.tar", tmp_path)
+@pytest.fixture
+def gdown(monkeypatch):
+    """A gdown that `fetches` something without a network."""
+    fake = types.ModuleType("gdown")
+    fake.exceptions = types.SimpleNamespace(DownloadError=type("DownloadError", (Exception,), {}))
+    fake.content, fake.calls = CONTENT, []
+
+    def fetch(address, output, progress, resume, **_):
+        fake.calls.append((address, resume))
+        if fake.content is None:
+            raise fake.exceptions.DownloadError("Cannot retrieve\n  the public link")
+        progress(0, len(fake.content))
+        with open(output, "wb") as file:
+            file.write(fake.content)
+
+    fake.download = fetch
+    monkeypatch.setitem(sys.modules, "gdown", fake)
+    return fake
+
+
+@pytest.mark.parametrize("address", ["https://drive.google.com/uc?id=1uGX", "https://drive.google.com/file/d/1uGX/view"])
+def test_google_drive(gdown, tmp_path, address):
+    for _ in range(2):
+        path = obtain(address, tmp_path)
+        assert path.read_bytes() == CONTENT and record_of(path)["sha256"] == digest(CONTENT)
+    assert gdown.calls == [(address, True)]
+
+
+def test_google_drive_refuses(gdown, tmp_path, monkeypatch):
+    address = "https://drive.google.com/uc?id=1uGX"
+    gdown.content = None
+    with pytest.raises(DataError, match=r"Google Drive \(Cannot retrieve the public link\).*in a browser"):
+        obtain(address, tmp_path)
+    gdown.content = HTML
+    with pytest.raises(DataError, match="page for people"):
+        obtain(address, tmp_path)
+    gdown.content = CONTENT
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: namedtuple("usage", "free")(1000))
+    with pytest.raises(DataError, match="needs 3 MB"):
+        obtain(address, tmp_path)
 
 
 def test_paths(tmp_path):
-    (tmp_path / "a.tar").touch()
-    assert obtain(f"file://{tmp_path}/a.tar", tmp_path) == tmp_path / "a.tar"
-    with pytest.raises(DataError, match=r"b\.tar is not there"):
-        obtain(str(tmp_path / "b.tar"), tmp_path)
+    path = tmp_path / "a b.tar"
+    path.touch()
+    assert obtain(str(path), tmp_path) == obtain(f"file://{tmp_path}/a%20b.tar", tmp_path) == path
+    assert obtain(f"{path}#sha256={'0' * 64}", tmp_path) == path  # its digest is checked where fingerprints are made
+    with pytest.raises(DataError, match=r"c\.tar is not there"):
+        obtain(str(tmp_path / "c.tar"), tmp_path)
+    with pytest.raises(DataError, match="is a folder"):
+        obtain(str(tmp_path), tmp_path)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "ftp://a/b",
+        "http://a/b /data/c",
+        "http:///b",
+        "https://a/b#sha256=12",
+        f"http://a#sha256={'0' * 64} http://b#sha256={'1' * 64}",
+    ],
+)
+def test_sources_that_cannot_be_meant(text):
+    with pytest.raises(DataError, match=text[:10]):
+        read_source(text)

@@ -98,8 +98,8 @@ def crop() -> None:
     import shutil
 
     from datasets import synthetic
+    from stages.archives import unpack
     from stages.crop import crop_penn
-    from stages.fetch import unpack
 
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)

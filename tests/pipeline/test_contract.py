@@ -102,7 +102,7 @@ def test_the_remedy_names_the_profiles(empty):
 def test_an_experiment_may_not_take_another_stages_place(place):
     place.set("[pretrain]\nexperiment = annot\n")
     assert "experiment = annot" in place.run("run", "--config", "profile.cfg", code=2)
-    place.set("[models]\nsource = precomputed\n")
+    place.set("[models]\nsource = precomputed\nmpii =\n")
     assert "source = precomputed needs" in place.run("status", "--config", "profile.cfg", code=2)
 
 

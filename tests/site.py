@@ -1,0 +1,69 @@
+"""A web site on this machine whose answers a test chooses."""
+
+import hashlib
+import http.server
+import threading
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+
+@dataclass
+class Answer:
+    """How one request is answered; as it stands, as a good server does."""
+
+    status: int = 200
+    sent: float = 1.0  # this share of the bytes comes before the connection breaks
+    ranges: bool = True
+    length: int = 0  # what Content-Length says too much
+    named: bool = True  # ETag
+    body: bytes | None = None
+    headers: dict[str, str] = field(default_factory=dict)
+
+
+class Site:
+    """`files`: path -> content; `answers`: how the next requests are answered; `requests`: (path, Range) of those that came."""
+
+    def __init__(self, port: int) -> None:
+        self.address = f"http://127.0.0.1:{port}"
+        self.files: dict[str, bytes] = {}
+        self.answers: list[Answer] = []
+        self.requests: list[tuple[str, str | None]] = []
+
+
+class _Handler(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        site = self.server.site
+        site.requests.append((self.path, self.headers.get("Range")))
+        answer = site.answers.pop(0) if site.answers else Answer()
+        if self.path not in site.files and answer.status == 200:
+            answer = Answer(status=404)
+        content = site.files.get(self.path, b"") if answer.body is None else answer.body
+        name = f'"{hashlib.sha256(content).hexdigest()}"'
+        start, status, headers = 0, answer.status, dict(answer.headers)
+        asked = self.headers.get("Range") if answer.ranges and status == 200 else None
+        if asked and self.headers.get("If-Range") == name:
+            start = int(asked.removeprefix("bytes=").removesuffix("-"))
+            status = 206 if start < len(content) else 416
+            end = f"{start}-{len(content) - 1}" if status == 206 else "*"
+            headers["Content-Range"] = f"bytes {end}/{len(content)}"
+        if answer.named and status in (200, 206):
+            headers["ETag"] = name
+        body = content[start:] if status in (200, 206) else b""
+        self.send_response(status)
+        for key, value in ({"Content-Length": str(len(body) + answer.length)} | headers).items():
+            self.send_header(key, value)
+        self.end_headers()
+        self.wfile.write(body[: int(answer.sent * len(body))])
+
+    def log_message(self, *_):
+        pass
+
+
+@contextmanager
+def serving():
+    """A Site that answers until the block ends."""
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), _Handler) as server:
+        server.site = Site(server.server_port)
+        threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
+        yield server.site
+        server.shutdown()
