@@ -29,12 +29,16 @@ class UsageError(DataError):
 
 
 def find(name: str) -> list[Stage]:
-    """The stages of a name; EvaluatePenn means those of the chain, EvaluatePenn:pretrained and EvaluatePenn:finetuned."""
+    """The stages of a name, with or without the ends of it: EvaluatePenn means EvaluatePenn:pretrained and :finetuned.
+
+    Those of the chain come first. Beside it at least the dataset has to be named: Evaluate:lsp, not Evaluate.
+    """
     chain, further = Pipeline().stages(), others()
     if name == "Pipeline":
         return chain
     for stages in (chain, further):
-        if found := [s for s in stages if f"{s.name}:".startswith(f"{name}:")]:
+        found = [stage for stage in stages if f"{stage.name}:".startswith(f"{name}:")]
+        if found and (stages is chain or ":" in name or len(found) == 1):
             return found
     names = ["Pipeline", *(s.name for s in chain + further)]
     near = difflib.get_close_matches(name.title() if name.islower() else name, names, n=1)

@@ -22,6 +22,7 @@ def test_lsp_trained_tuned_and_scored(place):
     write_lsp(place.folder / "lsp_dataset.zip", 20)
     place.set(PROFILE)
     chain = place.results()
+    assert "there is no stage Evaluate." in place.run("run", "Evaluate", code=2)
     place.run("run", "Evaluate:lsp", "--config", "profile.cfg")
     made = place.results()
     assert {name: made[name] for name in chain} == chain
