@@ -4,8 +4,7 @@
 count pixels from 1 (MATLAB). The third says opposite things: in LSP 1 marks an occluded joint, which has a label all the
 same; in LSPET 1 marks a visible joint, and a joint with 0 has no label: its coordinates mean nothing. Column i belongs to
 the i-th image by number; HR-LSPET, the same photographs in full size, lacks some numbers and their columns.
-LSP's first half is for training and the second for testing; LSPET is for training only. Some photographs of LSPET, and of
-MPII, are in LSP as well.
+LSP's first half is for training and the second for testing; LSPET is for training only. Some photographs are in both.
 """
 
 import re

@@ -5,7 +5,7 @@ settings     every setting of the workspace: dataclasses, validated when they ar
 fetch        sources: files from a path or from addresses, checked; download is the engine
 archives     safe extraction
 crop         Penn Action cut to one window per sequence
-annotate     both datasets' labels -> train/valid/test.h5 in the published layout
+annotate     every dataset's labels -> train/valid/test.h5 in the published layout
 hourglass    the network, of the blocks in blocks; presets names the published ones, cost counts what they take
 checkpoints  networks on disk, self-describing, in safetensors
 torch7       Torch7 files (.t7), with torch7_reading and torch7_values; import_torch7 reads a published hourglass
