@@ -5,6 +5,7 @@ input and, for a training in progress, its state. Reading never executes anythin
 """
 
 import json
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +35,40 @@ def save_tensors(path: Path, tensors: dict[str, torch.Tensor], description: dict
     """Tensors and a JSON description into one .safetensors file, atomically."""
     plain = {name: t.detach().cpu().contiguous() for name, t in tensors.items()}
     write_atomically(path, to_bytes(plain, {"description": json.dumps(description)}))
+
+
+class Writer:
+    """Saves tensors while the training that changes them goes on: they are copied at once and written by a thread.
+
+    To be used in `with`: at its end all is on the disk. An error in writing shows at the next save, or at the end.
+    """
+
+    def __init__(self) -> None:
+        self.thread = ThreadPoolExecutor(1)
+        self.writing: Future[None] | None = None
+
+    def __enter__(self) -> "Writer":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.thread.shutdown()
+        self._wait()
+
+    def _wait(self) -> None:
+        if self.writing:
+            self.writing.result()
+
+    def save(self, path: Path, tensors: dict[str, torch.Tensor], description: dict[str, Any]) -> None:
+        """`save_tensors` of the tensors as they are now; the description must not change any more."""
+        copies = {name: t.detach().to("cpu", copy=True, memory_format=torch.contiguous_format) for name, t in tensors.items()}
+        text = json.dumps(description)
+        self._wait()
+        self.writing = self.thread.submit(save_tensors, path, copies, json.loads(text))
+
+
+def below(prefix: str, tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """The tensors whose names begin so, without that beginning."""
+    return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
 
 
 def load_tensors(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:

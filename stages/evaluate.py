@@ -21,7 +21,7 @@ from datasets.skeletons import Skeleton, matching_joints, mirrored
 from stages import metrics
 from stages.checkpoints import load_network
 from stages.loader import Data, Samples, batches
-from stages.predict import joints_in_image, pick_device, predict, uses_bfloat16
+from stages.predict import compute_type, joints_in_image, pick_device, predict
 from stages.settings import Evaluation, Input, Workspace
 
 BATCH = 16
@@ -63,7 +63,7 @@ def evaluate(folder: Path, model: Path, data: Data, splits: list[str], evaluatio
         samples = Samples(data, split, size)
         predictor = predict(
             network, batches(samples, BATCH, workspace.workers), mirrored(description.joints), device, evaluation.flip,
-            uses_bfloat16(evaluation.precision, device),
+            compute_type(evaluation.precision, device),
         )  # fmt: skip
         scores = _Scores(data.skeleton, channels, samples.rows)
         for batch, maps in predictor:

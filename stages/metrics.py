@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike
+from torch import Tensor
 
 from datasets.heatmaps import decode_argmax
 from datasets.skeletons import Skeleton
@@ -32,6 +33,24 @@ def training_accuracy(predicted: np.ndarray, target: np.ndarray, scoring: Sequen
     hits = ((distance <= threshold) & counts).sum(axis=0)
     rates = hits[seen > 0] / seen[seen > 0]
     return float(rates.mean()) if rates.size else float("nan")
+
+
+def training_hits(predicted: Tensor, target: Tensor, scoring: Sequence[int]) -> tuple[Tensor, Tensor]:
+    """What `training_accuracy` counts, on any device: hits and counted joints of each sample, two (N, S) of 0 and 1.
+
+    predicted, target: heatmaps (N, J, h, w); S scoring joints. Sums over samples give the accuracy by `mean_rate`.
+    """
+    joints, (height, width) = list(scoring), target.shape[-2:]
+    found, true = (maps[:, joints].flatten(2).argmax(dim=2) for maps in (predicted, target))
+    x, y = true % width, true // width
+    squared = (found % width - x) ** 2 + (found // width - y) ** 2
+    seen = (x > 0) & (y > 0)
+    return (seen & (squared <= (max(height, width) / 20) ** 2)).float(), seen.float()
+
+
+def mean_rate(hits: Tensor, seen: Tensor) -> float:
+    """Mean of hits / seen, (S,) each, over the joints that were seen; NaN where there is none."""
+    return (hits.double() / seen)[seen > 0].mean().item()
 
 
 class TrainingAccuracy:

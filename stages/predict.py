@@ -21,27 +21,35 @@ def pick_device(name: str) -> torch.device:
     return torch.device(name)
 
 
-def uses_bfloat16(precision: str, device: torch.device) -> bool:
-    """Whether to compute in bfloat16: if asked for, or on `auto` where the machine computes it natively."""
-    if precision != "auto":
-        return precision == "bfloat16"
-    if device.type == "cuda":
-        return torch.cuda.is_bf16_supported()
-    return device.type == "cpu" and bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
+def compute_type(precision: str, device: torch.device) -> torch.dtype:
+    """The type that autocast computes convolutions in; auto: the shortest that the machine computes natively.
+
+    Also sets, for the whole process, whether CUDA may shorten the factors of float32 products: only with tf32.
+    Raises DataError for float16 elsewhere than on CUDA, where gradients would vanish without being noticed.
+    """
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = precision == "tf32"
+    if precision == "float16" and device.type != "cuda":
+        raise DataError(f"precision = float16 needs CUDA, but the device is {device.type}; use bfloat16 or auto.")
+    if precision == "auto" and device.type == "cuda":
+        return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float16
+    if precision == "auto":
+        native = device.type == "cpu" and torch.ops.mkldnn._is_mkldnn_bf16_supported()
+        return torch.bfloat16 if native else torch.float32
+    return {"bfloat16": torch.bfloat16, "float16": torch.float16}.get(precision, torch.float32)
 
 
 def predict(network: HourglassNet, batches: Iterable[dict], mirrored: list[int], device: torch.device, flip: bool,
-            bfloat16: bool = False) -> Iterator[tuple[dict, Tensor]]:  # fmt: skip
+            compute: torch.dtype = torch.float32) -> Iterator[tuple[dict, Tensor]]:  # fmt: skip
     """For each batch, the last stack's heatmaps (N, J, h, w), float32 on the CPU.
 
     With `flip`, averaged with those of the mirrored image, mirrored back and with left and right joints exchanged
-    (`mirrored`: the network's channels in mirrored order).
+    (`mirrored`: the network's channels in mirrored order). `compute`: see `compute_type`.
     """
     network = network.to(device).to(memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
     with torch.inference_mode():
         for batch in batches:
             images = batch["input"].to(device, memory_format=torch.channels_last, non_blocking=True)
-            with torch.autocast(device.type, torch.bfloat16, enabled=bfloat16):
+            with torch.autocast(device.type, compute, enabled=compute != torch.float32):
                 maps = network(images)[-1].float()
                 if flip:
                     back = network(images.flip(-1))[-1].float().flip(-1)[:, mirrored]

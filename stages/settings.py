@@ -25,6 +25,7 @@ from pydantic import (
 from datasets.errors import DataError
 from stages.presets import PRESETS
 
+Precision = Literal["float32", "tf32", "bfloat16", "float16", "auto"]
 _MPII_SITE = "https://datasets.d2.mpi-inf.mpg.de/andriluka14cvpr/"
 _PRECOMPUTED = "https://drive.google.com/uc?id=1uGXXQx6bAkX9ykqdBNLvlsD_WuUxhk2N"  # as image-play publishes both networks
 
@@ -77,7 +78,7 @@ class Workspace(Section):
     exp: str = _insignificant("exp", min_length=1)
     device: Literal["auto", "cpu", "cuda", "mps"] = _insignificant("auto")
     workers: int = _insignificant(0, ge=0, le=256)
-    checkpoint_seconds: float = _insignificant(20.0, gt=0)
+    checkpoint_seconds: float = _insignificant(5.0, gt=0)
     keep_downloads: bool = _insignificant(True)
 
 
@@ -144,10 +145,10 @@ def _numbers(value: Any) -> Any:
     """`4`, `2 2 3` or `2, 2, 3` as a tuple."""
     if isinstance(value, str):
         return tuple(value.replace(",", " ").split())
-    return (value,) if isinstance(value, int) else value
+    return (value,) if isinstance(value, (int, float)) else value
 
 
-def _as_json(numbers: tuple[int, ...]) -> int | list[int]:
+def _as_json(numbers: tuple) -> Any:
     return numbers[0] if len(numbers) == 1 else list(numbers)
 
 
@@ -155,6 +156,7 @@ _T = TypeVar("_T")
 _Numbers = Annotated[tuple[_T, ...], BeforeValidator(_numbers), PlainSerializer(_as_json), Field(min_length=1, max_length=16)]
 _Depth = Annotated[int, Field(ge=1, le=6)]
 _Count = Annotated[int, Field(ge=1, le=8)]
+_Part = Annotated[float, Field(gt=0, lt=1)]
 _Width = Annotated[int, Field(ge=2, le=2048, multiple_of=2)]
 
 
@@ -220,8 +222,14 @@ class Input(Section):
 class Recipe(Section):
     """How a network is taught; the defaults are the published recipe. Lengths in heatmap pixels, a quarter of the input's."""
 
+    optimizer: Literal["rmsprop", "adam", "adamw"] = "rmsprop"
     learning_rate: float = Field(2.5e-4, gt=0, le=10)
-    schedule: Literal["constant", "cosine"] = "constant"
+    warmup: int = Field(0, ge=0)
+    schedule: Literal["constant", "step", "cosine"] = "constant"
+    milestones: _Numbers[_Part] = (0.6, 0.9)
+    factor: float = Field(0.1, gt=0, le=1)
+    weight_decay: float = Field(0.0, ge=0, le=1)
+    ema: float = Field(0.0, ge=0, lt=1)
     sampling: Literal["shuffled", "consecutive"] = "consecutive"
     crop: Literal["once", "twice"] = "twice"
     targets: Literal["subpixel", "truncated"] = "truncated"
@@ -249,9 +257,13 @@ class Training(Recipe):
     epochs: int = Field(100, ge=1)
     iterations: int = Field(4000, ge=1)
     batch: int = Field(6, ge=1)
-    precision: Literal["float32", "bfloat16", "auto"] = "float32"
+    accumulate: int = Field(1, ge=1)
+    precision: Precision = "float32"
     seed: int = Field(3, ge=0, lt=2**32)
+    stop_after: int = Field(0, ge=0)
+    early_stop: float = Field(0.0, ge=0, lt=1)
     snapshot_epochs: int = Field(5, ge=0)
+    keep_last: int = Field(0, ge=0)
 
     @field_validator("experiment")
     @classmethod
@@ -283,7 +295,7 @@ class Evaluation(Section):
     """How networks are scored."""
 
     flip: bool = True
-    precision: Literal["float32", "bfloat16", "auto"] = "float32"
+    precision: Precision = "float32"
 
 
 class Settings(Section):
@@ -300,8 +312,9 @@ class Settings(Section):
     input: Input = Input()
     published: Recipe = Recipe()
     modern: Recipe = Recipe(
-        learning_rate=1e-3, schedule="cosine", sampling="shuffled", crop="once", targets="subpixel", flip_by="sample"
-    )
+        optimizer="adamw", learning_rate=1e-3, warmup=500, schedule="cosine", weight_decay=0.01, ema=0.999,
+        sampling="shuffled", crop="once", targets="subpixel", flip_by="sample",
+    )  # fmt: skip
     pretrain: Training = Training()
     finetune: Finetuning = Finetuning()
     models: Models = Models()

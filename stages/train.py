@@ -1,34 +1,45 @@
 """The one training loop: pre-training and fine-tuning alike.
 
-RMSprop on the mean squared error of the heatmaps. A training is a pure function of its settings, its data and the
-initial weights; killed at any moment, it continues from its last checkpoint as if nothing had happened.
-The folder holds
-    last.safetensors   network, optimizer and state, written every few seconds: what a training resumes from
-    best.safetensors   the network of the epoch with the best validation accuracy
-    epoch-NNN.safetensors  snapshots
-    train.log, valid.log   epoch, loss, acc, LR: one line an epoch
+The mean squared error of the heatmaps, summed over the stacks, moved by the optimizer of the recipe. A training is a pure
+function of its settings, its data and the initial weights; killed at any moment, it continues from its last checkpoint as
+if nothing had happened. The folder holds
+    last.safetensors       network, optimizer and state, written every few seconds: what a training resumes from
+    last-NNN.safetensors   the same as it was after epoch NNN, for the last `keep_last` epochs
+    best.safetensors       the network of the epoch with the best validation accuracy
+    epoch-NNN.safetensors  snapshots of the network
+    train.log, valid.log   epoch, loss, acc, LR: one line an epoch; the loss is that of the last stack
+    logs/                  what tells of times and speed, see stages.logs
 """
 
 import math
 import time
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any, cast
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from datasets.errors import DataError
+from datasets.heatmaps import decode_argmax
 from datasets.progress import Report, silent
 from datasets.skeletons import Skeleton, matching_joints
-from stages import checkpoints
+from stages import checkpoints, draw, memory
 from stages.files import write_atomically
 from stages.hourglass import HourglassNet, replace_head
 from stages.loader import Data, Samples, batches, channel_mean
-from stages.metrics import TrainingAccuracy, training_accuracy
-from stages.predict import pick_device, predict, uses_bfloat16
+from stages.logs import Logs
+from stages.metrics import mean_rate, training_hits
+from stages.optimise import Ema, learning_rate, load_optimizer, make_optimizer, optimizer_tensors
+from stages.predict import compute_type, pick_device, predict
 from stages.settings import Finetuning, Input, Network, Training, Workspace
 
 VALIDATION_BATCH = 16
+READ_EVERY = {"cpu": 1}  # iterations; reading the loss from another device waits for it, so there it is done
+READ_SELDOM = 20  # only so often
+EXPLODED = 1e4  # a mean squared error beyond this: outputs a hundred times the height of a target
+LAST = "last.safetensors"
 
 
 @dataclass
@@ -36,12 +47,18 @@ class State:
     """How far a training has come. Saved with each checkpoint."""
 
     iteration: int = 0  # finished iterations since the start
+    epoch_start: int = 0  # those before the current epoch
     loss: float = 0.0  # sums over the finished iterations of the current epoch
     accuracy: float = 0.0
     scored: int = 0  # of them, those in which a joint counted
-    best: float = -1.0  # best validation accuracy so far
+    best: list[float] = field(default_factory=list)  # the row of `valid` with the best accuracy
     train: list[list[float]] = field(default_factory=list)  # a row per finished epoch: epoch, loss, acc, LR
     valid: list[list[float]] = field(default_factory=list)
+
+    @property
+    def epoch(self) -> int:
+        """The current epoch, counted from 1."""
+        return len(self.train) + 1
 
 
 def new_network(options: Network, joints: int, seed: int) -> HourglassNet:
@@ -62,12 +79,6 @@ def network_for(model: Path, skeleton: Skeleton, settings: Finetuning) -> Hourgl
     return replace_head(network, sources if settings.head == "matching" else [None] * len(sources))
 
 
-def weighted_loss(maps: Tensor, target: Tensor, weights: Tensor) -> Tensor:
-    """Mean squared error of heatmaps (N, J, h, w), in which joint j of sample n counts weights[n, j]; 0 if none does."""
-    errors = (maps - target).square().mean(dim=(2, 3))
-    return (errors * weights).sum() / weights.sum().clamp(min=1e-6)
-
-
 class Trainer:
     """A training in a folder. `run` trains to the end, from wherever the folder's checkpoint stands."""
 
@@ -75,144 +86,232 @@ class Trainer:
                  workspace: Workspace) -> None:  # fmt: skip
         self.folder, self.data, self.size, self.training, self.workspace = folder, data, size, training, workspace
         self.device = pick_device(workspace.device)
-        self.bfloat16 = uses_bfloat16(training.precision, self.device)
+        self.compute = compute_type(training.precision, self.device)
+        self.scaler = torch.amp.GradScaler(self.device.type, enabled=self.compute == torch.float16)
         self.network = network.to(self.device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self.optimizer = torch.optim.RMSprop(self.network.parameters(), lr=training.learning_rate)
+        self.optimizer = make_optimizer(training, self.network)
         self.state = State()
-        if (folder / "last.safetensors").exists():
-            self._resume()
-        elif training.subtract_mean:
+        if training.subtract_mean and not (folder / LAST).exists():
             self.network.mean.copy_(torch.from_numpy(channel_mean(data, training.seed)))
+        self.ema = Ema(self.network, training.ema) if training.ema else None
+        if (folder / LAST).exists():
+            self._resume(folder / LAST)
+        self.iterations = self.state.epoch_start + (training.epochs - len(self.state.train)) * training.iterations
+        self.pending: list[Tensor] = []  # figures of the iterations that have not been read yet
 
     def run(self, report: Report = silent) -> dict[str, float]:
         """Train all epochs; returns the best epoch's figures. `report(iteration, iterations, text)`."""
-        t = self.training
+        t, state = self.training, self.state
+        memory.keep_big_blocks()
         self.valid_samples = Samples(self.data, "valid", self.size, t)
+        self.logs = Logs(self.folder, t.batch, state.iteration, self.iterations)
+        self.writer = checkpoints.Writer()
         stream = batches(
             Samples(self.data, "train", self.size, t, t.seed, t.batch), t.batch, self.workspace.workers,
-            first=self.state.iteration, count=t.epochs * t.iterations,
+            first=state.iteration, count=self.iterations,
         )  # fmt: skip
-        while len(self.state.train) < t.epochs:
-            self._train_epoch(stream, report)
-            self._finish_epoch(report)
-        best = max(self.state.valid, key=lambda row: row[2])
-        return {"best_epoch": best[0], "valid_accuracy": best[2], "valid_loss": best[1]}
+        with self.writer, self.logs, memory.shortage_is_a_sentence(t.batch, self.size.resolution):
+            while not self._finished():
+                self._train_epoch(stream, report)
+                self._finish_epoch(report)
+        return {"best_epoch": state.best[0], "valid_accuracy": state.best[2], "valid_loss": state.best[1]}
+
+    def _finished(self) -> bool:
+        t, rows = self.training, self.state.train
+        stopped = t.stop_after and self.state.iteration >= t.stop_after
+        level = t.early_stop and len(rows) > 1 and rows[-1][2] - rows[-2][2] < t.early_stop
+        return bool(stopped or level or len(rows) >= t.epochs)
 
     def _train_epoch(self, stream, report) -> None:
         t, state = self.training, self.state
-        end = (len(state.train) + 1) * t.iterations
+        end = state.epoch_start + t.iterations
+        if t.stop_after:
+            end = min(end, t.stop_after)
+        every = READ_EVERY.get(self.device.type, READ_SELDOM)
         saved = time.monotonic()
         self.network.train()
+        self.logs.begin_epoch()
         while state.iteration < end:
-            batch = next(stream)
-            loss, heatmaps = self._step(batch)
-            state.loss += self._finite(loss)
-            accuracy = training_accuracy(heatmaps.numpy(), batch["heatmaps"].numpy(), self.data.skeleton.scoring)
+            with self.logs.waiting():
+                batch = next(stream)
+            self.pending.append(self._step(batch))
+            state.iteration += 1
+            if state.iteration % every == 0 or state.iteration == end:
+                self._read(report)
+                if time.monotonic() - saved > self.workspace.checkpoint_seconds:
+                    self._save(LAST)
+                    saved = time.monotonic()
+
+    def _step(self, batch: dict) -> Tensor:
+        """One iteration; returns its figures, still on the device: loss of all stacks, loss of the last, then per scoring
+        joint how often it was hit, and how often seen (2 + 2 S)."""
+        for group in self.optimizer.param_groups:
+            group["lr"] = learning_rate(self.training, self.state.iteration, self.iterations)
+        self.optimizer.zero_grad(set_to_none=True)
+        tensors = {name: batch[name] for name in ("input", "heatmaps", "weights")}
+        count = len(batch["input"])
+        parts = zip(*(tensor.tensor_split(min(self.training.accumulate, count)) for tensor in tensors.values()), strict=True)
+        figures = [self._backward(dict(zip(tensors, part, strict=True)), count) for part in parts]
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
+        if self.ema:
+            self.ema.update(self.network, self.state.iteration)
+        return torch.stack(figures).sum(dim=0)
+
+    def _backward(self, part: dict[str, Tensor], count: int) -> Tensor:
+        """Add the gradient of a part of a batch of `count` images; returns its share of the figures."""
+        part = {name: tensor.to(self.device, non_blocking=True) for name, tensor in part.items()}
+        with torch.autocast(self.device.type, self.compute, enabled=self.compute != torch.float32):
+            stacks = self.network(part["input"].to(memory_format=torch.channels_last))
+        losses = torch.stack([squared_error(maps, part) for maps in stacks]).mean(dim=1) * (len(part["input"]) / count)
+        self.scaler.scale(losses.sum()).backward()
+        hits, seen = training_hits(stacks[-1].detach(), part["heatmaps"], self.data.skeleton.scoring)
+        losses = losses.detach()
+        return torch.cat([losses.sum()[None], losses[-1:], hits.sum(dim=0), seen.sum(dim=0)])
+
+    def _read(self, report: Report) -> None:
+        """Take in the figures of the iterations since the last reading."""
+        state, joints = self.state, len(self.data.skeleton.scoring)
+        rows = torch.stack(self.pending).cpu()
+        first = state.iteration - len(self.pending)
+        self.pending.clear()
+        for iteration, (total, loss, *_) in enumerate(rows.tolist(), first):
+            if not total < EXPLODED:  # nor is nan
+                self._stop(iteration, f"The loss became {total:.3g}")
+            counts = rows[iteration - first, 2:]
+            accuracy = mean_rate(counts[:joints], counts[joints:])
+            state.loss += loss
             if not math.isnan(accuracy):
                 state.accuracy += accuracy
                 state.scored += 1
-            state.iteration += 1
-            done = state.iteration - end + t.iterations
-            report(
-                state.iteration, t.epochs * t.iterations,
-                f"epoch {len(state.train) + 1} loss {state.loss / done:.2e} acc {self._accuracy():.1%}",
-            )  # fmt: skip
-            if time.monotonic() - saved > self.workspace.checkpoint_seconds:
-                self._save()
-                saved = time.monotonic()
-
-    def _step(self, batch: dict) -> tuple[float, Tensor]:
-        """One iteration: loss, and the last stack's heatmaps (N, J, h, w) on the CPU."""
-        for group in self.optimizer.param_groups:
-            group["lr"] = self._learning_rate(self.state.iteration)
-        images = batch["input"].to(self.device, memory_format=torch.channels_last, non_blocking=True)
-        target = batch["heatmaps"].to(self.device, non_blocking=True)
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bfloat16):
-            stacks = self.network(images)
-        weights = batch["weights"].to(self.device, non_blocking=True)
-        loss = torch.stack([weighted_loss(maps.float(), target, weights) for maps in stacks]).sum()
-        self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        self.optimizer.step()
-        return loss.item(), stacks[-1].detach().float().cpu()
-
-    def _learning_rate(self, iteration: int) -> float:
-        """The rate of an iteration, counted from 0 over the whole training."""
-        t = self.training
-        if t.schedule == "constant":
-            return t.learning_rate
-        return t.learning_rate * 0.5 * (1 + math.cos(math.pi * iteration / (t.epochs * t.iterations)))
+            rate = learning_rate(self.training, iteration, self.iterations)
+            self.logs.iteration(state.epoch, iteration + 1, loss, accuracy, rate)
+        report(
+            state.iteration, self.iterations,
+            f"epoch {state.epoch} loss {state.loss / (state.iteration - state.epoch_start):.2e} "
+            f"acc {self._accuracy():.1%} {self.logs.speed():.1f} images/s",
+        )  # fmt: skip
 
     def _accuracy(self) -> float:
         """Training accuracy of the epoch so far."""
         return self.state.accuracy / max(self.state.scored, 1)
 
-    def _finite(self, loss: float) -> float:
-        if not math.isfinite(loss):
-            raise DataError(
-                f"The loss became {loss} at iteration {self.state.iteration + 1}. The last checkpoint in {self.folder} is "
-                "from before. Lower learning_rate, or use precision = float32, and run again."
+    def _stop(self, iteration: int, what: str) -> None:
+        """Save the batch of an iteration, counted from 0, for inspection, and raise DataError that says how to go on."""
+        t = self.training
+        samples = Samples(self.data, "train", self.size, t, t.seed, t.batch)
+        batch = next(batches(samples, t.batch, 1, first=iteration, count=iteration + 1))
+        path = self.folder / f"logs/bad-batch-{iteration + 1}.npz"
+        images = [samples.rows.images[row] for row in batch["row"]]
+        arrays: dict[str, Any] = {name: np.asarray(values) for name, values in batch.items()}
+        np.savez(path, images=images, **arrays)
+        last, remedy = self.folder / LAST, "a lower learning_rate, a longer warmup or precision = float32"
+        how = f"There is no checkpoint yet: try {remedy}."
+        if last.exists():
+            good = checkpoints.load_tensors(last)[1]["state"]["iteration"]
+            how = (
+                f"The last good checkpoint is {last}, of iteration {good}: to go on from it, give it as branch_from to an "
+                f"experiment of another name, with {remedy}."
             )
-        return loss
+        raise DataError(f"{what} at iteration {iteration + 1} (epoch {self.state.epoch}). Its batch is in {path}. {how}")
 
-    def _finish_epoch(self, report) -> None:
+    def _finish_epoch(self, report: Report) -> None:
         """Validate, log, keep the best, save."""
         t, state = self.training, self.state
-        epoch = len(state.train) + 1
-        rate = self._learning_rate(state.iteration - 1)
-        loss, accuracy = self._validate(report)
-        state.train.append([epoch, state.loss / t.iterations, self._accuracy(), rate])
+        rate = learning_rate(t, state.iteration - 1, self.iterations)
+        loss, accuracy, picture = self._validate(report)
+        epoch, done = state.epoch, state.iteration - state.epoch_start
+        state.train.append([epoch, state.loss / done, self._accuracy(), rate])
         state.valid.append([epoch, loss, accuracy, rate])
-        state.loss, state.accuracy, state.scored = 0.0, 0.0, 0
-        self._log("train.log", state.train)
-        self._log("valid.log", state.valid)
-        if epoch == 1 or accuracy > state.best:
-            state.best = accuracy
+        state.loss, state.accuracy, state.scored, state.epoch_start = 0.0, 0.0, 0, state.iteration
+        write_log(self.folder / "train.log", state.train)
+        write_log(self.folder / "valid.log", state.valid)
+        self.logs.epoch(epoch, state.iteration, state.train[-1], state.valid[-1], picture)
+        if not state.best or accuracy > state.best[2]:
+            state.best = state.valid[-1]
             self._save_network("best.safetensors")
         if t.snapshot_epochs and epoch % t.snapshot_epochs == 0:
             self._save_network(f"epoch-{epoch:03d}.safetensors")
-        self._save()
+        if t.keep_last:
+            self._save(f"last-{epoch:03d}.safetensors")
+            (self.folder / f"last-{epoch - t.keep_last:03d}.safetensors").unlink(missing_ok=True)
+        self._save(LAST)
 
-    def _validate(self, report) -> tuple[float, float]:
-        """Loss and accuracy over the whole validation split, each sample counting the same."""
-        samples = self.valid_samples
-        mirrored = self.data.skeleton.mirrored()
+    def _validate(self, report: Report) -> tuple[float, float, np.ndarray]:
+        """Loss and accuracy over the whole validation split, each sample counting the same, and a picture of some."""
+        samples, skeleton = self.valid_samples, self.data.skeleton
         stream = batches(samples, VALIDATION_BATCH, self.workspace.workers)
-        loss, accuracy, seen = 0.0, TrainingAccuracy(self.data.skeleton.scoring), 0
-        for batch, maps in predict(self.network, stream, mirrored, self.device, flip=True, bfloat16=self.bfloat16):
-            loss += (maps - batch["heatmaps"]).square().mean(dim=(1, 2, 3)).sum().item()
-            accuracy.update_each(maps.numpy(), batch["heatmaps"].numpy())
+        loss, rates, seen = 0.0, [], 0
+        for batch, maps in predict(self.evaluated(), stream, skeleton.mirrored(), self.device, True, self.compute):
+            loss += squared_error(maps, batch).sum().item()
+            hits, counted = training_hits(maps, batch["heatmaps"], skeleton.scoring)
+            rates.append(hits.sum(dim=1) / counted.sum(dim=1))
+            if not seen:
+                picture = draw_predictions(batch, maps, skeleton)
             seen += len(maps)
-            report(self.state.iteration, self.training.epochs * self.training.iterations, f"validating {seen}/{len(samples)}")
-        if math.isnan(accuracy.result()):
+            report(self.state.iteration, self.iterations, f"validating {seen}/{len(samples)}")
+        accuracy = torch.cat(rates).double().nanmean().item()
+        if math.isnan(accuracy):
             raise DataError(f"{self.data.annotations}/valid.h5 shows none of the joints that score; validation needs some.")
-        return loss / seen, accuracy.result()
+        return loss / seen, accuracy, picture
 
-    def _log(self, name: str, rows: list[list[float]]) -> None:
-        lines = ["epoch\tloss\tacc\tLR"] + [f"{int(e)}\t{loss:.8f}\t{acc:.6f}\t{rate:g}" for e, loss, acc, rate in rows]
-        write_atomically(self.folder / name, ("\n".join(lines) + "\n").encode())
+    def evaluated(self) -> HourglassNet:
+        """The network that is validated and kept: the running mean if there is one."""
+        return cast(HourglassNet, self.ema.network) if self.ema else self.network
 
     def _save_network(self, name: str) -> None:
         metrics = {"epoch": self.state.valid[-1][0], "valid_accuracy": self.state.valid[-1][2]}
-        checkpoints.save_network(self.folder / name, self.network, self.data.skeleton.joints, self.size.resolution, metrics)
+        checkpoints.save_network(
+            self.folder / name, self.evaluated(), self.data.skeleton.joints, self.size.resolution, metrics
+        )  # fmt: skip
 
-    def _save(self) -> None:
-        """The checkpoint that a killed training resumes from."""
+    def _save(self, name: str) -> None:
+        """A checkpoint that a training can go on from."""
         tensors = {f"network.{k}": v for k, v in self.network.state_dict().items()}
-        for i, values in self.optimizer.state_dict()["state"].items():
-            tensors |= {f"optimizer.{i}.{name}": value for name, value in values.items()}
-        checkpoints.save_tensors(self.folder / "last.safetensors", tensors, {"state": asdict(self.state)})
+        tensors |= {f"optimizer.{k}": v for k, v in optimizer_tensors(self.optimizer).items()}
+        if self.ema:
+            tensors |= {f"ema.{k}": v for k, v in self.ema.network.state_dict().items()}
+        if not all_finite(tensors):
+            self._stop(self.state.iteration - 1, "The weights became infinite")
+        description = {"state": asdict(self.state), "scaler": self.scaler.state_dict()}
+        self.writer.save(self.folder / name, tensors, description)
 
-    def _resume(self) -> None:
-        tensors, description = checkpoints.load_tensors(self.folder / "last.safetensors")
+    def _resume(self, path: Path) -> None:
+        tensors, description = checkpoints.load_tensors(path)
         self.state = State(**description["state"])
-        self.network.load_state_dict({k[8:]: v for k, v in tensors.items() if k.startswith("network.")})
-        saved = self.optimizer.state_dict()
-        parameters = list(self.network.parameters())
-        for name, value in tensors.items():
-            if name.startswith("optimizer."):
-                _, i, kind = name.split(".")
-                if value.dim():  # in the parameter's memory layout: another would round differently
-                    value = torch.empty_like(parameters[int(i)]).copy_(value)
-                saved["state"].setdefault(int(i), {})[kind] = value
-        self.optimizer.load_state_dict(saved)
+        self.scaler.load_state_dict(description["scaler"])
+        self.network.load_state_dict(checkpoints.below("network.", tensors))
+        load_optimizer(self.optimizer, checkpoints.below("optimizer.", tensors))
+        if self.ema:
+            self.ema.network.load_state_dict(checkpoints.below("ema.", tensors))
+
+
+def squared_error(maps: Tensor, batch: dict[str, Tensor]) -> Tensor:
+    """Mean squared error (N,) of each sample's heatmaps (N, J, h, w), the error of each joint times batch["weights"] (N, J).
+
+    The mean is over all joints, whatever they weigh, so that the errors of a batch's parts add up to the batch's.
+    """
+    squares = (maps.float() - batch["heatmaps"]).square().mean(dim=(2, 3))
+    return (squares * batch["weights"]).mean(dim=1)
+
+
+def all_finite(tensors: dict[str, Tensor]) -> bool:
+    """Whether no tensor holds an infinity or what is no number."""
+    return bool(torch.stack([t.sum() for t in tensors.values() if t.is_floating_point()]).isfinite().all())
+
+
+def write_log(path: Path, rows: list[list[float]]) -> None:
+    """A log in the published columns."""
+    lines = ["epoch\tloss\tacc\tLR"] + [f"{int(e)}\t{loss:.8f}\t{acc:.6f}\t{rate:g}" for e, loss, acc, rate in rows]
+    write_atomically(path, ("\n".join(lines) + "\n").encode())
+
+
+def draw_predictions(batch: dict[str, Tensor], maps: Tensor, skeleton: Skeleton, count: int = 6) -> np.ndarray:
+    """The first people of a batch with their labels and with what the heatmaps `maps` (N, J, h, w) say: (H, W, 3) uint8."""
+    images = (batch["input"][:count].clamp(0, 1) * 255).byte().permute(0, 2, 3, 1).numpy()
+    rows = []
+    for shown in (batch["heatmaps"], maps):
+        points, height = decode_argmax(shown[:count].numpy())
+        points = np.where(height[..., None] > 0, points, np.nan) * (images.shape[1] / shown.shape[-1])
+        rows.append([draw.draw_person(image, joints, skeleton) for image, joints in zip(images, points, strict=True)])
+    return draw.contact_sheet(rows, ["labels", "network"])

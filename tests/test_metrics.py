@@ -3,6 +3,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from datasets.heatmaps import draw
 from datasets.skeletons import MPII, PENN_ACTION
@@ -145,6 +146,21 @@ def test_the_batches_make_no_difference():
         streamed.update(found[part], target[part], reference[part])
     np.testing.assert_array_equal(whole.result().joints, streamed.result().joints)
     np.testing.assert_allclose(whole.result().pixels, streamed.result().pixels)
+
+
+@pytest.mark.parametrize("side", [20, 64])  # at 20 px a hit may lie at exactly the threshold of 1 px
+def test_hits_counted_in_torch_are_the_training_accuracy(side):
+    rng = np.random.default_rng(3)
+    points = rng.integers(-1, 12, (40, 13, 2)).astype(float)  # some in the first row or column, some outside
+    target = np.stack([draw(p, (side, side), 1.5, 3) for p in points])
+    predicted = np.stack([draw(p + rng.integers(-4, 5, p.shape), (side, side), 1.5, 3) for p in points])
+    hits, seen = metrics.training_hits(torch.from_numpy(predicted), torch.from_numpy(target), PENN_ACTION.scoring)
+    expected = slow_accuracy(predicted, target, PENN_ACTION.scoring)
+    assert 0.05 < expected < 0.9
+    assert metrics.mean_rate(hits.sum(dim=0), seen.sum(dim=0)) == pytest.approx(expected)
+    each = [slow_accuracy(p[None], t[None], PENN_ACTION.scoring) for p, t in zip(predicted, target, strict=True)]
+    np.testing.assert_allclose((hits.sum(dim=1) / seen.sum(dim=1)).numpy(), [math.nan if e is None else e for e in each], 1e-6)
+    assert math.isnan(metrics.mean_rate(torch.zeros(10), torch.zeros(10)))
 
 
 @pytest.mark.filterwarnings("error")

@@ -8,7 +8,7 @@ from torch import nn
 from datasets import geometry, heatmaps
 from datasets.errors import DataError
 from datasets.skeletons import PENN_ACTION
-from stages.predict import joints_in_image, pick_device, predict, uses_bfloat16
+from stages.predict import compute_type, joints_in_image, pick_device, predict
 
 
 class ColourNet(nn.Module):
@@ -54,4 +54,8 @@ def test_devices():
         with pytest.raises(DataError, match="device = cuda"):
             pick_device("cuda")
         assert pick_device("auto").type in ("cpu", "mps")
-    assert not uses_bfloat16("float32", torch.device("cpu")) and uses_bfloat16("bfloat16", torch.device("cpu"))
+    cpu = torch.device("cpu")
+    assert compute_type("float32", cpu) == compute_type("tf32", cpu) == torch.float32
+    assert compute_type("bfloat16", cpu) == torch.bfloat16 and compute_type("float16", torch.device("cuda")) == torch.float16
+    with pytest.raises(DataError, match="float16 needs CUDA"):
+        compute_type("float16", cpu)

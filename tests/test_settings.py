@@ -48,7 +48,7 @@ def test_luigi_cfg_lists_every_setting_at_its_default_with_a_comment():
         match = re.match(r"(\w+) =", line)
         if match and before.startswith("#"):
             described.add(match[1])
-    groups = {"iterations": "epochs", "split_seed": "valid_fraction", "blob_radius": "blob_sigma"}
+    groups = {"iterations": "epochs", "split_seed": "valid_fraction", "blob_radius": "blob_sigma", "factor": "epochs"}
     undescribed = {n for texts in written.values() for n in texts} - described
     assert {groups.get(n, n) for n in undescribed} <= {
         "epochs", "valid_fraction", "blob_sigma", "rotation_probability", "penn_action", "people", "sequences", "frames",
@@ -67,7 +67,9 @@ def test_profiles_are_legal(profile):
         ({"finetune": {"learning_rate": "-1"}}, ["[finetune]", "learning_rate = -1", "greater than 0"]),
         ({"finetune": {"learning_rate": "nan"}}, ["learning_rate = nan", "finite"]),
         ({"pretrain": {"batch": "1.5"}}, ["[pretrain]", "batch = 1.5", "integer"]),
-        ({"pretrain": {"schedule": "linear"}}, ["schedule = linear", "'constant' or 'cosine'"]),
+        ({"pretrain": {"schedule": "linear"}}, ["schedule = linear", "'constant', 'step' or 'cosine'"]),
+        ({"modern": {"milestones": "0.5 1.5"}}, ["[modern]", "milestones = 1.5", "less than 1"]),
+        ({"pretrain": {"recipe": "moden"}}, ["[pretrain]", "recipe = moden", "'published' or 'modern'"]),
         ({"pretrain": {"experiment": "../evil"}}, ["experiment = ../evil"]),
         ({"finetun": {}}, ["[finetun]", "Did you mean finetune?"]),
         ({"input": {"resolution": "100"}}, ["resolution = 100", "multiple of 64"]),
@@ -125,6 +127,6 @@ def test_a_training_takes_from_its_recipe_what_it_does_not_say_itself():
 
 
 def test_a_recipe_counts_by_what_it_says_not_by_its_name():
-    published = Settings().published.model_dump()
+    published = Settings().published.model_dump() | {"milestones": "0.6 0.9"}
     same = Settings.from_text({"modern": {n: str(v) for n, v in published.items()}, "pretrain": {"recipe": "modern"}})
     assert same.pretrain.significant() == Settings().pretrain.significant()

@@ -12,24 +12,30 @@ from datasets.errors import DataError
 from datasets.skeletons import MPII, PENN_ACTION
 from stages.checkpoints import load_network, load_tensors, save_network
 from stages.hourglass import HourglassNet
+from stages.loader import Samples, batches
+from stages.memory import shortage_is_a_sentence
 from stages.settings import Finetuning, Input, Network, Training, Workspace
-from stages.train import Trainer, network_for, new_network, weighted_loss
+from stages.train import Trainer, network_for, new_network, squared_error
 
 SIZE = Input(resolution=32)
 BLOB = {"blob_sigma": 1.0, "blob_radius": 2}
-SETTINGS = Training(epochs=2, iterations=5, batch=4, learning_rate=1e-3, seed=5, snapshot_epochs=2, schedule="cosine", **BLOB)
-FILES = ["best.safetensors", "epoch-002.safetensors", "last.safetensors", "train.log", "valid.log"]
+LENGTH = {"epochs": 2, "iterations": 5, "batch": 4, "seed": 5, "snapshot_epochs": 2, "keep_last": 1, **BLOB}
+# Everything that a checkpoint must remember: two moments a weight, a running mean, a schedule with warm-up, parts of batches.
+SETTINGS = Training(
+    optimizer="adamw", learning_rate=1e-3, warmup=3, schedule="cosine", weight_decay=0.1, ema=0.9, accumulate=2, **LENGTH
+)
+FILES = ["best.safetensors", "epoch-002.safetensors", "last-002.safetensors", "last.safetensors", "train.log", "valid.log"]
 
 
-def trainer(folder, data, settings=SETTINGS, seconds=1e9):
+def trainer(folder, data, settings=SETTINGS, seconds=1e9, stacks=1):
     folder.mkdir(exist_ok=True)
     workspace = Workspace(device="cpu", workers=1, checkpoint_seconds=seconds)
-    network = new_network(Network(stem="2 4 4", features=8, depth=2), len(data.skeleton.joints), settings.seed)
+    network = new_network(Network(stacks=stacks, stem="2 4 4", features=8, depth=2), len(data.skeleton.joints), settings.seed)
     return Trainer(folder, network, data, SIZE, settings, workspace)
 
 
 def contents(folder):
-    return {path.name: path.read_bytes() for path in sorted(folder.iterdir())}
+    return {path.name: path.read_bytes() for path in sorted(folder.iterdir()) if path.is_file()}
 
 
 @pytest.fixture(scope="module")
@@ -43,6 +49,11 @@ def test_two_trainings_are_equal_to_the_bit(tiny_penn, finished, tmp_path):
     trainer(tmp_path / "again", tiny_penn).run()
     assert contents(tmp_path / "again") == contents(finished)
     assert list(contents(finished)) == FILES
+
+
+def log(path):
+    """The rows of a train.log or valid.log as numbers."""
+    return [[float(value) for value in line.split("\t")] for line in path.read_text().splitlines()[1:]]
 
 
 class Killed(Exception):
@@ -64,6 +75,19 @@ def test_killed_and_resumed_is_as_if_never_killed(tiny_penn, finished, tmp_path,
     assert contents(folder) == contents(finished)
 
 
+def test_the_published_recipe_resumes_as_well(tiny_penn, tmp_path):
+    def kill(done, *_):
+        if done == 7:
+            raise Killed
+
+    published = Training(**LENGTH)
+    with pytest.raises(Killed):
+        trainer(tmp_path / "killed", tiny_penn, published, seconds=1e-9).run(kill)
+    trainer(tmp_path / "killed", tiny_penn, published).run()
+    trainer(tmp_path / "whole", tiny_penn, published).run()
+    assert contents(tmp_path / "killed") == contents(tmp_path / "whole")
+
+
 def test_a_resumed_training_does_not_start_again(tiny_penn, tmp_path):
     def kill(done, *_):
         if done == 4:
@@ -79,20 +103,17 @@ def test_a_resumed_training_does_not_start_again(tiny_penn, tmp_path):
 
 
 def test_it_learns(tiny_penn, tmp_path):
-    settings = Training(epochs=1, iterations=60, batch=6, learning_rate=3e-3, rotation=0, scale=0, colour=0, flip=0, **BLOB)
-    losses = []
-    t = trainer(tmp_path, tiny_penn, settings)
-    step = t._step
-    t._step = lambda batch: (lambda r: (losses.append(r[0]), r)[1])(step(batch))
-    t.run()
-    assert sum(losses[-5:]) < 0.3 * sum(losses[:5])
+    settings = Training(epochs=6, iterations=10, batch=6, learning_rate=3e-3, rotation=0, scale=0, colour=0, flip=0, **BLOB)
+    trainer(tmp_path, tiny_penn, settings).run()
+    losses = [row[1] for row in log(tmp_path / "train.log")]
+    assert losses[-1] < 0.4 * losses[0]
 
 
 def test_logs_have_the_published_columns(finished):
     lines = (finished / "valid.log").read_text().splitlines()
     assert lines[0].split("\t") == ["epoch", "loss", "acc", "LR"]
     assert [line.split("\t")[0] for line in lines[1:]] == ["1", "2"]
-    rates = [float(line.split("\t")[3]) for line in lines[1:]]
+    rates = [row[3] for row in log(finished / "valid.log")]
     # A cosine from 1e-3 at iteration 0 to 0 at iteration 10; the last iterations of the epochs are 4 and 9.
     assert rates == pytest.approx([0.5e-3 * (1 + math.cos(math.pi * i / 10)) for i in (4, 9)], rel=1e-4)
 
@@ -101,7 +122,7 @@ def test_logs_have_the_published_columns(finished):
 def test_the_best_epoch_is_kept(tiny_penn, tmp_path, monkeypatch, accuracies, best):
     settings = Training(epochs=3, iterations=1, batch=2)
     left = iter(accuracies)
-    monkeypatch.setattr(Trainer, "_validate", lambda *_: (0.1, next(left)))
+    monkeypatch.setattr(Trainer, "_validate", lambda *_: (0.1, next(left), np.zeros((8, 8, 3), np.uint8)))
     assert trainer(tmp_path, tiny_penn, settings).run()["best_epoch"] == best
     network, description = load_network(tmp_path / "best.safetensors")
     assert description.metrics == {"epoch": best, "valid_accuracy": accuracies[best - 1]}
@@ -112,7 +133,7 @@ def test_the_best_epoch_is_kept(tiny_penn, tmp_path, monkeypatch, accuracies, be
 def test_a_resumed_optimizer_has_the_memory_layout_of_its_parameters(tiny_penn, finished, tmp_path):
     resumed = trainer(shutil.copytree(finished, tmp_path / "copy"), tiny_penn)
     for parameter in resumed.network.parameters():
-        assert resumed.optimizer.state[parameter]["square_avg"].stride() == parameter.stride()
+        assert resumed.optimizer.state[parameter]["exp_avg_sq"].stride() == parameter.stride()
 
 
 def test_best_is_the_epoch_with_the_best_validation_accuracy(finished):
@@ -124,13 +145,111 @@ def test_best_is_the_epoch_with_the_best_validation_accuracy(finished):
     assert description.joints == PENN_ACTION.joints and description.resolution == 32
 
 
+def test_a_batch_in_parts_is_one_batch(tiny_penn, tmp_path):
+    """Loss, accuracy and gradient of a batch of 5 computed in 3 parts, with BatchNorm held still."""
+    figures, gradients = [], []
+    for accumulate in (1, 3):
+        t = trainer(tmp_path / str(accumulate), tiny_penn, Training(batch=5, accumulate=accumulate, **BLOB))
+        t.network.eval()
+        batch = next(batches(Samples(tiny_penn, "train", SIZE, t.training, 5, 5), 5, 1, count=1))
+        batch["weights"] = torch.linspace(0, 1, 5 * 13).view(5, 13)
+        figures.append(t._step(batch))
+        gradients.append(torch.cat([p.grad.flatten() for p in t.network.parameters()]))
+    torch.testing.assert_close(figures[0], figures[1])
+    torch.testing.assert_close(gradients[0], gradients[1], rtol=1e-3, atol=1e-6)
+    assert gradients[0].abs().max() > 1e-3
+
+
+def test_weights_of_joints_weigh_their_errors():
+    maps = torch.zeros(2, 2, 2, 2)
+    target = torch.tensor([1.0, 2.0, 3.0, 4.0]).view(2, 2, 1, 1).expand(2, 2, 2, 2)
+    assert squared_error(maps, {"heatmaps": target, "weights": torch.ones(2, 2)}).tolist() == [(1 + 4) / 2, (9 + 16) / 2]
+    weights = torch.tensor([[1.0, 0.0], [0.5, 1.0]])
+    assert squared_error(maps, {"heatmaps": target, "weights": weights}).tolist() == [1 / 2, (4.5 + 16) / 2]
+
+
+def test_the_loss_of_two_stacks_is_logged_as_that_of_the_last(tiny_penn, tmp_path):
+    t = trainer(tmp_path, tiny_penn, Training(batch=4, **BLOB), stacks=2)
+    t.network.eval()
+    batch = next(batches(Samples(tiny_penn, "train", SIZE, t.training, 5, 4), 4, 1, count=1))
+    first, last = ((maps - batch["heatmaps"]).square().mean().item() for maps in t.network(batch["input"]))
+    total, logged, *_ = t._step(batch).tolist()
+    assert (total, logged) == pytest.approx((first + last, last), rel=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("settings", "accuracies", "epochs"),
+    [
+        ({"early_stop": 0.1}, [0.2, 0.4, 0.45, 0.9], 3),
+        ({"early_stop": 0.0}, [0.2, 0.1, 0.0, 0.0], 4),
+        ({"stop_after": 3}, [0.1] * 4, 2),  # in the middle of the second epoch
+    ],
+)
+def test_a_training_can_end_early(tiny_penn, tmp_path, monkeypatch, settings, accuracies, epochs):
+    t = trainer(tmp_path, tiny_penn, Training(epochs=4, iterations=2, batch=2, **settings, **BLOB))
+    monkeypatch.setattr(Trainer, "_accuracy", lambda self: accuracies[len(self.state.train)])
+    t.run()
+    assert len(log(tmp_path / "train.log")) == len(log(tmp_path / "valid.log")) == epochs
+    assert t.state.iteration == settings.get("stop_after", 2 * epochs)
+    assert trainer(tmp_path, tiny_penn, t.training).run() == t.run()  # which has nothing to do any more
+
+
 def test_a_loss_that_is_no_number_stops_in_a_sentence(tiny_penn, tmp_path):
     t = trainer(tmp_path, tiny_penn)
     with torch.no_grad():
         t.network.heads[0].output.weight.fill_(float("nan"))
-    with pytest.raises(DataError, match="loss became nan at iteration 1"):
+    with pytest.raises(DataError, match="loss became nan at iteration 1 .*There is no checkpoint yet"):
         t.run()
     assert not (tmp_path / "best.safetensors").exists()
+
+
+def test_the_batch_of_an_exploding_loss_and_the_last_good_checkpoint_are_named(tiny_penn, tmp_path):
+    t = trainer(tmp_path, tiny_penn, seconds=1e-9)
+
+    def poison(done, *_):
+        if done == 3:
+            with torch.no_grad():
+                t.network.heads[0].output.bias.fill_(1e4)
+
+    with pytest.raises(DataError, match=r"1e\+08 at iteration 4 .*last\.safetensors, of iteration 3: .*branch_from") as caught:
+        t.run(poison)
+    path = tmp_path / "logs" / "bad-batch-4.npz"
+    assert str(path) in str(caught.value)
+    saved = np.load(path)
+    batch = list(batches(Samples(tiny_penn, "train", SIZE, SETTINGS, 5, 4), 4, 1, first=0, count=4))[3]
+    assert (saved["input"] == batch["input"].numpy()).all() and (saved["row"] == batch["row"].numpy()).all()
+    assert saved["images"].tolist() == [f"train{row}.jpg" for row in saved["row"]]
+
+
+def test_infinite_weights_are_not_saved_as_a_good_checkpoint(tiny_penn, tmp_path):
+    t = trainer(tmp_path, tiny_penn, seconds=1e-9)
+
+    def poison(done, *_):
+        if done == 3:
+            with torch.no_grad():
+                t.network.heads[0].output.bias.fill_(float("inf"))
+
+    with pytest.raises(DataError, match=r"weights became infinite at iteration 3 .*of iteration 2"):
+        t.run(poison)
+    assert load_tensors(tmp_path / "last.safetensors")[1]["state"]["iteration"] == 2
+
+
+@pytest.mark.parametrize("error", [torch.OutOfMemoryError("CUDA out of memory."), MemoryError()])
+def test_a_batch_that_does_not_fit_says_what_to_change(tiny_penn, tmp_path, monkeypatch, error):
+    def out_of_memory(_):
+        raise error
+
+    t = trainer(tmp_path, tiny_penn)
+    monkeypatch.setattr(t.network, "forward", out_of_memory)
+    with pytest.raises(DataError, match=r"4 images of 32 px does not fit.*accumulate = 2"):
+        t.run()
+
+
+def test_torch_out_of_memory_on_the_cpu_is_recognised():
+    with pytest.raises(DataError, match="does not fit"), shortage_is_a_sentence(6, 256):
+        torch.empty(2**60)
+    with pytest.raises(RuntimeError, match="something else"), shortage_is_a_sentence(6, 256):
+        raise RuntimeError("something else")
 
 
 def test_a_damaged_checkpoint_is_named(tiny_penn, finished, tmp_path):
@@ -156,15 +275,6 @@ def test_checkpoints_hold_the_optimizer(finished):
     tensors, description = load_tensors(finished / "last.safetensors")
     assert description["state"]["iteration"] == 10
     assert any(name.startswith("optimizer.") for name in tensors)
-
-
-def test_the_loss_averages_over_weighted_joints():
-    maps, target = torch.zeros(2, 3, 4, 4), torch.ones(2, 3, 4, 4)
-    target[0, 1], target[1, 2] = 3, 5  # squared errors 9 and 25, all others 1
-    assert weighted_loss(maps, target, torch.ones(2, 3)).item() == pytest.approx((4 + 9 + 25) / 6)
-    weights = torch.tensor([[1, 0.5, 0], [0, 0, 0.5]])
-    assert weighted_loss(maps, target, weights).item() == pytest.approx((1 + 4.5 + 12.5) / 2)
-    assert weighted_loss(maps, target, torch.zeros(2, 3)).item() == 0
 
 
 def test_the_network_remembers_the_mean_of_its_training_images(tiny_penn, tmp_path):

@@ -1,0 +1,107 @@
+"""What a person follows a training by: logs/metrics.csv, and TensorBoard events beside it.
+
+Both hold times, so they stand in the folder logs/, which does not count to a result's content. The columns of
+metrics.csv are COLUMNS; a row is the mean over the last EVERY iterations (`what` = train), or an epoch's training mean
+(epoch) or validation (valid).
+"""
+
+import csv
+import io
+import math
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from statistics import fmean
+
+import numpy as np
+
+from stages.files import write_atomically
+
+METRICS = "logs/metrics.csv"
+COLUMNS = ("time", "what", "epoch", "iteration", "iterations", "loss", "acc", "LR", "images_per_second", "waiting")
+EVERY = 50  # iterations from one row to the next
+
+
+class Logs:
+    """The logs of a training in `folder` that has done `iteration` of `iterations`; what they say of later ones is dropped.
+
+    `waiting` in the rows is the part of the time in which the loop waited for samples.
+    """
+
+    def __init__(self, folder: Path, batch: int, iteration: int, iterations: int) -> None:
+        from torch.utils.tensorboard import SummaryWriter
+
+        self.path, self.batch, self.iterations = folder / METRICS, batch, iterations
+        self.path.parent.mkdir(exist_ok=True)
+        kept = [row for row in read_metrics(folder) if int(row["iteration"]) <= iteration]
+        text = io.StringIO()
+        csv.DictWriter(text, COLUMNS).writerows([dict(zip(COLUMNS, COLUMNS, strict=True)), *kept])
+        write_atomically(self.path, text.getvalue().encode())
+        self.events = SummaryWriter(str(self.path.parent), purge_step=iteration + 1, flush_secs=20)
+        self._begin_window()
+
+    def _begin_window(self) -> None:
+        self.losses: list[float] = []
+        self.accuracies: list[float] = []
+        self.seconds = self.waited = 0.0
+        self.mark = time.monotonic()
+
+    def begin_epoch(self) -> None:
+        """From now on the time counts; validation before it does not."""
+        self.mark = time.monotonic()
+
+    @contextmanager
+    def waiting(self) -> Iterator[None]:
+        """Measures the time that the loop waits for samples."""
+        begun = time.monotonic()
+        yield
+        self.waited += time.monotonic() - begun
+
+    def iteration(self, epoch: int, iteration: int, loss: float, accuracy: float, rate: float) -> None:
+        """Take in an iteration; accuracy: NaN where no joint counted."""
+        now = time.monotonic()
+        self.seconds, self.mark = self.seconds + now - self.mark, now
+        self.losses.append(loss)
+        self.accuracies.append(accuracy)
+        if iteration % EVERY == 0:
+            known = [accuracy for accuracy in self.accuracies if not math.isnan(accuracy)]
+            self._write("train", epoch, iteration, fmean(self.losses), fmean(known or [0.0]), rate)
+            self._begin_window()
+
+    def speed(self) -> float:
+        """Images a second in the present window."""
+        return len(self.losses) * self.batch / max(self.seconds, 1e-9)
+
+    def epoch(self, epoch: int, iteration: int, train: list[float], valid: list[float], picture: np.ndarray) -> None:
+        """Take in an epoch: rows of train.log and valid.log (epoch, loss, acc, LR), and a picture (H, W, 3) uint8 RGB."""
+        self._write("epoch", epoch, iteration, *train[1:])
+        self._write("valid", epoch, iteration, *valid[1:])
+        self.events.add_image("valid/predictions", picture, iteration, dataformats="HWC")
+        self.events.flush()
+
+    def _write(self, what: str, epoch: int, iteration: int, loss: float, accuracy: float, rate: float) -> None:
+        speed, waiting = self.speed(), self.waited / max(self.seconds, 1e-9)
+        row = [f"{time.time():.1f}", what, epoch, iteration, self.iterations, f"{loss:.8f}", f"{accuracy:.6f}", f"{rate:g}"]
+        with open(self.path, "a", newline="") as file:
+            csv.writer(file).writerow([*row, *([f"{speed:.2f}", f"{waiting:.4f}"] if what == "train" else ["", ""])])
+        figures = {"loss": loss, "acc": accuracy}
+        if what == "train":
+            figures |= {"LR": rate, "images_per_second": speed, "waiting": waiting}
+        for name, value in figures.items():
+            self.events.add_scalar(f"{what}/{name}", value, iteration)
+
+    def __enter__(self) -> "Logs":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.events.close()
+
+
+def read_metrics(folder: Path) -> list[dict[str, str]]:
+    """The rows of a training's metrics.csv; none where there is no such file. A row that is being written is left out."""
+    try:
+        with open(folder / METRICS, newline="") as file:
+            return [row for row in csv.DictReader(file) if set(row) == set(COLUMNS) and row["waiting"] is not None]
+    except OSError:
+        return []

@@ -1,0 +1,72 @@
+"""How weights are moved: the optimizer, the learning rate of each iteration, and the running mean of the weights."""
+
+import copy
+import math
+
+import torch
+from torch import Tensor, nn
+
+from stages.settings import Recipe
+
+
+def make_optimizer(recipe: Recipe, network: nn.Module) -> torch.optim.Optimizer:
+    """The recipe's optimizer for all weights. Weight decay is for convolutions, not for biases and norms."""
+    parameters = list(network.parameters())
+    groups = [
+        {"params": [p for p in parameters if p.dim() > 1], "weight_decay": recipe.weight_decay},
+        {"params": [p for p in parameters if p.dim() <= 1], "weight_decay": 0.0},
+    ]
+    if recipe.optimizer == "rmsprop":
+        return torch.optim.RMSprop(groups, lr=recipe.learning_rate)
+    kind = torch.optim.Adam if recipe.optimizer == "adam" else torch.optim.AdamW
+    return kind(groups, lr=recipe.learning_rate, fused=True)
+
+
+def learning_rate(recipe: Recipe, iteration: int, iterations: int) -> float:
+    """The rate of an iteration, counted from 0, of a training of so many iterations: warm-up times schedule."""
+    rate = recipe.learning_rate * min(1.0, (iteration + 1) / max(recipe.warmup, 1))
+    if recipe.schedule == "cosine":
+        return rate * 0.5 * (1 + math.cos(math.pi * iteration / iterations))
+    if recipe.schedule == "step":
+        return rate * recipe.factor ** sum(iteration >= part * iterations for part in recipe.milestones)
+    return rate
+
+
+def optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
+    """What the optimizer remembers of each weight: `<number of the weight>.<name>` -> tensor."""
+    states = optimizer.state_dict()["state"]
+    return {f"{i}.{name}": value for i, state in states.items() for name, value in state.items()}
+
+
+def load_optimizer(optimizer: torch.optim.Optimizer, tensors: dict[str, Tensor]) -> None:
+    """Let the optimizer remember what `optimizer_tensors` gave."""
+    parameters = [p for group in optimizer.param_groups for p in group["params"]]
+    saved = optimizer.state_dict()
+    for name, value in tensors.items():
+        i, _, kind = name.partition(".")
+        if value.dim():  # in the parameter's memory layout: another would round differently
+            value = torch.empty_like(parameters[int(i)]).copy_(value)
+        saved["state"].setdefault(int(i), {})[kind] = value
+    optimizer.load_state_dict(saved)
+
+
+class Ema:
+    """A network whose weights and BatchNorm statistics are the running mean of another's.
+
+    After iteration i, counted from 0: mean = d * mean + (1 - d) * weights with d = min(decay, (1 + i) / (10 + i)), so that
+    the first weights, drawn at random, are soon forgotten.
+    """
+
+    def __init__(self, network: nn.Module, decay: float) -> None:
+        self.network, self.decay = copy.deepcopy(network), decay
+
+    @torch.no_grad()
+    def update(self, network: nn.Module, iteration: int) -> None:
+        """Take in the weights after an iteration."""
+        share = 1 - min(self.decay, (1 + iteration) / (10 + iteration))
+        pairs = list(zip(self.network.state_dict().values(), network.state_dict().values(), strict=True))
+        floats = [(mean, now) for mean, now in pairs if mean.is_floating_point()]
+        torch._foreach_lerp_([mean for mean, _ in floats], [now for _, now in floats], share)
+        for mean, now in pairs:
+            if not mean.is_floating_point():  # the number of batches that BatchNorm has seen
+                mean.copy_(now)
