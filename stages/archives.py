@@ -5,6 +5,7 @@ target folder, and nothing in the archive decides where, how much, or how many.
 """
 
 import bz2
+import errno
 import gzip
 import lzma
 import os
@@ -53,17 +54,17 @@ def unpack(archive: Path, pattern: str, folder: Path, report: Report = silent) -
             total = archive.stat().st_size
             for name, size, content in _members(raw, archive, wanted, folder):
                 if match := wanted.fullmatch(name.removeprefix("./")):
-                    where = f"in {name}"
+                    where = f"in {name!r}"
                     _write_member(folder, match["to"], size, content, archive)
                     count += 1
-                where = f"after {name}"
+                where = f"after {name!r}"
                 report(raw.tell(), total, f"unpacking {archive.name}", unit="B")
     except DAMAGE as error:
         raise _damaged(archive, where, error) from None
     except OSError as error:
-        if error.errno:  # of the disk
+        if error.errno not in (None, errno.EINVAL):  # of the disk
             raise
-        raise _damaged(archive, where, error) from None  # bz2 has no exception of its own
+        raise _damaged(archive, where, error) from None  # bz2 and a seek to nowhere have no exceptions of their own
     if not count:
         raise DataError(f"{archive} holds nothing like {pattern}; is it the right archive?")
     return count

@@ -3,12 +3,16 @@
 import gzip
 import io
 import os
+import shutil
 import tarfile
+import tracemalloc
 import zipfile
+from collections import namedtuple
 
 import pytest
 
 from datasets.errors import DataError
+from stages import archives
 from stages.archives import unpack
 
 JPEG = b"\xff\xd8" + b"picture" * 50 + b"\xff\xd9"
@@ -121,3 +125,113 @@ def test_an_interrupted_unpacking_goes_on(tmp_path):
     assert unpack(archive, PATTERN, tmp_path / "out") == 5
     after = {p.name: p.stat().st_mtime_ns for p in (tmp_path / "out/images").iterdir()}
     assert len(before) == 3 and before.items() <= after.items()
+
+
+def test_what_a_loss_of_power_left_is_mended(tmp_path):
+    """Blocks of zeros at the right size, a part, and the longer file of another archive."""
+    members = {f"images/{i}.jpg": os.urandom(3 << 20) for i in range(4)}
+    folder = tmp_path / "out/images"
+    folder.mkdir(parents=True)
+    whole = [members[f"images/{i}.jpg"] for i in range(4)]
+    (folder / "0.jpg").write_bytes(whole[0][: 2 << 20] + bytes(1 << 20))
+    (folder / "1.jpg").write_bytes(whole[1][:100])
+    (folder / "2.jpg").write_bytes(whole[2] + b"more")
+    assert unpack(make_tar(tmp_path / "a.tar", members, "w"), PATTERN, tmp_path / "out") == 4
+    assert [(folder / f"{i}.jpg").read_bytes() == whole[i] for i in range(4)] == [True] * 4
+
+
+@pytest.mark.parametrize("mode", ["w", "w:bz2", "w:xz"])
+def test_other_compressions(tmp_path, mode):
+    archive = make_tar(tmp_path / "archive", {f"images/{i}.jpg": os.urandom(5000) for i in range(20)}, mode)
+    assert unpack(archive, PATTERN, tmp_path / "out") == 20
+    whole = archive.read_bytes()
+    for damaged in (whole[: len(whole) // 2], whole[:40] + bytes(64) + whole[104:]):
+        archive.write_bytes(damaged)
+        with pytest.raises(DataError, match="damaged or cut off"):
+            unpack(archive, PATTERN, tmp_path / "out2")
+
+
+def test_the_member_is_named_where_an_archive_breaks(tmp_path):
+    archive = make_tar(tmp_path / "a.tar", {f"images/{i}.jpg": b"x" * 5000 for i in range(4)}, "w")
+    archive.write_bytes(archive.read_bytes()[: 2 * (512 + 5120) + 512 + 3000])
+    with pytest.raises(DataError, match=r"broke in 'images/2\.jpg' \(unexpected end of data\)"):
+        unpack(archive, PATTERN, tmp_path / "out")
+    archive = make_zip(tmp_path / "a.zip", {f"images/{i}.jpg": os.urandom(5000) for i in range(4)})
+    content = bytearray(archive.read_bytes())
+    content[2 * 5050 + 1000] ^= 1
+    archive.write_bytes(content)
+    with pytest.raises(DataError, match=r"broke in 'images/2\.jpg' \(Bad CRC-32"):
+        unpack(archive, PATTERN, tmp_path / "out")
+
+
+@pytest.mark.parametrize("make", [make_tar, make_zip])
+def test_more_than_an_archive_may_hold(tmp_path, monkeypatch, make):
+    archive = make(tmp_path / "bomb", {"notes": bytes(8 << 20), "images/a.jpg": bytes(9 << 20)})
+    assert archive.stat().st_size < 40_000
+    monkeypatch.setattr(archives, "AT_LEAST", 8 << 20)
+    with pytest.raises(DataError, match=r"unpacks to more than 8 MB"):
+        unpack(archive, PATTERN, tmp_path / "out")
+    monkeypatch.undo()
+    monkeypatch.setattr(archives, "LARGEST_MEMBER", 8 << 20)
+    with pytest.raises(DataError, match=r"claims 9437184 bytes"):
+        unpack(archive, PATTERN, tmp_path / "out")
+    monkeypatch.undo()
+    monkeypatch.setattr(archives, "MOST_MEMBERS", 1)
+    with pytest.raises(DataError, match=r"images/a\.jpg', number 2"):
+        unpack(archive, PATTERN, tmp_path / "out")
+
+
+@pytest.mark.parametrize("kind", [tarfile.REGTYPE, tarfile.DIRTYPE, b"Z", tarfile.GNUTYPE_LONGNAME, tarfile.XHDTYPE])
+def test_a_header_that_claims_exabytes_is_not_followed(tmp_path, kind):
+    info = tarfile.TarInfo("notes")
+    info.type, info.size = kind, 1 << 60
+    header = info.tobuf(tarfile.GNU_FORMAT)
+    (tmp_path / "a.tar").write_bytes(header + bytes(10240))
+    with pytest.raises(DataError, match=r"a header claims 1152921504606846976 bytes"):
+        unpack(tmp_path / "a.tar", PATTERN, tmp_path / "out")
+    with tarfile.open(tmp_path / "b.tar", "w", format=tarfile.PAX_FORMAT) as tar:
+        info = tarfile.TarInfo("notes")
+        info.type, info.pax_headers = kind, {"size": str(1 << 60)}
+        tar.addfile(info)
+    with pytest.raises(DataError):
+        unpack(tmp_path / "b.tar", PATTERN, tmp_path / "out")
+
+
+@pytest.mark.parametrize("name", ["images/" + "a" * 300 + ".jpg", "images/a\nb.jpg", "images/\udcff.jpg"])
+def test_a_name_that_no_dataset_has(tmp_path, name):
+    archive = make_tar(tmp_path / "a.tar", {name: JPEG}, "w")
+    with pytest.raises(DataError, match="impossible name"):
+        unpack(archive, PATTERN, tmp_path / "out")
+
+
+@pytest.mark.parametrize("make", [make_tar, make_zip])
+def test_space_is_asked_for_before_anything_is_written(tmp_path, monkeypatch, make):
+    """A zip says exactly what it needs; a tar needs about its own size. What is there already is not needed again."""
+    archive = make(tmp_path / "archive", {f"images/{i}.jpg": os.urandom(1 << 20) for i in range(5)} | {"notes": os.urandom(9)})
+    usage = namedtuple("usage", "free")
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage(5 << 20 if make is make_zip else 6 << 20))
+    unpack(archive, PATTERN, tmp_path / "fits")
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage((5 << 20) - 1))
+    with pytest.raises(DataError, match=r"Unpacking .*archive needs [56] MB in .*, where 5 MB are free; free some space"):
+        unpack(archive, PATTERN, tmp_path / "out")
+    assert not list(tmp_path.glob("out/**/*.jpg"))
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage(1 << 20))
+    unpack(archive, PATTERN, tmp_path / "fits")
+
+
+def test_a_web_page_is_no_archive(tmp_path):
+    (tmp_path / "a.tar.gz").write_bytes(b"<!DOCTYPE html><html>Sign in</html>")
+    with pytest.raises(DataError, match=r"a\.tar\.gz is a web page"):
+        unpack(tmp_path / "a.tar.gz", PATTERN, tmp_path / "out")
+
+
+def test_memory_does_not_grow_with_the_archive(tmp_path):
+    """Of 5,000 members, one of them large; tarfile alone keeps every header."""
+    members = {f"notes/{i}": b"" for i in range(5000)} | {"images/a.jpg": bytes(40 << 20)}
+    archive = make_tar(tmp_path / "a.tar.gz", members)
+    tracemalloc.start()
+    try:
+        assert unpack(archive, PATTERN, tmp_path / "out") == 1
+        assert tracemalloc.get_traced_memory()[1] < 5 << 20
+    finally:
+        tracemalloc.stop()
