@@ -32,9 +32,11 @@ class Stem(nn.Module):
         self.pooled = widths[1]
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        x = F.relu(self.norm(self.conv(x)))
-        pooled = F.max_pool2d(self.residuals[0](x), 2)
-        return self.residuals[1:](pooled), pooled
+        first, *others = self.residuals
+        x = pooled = F.max_pool2d(first(F.relu(self.norm(self.conv(x)))), 2)
+        for residual in others:
+            x = residual(x)
+        return x, pooled
 
 
 class Hourglass(nn.Module):
