@@ -4,11 +4,30 @@ from typing import Any, ClassVar, Literal
 
 from pipeline import config
 from pipeline.fetch import FetchFlic, FetchLsp, FetchLspet, FetchMpii, FetchPennAction, downloads
+from pipeline.progress import say
 from pipeline.stage import Stage
 from stages.fetch import obtain
 
 
-class AnnotateMpii(Stage):
+class Annotate(Stage):
+    """A stage that writes annotation files, and says what is odd about them."""
+
+    version = 2
+
+    def annotate(self, folder, inputs, report) -> dict[str, dict[str, Any]]:
+        """Write the files; a split's counts by its name, see `stages.annotate`."""
+        raise AttributeError(f"{type(self).__name__} has no annotate")
+
+    def work(self, folder, inputs, report):
+        summary = self.annotate(folder, inputs, report)
+        for split, counts in summary.items():
+            kinds = ", ".join(f"{kind} {count}" for kind, count in counts["kinds"].items())
+            odd = f"; {counts['suspicious']} suspicious, see suspicious.csv ({kinds})" if kinds else ""
+            say(f"{self.name}, {split}: {counts['rows']} rows on {counts['images']} images{odd}")
+        return summary
+
+
+class AnnotateMpii(Annotate):
     """MPII's annotation struct -> train.h5, valid.h5, test.h5 and image lists."""
 
     place = "mpii/annot"
@@ -24,7 +43,7 @@ class AnnotateMpii(Stage):
     def requires(self) -> dict[str, Stage]:
         return {"raw": FetchMpii()}
 
-    def work(self, folder, inputs, report):
+    def annotate(self, folder, inputs, report):
         from stages.annotate import annotate_mpii
 
         mpii, workers = config.settings().mpii, config.settings().workspace.workers
@@ -50,7 +69,7 @@ class CropPenn(Stage):
         return crop_penn(inputs["raw"], folder, settings.penn_action.jpeg_quality, settings.workspace.workers, report)
 
 
-class AnnotatePenn(Stage):
+class AnnotatePenn(Annotate):
     """Cropped labels -> train.h5, valid.h5, test.h5, image lists and the published validation split."""
 
     place = "penn_action_cropped/annot"
@@ -58,13 +77,13 @@ class AnnotatePenn(Stage):
     def requires(self) -> dict[str, Stage]:
         return {"cropped": CropPenn()}
 
-    def work(self, folder, inputs, report):
+    def annotate(self, folder, inputs, report):
         from stages.annotate import annotate_penn
 
         return annotate_penn(inputs["cropped"], folder, report)
 
 
-class AnnotateFlic(Stage):
+class AnnotateFlic(Annotate):
     """FLIC's published annotation files -> the same for the wanted sides, checked against the images."""
 
     place = "flic/annot"
@@ -75,14 +94,14 @@ class AnnotateFlic(Stage):
     def requires(self) -> dict[str, Stage]:
         return {"raw": FetchFlic()}
 
-    def work(self, folder, inputs, report):
+    def annotate(self, folder, inputs, report):
         from stages.annotate import annotate_flic
 
         settings = config.settings()
         return annotate_flic(inputs["raw"], folder, settings.flic.sides, settings.workspace.workers, report)
 
 
-class AnnotateLsp(Stage):
+class AnnotateLsp(Annotate):
     """joints.mat -> train.h5, valid.h5, test.h5 and image lists."""
 
     dataset: ClassVar[Literal["lsp", "lspet"]] = "lsp"
@@ -98,7 +117,7 @@ class AnnotateLsp(Stage):
     def requires(self) -> dict[str, Stage]:
         return {"raw": self.fetch()}
 
-    def work(self, folder, inputs, report):
+    def annotate(self, folder, inputs, report):
         from stages.annotate import annotate_lsp
 
         split, workers = self.settings(), config.settings().workspace.workers

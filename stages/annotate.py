@@ -1,8 +1,10 @@
 """Write the annotation files of every dataset, and check what was written."""
 
+import csv
 import os
+from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
@@ -11,9 +13,12 @@ from datasets.annotations import Annotations
 from datasets.errors import DataError
 from datasets.images import read_image
 from datasets.progress import Report, silent
+from datasets.skeletons import FLIC, LSP, MPII, PENN_ACTION, Skeleton
+from stages import check
 from stages.pool import each
 
-Summary = dict[str, dict[str, int]]
+Summary = dict[str, dict[str, Any]]
+SUSPICIOUS = "suspicious.csv"
 PART = 64  # images that one process decodes at a time
 
 
@@ -28,18 +33,18 @@ def annotate_mpii(
 ) -> Summary:
     """Annotation files of MPII from `raw` (`images/`, `mpii_human_pose_v1_u12_1.mat`) in `out`; see `mpii.split`.
 
-    `valid_fraction` and `seed` matter only without a split file. Returns counts for each split; see `summarise`. Raises
-    DataError where the .mat or the split file is wrong, an image is missing or no image, or a split to train with is
-    empty. Every image is decoded, in `workers` processes (0: one per core), so that a damaged one is found now and not in
-    the middle of a training.
+    `valid_fraction` and `seed` matter only without a split file. Returns for each split the counts of rows, images, joints
+    and odd rows (see `check.check`), which `suspicious.csv` lists. Raises DataError where the .mat or the split file is
+    wrong, an image is missing or no image, or a split to train with is empty. Every image is decoded, in `workers`
+    processes (0: one per core), so that a damaged one is found now and not in the middle of a training.
     """
     splits = mpii.split(mpii.read(raw / mpii.MAT_NAME, report), split_file, valid_fraction, seed)
-    return _annotate(splits, raw / "images", out, workers, report)
+    return _annotate(splits, raw / "images", out, MPII, workers, report)
 
 
 def annotate_flic(raw: Path, out: Path, sides: flic.Sides, workers: int = 0, report: Report = silent) -> Summary:
     """Annotation files of FLIC from `raw` (`images/`, the published `annot/`) in `out`; see `flic.read`, `annotate_mpii`."""
-    return _annotate(flic.read(raw / "annot", sides), raw / "images", out, workers, report)
+    return _annotate(flic.read(raw / "annot", sides), raw / "images", out, FLIC, workers, report)
 
 
 def annotate_lsp(
@@ -55,13 +60,13 @@ def annotate_lsp(
     images = lsp.image_names(raw)
     people = lsp.read(raw / lsp.MAT_NAME, images, lsp.ONE_MEANS[dataset])
     splits = lsp.split(people, len(images), valid_fraction, seed, test_half=dataset == "lsp")
-    return _annotate(splits, raw, out, workers, report)
+    return _annotate(splits, raw, out, LSP, workers, report)
 
 
 def annotate_penn(cropped: Path, out: Path, report: Report = silent) -> Summary:
     """Annotation files of the cropped Penn Action, its `valid_ind.txt`, and image-play's own files in `out/penn-crop`.
 
-    `cropped` holds `frames/NNNN/FFFFFF.jpg` and `labels/NNNN.mat`. Returns counts for each split; see `summarise`.
+    `cropped` holds `frames/NNNN/FFFFFF.jpg` and `labels/NNNN.mat`. Returns counts as `annotate_mpii`, and of sequences.
     Raises DataError where a label is wrong, a frame is missing, or a split is empty.
     """
     paths = penn_action.label_paths(cropped)
@@ -83,14 +88,13 @@ def write_penn(labels: list[penn_action.Label], out: Path) -> Summary:
     """What `annotate_penn` writes, from the labels of all cropped sequences in file order; looks at no frame."""
     offsets = np.cumsum([0] + [label.frames for label in labels]).tolist()
     first = {label.sequence: offset for label, offset in zip(labels, offsets, strict=False)}
+    size = {label.sequence: (label.width, label.height) for label in labels}
     splits = penn_action.split(labels)
-    summary = {}
+    rows = ((split, penn_action.annotations(members, first)) for split, members in splits.items())
+    summary = _write_checked(out, rows, lambda image: size[image.split("/")[0]], PENN_ACTION)
     image_play = out / "penn-crop"
-    image_play.mkdir(parents=True, exist_ok=True)
+    image_play.mkdir(exist_ok=True)
     for split, members in splits.items():
-        rows = penn_action.annotations(members, first)
-        size = {label.sequence: (label.width, label.height) for label in members}
-        summary[split] = _write_checked(out, split, rows, {image: size[image.split("/")[0]] for image in rows.images})
         summary[split]["sequences"] = sum(bool(label.counted.any()) for label in members)
         penn_action.write_image_play(image_play / f"{'val' if split == 'valid' else split}.h5", members)
     for folder in (out, image_play):
@@ -98,25 +102,9 @@ def write_penn(labels: list[penn_action.Label], out: Path) -> Summary:
     return summary
 
 
-def summarise(rows: Annotations, sizes: dict[str, tuple[int, int]]) -> dict[str, int]:
-    """Counts of one split: rows, images, joints labelled and visible, and what lies outside its image (`sizes`, px).
-
-    Outside is what a pixel's area does not reach: below -0.5, or at least side - 0.5. Such rows are kept: people do
-    reach out of pictures, and the datasets hold a few wrong labels that the published annotations hold too.
-    """
-    size = np.array([sizes[image] for image in rows.images], dtype=np.float64).reshape(-1, 2)
-    beyond = ((rows.part < -0.5) | (rows.part >= size[:, None] - 0.5)).any(axis=2)
-    return {
-        "rows": len(rows),
-        "images": len(set(rows.images)),
-        "joints_labelled": int((~np.isnan(rows.part).any(axis=2)).sum()),
-        "joints_visible": int(rows.visible.sum()),
-        "joints_outside": int(beyond.sum()),
-        "centers_outside": int(((rows.center < -0.5) | (rows.center >= size - 0.5)).any(axis=1).sum()),
-    }
-
-
-def _annotate(splits: dict[str, Annotations], images: Path, out: Path, workers: int, report: Report) -> Summary:
+def _annotate(
+    splits: dict[str, Annotations], images: Path, out: Path, skeleton: Skeleton, workers: int, report: Report
+) -> Summary:
     """Write the annotation files of images in one folder, every one of which is decoded."""
     needed = sorted({image for people in splits.values() for image in people.images})
     _check_present(needed, {entry.name for entry in _entries(images)}, images)
@@ -125,23 +113,60 @@ def _annotate(splits: dict[str, Annotations], images: Path, out: Path, workers: 
     for some in each(_sizes, parts, workers):
         sizes |= some
         report(len(sizes), len(needed), "decoding every image")
+    return _write_checked(out, splits.items(), sizes.__getitem__, skeleton)
+
+
+def _write_checked(
+    out: Path,
+    splits: Iterable[tuple[str, Annotations]],
+    size: Callable[[str], tuple[int, int]],
+    skeleton: Skeleton,
+) -> Summary:
+    """Write every split, read it back, which checks shapes and NaN, compare, and check it. A split to train with has rows.
+
+    size: image -> (width, height) px. What is odd (`check.check`) is counted in the summary and listed in `suspicious.csv`:
+    split, row in its h5 file (from 0), image, person, and the kind of oddity.
+    """
     out.mkdir(parents=True, exist_ok=True)
-    return {split: _write_checked(out, split, people, sizes) for split, people in splits.items()}
+    summary = {}
+    with open(out / SUSPICIOUS, "w", newline="") as file:
+        listing = csv.writer(file)
+        listing.writerow(("split", "row", "image", "person", "what"))
+        for split, rows in splits:
+            if split != "test" and not len(rows):
+                raise DataError(
+                    f"the {split} split of {out} is empty; expected labelled people in it: the dataset is too small or"
+                    " incomplete, or the split leaves it nobody."
+                )
+            annotations.write(out, split, rows)
+            rows = _read_back(out, split, rows)
+            sizes = np.array([size(image) for image in rows.images], dtype=np.float64).reshape(-1, 2)
+            odd = check.check(rows, sizes, skeleton)
+            summary[split] = _counts(rows, sizes, odd)
+            for row, kind in np.argwhere(np.column_stack(list(odd.values()))).tolist():
+                listing.writerow((split, row, rows.images[row], int(rows.person[row]), list(odd)[kind]))
+    return summary
 
 
-def _write_checked(out: Path, split: str, rows: Annotations, sizes: dict[str, tuple[int, int]]) -> dict[str, int]:
-    """Write a split, read it back, which checks shapes and NaN, compare, and count. A split to train with has rows."""
-    if split != "test" and not len(rows):
-        raise DataError(
-            f"the {split} split of {out} is empty; expected labelled people in it: the dataset is too small or"
-            " incomplete, or the split leaves it nobody."
-        )
-    annotations.write(out, split, rows)
+def _read_back(out: Path, split: str, rows: Annotations) -> Annotations:
     back = annotations.read(out, split)
     same = back.images == rows.images and np.array_equal(np.isnan(back.part), np.isnan(rows.part))
     if not same or not np.array_equal(back.visible, rows.visible):
         raise DataError(f"{out / split}.h5 does not read back as it was written; a label lies exactly at (0, 0).")
-    return summarise(back, sizes)
+    return back
+
+
+def _counts(rows: Annotations, sizes: np.ndarray, odd: dict[str, np.ndarray]) -> dict[str, Any]:
+    """Counts of one split: rows, images, joints; odd rows, and of them those of each kind that occurs."""
+    return {
+        "rows": len(rows),
+        "images": len(set(rows.images)),
+        "joints_labelled": int((~np.isnan(rows.part).any(axis=2)).sum()),
+        "joints_visible": int(rows.visible.sum()),
+        "joints_outside": int(check.joints_outside(rows, sizes).sum()),
+        "suspicious": int(np.any(list(odd.values()), axis=0).sum()),
+        "kinds": {kind: int(mask.sum()) for kind, mask in odd.items() if mask.any()},
+    }
 
 
 def _entries(folder: Path) -> list[os.DirEntry[str]]:

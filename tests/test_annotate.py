@@ -49,10 +49,15 @@ def test_mpii_files_and_counts(raw_mpii: Path, tmp_path: Path) -> None:
     out = tmp_path / "new" / "annot"
     summary = annotate.annotate_mpii(raw_mpii, out, raw_mpii / "split.txt", 0.1, 0, 1, lambda *p: calls.append(p))
     assert summary["train"] == {
-        "rows": 2, "images": 2, "joints_labelled": 4, "joints_visible": 4, "joints_outside": 2, "centers_outside": 0,
+        "rows": 2, "images": 2, "joints_labelled": 4, "joints_visible": 4, "joints_outside": 2,
+        "suspicious": 2, "kinds": {"joints outside": 2},
     }  # fmt: skip
     assert summary["valid"]["rows"] == 1 and summary["test"]["rows"] == 1 and summary["test"]["joints_labelled"] == 0
     assert (out / "train_images.txt").read_text() == "0.jpg\n2.jpg\n"
+    assert (out / "suspicious.csv").read_text().splitlines() == [
+        "split,row,image,person,what", "train,0,0.jpg,0,joints outside", "train,1,2.jpg,0,joints outside",
+        "valid,0,1.jpg,0,joints outside",
+    ]  # fmt: skip
     assert annotations.read(out, "valid").index.tolist() == [1]
     assert annotations.read(out, "test").images == ["3.jpg"]
     assert calls[-1][:2] == (4, 4) and all(call[0] <= call[1] for call in calls)
@@ -154,6 +159,11 @@ def test_published_counts_of_the_real_labels(tmp_path: Path) -> None:
     assert {split: (counts["rows"], counts["sequences"]) for split, counts in summary.items()} == {
         "train": (78723, 1142), "valid": (8721, 115), "test": (76206, 1068),
     }  # fmt: skip
+    kinds = [counts["kinds"] for counts in summary.values()]
+    exchanged = [line for line in (tmp_path / "annot/suspicious.csv").read_text().splitlines() if line.endswith("exchanged")]
+    assert "0003/000074.jpg,0,ankles exchanged" in exchanged[0] and len(exchanged) == 7
+    assert [split["joints outside"] for split in kinds] == [43, 40, 87]
+    assert [counts["joints_outside"] for counts in summary.values()] == [331, 211, 475]
     action = {int(label.sequence): label.action for label in labels}
     order = list(dict.fromkeys(action.values()))
     valid = [action[int(line)] for line in (tmp_path / "annot/valid_ind.txt").read_text().split()]
