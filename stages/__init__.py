@@ -8,7 +8,8 @@ crop         Penn Action cut to one window per sequence
 annotate     every dataset's labels -> train/valid/test.h5 in the published layout
 hourglass    the network, of the blocks in blocks; presets names the published ones, cost counts what they take
 checkpoints  networks on disk, self-describing, in safetensors
-torch7       Torch7 files (.t7), with torch7_reading and torch7_values; import_torch7 reads a published hourglass
+torch7       Torch7 files (.t7), with torch7_reading and torch7_values
+torch7_graph an hourglass as a graph of Torch7 modules: import_torch7 reads one, export_torch7 makes one
 precomputed  networks from elsewhere as checkpoints of ours
 loader       annotation files + images -> batches, the same for any number of workers
 train        the one training loop

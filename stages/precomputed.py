@@ -5,8 +5,6 @@ import zipfile
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from datasets.errors import DataError
 from datasets.skeletons import SKELETONS
 from stages import checkpoints
@@ -45,13 +43,10 @@ def convert(source: Path, dataset: str, folder: Path) -> dict[str, Any]:
 
 
 def _from_torch7(path: Path, dataset: str) -> tuple[HourglassNet, checkpoints.Description]:
-    options, outputs, arrays = read_hourglass(path)
-    joints = SKELETONS[dataset].joints
-    if outputs != len(joints):
+    network, joints = read_hourglass(path), SKELETONS[dataset].joints
+    if network.joints != len(joints):
         raise DataError(
-            f"{path} predicts {outputs} joints, but {dataset} has {len(joints)}; give a network that was trained on {dataset}."
+            f"{path} predicts {network.joints} joints, but {dataset} has {len(joints)}; give a network that was trained on "
+            f"{dataset}."
         )
-    network = HourglassNet(options, outputs)
-    own = {k: v for k, v in network.state_dict().items() if k == "mean" or k.endswith("num_batches_tracked")}
-    network.load_state_dict(own | {name: torch.from_numpy(array) for name, array in arrays.items()})
-    return network.eval(), checkpoints.Description(options, joints, PUBLISHED_RESOLUTION, {})
+    return network, checkpoints.Description(network.options, joints, PUBLISHED_RESOLUTION, {})

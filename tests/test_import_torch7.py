@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from datasets.errors import DataError
 from stages import torch7
@@ -25,6 +26,7 @@ class Published:
         self.random = np.random.default_rng(5)
         self.arrays: dict[str, np.ndarray] = {}
         self.modules: list[TorchObject] = []
+        self.nodes: list[TorchObject] = []
         self.start = self.node(None)
         out = self.body(self.start)
         self.end = self.node(None, out)
@@ -61,12 +63,17 @@ class Published:
         if module is not None:
             data["module"] = module
         node = TorchObject("nngraph.Node", Table([("data", data), ("children", Table())]))
+        self.nodes.append(node)
         for x in inputs:
             children = x.fields["children"]
             place = len(children.list()) + 1
             children[place] = node
             children[node] = place
         return node
+
+    def kind(self, node):
+        module = node.fields["data"].get("module")
+        return module.class_name if module else None
 
     def add(self, module, *inputs):
         self.modules.append(module)
@@ -119,14 +126,14 @@ class Published:
 @pytest.mark.parametrize("upper_last", [False, True])
 def test_every_weight_under_its_name(tmp_path, package, pool_first, upper_last):
     network = Published(package, pool_first, upper_last)
-    options, joints, arrays = read_hourglass(network.write(tmp_path / "model.t7"))
-    assert options == Network(stem="2 4 4", features=8, depth=2) and joints == 3
-    assert set(arrays) == set(network.arrays)
-    for name, array in arrays.items():
-        assert array.dtype == np.float32 and array.flags.c_contiguous
+    read = read_hourglass(network.write(tmp_path / "model.t7"))
+    assert read.options == Network(stem="2 4 4", features=8, depth=2) and read.joints == 3 and not read.training
+    tensors = {k: v.numpy() for k, v in read.state_dict().items() if k != "mean" and not k.endswith("num_batches_tracked")}
+    assert set(tensors) == set(network.arrays)
+    for name, array in tensors.items():
         np.testing.assert_array_equal(array, network.arrays[name], err_msg=name)
-    assert arrays["hourglasses.0.inner.lower2.0.conv2.weight"].shape == (4, 4, 3, 3)
-    assert "hourglasses.0.inner.inner.0.norm1.running_var" in arrays and "stem.residuals.1.skip.weight" not in arrays
+    assert tensors["hourglasses.0.inner.lower2.0.conv2.weight"].shape == (4, 4, 3, 3)
+    assert "hourglasses.0.inner.inner.0.norm1.running_var" in tensors and "stem.residuals.1.skip.weight" not in tensors
 
 
 def refused(tmp_path, network, *parts):
@@ -178,40 +185,48 @@ def test_other_settings_are_refused(tmp_path, place, setting, value, part):
 def test_other_topologies_are_refused(tmp_path):
     network = Published()
     network.modules[3].class_name = "nn.Tanh"
-    refused(tmp_path, network, "module 3 is followed by nn.Tanh, expected ReLU")
+    refused(tmp_path, network, "module 4 (nn.Tanh) has a class that is in no published hourglass")
+
+    network = Published()
+    network.modules[3].class_name = "nn.Identity"
+    refused(tmp_path, network, "nn.SpatialBatchNormalization, nn.Identity, nn.Sequential", "no published hourglass")
 
     network = Published()
     network.modules[4].fields["modules"][1].fields["modules"][2] = TorchObject("nn.Identity")
-    refused(tmp_path, network, "module 5 (stem.residuals.0.skip) is an identity, expected a 1x1 convolution")
+    refused(tmp_path, network, "module 5 (stem.residuals.0) holds nn.Sequential, nn.Identity", "Sequential, Sequential")
 
     network = Published()
     skip = network.holding("nn.Sequential", [network.conv("extra", 4, 4, 1)])
     network.modules[6].fields["modules"][1].fields["modules"][2] = skip
-    refused(tmp_path, network, "module 7 (stem.residuals.1.skip) is a convolution, expected an identity")
+    refused(tmp_path, network, "module 7 (stem.residuals.1) holds nn.Sequential, nn.Sequential", "Sequential, Identity")
 
     network = Published()
     network.modules.append(TorchObject("nn.Dropout"))
-    refused(tmp_path, network, f"module {len(network.modules)} is nn.Dropout")
+    refused(tmp_path, network, f"module {len(network.modules)} (nn.Dropout) is left over")
 
-    network = Published()  # the outer level's upper branch led astray
-    upper = next(c for c in network.start.fields["children"].list())
-    while len(upper.fields["children"].list()) == 1:
-        upper = upper.fields["children"][1]
-    upper.fields["children"][1].fields["children"] = Table.from_list([network.end])
-    refused(tmp_path, network, "module 9 (hourglasses.0.upper.0) does not lead to the sum")
+    network = Published()  # the outer level's sum reads its upper branch from the level below
+    totals = [node for node in network.nodes if network.kind(node) == "nn.CAddTable"]
+    inner, outer = (node.fields["data"]["mapindex"] for node in totals)
+    outer[1] = inner[1]
+    refused(tmp_path, network, "stands")
 
-    network = Published()  # a cycle: the last convolution leads back to the start
-    network.start.fields["children"][1].fields["children"] = Table.from_list([network.start])
-    refused(tmp_path, network, "module 1 is followed by nngraph.Node")
+    network = Published()  # a cycle
+    network.nodes[1].fields["data"]["mapindex"][1] = network.nodes[-1].fields["data"]
+    refused(tmp_path, network, "cycle")
+
+    network = Published()  # the image enters in the middle
+    network.nodes[5].fields["data"]["mapindex"] = Table()
+    refused(tmp_path, network, "does not lead from its innode to its outnode")
 
 
 def test_files_that_hold_something_else(tmp_path):
     path = tmp_path / "model.t7"
     for value, part in [
         (Table(), "expected an nn.gModule"),
-        (TorchObject("nn.gModule"), "innode"),
-        (TorchObject("nn.gModule", Table([("innode", TorchObject("nngraph.Node"))])), "modules"),
-        (TorchObject("nn.gModule", Table([("innode", TorchObject("n.N")), ("modules", Table.from_list([1]))])), "list"),
+        (TorchObject("nn.gModule"), "modules"),
+        (TorchObject("nn.gModule", Table([("modules", Table())])), "innode"),
+        (TorchObject("nn.gModule", Table([("modules", Table.from_list([1]))])), "list"),
+        (TorchObject("nn.gModule", Table([("modules", Table()), ("innode", TorchObject("n.N"))])), "outnode"),
     ]:
         torch7.write(path, value)
         with pytest.raises(DataError, match=part):
@@ -224,16 +239,9 @@ def test_files_that_hold_something_else(tmp_path):
 def test_heatmaps_equal_those_that_torch7_computed():
     if not SAMPLES.is_dir():
         pytest.skip("the network that Torch7 wrote (shared/data/torch7) is not here")
-    torch = pytest.importorskip("torch")
-    from stages.hourglass import HourglassNet
-
-    options, joints, arrays = read_hourglass(SAMPLES / "hg256_cudnn_cuda.t7")
-    assert options == Network() and joints == 16
-    assert sum(array.size for name, array in arrays.items() if "running" not in name) == 3_211_920
-    network = HourglassNet(options, joints).eval()
-    problems = network.load_state_dict({k: torch.from_numpy(v) for k, v in arrays.items()}, strict=False)
-    assert not problems.unexpected_keys
-    assert all(key.endswith(("num_batches_tracked", "mean")) for key in problems.missing_keys)
+    network = read_hourglass(SAMPLES / "hg256_cudnn_cuda.t7")
+    assert network.options == Network() and network.joints == 16
+    assert sum(parameter.numel() for parameter in network.parameters()) == 3_211_920
     sample = np.load(SAMPLES / "hg256_cudnn_cuda_io.npz")
     with torch.no_grad():
         heatmaps = network(torch.from_numpy(sample["input"]))[-1]
