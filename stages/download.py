@@ -1,6 +1,6 @@
 """The download engine: one address -> one whole file, by requests, or by gdown for Google Drive.
 
-What has arrived is kept in a .part file. After a broken connection, or in a later run, the server is asked for the rest,
+What has arrived is kept in a file .*.part. After a broken connection, or in a later run, the server is asked for the rest,
 on condition that it still has the same file (If-Range); where it ignores that, the file comes from the beginning.
 """
 
@@ -42,7 +42,7 @@ def download(address: str, target: Path, report: Report = silent, unpacked: bool
 
     unpacked: the space on the disk must do for its contents, too. Raises DataError where the address cannot be had.
     """
-    part = target.parent / f"{hashlib.sha256(address.encode()).hexdigest()[:8]}.part"
+    part = target.parent / f".{hashlib.sha256(address.encode()).hexdigest()[:8]}.part"
     copies = 2 if unpacked else 1
     if urlparse(address).hostname in GOOGLE_DRIVE:
         _from_google_drive(address, part, target.name, report, copies)
@@ -59,8 +59,8 @@ def download(address: str, target: Path, report: Report = silent, unpacked: bool
             patience = next(waits, None)
             if patience is None:
                 raise DataError(
-                    f"{address} could not be fetched: {error}. What has arrived ({size_in_words(_size(part))}) is kept: run "
-                    "again to go on, or download it by hand and give its path in the settings."
+                    f"{address} could not be fetched: {error}. Run again to go on ({size_in_words(_size(part))} have arrived "
+                    "and are kept), or download it by hand and give its path in the settings."
                 ) from None
             wait = max(patience, min(error.wait, LONGEST_WAIT))
             _log.warning("%s: %s; trying again in %d s.", address, error, wait)
@@ -142,9 +142,9 @@ def _begin(part: Path, tag: Path, reply: requests.Response) -> None:
         tag.write_text(identity)
 
 
-def _in_words(error: Exception) -> str:
+def _in_words(error: BaseException) -> str:
     """The innermost cause, without the connection's description: requests and urllib3 wrap errors in several layers."""
-    while isinstance(inner := getattr(error, "reason", error.args[-1] if error.args else None), Exception):
+    while isinstance(inner := getattr(error, "reason", error.args[-1] if error.args else None), BaseException):
         error = inner
     return str(error).rsplit("): ", 1)[-1]
 
@@ -163,7 +163,7 @@ def _from_google_drive(address: str, part: Path, name: str, report: Report, copi
             progress=progress,
         )  # fmt: skip
     except (gdown.exceptions.DownloadError, requests.RequestException) as error:
-        why = " ".join(str(error).split())
+        why = " ".join(_in_words(error.__cause__ or error).split())
         raise DataError(
             f"{address} could not be fetched from Google Drive ({why}). Run again later, or download it in a browser and give "
             "its path in the settings."

@@ -21,7 +21,7 @@ from datasets.errors import DataError
 from datasets.progress import Report, silent
 from stages.files import NotEnoughSpace, sha256, write_atomically
 
-RECORD = "record.json"  # beside a download: the size and digest that the address had when it was first fetched
+RECORD = ".record.json"  # beside a download: the size and digest that the address had when it was first fetched
 _PIN = re.compile(r"#sha256=(?P<digest>.*)$")
 _log = logging.getLogger(__name__)
 
@@ -34,11 +34,6 @@ class Source:
     addresses: tuple[str, ...]
     sha256: str | None
 
-    @property
-    def place(self) -> str:
-        """The path, or the address that stands for the file."""
-        return str(self.path) if self.path else self.addresses[0]
-
 
 def read_source(text: str) -> Source:
     """What a setting says. Raises DataError for an address that is neither http(s):// nor file://."""
@@ -49,15 +44,21 @@ def read_source(text: str) -> Source:
         raise DataError(f"{text}: #sha256= is followed by the 64 hexadecimal digits of one file's digest.")
     digest, words = next(iter(digests), None), [_PIN.sub("", word) for word in words]
     if several:
-        for word in words:
-            if not word.startswith(("http://", "https://")) or not urlparse(word).hostname:
-                raise DataError(f"{text}: expected addresses that begin with http:// or https://, separated by spaces.")
+        if not all(_is_address(word) for word in words):
+            raise DataError(f"{text}: expected addresses that begin with http:// or https://, separated by spaces.")
         return Source(None, tuple(words), digest)
     if words[0].startswith("file://"):
-        return Source(Path(unquote(urlparse(words[0]).path)), (), digest)
+        return Source(Path(unquote(words[0].removeprefix("file://"))), (), digest)
     if "://" in words[0]:
         raise DataError(f"{text}: expected a path or an address that begins with http://, https:// or file://.")
-    return Source(Path(words[0]).expanduser(), (), digest)
+    return Source(Path(os.path.expanduser(words[0])), (), digest)
+
+
+def _is_address(word: str) -> bool:
+    try:
+        return word.startswith(("http://", "https://")) and bool(urlparse(word).hostname)
+    except ValueError:
+        return False
 
 
 def obtain(source: str, downloads: Path, report: Report = silent, unpacked: bool = False) -> Path:
@@ -83,10 +84,13 @@ def obtain(source: str, downloads: Path, report: Report = silent, unpacked: bool
 
 
 def download_of(source: str, downloads: Path) -> Path:
-    """Where an address's download is. Each has a folder of its own, because different files often have the same name."""
+    """Where an address's download is. Each has a folder of its own, because different files often have the same name.
+
+    A name never begins with a dot there: those are our own files.
+    """
     address = read_source(source).addresses[0]
-    name = PurePosixPath(unquote(urlparse(address).path)).name
-    return downloads / hashlib.sha256(address.encode()).hexdigest()[:8] / (name or "download")
+    name = PurePosixPath(unquote(urlparse(address).path)).name.lstrip(".")
+    return downloads / hashlib.sha256(address.encode()).hexdigest()[:8] / (re.sub(r"[^\w.+ -]", "_", name)[-100:] or "download")
 
 
 def record_of(download: Path) -> dict[str, Any]:
@@ -128,7 +132,7 @@ def _fetch(target: Path, wanted: Source, report: Report, unpacked: bool) -> None
         except DataError as error:
             failures.append(str(error))
         else:
-            for part in target.parent.glob("*.part*"):  # of other addresses
+            for part in target.parent.glob(".*.part*"):  # of other addresses
                 part.unlink()
             return
     raise DataError(" ".join(failures))

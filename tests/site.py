@@ -1,10 +1,13 @@
 """A web site on this machine whose answers a test chooses."""
 
+import contextlib
 import hashlib
 import http.server
+import os
 import threading
-from contextlib import contextmanager
 from dataclasses import dataclass, field
+
+os.environ["NO_PROXY"] = "127.0.0.1"
 
 
 @dataclass
@@ -35,7 +38,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         site = self.server.site
         site.requests.append((self.path, self.headers.get("Range")))
         answer = site.answers.pop(0) if site.answers else Answer()
-        if self.path not in site.files and answer.status == 200:
+        if self.path not in site.files and answer.body is None and answer.status == 200:
             answer = Answer(status=404)
         content = site.files.get(self.path, b"") if answer.body is None else answer.body
         name = f'"{hashlib.sha256(content).hexdigest()}"'
@@ -53,13 +56,14 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         for key, value in ({"Content-Length": str(len(body) + answer.length)} | headers).items():
             self.send_header(key, value)
         self.end_headers()
-        self.wfile.write(body[: int(answer.sent * len(body))])
+        with contextlib.suppress(ConnectionError):  # of a client that does not want the rest
+            self.wfile.write(body[: int(answer.sent * len(body))])
 
     def log_message(self, *_):
         pass
 
 
-@contextmanager
+@contextlib.contextmanager
 def serving():
     """A Site that answers until the block ends."""
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), _Handler) as server:
