@@ -8,9 +8,10 @@ PENN = DATASETS["penn_action"]
 
 
 class ExportWeights(Stage):
-    """The Penn Action network as model.safetensors, model.json and model.onnx."""
+    """The Penn Action network as model.safetensors, model.json, model.onnx and best_model.t7."""
 
     place = "export"
+    version = 2
 
     def requires(self) -> dict[str, Stage]:
         return PENN.stages() | {"model": finetuned()}

@@ -3,6 +3,7 @@
 model.safetensors  the network, self-describing, as `checkpoints.load_network` reads it
 model.json         the description: options, joints, input, output, accuracies, how the weights are named
 model.onnx         images (N, 3, R, R) in [0, 1] -> heatmaps (N, J, R/4, R/4) of the last stack; any N
+best_model.t7      what image-play and skeleton2d3d take as -hgModel (cudnn, GPU tensors), where Torch7 can express the network
 """
 
 import contextlib
@@ -19,8 +20,10 @@ from torch import Tensor, nn
 
 from datasets.errors import DataError
 from datasets.progress import Report, silent
-from stages import checkpoints
+from stages import checkpoints, torch7
+from stages.export_torch7 import as_torch7, obstacle
 from stages.hourglass import HourglassNet
+from stages.import_torch7 import read_hourglass
 from stages.loader import Data, Samples
 from stages.settings import Input
 
@@ -57,6 +60,11 @@ def export(folder: Path, model: Path, data: Data, report: Report = silent) -> di
     _write_onnx(folder / "model.onnx", network, description.resolution)
     report(2, 3, "onnx")
     differences["model.onnx"] = _difference_onnx(folder / "model.onnx", images, expected)
+    if not obstacle(network):
+        torch7.write(folder / "best_model.t7", as_torch7(network, cudnn=True))
+        with torch.inference_mode():
+            found = read_hourglass(folder / "best_model.t7")(images)[-1].numpy()
+        differences["best_model.t7"] = float(np.abs(found - expected).max())
     for name, difference in differences.items():
         if not difference <= TOLERANCE:
             raise DataError(f"{name}: heatmaps differ from the network's by up to {difference:.1e}; expected {TOLERANCE:.0e}.")

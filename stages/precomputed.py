@@ -19,7 +19,7 @@ PUBLISHED_RESOLUTION = 256
 def convert(source: Path, dataset: str, folder: Path) -> dict[str, Any]:
     """Write `folder`/best.safetensors from a network for the joints of `dataset`.
 
-    source: a .safetensors of this workspace, a best_model.t7 of the published hg-256, or the published archive of
+    source: a .safetensors of this workspace, a .t7 of a published hourglass, or the published archive of
     .../{mpii,penn_action_cropped}/<experiment>/best_model.t7. Raises DataError for anything else, and for other joints.
     """
     if tarfile.is_tarfile(source) or zipfile.is_zipfile(source):

@@ -115,7 +115,7 @@ def test_another_content_reruns_what_hangs_from_it(place):
 
 def test_same_seed_same_bytes(finished_chain, empty):
     empty.run("run", "ExportWeights")
-    for name in ("model.safetensors", "model.onnx"):
+    for name in ("model.safetensors", "model.onnx", "best_model.t7"):
         assert (empty.exp / "export" / name).read_bytes() == (finished_chain / "exp/export" / name).read_bytes()
 
 
