@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from scipy.io import savemat
 
-from datasets.annotations import Annotations, person_box, write_h5
+from datasets.annotations import Annotations, h5_field, open_h5, person_box, read_field, write_h5
 from datasets.errors import DataError
 from datasets.matlab import Value, read_mat
 from datasets.skeletons import PENN_ACTION
@@ -216,7 +216,7 @@ def annotations(labels: Sequence[Label], first: dict[str, int]) -> Annotations:
     counted = [(label, np.flatnonzero(label.counted)) for label in labels]
     rows = np.array([len(frames) for _, frames in counted], dtype=np.int64)
     size = np.array([(label.width, label.height) for label in labels], dtype=np.float64).reshape(-1, 2)
-    center, scale = person_box((size - 1) / 2, size.max(axis=1) / 200)
+    center, scale = frame_box(size)
     # The empty arrays in front let an empty split keep shapes and types.
     visible = np.concatenate([np.zeros((0, JOINTS), bool), *(label.visible[frames] for label, frames in counted)])
     part = np.concatenate([np.zeros((0, JOINTS, 2)), *(label.joints[frames] for label, frames in counted)])
@@ -232,6 +232,11 @@ def annotations(labels: Sequence[Label], first: dict[str, int]) -> Annotations:
         normalize=np.full(rows.sum(), -1.0),
         torsoangle=np.full(rows.sum(), -1.0),
     )
+
+
+def frame_box(size: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Centre (..., 2) px and scale (...) of what the network sees of cropped frames; size: (..., 2) px, (width, height)."""
+    return person_box((size - 1) / 2, size.max(axis=-1) / 200)
 
 
 def write_valid_ind(path: Path, valid: Sequence[Label]) -> None:
@@ -253,6 +258,20 @@ def write_image_play(path: Path, labels: Sequence[Label]) -> None:
         ind2sub.append(np.column_stack([np.full(label.frames, int(label.sequence)), numbers]))
         part.append(np.where(label.visible[:, :, None], label.joints + 1, 0))
     write_h5(path, {"ind2sub": np.concatenate(ind2sub).astype(np.float64), "part": np.concatenate(part)})
+
+
+def read_image_play(path: Path) -> tuple[np.ndarray, np.ndarray]:
+    """Read what `write_image_play` wrote: sequence and frame numbers from 1, (N, 2) int64, and joints.
+
+    Joints (N, 13, 2) float64 are px of the cropped frame counted from 0, NaN where not visible. Raises DataError naming
+    file and field.
+    """
+    with open_h5(path) as file:
+        count = int(h5_field(file, path, "ind2sub").shape[0])
+        numbers, part = read_field(file, path, "ind2sub", (count, 2)), read_field(file, path, "part", (count, None, 2))
+    if part.shape[1] != JOINTS or not (numbers == np.floor(numbers)).all() or not (numbers >= 1).all():
+        raise DataError(f"{path} does not list sequences and frames from 1 with {JOINTS} joints; run AnnotatePenn again.")
+    return numbers.astype(np.int64), np.where((part == 0).all(axis=2, keepdims=True), np.nan, part - 1)
 
 
 def _numbers(content: dict[str, Value], path: Path, name: str, shape: tuple[int | None, int | None]) -> np.ndarray:

@@ -17,6 +17,7 @@ predict      heatmaps and joints for a whole split
 metrics      training accuracy, PCKh, PCK
 evaluate     a network's accuracy on one dataset
 export       weights for other programs: safetensors, ONNX
+forecasting  the hourglass in two halves, and sequences of frames, for networks that forecast
 compare      tables, curves and pictures over experiments
 draw         skeletons on images, contact sheets
 """

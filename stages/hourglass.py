@@ -57,9 +57,17 @@ class Hourglass(nn.Module):
         self.lower2 = _residuals([outputs] * (up + 1), options)
 
     def forward(self, x: Tensor) -> Tensor:
-        lower = self.lower2(self.inner(self.lower1(F.max_pool2d(x, 2))))
-        lower = F.interpolate(lower, scale_factor=2.0, mode="nearest")
-        return self.upper(x) + lower if hasattr(self, "upper") else lower
+        skip, lower = self.descend(x)
+        return self.ascend(skip, self.inner(lower))
+
+    def descend(self, x: Tensor) -> tuple[Tensor | None, Tensor]:
+        """What leaves this level: the upper branch (N, outputs, h, w), where there is one, and (N, features, h/2, w/2)."""
+        return self.upper(x) if hasattr(self, "upper") else None, self.lower1(F.max_pool2d(x, 2))
+
+    def ascend(self, skip: Tensor | None, inner: Tensor) -> Tensor:
+        """The upper branch and what comes back from within, (N, outputs, h/2, w/2), joined: (N, outputs, h, w)."""
+        lower = F.interpolate(self.lower2(inner), scale_factor=2.0, mode="nearest")
+        return lower if skip is None else skip + lower
 
 
 class Head(nn.Module):
@@ -124,21 +132,24 @@ class HourglassNet(nn.Module):
                     nn.init.uniform_(module.weight)
 
     def forward(self, images: Tensor) -> list[Tensor]:
+        x, heatmaps = self.before_last(images)
+        return [*heatmaps, self.heads[-1](self.hourglasses[-1](x))[1]]
+
+    def before_last(self, images: Tensor) -> tuple[Tensor, list[Tensor]]:
+        """The input of the last hourglass (N, its inputs, R/4, R/4), and the heatmaps of the stacks before it."""
         x, pooled = self.stem(images - self.mean.view(3, 1, 1))
         heatmaps = []
-        for stack, (hourglass, head) in enumerate(zip(self.hourglasses, self.heads, strict=True)):
-            y = hourglass(x)
-            features, maps = head(y)
+        for stack in range(len(self.heads) - 1):
+            y = self.hourglasses[stack](x)
+            features, maps = self.heads[stack](y)
             heatmaps.append(maps)
-            if stack + 1 == len(self.heads):
-                break
             if self.options.join == "sum":
                 x = x + y
             elif self.options.join == "remap":
                 x = x + self.joins[stack](features, maps)
             else:
                 x = self.joins[stack](torch.cat([features, pooled], 1), maps)
-        return heatmaps
+        return x, heatmaps
 
 
 def replace_head(network: HourglassNet, sources: Sequence[int | None]) -> HourglassNet:

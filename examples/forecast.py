@@ -1,0 +1,106 @@
+"""Teach recurrent layers to forecast poses from one frame: python -m examples.forecast exp/demo
+
+As in "Forecasting Human Dynamics from Static Images", a residual recurrent layer sits on each skip edge of the exported
+hourglass and at its bottleneck; a small convolutional GRU here. The hourglass itself stays as it is.
+"""
+
+import argparse
+import sys
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from torch.utils.data import DataLoader
+
+from datasets.errors import DataError
+from stages.forecasting import PennSequences, SplitHourglass
+
+
+class ResidualGru(nn.Module):
+    """Features (N, C, h, w) of the first frame -> features (N, T, C, h, w) of every time step."""
+
+    def __init__(self, channels: int, hidden: int = 16) -> None:
+        super().__init__()
+        self.gates = nn.Conv2d(channels + hidden, 2 * hidden, 3, padding=1)
+        self.candidate = nn.Conv2d(channels + hidden, hidden, 3, padding=1)
+        self.change = nn.Conv2d(hidden, channels, 1)
+        nn.init.zeros_(self.change.weight)  # untrained, every time step is the first frame
+        nn.init.zeros_(self.change.bias)
+
+    def forward(self, x: Tensor, steps: int) -> Tensor:
+        state = x.new_zeros(len(x), self.candidate.out_channels, *x.shape[2:])
+        seen, features = x, []
+        for _ in range(steps):
+            reset, update = self.gates(torch.cat([seen, state], 1)).sigmoid().chunk(2, 1)
+            candidate = self.candidate(torch.cat([seen, reset * state], 1)).tanh()
+            state = (1 - update) * state + update * candidate
+            features.append(x + self.change(state))
+            seen = torch.zeros_like(x)  # only the first frame is seen
+        return torch.stack(features, 1)
+
+
+class Forecaster(nn.Module):
+    """The first frame (N, 3, R, R) -> heatmaps (N, T, joints, R/4, R/4)."""
+
+    def __init__(self, split: SplitHourglass) -> None:
+        super().__init__()
+        self.split = split.requires_grad_(False)
+        edges = len(split.levels) if split.network.options.upper else 0
+        self.layers = nn.ModuleList(ResidualGru(split.network.options.outputs) for _ in range(edges + 1))
+
+    def forward(self, first: Tensor, steps: int) -> Tensor:
+        skips, bottleneck = self.split.encode(first)
+        *skips, bottleneck = [layer(x, steps) for layer, x in zip(self.layers, [*skips, bottleneck], strict=True)]
+        return self.split.decode(skips, bottleneck)
+
+
+def loss_of(forecaster: Forecaster, sequences: dict[str, Tensor]) -> Tensor:
+    """Mean squared difference from the target heatmaps of all time steps."""
+    images, target = sequences["images"], sequences["heatmaps"]
+    return (forecaster(images[:, 0], images.shape[1]) - target).square().mean()
+
+
+def validate(forecaster: Forecaster, data: PennSequences) -> float:
+    """Mean loss over up to 16 sequences spread over the split."""
+    every = max(1, len(data) // 16)
+    with torch.inference_mode():
+        losses = [loss_of(forecaster, item) for item in DataLoader(torch.utils.data.Subset(data, range(0, len(data), every)))]
+    return float(torch.stack(losses).mean())
+
+
+def main() -> int:
+    """Train and show the loss before and after; returns the exit code."""
+    parser = argparse.ArgumentParser(prog="python -m examples.forecast", description=__doc__)
+    parser.add_argument("exp", type=Path, help="folder of a finished chain")
+    parser.add_argument("--steps", type=int, default=16, help="frames of a sequence; default: 16")
+    parser.add_argument("--stride", type=int, default=1, help="from one of them to the next; default: 1")
+    parser.add_argument("--iterations", type=int, default=100)
+    options = parser.parse_args()
+    torch.manual_seed(0)
+    try:
+        split, about = SplitHourglass.load(options.exp / "export/model.safetensors")
+        penn = options.exp / "penn_action_cropped"
+        train, valid = (
+            PennSequences(penn / "annot", penn / "data/frames", name, about.resolution, options.steps, options.stride)
+            for name in ("train", "val")
+        )
+    except DataError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    forecaster = Forecaster(split)
+    optimizer = torch.optim.Adam(forecaster.layers.parameters(), 1e-3)
+    print(f"{len(train)} sequences; loss when all is as in the first frame: {validate(forecaster, valid):.6f}")
+    drawn = torch.utils.data.RandomSampler(train, replacement=True, num_samples=2 * options.iterations)
+    for number, sequences in enumerate(DataLoader(train, 2, sampler=drawn), 1):
+        loss = loss_of(forecaster, sequences)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        if number % 10 == 0:
+            print(f"iteration {number}: loss {loss.item():.6f}")
+    print(f"loss of the forecasts: {validate(forecaster, valid):.6f}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
