@@ -10,8 +10,11 @@ from datasets.skeletons import Skeleton
 COLOURS = {"right": (255, 140, 30), "left": (40, 150, 255), "": (235, 235, 235)}  # RGB
 
 
-def draw_person(image: np.ndarray, joints: np.ndarray, skeleton: Skeleton) -> np.ndarray:
-    """A copy of an RGB uint8 image (H, W, 3) with limbs and joints (J, 2) in its 0-based pixels; NaN joints are left out."""
+def draw_person(image: np.ndarray, joints: np.ndarray, skeleton: Skeleton, visible: np.ndarray | None = None) -> np.ndarray:
+    """A copy of an RGB uint8 image (H, W, 3) with limbs and joints (J, 2) in its 0-based pixels; NaN joints are left out.
+
+    Joints that are not `visible` (J,) are rings.
+    """
     image = image.copy()
     line = max(1, round(max(image.shape[:2]) / 128))
     points = [None if np.isnan(p).any() else (round(float(p[0])), round(float(p[1]))) for p in joints]
@@ -22,10 +25,12 @@ def draw_person(image: np.ndarray, joints: np.ndarray, skeleton: Skeleton) -> np
             colour = COLOURS[sides.pop() if len(sides) == 1 else ""]
             cv2.line(image, start, end, (0, 0, 0), line + 2, cv2.LINE_AA)
             cv2.line(image, start, end, colour, line, cv2.LINE_AA)
-    for point, name in zip(points, skeleton.joints, strict=True):
+    for j, (point, name) in enumerate(zip(points, skeleton.joints, strict=True)):
         if point:
             cv2.circle(image, point, line + 2, (0, 0, 0), -1, cv2.LINE_AA)
             cv2.circle(image, point, line + 1, COLOURS[_side(name)], -1, cv2.LINE_AA)
+            if visible is not None and not visible[j]:
+                cv2.circle(image, point, max(1, line - 1), (0, 0, 0), -1, cv2.LINE_AA)
     return image
 
 

@@ -1,0 +1,164 @@
+"""What a dataset's annotations hold, in numbers and in a picture: python -m tools.inspect_dataset DATASET [--split SPLIT]
+
+The picture shows rows of the split, each in its box as the network sees it. The person's right side is orange, the left
+blue; rings are joints that are labelled but not visible. Rows are counted from 0, as in SPLIT.h5.
+"""
+
+import argparse
+import sys
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pandas as pd
+
+from datasets import annotations, geometry, penn_action
+from datasets.annotations import Annotations
+from datasets.errors import DataError
+from datasets.images import read_image
+from datasets.skeletons import Skeleton
+from pipeline import config
+from pipeline.data import DATASETS
+from stages import draw
+from stages.annotate import SUSPICIOUS
+
+SPLITS = ("train", "valid", "test")
+SIDE, ACROSS = 256, 6  # px of a person's picture, and how many stand side by side
+MEASURED = 200  # images whose sizes are told
+
+
+def main() -> int:
+    """Print the tables and write the picture; returns the exit code."""
+    parser = argparse.ArgumentParser(
+        prog="python -m tools.inspect_dataset", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("dataset", choices=DATASETS)
+    parser.add_argument("--split", choices=SPLITS, default="valid", help="default: valid")
+    parser.add_argument("--config", type=Path, metavar="FILE", default=[], action="append", help="as for python -m pipeline")
+    parser.add_argument("--rows", type=int, nargs="+", metavar="ROW", help="show these; default: a random choice")
+    parser.add_argument("--action", help="only of this action (Penn Action)")
+    parser.add_argument("--suspicious", nargs="?", const="", metavar="WORDS", help="only suspicious ones, or of this kind")
+    parser.add_argument("--count", type=int, default=24, help="how many to choose; default: 24")
+    parser.add_argument("--seed", type=int, default=0, help="of the choice")
+    parser.add_argument("--out", type=Path, help="the picture; default: DATASET-SPLIT.png")
+    options = parser.parse_args()
+    try:
+        for profile in options.config:
+            config.use_profile(profile)
+        inspect(options)
+    except DataError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def inspect(options: argparse.Namespace) -> None:
+    """What `main` does. Raises DataError where results are missing or no row is like the options."""
+    dataset = DATASETS[options.dataset]
+    stages = dataset.stages()
+    for stage in stages.values():
+        if not stage.link.exists():
+            raise DataError(f"{stage.link} is missing; make it with: {config.command('run ' + stage.name)}")
+    data = dataset.open({name: stage.link for name, stage in stages.items()})
+    splits = {split: annotations.read(data.annotations, split) for split in SPLITS}
+    rows, odd = splits[options.split], pd.read_csv(data.annotations / SUSPICIOUS)
+    labels = data.images.parent / "labels"  # Penn Action's
+    actions = {s: pd.Series(read_actions(r, labels), dtype=str) for s, r in splits.items()} if labels.is_dir() else {}
+    for table in (by_split(splits, odd), by_action(actions), by_joint(rows, data.skeleton), sizes(rows, data.images, options)):
+        if len(table):
+            print(table.to_string(), end="\n\n")
+    odd = odd[odd["split"] == options.split]
+    chosen = choose(rows, odd, actions.get(options.split), options)
+    kinds = odd.groupby("row")["what"].agg(", ".join)
+    pictures = [picture(rows, row, data.images, data.skeleton, kinds.get(row, "")) for row in chosen]
+    lines = [pictures[i : i + ACROSS] for i in range(0, len(pictures), ACROSS)]
+    titles = [f"{options.dataset}, {options.split}: {len(chosen)} of {len(rows)} rows"] + [""] * (len(lines) - 1)
+    out = options.out or Path(f"{options.dataset}-{options.split}.png")
+    try:
+        draw.write_png(out, draw.contact_sheet(lines, titles, SIDE))
+    except OSError as error:
+        raise DataError(f"{out} cannot be written ({error.strerror}); name another place with --out.") from None
+    print(f"{len(chosen)} rows are drawn in {out}")
+
+
+def read_actions(rows: Annotations, labels: Path) -> list[str]:
+    """The action of each row, from the sequences' label files."""
+    sequences = [image.split("/")[0] for image in rows.images]
+    actions = {sequence: penn_action.read_label(labels / f"{sequence}.mat").action for sequence in dict.fromkeys(sequences)}
+    return [actions[sequence] for sequence in sequences]
+
+
+def by_split(splits: dict[str, Annotations], odd: pd.DataFrame) -> pd.DataFrame:
+    """Rows, images, joints a row, and suspicious rows of each split."""
+    labelled = {split: ~np.isnan(rows.part).any(axis=2) for split, rows in splits.items()}
+    return pd.DataFrame({
+        "rows": {split: len(rows) for split, rows in splits.items()},
+        "images": {split: len(set(rows.images)) for split, rows in splits.items()},
+        "labelled joints a row": {split: joints.sum() / max(len(joints), 1) for split, joints in labelled.items()},
+        "suspicious rows": odd.groupby("split")["row"].nunique().reindex(list(splits), fill_value=0),
+    }).round(2)  # fmt: skip
+
+
+def by_action(actions: dict[str, pd.Series]) -> pd.DataFrame:
+    """Rows of each action in each split; an empty table where there are no actions."""
+    return (
+        pd.DataFrame({f"{split} rows": series.value_counts(sort=False) for split, series in actions.items()})
+        .fillna(0)
+        .astype(int)
+    )
+
+
+def by_joint(rows: Annotations, skeleton: Skeleton) -> pd.DataFrame:
+    """Share of rows in which each joint is labelled, and is visible, in per cent."""
+    labelled, count = ~np.isnan(rows.part).any(axis=2), max(len(rows), 1)
+    shares = {"labelled %": labelled.sum(axis=0) / count, "visible %": rows.visible.sum(axis=0) / count}
+    return (100 * pd.DataFrame(shares, index=list(skeleton.joints))).round(1)
+
+
+def sizes(rows: Annotations, folder: Path, options: argparse.Namespace) -> pd.DataFrame:
+    """Quantiles of the boxes' sides, and of the width and height of some of the images; all in px."""
+    images = sorted(set(rows.images))
+    some = np.random.default_rng(options.seed).permutation(images)[:MEASURED].tolist()
+    shapes = np.array([read_image(folder / image).shape[:2] for image in some]).reshape(-1, 2)
+    columns: dict[str, Any] = {"box side": 200 * rows.scale}
+    columns |= {f"width of {len(some)} images": shapes[:, 1], f"height of {len(some)} images": shapes[:, 0]}
+    levels = {"least": 0, "5 %": 0.05, "median": 0.5, "95 %": 0.95, "greatest": 1}
+    table = {
+        name: {level: np.quantile(values, q) for level, q in levels.items()} for name, values in columns.items() if len(values)
+    }
+    return pd.DataFrame(table).round(1)
+
+
+def choose(rows: Annotations, odd: pd.DataFrame, actions: pd.Series | None, options: argparse.Namespace) -> list[int]:
+    """Numbers of the rows that the options mean. Raises DataError where there are none."""
+    wanted = pd.Index(range(len(rows)) if options.rows is None else options.rows)
+    if len(wanted) and not 0 <= wanted.min() <= wanted.max() < len(rows):
+        raise DataError(f"--rows: the {options.split} split has the rows 0 to {len(rows) - 1}.")
+    if options.action is not None:
+        if actions is None or options.action not in set(actions):
+            raise DataError(f"--action {options.action}: there is none in the {options.split} split; see the table of actions.")
+        wanted = wanted.intersection(actions.index[actions == options.action])
+    if options.suspicious is not None:
+        wanted = wanted.intersection(odd["row"][odd["what"].str.contains(options.suspicious, regex=False)])
+    if not len(wanted):
+        raise DataError(f"no row of the {options.split} split is like that.")
+    if options.rows is None and options.count < len(wanted):
+        wanted = np.random.default_rng(options.seed).choice(wanted, options.count, replace=False)
+    return sorted(map(int, wanted))
+
+
+def picture(rows: Annotations, row: int, folder: Path, skeleton: Skeleton, kinds: str) -> np.ndarray:
+    """A person's box with the skeleton, and words on it: row, image, what is suspicious."""
+    affine = geometry.image_to_crop(rows.center[row], rows.scale[row], SIDE)
+    crop = cv2.warpAffine(read_image(folder / rows.images[row]), affine, (SIDE, SIDE))
+    drawn = draw.draw_person(crop, geometry.apply(affine, rows.part[row]), skeleton, rows.visible[row])
+    for top, words in ((0, f"{row}: {rows.images[row]} {rows.person[row]}"), (SIDE - 16, kinds)):
+        if words:
+            drawn[top : top + 16] = 0
+            cv2.putText(drawn, words, (4, top + 12), cv2.FONT_HERSHEY_SIMPLEX, 0.38, (255, 255, 255), 1, cv2.LINE_AA)
+    return drawn
+
+
+if __name__ == "__main__":
+    sys.exit(main())
