@@ -25,7 +25,7 @@ class ResidualGru(nn.Module):
         self.candidate = nn.Conv2d(channels + hidden, hidden, 3, padding=1)
         self.change = nn.Conv2d(hidden, channels, 1)
         nn.init.zeros_(self.change.weight)  # untrained, every time step is the first frame
-        nn.init.zeros_(self.change.bias)
+        nn.init.zeros_(self.change.bias)  # type: ignore[arg-type]
 
     def forward(self, x: Tensor, steps: int) -> Tensor:
         state = x.new_zeros(len(x), self.candidate.out_channels, *x.shape[2:])

@@ -72,7 +72,8 @@ class SplitHourglass(nn.Module):
         """Heatmaps (..., joints, R/4, R/4) of tensors as `encode` gives them."""
         before, levels = bottleneck.shape[:-3], self.levels
         x = bottleneck.reshape(-1, *bottleneck.shape[-3:])
-        flat = [skip.reshape(-1, *skip.shape[-3:]) for skip in skips] or [None] * len(levels)
+        flat: list[Tensor | None] = [skip.reshape(-1, *skip.shape[-3:]) for skip in skips]
+        flat = flat or [None] * len(levels)
         for level, skip in zip(reversed(levels), reversed(flat), strict=True):
             x = level.ascend(skip, x)
         maps = self.network.heads[-1](x)[1]
@@ -122,4 +123,4 @@ class PennSequences(Dataset):
         sequence, frame = self.numbers[row].tolist()
         image = read_image(self.frames / f"{sequence:04}" / frame_name(frame - 1))
         center, scale = frame_box(np.array(image.shape[1::-1]))
-        return make_sample(image, Person(center, scale, self.part[row]), PENN_ACTION.mirrored(), self.target)
+        return make_sample(image, Person(center, float(scale), self.part[row]), PENN_ACTION.mirrored(), self.target)
