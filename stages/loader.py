@@ -5,6 +5,7 @@ of the training: which person it is and how it is augmented. So a training that 
 exactly the batches it would have had.
 """
 
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
@@ -131,8 +132,10 @@ def _collate(samples: list) -> Any:
     return next((s for s in samples if isinstance(s, DataError)), None) or default_collate(samples)
 
 
-def _single_threaded(_worker: int) -> None:
+def _begin(_worker: int) -> None:
     cv2.setNumThreads(0)
+    # The thread that hands tensors over meets a broken connection when the training is interrupted: nothing to tell.
+    sys.excepthook = lambda *error: None
 
 
 def batches(samples: Samples, batch: int, workers: int, first: int = 0, count: int | None = None) -> Iterator[dict]:
@@ -144,7 +147,7 @@ def batches(samples: Samples, batch: int, workers: int, first: int = 0, count: i
     positions = (list(range(i, min(i + batch, end))) for i in range(first * batch, end, batch))
     loader = DataLoader(
         samples, batch_sampler=positions, num_workers=processes(workers), collate_fn=_collate,
-        worker_init_fn=_single_threaded, pin_memory=torch.cuda.is_available(), prefetch_factor=4,
+        worker_init_fn=_begin, pin_memory=torch.cuda.is_available(), prefetch_factor=4,
     )  # fmt: skip
     try:
         for item in loader:
