@@ -78,21 +78,49 @@ def network() -> None:
 
 
 def samples() -> None:
-    """A 1280 x 720 photograph to a 256 px input and 16 heatmaps, on one core."""
-    from datasets.samples import Augmentation, Person, Target, make_sample
+    """Training samples for 256 px from JPEG files of 1280 x 720, by the time of this one process."""
+    from datasets.images import read_image
     from datasets.skeletons import MPII
+    from stages.loader import Data, Samples
+    from stages.settings import Input, Settings
+
+    cv2.setNumThreads(1)
+    with tempfile.TemporaryDirectory() as name:
+        data = Data(MPII, Path(name), Path(name))
+        _write_people(data.images)
+        path = data.images / "0.jpg"
+        works: dict[str, Callable[[int], object]] = {
+            f"cv2.imread alone, {path.stat().st_size / 1e3:.0f} kB": lambda _: cv2.imread(str(path)),
+            "read_image alone": lambda _: read_image(path),
+        }
+        for how, recipe in (("published", Settings().published), ("modern", Settings().modern)):
+            works[f"samples, {how}"] = Samples(data, "train", Input(), recipe, seed=1, batch=6).__getitem__
+        spent: dict[str, list[float]] = {what: [] for what in works}
+        for position in range(0, 640, 64):
+            for what, work in works.items():
+                start = time.process_time()
+                for i in range(position, position + 64):
+                    work(i)
+                spent[what].append((time.process_time() - start) / 64)
+        for what, times in spent.items():
+            show(what, 1 / statistics.median(times), "1/s")
+
+
+def _write_people(folder: Path) -> None:
+    """16 photographs of 1280 x 720, each with 4 people whose sizes are as those of MPII's people."""
+    from datasets import annotations
 
     rng = np.random.default_rng(0)
-    image = rng.integers(0, 255, (720, 1280, 3), np.uint8)
-    person = Person(np.array([600.0, 360.0]), 2.4, rng.uniform(300, 700, (16, 2)))
-    augmentation = Augmentation(scale=0.25, rotation=30, rotation_probability=0.4, colour=0.2, flip=0.5)
-    for how, published in (("in one warp", False), ("cropped twice", True)):
-        target = Target(256, 64, 3.25, 6, truncated=published, twice=published)
-
-        def make(target=target) -> None:
-            make_sample(image, person, MPII.mirrored(), target, augmentation.draw(rng))
-
-        show(f"samples {how}, without decoding", 1 / seconds(make, 50), "images/s")
+    for number in range(16):
+        jpeg = cv2.imencode(".jpg", photograph(720, 1280, number), [cv2.IMWRITE_JPEG_QUALITY, 87])[1]
+        (folder / f"{number}.jpg").write_bytes(jpeg.tobytes())
+    center = rng.uniform((320, 180), (960, 540), (64, 2))
+    rows = annotations.Annotations(
+        images=[f"{i // 4}.jpg" for i in range(64)], index=np.arange(64), person=np.zeros(64, int), center=center,
+        scale=np.exp(rng.normal(np.log(3.4), 0.5, 64)), part=center[:, None] + rng.uniform(-150, 150, (64, 16, 2)),
+        visible=np.ones((64, 16), bool), normalize=np.full(64, 60.0), torsoangle=np.zeros(64),
+    )  # fmt: skip
+    annotations.write(folder, "train", rows)
 
 
 def metrics() -> None:
@@ -138,24 +166,20 @@ def crop() -> None:
             parts = [frames[i : i + 50] for i in range(0, len(frames), 50)]
             return sum(pool.map(_cut_frames, parts, [out] * len(parts)))
 
-        rounds = []
-        for _ in range(3):
+        clock: list[float] = []
+        processors: list[float] = []
+        for _ in range(5):
+            pairs = []
             for work in (ours, plain):
                 start = time.perf_counter()
                 of_processors = work()
-                rounds.append((time.perf_counter() - start, of_processors))
+                pairs.append((time.perf_counter() - start, of_processors))
                 shutil.rmtree(out)
-    for number, clock in enumerate(("clock", "processors")):
-        mine, theirs = ([taken[number] for taken in rounds[i::2]] for i in (0, 1))
-        ratios = [b / a for a, b in zip(mine, theirs, strict=True)]
-        each = " ".join(f"{ratio:.0%}" for ratio in ratios)
-        show(
-            f"crop_penn, {len(frames)} frames, {clock}",
-            statistics.median(mine),
-            "s",
-            f"plainly {statistics.median(theirs):.2f} s",
-        )
-        show("  plainly / crop_penn", 100 * statistics.median(ratios), "%", f"({each})")
+            for ratios, mine, theirs in zip((clock, processors), *pairs, strict=True):
+                ratios.append(100 * theirs / mine)
+    for what, ratios in (("clock", clock), ("processors", processors)):
+        each = " ".join(f"{ratio:.0f}" for ratio in ratios)
+        show(f"plainly / crop_penn, {len(frames)} frames, {what}", statistics.median(ratios), "%", f"({each})")
 
 
 _BOX = (60, 20, 209, 244)  # left, top, right, bottom px: the median window of Penn Action in its frames of 480 x 270
