@@ -125,3 +125,6 @@ def _paraboloid_peaks(values: np.ndarray) -> np.ndarray:
     peak = (d < 0) & (determinant > 1e-12)
     step = np.stack((e * c - f * b, e * b - d * c), axis=1) / np.where(peak, determinant, 1.0)[:, None]
     return np.where(peak[:, None], step.clip(-1, 1), 0.0)
+
+
+DECODERS = {"subpixel": decode_subpixel, "quarter": decode_quarter, "argmax": decode_argmax}

@@ -8,7 +8,7 @@ from torch import nn
 from datasets import geometry, heatmaps
 from datasets.errors import DataError
 from datasets.skeletons import PENN_ACTION
-from stages.predict import compute_type, joints_in_image, pick_device, predict
+from stages.predict import average_scales, compute_type, joints_in_image, pick_device, predict
 
 
 class ColourNet(nn.Module):
@@ -33,6 +33,41 @@ def test_flip_averages_each_joint_with_its_mirrored_partner():
     # In the mirrored image the colour stays red, so this "network" calls it the right wrist again; mirroring back calls
     # it the left one, at the same place. A network that knows left from right would answer with the left wrist there.
     assert flipped[0, right, 2, 1] == 0.5 and flipped[0, left, 2, 1] == 0.5 and flipped.sum() == 1
+
+
+def test_flip_averages_at_the_same_place():
+    """A mirror symmetric network finds the same on both sides: blocks of 4 x 4 px, as heatmap pixels are."""
+
+    class Blocks(nn.Module):
+        def forward(self, images):
+            return [nn.functional.avg_pool2d(images[:, :1], 4).repeat(1, 13, 1, 1)]
+
+    batch = [{"input": torch.rand(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))}]
+    (_, plain), (_, flipped) = (
+        next(iter(predict(Blocks(), batch, PENN_ACTION.mirrored(), torch.device("cpu"), flip))) for flip in (False, True)
+    )
+    torch.testing.assert_close(flipped, plain)
+
+
+def test_streams_read_by_turns_leave_training_possible():
+    batch = [{"input": torch.zeros(1, 3, 8, 8)}] * 2
+    one, two = (predict(ColourNet(), batch, PENN_ACTION.mirrored(), torch.device("cpu"), False) for _ in range(2))
+    assert len(list(zip(one, two, strict=True))) == 2
+    assert not torch.is_inference_mode_enabled()
+
+
+@pytest.mark.parametrize("scales", [(1.0, 0.8, 1.5), (1.2, 0.9)])
+def test_scales_are_averaged_in_the_frame_of_the_first(scales):
+    rng = np.random.default_rng(0)
+    points, middle = rng.uniform(20, 43, (2, 3, 2)), 31.5
+    drawn = []
+    for scale in scales:
+        ratio = scales[0] / scale  # a larger box shows everything smaller, nearer to its middle
+        maps = [heatmaps.draw(middle + (p - middle) * ratio, (64, 64), 3 * ratio, 20) for p in points]
+        drawn.append(torch.from_numpy(np.stack(maps)))
+    averaged = average_scales(drawn, scales).numpy()
+    assert np.abs(averaged - drawn[0].numpy()).max() < 0.04
+    assert np.abs(heatmaps.decode_subpixel(averaged)[0] - points).max() < 0.02
 
 
 def test_joints_return_to_the_original_image():
