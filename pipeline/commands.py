@@ -114,7 +114,7 @@ def _show_results(tasks: list) -> None:
             print((CompareAccuracy().folder / "accuracy.txt").read_text())
             if isinstance(task, Pipeline):
                 print(f"weights      {Pipeline().requires()[1].link}")
-            print(f"predictions  {compared / 'predictions.png'}\ncurves       {compared / 'curves.png'}")
+            print(f"predictions  {compared / 'predictions.png'}\ncurves       {compared / 'curves_*.png'}")
         else:
             print(f"{task.name}: {task.link}")
 

@@ -11,34 +11,48 @@ from pipeline.evaluate import MODELS, Evaluate, EvaluateMpii, EvaluatePenn
 from pipeline.export import ExportWeights
 from pipeline.fetch import FetchPrecomputed
 from pipeline.stage import Stage
-from pipeline.train import finetuned, pretrained
+from pipeline.train import Pretrain, finetuned, pretrained
 
-SETS = {"mpii": DATASETS["mpii"], "penn": DATASETS["penn_action"]}
+SETS = ("mpii", "penn_action")
 
 
 class CompareAccuracy(Stage):
-    """Table of accuracies before and after fine-tuning, training curves, and predictions drawn on validation images."""
+    """Tables of accuracies before and after fine-tuning, tests, curves, and predictions drawn on validation images."""
 
     place = "compare"
+    version = 2
+
+    def networks(self) -> dict[str, Stage]:
+        """Column of the table -> the stage that gives the network."""
+        scratch = {"scratch": Pretrain(dataset="penn_action")} if config.settings().compare.scratch else {}
+        return {"before": pretrained(), "after": finetuned()} | scratch
+
+    def scores(self, column: str) -> dict[str, Stage]:
+        """Dataset -> the evaluation of a column's network on it."""
+        if column == "scratch":
+            return {"penn_action": EvaluatePenn(model="scratch")}
+        model = "pretrained" if column == "before" else "finetuned"
+        return {"mpii": EvaluateMpii(model=model), "penn_action": EvaluatePenn(model=model)}
 
     def settings(self) -> dict[str, Any]:
-        return {"names": [stage.place for stage in (pretrained(), finetuned())]}
+        return {"names": [stage.place for stage in self.networks().values()]}
 
     def requires(self) -> dict[str, Stage]:
-        models: dict[str, Stage] = {"pretrained": pretrained(), "finetuned": finetuned()}
-        scores: dict[str, Stage] = {}
-        for model in models:
-            scores |= {f"mpii-{model}": EvaluateMpii(model=model), f"penn-{model}": EvaluatePenn(model=model)}
-        data = {f"{name}-{part}": stage for name, dataset in SETS.items() for part, stage in dataset.stages().items()}
-        return models | scores | data
+        networks = self.networks()
+        scores = {f"{column}-{name}": stage for column in networks for name, stage in self.scores(column).items()}
+        data = {f"{name}-{part}": stage for name in SETS for part, stage in DATASETS[name].stages().items()}
+        return networks | scores | data
 
     def work(self, folder, inputs, report):
-        from stages.compare import compare
+        from stages.compare import Experiment, compare
 
-        mpii, penn = (
-            dataset.open({part: inputs[f"{name}-{part}"] for part in ("annot", "images")}) for name, dataset in SETS.items()
-        )
-        return compare(folder, inputs, mpii, penn, self.settings()["names"])
+        experiments = [
+            Experiment(column, stage.place, inputs[column], "mpii" if column == "before" else "penn_action",
+                       {name: inputs[f"{column}-{name}"] for name in self.scores(column)})
+            for column, stage in self.networks().items()
+        ]  # fmt: skip
+        data = {name: DATASETS[name].open({part: inputs[f"{name}-{part}"] for part in ("annot", "images")}) for name in SETS}
+        return compare(folder, experiments, data)
 
 
 class Pipeline(luigi.WrapperTask):

@@ -13,8 +13,9 @@ MODELS = ("pretrained", "finetuned", "scratch")
 
 
 class Evaluate(Stage):
-    """Score one network on one dataset: accuracy.json and predictions."""
+    """Score one network on one dataset: accuracy.json, predictions, and where it fails."""
 
+    version = 2
     dataset = luigi.ChoiceParameter(choices=FURTHER, description="what to score on")
     model = luigi.ChoiceParameter(
         choices=MODELS, description="the MPII network, the same fine-tuned on the dataset, or one trained on the dataset alone"
@@ -25,7 +26,12 @@ class Evaluate(Stage):
         return f"{DATASETS[self.dataset].place}/evaluate-{self.model}"
 
     def settings(self) -> dict[str, Any]:
-        return config.settings().evaluate.significant()
+        settings = config.settings().evaluate.significant()
+        return {name: value for name, value in settings.items() if name != "mpii_test"}
+
+    def splits(self) -> list[str]:
+        """What is scored, or only predicted where labels are withheld."""
+        return list(DATASETS[self.dataset].scored)
 
     def model_stage(self) -> Stage:
         """The stage whose network is scored."""
@@ -41,14 +47,20 @@ class Evaluate(Stage):
 
         settings, dataset = config.settings(), DATASETS[self.dataset]
         data, model = dataset.open(inputs), inputs["model"] / BEST
-        return evaluate(folder, model, data, list(dataset.scored), settings.evaluate, settings.workspace, report)
+        return evaluate(folder, model, data, self.splits(), settings.evaluate, settings.workspace, report)
 
 
 class EvaluateMpii(Evaluate):
-    """Score a network on MPII's validation split."""
+    """Score a network on MPII's validation split; predict its test people, too, if asked."""
 
     dataset = "mpii"
     model = luigi.ChoiceParameter(choices=["pretrained", "finetuned"], description="the MPII or the Penn Action network")
+
+    def settings(self) -> dict[str, Any]:
+        return config.settings().evaluate.significant()
+
+    def splits(self) -> list[str]:
+        return [*super().splits(), *(["test"] if config.settings().evaluate.mpii_test else [])]
 
     def model_stage(self) -> Stage:
         return pretrained() if self.model == "pretrained" else finetuned()

@@ -15,9 +15,15 @@ loader       annotation files + images -> batches, the same for any number of wo
 train        the one training loop
 predict      heatmaps and joints for a whole split
 metrics      training accuracy, PCKh, PCK
+measures     the accuracies that each dataset is known by
 evaluate     a network's accuracy on one dataset
+analyse      where it fails
+predictions  predicted joints and heatmaps as files that others read
 export       weights for other programs: safetensors, ONNX
 forecasting  the hourglass in two halves, and sequences of frames, for networks that forecast
-compare      tables, curves and pictures over experiments
+scores       tables of accuracies, published ones beside ours
+significance intervals, and tests between two networks
+compare      the comparison's tables, tests, curves and pictures
+curves       figures of trainings and of PCK
 draw         skeletons on images, contact sheets
 """

@@ -1,9 +1,15 @@
-"""All accuracies side by side: a table, training curves, and predictions drawn on validation images.
+"""All accuracies side by side: tables, tests, curves, and predictions drawn on validation images.
 
-The folder gets accuracy.csv, accuracy.md and accuracy.txt (one table, three forms), curves.png and predictions.png.
+The folder gets
+    accuracy.csv, .md, .txt    before and after fine-tuning, and from scratch where there is such a network
+    parts.csv, .md, .txt       per body part and total with 95 % intervals, published rows beside ours
+    joints.csv                 per joint
+    tests.csv, .md, .txt       is the fine-tuned network better than the others?
+    curves_<dataset>           loss and accuracy by epoch, .png and .pdf; pck_<dataset>: PCK by threshold
+    predictions.png            people of both validation splits
 """
 
-import json
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -11,102 +17,104 @@ import h5py
 import numpy as np
 import pandas as pd
 
-from datasets import geometry
-from datasets.images import read_image
-from stages import draw
-from stages.evaluate import MEASURES
+from stages import curves, draw
 from stages.loader import Data
+from stages.measures import MEASURES
+from stages.scores import TITLES, TRAINING_METRIC, Scored, as_text, joint_table, pair_table, part_table, part_text
 
-MODELS = ("pretrained", "finetuned")
 SHOWN = 6  # people a row of the picture
 
 
-def compare(folder: Path, inputs: dict[str, Path], mpii: Data, penn: Data, names: list[str]) -> dict[str, Any]:
-    """Gather the evaluations `mpii-<model>` and `penn-<model>` and the logs of `<model>` among the input folders.
+@dataclass(frozen=True)
+class Experiment:
+    """A network of the chain: before or after fine-tuning, or from scratch."""
 
-    names: what to call the pre-trained and the fine-tuned network.
-    """
-    table = accuracy_table(inputs)
+    column: str  # before, after, scratch
+    name: str  # its place below exp/, such as mpii/hg-256
+    training: Path  # folder of its training, or of a precomputed network
+    dataset: str  # that it was trained on last
+    scores: dict[str, Path]  # dataset -> folder of its evaluation
+
+    def scored(self, dataset: str) -> Scored:
+        return Scored(self.name, self.scores[dataset])
+
+
+def compare(folder: Path, experiments: list[Experiment], data: dict[str, Data]) -> dict[str, Any]:
+    """Compare experiments, `before` and `after` the first two; data: dataset -> where its images are."""
+    table = accuracy_table(experiments)
     table.to_csv(folder / "accuracy.csv", index=False)
     percent = table.map(lambda v: f"{v:.2f} %" if isinstance(v, float) else v)
     (folder / "accuracy.md").write_text(percent.to_markdown(index=False) + "\n")
-    legend = f"before fine-tuning: {names[0]}    after: {names[1]}\n\n"
-    right = ("left", "right", "left", "right", "right", "right")
+    legend = f"before fine-tuning: {experiments[0].name}    after: {experiments[1].name}\n\n"
+    right = ("left", "right", "left", *("right",) * (len(table.columns) - 3))
     (folder / "accuracy.txt").write_text(legend + percent.to_markdown(index=False, tablefmt="simple", colalign=right) + "\n")
-    _draw_curves(folder / "curves.png", {name: inputs[model] for name, model in zip(names, MODELS, strict=True)})
-    _draw_predictions(folder / "predictions.png", inputs, mpii, penn)
+    write_tables(folder, [e.scored(dataset) for dataset in data for e in experiments if dataset in e.scores])
+    fine_tuned = experiments[1]
+    pairs = [(e.scored(d), fine_tuned.scored(d)) for d in data for e in experiments if e is not fine_tuned and d in e.scores]
+    write_tests(folder, pair_table(pairs))
+    _draw_curves(folder, experiments, list(data))
+    _draw_predictions(folder / "predictions.png", experiments, data)
     return {"rows": len(table)}
 
 
-def accuracy_table(inputs: dict[str, Path]) -> pd.DataFrame:
-    """A row per split and measure; accuracies in per cent before and after fine-tuning.
+def accuracy_table(experiments: list[Experiment]) -> pd.DataFrame:
+    """A row per split and measure; a column of accuracies in per cent for each experiment, NaN where it has none.
 
-    `joints` counts those that enter the mean; before/after where the two networks know different ones.
+    `joints` counts those that enter the mean; a/b where the networks know different ones.
     """
-    scores = {
-        (dataset, model): json.loads((inputs[f"{dataset}-{model}"] / "accuracy.json").read_text())
-        for dataset in ("mpii", "penn") for model in MODELS
-    }  # fmt: skip
     rows = []
-    for dataset, title, measure in (("mpii", "MPII", "mpii"), ("penn", "Penn Action", "penn_action")):
-        for split in scores[dataset, "pretrained"]:
-            for name in ("acc", MEASURES[measure].name):
-                found = [scores[dataset, model][split] for model in MODELS]
-                before, after = (float("nan") if f[name] is None else 100 * f[name] for f in found)
-                joints = "/".join(dict.fromkeys(str(f[f"{name} joints"]) for f in found))
-                what = "training metric" if name == "acc" else name
-                rows.append([f"{title} {split}", str(found[0]["people"]), what, joints, before, after])
-    return pd.DataFrame(rows, columns=["split", "people", "measure", "joints", "before", "after"])
+    for dataset, split in dict.fromkeys((d, s) for d in experiments[0].scores for s in experiments[0].scored(d).splits):
+        found = {e.column: e.scored(dataset).splits[split] for e in experiments if dataset in e.scores}
+        first = MEASURES[dataset][0].name
+        for name in (TRAINING_METRIC, first):
+            values = {c: f["acc"] if name != first else f["measures"][first]["value"] for c, f in found.items()}
+            joints = [f["acc joints"] if name != first else f["measures"][first]["joints"] for f in found.values()]
+            people = str(next(iter(found.values()))["people"])
+            row = [f"{TITLES[dataset]} {split}", people, name, "/".join(dict.fromkeys(map(str, joints)))]
+            numbers = [values.get(e.column) for e in experiments]
+            rows.append(row + [float("nan") if v is None else 100 * v for v in numbers])
+    return pd.DataFrame(rows, columns=["split", "people", "measure", "joints", *(e.column for e in experiments)])
 
 
-def _draw_curves(path: Path, trainings: dict[str, Path]) -> None:
-    """Loss and accuracy by epoch, a column per training that has logs."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    logged = {name: folder for name, folder in trainings.items() if (folder / "train.log").exists()}
-    figure = Figure(figsize=(5 * max(len(logged), 1), 6), layout="constrained")
-    axes = figure.subplots(2, max(len(logged), 1), squeeze=False)
-    for column, (name, folder) in enumerate(logged.items()):
-        for part, style in (("train", "--"), ("valid", "-")):
-            log = pd.read_csv(folder / f"{part}.log", sep="\t")
-            axes[0, column].plot(log["epoch"], log["loss"], style, marker=".", label=part)
-            axes[1, column].plot(log["epoch"], 100 * log["acc"], style, marker=".", label=part)
-        axes[0, column].set(title=name, ylabel="loss", yscale="log")
-        axes[1, column].set(xlabel="epoch", ylabel="training metric (%)", ylim=(0, 100))
-        for axis in axes[:, column]:
-            axis.xaxis.get_major_locator().set_params(integer=True)
-            axis.grid(alpha=0.3)
-            axis.legend()
-    FigureCanvasAgg(figure)
-    figure.savefig(path, dpi=110, metadata={"Software": None})
+def write_tables(folder: Path, scored: list[Scored]) -> pd.DataFrame:
+    """Write parts.* and joints.csv; returns the former's table."""
+    table = part_table(scored)
+    table.to_csv(folder / "parts.csv", index=False)
+    (folder / "parts.md").write_text(part_text(table, "github") + "\n")
+    (folder / "parts.txt").write_text(part_text(table) + "\n")
+    joint_table(scored).to_csv(folder / "joints.csv", index=False)
+    return table
 
 
-def _draw_predictions(path: Path, inputs: dict[str, Path], mpii: Data, penn: Data) -> None:
-    """People of both validation splits: the labels, and what the networks say."""
+def write_tests(folder: Path, table: pd.DataFrame) -> None:
+    """Write tests.*."""
+    table.to_csv(folder / "tests.csv", index=False)
+    (folder / "tests.md").write_text(as_text(table, "github") + "\n")
+    (folder / "tests.txt").write_text(as_text(table) + "\n")
+
+
+def _draw_curves(folder: Path, experiments: list[Experiment], datasets: list[str]) -> None:
+    for dataset in datasets:
+        trainings = []
+        for e in experiments:
+            if e.dataset == dataset:
+                test = e.scored(dataset).splits.get("test", {}).get("acc")
+                trainings.append(curves.Training(e.name, e.training, test))
+        curves.draw_training(folder / f"curves_{dataset}", trainings)
+        curves.draw_pck(folder / f"pck_{dataset}", [e.scored(dataset) for e in experiments if dataset in e.scores])
+
+
+def _draw_predictions(path: Path, experiments: list[Experiment], data: dict[str, Data]) -> None:
+    """People of the validation splits: the labels, and what the networks say; MPII by the network before fine-tuning."""
     rows, titles = [], []
-    for dataset, data, models in (("mpii", mpii, MODELS[:1]), ("penn", penn, MODELS)):
-        split = data.split("valid")
-        chosen = np.unique(np.linspace(0, len(split) - 1, SHOWN).astype(int))
-        versions = [("labels", split.part)] + [
-            (f"{model} network", _predictions(inputs[f"{dataset}-{model}"])) for model in models
-        ]
-        for title, joints in versions:
-            rows.append([_person(data, split, i, joints[i]) for i in chosen])
-            titles.append(f"{'MPII' if dataset == 'mpii' else 'Penn Action'} valid: {title}")
+    for dataset, place in data.items():
+        people = place.split("valid")
+        chosen = np.unique(np.linspace(0, len(people) - 1, SHOWN).astype(int)).tolist()
+        versions = {"labels": people.part}
+        for e in experiments[:1] if dataset == experiments[0].dataset else experiments:
+            with h5py.File(e.scores[dataset] / "preds_valid.h5") as file:
+                versions[f"{e.column} ({e.name})"] = file["preds"][:] - 1  # to 0-based pixels
+        for title, joints in versions.items():
+            rows.append([draw.person(place, people, row, joints[row]) for row in chosen])
+            titles.append(f"{TITLES[dataset]} valid: {title}")
     draw.write_png(path, draw.contact_sheet(rows, titles))
-
-
-def _predictions(folder: Path) -> np.ndarray:
-    with h5py.File(folder / "preds_valid.h5") as file:
-        return file["preds"][:] - 1  # to 0-based pixels
-
-
-def _person(data: Data, split: Any, row: int, joints: np.ndarray) -> np.ndarray:
-    """The person's box, drawn at 224 px."""
-    import cv2
-
-    image = read_image(data.images / split.images[row])
-    affine = geometry.image_to_crop(split.center[row], split.scale[row], 224)
-    crop = cv2.warpAffine(image, affine, (224, 224))
-    return draw.draw_person(crop, geometry.apply(affine, joints), data.skeleton)

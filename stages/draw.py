@@ -5,7 +5,11 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from datasets import geometry
+from datasets.annotations import Annotations
+from datasets.images import read_image
 from datasets.skeletons import Skeleton
+from stages.loader import Data
 
 COLOURS = {"right": (255, 140, 30), "left": (40, 150, 255), "": (235, 235, 235)}  # RGB
 
@@ -32,6 +36,14 @@ def draw_person(image: np.ndarray, joints: np.ndarray, skeleton: Skeleton, visib
             if visible is not None and not visible[j]:
                 cv2.circle(image, point, max(1, line - 1), (0, 0, 0), -1, cv2.LINE_AA)
     return image
+
+
+def person(data: Data, rows: Annotations, row: int, joints: np.ndarray, side: int = 224) -> np.ndarray:
+    """The box of a person of `data`, side x side px, with joints (J, 2) in the image's 0-based px."""
+    image = read_image(data.images / rows.images[row])
+    affine = geometry.image_to_crop(rows.center[row], rows.scale[row], side)
+    crop = cv2.warpAffine(image, affine, (side, side))
+    return draw_person(crop, geometry.apply(affine, joints), data.skeleton)
 
 
 def _side(joint: str) -> str:

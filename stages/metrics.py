@@ -87,29 +87,30 @@ class PckResult:
 
     thresholds: np.ndarray  # (T,)
     joints: np.ndarray  # (T, J): hit rate of each joint
-    mean: np.ndarray  # (T,): mean of the joints' rates; MPII's evaluation and the published tables
-    total: np.ndarray  # (T,): hits of all joints / labelled joints; several ports report this as their mean
+    mean: np.ndarray  # (T,): mean of the joints' rates; what tables on MPII's validation split show
+    total: np.ndarray  # (T,): hits of all joints / labelled joints; the total of MPII's own evaluation
     counts: np.ndarray  # (J,) int64: labelled joints
     pixels: np.ndarray  # (J,): mean distance in px where there is a prediction
     mean_pixels: float  # the same over all joints of the mean
 
     def auc(self) -> float:
-        """Area under the curve of `mean` over the thresholds (two at least, rising), divided by their range."""
-        return float(np.trapezoid(self.mean, self.thresholds) / (self.thresholds[-1] - self.thresholds[0]))
+        """Area under the curve of `total` over the thresholds (two at least, rising), divided by their range, as in MPII's
+        own evaluation, where they are 0, 0.01 .. 0.5."""
+        return float(np.trapezoid(self.total, self.thresholds) / (self.thresholds[-1] - self.thresholds[0]))
 
 
 class Pck:
     """Percentage of correct keypoints: distance / reference length <= threshold, at several thresholds at once.
 
     The reference length is one number a person, in the px of the points: the head size makes it PCKh
-    (`Annotations.normalize`), `box_length`, `joint_distance` and `image_length` give the others. A person without a
-    positive one cannot be scored and does not count. A labelled joint without a prediction is a miss.
+    (`Annotations.normalize`), `measures` has the others. A person without a positive one
+    cannot be scored and does not count. A labelled joint without a prediction is a miss.
     """
 
     def __init__(self, thresholds: Sequence[float], joints: int, in_mean: Sequence[int] | None = None) -> None:
         """joints: J; in_mean: the joints that `mean` and `total` take in, all by default."""
         self.thresholds = np.asarray(thresholds, dtype=np.float64)
-        self.in_mean = np.arange(joints) if in_mean is None else np.asarray(in_mean)
+        self.in_mean = np.arange(joints) if in_mean is None else np.asarray(in_mean, dtype=np.int64)
         self.hits = np.zeros((len(self.thresholds), joints), np.int64)
         self.counts = np.zeros(joints, np.int64)
         self.found = np.zeros(joints, np.int64)
@@ -148,12 +149,12 @@ def _divide(values: ArrayLike, counts: np.ndarray) -> np.ndarray:
 
 
 def pckh_joints(skeleton: Skeleton) -> list[int]:
-    """The joints that MPII's evaluation takes into its mean: all but pelvis and thorax."""
+    """The joints that tables of PCKh take into their mean: all but pelvis and thorax."""
     return [i for i, name in enumerate(skeleton.joints) if name not in NOT_IN_PCKH]
 
 
 def by_part(rates: np.ndarray, skeleton: Skeleton) -> dict[str, np.ndarray]:
-    """Rates (..., J) of joints as rates (...) of body parts: the mean of left and right, as MPII's evaluation has it.
+    """Rates (..., J) of joints as rates (...) of body parts: the mean of left and right, as tables of PCKh have it.
 
     The part's name is the joint's without its side: ankle, knee, hip ... head_top.
     """
@@ -163,25 +164,9 @@ def by_part(rates: np.ndarray, skeleton: Skeleton) -> dict[str, np.ndarray]:
     return {name: np.asarray(rates)[..., joints].mean(axis=-1) for name, joints in parts.items()}
 
 
-def box_length(points: np.ndarray) -> np.ndarray:
-    """Longer side (N,) px of the box around the labelled joints (N, J, 2); PCK@0.2 of it is usual on Penn Action.
-
-    NaN for a person without a labelled joint.
-    """
-    labelled = ~np.isnan(points).any(axis=-1, keepdims=True)
-    high = np.where(labelled, points, -np.inf).max(axis=1)
-    low = np.where(labelled, points, np.inf).min(axis=1)
-    return np.where(labelled.any(axis=1), high - low, np.nan).max(axis=-1)
-
-
 def joint_distance(points: np.ndarray, first: int, second: int) -> np.ndarray:
     """Distance (N,) px between two joints of (N, J, 2); from a shoulder to the opposite hip it is the torso's length.
 
     NaN where one of them is not labelled.
     """
     return np.linalg.norm(points[:, first] - points[:, second], axis=-1)
-
-
-def image_length(sizes: np.ndarray) -> np.ndarray:
-    """Longer side (N,) px of images of sizes (N, 2); image-play scores its forecasts by PCK@0.05 of it."""
-    return np.asarray(sizes, dtype=np.float64).max(axis=-1)

@@ -292,10 +292,20 @@ class Models(Section):
 
 
 class Evaluation(Section):
-    """How networks are scored."""
+    """How networks are scored, and what is kept."""
 
     flip: bool = True
+    scales: _Numbers[Annotated[float, Field(ge=0.25, le=4)]] = (1.0,)
+    decoder: Literal["subpixel", "quarter", "argmax"] = "subpixel"
     precision: Precision = "float32"
+    heatmaps: bool = False
+    mpii_test: bool = False
+
+
+class Comparison(Section):
+    """What is compared."""
+
+    scratch: bool = False
 
 
 class Settings(Section):
@@ -319,6 +329,7 @@ class Settings(Section):
     finetune: Finetuning = Finetuning()
     models: Models = Models()
     evaluate: Evaluation = Evaluation()
+    compare: Comparison = Comparison()
 
     @model_validator(mode="after")
     def _sections_agree(self) -> "Settings":

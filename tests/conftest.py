@@ -1,6 +1,8 @@
 """Small datasets that tests share, made from scratch."""
 
 import os
+import shutil
+from dataclasses import replace
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch is imported: tests run side by side
 
@@ -10,6 +12,7 @@ import pytest
 
 from datasets import annotations
 from datasets.annotations import Annotations
+from datasets.penn_action import Label, write_label
 from datasets.skeletons import PENN_ACTION
 from stages.loader import Data
 
@@ -36,3 +39,19 @@ def tiny_penn(tmp_path_factory):
         )  # fmt: skip
         annotations.write(folder, split, rows)
     return Data(PENN_ACTION, folder, images)
+
+
+@pytest.fixture(scope="session")
+def penn_sequences(tiny_penn, tmp_path_factory):
+    """The validation images of `tiny_penn` as two sequences of one frame each, with labels beside the frames."""
+    root = tmp_path_factory.mktemp("penn_sequences")
+    (root / "labels").mkdir()
+    rows = tiny_penn.split("valid")
+    for i, image in enumerate(rows.images):
+        (root / "frames" / f"000{i}").mkdir(parents=True)
+        shutil.copy(tiny_penn.images / image, root / "frames" / f"000{i}" / "000001.jpg")
+        label = Label(f"000{i}", ("bowl", "squat")[i], "front", True, rows.part[i : i + 1], rows.visible[i : i + 1],
+                      np.array([[2.0, 3, 32, 43]]), 40, 48)  # fmt: skip
+        write_label(root / "labels" / f"000{i}.mat", label)
+    annotations.write(root, "valid", replace(rows, images=["0000/000001.jpg", "0001/000001.jpg"]))
+    return Data(PENN_ACTION, root, root / "frames")

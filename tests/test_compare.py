@@ -1,36 +1,120 @@
-"""The comparison's table and the drawing of people."""
+"""The comparison's tables and the drawing of people."""
 
 import json
+from pathlib import Path
 
 import numpy as np
+import pytest
 
-from datasets.skeletons import PENN_ACTION
-from stages.compare import accuracy_table
+from datasets.annotations import write_h5
+from datasets.errors import DataError
+from datasets.skeletons import MPII, PENN_ACTION
+from stages.compare import Experiment, accuracy_table
 from stages.draw import COLOURS, contact_sheet, draw_person
+from stages.measures import MEASURES
+from stages.scores import TRAINING_METRIC, Scored, joint_table, pair_table, part_table, part_text
+
+
+def write_evaluation(folder: Path, skeleton, rates, splits=("valid",), people=40, labelled=1.0):
+    """An evaluation in which each joint hits a share `rates` (J,) of the people on every measure; NaN: not known."""
+    folder.mkdir()
+    counts = np.round(np.asarray(rates) * people)
+    figures = {}
+    for split in splits:
+        distance = np.where(np.arange(people)[:, None] < counts, 0.0, 1e9)
+        distance[:, np.isnan(rates)] = np.nan
+        distance[int(people * labelled) :] = np.nan
+        names = [measure.name for measure in MEASURES[skeleton.name]]
+        write_h5(
+            folder / f"people_{split}.h5",
+            {"distance": distance, "reference": np.ones((people, len(names))), "group": np.arange(people)},
+        )
+        known = {n: float(r) for n, r in zip(skeleton.joints, rates, strict=True) if not np.isnan(r)}
+        counted = [r for n, r in known.items() if n not in ("pelvis", "thorax")]
+        value = float(np.mean(counted))
+        entry = {"value": value, "visible": value, "mean": value, "total": value, "auc": value / 2, "curve": [0.0] * 51,
+                 "joints": len(counted), "by joint": known}  # fmt: skip
+        figures[split] = {"people": people, "acc": value / 2, "acc joints": 10, "pixels": 3.0,
+                          "measures": dict.fromkeys(names, entry)}  # fmt: skip
+    (folder / "accuracy.json").write_text(json.dumps({"dataset": skeleton.name, "splits": figures}))
+    return folder
 
 
 def test_table_has_a_row_per_split_and_measure(tmp_path):
-    inputs = {}
-    for dataset, measure, splits in (("mpii", "PCKh@0.5", ["valid"]), ("penn", "PCK@0.05", ["valid", "test"])):
-        for model, value in (("pretrained", 0.0), ("finetuned", 0.5)):
-            folder = inputs[f"{dataset}-{model}"] = tmp_path / f"{dataset}-{model}"
-            folder.mkdir()
-            scores = {
-                split: {
-                    "people": 7,
-                    "acc": value,
-                    "acc joints": 10,
-                    measure: None,
-                    f"{measure} joints": 14 - (model == "finetuned"),
-                }
-                for split in splits
-            }
-            (folder / "accuracy.json").write_text(json.dumps(scores))
-    table = accuracy_table(inputs)
+    some = np.full(16, 0.5)
+    some[8] = np.nan
+    experiments = [
+        Experiment("before", "mpii/a", tmp_path, "mpii", {
+            "mpii": write_evaluation(tmp_path / "0", MPII, np.full(16, 0.5)),
+            "penn_action": write_evaluation(tmp_path / "1", PENN_ACTION, np.zeros(13), ("valid", "test")),
+        }),
+        Experiment("after", "penn/b", tmp_path, "penn_action", {
+            "mpii": write_evaluation(tmp_path / "2", MPII, some),
+            "penn_action": write_evaluation(tmp_path / "3", PENN_ACTION, np.ones(13), ("valid", "test")),
+        }),
+        Experiment("scratch", "penn/a", tmp_path, "penn_action", {
+            "penn_action": write_evaluation(tmp_path / "4", PENN_ACTION, np.full(13, 0.25), ("valid", "test")),
+        }),
+    ]  # fmt: skip
+    table = accuracy_table(experiments)
+    assert list(table) == ["split", "people", "measure", "joints", "before", "after", "scratch"]
     assert table["split"].tolist() == [s for s in ("MPII valid", "Penn Action valid", "Penn Action test") for _ in range(2)]
-    assert table["before"].tolist()[::2] == [0.0] * 3 and table["after"].tolist()[::2] == [50.0] * 3
-    assert table["joints"].tolist() == ["10", "14/13"] * 3
-    assert table["before"].isna().tolist() == [False, True] * 3
+    assert table["measure"].tolist() == [TRAINING_METRIC, "PCKh@0.5"] + [TRAINING_METRIC, "PCK@0.05"] * 2
+    assert table["joints"].tolist() == ["10", "14/13", "10", "13", "10", "13"]
+    assert table["before"].tolist() == [25, 50, 0, 0, 0, 0] and table["after"].tolist() == [25, 50, 50, 100, 50, 100]
+    assert table["scratch"].isna().tolist() == [True, True, False, False, False, False]
+
+
+def test_parts_stand_beside_published_ones(tmp_path):
+    rates = np.linspace(0, 0.75, 16)
+    table = part_table([Scored("ours", write_evaluation(tmp_path / "e", MPII, rates, people=400))])
+    rows = table[table["measure"] == "PCKh@0.5"].set_index("network")
+    ours = rows.loc["ours"]
+    # Right and left ankle are joints 0 and 5, the top of the head is joint 9 of 0.05 each.
+    assert ours["ankle"] == pytest.approx(12.5) and ours["head"] == pytest.approx(45) and ours["published"] == ""
+    assert ours["low"] < ours["overall"] < ours["high"] and ours["high"] - ours["low"] < 10
+    keras = rows.loc["2 stacks (yuanyuanli85, Keras)"]
+    assert keras["published"] == "yes" and keras["overall"] == 87.33 and keras["wrist"] == 83.78
+    training = table[table["measure"] == TRAINING_METRIC]
+    assert training["overall"].tolist() == [pytest.approx(100 * (6 - 0.3 - 0.35) / 14 / 2), 80.58]
+    text = part_text(table)
+    assert "MPII valid, PCKh@0.5" in text and "2 stacks (yuanyuanli85, Keras) *" in text and "* published" in text
+    assert joint_table([Scored("ours", tmp_path / "e")]).query("joint == 'thorax'")["rate"].tolist() == [35, 35]
+
+
+def test_pairs_say_which_network_is_better(tmp_path):
+    rates = {"weak": 0.25, "strong": 0.5, "same": 0.25}
+    found = {n: Scored(n, write_evaluation(tmp_path / n, PENN_ACTION, np.full(13, r))) for n, r in rates.items()}
+    table = pair_table([(found["weak"], found[name]) for name in ("strong", "same")] + [(found["strong"], found["weak"])])
+    assert table["verdict"].tolist() == ["better", "no difference shown", "worse"]
+    assert table["difference"].tolist() == pytest.approx([25, 0, -25])
+
+
+def test_pairs_count_the_joints_that_both_networks_know(tmp_path):
+    some = np.full(13, 0.5)
+    some[3:] = np.nan
+    all_of_them = np.zeros(13)
+    all_of_them[:3] = 0.75
+    a = Scored("some", write_evaluation(tmp_path / "a", PENN_ACTION, some))
+    b = Scored("all", write_evaluation(tmp_path / "b", PENN_ACTION, all_of_them))
+    assert pair_table([(a, b)])["difference"].tolist() == pytest.approx([25])
+
+
+def test_other_people_are_not_compared(tmp_path):
+    a = Scored("a", write_evaluation(tmp_path / "a", PENN_ACTION, np.full(13, 0.5)))
+    b = Scored("b", write_evaluation(tmp_path / "b", PENN_ACTION, np.full(13, 0.5), people=39))
+    c = Scored("c", write_evaluation(tmp_path / "c", PENN_ACTION, np.full(13, 0.5), labelled=0.9))
+    for other in (b, c):
+        with pytest.raises(DataError, match="different people"):
+            pair_table([(a, other)])
+
+
+def test_a_folder_that_is_no_evaluation_is_named(tmp_path):
+    with pytest.raises(DataError, match=r"accuracy\.json"):
+        part_table([Scored("x", tmp_path)])
+    (tmp_path / "accuracy.json").write_text("[]")
+    with pytest.raises(DataError, match="evaluate again"):
+        part_table([Scored("x", tmp_path)])
 
 
 def test_a_drawn_person_has_sides_in_their_colours():

@@ -1,18 +1,22 @@
 """Evaluation of a network that is made to be right, or wrong in a known way."""
 
 import json
+from dataclasses import replace
 
+import cv2
 import h5py
 import numpy as np
 import pytest
 import torch
+from scipy.io import loadmat
 
 from datasets import annotations
 from datasets.skeletons import MPII, PENN_ACTION
 from stages import evaluate as module
 from stages.checkpoints import Description
 from stages.evaluate import evaluate
-from stages.settings import Evaluation, Network, Workspace
+from stages.loader import Samples
+from stages.settings import Evaluation, Input, Network, Recipe, Workspace
 
 
 class Oracle(torch.nn.Module):
@@ -36,46 +40,79 @@ class Oracle(torch.nn.Module):
 
 
 @pytest.fixture
-def score(tiny_penn, tmp_path, monkeypatch):
-    from stages.loader import Samples
-    from stages.settings import Input, Recipe
+def score(penn_sequences, tmp_path, monkeypatch):
+    """Scores an oracle that knows some joints; returns what accuracy.json holds of the validation split."""
 
-    def run(joints, **oracle):
-        samples = Samples(tiny_penn, "valid", Input(resolution=64), Recipe(blob_sigma=1.5, blob_radius=5))
+    def run(joints, evaluation=Evaluation(flip=False), **oracle):  # noqa: B008
+        samples = Samples(penn_sequences, "valid", Input(resolution=64), Recipe(blob_sigma=1.5, blob_radius=5))
         description = Description(Network(), joints, 64, {})
         monkeypatch.setattr(module, "load_network", lambda _: (Oracle(samples, joints, **oracle), description))
-        result = evaluate(tmp_path, tmp_path, tiny_penn, ["valid"], Evaluation(flip=False), Workspace(device="cpu", workers=1))
-        assert json.loads((tmp_path / "accuracy.json").read_text()) == result
-        return result["valid"]
+        result = evaluate(tmp_path, tmp_path, penn_sequences, ["valid"], evaluation, Workspace(device="cpu", workers=1))
+        written = json.loads((tmp_path / "accuracy.json").read_text())
+        assert written["dataset"] == "penn_action"
+        figures = written["splits"]["valid"]
+        assert result == {"valid": {"acc": figures["acc"], "PCK@0.05": figures["measures"]["PCK@0.05"]["value"]}}
+        return figures
 
     return run
 
 
-def test_a_perfect_network_scores_everything(score, tiny_penn, tmp_path):
-    result = score(PENN_ACTION.joints)
-    assert result["acc"] == 1 and result["PCK@0.05"] == 1 and result["people"] == 2
-    rows = annotations.read(tiny_penn.annotations, "valid")
+def test_a_perfect_network_scores_everything(score, penn_sequences, tmp_path):
+    result = score(PENN_ACTION.joints, Evaluation(flip=False, heatmaps=True))
+    assert result["acc"] == 1 and result["measures"]["PCK@0.05"]["value"] == 1 and result["people"] == 2
+    rows = annotations.read(penn_sequences.annotations, "valid")
     with h5py.File(tmp_path / "preds_valid.h5") as file:
         # 60 px shown at 64: a heatmap pixel is 3.75 image pixels; decoding is far better than that.
-        assert np.abs(file["preds"][:] - 1 - rows.part).max() < 0.1
+        assert np.abs(file["preds"][:] - 1 - rows.part).max() < 0.2
         assert file["confidence"].shape == (2, 13)
+        np.testing.assert_array_equal(loadmat(tmp_path / "preds_valid.mat")["preds"].transpose(2, 0, 1), file["preds"][:])
+        preds = file["preds"][:] - 1
+    with h5py.File(tmp_path / "heatmaps_valid.h5") as file:
+        maps = file["heatmaps"][:]
+    assert maps.shape == (2, 13, 16, 16)
+    largest = np.stack(np.unravel_index(maps.reshape(2, 13, -1).argmax(-1), (16, 16))[::-1], axis=-1)
+    assert np.abs(3.75 * largest - (preds - rows.center[:, None] + 30)).max() < 4  # in px of the image's box
+    with h5py.File(tmp_path / "people_valid.h5") as file:
+        np.testing.assert_allclose(file["distance"][:], np.linalg.norm(preds - rows.part, axis=-1), atol=1e-9)
+        np.testing.assert_array_equal(file["group"][:], [0, 1])
+        np.testing.assert_allclose(file["reference"][:, :2], [[48, 40]] * 2)  # the image's and the label's longer sides
+        # Left shoulder to right hip.
+        np.testing.assert_allclose(file["reference"][:, 2], np.linalg.norm(rows.part[:, 2] - rows.part[:, 7], axis=-1))
 
 
 def test_joints_that_are_wrong_cost_their_share(score):
     # 4 px of 16 is beyond both thresholds; 2 of 10 scoring joints, 2 of 13 joints.
     result = score(PENN_ACTION.joints, moved=("left_knee", "right_wrist"), shift=5)
     assert result["acc"] == pytest.approx(0.8)
-    assert result["PCK@0.05"] == pytest.approx(11 / 13)
-    assert result["PCK@0.05 by joint"]["left_knee"] == 0 and result["PCK@0.05 by joint"]["head"] == 1
+    pck = result["measures"]["PCK@0.05"]
+    assert pck["value"] == pck["visible"] == pytest.approx(11 / 13) and pck["joints"] == 13
+    assert pck["by joint"]["left_knee"] == 0 and pck["by joint"]["head"] == 1
 
 
 def test_a_network_of_other_joints_counts_on_those_that_it_knows(score, tmp_path):
     names = tuple(name for name in MPII.joints if not name.endswith("_knee") and name != "head_top")
     result = score(names)
-    assert result["acc"] == 1 and set(result["PCK@0.05 by joint"]) == set(PENN_ACTION.joints) - {
-        "left_knee",
-        "right_knee",
-        "head",
-    }
+    assert result["acc"] == 1 and result["measures"]["PCK@0.05"]["value"] == 1
+    assert set(result["measures"]["PCK@0.05"]["by joint"]) == set(PENN_ACTION.joints) - {"left_knee", "right_knee", "head"}
     with h5py.File(tmp_path / "preds_valid.h5") as file:
         assert np.isnan(file["preds"][:, PENN_ACTION.joints.index("left_knee")]).all()
+
+
+def test_boxes_of_several_sizes_agree_where_a_joint_is(penn_sequences, tmp_path):
+    class Brightness(torch.nn.Module):
+        """Stands in for a network whose only joint is a bright dot."""
+
+        def forward(self, images):
+            return [torch.nn.functional.avg_pool2d(images.mean(1, keepdim=True), 4)]
+
+    dots = [(12, 30), (25, 17)]
+    for i, dot in enumerate(dots):
+        image = cv2.circle(np.zeros((48, 40, 3), np.uint8), dot, 2, (255, 255, 255), -1)
+        (tmp_path / f"000{i}").mkdir()
+        cv2.imwrite(str(tmp_path / f"000{i}/000001.jpg"), image)
+    samples = Samples(replace(penn_sequences, images=tmp_path), "valid", Input(resolution=128))
+    for scales in ("1", "1.25", "1 0.8 1.25", "1.25 0.8"):
+        settings = Evaluation(flip=False, scales=scales)
+        ((batch, maps),) = module.heatmaps_of(Brightness(), samples, [0], settings, Workspace(device="cpu", workers=1))
+        found, _ = module.joints_in_image(maps.numpy(), batch["image_to_crop"].numpy(), 128)
+        assert np.abs(found[:, 0] - dots).max() < 0.15, scales

@@ -1,0 +1,83 @@
+"""Loss and accuracy by epoch, a figure for each dataset that networks were trained on, and PCK by threshold."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from stages.measures import MEASURES, STEPS
+from stages.scores import TITLES, Scored
+
+# Told apart with every common kind of colour blindness (Okabe and Ito).
+COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000")
+
+
+@dataclass(frozen=True)
+class Training:
+    """A training's name and folder (train.log, valid.log), and its network's training accuracy on test data, or None."""
+
+    name: str
+    folder: Path
+    test: float | None = None
+
+
+def draw_training(path: Path, trainings: Sequence[Training]) -> None:
+    """Accuracy and loss by epoch of trainings on one dataset, as `path`.png and .pdf; nothing where none has logs.
+
+    As published (pose-hg-train, branch image-play, compare_acc_*.m): a colour a network, training dashed, validation solid,
+    the test accuracy a dotted line.
+    """
+    logged = [training for training in trainings if (training.folder / "valid.log").exists()]
+    if not logged:
+        return
+    figure, (left, right) = _figure(2)
+    for training, colour in zip(logged, COLOURS * len(logged), strict=False):
+        for part, line in (("train", "--"), ("valid", "-")):
+            log = pd.read_csv(training.folder / f"{part}.log", sep="\t")
+            label = f"{training.name} ({part})"
+            left.plot(log["epoch"], 100 * log["acc"], line, color=colour, marker=".", label=label)
+            right.plot(log["epoch"], log["loss"], line, color=colour, marker=".", label=label)
+        if training.test is not None:
+            left.axhline(100 * training.test, linestyle=":", color=colour, label=f"{training.name} (test)")
+    left.set(xlabel="epoch", ylabel="training metric (%)", ylim=(0, 100))
+    right.set(xlabel="epoch", ylabel="loss", ylim=(0, None))
+    for axis in (left, right):
+        axis.xaxis.set_major_locator(MaxNLocator(integer=True))
+    left.legend(fontsize="small", loc="lower right")
+    _save(figure, path)
+
+
+def draw_pck(path: Path, scored: Sequence[Scored]) -> None:
+    """PCK by threshold of networks scored on one dataset, a row of axes for each split, as `path`.png and .pdf."""
+    dataset = scored[0].skeleton.name
+    shown = [(split, measure) for split in scored[0].splits for measure in MEASURES[dataset]]
+    figure, axes = _figure(len(MEASURES[dataset]), len(scored[0].splits))
+    for axis, (split, measure) in zip(axes, shown, strict=True):
+        thresholds = np.linspace(0, measure.threshold, STEPS + 1)
+        for network, colour in zip(scored, COLOURS * len(scored), strict=False):
+            if split in network.splits:
+                curve = np.array(network.splits[split]["measures"][measure.name]["curve"], dtype=np.float64)
+                axis.plot(thresholds, 100 * curve, color=colour, label=network.network)
+        axis.set(title=f"{TITLES[dataset]} {split}: {measure.name}", xlabel="threshold", ylabel="%", ylim=(0, 100))
+    axes[0].legend(fontsize="small", loc="upper left")
+    _save(figure, path)
+
+
+def _figure(columns: int, rows: int = 1) -> tuple[Figure, list[Axes]]:
+    figure = Figure(figsize=(4.6 * columns, 3.6 * rows), layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = list(figure.subplots(rows, columns, squeeze=False).flat)
+    for axis in axes:
+        axis.grid(alpha=0.3)
+    return figure, axes
+
+
+def _save(figure: Figure, path: Path) -> None:
+    figure.savefig(path.with_suffix(".png"), dpi=110, metadata={"Software": None})
+    figure.savefig(path.with_suffix(".pdf"), metadata={"Creator": None, "Producer": None, "CreationDate": None})

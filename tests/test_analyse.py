@@ -1,0 +1,71 @@
+"""Where a network fails: the table by hand, and who is in the picture."""
+
+from dataclasses import replace
+
+import cv2
+import numpy as np
+import pytest
+
+from datasets.skeletons import PENN_ACTION
+from stages import draw
+from stages.analyse import SHOWN, analyse
+from stages.measures import people_of
+
+KNEES = [PENN_ACTION.joints.index(name) for name in ("right_knee", "left_knee")]
+
+
+@pytest.fixture
+def table(penn_sequences, tmp_path):
+    """Analyses predictions whose knees are exchanged in the first of two people, and returns the table's rows."""
+
+    def run(preds=None, hidden=()):
+        people = people_of(penn_sequences, "valid")
+        if preds is None:
+            preds = people.rows.part.copy()
+            preds[0, KNEES] = preds[0, KNEES[::-1]]
+        visible = people.rows.visible.copy()
+        visible[:, list(hidden)] = False
+        analyse(tmp_path, "valid", penn_sequences, replace(people, rows=replace(people.rows, visible=visible)), preds)
+        lines = (tmp_path / "failures_valid.csv").read_text().splitlines()
+        assert lines[0] == "by,value,joints,rate,median,confused"
+        return {tuple(line.split(",")[:2]): [float(v or "nan") for v in line.split(",")[2:]] for line in lines[1:]}
+
+    return run
+
+
+def test_exchanged_knees_are_confused(table, penn_sequences):
+    # Of 26 joints two are wrong. Of the 24 that have another side, those two are taken for it.
+    part = penn_sequences.split("valid").part
+    assert np.linalg.norm(part[0, KNEES[0]] - part[0, KNEES[1]]) > 0.05 * 48
+    rows = table()
+    assert rows["all", "all"] == pytest.approx([26, 100 * 24 / 26, 0, 100 * 2 / 24], abs=1e-3)
+    assert rows["joint", "left_knee"][:2] == [2, 50] and rows["joint", "left_knee"][3] == 50
+    assert rows["joint", "left_hip"] == [2, 100, 0, 0]
+    assert rows["joint", "head"][:2] == [2, 100] and np.isnan(rows["joint", "head"][3])
+    assert rows["action", "bowl"][:2] == pytest.approx([13, 100 * 11 / 13], abs=1e-3)
+    assert rows["action", "squat"][:2] == [13, 100]
+    assert ("visibility", "occluded") not in rows
+
+
+def test_occluded_joints_have_a_row(table):
+    rows = table(hidden=KNEES)
+    assert rows["visibility", "occluded"][:2] == [4, 50] and rows["visibility", "visible"][:2] == [22, 100]
+
+
+def test_unknown_joints_are_in_no_row(table, penn_sequences):
+    preds = penn_sequences.split("valid").part.copy()
+    preds[:, KNEES] = np.nan
+    rows = table(preds)
+    assert rows["all", "all"][:2] == [22, 100] and ("joint", "left_knee") not in rows
+
+
+def test_the_picture_shows_the_worst_of_each_image_first(penn_sequences, tmp_path, monkeypatch):
+    people = people_of(penn_sequences, "valid")
+    rows = people.rows.select(np.array([0, 0, 0, 1]))
+    many = replace(people, rows=rows, groups=np.array([0, 0, 0, 1]), actions=["a"] * 4, box=np.ones(4))
+    shown = []
+    monkeypatch.setattr(draw, "person", lambda data, rows, row, joints: (shown.append(row), np.zeros((8, 8, 3), np.uint8))[1])
+    preds = rows.part + np.array([3.0, 9, 6, 20])[:, None, None]
+    analyse(tmp_path, "valid", penn_sequences, many, preds)
+    assert shown == [3, 1, 3, 1] and len(shown) <= 2 * SHOWN  # labels, then predictions
+    assert cv2.imread(str(tmp_path / "worst_valid.png")) is not None

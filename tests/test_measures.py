@@ -1,0 +1,97 @@
+"""The accuracies of each dataset, on people whose errors are known."""
+
+import numpy as np
+import pytest
+
+from datasets import annotations, penn_action
+from datasets.annotations import Annotations
+from datasets.skeletons import MPII, PENN_ACTION
+from stages.loader import Data
+from stages.measures import People, people_of, score
+
+
+def people(part, scale=1.0, normalize=-1.0, visible=None):
+    """People with these joints (N, J, 2), each in an image of its own."""
+    count = len(part)
+    rows = Annotations(
+        images=[f"{i}.jpg" for i in range(count)], index=np.arange(count), person=np.zeros(count, int),
+        center=np.zeros((count, 2)), scale=np.full(count, scale), part=part,
+        visible=~np.isnan(part).any(axis=2) if visible is None else visible,
+        normalize=np.full(count, normalize), torsoangle=np.zeros(count),
+    )  # fmt: skip
+    return People(rows, np.arange(count), [""] * count, np.full(count, 100.0))
+
+
+def test_pckh_is_the_mean_over_joints_without_pelvis_and_thorax():
+    part = np.zeros((4, 16, 2))
+    part[1:, 0] = np.nan  # one right ankle is labelled, of the other joints four
+    preds = part.copy()
+    preds[:, [6, 7]] = 1000  # pelvis and thorax
+    preds[0, 0, 0] = 6  # beyond 0.5 x 10 px
+    preds[:2, 1, 1] = 5  # two of four right knees exactly at the limit of PCKh@0.5
+    visible = np.ones((4, 16), bool)
+    visible[0, 0] = False
+    found = score(people(part, normalize=10.0, visible=visible), preds, MPII)
+    half, tenth = found["PCKh@0.5"], found["PCKh@0.1"]
+    assert half["value"] == half["mean"] == pytest.approx(13 / 14) and half["joints"] == 14
+    assert half["total"] == pytest.approx(52 / 53) and half["visible"] == 1
+    assert tenth["value"] == pytest.approx((12 + 0.5) / 14)
+    assert half["by joint"]["pelvis"] == 0 and half["by joint"]["right_knee"] == 1
+    # Between 0 and 0.5 in steps of 0.01 the total is 50/53, at 0.5 it is 52/53.
+    assert len(half["curve"]) == 51 and half["curve"][0] == pytest.approx(12.5 / 14)
+    assert half["auc"] == pytest.approx((50 / 53) + 0.02 * 0.5 * 2 / 53)
+
+
+def test_penn_action_is_known_by_three_lengths_and_all_joints_counted_alike():
+    part = np.full((2, 13, 2), np.nan)
+    part[0, [2, 7]] = [[10, 10], [40, 50]]  # left shoulder, right hip: a torso of 50 px
+    part[1, 0] = [5, 5]  # a head alone: no torso
+    preds = np.nan_to_num(part) + [9, 0]
+    # The image's longer side is 200 / 1.25 = 160 px: 8 px at 0.05. The label's box has 100 px: 20 px. The torso: 10 px.
+    found = score(people(part), preds, PENN_ACTION)
+    assert [found[name]["value"] for name in found] == [0, 1, 1]
+    assert list(found) == ["PCK@0.05", "PCK@0.2 of the box", "PCK@0.2 of the torso"]
+    assert found["PCK@0.2 of the torso"]["by joint"]["head"] is None
+    preds[0, 2] += 50  # one of three joints
+    assert score(people(part), preds, PENN_ACTION)["PCK@0.2 of the box"]["value"] == pytest.approx(2 / 3)
+
+
+def test_joints_that_a_network_does_not_know_do_not_count():
+    part = np.zeros((3, 13, 2))
+    preds = part.copy()
+    preds[:, 4:] = np.nan
+    found = score(people(part), preds, PENN_ACTION)["PCK@0.05"]
+    assert found["value"] == 1 and found["joints"] == 4 and set(found["by joint"]) == set(PENN_ACTION.joints[:4])
+
+
+def test_nothing_labelled_gives_no_figures():
+    part = np.full((2, 16, 2), np.nan)
+    found = score(people(part, normalize=-1.0), np.zeros((2, 16, 2)), MPII)["PCKh@0.5"]
+    assert found["value"] is found["auc"] is found["visible"] is None and set(found["by joint"].values()) == {None}
+
+
+def test_people_of_penn_action_have_their_sequence_action_and_box(tmp_path):
+    (tmp_path / "labels").mkdir()
+    boxes = {"0003": [[0, 0, 10, 30], [5, 5, 45, 25]], "0007": [[0, 0, 10, 4]]}  # the second has a box less than frames
+    labels = [
+        penn_action.Label(
+            name, action, "front", False, np.ones((2, 13, 2)), np.ones((2, 13), bool), np.array(box, float), 60, 50
+        )
+        for (name, box), action in zip(boxes.items(), ("bowl", "squat"), strict=True)
+    ]
+    for label in labels:
+        penn_action.write_label(tmp_path / "labels" / f"{label.sequence}.mat", label)
+    annotations.write(tmp_path, "test", penn_action.annotations(labels, {"0003": 0, "0007": 2}))
+    found = people_of(Data(PENN_ACTION, tmp_path, tmp_path / "frames"), "test")
+    assert found.actions == ["bowl", "bowl", "squat", "squat"]
+    np.testing.assert_array_equal(found.groups, [0, 0, 1, 1])
+    np.testing.assert_allclose(found.box, [30, 40, 10, 10])
+
+
+def test_people_of_mpii_share_a_group_with_those_on_the_same_image(tmp_path):
+    (tmp_path / "annot").mkdir()
+    rows = people(np.ones((3, 16, 2))).rows
+    rows.images[:] = ["b.jpg", "a.jpg", "b.jpg"]
+    annotations.write(tmp_path / "annot", "valid", rows)
+    found = people_of(Data(MPII, tmp_path / "annot", tmp_path / "images"), "valid")
+    assert found.groups[0] == found.groups[2] != found.groups[1]
