@@ -125,15 +125,25 @@ def _write_people(folder: Path) -> None:
 
 def metrics() -> None:
     """Decoding and scoring all of MPII's validation."""
+    from datasets.geometry import image_to_crop
     from datasets.heatmaps import decode_argmax, decode_subpixel
     from datasets.skeletons import MPII
-    from stages.metrics import training_accuracy
+    from stages.metrics import Pck, training_accuracy
+    from stages.predict import joints_in_image
 
     rng = np.random.default_rng(0)
     maps = rng.random((2958, 16, 64, 64), np.float32)
     other = rng.random((2958, 16, 64, 64), np.float32)
     show("decoding 2958 x 16 heatmaps, argmax", seconds(lambda: decode_argmax(maps), 3) * 1e3, "ms")
     show("decoding 2958 x 16 heatmaps, sub-pixel", seconds(lambda: decode_subpixel(maps), 3) * 1e3, "ms")
+    from_image = np.repeat(image_to_crop((300.0, 200.0), 2.0, 256)[None], len(maps), axis=0)
+
+    def score() -> None:
+        points, _ = joints_in_image(maps, from_image, 256)
+        pck = Pck([0.5], 16)
+        pck.update(points, points, np.ones(len(points)))
+
+    show("from 2958 x 16 heatmaps to PCKh, sub-pixel", seconds(score, 3) * 1e3, "ms")
     show("training metric on 2958 x 16 heatmaps", seconds(lambda: training_accuracy(maps, other, MPII.scoring), 3) * 1e3, "ms")
 
 

@@ -1,0 +1,100 @@
+"""Comparing from the command line, on the finished tiny chain."""
+
+import json
+import shutil
+import sys
+
+import pytest
+
+from tests.pipeline.conftest import Place
+from tools import compare_acc, decoders
+
+
+@pytest.fixture
+def tool(place, monkeypatch, capsys):
+    """A tool run in the chain's folder: tool(compare_acc, *arguments) -> what it printed."""
+
+    def run(module, *arguments, code=0):
+        monkeypatch.chdir(place.folder)
+        monkeypatch.setattr(sys, "argv", [module.__name__, *arguments])
+        assert module.main() == code
+        return "".join(capsys.readouterr())
+
+    return run
+
+
+def test_everything_evaluated_stands_side_by_side(place, tool):
+    text = tool(compare_acc, "--out", "compared")
+    for title in ("MPII valid, PCKh@0.5", "Penn Action test, PCK@0.05", "Penn Action valid, PCK@0.2 of the torso"):
+        assert title in text
+    assert "hg-256-ft" in text and "hg-256 (pose-hg-train, image-play) *" in text and "verdict" in text
+    made = {path.name for path in (place.folder / "compared").iterdir()}
+    assert {"parts.csv", "parts.md", "joints.csv", "tests.csv", "pck_mpii.pdf", "curves_mpii.png"} <= made
+    assert made >= {path.name for path in (place.exp / "compare").iterdir() if path.name.startswith(("parts", "tests", "pck"))}
+
+
+def test_an_experiment_means_its_own_evaluations(tool):
+    text = tool(compare_acc, "exp/mpii/hg-256")
+    assert "MPII valid" in text and "Penn Action test" in text and "hg-256-ft " not in text.replace("hg-256-ft (", "")
+    assert "verdict" not in text  # nothing to compare with
+    one = tool(compare_acc, "exp/mpii/evaluate-finetuned")
+    assert "hg-256-ft " in one and "Penn" not in one
+
+
+def test_where_nothing_was_evaluated_it_is_said(place, tool):
+    assert "holds no evaluated network" in tool(compare_acc, "configs", code=1)
+    (place.exp / "mpii/evaluate-pretrained/manifest.json").write_text("{}")
+    assert "evaluate again" in tool(compare_acc, code=1)
+
+
+def test_networks_are_told_apart_by_as_little_as_needed(tmp_path):
+    folders = [tmp_path / name for name in ("mpii/hg@11111111", "penn/hg-ft@22222222")]
+    assert list(compare_acc.short_names(folders).values()) == ["hg", "hg-ft"]
+    folders.append(tmp_path / "penn/hg@33333333")
+    assert list(compare_acc.short_names(folders).values()) == ["mpii/hg", "penn/hg-ft", "penn/hg"]
+    folders.append(tmp_path / "penn/hg@44444444")
+    assert list(compare_acc.short_names(folders).values())[2:] == ["penn/hg@33333333", "penn/hg@44444444"]
+
+
+def test_evaluations_of_one_network_are_told_apart_by_their_settings(tmp_path):
+    for digits, flip in (("aaaaaaaa", True), ("bbbbbbbb", False)):
+        folder = tmp_path / f"mpii/evaluate-pretrained@{digits}"
+        folder.mkdir(parents=True)
+        identity = {"inputs": {"model": "12345678" + "0" * 56}, "settings": {"flip": flip, "decoder": "subpixel"}}
+        (folder / "manifest.json").write_text(json.dumps({"identity": identity}))
+    evaluations = compare_acc.evaluations_of(tmp_path)
+    networks = compare_acc.short_names([compare_acc.network_of(evaluations[0])])
+    names = compare_acc.evaluation_names(evaluations, networks)
+    assert list(names.values()) == ["network, flip True", "network, flip False"]
+
+
+def test_decoders_are_compared_on_the_chain_s_own_network(tool):
+    text = tool(decoders, "exp/mpii/hg-256/best.safetensors", "exp/mpii/annot", "exp/mpii/raw/images")
+    rows = [line.split()[:2] for line in text.splitlines() if line.startswith(("subpixel", "quarter", "argmax"))]
+    assert rows == [[d, flip] for flip in ("no", "yes", "yes") for d in ("argmax", "quarter", "subpixel")]
+    assert "not there" in tool(decoders, "nothing.safetensors", "exp/mpii/annot", "exp/mpii/raw/images", code=1)
+
+
+@pytest.fixture(scope="module")
+def with_more(finished_chain, tmp_path_factory):
+    """The chain with a network from scratch, MPII's test people and two scales."""
+    place = Place(shutil.copytree(finished_chain, tmp_path_factory.mktemp("more") / "place", symlinks=True))
+    place.set("[compare]\nscratch = true\n[evaluate]\nmpii_test = true\nscales = 1 0.9\n")
+    place.run("run", "--config", "profile.cfg")
+    return place
+
+
+def test_from_scratch_is_compared_when_asked(with_more):
+    table = (with_more.exp / "compare/accuracy.csv").read_text().splitlines()
+    assert table[0] == "split,people,measure,joints,before,after,scratch"
+    assert table[1].endswith(",") and not table[-1].endswith(",")  # the network from scratch is scored on Penn Action alone
+    assert "penn_action_cropped/hg-256 " in (with_more.exp / "compare/tests.txt").read_text()
+    assert (with_more.exp / "penn_action_cropped/evaluate-scratch/preds_test.h5").exists()
+
+
+def test_mpii_s_test_people_are_predicted_when_asked(with_more):
+    folder = with_more.exp / "mpii/evaluate-pretrained"
+    assert (folder / "pred_keypoints_mpii.mat").exists() and (folder / "preds_test.h5").exists()
+    splits = json.loads((folder / "accuracy.json").read_text())["splits"]
+    assert splits["test"]["acc"] is None and splits["test"]["measures"]["PCKh@0.5"]["value"] is None
+    assert "MPII test" not in (with_more.exp / "compare/parts.txt").read_text()

@@ -1,0 +1,129 @@
+"""Accuracies of any experiments side by side: python -m tools.compare_acc [RESULTS ...]
+
+RESULTS are folders: of results (exp/demo: all that was evaluated there, with whatever settings), of an experiment
+(exp/demo/mpii/hg-64) or of one evaluation (exp/demo/mpii/evaluate-pretrained). Prints the accuracies with 95 % intervals and
+published ones beside them, and on each dataset whether the other networks are better than the first.
+"""
+
+import argparse
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+from datasets.errors import DataError
+
+
+def main() -> int:
+    """Compare and print; returns the exit code."""
+    parser = argparse.ArgumentParser(
+        prog="python -m tools.compare_acc", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("results", nargs="*", type=Path, metavar="RESULTS", help="default: exp")
+    parser.add_argument("--out", type=Path, help="write the tables (.csv, .md, .txt) and curves (.png, .pdf) into this folder")
+    options = parser.parse_args()
+    try:
+        compare(options.results or [Path("exp")], options.out)
+    except DataError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def compare(results: list[Path], out: Path | None) -> None:
+    """Print the tables of what stands in folders of results, and write them and the curves into `out`."""
+    from stages.compare import write_tables, write_tests
+    from stages.curves import Training, draw_pck, draw_training
+    from stages.scores import Scored, as_text, pair_table, part_table, part_text
+
+    evaluations = list(dict.fromkeys(folder for path in results for folder in evaluations_of(path)))
+    networks = short_names(list(dict.fromkeys(network_of(folder) for folder in evaluations)))
+    scored = [Scored(name, folder) for folder, name in evaluation_names(evaluations, networks).items()]
+    datasets = {d: [s for s in scored if s.skeleton.name == d] for d in dict.fromkeys(s.skeleton.name for s in scored)}
+    table = part_table(scored)
+    pairs = pair_table([(those[0], other) for those in datasets.values() for other in those[1:]])
+    print(part_text(table), *([as_text(pairs)] if len(pairs) else []), sep="\n\n")
+    if out:
+        out.mkdir(parents=True, exist_ok=True)
+        write_tables(out, scored)
+        write_tests(out, pairs)
+        for dataset, those in datasets.items():
+            draw_pck(out / f"pck_{dataset}", those)
+        for place in dict.fromkeys(network.parent.name for network in networks):
+            trainings = [Training(name, network) for network, name in networks.items() if network.parent.name == place]
+            draw_training(out / f"curves_{place}", trainings)
+
+
+def evaluations_of(path: Path) -> list[Path]:
+    """The evaluations that a folder means. Raises DataError where it holds none."""
+    path = path.resolve()
+    if (path / "accuracy.json").is_file():
+        return [path]
+    training = path if (path / "best.safetensors").is_file() else None
+    root = path.parent.parent if training else path
+    found = {
+        manifest.parent.resolve()
+        for depth in ("", "*/", "*/*/")
+        for manifest in root.glob(f"{depth}evaluate-*@*/manifest.json")
+    }
+    evaluations = sorted(
+        (folder for folder in sorted(found) if training is None or network_of(folder) == training),
+        key=lambda f: finished(network_of(f)),
+    )
+    if not evaluations:
+        raise DataError(f"{path} holds no evaluated network; evaluate one first: python -m pipeline run")
+    return evaluations
+
+
+def identity_of(evaluation: Path) -> dict[str, Any]:
+    """What an evaluation was made from. Raises DataError where its manifest does not say."""
+    path = evaluation / "manifest.json"
+    try:
+        identity = json.loads(path.read_text())["identity"]
+        _ = identity["inputs"]["model"][:8], identity["settings"].items()
+    except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
+        raise DataError(f"{path} does not say which network was scored ({error}); evaluate again.") from None
+    return identity
+
+
+def finished(folder: Path) -> str:
+    """When a result was finished, as text that sorts; "" where nobody knows."""
+    try:
+        return str(json.loads((folder / "manifest.json").read_text())["finished"])
+    except (OSError, ValueError, LookupError, TypeError):
+        return ""
+
+
+def network_of(evaluation: Path) -> Path:
+    """The folder of the network that was scored, whether it is still there or not."""
+    digits = identity_of(evaluation)["inputs"]["model"][:8]
+    root = evaluation.parent.parent
+    return next(root.glob(f"*/*@{digits}"), root / "deleted" / f"network@{digits}").resolve()
+
+
+def short_names(networks: list[Path]) -> dict[Path, str]:
+    """Folder -> as little of its path as tells the networks apart: hg-64, mpii/hg-64 or mpii/hg-64@1234abcd ..."""
+    for name in (
+        lambda p: p.name.partition("@")[0], lambda p: f"{p.parent.name}/{p.name.partition('@')[0]}",
+        lambda p: f"{p.parent.name}/{p.name}",
+    ):  # fmt: skip
+        names = {network: name(network) for network in networks}
+        if len(set(names.values())) == len(networks):
+            return names
+    return {network: str(network) for network in networks}
+
+
+def evaluation_names(evaluations: list[Path], networks: dict[Path, str]) -> dict[Path, str]:
+    """Folder -> the network's name, with the settings in which several evaluations of it on one dataset differ."""
+    names = {}
+    for folder in evaluations:
+        alike = [other for other in evaluations if (other.parent, network_of(other)) == (folder.parent, network_of(folder))]
+        settings = [identity_of(other)["settings"] for other in alike]
+        mine = identity_of(folder)["settings"]
+        differing = [f"{k} {v}" for k, v in mine.items() if any(other.get(k) != v for other in settings)]
+        names[folder] = ", ".join([networks[network_of(folder)], *differing])
+    return names
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,72 @@
+"""What decoders, flip and scales add: python -m tools.decoders NETWORK ANNOTATIONS IMAGES
+
+NETWORK is a .safetensors file, ANNOTATIONS the folder with train.h5, valid.h5 and test.h5, IMAGES the folder of the images,
+such as exp/demo/mpii/hg-64/best.safetensors exp/demo/mpii/annot exp/demo/mpii/raw/images. Prints a row for every way from
+the network's heatmaps to joints, with the dataset's accuracies in per cent.
+"""
+
+import argparse
+import sys
+from pathlib import Path
+
+from datasets.errors import DataError
+
+
+def main() -> int:
+    """Predict, decode in every way and print; returns the exit code."""
+    parser = argparse.ArgumentParser(
+        prog="python -m tools.decoders", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("network", type=Path, metavar="NETWORK")
+    parser.add_argument("annotations", type=Path, metavar="ANNOTATIONS")
+    parser.add_argument("images", type=Path, metavar="IMAGES")
+    parser.add_argument("--split", default="valid", choices=["train", "valid", "test"], help="default: valid")
+    parser.add_argument("--scales", default="1 0.85 1.15", help="box sizes for the rows with several; default: %(default)s")
+    options = parser.parse_args()
+    try:
+        print_table(options.network, options.annotations, options.images, options.split, options.scales)
+    except DataError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def print_table(model: Path, annotations: Path, images: Path, split: str, scales: str) -> None:
+    """Score the network in the file `model` on a split in every way, all decoders in one pass over the images."""
+    import numpy as np
+    from tabulate import tabulate
+
+    from datasets.annotations import open_h5
+    from datasets.heatmaps import DECODERS
+    from datasets.skeletons import SKELETONS, matching_joints, mirrored
+    from stages.checkpoints import load_network
+    from stages.evaluate import Predictions, heatmaps_of
+    from stages.loader import Data, Samples
+    from stages.measures import MEASURES, people_of, score
+    from stages.settings import Evaluation, Input, Workspace
+
+    with open_h5(annotations / f"{split}.h5") as file:
+        name = str(file.attrs.get("name", "mpii"))
+    if name not in SKELETONS:
+        raise DataError(f"{annotations / split}.h5 is of the dataset {name!r}; expected one of {', '.join(SKELETONS)}.")
+    data = Data(SKELETONS[name], annotations, images)
+    network, description = load_network(model)
+    samples, people = Samples(data, split, Input(resolution=description.resolution)), people_of(data, split)
+    channels = matching_joints(description.joints, data.skeleton.joints)
+    rows = []
+    for flip, boxes in ((False, "1"), (True, "1"), (True, scales)):
+        evaluation = Evaluation(flip=flip, scales=boxes, precision="auto")
+        found = {decoder: Predictions(samples, channels, decoder) for decoder in reversed(DECODERS)}
+        for batch, maps in heatmaps_of(network, samples, mirrored(description.joints), evaluation, Workspace()):
+            for predictions in found.values():
+                predictions.add(batch, maps.numpy())
+        for decoder, predictions in found.items():
+            figures = score(people, predictions.preds, data.skeleton)
+            rates = [figures[measure.name]["value"] for measure in MEASURES[name]]
+            rows.append([decoder, "yes" if flip else "no", boxes, *(np.nan if r is None else 100 * r for r in rates)])
+    print(f"{name} {split}: {len(people.rows)} people, {model}\n")
+    print(tabulate(rows, ["decoder", "flip", "scales", *(m.name for m in MEASURES[name])], floatfmt=".2f"))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

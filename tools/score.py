@@ -1,0 +1,97 @@
+"""PCKh of predictions on MPII's validation people, as published tables show it: python -m tools.score TRUTH [PREDICTIONS ...]
+
+TRUTH is detections_our_format.mat, which is published with several hourglass ports (pos_gt_src, jnt_missing, headboxes_src;
+pos_pred_src: predictions of its own, shown first). PREDICTIONS are .mat or .h5 files with `preds` for the same people in the
+same order, 16 x 2 x N or N x 16 x 2, in px of the original images counted from 1, such as preds_valid.mat of an evaluation.
+"""
+
+import argparse
+import sys
+from pathlib import Path
+
+import numpy as np
+
+from datasets.errors import DataError
+
+PARTS = ("head_top", "shoulder", "elbow", "wrist", "hip", "knee", "ankle")
+CURVE = [k / 100 for k in range(51)]  # the thresholds of MPII's own evaluation
+
+
+def main() -> int:
+    """Score and print; returns the exit code."""
+    parser = argparse.ArgumentParser(
+        prog="python -m tools.score", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("truth", type=Path, metavar="TRUTH")
+    parser.add_argument("predictions", type=Path, nargs="*", metavar="PREDICTIONS")
+    options = parser.parse_args()
+    try:
+        print_tables(options.truth, options.predictions)
+    except DataError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def print_tables(path: Path, predictions: list[Path]) -> None:
+    """A table for each predictions file, a row for each threshold."""
+    from tabulate import tabulate
+
+    from datasets.matlab import read_mat
+    from datasets.skeletons import MPII
+    from stages import metrics
+
+    content = read_mat(path, "pos_gt_src", "jnt_missing", "headboxes_src", "pos_pred_src")
+    found = {name: _numbers(value, path, name) for name, value in content.items()}
+    people = found["jnt_missing"].shape[-1]
+    for name, shape in {"pos_gt_src": (16, 2), "jnt_missing": (16,), "headboxes_src": (2, 2)}.items():
+        if found[name].shape != (*shape, people):
+            raise DataError(f"{path}: {name} is of shape {found[name].shape}, expected {(*shape, people)}.")
+    truth = found["pos_gt_src"].transpose(2, 0, 1).copy()
+    truth[found["jnt_missing"].T != 0] = np.nan
+    head = 0.6 * np.linalg.norm(found["headboxes_src"][1] - found["headboxes_src"][0], axis=0)
+    files = {path: _by_person(found["pos_pred_src"], people, path)}
+    files |= {file: _by_person(_read(file), people, file) for file in predictions}
+    for file, preds in files.items():
+        pck, curve = (metrics.Pck(t, 16, metrics.pckh_joints(MPII)) for t in (metrics.PCKH_THRESHOLDS, CURVE))
+        for one in (pck, curve):
+            one.update(preds, truth, head)
+        result = pck.result()
+        parts = metrics.by_part(result.joints, MPII)
+        columns = [100 * rates for rates in (*(parts[part] for part in PARTS), result.mean, result.total)]
+        rows = [[f"@{t:g}", *row] for t, row in zip(result.thresholds, np.stack(columns, axis=1), strict=True)]
+        names = [part.removesuffix("_top") for part in PARTS]
+        print(f"{file}: {people} people, area under the curve of the total to 0.5: {100 * curve.result().auc():.2f}\n")
+        print(tabulate(rows, ["PCKh", *names, "mean", "total"], floatfmt=".2f"), end="\n\n")
+
+
+def _numbers(value: object, path: Path, name: str) -> np.ndarray:
+    if not isinstance(value, np.ndarray) or value.dtype.kind not in "fiub":
+        raise DataError(f"{path}: {name} holds no numbers; it is another kind of file.")
+    return value.astype(np.float64)
+
+
+def _read(path: Path) -> np.ndarray:
+    """`preds` of a .mat or .h5 file."""
+    from datasets.annotations import h5_field, open_h5
+    from datasets.matlab import read_mat
+
+    if path.suffix == ".mat":
+        return _numbers(read_mat(path, "preds")["preds"], path, "preds")
+    with open_h5(path) as file:
+        return _numbers(h5_field(file, path, "preds")[()], path, "preds")
+
+
+def _by_person(preds: np.ndarray, people: int, path: Path) -> np.ndarray:
+    """Predictions as (N, 16, 2)."""
+    if preds.shape == (16, 2, people):
+        return preds.transpose(2, 0, 1)
+    if preds.shape != (people, 16, 2):
+        raise DataError(
+            f"{path}: predictions are of shape {preds.shape}, expected 16 x 2 x {people}, those of the same people."
+        )
+    return preds
+
+
+if __name__ == "__main__":
+    sys.exit(main())
