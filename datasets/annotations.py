@@ -20,6 +20,7 @@ from datasets.skeletons import PENN_ACTION, SKELETONS
 
 # Far above any skeleton; a file that claims more is broken, and its sizes must not decide how much memory is taken.
 MAX_JOINTS = 256
+LARGEST = 2.0**53  # no number in annotations comes near, and none below it overflows in what is done with them
 
 
 @dataclass(frozen=True)
@@ -180,7 +181,7 @@ def h5_field(file: h5py.File, path: Path, name: str) -> h5py.Dataset:
 
 
 def read_field(file: h5py.File, path: Path, name: str, shape: tuple[int | None, ...]) -> np.ndarray:
-    """Dataset `name` as finite float64 of `shape`, where None stands for the number of joints (1 to 256).
+    """Dataset `name` as float64 below LARGEST of `shape`, where None stands for the number of joints (1 to 256).
 
     The shape is checked before anything is read. Raises DataError naming file and field.
     """
@@ -197,14 +198,14 @@ def read_field(file: h5py.File, path: Path, name: str, shape: tuple[int | None, 
             " (a row for every line of the image list)."
         )
     values = np.asarray(dataset[()], dtype=np.float64)
-    if not np.isfinite(values).all():
-        raise DataError(f"{path}: field {name!r} holds a NaN or an infinity; the file is damaged: make it again.")
+    if not (np.abs(values) < LARGEST).all():
+        raise DataError(f"{path}: field {name!r} holds a NaN or too large a number; the file is damaged: make it again.")
     return values
 
 
 def read_numbers(file: h5py.File, path: Path, name: str, count: int) -> np.ndarray:
     """Dataset `name` of `count` whole numbers from 0, as int64; they are stored as floats. Errors as `read_field`."""
     values = read_field(file, path, name, (count,))
-    if not ((values >= 0) & (values < 2**53) & (values == np.floor(values))).all():
+    if not ((values >= 0) & (values == np.floor(values))).all():
         raise DataError(f"{path}: field {name!r} holds something else than whole numbers from 0; make the file again.")
     return values.astype(np.int64)

@@ -13,7 +13,7 @@ from typing import Literal
 
 import numpy as np
 
-from datasets.annotations import Annotations, hold_out
+from datasets.annotations import LARGEST, Annotations, hold_out
 from datasets.errors import DataError
 from datasets.matlab import read_mat
 from datasets.skeletons import LSP
@@ -58,8 +58,8 @@ def read(path: Path, images: list[str], one_means: Literal["occluded", "visible"
     if one_means == "visible":
         unlabelled |= ~visible
     part[unlabelled] = np.nan
-    if not np.isfinite(part[~unlabelled]).all():
-        raise DataError(f"{path}: a labelled joint is not a finite number; the file is damaged: fetch it again.")
+    if not (np.abs(part[~unlabelled]) < LARGEST).all():
+        raise DataError(f"{path}: a labelled joint is a NaN or too large a number; the file is damaged: fetch it again.")
     return _with_boxes(images, part, visible & ~unlabelled)
 
 

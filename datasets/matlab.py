@@ -176,7 +176,7 @@ class _Elements:
 
     def _records(self, count: int, position: int, stop: int) -> list[Record]:
         _, first, last, position = self.element(position, stop)
-        width = int.from_bytes(self.data[first:last], "little")
+        width = int.from_bytes(self.data[first : min(last, first + 4)], "little")
         _, first, last, position = self.element(position, stop)
         if not 1 <= width <= 64 or (last - first) % width:
             self.fail(f"names of fields have {width} bytes")

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from datasets.annotations import Annotations, h5_field, hold_out, open_h5, person_box, read_numbers
+from datasets.annotations import LARGEST, Annotations, h5_field, hold_out, open_h5, person_box, read_numbers
 from datasets.errors import DataError
 from datasets.matlab import Record, Value, read_mat
 from datasets.progress import Report, silent
@@ -167,11 +167,11 @@ def _part(record: Record, name: str) -> Record | None:
 def _number(record: Record, name: str, where: str) -> float | None:
     """The number in field `name`, None where it is absent or empty."""
     value = record.get(name)
-    if isinstance(value, float) and math.isfinite(value):
+    if isinstance(value, float) and abs(value) < LARGEST:
         return value
     if _is_empty(value):
         return None
-    raise DataError(f"{where}: field {name!r} is {value!r:.60}, expected one finite number.")
+    raise DataError(f"{where}: field {name!r} is {value!r:.60}, expected one number of a possible size.")
 
 
 def _to_annotations(rows: list[tuple[Any, ...]], images: list[str]) -> Annotations:

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from scipy.io import savemat
 
-from datasets.annotations import Annotations, h5_field, open_h5, person_box, read_field, write_h5
+from datasets.annotations import LARGEST, Annotations, h5_field, open_h5, person_box, read_field, write_h5
 from datasets.errors import DataError
 from datasets.matlab import Value, read_mat
 from datasets.skeletons import PENN_ACTION
@@ -275,15 +275,15 @@ def read_image_play(path: Path) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _numbers(content: dict[str, Value], path: Path, name: str, shape: tuple[int | None, int | None]) -> np.ndarray:
-    """Field `name` as finite float64 of `shape` (None: any size)."""
+    """Field `name` as float64 below LARGEST of `shape` (None: any size)."""
     value = content[name]
     numbers = np.atleast_2d(value).astype(np.float64) if isinstance(value, float | np.ndarray) else None
     expected = " x ".join("any" if size is None else str(size) for size in shape)
     if numbers is None or len(numbers.shape) != 2 or any(b not in (a, None) for a, b in zip(numbers.shape, shape, strict=True)):
         found = "something else" if numbers is None else " x ".join(map(str, numbers.shape))
         raise DataError(f"{path}: field {name!r} is {found}, expected {expected} numbers; unpack the archive again.")
-    if not np.isfinite(numbers).all():
-        raise DataError(f"{path}: field {name!r} holds a NaN or an infinity; unpack the archive again.")
+    if not (np.abs(numbers) < LARGEST).all():
+        raise DataError(f"{path}: field {name!r} holds a NaN or too large a number; unpack the archive again.")
     return numbers
 
 

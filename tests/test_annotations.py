@@ -116,6 +116,7 @@ def test_missing_field_is_named(tmp_path: Path, field: str) -> None:
         ("part", np.zeros((3, 16, 2))),
         ("scale", np.array([b"1", b"2"])),
         ("scale", np.array([1.0, np.nan])),
+        ("scale", np.array([1.0, 1e300])),
         ("scale", np.array([1.0, 0.0])),
         ("index", np.array([1e300, 2.0])),
         ("person", np.array([0.5, 2.0])),

@@ -88,6 +88,7 @@ FIELDS = element(5, struct.pack("<I", 8)) + element(1, b"a".ljust(8, b"\0"))
         (variable(b"x", 2, [2**20, 2**20], FIELDS), "1099511627776 records are announced"),
         (variable(b"x", 2, [1, 1], element(5, bytes(4)), element(1, b"a" * 8)), "names of fields have 0 bytes"),
         (variable(b"x", 2, [1, 1], element(5, b"\xf8\xff\xff\xff"), element(1, b"a" * 8)), "names of fields"),
+        (variable(b"x", 2, [1, 1], element(5, b"\xff" * 4000), element(1, b"a" * 8)), "names of fields have 4294967295 bytes"),
         (variable(b"x", 2, [1, 1], FIELDS, element(9, bytes(8))), "field 'a' of a record is cut off"),
         (element(9, bytes(8)), "where a variable should"),
         (compressed(zlib.compress(bytes(4))), "cut off"),

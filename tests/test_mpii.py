@@ -106,6 +106,7 @@ def test_no_head_box_means_unknown_size(tmp_path: Path) -> None:
     [
         ({"scale": np.nan}, "person 1: field 'scale'"),
         ({"scale": -1.0}, "person 1: field 'scale'"),
+        ({"scale": 1.7e308}, "person 1: field 'scale'"),  # x 1.25 it is infinite
         ({"x1": "left"}, "person 1: field 'x1'"),
         ({"annopoints": struct({"point": struct({"x": 1, "y": 2, "id": 16})})}, "person 1: annopoints"),
         ({"annopoints": struct({"point": struct({"x": np.nan, "y": 2, "id": 1})})}, "person 1: field 'x'"),

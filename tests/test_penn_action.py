@@ -75,6 +75,7 @@ def test_one_box_fewer_than_frames_is_read(tmp_path: Path) -> None:
         ("y", "text"),
         ("visibility", np.full((3, 13), 2)),
         ("bbox", np.full((3, 4), np.inf)),
+        ("bbox", np.full((3, 4), 1e300)),
         ("bbox", np.zeros((0, 4))),
         ("bbox", np.zeros((3, 5))),
         ("train", 0),

@@ -1,0 +1,229 @@
+"""Damaged files from seeds, read one after the other: python -m tests.hostile FIRST COUNT [KIND ...]
+
+Reads COUNT files of every kind, from seed FIRST on, with 3 GiB of address space and 20 seconds a file. Each has to end in
+a `DataError` that names it or in a result that is what it should be; of anything else this process dies.
+"""
+
+import gzip
+import resource
+import signal
+import sys
+import tarfile
+import tempfile
+import zipfile
+import zlib
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+
+import cv2
+import h5py
+import numpy as np
+from numpy.random import Generator
+from scipy.io import savemat
+
+from datasets import annotations, lsp, mpii, penn_action
+from datasets.errors import DataError
+from datasets.images import read_image
+from stages.archives import unpack
+from tests import test_annotations, test_mpii, test_penn_action
+
+NUMBERS = (0, 1, 7, 8, 14, 15, 255, 2**15, 2**16 - 1, 2**24, 2**31 - 1, 2**31, 2**32 - 8, 2**32 - 1)  # sizes, types, flags
+
+
+def damage(data: bytes, rng: Generator) -> bytes:
+    """One to three of: a bit turned, bytes or a number replaced, a piece copied or cut out, the end cut off."""
+    for _ in range(rng.integers(1, 4)):
+        at, source = rng.integers(0, max(len(data), 1), 2).tolist()
+        length, field = int(rng.integers(1, 200)), at & ~3
+        number = int(rng.choice(NUMBERS)).to_bytes(4, rng.choice(["little", "big"]))[: rng.choice([2, 4])]
+        data = (
+            data[:at] + bytes(byte ^ 1 << rng.integers(8) for byte in data[at : at + 1]) + data[at + 1 :],
+            data[:at] + rng.bytes(2) + data[at + 2 :],
+            data[:field] + number + data[field + len(number) :],
+            data[:at] + data[source : source + length] + data[at + length * int(rng.integers(2)) :],
+            data[:at] + data[at + (length & ~7) :],
+            data[:at],
+        )[rng.choice(6, p=[0.2, 0.15, 0.35, 0.15, 0.1, 0.05])]
+    return data
+
+
+# What a reader checks first is made right again after the damage, or nothing would get past it.
+
+
+def compressed_mat(data: bytes) -> bytes:
+    content = zlib.compress(data[128:])
+    return data[:128] + (15).to_bytes(4, "little") + len(content).to_bytes(4, "little") + content
+
+
+def mended_tar(data: bytes) -> bytes:
+    blocks = [data[i : i + 512] for i in range(0, len(data), 512)]
+    for i, block in enumerate(blocks):
+        if block[257:262] == b"ustar":
+            blocks[i] = block[:148] + b"%06o\0 " % (sum(block[:148]) + 8 * 32 + sum(block[156:])) + block[156:]
+    return b"".join(blocks)
+
+
+def mended_png(data: bytes) -> bytes:
+    out, position = data[:8], 8
+    while position + 12 <= len(data):
+        size = int.from_bytes(data[position : position + 4])
+        chunk = data[position + 4 : position + 8 + size]
+        out += data[position : position + 4] + chunk + zlib.crc32(chunk).to_bytes(4)
+        position += 12 + size
+    return out
+
+
+# Whole files, written into the empty folder that is given.
+
+
+def label(folder: Path, compress: bool = False) -> bytes:
+    savemat(folder / "l.mat", test_penn_action.content(), do_compression=compress)
+    return (folder / "l.mat").read_bytes()
+
+
+def release(folder: Path) -> bytes:
+    person = test_mpii.struct(test_mpii.PERSON, test_mpii.PERSON)
+    path = test_mpii.write_release(folder / "r.mat", [person, test_mpii.EMPTY, person], [1, 0, 1])
+    whole = path.read_bytes()
+    return whole[:128] + zlib.decompress(whole[136:])
+
+
+def joints(folder: Path) -> bytes:
+    savemat(folder / "j.mat", {"joints": np.arange(126.0).reshape(3, 14, 3) % 2})
+    return (folder / "j.mat").read_bytes()
+
+
+def h5(folder: Path) -> bytes:
+    annotations.write(folder, "valid", test_annotations.people())
+    return (folder / "valid.h5").read_bytes()
+
+
+def split(folder: Path) -> bytes:
+    with h5py.File(folder / "s.h5", "w") as file:
+        file["index"], file["person"], file["imgname"] = [0.0, 2.0], [0.0, 0.0], np.array([b"0.jpg", b"2.jpg"])
+    return (folder / "s.h5").read_bytes()
+
+
+def image(suffix: str) -> bytes:
+    y, x = np.mgrid[:48, :64]
+    return cv2.imencode(suffix, np.dstack([4 * x, 5 * y, x * y % 256]).astype(np.uint8))[1].tobytes()
+
+
+MEMBERS = {"images/1.jpg": image(".jpg"), "images/2.jpg": bytes(700), "README": b"x" * 99}
+
+
+def tar(folder: Path) -> bytes:
+    with tarfile.open(folder / "a.tar", "w") as archive:
+        for name, content in MEMBERS.items():
+            (folder / "member").write_bytes(content)
+            archive.add(folder / "member", name)
+    return (folder / "a.tar").read_bytes()
+
+
+def zipped(folder: Path) -> bytes:
+    with zipfile.ZipFile(folder / "a.zip", "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, content in MEMBERS.items():
+            archive.writestr(name, content)
+    return (folder / "a.zip").read_bytes()
+
+
+# Reading them, and what has to hold of what was read.
+
+
+def read_label(path: Path) -> None:
+    found = penn_action.read_label(path)
+    assert found.joints.shape == (found.frames, 13, 2) and found.visible.shape == (found.frames, 13)
+    assert np.isfinite(found.joints).all() and np.isfinite(found.bbox).all() and found.frames <= 3
+
+
+def valid(people: annotations.Annotations, joints: int) -> bool:
+    numbers = np.column_stack([people.center, people.scale, people.normalize, people.torsoangle])
+    return people.part.shape == (len(people), joints, 2) and bool(np.isfinite(numbers).all() and (people.scale > 0).all())
+
+
+def read_release(path: Path) -> None:
+    people = mpii.read(path).people
+    assert valid(people, 16) and len(people) <= 4
+
+
+def read_joints(path: Path) -> None:
+    assert valid(lsp.read(path, ["im1.jpg", "im2.jpg", "im3.jpg"], "occluded"), 14)
+
+
+def read_h5(path: Path) -> None:
+    path.rename(path.with_name("valid.h5"))
+    (path.parent / "valid_images.txt").write_text("a.jpg\nlong_name.jpg\n")
+    people = annotations.read(path.parent, "valid")
+    assert valid(people, people.part.shape[1]) and len(people) == 2
+
+
+def read_split(path: Path) -> None:
+    test_mpii.write_release(path.parent / "r.mat", [test_mpii.struct(test_mpii.PERSON)] * 3, [1, 1, 1])
+    split_file = path.rename(path.with_name("split.h5"))
+    assert len(mpii.split(mpii.read(path.parent / "r.mat"), split_file, 0, 0)["valid"]) <= 2
+
+
+def read_archive(path: Path) -> None:
+    out = path.parent / "out"
+    try:
+        count = unpack(path, r"(?:.*/)?(?P<to>images/[^/]+\.jpg)", out)
+    finally:
+        assert {p.name for p in path.parent.iterdir()} <= {path.name, "out"}
+        assert not any(p.is_symlink() for p in out.rglob("*"))
+    unpacked = [p.read_bytes() for p in out.rglob("*.jpg")]
+    assert 0 < len(unpacked) <= count
+    if zipfile.is_zipfile(path):  # a zip lists its members and has their checksums; a tar has neither
+        assert sorted(unpacked) == sorted(list(MEMBERS.values())[:2])
+
+
+def read_picture(path: Path) -> None:
+    pixels = read_image(path)
+    assert pixels.ndim == 3 and pixels.shape[2] == 3 and pixels.dtype == np.uint8
+
+
+KINDS: dict[str, tuple[Callable[[Path], bytes], Callable[[bytes], bytes], Callable[[Path], None]]] = {
+    "label": (label, bytes, read_label),
+    "compressed label": (lambda folder: label(folder, compress=True), bytes, read_label),
+    "release": (release, bytes, read_release),
+    "compressed release": (release, compressed_mat, read_release),
+    "joints": (joints, bytes, read_joints),
+    "h5": (h5, bytes, read_h5),
+    "split": (split, bytes, read_split),
+    "tar": (tar, mended_tar, read_archive),
+    "tar.gz": (tar, lambda data: gzip.compress(mended_tar(data), 1), read_archive),
+    "damaged gz": (lambda folder: gzip.compress(tar(folder)), bytes, read_archive),
+    "zip": (zipped, bytes, read_archive),
+    "jpeg": (lambda _: image(".jpg"), bytes, read_picture),
+    "png": (lambda _: image(".png"), bytes, read_picture),
+    "mended png": (lambda _: image(".png"), mended_png, read_picture),
+}
+
+
+def read_damaged(kind: str, seeds: range) -> Counter[str]:
+    """How many files of a kind were read, and how many refused."""
+    make, mend, read = KINDS[kind]
+    outcomes: Counter[str] = Counter()
+    with tempfile.TemporaryDirectory() as name:
+        whole = make(Path(name))
+    for seed in seeds:
+        with tempfile.TemporaryDirectory() as name:
+            path = Path(name) / "0001"
+            path.write_bytes(mend(damage(whole, np.random.default_rng(seed))))
+            print(kind, seed, flush=True)
+            signal.alarm(20)
+            try:
+                read(path)
+                outcomes["read"] += 1
+            except DataError as error:
+                assert name in str(error), error
+                outcomes["refused"] += 1
+            signal.alarm(0)
+    return outcomes
+
+
+if __name__ == "__main__":
+    resource.setrlimit(resource.RLIMIT_AS, (3 << 30, 3 << 30))
+    first, count = map(int, sys.argv[1:3])
+    for kind in sys.argv[3:] or KINDS:
+        print(kind, dict(read_damaged(kind, range(first, first + count))))
