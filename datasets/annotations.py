@@ -100,19 +100,18 @@ def write(folder: Path, split: str, annotations: Annotations) -> None:
     if joints != len(PENN_ACTION.joints):
         columns["person"] = annotations.person.astype(np.float64)
         columns["imgname"] = np.array(imgname, dtype="S" if imgname else "S1")
-    write_h5(folder / f"{split}.h5", columns, names.get(joints))
+    write_h5(folder / f"{split}.h5", columns, **({"name": names[joints]} if joints in names else {}))
     (folder / f"{split}_images.txt").write_text("".join(f"{image}\n" for image in annotations.images), "ascii")
 
 
-def write_h5(path: Path, columns: dict[str, np.ndarray], name: str | None = None) -> None:
-    """Write arrays, and the attribute `name`, to an HDF5 file.
+def write_h5(path: Path, columns: dict[str, np.ndarray], **attributes: str) -> None:
+    """Write arrays, and attributes of the whole, to an HDF5 file.
 
     It is built in memory, because the HDF5 library crashes the process when the disk is full; OSError passes.
     """
     content = io.BytesIO()
     with h5py.File(content, "w") as file:
-        if name:
-            file.attrs["name"] = name
+        file.attrs.update(attributes)
         for field, values in columns.items():
             file[field] = values
     path.write_bytes(content.getvalue())

@@ -1,6 +1,5 @@
 """All accuracies side by side, the whole chain, and what stands beside it."""
 
-from collections.abc import Iterable
 from typing import Any
 
 import luigi
@@ -10,7 +9,7 @@ from pipeline.data import DATASETS, FURTHER
 from pipeline.evaluate import MODELS, Evaluate, EvaluateMpii, EvaluatePenn
 from pipeline.export import ExportWeights
 from pipeline.fetch import FetchPrecomputed
-from pipeline.stage import Stage
+from pipeline.stage import Stage, with_inputs
 from pipeline.train import Pretrain, finetuned, pretrained
 
 SETS = ("mpii", "penn_action")
@@ -74,20 +73,6 @@ class Pipeline(luigi.WrapperTask):
         for stage in self.stages():
             stage.complete()
         return super().complete()
-
-
-def with_inputs(stages: Iterable[Stage]) -> list[Stage]:
-    """The stages and all that they read, directly or not; each once, and after those that it reads."""
-    ordered: dict[str, Stage] = {}
-
-    def visit(stage: Stage) -> None:
-        for needed in stage.requires().values():
-            visit(needed)
-        ordered.setdefault(stage.name, stage)
-
-    for stage in stages:
-        visit(stage)
-    return list(ordered.values())
 
 
 def others() -> list[Stage]:

@@ -12,6 +12,7 @@ import os
 import shutil
 import tempfile
 import time
+from collections.abc import Iterable
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
@@ -323,6 +324,20 @@ class Stage(luigi.Task):
 def lock_path(folder: Path) -> Path:
     """Where the lock of a result folder below exp/ is."""
     return config.exp() / ".locks" / f"{folder.relative_to(config.exp()).as_posix().replace('/', '-')}.lock"
+
+
+def with_inputs(stages: Iterable[Stage]) -> list[Stage]:
+    """The stages and all that they read, directly or not; each once, and after those that it reads."""
+    ordered: dict[str, Stage] = {}
+
+    def visit(stage: Stage) -> None:
+        for needed in stage.requires().values():
+            visit(needed)
+        ordered.setdefault(stage.name, stage)
+
+    for stage in stages:
+        visit(stage)
+    return list(ordered.values())
 
 
 def lock_of(folder: Path) -> FileLock:

@@ -87,16 +87,25 @@ def load_tensors(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
         ) from None
 
 
+def as_json(description: Description) -> dict[str, Any]:
+    """What stands beside a network's tensors: `build` reads it."""
+    told = {"joints": description.joints, "resolution": description.resolution, "metrics": description.metrics}
+    return {"options": description.options.significant()} | told
+
+
 def save_network(path: Path, network: HourglassNet, joints: tuple[str, ...], resolution: int,
                  metrics: dict[str, float]) -> None:  # fmt: skip
     """A network and its description, ready for `load_network`. What it subtracts from images is among the tensors."""
-    description = {"options": network.options.significant(), "joints": joints, "resolution": resolution, "metrics": metrics}
-    save_tensors(path, network.state_dict(), description)
+    save_tensors(path, network.state_dict(), as_json(Description(network.options, joints, resolution, metrics)))
 
 
 def load_network(path: Path) -> tuple[HourglassNet, Description]:
     """The network in evaluation mode on the CPU, and its description. Raises DataError."""
-    tensors, raw = load_tensors(path)
+    return build(*load_tensors(path), path)
+
+
+def build(tensors: dict[str, torch.Tensor], raw: dict[str, Any], path: Path) -> tuple[HourglassNet, Description]:
+    """`load_network` of what `path` holds: tensors by name, and what `as_json` gave. Raises DataError."""
     try:
         description = Description(**raw | {"options": Network(**raw["options"])})
         with torch.device("meta"):  # no memory for what the file only claims to hold

@@ -1,9 +1,12 @@
 """A trained network for other programs, in one folder.
 
 model.safetensors  the network, self-describing, as `checkpoints.load_network` reads it
-model.json         the description: options, joints, input, output, accuracies, how the weights are named
 model.onnx         images (N, 3, R, R) in [0, 1] -> heatmaps (N, J, R/4, R/4) of the last stack; any N
 best_model.t7      what image-play and skeleton2d3d take as -hgModel (cudnn, GPU tensors), where Torch7 can express the network
+best_model_cpu.t7  the same for a Torch7 without GPU (nn, float tensors)
+weights.h5         the arrays by name, and the description of model.safetensors as the attribute `description`
+model.json         the description: options, joints, input, output, accuracies, how the weights are named
+MODEL_CARD.md      for people: data, settings, accuracies, and how exactly each file gives the network's heatmaps
 """
 
 import contextlib
@@ -11,65 +14,74 @@ import io
 import json
 import logging
 import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import h5py
 import numpy as np
 import torch
 from torch import Tensor, nn
 
+from datasets.annotations import write_h5
 from datasets.errors import DataError
 from datasets.progress import Report, silent
 from stages import checkpoints, torch7
+from stages.checkpoints import Description
 from stages.export_torch7 import as_torch7, obstacle
 from stages.hourglass import HourglassNet
 from stages.import_torch7 import read_hourglass
 from stages.loader import Data, Samples
+from stages.model_card import History, model_card
 from stages.settings import Input
 
 OPSET = 18
-CHECKED = 4  # images on which the exported graph is compared with the network
+CHECKED = 4  # images on which what was written is compared with the network
 TOLERANCE = 1e-4
 
 
-class _LastStack(nn.Module):
-    """The network with one output."""
+@dataclass(frozen=True)
+class Format:
+    """One file of the export: how it is written, and what it makes of images (N, 3, R, R): heatmaps (N, J, R/4, R/4)."""
 
-    def __init__(self, network: HourglassNet) -> None:
-        super().__init__()
-        self.network = network
-
-    def forward(self, images: Tensor) -> Tensor:
-        return self.network(images)[-1]
+    what_for: str
+    write: Callable[[Path, HourglassNet, Description], None]
+    heatmaps: Callable[[Path, Tensor], np.ndarray]
 
 
-def export(folder: Path, model: Path, data: Data, report: Report = silent) -> dict[str, Any]:
+def export(folder: Path, model: Path, data: Data, history: History, report: Report = silent) -> dict[str, Any]:
     """Write the network of the file `model` in every format; each is read back and compared on images of `data`.
 
-    Returns the description that model.json holds. Raises DataError where a format does not give the network's output.
+    `history` goes into MODEL_CARD.md. Returns a part of what model.json holds. Raises DataError where a format does not
+    give the network's heatmaps.
     """
     network, description = checkpoints.load_network(model)
     images = _validation_images(data, description.resolution)
-    with torch.inference_mode():
-        expected = network(images)[-1].numpy()
-    checkpoints.save_network(
-        folder / "model.safetensors", network, description.joints, description.resolution, description.metrics
-    )
-    report(1, 3, "safetensors")
-    differences = {"model.safetensors": _difference_safetensors(folder / "model.safetensors", images, expected)}
-    _write_onnx(folder / "model.onnx", network, description.resolution)
-    report(2, 3, "onnx")
-    differences["model.onnx"] = _difference_onnx(folder / "model.onnx", images, expected)
-    if not obstacle(network):
-        torch7.write(folder / "best_model.t7", as_torch7(network, cudnn=True))
-        with torch.inference_mode():
-            found = read_hourglass(folder / "best_model.t7")(images)[-1].numpy()
-        differences["best_model.t7"] = float(np.abs(found - expected).max())
-    for name, difference in differences.items():
-        if not difference <= TOLERANCE:
-            raise DataError(f"{name}: heatmaps differ from the network's by up to {difference:.1e}; expected {TOLERANCE:.0e}.")
+    expected = _heatmaps(network, images)
+    reason = obstacle(network)
+    written = {name: form for name, form in FORMATS.items() if not (reason and name.endswith(".t7"))}
+    differences = {}
+    for done, (name, form) in enumerate(written.items()):
+        report(done, len(written), name)
+        form.write(folder / name, network, description)
+        differences[name] = float(np.abs(form.heatmaps(folder / name, images) - expected).max())
+        if not differences[name] <= TOLERANCE:  # also for NaN
+            raise DataError(
+                f"{folder / name}: its heatmaps differ from the network's by up to {differences[name]:.1e}, where "
+                f"{TOLERANCE:.0e} is allowed; nothing is exported. Check {model}."
+            )
+    facts = _facts(network, description) | {"largest_difference_of_heatmaps": differences}
+    (folder / "model.json").write_text(json.dumps(facts, indent=1))
+    uses = {name: form.what_for for name, form in written.items()}
+    (folder / "MODEL_CARD.md").write_text(model_card(facts, uses, len(images), reason, history), encoding="utf-8")
+    report(len(written), len(written), "")
+    return {"parameters": facts["parameters"], "largest_difference_of_heatmaps": differences}
+
+
+def _facts(network: HourglassNet, description: Description) -> dict[str, Any]:
     r, h = description.resolution, description.resolution // 4
-    facts = {
+    return {
         "network": description.options.significant(),
         "parameters": sum(p.numel() for p in network.parameters()),
         "joints": description.joints,
@@ -80,11 +92,7 @@ def export(folder: Path, model: Path, data: Data, report: Report = silent) -> di
         },
         "metrics": description.metrics,
         "onnx_opset": OPSET,
-        "largest_difference_of_heatmaps": differences,
     }  # fmt: skip
-    (folder / "model.json").write_text(json.dumps(facts, indent=1))
-    report(3, 3, "")
-    return {"parameters": facts["parameters"], "largest_difference_of_heatmaps": differences}
 
 
 def _validation_images(data: Data, resolution: int) -> Tensor:
@@ -99,14 +107,28 @@ def _validation_images(data: Data, resolution: int) -> Tensor:
     return torch.from_numpy(np.stack(inputs))
 
 
-def _difference_safetensors(path: Path, images: Tensor, expected: np.ndarray) -> float:
-    network, _ = checkpoints.load_network(path)
+def _heatmaps(network: HourglassNet, images: Tensor) -> np.ndarray:
     with torch.inference_mode():
-        return float(np.abs(network(images)[-1].numpy() - expected).max())
+        return network(images)[-1].numpy()
 
 
-def _write_onnx(path: Path, network: HourglassNet, resolution: int) -> None:
-    example = torch.zeros(2, 3, resolution, resolution)
+def _write_safetensors(path: Path, network: HourglassNet, description: Description) -> None:
+    checkpoints.save_network(path, network, description.joints, description.resolution, description.metrics)
+
+
+class _LastStack(nn.Module):
+    """The network with one output."""
+
+    def __init__(self, network: HourglassNet) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.network(images)[-1]
+
+
+def _write_onnx(path: Path, network: HourglassNet, description: Description) -> None:
+    example = torch.zeros(2, 3, description.resolution, description.resolution)
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)
     with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
         warnings.simplefilter("ignore")  # the exporter's advice to its own developers
@@ -129,11 +151,50 @@ def _forget_places(path: Path) -> None:
     path.write_bytes(model.SerializeToString(deterministic=True))
 
 
-def _difference_onnx(path: Path, images: Tensor, expected: np.ndarray) -> float:
-    """Also a batch of one, to see that the batch size is free."""
+def _heatmaps_of_onnx(path: Path, images: Tensor) -> np.ndarray:
+    """The first image in a batch of its own, to see that the batch size is free."""
     import onnxruntime
 
     session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
-    whole = session.run(None, {"images": images.numpy()})[0]
-    first = session.run(None, {"images": images[:1].numpy()})[0]
-    return float(max(np.abs(whole - expected).max(), np.abs(first - expected[:1]).max()))
+    return np.concatenate([session.run(["heatmaps"], {"images": part.numpy()})[0] for part in (images[:1], images[1:])])
+
+
+def _write_hdf5(path: Path, network: HourglassNet, description: Description) -> None:
+    arrays = {name: tensor.numpy() for name, tensor in network.state_dict().items()}
+    write_h5(path, arrays, description=json.dumps(checkpoints.as_json(description)))
+
+
+def _heatmaps_of_hdf5(path: Path, images: Tensor) -> np.ndarray:
+    with h5py.File(path) as file:
+        tensors = {name: torch.from_numpy(np.asarray(field)) for name, field in file.items()}
+        network, _ = checkpoints.build(tensors, json.loads(file.attrs["description"]), path)
+    return _heatmaps(network, images)
+
+
+FORMATS = {
+    "model.safetensors": Format(
+        "Python: `stages.checkpoints.load_network`, or any reader of safetensors",
+        _write_safetensors,
+        lambda path, images: _heatmaps(checkpoints.load_network(path)[0], images),
+    ),
+    "model.onnx": Format(
+        f"onnxruntime, OpenVINO and others: ONNX, opset {OPSET}; any number of images",
+        _write_onnx,
+        _heatmaps_of_onnx,
+    ),
+    "best_model.t7": Format(
+        "`-hgModel` of image-play and skeleton2d3d: a Torch7 nn.gModule of cudnn modules, CUDA tensors",
+        lambda path, network, _: torch7.write(path, as_torch7(network, cudnn=True)),
+        lambda path, images: _heatmaps(read_hourglass(path), images),
+    ),
+    "best_model_cpu.t7": Format(
+        "Torch7 without a GPU: the same of nn modules, float tensors",
+        lambda path, network, _: torch7.write(path, as_torch7(network, cudnn=False)),
+        lambda path, images: _heatmaps(read_hourglass(path), images),
+    ),
+    "weights.h5": Format(
+        "Keras, MATLAB and others: HDF5, the arrays by name",
+        _write_hdf5,
+        _heatmaps_of_hdf5,
+    ),
+}

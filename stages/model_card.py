@@ -1,0 +1,115 @@
+"""MODEL_CARD.md: what a person should know of an exported network before using it."""
+
+import json
+from dataclasses import dataclass
+from typing import Any
+
+from datasets.citations import ORIGINS
+
+
+@dataclass(frozen=True)
+class Step:
+    """A stage that the network hangs from."""
+
+    name: str
+    fingerprint: str  # 64 hexadecimal digits
+    settings: dict[str, Any]
+    sources: dict[str, str]  # name -> digest or address of each file from outside
+    dataset: str = ""  # key of `ORIGINS` where the stage fetches one of those datasets
+
+
+@dataclass(frozen=True)
+class History:
+    """Where a network comes from and how good it is."""
+
+    experiment: str
+    accuracy: dict[str, dict[str, Any]]  # split -> its figures in accuracy.json
+    steps: tuple[Step, ...]  # each after those that it reads
+
+
+def model_card(facts: dict[str, Any], uses: dict[str, str], images: int, not_torch7: str, history: History) -> str:
+    """The text of the card.
+
+    facts: what model.json holds; uses: file -> what it is for; images: on how many the files were compared; not_torch7: why
+    there is no Torch7 file, or empty.
+    """
+    r, (_, joints, h, _) = facts["input"]["shape"][-1], facts["output"]["shape"]
+    differences = facts["largest_difference_of_heatmaps"]
+    files = _table(["file", "for", "largest difference"], [[f"`{n}`", uses[n], f"{d:.1e}"] for n, d in differences.items()])
+    return "\n".join([
+        f"# {history.experiment}: {joints} joints of a person",
+        "",
+        f"An hourglass network of {facts['parameters']:,} parameters. It takes images (N, 3, {r}, {r}), RGB in [0, 1], of one",
+        f"person in the middle, and gives heatmaps (N, {joints}, {h}, {h}); what it subtracts or divides by is part of it.",
+        f"From heatmap to image pixels: {facts['output']['crop_from_heatmap']}.",
+        "",
+        f"Joints: {', '.join(facts['joints'])}.",
+        "",
+        "## Accuracy",
+        "",
+        *_accuracy(history.accuracy),
+        "",
+        "## Files",
+        "",
+        *files,
+        "",
+        f"Each file was read back and run on {images} images of the validation split. What is told is the largest difference",
+        "between its heatmaps and the network's; their peaks are about 1 high.",
+        *([f"There is no Torch7 file: {not_torch7}."] if not_torch7 else []),
+        "",
+        "## Data",
+        "",
+        *_data(history.steps),
+        "",
+        "## How it was made",
+        "",
+        *_steps(history.steps, facts["network"]),
+        "",
+    ])  # fmt: skip
+
+
+def _accuracy(splits: dict[str, dict[str, Any]]) -> list[str]:
+    """Tables of what accuracy.json has for each split: all measures, and the first by joint."""
+    rows, by_joint = [], {}
+    for split, found in splits.items():
+        rates = {"training metric": found["acc"]} | {name: measure["value"] for name, measure in found["measures"].items()}
+        rows += [[split, str(found["people"]), name, _percent(rate)] for name, rate in rates.items()]
+        by_joint[split] = next(iter(found["measures"].values()))["by joint"]
+    names = list(next(iter(by_joint.values())))
+    joints = [[name, *(_percent(by_joint[split].get(name)) for split in splits)] for name in names]
+    first = next(iter(next(iter(splits.values()))["measures"]))
+    return [*_table(["split", "people", "measure", "accuracy"], rows), "", *_table([f"{first} by joint", *splits], joints)]
+
+
+def _percent(value: float | None) -> str:
+    return "-" if value is None else f"{value:.2%}"
+
+
+def _data(steps: tuple[Step, ...]) -> list[str]:
+    """Which datasets it saw, and their owners' terms."""
+    lines = [
+        f"- {origin.name}, {origin.page}. Owners: {origin.owners}. Terms: {origin.terms}"
+        for origin in (ORIGINS[step.dataset] for step in steps if step.dataset)
+    ]
+    return lines or ["Pictures that this workspace draws itself (its built-in sample), no photographs."]
+
+
+def _steps(steps: tuple[Step, ...], network: dict[str, Any]) -> list[str]:
+    """What has fingerprints, and all settings."""
+    rows = [[step.name, step.fingerprint, _in_words(step.sources)] for step in steps]
+    settings = [f"- {step.name}: {_in_words(step.settings)}" for step in steps if step.settings]
+    return [
+        *_table(["stage", "fingerprint", "files from outside: sha256, or address"], rows),
+        "",
+        f"- network: {_in_words(network)}",
+        *settings,
+    ]
+
+
+def _in_words(values: dict[str, Any]) -> str:
+    return ", ".join(f"{name} = {v if isinstance(v, str) else json.dumps(v)}" for name, v in values.items())
+
+
+def _table(heads: list[str], rows: list[list[str]]) -> list[str]:
+    lines = [heads, ["---"] * len(heads), *rows]
+    return ["| " + " | ".join(cell.replace("|", r"\|") for cell in line) + " |" for line in lines]

@@ -1,0 +1,110 @@
+"""The folder that other programs load: every format computes what the network does, or nothing is exported."""
+
+import json
+
+import h5py
+import numpy as np
+import pytest
+import torch
+
+from datasets.errors import DataError
+from datasets.skeletons import PENN_ACTION
+from stages import export as module
+from stages import torch7
+from stages.checkpoints import load_network, save_network
+from stages.export import export
+from stages.hourglass import HourglassNet
+from stages.model_card import History, Step
+from stages.settings import Network
+
+MEASURE = {"value": None, "by joint": {"head": 0.125}}
+ACCURACY = {"valid": {"people": 81, "acc": 0.25, "acc joints": 10, "pixels": 3.5, "measures": {"PCK@0.05": MEASURE}}}
+STEPS = (
+    Step("FetchPennAction", "f" * 64, {}, {"archive": "0" * 64}, "penn_action"),
+    Step("FinetunePenn", "e" * 64, {"learning_rate": 0.002, "head": "matching"}, {}),
+)
+HISTORY = History("penn_action_cropped/hg-256-ft", ACCURACY, STEPS)
+
+
+def save(folder, **options):
+    """A small network in folder/best.safetensors, and an empty folder/export."""
+    torch.manual_seed(0)
+    network = HourglassNet(Network(stem="4 8 8", features=8, depth=2, **options), 13).eval()
+    save_network(folder / "best.safetensors", network, PENN_ACTION.joints, 32, {"epoch": 3, "valid_accuracy": 0.5})
+    (folder / "export").mkdir()
+    return folder / "best.safetensors"
+
+
+@pytest.fixture(scope="module")
+def exported(tmp_path_factory, tiny_penn):
+    folder = tmp_path_factory.mktemp("exported")
+    export(folder / "export", save(folder), tiny_penn, HISTORY)
+    return folder / "export"
+
+
+def test_every_format_is_written_and_compared(exported):
+    facts = json.loads((exported / "model.json").read_text())
+    names = {"model.safetensors", "model.onnx", "best_model.t7", "best_model_cpu.t7", "weights.h5"}
+    assert {path.name for path in exported.iterdir()} == names | {"model.json", "MODEL_CARD.md"}
+    assert facts["largest_difference_of_heatmaps"].keys() == names
+    network, about = load_network(exported / "model.safetensors")
+    state = network.state_dict()
+    with h5py.File(exported / "weights.h5") as file:
+        assert file.keys() == state.keys()
+        assert all(np.array_equal(file[name][()], state[name].numpy()) for name in state)
+        assert json.loads(file.attrs["description"])["joints"] == list(about.joints)
+    kinds = {}
+    for name in ("best_model.t7", "best_model_cpu.t7"):
+        conv = torch7.read(exported / name).fields["modules"][2]
+        kinds[name] = conv.class_name, conv.fields["weight"].class_name
+        assert np.array_equal(conv.fields["weight"].array(), state["stem.conv.weight"].numpy())
+    assert kinds == {
+        "best_model.t7": ("cudnn.SpatialConvolution", "torch.CudaTensor"),
+        "best_model_cpu.t7": ("nn.SpatialConvolution", "torch.FloatTensor"),
+    }
+
+
+def test_the_card_tells_data_settings_accuracies_fingerprints_and_differences(exported):
+    card = (exported / "MODEL_CARD.md").read_text()
+    facts = json.loads((exported / "model.json").read_text())
+    expected = [
+        "| valid | 81 | training metric | 25.00% |",
+        "| valid | 81 | PCK@0.05 | - |",
+        "| head | 12.50% |",
+        "Weiyu Zhang",
+        "f" * 64,
+        "e" * 64,
+        f"archive = {'0' * 64}",
+        "- FinetunePenn: learning_rate = 0.002, head = matching",
+        "features = 8",
+        f"{facts['parameters']:,} parameters",
+        "on 2 images",
+    ]
+    for words in expected:
+        assert words in card, words
+    for name, difference in facts["largest_difference_of_heatmaps"].items():
+        assert f"`{name}`" in card and f"{difference:.1e} |" in card
+    assert "no Torch7 file" not in card
+
+
+def test_a_network_that_torch7_cannot_express_goes_without(tiny_penn, tmp_path, monkeypatch):
+    monkeypatch.delitem(module.FORMATS, "model.onnx")  # which takes long
+    export(tmp_path / "export", save(tmp_path, norm="group"), tiny_penn, HISTORY)
+    assert not list((tmp_path / "export").glob("*.t7"))
+    assert "There is no Torch7 file: Torch7's published modules have no" in (tmp_path / "export/MODEL_CARD.md").read_text()
+
+
+@pytest.mark.parametrize("name", module.FORMATS)
+def test_a_file_that_computes_something_else_fails_the_export(tiny_penn, tmp_path, monkeypatch, name):
+    form, path = module.FORMATS[name], save(tmp_path)
+
+    def write_wrong(place, network, description):
+        wrong = HourglassNet(network.options, 13).eval()
+        wrong.load_state_dict(network.state_dict())
+        wrong.heads[0].output.bias.data[3] += 0.01
+        form.write(place, wrong, description)
+
+    monkeypatch.setattr(module, "FORMATS", {name: module.Format("", write_wrong, form.heatmaps)})
+    with pytest.raises(DataError, match=f"{name}: its heatmaps differ .* by up to 1.0e-02"):
+        export(tmp_path / "export", path, tiny_penn, HISTORY)
+    assert not (tmp_path / "export/model.json").exists()
