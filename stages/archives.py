@@ -27,6 +27,7 @@ LARGEST_MEMBER = 4 << 30  # no file in these datasets comes near; more is a dama
 MOST_MEMBERS = 1_000_000  # six times Penn Action's
 MOST_TIMES, AT_LEAST = 100, 1 << 30  # what may come out of an archive: times its own size, and bytes that any may hold
 LONGEST_NAME = 255  # bytes, of file systems
+LONGEST_END = 22 + 0xFFFF  # bytes of what ends a zip: a record and a comment
 LONGEST_HEADER = 1 << 20  # tarfile takes these, which hold long names and the like, into memory
 HEADERS = (
     tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK, tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.SOLARIS_XHDTYPE,
@@ -113,6 +114,7 @@ def _members_of_zip(
     raw: IO[bytes], archive: Path, wanted: re.Pattern[str], folder: Path
 ) -> Iterator[tuple[str, int, IO[bytes]]]:
     with zipfile.ZipFile(raw) as file:
+        _check_count(raw, len(file.infolist()))
         for number, info in enumerate(file.infolist()):
             _check_member(info.filename, info.file_size, number, archive)
         needed = sum(info.file_size for info in file.infolist() if wanted.fullmatch(info.filename.removeprefix("./")))
@@ -123,6 +125,15 @@ def _members_of_zip(
             if not info.is_dir():
                 with file.open(info) as content:
                     yield info.filename, info.file_size, content
+
+
+def _check_count(raw: IO[bytes], found: int) -> None:
+    """zipfile does not compare the members it finds with their number at the file's end: a wrong size can hide some."""
+    raw.seek(max(raw.seek(0, os.SEEK_END) - LONGEST_END, 0))
+    end = raw.read()
+    (announced,) = struct.unpack_from("<H", end, end.rindex(b"PK\5\6") + 10)
+    if announced not in (found % (1 << 16), 0xFFFF):  # 0xFFFF: more than fit there
+        raise zipfile.BadZipFile(f"{found} of {announced} members are listed")
 
 
 def _require_room(folder: Path, needed: int, archive: Path) -> None:

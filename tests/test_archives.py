@@ -88,6 +88,17 @@ def test_a_changed_byte_is_found(tmp_path):
         unpack(archive, PATTERN, tmp_path / "out")
 
 
+def test_members_that_a_damaged_list_hides_are_missed(tmp_path):
+    archive = make_zip(tmp_path / "archive", {"images/a.jpg": JPEG, "images/b.jpg": JPEG})
+    content = bytearray(archive.read_bytes())
+    first = content.index(b"PK\1\2")
+    second = content.index(b"PK\1\2", first + 1)
+    content[first + 32 : first + 34] = (content.index(b"PK\5\6") - second).to_bytes(2, "little")  # length of a's comment
+    archive.write_bytes(content)
+    with pytest.raises(DataError, match="1 of 2 members are listed"):
+        unpack(archive, PATTERN, tmp_path / "out")
+
+
 @pytest.mark.parametrize("mode", ["w", "w:gz"])
 def test_a_tar_cut_between_two_members_is_found(tmp_path, mode):
     archive = make_tar(tmp_path / "archive", {f"images/{i}.jpg": b"x" * 512 for i in range(4)}, "w")
