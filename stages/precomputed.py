@@ -7,10 +7,9 @@ from typing import Any
 
 from datasets.errors import DataError
 from datasets.skeletons import SKELETONS
-from stages import checkpoints
+from stages import checkpoints, import_pytorch, import_torch7
 from stages.archives import unpack
 from stages.hourglass import HourglassNet
-from stages.import_torch7 import read_hourglass
 
 PUBLISHED_FOLDER = {"mpii": "mpii", "penn_action": "penn_action_cropped"}
 PUBLISHED_RESOLUTION = 256
@@ -19,10 +18,11 @@ PUBLISHED_RESOLUTION = 256
 def convert(source: Path, dataset: str, folder: Path) -> dict[str, Any]:
     """Write `folder`/best.safetensors from a network for the joints of `dataset`.
 
-    source: a .safetensors of this workspace, a .t7 of a published hourglass, or the published archive of
-    .../{mpii,penn_action_cropped}/<experiment>/best_model.t7. Raises DataError for anything else, and for other joints.
+    source: a .safetensors of this workspace, a .t7 of a published hourglass, a PyTorch checkpoint of one of the two ports, or
+    the published archive of .../{mpii,penn_action_cropped}/<experiment>/best_model.t7. Raises DataError for anything else, and
+    for other joints.
     """
-    if tarfile.is_tarfile(source) or zipfile.is_zipfile(source):
+    if _is_archive(source):
         member = rf"(?:.*/)?{PUBLISHED_FOLDER[dataset]}/[^/]+/(?P<to>best_model\.t7)"
         if unpack(source, member, folder) > 1:
             raise DataError(f"{source} holds several networks for {dataset}; unpack it and give the path of one best_model.t7.")
@@ -30,7 +30,7 @@ def convert(source: Path, dataset: str, folder: Path) -> dict[str, Any]:
     if source.suffix == ".safetensors":
         network, description = checkpoints.load_network(source)
     else:
-        network, description = _from_torch7(source, dataset)
+        network, description = _from_elsewhere(source, dataset)
     joints = SKELETONS[dataset].joints
     if description.joints != joints:
         raise DataError(
@@ -42,8 +42,20 @@ def convert(source: Path, dataset: str, folder: Path) -> dict[str, Any]:
     return {"options": network.options.significant()}
 
 
-def _from_torch7(path: Path, dataset: str) -> tuple[HourglassNet, checkpoints.Description]:
-    network, joints = read_hourglass(path), SKELETONS[dataset].joints
+def _is_archive(path: Path) -> bool:
+    """Whether a file is a tar, or a zip of other things than a checkpoint."""
+    if not zipfile.is_zipfile(path):
+        return tarfile.is_tarfile(path)
+    try:
+        with zipfile.ZipFile(path) as file:
+            return not any(name.endswith("/data.pkl") for name in file.namelist())
+    except (zipfile.BadZipFile, ValueError, OSError):
+        return True  # unpacking it will say what is wrong
+
+
+def _from_elsewhere(path: Path, dataset: str) -> tuple[HourglassNet, checkpoints.Description]:
+    read = import_pytorch.read_hourglass if import_pytorch.is_checkpoint(path) else import_torch7.read_hourglass
+    network, joints = read(path), SKELETONS[dataset].joints
     if network.joints != len(joints):
         raise DataError(
             f"{path} predicts {network.joints} joints, but {dataset} has {len(joints)}; give a network that was trained on "

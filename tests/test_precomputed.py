@@ -13,6 +13,7 @@ from stages.checkpoints import load_network, save_network
 from stages.hourglass import HourglassNet
 from stages.precomputed import convert
 from stages.settings import Network
+from tests.ports import Bearpaw, port
 
 SMALL = Network(stem="2 4 4", features=8, depth=2)
 TORCH7 = Path(__file__).resolve().parents[2] / "shared/data/torch7"
@@ -45,6 +46,21 @@ def test_an_archive_of_several_networks_is_refused(tmp_path):
             tar.add(tmp_path / "best_model.t7", f"precomputed_hg_models/mpii/{experiment}/best_model.t7")
     with pytest.raises(DataError, match="several networks"):
         convert(tmp_path / "precomputed.tar.gz", "mpii", tmp_path / "out")
+
+
+@pytest.mark.parametrize("legacy", [False, True])
+def test_a_checkpoint_of_a_pytorch_port(tmp_path, legacy):
+    theirs = port(Bearpaw)
+    torch.save(theirs.state_dict(), tmp_path / "hg2.pth", _use_new_zipfile_serialization=not legacy)
+    convert(tmp_path / "hg2.pth", "mpii", tmp_path)
+    network, description = load_network(tmp_path / "best.safetensors")
+    assert description.joints == MPII.joints and description.resolution == 256
+    with torch.inference_mode():
+        images = torch.rand(1, 3, 32, 32, generator=torch.Generator().manual_seed(1))
+        mean = torch.tensor([0.4404, 0.4440, 0.4327]).view(3, 1, 1)
+        assert torch.allclose(network(images)[-1], theirs(images - mean)[-1], atol=1e-5)
+    with pytest.raises(DataError, match="predicts 16 joints"):
+        convert(tmp_path / "hg2.pth", "penn_action", tmp_path)
 
 
 @pytest.mark.parametrize("packed", [False, True])

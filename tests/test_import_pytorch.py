@@ -1,0 +1,172 @@
+"""Checkpoints of the two PyTorch ports give the same heatmaps here, or are refused by a sentence."""
+
+import io
+import json
+import os
+import pickle
+import re
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from datasets.errors import DataError
+from stages.hourglass import HourglassNet
+from stages.import_pytorch import BEARPAW_MEAN, is_checkpoint, normalise, read_hourglass
+from stages.settings import Network
+from tests.ports import Bearpaw, Princeton, port
+
+PEERS = Path(__file__).resolve().parents[2] / "shared" / "data" / "peers"
+
+
+def save_as(path, network, prefix="", legacy=False, **more):
+    """A checkpoint as the ports' training programs leave it; the bare tensors where there is no `more`."""
+    state = {prefix + name: tensor for name, tensor in network.state_dict().items()}
+    torch.save({"state_dict": state, **more} if more else state, path, _use_new_zipfile_serialization=not legacy)
+    return path
+
+
+@pytest.mark.parametrize("legacy", [False, True])
+@pytest.mark.parametrize(
+    ("kind", "prefix", "expected"),
+    [
+        (Princeton, "model.module.", {"stem": (4, 6, 6), "depth": 2, "stacks": 2, "head_residuals": 1}),
+        (Bearpaw, "module.", {"stem": (4, 4, 6), "depth": 3, "stacks": 2, "residuals": 2, "head_residuals": 2}),
+        (Bearpaw, "", {"stem": (4, 4, 6), "depth": 3, "stacks": 2, "residuals": 2, "head_residuals": 2}),
+    ],
+)
+def test_the_same_heatmaps_and_the_options_off_the_file(tmp_path, kind, prefix, expected, legacy):
+    theirs = port(kind)
+    path = save_as(tmp_path / "checkpoint.pth.tar", theirs, prefix, legacy, epoch=3)
+    assert is_checkpoint(path)
+    ours = read_hourglass(path)
+    assert ours.options == Network(features=8, join="remap", **expected) and ours.joints == 16
+    images = torch.rand(2, 3, 64, 64, generator=torch.Generator().manual_seed(1))
+    mean = torch.tensor(BEARPAW_MEAN if kind is Bearpaw else (0.0, 0.0, 0.0)).view(3, 1, 1)
+    with torch.inference_mode():
+        for found, wanted in zip(ours(images), theirs(images - mean), strict=True):
+            assert wanted.std() > 0.1 and torch.allclose(found, wanted, atol=1e-5)
+
+
+def test_what_a_port_subtracts_and_divides_by(tmp_path):
+    """Also at the edges, where the first convolution sees its padding."""
+    theirs = port(Princeton)
+    ours = read_hourglass(save_as(tmp_path / "c.pth", theirs))
+    mean, deviation = (0.3643, 0.3437, 0.3156), (0.1510, 0.1469, 0.1472)
+    normalise(ours, mean, deviation)
+    images = torch.rand(1, 3, 64, 64, generator=torch.Generator().manual_seed(1))
+    normalised = (images - torch.tensor(mean).view(3, 1, 1)) / torch.tensor(deviation).view(3, 1, 1)
+    with torch.inference_mode():
+        assert torch.allclose(ours(images)[-1], theirs(normalised)[-1], atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda s: s.pop("hgs.1.0.low2.up1.conv2.conv.bias"), "has no hourglasses.1.inner.upper.0.conv2.bias"),
+        (lambda s: s.update({"outs.0.conv.weight": torch.zeros(16, 9, 1, 1)}), r"outs\.0\.conv\.weight .*\(16, 9, 1, 1\)"),
+        (lambda s: s.update({"hgs.0.0.up9.weight": torch.zeros(1)}), r"hgs\.0\.0\.up9\.weight is left over"),
+        (lambda s: s["pre.0.conv.bias"].fill_(torch.nan), r"pre\.0\.conv\.bias .*finite"),
+        (lambda s: s.update({"epoch": 3}), "'epoch'"),
+        (lambda s: s.update({"outs.0.conv.weight": torch.zeros(1).expand(16, 8, 100, 9999)}), "repeats"),
+        (lambda s: s.pop("pre.0.conv.weight"), "no convolution in the place of stem.conv"),
+    ],
+)
+def test_another_network_is_refused_by_layer(tmp_path, change, message):
+    state = port(Princeton).state_dict()
+    change(state)
+    torch.save(state, tmp_path / "c.pth")
+    with pytest.raises(DataError, match=f"c.pth.*{message}"):
+        read_hourglass(tmp_path / "c.pth")
+
+
+@pytest.mark.parametrize("legacy", [False, True])
+def test_what_a_pickle_wants_to_run_is_not_run(tmp_path, legacy):
+    class Touch:
+        def __reduce__(self):
+            return os.mkdir, (str(tmp_path / "touched"),)
+
+    torch.save({"state_dict": Touch()}, tmp_path / "c.pth", _use_new_zipfile_serialization=not legacy)
+    with pytest.raises(DataError, match=r"c\.pth holds more than tensors \((posix|nt)\.mkdir\)"):
+        read_hourglass(tmp_path / "c.pth")
+    (tmp_path / "plain.pth").write_bytes(pickle.dumps(Touch(), protocol=2))
+    with pytest.raises(DataError, match=r"plain\.pth holds more than tensors"):
+        read_hourglass(tmp_path / "plain.pth")
+    assert not (tmp_path / "touched").exists()
+    pickle.loads((tmp_path / "plain.pth").read_bytes())
+    assert (tmp_path / "touched").exists()
+
+
+def test_damaged_files_are_refused(tmp_path):
+    data = save_as(tmp_path / "whole.pth", port(Princeton)).read_bytes()
+    with zipfile.ZipFile(tmp_path / "whole.pth") as whole:
+        member = max(whole.infolist(), key=lambda info: info.file_size)
+    at = data.index(b"PK\3\4", member.header_offset) + 400
+    flipped = data[:at] + bytes([data[at] ^ 1]) + data[at + 1 :]
+    for name, content in {"cut": data[:-500], "flipped": flipped, "text": b"no network", "empty": b""}.items():
+        (tmp_path / name).write_bytes(content)
+        with pytest.raises(DataError, match=name):
+            read_hourglass(tmp_path / name)
+
+
+@pytest.mark.parametrize("legacy", [False, True])
+def test_a_small_file_that_claims_much_is_refused_at_once(tmp_path, legacy):
+    """The claim stands in the pickle: 25 numbers become 10**10, of the storage or of the tensor."""
+    torch.save({"a": torch.zeros(25)}, tmp_path / "c.pth", _use_new_zipfile_serialization=not legacy)
+    data, large = (tmp_path / "c.pth").read_bytes(), b"\x8a\x05" + (10**10).to_bytes(5, "little")
+    small = [match.start() for match in re.finditer(rb"K\x19", data)]
+    assert len(small) == 2
+    for at in small:
+        if legacy:
+            (tmp_path / "c.pth").write_bytes(data[:at] + large + data[at + 2 :])
+        else:
+            with zipfile.ZipFile(tmp_path / "whole.pth", "w") as new, zipfile.ZipFile(io.BytesIO(data)) as old:
+                for info in old.infolist():
+                    content = old.read(info)
+                    if info.filename.endswith("data.pkl"):
+                        place = at - data.index(content)
+                        content = content[:place] + large + content[place + 2 :]
+                    new.writestr(info.filename, content)
+            (tmp_path / "whole.pth").replace(tmp_path / "c.pth")
+        with pytest.raises(DataError, match=r"c\.pth"):
+            read_hourglass(tmp_path / "c.pth")
+
+
+def test_compressed_members_are_refused(tmp_path):
+    save_as(tmp_path / "c.pth", port(Princeton))
+    with zipfile.ZipFile(tmp_path / "c.pth") as old, zipfile.ZipFile(tmp_path / "d.pth", "w", zipfile.ZIP_DEFLATED) as new:
+        for info in old.infolist():
+            new.writestr(info.filename, old.read(info))
+    with pytest.raises(DataError, match=r"d\.pth .*compressed"):
+        read_hourglass(tmp_path / "d.pth")
+
+
+@pytest.mark.parametrize("name", ["bearpaw_hg1.pth", "princeton_2hg_64_checkpoint.pth.tar"])
+def test_checkpoints_that_the_ports_wrote(name):
+    if not PEERS.exists():
+        pytest.skip("the ports' checkpoints are not here (shared/data/peers)")
+    network = read_hourglass(PEERS / name)
+    network.mean.zero_()  # what was recorded took the images as they are
+    stem = re.split(r"_checkpoint|\.pth", name)[0]
+    with np.load(PEERS / f"{stem}_io.npz") as recorded, torch.inference_mode():
+        heatmaps = network(torch.from_numpy(recorded["input"]))
+        assert len(heatmaps) == len(recorded.files) - 1
+        for i, maps in enumerate(heatmaps, 1):
+            assert np.abs(maps.numpy() - recorded[f"output{i}"]).max() < 1e-4
+
+
+@pytest.mark.parametrize(
+    ("name", "preset"),
+    [(f"princeton_{n}hg", f"princeton-{n}hg") for n in (2, 8)] + [(f"bearpaw_hg{n}", f"hg{n}") for n in (2, 8)],
+)
+def test_the_published_sizes_by_names_and_shapes(tmp_path, name, preset):
+    if not PEERS.exists():
+        pytest.skip("the ports' lists of names are not here (shared/data/peers)")
+    shapes = json.loads((PEERS / f"{name}_keys.json").read_text())
+    state = {key: torch.zeros(shape, dtype=torch.float16) for key, shape in shapes.items()}
+    torch.save({"state_dict": state}, tmp_path / "c.pth")
+    network = read_hourglass(tmp_path / "c.pth")
+    assert network.options.significant() == Network(preset=preset).significant() and network.joints == 16
+    assert network.state_dict().keys() == HourglassNet(Network(preset=preset), 16).state_dict().keys()
