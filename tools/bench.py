@@ -13,6 +13,9 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
+from functools import partial
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +39,12 @@ def show(what: str, value: float, unit: str, note: str = "") -> None:
     print(f"{what:52} {value:10.2f} {unit:9} {note}", flush=True)
 
 
+def _in_process(work: Callable[..., Any], *arguments: object) -> Any:
+    """What `work` returns in a new process."""
+    with ProcessPoolExecutor(1, get_context("spawn")) as pool:
+        return pool.submit(work, *arguments).result()
+
+
 def photograph(height: int, width: int, seed: int = 0) -> np.ndarray:
     """(height, width, 3) uint8 of noise whose amplitude falls with the frequency, as that of photographs does."""
     rng = np.random.default_rng(seed)
@@ -47,36 +56,53 @@ def photograph(height: int, width: int, seed: int = 0) -> np.ndarray:
     return np.clip(image, 0, 255).astype(np.uint8)
 
 
-def network() -> None:
-    """Training and inference of hg-256 at 256 x 256."""
+def training() -> None:
+    """Training steps of hg-256 at 256 x 256, each measured in processes of its own, because the allocator is set for all."""
     import torch
 
+    for name, dtype in (("float32", torch.float32), ("bfloat16", torch.bfloat16)):
+        square = torch.rand(4096, 4096).to(dtype)
+        taken = seconds(partial(torch.mm, square, square), 3)
+        show(f"matrix product of 4096 x 4096, {name}", 2 * 4096**3 / taken / 1e9, "GFLOP/s")
+    for batch in (2, 6, 24):
+        runs = [(_in_process(_step_rate, batch, False), _in_process(_step_rate, batch, True)) for _ in range(3)]
+        plain, ours = (statistics.median(rates) for rates in zip(*runs, strict=True))
+        show(f"training step, batch {batch}, plainly in float32", plain, "images/s")
+        show("  as PretrainMpii with precision = auto", ours, "images/s", _ratios(runs))
+
+
+def _ratios(runs: list[tuple[float, float]]) -> str:
+    """The second figures of runs by the first."""
+    ratios = [b / a for a, b in runs]
+    return f"{statistics.median(ratios):.2f} x ({min(ratios):.2f} to {max(ratios):.2f})"
+
+
+def _step_rate(batch: int, ours: bool) -> float:
+    """Images a second that hg-256 takes in."""
+    import torch
+
+    from stages import memory
     from stages.hourglass import HourglassNet
+    from stages.predict import compute_type
     from stages.settings import Network
 
-    print(f"torch {torch.__version__}, {torch.get_num_threads()} threads")
-    images, target = torch.rand(6, 3, 256, 256), torch.rand(6, 16, 64, 64)
-    plain = 0.0
-    for name, layout, bfloat16 in (
-        ("float32", torch.contiguous_format, False),
-        ("float32, channels-last", torch.channels_last, False),
-        ("bfloat16, channels-last", torch.channels_last, True),
-    ):
-        net = HourglassNet(Network(), 16).to(memory_format=layout)  # type: ignore[call-overload]
-        x = images.to(memory_format=layout)
-        optimizer = torch.optim.RMSprop(net.parameters(), 2.5e-4)
+    layout = torch.channels_last if ours else torch.contiguous_format
+    compute = compute_type("auto", torch.device("cpu")) if ours else torch.float32
+    if ours:
+        memory.keep_big_blocks()
+    net = HourglassNet(Network(), 16).to(memory_format=layout)  # type: ignore[call-overload]
+    images, target = torch.rand(batch, 3, 256, 256).to(memory_format=layout), torch.rand(batch, 16, 64, 64)
+    optimizer = torch.optim.RMSprop(net.parameters(), 2.5e-4)
 
-        def step(net=net, x=x, optimizer=optimizer, bfloat16=bfloat16) -> None:
-            with torch.autocast("cpu", torch.bfloat16, enabled=bfloat16):
-                heatmaps = net(x)[-1]
-            loss = (heatmaps.float() - target).square().mean()
-            optimizer.zero_grad()
-            loss.backward()
-            optimizer.step()
+    def step() -> None:
+        with torch.autocast("cpu", compute, enabled=compute != torch.float32):
+            heatmaps = net(images)[-1]
+        loss = (heatmaps.float() - target).square().mean()
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
 
-        rate = 6 / seconds(step, 3)
-        plain = plain or rate
-        show(f"training step hg-256, batch 6, {name}", rate, "images/s", f"{rate / plain:.2f} x float32")
+    return batch / seconds(step, 3)
 
 
 def samples() -> None:
@@ -154,9 +180,6 @@ def crop() -> None:
 
     Beside the time by the clock that of the processors is compared, which other programs disturb less.
     """
-    from concurrent.futures import ProcessPoolExecutor
-    from multiprocessing import get_context
-
     from stages.crop import crop_penn
     from stages.pool import processes
 
@@ -244,19 +267,10 @@ def convert() -> None:
         ):
             for count in (whole // 4, whole):
                 raw, out = Path(name, f"{work.__name__}{count}"), Path(name, f"annot{count}")
-                _alone(make, raw, count)
-                rows, time_taken, before, peak = _alone(_measured, work, raw, out)
+                _in_process(make, raw, count)
+                rows, time_taken, before, peak = _in_process(_measured, work, raw, out)
                 note = f"{peak / 1e6:.0f} MB at most, {before / 1e6:.0f} MB before; {rows} rows"
                 show(f"{count} {what} to annotation files", time_taken, "s", note)
-
-
-def _alone(function: Callable[..., Any], *arguments: object) -> Any:
-    """What the function returns, in a new process."""
-    from concurrent.futures import ProcessPoolExecutor
-    from multiprocessing import get_context
-
-    with ProcessPoolExecutor(1, get_context("spawn")) as pool:
-        return pool.submit(function, *arguments).result()
 
 
 def _measured(work: Callable[[Path, Path], int], raw: Path, out: Path) -> tuple[int, float, int, int]:
@@ -354,7 +368,7 @@ def _convert_release(root: Path, out: Path) -> int:
     return sum(map(len, splits.values()))
 
 
-PARTS = {part.__name__: part for part in (network, samples, metrics, crop, convert)}
+PARTS = {part.__name__: part for part in (training, samples, metrics, crop, convert)}
 
 
 def main() -> int:
