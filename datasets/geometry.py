@@ -82,8 +82,8 @@ def compose(*affines: np.ndarray) -> np.ndarray:
     """One map that does what these (2, 3) maps do one after another, the first one first. Returns (2, 3) float64."""
     result = np.eye(2, 3)
     for affine in affines:
-        linear = affine[:, :2]
-        result = np.column_stack((linear @ result[:, :2], linear @ result[:, 2] + affine[:, 2]))
+        result = affine[:, :2] @ result
+        result[:, 2] += affine[:, 2]
     return result
 
 

@@ -1,5 +1,6 @@
 """Image files -> pixels, and the ways in which they can be damaged."""
 
+import math
 from pathlib import Path
 
 import cv2
@@ -16,6 +17,16 @@ _ADVICE = "fetch or unpack the images again."
 def read_image(path: Path) -> np.ndarray:
     """Read a JPEG or PNG file as (H, W, 3) uint8 RGB, pixels as stored: labels do not know of an EXIF orientation.
 
+    Raises DataError as `read_reduced`.
+    """
+    return read_reduced(path, 1)[0]
+
+
+def read_reduced(path: Path, block: int) -> tuple[np.ndarray, int]:
+    """The same for a use that averages block x block px: reduced by the factor 1, 2, 4 or 8 that divides block, and it.
+
+    A JPEG decoder reduces in less time than it takes to give all pixels; a PNG stays as it is. A pixel stands for factor x
+    factor pixels, so `geometry.crop_to_heatmap(factor, 1)` leads to it; one of the last row or column may stand for fewer.
     Raises DataError naming the file where it is missing, empty, neither JPEG nor PNG, cut off, or damaged; for JPEG also
     where a decoder could guess its way through, as most do.
     """
@@ -31,16 +42,20 @@ def read_image(path: Path) -> np.ndarray:
     if not data.startswith((_JPEG, _PNG)):
         raise DataError(f"image {path} is neither a JPEG nor a PNG: it begins with {data[:8]!r}; {_ADVICE}")
     try:
-        return _decode_jpeg(data) if data.startswith(_JPEG) else _decode_png(data)
+        return _decode_jpeg(data, block) if data.startswith(_JPEG) else (_decode_png(data), 1)
     except ValueError as error:
         raise DataError(f"image {path} is damaged ({error}); {_ADVICE}") from None
 
 
-def _decode_jpeg(data: bytes) -> np.ndarray:
+def _decode_jpeg(data: bytes, block: int) -> tuple[np.ndarray, int]:
     height, width = simplejpeg.decode_jpeg_header(data)[:2]
     if height * width > MOST_PIXELS:
         raise ValueError(f"its header claims {width} x {height} px")
-    return simplejpeg.decode_jpeg(data, strict=True)
+    # The decoder takes the least of its sizes, eighths of the image, that reaches the one asked for; in an image of up to
+    # 8 px two of them may be the same number of pixels.
+    factor = math.gcd(block, 8) if max(height, width) > 8 else 1
+    least = {"min_height": -(-height // factor), "min_width": -(-width // factor)}
+    return simplejpeg.decode_jpeg(data, strict=True, **least), factor
 
 
 def _decode_png(data: bytes) -> np.ndarray:

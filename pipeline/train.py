@@ -15,6 +15,8 @@ BEST = "best.safetensors"
 class Pretrain(Stage):
     """Train the hourglass on one dataset from random weights."""
 
+    version = 2
+
     dataset = luigi.ChoiceParameter(choices=["penn_action", *FURTHER], description="what to train on")
 
     @property
@@ -44,6 +46,8 @@ class PretrainMpii(Pretrain):
 
 class Finetune(Stage):
     """Go on training the MPII network on another dataset, with the output layer replaced."""
+
+    version = 2
 
     dataset = luigi.ChoiceParameter(choices=FURTHER, description="what to train on")
 

@@ -16,11 +16,11 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset, default_collate
 
-from datasets import annotations
+from datasets import annotations, geometry
 from datasets.annotations import Annotations
 from datasets.errors import DataError
-from datasets.images import read_image
-from datasets.samples import Augmentation, Person, Target, Variation, make_sample
+from datasets.images import read_image, read_reduced
+from datasets.samples import Augmentation, Person, Target, Variation, block, make_sample
 from datasets.skeletons import Skeleton
 from stages.pool import processes
 from stages.settings import Input, Recipe
@@ -105,8 +105,10 @@ class Samples(Dataset):
         person = Person(rows.center[row], rows.scale[row], rows.part[row])
         variation = self.variation_at(position)
         try:
-            image = read_image(self.data.images / rows.images[row])
-            sample = make_sample(image, person, self.mirrored, self.target, variation)
+            side = block(person, self.target, variation)
+            image, factor = read_reduced(self.data.images / rows.images[row], side)
+            to_image = geometry.crop_to_heatmap(factor, 1)
+            sample = make_sample(image, person, self.mirrored, self.target, variation, to_image)
         except DataError as error:
             return DataError(f"row {row} ({rows.images[row]}): {error}")
         weights = self.weights[row]

@@ -1,13 +1,14 @@
 """Reading image files: pixels as stored, and every kind of damage named."""
 
 import io
+import math
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from datasets.errors import DataError
-from datasets.images import read_image
+from datasets.images import read_image, read_reduced
 
 PIXELS = np.random.default_rng(7).integers(0, 256, (24, 40, 3), dtype=np.uint8)
 
@@ -109,3 +110,29 @@ def test_a_header_that_claims_giant_sides_takes_no_memory(tmp_path):
     path.write_bytes(data[:at] + b"\xff\x00" * 2 + data[at + 4 :])
     with pytest.raises(DataError, match=r"its header claims 65280 x 65280 px"):
         read_image(path)
+
+
+@pytest.mark.parametrize("size", [(720, 1280), (333, 217), (9, 30), (6, 5)])
+def test_a_reduced_jpeg_has_its_pixels_where_the_map_says(tmp_path, size):
+    height, width = size
+    y, x = np.mgrid[:height, :width]
+    ramps = np.stack((20 + 200 * x / width, 20 + 200 * y / height, np.full(size, 90)), axis=2)
+    path = tmp_path / "a.jpg"
+    Image.fromarray(ramps.astype(np.uint8)).save(path, quality=98, subsampling=2)
+    for block, expected in ((1, 1), (2, 2), (3, 1), (4, 4), (6, 2), (8, 8), (24, 8)):
+        image, factor = read_reduced(path, block)
+        assert factor == (expected if max(size) > 8 else 1)
+        assert image.shape == (math.ceil(height / factor), math.ceil(width / factor), 3)
+        v, u = np.mgrid[: height // factor, : width // factor] * factor + (factor - 1) / 2  # without those cut off
+        seen = image[: v.shape[0], : v.shape[1]].astype(float)
+        if min(size) > 100:  # 1 px is less than 1 grey value: it is the mean that shows where pixels are
+            assert abs((seen[..., 0] - 20 - 200 * u / width).mean() + 0.5) < 0.15
+            assert abs((seen[..., 1] - 20 - 200 * v / height).mean() + 0.5) < 0.15
+
+
+def test_a_png_is_not_reduced(tmp_path):
+    path = tmp_path / "a.png"
+    path.write_bytes(encoded("PNG"))
+    image, factor = read_reduced(path, 8)
+    assert factor == 1
+    np.testing.assert_array_equal(image, PIXELS)

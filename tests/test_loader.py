@@ -120,3 +120,23 @@ def test_input_shows_the_box(tiny_penn):
     assert (image[:, :4] == 0).all() and (image[:, -4:] == 0).all() and image[16, 8:24].min() > 0
     frame = cv2.imread(str(tiny_penn.images / "valid0.jpg"))
     assert np.isclose(batch["input"].mean(), frame.mean() / 255 * (40 * 48) / 3600, rtol=0.1)
+
+
+@pytest.mark.parametrize("how", [MODERN, PUBLISHED], ids=["modern", "published"])
+def test_labels_lie_on_bright_dots_of_images_that_are_reduced_when_read(tiny_penn, tmp_path, how):
+    # Boxes of 45 to 640 px shown at 32 px: blocks of 1 to 13, of which the decoder does 1, 2, 4 or 8.
+    rows = tiny_penn.split("train").select(np.arange(6))
+    y, x = np.mgrid[:500, :700]
+    for i, scale in enumerate((0.225, 0.45, 0.9, 1.2, 1.92, 3.2)):
+        dot = np.array([340.3, 247.6])
+        values = 255 * np.exp(-((x - dot[0]) ** 2 + (y - dot[1]) ** 2) / (2 * (14 * scale) ** 2))
+        cv2.imwrite(str(tmp_path / rows.images[i]), np.rint(values), [cv2.IMWRITE_JPEG_QUALITY, 98])
+        rows.part[i], rows.scale[i], rows.center[i] = dot, scale, dot + (3 * scale, -2 * scale)
+    annotations.write(tmp_path, "train", rows)
+    data = replace(tiny_penn, annotations=tmp_path, images=tmp_path)
+    v, u = np.mgrid[:32, :32]
+    for b in stream(data, count=6, **how):
+        for image, affine, row in zip(b["input"][:, 1].numpy(), b["image_to_crop"].numpy(), b["row"], strict=True):
+            seen = np.array([(image * u).sum(), (image * v).sum()]) / image.sum()
+            expected = affine @ [*rows.part[row][0], 1]
+            assert np.abs(seen - expected).max() < 0.08
