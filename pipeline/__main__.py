@@ -17,7 +17,8 @@ From the archives of MPII Human Pose and Penn Action to the weights of an hourgl
   python -m pipeline status              what is there, what is stale and why
 
 Stages: MakeSample, FetchMpii, FetchPennAction, AnnotateMpii, CropPenn, AnnotatePenn, PretrainMpii, FinetunePenn,
-FetchPrecomputed, EvaluateMpii, EvaluatePenn (or EvaluatePenn:pretrained ...), ExportWeights, CompareAccuracy.
+FetchPrecomputed:mpii, FetchPrecomputed:penn_action, EvaluateMpii, EvaluatePenn (or EvaluatePenn:pretrained ...),
+ExportWeights, CompareAccuracy.
 Beside the chain: Pretrain:D, Finetune:D, Evaluate:D:M with D one of flic, lsp, lspet and M one of pretrained (on MPII),
 finetuned, scratch (trained on D alone); Pretrain:penn_action and EvaluatePenn:scratch; FetchLsp, AnnotateLsp and so on.
 """

@@ -3,12 +3,19 @@
 from pathlib import Path
 
 import cv2
+import numpy as np
 
 from datasets import penn_action
 from datasets.errors import DataError
 from datasets.images import read_image
 from datasets.progress import Report, silent
+from stages.files import require_space
 from stages.pool import each
+
+# JPEG quality, and bytes a pixel of photographs of sport that are cut to the person and encoded with it.
+QUALITIES, BYTES_A_PIXEL = (0, 50, 80, 95, 100), (0.0, 0.10, 0.15, 0.30, 0.56)
+HALF_A_BLOCK = 2048  # bytes of the disk that a file leaves empty on average
+LABELS_READ = 100  # for the estimate of what all sequences need
 
 
 def crop_penn(source: Path, out: Path, quality: int, workers: int = 0, report: Report = silent) -> dict[str, int]:
@@ -18,8 +25,8 @@ def crop_penn(source: Path, out: Path, quality: int, workers: int = 0, report: R
     sequence is finished when its label stands in `out`: it is written last and at once, and finished sequences are
     skipped, so that a call after an interruption goes on. Returns the counts of finished sequences and, for those that
     this call cropped, of frames and of frame files beyond the label's last frame, which are left out. Raises DataError,
-    naming sequence and frame, for a damaged or missing frame or label; OSError (disk full) and KeyboardInterrupt pass
-    once all processes have ended.
+    naming sequence and frame, for a damaged or missing frame or label, and where the disk is too small; OSError and
+    KeyboardInterrupt pass once all processes have ended.
     """
     labels = penn_action.label_paths(source)
     # The longest sequences first, which have the largest labels, so that no process is left alone with one at the end.
@@ -29,6 +36,7 @@ def crop_penn(source: Path, out: Path, quality: int, workers: int = 0, report: R
     for folder in ("frames", "labels"):
         (out / folder).mkdir(parents=True, exist_ok=True)
     left = [sequence for sequence in sequences if not (out / "labels" / f"{sequence}.mat").is_file()]
+    require_space(out, _space(source, left, quality), f"Cropping {len(left)} sequences")
     totals = {"sequences": len(sequences) - len(left), "frames": 0, "frames_without_label": 0}
     report(totals["sequences"], len(sequences))
     for frames, extra in each(crop_sequence, [(source, out, sequence, quality) for sequence in left], workers):
@@ -63,6 +71,16 @@ def crop_sequence(source: Path, out: Path, sequence: str, quality: int) -> tuple
     extra = sum(1 for _ in frames.glob("*.jpg")) - label.frames
     penn_action.write_label(out / "labels" / f"{sequence}.mat", penn_action.crop_label(label, window))
     return label.frames, extra
+
+
+def _space(source: Path, sequences: list[str], quality: int) -> int:
+    """Bytes that the cropped frames will take, about; from the windows of sequences of all lengths, given by length."""
+    chosen = sequences[:: len(sequences) // LABELS_READ + 1]
+    labels = [penn_action.read_label(source / "labels" / f"{sequence}.mat") for sequence in chosen]
+    windows = [(label.frames, penn_action.crop_window(label)) for label in labels]
+    per_pixel = float(np.interp(quality, QUALITIES, BYTES_A_PIXEL))
+    needed = sum(frames * (per_pixel * window.width * window.height + HALF_A_BLOCK) for frames, window in windows)
+    return round(needed * len(sequences) / max(len(chosen), 1))
 
 
 def _check_folders(source: Path, sequences: list[str]) -> None:

@@ -26,7 +26,7 @@ from datasets.heatmaps import decode_argmax
 from datasets.progress import Report, silent
 from datasets.skeletons import Skeleton, matching_joints
 from stages import checkpoints, draw, memory
-from stages.files import write_atomically
+from stages.files import require_space, write_atomically
 from stages.hourglass import HourglassNet, replace_head
 from stages.loader import Data, Samples, batches, channel_mean
 from stages.logs import Logs
@@ -103,6 +103,7 @@ class Trainer:
         """Train all epochs; returns the best epoch's figures. `report(iteration, iterations, text)`."""
         t, state = self.training, self.state
         memory.keep_big_blocks()
+        self._require_space()
         self.valid_samples = Samples(self.data, "valid", self.size, t)
         self.logs = Logs(self.folder, t.batch, state.iteration, self.iterations)
         self.writer = checkpoints.Writer()
@@ -115,6 +116,16 @@ class Trainer:
                 self._train_epoch(stream, report)
                 self._finish_epoch(report)
         return {"best_epoch": state.best[0], "valid_accuracy": state.best[2], "valid_loss": state.best[1]}
+
+    def _require_space(self) -> None:
+        """Raise DataError where the disk is too small for the files of all epochs, and for one more while it is replaced."""
+        t = self.training
+        network = sum(tensor.nbytes for tensor in self.network.state_dict().values())
+        checkpoint = network * (2 + (t.optimizer != "rmsprop") + bool(t.ema))  # with one or two moments of each weight
+        snapshots = t.epochs // t.snapshot_epochs if t.snapshot_epochs else 0
+        needed = (2 + t.keep_last) * checkpoint + (1 + snapshots) * network
+        there = sum(path.stat().st_size for path in self.folder.glob("*.safetensors"))
+        require_space(self.folder, needed - there, "This training")
 
     def _finished(self) -> bool:
         t, rows = self.training, self.state.train

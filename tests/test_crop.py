@@ -2,10 +2,12 @@
 
 import errno
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import time
+from collections import namedtuple
 from pathlib import Path
 
 import cv2
@@ -145,6 +147,19 @@ def test_a_full_disk_passes_as_it_is(source: Path, out: Path, monkeypatch: pytes
     with pytest.raises(OSError, match="No space left"):
         crop.crop_sequence(source, out, "0001", 90)
     assert not list((out / "labels").iterdir())
+
+
+def test_space_is_asked_for_before_anything_is_cropped(source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """4 frames, cut to 30 x 22 px, of 0.3 bytes a pixel at quality 95 and half a block of the disk each: 8984 bytes."""
+    usage = namedtuple("usage", "free")
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage(8983))
+    with pytest.raises(DataError, match=r"Cropping 2 sequences needs 9 kB in .*, where 9 kB are free"):
+        crop.crop_penn(source, tmp_path / "o", 95, 1)
+    assert not list((tmp_path / "o").rglob("*.jpg"))
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage(8984))
+    crop.crop_penn(source, tmp_path / "o", 95, 1)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage(0))
+    crop.crop_penn(source, tmp_path / "o", 95, 1)  # all is there
 
 
 def test_wrong_folders(source: Path, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 import math
 import shutil
+from types import SimpleNamespace
 
 import cv2
 import numpy as np
@@ -43,6 +44,19 @@ def finished(tiny_penn, tmp_path_factory):
     folder = tmp_path_factory.mktemp("finished")
     trainer(folder, tiny_penn).run()
     return folder
+
+
+def test_the_space_asked_for_is_what_the_training_takes(tiny_penn, finished, tmp_path, monkeypatch):
+    """All tensors of a finished training, and those of the last checkpoint once more."""
+    asked = []
+    monkeypatch.setattr("stages.train.require_space", lambda folder, needed, what: asked.append(needed))
+    trainer(tmp_path / "begun", tiny_penn, SETTINGS.model_copy(update={"stop_after": 1})).run()
+    files = [*finished.glob("*.safetensors"), finished / "last.safetensors"]
+    assert asked[0] == pytest.approx(sum(t.nbytes for path in files for t in load_tensors(path)[0].values()), rel=0.1)
+    monkeypatch.undo()
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=1000))
+    with pytest.raises(DataError, match=r"This training needs .* where 1 kB are free"):
+        trainer(tmp_path / "refused", tiny_penn).run()
 
 
 def test_two_trainings_are_equal_to_the_bit(tiny_penn, finished, tmp_path):
