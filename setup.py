@@ -13,6 +13,7 @@ setup(
     license="MIT",
     python_requires=">=3.11",
     packages=["datasets", "stages", "pipeline", "tools"],
+    package_data={"stages": ["report.html"]},
     install_requires=[line.split("==")[0] for line in pinned],
     entry_points={"console_scripts": ["pose-workspace = pipeline.__main__:main"]},
 )

@@ -76,6 +76,7 @@ LSP = Skeleton(
 )  # fmt: skip
 
 SKELETONS = {skeleton.name: skeleton for skeleton in (MPII, PENN_ACTION, FLIC, LSP)}
+TITLES = {"mpii": "MPII", "penn_action": "Penn Action", "flic": "FLIC", "lsp": "LSP"}  # as their owners write them
 
 # Joints that two datasets name differently but label at nearly the same place. LSP's neck is where MPII has the upper
 # neck, at the chin's height; MPII's thorax lies lower, between the shoulders.

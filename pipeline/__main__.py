@@ -1,4 +1,4 @@
-"""python -m pipeline {run,status,why,rerun,clean}: the chain from the command line.
+"""python -m pipeline {run,status,report,why,rerun,clean}: the chain from the command line.
 
 Exit codes: 0 done or already complete; 2 wrong usage or settings; 130 interrupted; else those of [retcode] in luigi.cfg.
 """
@@ -15,6 +15,7 @@ From the archives of MPII Human Pose and Penn Action to the weights of an hourgl
 
   python -m pipeline run                 make everything that is not there yet
   python -m pipeline status              what is there, what is stale and why
+  python -m pipeline report              the same and all accuracies as a page: exp/report/index.html
 
 Stages: MakeSample, FetchMpii, FetchPennAction, AnnotateMpii, CropPenn, AnnotatePenn, PretrainMpii, FinetunePenn,
 FetchPrecomputed:mpii, FetchPrecomputed:penn_action, EvaluateMpii, EvaluatePenn (or EvaluatePenn:pretrained ...),
@@ -39,6 +40,7 @@ def parser() -> argparse.ArgumentParser:
     run.add_argument("stage", nargs="?", default="Pipeline", metavar="STAGE", help="default: the whole chain")
     run.add_argument("--only", action="store_true", help="make nothing else: refuse where an input is not there")
     commands.add_parser("status", parents=[common], help="a table of all stages")
+    commands.add_parser("report", parents=[common], help="write exp/report/index.html: accuracies, states and settings")
     why = commands.add_parser("why", parents=[common], help="why a stage would run again, in words")
     rerun = commands.add_parser(
         "rerun", parents=[common], help="make a stage anew, and what hangs from it where its content changed"

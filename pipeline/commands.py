@@ -15,9 +15,9 @@ from tabulate import tabulate
 
 from datasets.errors import DataError
 from pipeline import config
-from pipeline.compare import CompareAccuracy, Pipeline, others
+from pipeline.compare import CompareAccuracy, Pipeline, known, others
 from pipeline.fetch import Fetch
-from pipeline.stage import Stage, Status, discard, lock_of
+from pipeline.stage import Stage, discard, lock_of
 from stages.files import size_in_words
 
 # As Luigi's manual recommends them, where luigi.cfg has no [retcode].
@@ -46,11 +46,6 @@ def find(name: str) -> list[Stage]:
     raise UsageError(f"there is no stage {name}.{hint} Stages: {', '.join(names)}.")
 
 
-def known() -> list[Stage]:
-    """The stages of the chain, and of the others those of which there is a result, finished or not."""
-    return Pipeline().stages() + [s for s in others() if any(s.link.parent.glob(f"{s.link.name}@*"))]
-
-
 def run(options: argparse.Namespace) -> int:
     """Make a stage, or the whole chain."""
     tasks = [Pipeline()] if options.stage == "Pipeline" else find(options.stage)
@@ -59,6 +54,8 @@ def run(options: argparse.Namespace) -> int:
     code = _build(tasks)
     if code == 0:
         _show_results(tasks)
+        if options.stage == "Pipeline":
+            report(options)
     return code
 
 
@@ -132,14 +129,9 @@ def status(options: argparse.Namespace) -> int:
     return 0
 
 
-def _status(stage: Stage) -> Status:
-    found = stage.status()
-    return Status("running") if found.word != "done" and stage.is_running() else found
-
-
 def _status_row(stage: Stage) -> list:
     try:
-        state, mine = _status(stage), stage.manifest()
+        state, mine = stage.state(), stage.manifest()
     except DataError as error:
         own = bool(stage.outside())
         return [stage.name, "unknown", str(error) if own else "an input is unknown", "", "", "", stage.link]
@@ -157,10 +149,19 @@ def _age(finished: str) -> str:
     return f"{seconds:.0f} s"
 
 
+def report(options: argparse.Namespace) -> int:
+    """Write exp/report, whatever there is to tell."""
+    from pipeline.report import write_report
+
+    Stage.read_large_files = False
+    print(f"report       {write_report()}")
+    return 0
+
+
 def why(options: argparse.Namespace) -> int:
     """Say in words where a stage stands."""
     for stage in find(options.stage):
-        state = _status(stage)
+        state = stage.state()
         print(f"{stage.name} is {state.word}" + (f": {state.why}" if state.why else ""))
     return 0
 
@@ -219,4 +220,4 @@ def _remove_unless_in_use(folder: Path) -> bool:
     return True
 
 
-COMMANDS = {"run": run, "status": status, "why": why, "rerun": rerun, "clean": clean}
+COMMANDS = {"run": run, "status": status, "report": report, "why": why, "rerun": rerun, "clean": clean}

@@ -19,7 +19,7 @@ class CompareAccuracy(Stage):
     """Tables of accuracies before and after fine-tuning, tests, curves, and predictions drawn on validation images."""
 
     place = "compare"
-    version = 2
+    version = 3
 
     def networks(self) -> dict[str, Stage]:
         """Column of the table -> the stage that gives the network."""
@@ -81,3 +81,8 @@ def others() -> list[Stage]:
     ends += [EvaluatePenn(model="scratch"), *(Evaluate(dataset=d, model=m) for d in FURTHER for m in MODELS)]
     chain = {stage.name for stage in Pipeline().stages()}
     return [stage for stage in with_inputs(ends) if stage.name not in chain]
+
+
+def known() -> list[Stage]:
+    """The stages of the chain, and of the others those of which there is a result, finished or not."""
+    return Pipeline().stages() + [s for s in others() if any(s.link.parent.glob(f"{s.link.name}@*"))]

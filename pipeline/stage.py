@@ -169,6 +169,11 @@ class Stage(luigi.Task):
         except OSError:
             return False
 
+    def state(self) -> Status:
+        """The status, or running where it is not done and a process is at it."""
+        found = self.status()
+        return Status("running") if found.word != "done" and self.is_running() else found
+
     def complete(self) -> bool:
         """Luigi's question. As a side effect, the link follows the current settings."""
         try:

@@ -26,5 +26,6 @@ scores       tables of accuracies, published ones beside ours
 significance intervals, and tests between two networks
 compare      the comparison's tables, tests, curves and pictures
 curves       figures of trainings and of PCK
+report       the page that shows all of it
 draw         skeletons on images, contact sheets
 """

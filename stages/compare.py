@@ -17,10 +17,11 @@ import h5py
 import numpy as np
 import pandas as pd
 
+from datasets.skeletons import TITLES
 from stages import curves, draw
 from stages.loader import Data
 from stages.measures import MEASURES
-from stages.scores import TITLES, TRAINING_METRIC, Scored, as_text, joint_table, pair_table, part_table, part_text
+from stages.scores import TRAINING_METRIC, Scored, as_text, joint_table, pair_table, part_table, part_text
 
 SHOWN = 6  # people a row of the picture
 

@@ -14,14 +14,13 @@ import pandas as pd
 
 from datasets.annotations import h5_field, open_h5
 from datasets.errors import DataError
-from datasets.skeletons import SKELETONS, Skeleton
+from datasets.skeletons import SKELETONS, TITLES, Skeleton
 from stages import metrics
 from stages.measures import MEASURES, Measure
 from stages.significance import Difference, Hits, difference, hits_by_group, interval
 
 TRAINING_METRIC = "training metric"
 PARTS = ("head", "shoulder", "elbow", "wrist", "hip", "knee", "ankle")
-TITLES = {"mpii": "MPII", "penn_action": "Penn Action", "flic": "FLIC", "lsp": "LSP"}
 
 
 @dataclass(frozen=True)

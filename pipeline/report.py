@@ -1,0 +1,78 @@
+"""exp/report: a page that shows where the chain stands and what came out of it."""
+
+import tempfile
+from datetime import UTC, datetime
+from pathlib import Path
+
+from datasets.errors import DataError
+from pipeline import config
+from pipeline.compare import CompareAccuracy, known
+from pipeline.evaluate import Evaluate
+from pipeline.stage import Stage, discard, lock_of
+from stages import report
+from stages.report import Facts, Setting, StageFacts
+from stages.settings import Recipe, Settings
+
+
+def write_report() -> Path:
+    """Write exp/report anew, in one step; returns its page. Nothing of the chain has to be done."""
+    target, trash = config.exp() / "report", config.exp() / ".trash"
+    trash.mkdir(parents=True, exist_ok=True)
+    with lock_of(target):
+        folder = Path(tempfile.mkdtemp(prefix="report-", dir=trash)) / "report"  # what a killed process leaves, `clean` empties
+        folder.mkdir()
+        page = report.write(folder, _facts())
+        discard(target)
+        folder.rename(target)
+        folder.parent.rmdir()
+    return target / page.name
+
+
+def _facts() -> Facts:
+    stages = known()
+    standing = {stage.name: _standing(stage) for stage in stages}
+    finished = {stage.place: stage.folder for stage in stages if standing[stage.name].manifest}
+    sources = []
+    for stage in stages:
+        known_by = (standing[stage.name].manifest or {"identity": {"outside": {}}})["identity"]["outside"]
+        sources += [(stage.name, source, known_by.get(name, "not read yet")) for name, source in stage.outside().items()]
+    return Facts(
+        title=str(config.exp()),
+        written=f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC",
+        stages=list(standing.values()),
+        settings=_settings(),
+        sources=sources,
+        sample="MakeSample" in standing,
+        comparison=finished.get(CompareAccuracy().place),
+        evaluations={s.place: s.folder for s in stages if isinstance(s, Evaluate) and s.place in finished},
+    )
+
+
+def _standing(stage: Stage) -> StageFacts:
+    reads = list(dict.fromkeys(needed.name for needed in stage.requires().values()))
+    try:
+        state = stage.state()
+        return StageFacts(stage.name, stage.place, state.word, state.why, reads, stage.manifest())
+    except DataError as error:
+        return StageFacts(stage.name, stage.place, "unknown", str(error) if stage.outside() else "an input is unknown", reads)
+
+
+def _settings() -> list[Setting]:
+    """All settings beside the published ones; the recipes stand in the trainings that follow them."""
+    current, published = config.settings(), Settings()
+    found = []
+    for section in Settings.model_fields:
+        mine, theirs = getattr(current, section), getattr(published, section)
+        if type(mine) is not Recipe:
+            found += [
+                Setting(f"[{section}] {name}", _text(value), _text(getattr(theirs, name)), name in mine.significant())
+                for name, value in mine
+            ]
+    return found
+
+
+def _text(value: object) -> str:
+    """A setting as luigi.cfg has it."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    return " ".join(map(str, value)) if isinstance(value, tuple) else str(value)

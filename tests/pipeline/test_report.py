@@ -1,0 +1,34 @@
+"""The report from the command line: at the end of the chain, in the middle of it, and before anything."""
+
+import re
+
+
+def states(place):
+    text = (place.exp / "report/index.html").read_text()
+    return dict(re.findall(r'<th scope="row">(\w+(?::\w+)?)</th>\s*<td><span class="state \w+">. (\w+)<', text))
+
+
+def test_the_run_ends_with_a_report(finished_chain):
+    text = (finished_chain / "exp/report/index.html").read_text()
+    assert "14 of 14" in text and "report       exp/report/index.html" in (finished_chain / "output.txt").read_text()
+    assert "drawn samples" in text and "[pretrain] epochs" in text and "2 stacks (yuanyuanli85, Keras) (published)" in text
+    pictures = {path.name for path in (finished_chain / "exp/report").iterdir()}
+    assert {"curves_mpii.svg", "pck_penn_action.svg", "predictions.png"} <= pictures
+    assert "worst-penn_action_cropped-evaluate-finetuned-test.png" in pictures
+
+
+def test_a_report_shows_where_the_chain_stands(place):
+    place.set("[finetune]\nlearning_rate = 0.0001\n")
+    (place.exp / "report/from_before").write_text("")
+    assert "report/index.html" in place.run("report", "--config", "profile.cfg")
+    found = states(place)
+    assert found["FinetunePenn"] == found["CompareAccuracy"] == "stale" and found["PretrainMpii"] == "done"
+    assert "learning_rate 0.002 -&gt; 0.0001" in (place.exp / "report/index.html").read_text()
+    assert not (place.exp / "report/from_before").exists() and not any((place.exp / ".trash").iterdir())
+    place.run("clean", "--others")
+    assert (place.exp / "report/index.html").exists()
+
+
+def test_before_anything_is_done_everything_is_missing(empty):
+    empty.run("report")
+    assert set(states(empty).values()) == {"missing"} and len(states(empty)) == 14
