@@ -193,14 +193,15 @@ def _to_annotations(rows: list[tuple[Any, ...]], images: list[str]) -> Annotatio
 
 
 def torso_angle(joints: np.ndarray) -> np.ndarray:
-    """Degrees (N,) that the torso of joints (N, 16, 2) leans to the right of upright, -90 to 270; 0 where it is
-    unknown.
+    """Degrees (N,) that the torso of joints (N, 16, 2), px from 1, leans to the right of upright, -90 to 270; 0 if unknown.
 
-    The angle of the way from pelvis to thorax, plus 90, as in the annotation files published with pose-hg-train.
+    The angle of the way from pelvis to thorax, plus 90, as in the annotation files published with pose-hg-train, which
+    take a joint at x = 0 for one without a label.
     """
     way = joints[:, THORAX] - joints[:, PELVIS]
     angle = 90 + np.degrees(np.arctan2(way[:, 1], way[:, 0]))
-    return np.where(np.isnan(angle), 0.0, angle)
+    at_edge = (joints[:, [PELVIS, THORAX], 0] == 0).any(axis=1)
+    return np.where(np.isnan(angle) | at_edge, 0.0, angle)
 
 
 def _listed_images(release: Release, path: Path) -> list[int]:

@@ -1,5 +1,6 @@
 """The annotation stages: files, checks and counts, on small datasets and on the published labels."""
 
+import math
 import tarfile
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from datasets import annotations, mpii, penn_action
 from datasets.errors import DataError
 from datasets.penn_action import Label
 from stages import annotate
+from stages.settings import Settings
 
 SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
 
@@ -159,6 +161,8 @@ def test_published_counts_of_the_real_labels(tmp_path: Path) -> None:
     assert {split: (counts["rows"], counts["sequences"]) for split, counts in summary.items()} == {
         "train": (78723, 1142), "valid": (8721, 115), "test": (76206, 1068),
     }  # fmt: skip
+    finetune = Settings().finetune  # the published training runs each epoch over all frames once
+    assert finetune.iterations == math.ceil(summary["train"]["rows"] / finetune.batch) == 13121
     kinds = [counts["kinds"] for counts in summary.values()]
     exchanged = [line for line in (tmp_path / "annot/suspicious.csv").read_text().splitlines() if line.endswith("exchanged")]
     assert "0003/000074.jpg,0,ankles exchanged" in exchanged[0] and len(exchanged) == 7

@@ -84,6 +84,13 @@ def test_without_is_visible_every_labelled_joint_is(tmp_path: Path) -> None:
     assert np.isnan(people.part[0, 5]).all()
 
 
+def test_a_label_at_x_0_has_a_place_but_no_torso_angle(tmp_path: Path) -> None:
+    points = struct({"x": 0, "y": 20, "id": 6}, {"x": 30, "y": 10, "id": 7}, {"x": -4, "y": 7, "id": 1})
+    people = read_one(tmp_path, PERSON | {"annopoints": struct({"point": points})})
+    assert people.part[0, 6].tolist() == [-1, 19] and people.part[0, 1].tolist() == [-5, 6]
+    assert people.torsoangle.tolist() == [0]
+
+
 def test_unusable_people_are_left_out_and_keep_their_numbers(tmp_path: Path) -> None:
     bare = {name: PERSON[name] for name in ("x1", "y1", "x2", "y2")}
     good = struct(PERSON | {"scale": EMPTY}, PERSON | {"annopoints": EMPTY}, PERSON | {"objpos": EMPTY}, PERSON)
@@ -233,6 +240,8 @@ def test_every_field_of_the_published_validation_people(tmp_path: Path) -> None:
     release = mpii.read(SHARED / "mpii_human_pose_v1_u12_1.mat")
     splits = mpii.split(release, SHARED / "valid.h5", 0, 0)
     assert {name: len(people) for name, people in splits.items()} == {"train": 22246, "valid": 2958, "test": 0}
+    part = release.people.part + 1  # where labels lie beyond the image or on its edge they stay labels
+    assert (part < 0).any(axis=2).sum() == 366 and ((part == 0).sum(axis=2) == 1).sum() == 9
     from_json = mpii.split(release, SHARED / "mpii_annotations.json.gz", 0, 0)
     assert rows(from_json["valid"]) == rows(splits["valid"]) and rows(from_json["train"]) == rows(splits["train"])
     annotations.write(tmp_path, "valid", splits["valid"])
