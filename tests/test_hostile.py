@@ -11,7 +11,7 @@ import pytest
 
 from datasets.errors import DataError
 from datasets.images import read_image
-from tests.hostile import KINDS
+from tests.hostile import KINDS, image
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -32,3 +32,8 @@ def test_pictures_that_claim_too_many_pixels(tmp_path: Path) -> None:
     (tmp_path / "a.png").write_bytes(b"\x89PNG\r\n\x1a\n" + png)
     with pytest.raises(DataError, match=r"a\.png is damaged"):
         read_image(tmp_path / "a.png")
+    jpeg = image(".jpg")
+    size = jpeg.index(b"\xff\xc0") + 5  # height and width in the start of the frame
+    (tmp_path / "a.jpg").write_bytes(jpeg[:size] + b"\xff" * 4 + jpeg[size + 4 :])
+    with pytest.raises(DataError, match=r"a\.jpg is damaged \(its header claims 65535 x 65535 px"):
+        read_image(tmp_path / "a.jpg")
