@@ -29,10 +29,10 @@ class Dataset:
         return {"annot": self.annot(), "images": self.images()}
 
     def open(self, inputs: dict[str, Path]) -> "Data":
-        """The dataset as the loader wants it, from the results of `stages`."""
+        """The dataset as the loader wants it, from the results of `stages` and, where there are any, its `crops`."""
         from stages.loader import Data
 
-        return Data(self.skeleton, inputs["annot"], inputs["images"] / self.folder)
+        return Data(self.skeleton, inputs["annot"], inputs["images"] / self.folder, inputs.get("crops"))
 
 
 DATASETS = {

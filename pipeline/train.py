@@ -12,6 +12,33 @@ from pipeline.stage import Stage
 BEST = "best.safetensors"
 
 
+class CacheCrops(Stage):
+    """The people of a dataset's training images, cut out once for trainings that read them again and again."""
+
+    dataset = luigi.ChoiceParameter(choices=list(DATASETS), description="whose people")
+
+    @property
+    def place(self) -> str:
+        return f"{DATASETS[self.dataset].place}/crops"
+
+    def settings(self) -> dict[str, Any]:
+        return config.settings().input.significant()
+
+    def requires(self) -> dict[str, Stage]:
+        return DATASETS[self.dataset].stages()
+
+    def work(self, folder, inputs, report):
+        from stages.cache import cache_crops
+
+        settings, data = config.settings(), DATASETS[self.dataset].open(inputs)
+        return cache_crops(data, settings.input.resolution, folder, settings.workspace.workers, report)
+
+
+def _data(dataset: str, cache: bool) -> dict[str, Stage]:
+    """What a training on a dataset requires of it."""
+    return DATASETS[dataset].stages() | ({"crops": CacheCrops(dataset=dataset)} if cache else {})
+
+
 class Pretrain(Stage):
     """Train the hourglass on one dataset from random weights."""
 
@@ -28,7 +55,7 @@ class Pretrain(Stage):
         return settings.network.significant() | settings.input.significant() | settings.pretrain.significant()
 
     def requires(self) -> dict[str, Stage]:
-        return DATASETS[self.dataset].stages()
+        return _data(self.dataset, config.settings().pretrain.cache)
 
     def work(self, folder, inputs, report):
         from stages.train import Trainer, new_network
@@ -60,7 +87,7 @@ class Finetune(Stage):
         return settings.input.significant() | settings.finetune.significant()
 
     def requires(self) -> dict[str, Stage]:
-        return DATASETS[self.dataset].stages() | {"model": pretrained()}
+        return _data(self.dataset, config.settings().finetune.cache) | {"model": pretrained()}
 
     def work(self, folder, inputs, report):
         from stages.train import Trainer, network_for

@@ -22,6 +22,7 @@ from datasets.errors import DataError
 from datasets.images import read_image, read_reduced
 from datasets.samples import Augmentation, Person, Target, Variation, block, make_sample
 from datasets.skeletons import Skeleton
+from stages.cache import read_crop
 from stages.pool import processes
 from stages.settings import Input, Recipe
 
@@ -34,11 +35,12 @@ _IMAGES_FOR_MEAN = 500
 
 @dataclass(frozen=True)
 class Data:
-    """A converted dataset: its annotation folder, its images, its skeleton."""
+    """A converted dataset: its annotation folder, its images, its skeleton; where they were made, its training crops."""
 
     skeleton: Skeleton
     annotations: Path
     images: Path
+    crops: Path | None = None
 
     def split(self, name: str) -> Annotations:
         """Annotations of train, valid or test. Raises DataError where the split is empty or cannot be read."""
@@ -105,9 +107,12 @@ class Samples(Dataset):
         person = Person(rows.center[row], rows.scale[row], rows.part[row])
         variation = self.variation_at(position)
         try:
-            side = block(person, self.target, variation)
-            image, factor = read_reduced(self.data.images / rows.images[row], side)
-            to_image = geometry.crop_to_heatmap(factor, 1)
+            if self.data.crops and self.seed is not None:
+                image, to_image = read_crop(self.data.crops, row, rows, self.target.input_res)
+            else:
+                side = block(person, self.target, variation)
+                image, factor = read_reduced(self.data.images / rows.images[row], side)
+                to_image = geometry.crop_to_heatmap(factor, 1)
             sample = make_sample(image, person, self.mirrored, self.target, variation, to_image)
         except DataError as error:
             return DataError(f"row {row} ({rows.images[row]}): {error}")

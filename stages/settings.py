@@ -254,6 +254,7 @@ class Training(Recipe):
 
     experiment: str = _insignificant("hg-256", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
     recipe: Literal["published", "modern"] = _insignificant("published")
+    cache: bool = _insignificant(False)  # the crops that it reads are an input, and count as such
     epochs: int = Field(100, ge=1)
     iterations: int = Field(4000, ge=1)
     batch: int = Field(6, ge=1)
@@ -268,7 +269,7 @@ class Training(Recipe):
     @field_validator("experiment")
     @classmethod
     def _a_place_of_its_own(cls, name: str) -> str:
-        taken = ("raw", "annot", "data", "precomputed")
+        taken = ("raw", "annot", "data", "crops", "precomputed")
         if name in taken or name.startswith("evaluate-") or name.endswith((".partial", ".lock")):
             raise ValueError(f"it should be another name than those of the other stages ({', '.join(taken)}, evaluate-...)")
         return name

@@ -106,9 +106,12 @@ def _step_rate(batch: int, ours: bool) -> float:
 
 
 def samples() -> None:
-    """Training samples for 256 px from JPEG files of 1280 x 720, by the time of this one process."""
+    """Training samples for 256 px from JPEG files of 1280 x 720 and from the cache, by the time of this one process."""
+    from dataclasses import replace
+
     from datasets.images import read_image
     from datasets.skeletons import MPII
+    from stages.cache import cache_crops
     from stages.loader import Data, Samples
     from stages.settings import Input, Settings
 
@@ -121,8 +124,10 @@ def samples() -> None:
             f"cv2.imread alone, {path.stat().st_size / 1e3:.0f} kB": lambda _: cv2.imread(str(path)),
             "read_image alone": lambda _: read_image(path),
         }
-        for how, recipe in (("published", Settings().published), ("modern", Settings().modern)):
-            works[f"samples, {how}"] = Samples(data, "train", Input(), recipe, seed=1, batch=6).__getitem__
+        cache_crops(data, Input().resolution, Path(name), 1)
+        for place, source in (("originals", data), ("cache", replace(data, crops=Path(name)))):
+            for how, recipe in (("published", Settings().published), ("modern", Settings().modern)):
+                works[f"samples from {place}, {how}"] = Samples(source, "train", Input(), recipe, seed=1, batch=6).__getitem__
         spent: dict[str, list[float]] = {what: [] for what in works}
         for position in range(0, 640, 64):
             for what, work in works.items():

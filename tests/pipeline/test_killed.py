@@ -74,3 +74,22 @@ def test_left_overs_of_other_inputs_are_not_continued(place):
     place.run("rerun", "AnnotatePenn")
     assert (place.exp / "penn_action_cropped/annot/valid.h5").exists()
     assert not (place.exp / "penn_action_cropped/annot/left-over").exists()
+
+
+def test_a_training_from_the_cache_that_is_killed_carries_on(place):
+    place.set("[pretrain]\nexperiment = cached\niterations = 100\nepochs = 1\ncache = true\n")
+    before = place.results()
+    process = place.start("-m", "pipeline", "run", "PretrainMpii", "--config", "profile.cfg")
+    wait_for(lambda: list(place.exp.glob("mpii/cached@*.partial/last.safetensors")))
+    process.kill()
+    process.communicate()
+    crops = place.results().keys() - before.keys()
+    assert [name.partition("@")[0] for name in crops] == ["mpii/crops"]
+    made = place.results()
+    place.run("run", "PretrainMpii", "--config", "profile.cfg")
+    assert made.items() <= place.results().items()
+    assert (place.exp / "mpii/cached/best.safetensors").exists()
+    (path,) = (place.exp / "mpii/crops").glob("*.rgb")
+    path.write_bytes(path.read_bytes()[:-1])
+    place.set("[pretrain]\nexperiment = damaged\ncache = true\n")
+    assert f"{path.name} has" in place.run("run", "PretrainMpii", "--config", "profile.cfg", code=30)
