@@ -7,8 +7,10 @@ from torch import nn
 
 from datasets import geometry, heatmaps
 from datasets.errors import DataError
-from datasets.skeletons import PENN_ACTION
+from datasets.samples import Person, Target, Variation, make_sample
+from datasets.skeletons import MPII, PENN_ACTION
 from stages.predict import average_scales, compute_type, joints_in_image, pick_device, predict
+from stages.settings import Recipe
 
 
 class ColourNet(nn.Module):
@@ -94,3 +96,32 @@ def test_devices():
     assert compute_type("bfloat16", cpu) == torch.bfloat16 and compute_type("float16", torch.device("cuda")) == torch.float16
     with pytest.raises(DataError, match="float16 needs CUDA"):
         compute_type("float16", cpu)
+
+
+def test_a_joint_comes_back_from_image_crop_and_heatmap():
+    """Within 0.25 px of the heatmap, at any size, place, turn and mirroring, with the recipe's blob and the default decoder.
+
+    That holds for joints 4 px from the heatmap's border, which cuts off the blobs of others; with decoder = quarter, on each
+    axis, for all that are not on the outermost pixels.
+    """
+    rng, mirrored = np.random.default_rng(0), MPII.mirrored()
+    target = Target(256, 64, Recipe().blob_sigma, Recipe().blob_radius)
+    image, counted = np.zeros((4, 4, 3), np.uint8), 0
+    for _ in range(400):
+        center, scale = rng.uniform(-100, 2000, 2), float(np.exp(rng.uniform(-1.5, 2.5)))
+        side = 200 * scale * (factor := rng.uniform(0.75, 1.25))
+        turn, flip = rng.uniform(-180, 180), bool(rng.random() < 0.5)
+        in_box = rng.uniform(-0.5, 0.5, (16, 2))  # parts of the box's side, as the turned crop shows it
+        cos, sin = np.cos(np.radians(turn)), np.sin(np.radians(turn))
+        part = center + side * in_box @ np.array([[cos, sin], [-sin, cos]])
+        variation = Variation(scale=factor, rotation=turn, flip=flip)
+        sample = make_sample(image, Person(center, scale, part), mirrored, target, variation)
+        expected, place = (each[mirrored] if flip else each for each in (part, in_box))
+        margin = 64 * (0.5 - np.abs(place).max(axis=1))
+        for decoder, least in (("subpixel", 4), ("quarter", 1)):
+            points, _ = joints_in_image(sample.heatmaps[None], sample.image_to_crop[None], 256, decoder)
+            error = (points[0] - expected) @ np.array([[cos, -sin], [sin, cos]]) * 64 / side  # heatmap px, along its axes
+            away = np.linalg.norm(error, axis=1) if decoder == "subpixel" else np.abs(error).max(axis=1)
+            assert away[margin > least].max() <= 0.25 + 1e-6, (decoder, variation)
+        counted += (margin > 4).sum()
+    assert counted > 4000
