@@ -28,22 +28,25 @@ def write_mat(path: Path, content: dict[str, Any]) -> None:
 def write_submission(path: Path, release: Path, people: Annotations, preds: np.ndarray) -> None:
     """What MPII's evaluation toolkit loads as pred_keypoints_mpii.mat.
 
-    release: the dataset's own .mat; people: the test people; preds (N, 16, 2): their joints in 0-based px. `pred` has one
-    entry for every test image in the order of RELEASE.annolist, with pred(i).annorect(k).annopoints.point(j).x, y, id: k
-    as in RELEASE, id from 0. People whom the dataset gives no position have no annopoints. Raises DataError as `mpii.read`.
+    release: the dataset's own .mat; people: the test people; preds (N, 16, 2): their joints in 0-based px. RELEASE.annolist
+    has an entry for every image, in the dataset's order, those of the test images with
+    annorect(k).annopoints.point(j).x, y, id: k as in the dataset's own RELEASE, id from 0. People whom it gives no position
+    have no annopoints. `pred` has the test images alone. Raises DataError as `mpii.read`.
     """
     images = mpii.read(release)
-    test = np.flatnonzero(~images.training_images).tolist()
-    of_image: dict[int, dict[int, np.ndarray]] = {number: {} for number in test}
+    found: dict[int, dict[int, np.ndarray]] = {}
     for number, person, joints in zip(people.index.tolist(), people.person.tolist(), preds, strict=True):
-        of_image[number][person] = joints
+        found.setdefault(number, {})[person] = joints
+    entries = [_entry(name, found.get(number, {})) for number, name in enumerate(images.images)]
+    train = images.training_images.astype(np.uint8)
+    test = [entries[number] for number in np.flatnonzero(train == 0)]
+    write_mat(path, {"pred": _struct(test), "RELEASE": {"annolist": _struct(entries), "img_train": train}})
+
+
+def _entry(image: str, found: dict[int, np.ndarray]) -> dict[str, Any]:
     empty = np.zeros((0, 0))
-    entries = []
-    for number in test:
-        found = of_image[number]
-        rects = [{"annopoints": _points(found[k]) if k in found else empty} for k in range(max(found, default=-1) + 1)]
-        entries.append({"image": _struct([{"name": images.images[number]}]), "annorect": _struct(rects) if rects else empty})
-    write_mat(path, {"pred": _struct(entries)})
+    rects = [{"annopoints": _points(found[k]) if k in found else empty} for k in range(max(found, default=-1) + 1)]
+    return {"image": _struct([{"name": image}]), "annorect": _struct(rects) if rects else empty}
 
 
 def _points(joints: np.ndarray) -> np.ndarray:

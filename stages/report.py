@@ -152,7 +152,7 @@ def _table(caption: str, rows: list[dict[str, str]], leave_out: tuple[str, ...])
 
 
 def _is_number(cell: str) -> bool:
-    return not cell or cell.replace(".", "", 1).removeprefix("-").isdigit()
+    return all(part.replace(".", "", 1).removeprefix("-").isdigit() for part in cell.split(" to ") if part)
 
 
 def _parts(comparison: Path | None) -> dict[str, list[Table]]:
@@ -176,7 +176,7 @@ def _failures(place: str, evaluation: Path) -> Iterator[tuple[str, Table]]:
     """(split, table of where the network fails) for each split."""
     for path in sorted(evaluation.glob("failures_*.csv"), reverse=True):
         split = path.stem.removeprefix("failures_")
-        rows = [row | {"value": f"{row['by']}: {row['value']}"} for row in _read(evaluation, path.name)]
+        rows = [row | {"value": f"{row['by']}: {row['value']}".replace("_", " ")} for row in _read(evaluation, path.name)]
         if rows:
             yield split, _table(f"{place}, {split}: by joint, action, visibility and size", rows, ("by",))
 

@@ -23,10 +23,16 @@ def test_mpii_submission_is_in_the_official_order(tmp_path):
     preds[0, 6] = np.nan  # a joint that the network does not know
     write_submission(tmp_path / "pred_keypoints_mpii.mat", tmp_path / mpii.MAT_NAME, people, preds)
 
-    pred = loadmat(tmp_path / "pred_keypoints_mpii.mat")["pred"]
+    written = loadmat(tmp_path / "pred_keypoints_mpii.mat")
+    pred, ours = written["pred"], written["RELEASE"][0, 0]
     official = loadmat(tmp_path / mpii.MAT_NAME)["RELEASE"][0, 0]
     test = official["annolist"][0, official["img_train"].ravel() == 0]
     assert pred.shape == (1, len(test))
+    np.testing.assert_array_equal(ours["img_train"], official["img_train"])
+    assert [a["image"][0, 0]["name"].item() for a in ours["annolist"][0]] == [
+        a["image"][0, 0]["name"].item() for a in official["annolist"][0]
+    ]
+    assert repr(ours["annolist"][0, ours["img_train"].ravel() == 0]) == repr(pred[0])
     rows = {key: row for row, key in enumerate(zip(people.images, people.person.tolist(), strict=True))}
     found = 0
     for ours, theirs in zip(pred[0], test, strict=True):
