@@ -208,7 +208,7 @@ def crop() -> None:
 
         clock: list[float] = []
         processors: list[float] = []
-        for _ in range(5):
+        for _ in range(3):
             pairs = []
             for work in (ours, plain):
                 start = time.perf_counter()
