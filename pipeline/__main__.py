@@ -1,4 +1,4 @@
-"""python -m pipeline {run,status,report,why,rerun,clean}: the chain from the command line.
+"""python -m pipeline {run,status,report,why,rerun,models,clean}: the chain from the command line.
 
 Exit codes: 0 done or already complete; 2 wrong usage or settings; 130 interrupted; else those of [retcode] in luigi.cfg.
 """
@@ -15,6 +15,7 @@ From the archives of MPII Human Pose and Penn Action to the weights of an hourgl
 
   python -m pipeline run                 make everything that is not there yet
   python -m pipeline status              what is there, what is stale and why
+  python -m pipeline run ExportWeights --models precomputed     without training, from published networks
   python -m pipeline report              the same and all accuracies as a page: exp/report/index.html
 
 Stages: MakeSample, FetchMpii, FetchPennAction, AnnotateMpii, CropPenn, AnnotatePenn, PretrainMpii, FinetunePenn,
@@ -31,6 +32,9 @@ def parser() -> argparse.ArgumentParser:
         "--config", type=Path, metavar="FILE", default=[], action="append",
         help="a profile whose settings override those of luigi.cfg in this folder; may be given several times",
     )  # fmt: skip
+    common.add_argument(
+        "--models", choices=["train", "precomputed"], help="for this command, instead of [models] source in luigi.cfg"
+    )
     top = argparse.ArgumentParser(
         prog="python -m pipeline", description=DESCRIPTION, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -47,6 +51,7 @@ def parser() -> argparse.ArgumentParser:
     )
     for command in (why, rerun):
         command.add_argument("stage", metavar="STAGE")
+    commands.add_parser("models", parents=[common], help="the published networks that [models] may name")
     clean = commands.add_parser("clean", parents=[common], help="empty exp/.trash and remove abandoned partial results")
     clean.add_argument("--others", action="store_true", help="remove the results of all other settings, too")
     return top
@@ -60,6 +65,8 @@ def main(arguments: list[str] | None = None) -> int:
 
         for profile in options.config:
             config.use_profile(profile)
+        if options.models:
+            config.use_models(options.models)
         config.settings()
         if not Path("luigi.cfg").is_file():
             print("There is no luigi.cfg in this folder: the published defaults hold.", file=sys.stderr)

@@ -19,6 +19,7 @@ from pipeline.compare import CompareAccuracy, Pipeline, known, others
 from pipeline.fetch import Fetch
 from pipeline.stage import Stage, discard, lock_of
 from stages.files import size_in_words
+from stages.known_models import KNOWN
 
 # As Luigi's manual recommends them, where luigi.cfg has no [retcode].
 MISSING_DATA, TASK_FAILED = 20, 30
@@ -182,6 +183,18 @@ def rerun(options: argparse.Namespace) -> int:
     return _build(changed)
 
 
+def models(options: argparse.Namespace) -> int:
+    """Print the table of known networks."""
+    rows = [[m.name, f"{m.dataset}, {m.joints}", m.accuracy or "not stated", m.licence, m.source()] for m in KNOWN.values()]
+    print(
+        tabulate(
+            rows, ["name", "trained on, joints", "published accuracy", "licence", "source"], disable_numparse=True,
+            maxcolwidths=[None, None, 30, 24, None],
+        )
+    )  # fmt: skip
+    return 0
+
+
 def clean(options: argparse.Namespace) -> int:
     """Remove the trash and what interrupted runs left; with --others, finished results of other settings as well.
 
@@ -220,4 +233,4 @@ def _remove_unless_in_use(folder: Path) -> bool:
     return True
 
 
-COMMANDS = {"run": run, "status": status, "report": report, "why": why, "rerun": rerun, "clean": clean}
+COMMANDS = {"run": run, "status": status, "report": report, "why": why, "rerun": rerun, "models": models, "clean": clean}

@@ -18,6 +18,7 @@ LUIGI_SECTIONS = {
 
 
 profiles: list[Path] = []
+models: list[str] = []  # what --models says
 
 
 def use_profile(path: Path) -> None:
@@ -32,9 +33,17 @@ def use_profile(path: Path) -> None:
     settings.cache_clear()
 
 
+def use_models(source: str) -> None:
+    """Let `source` stand for [models] source, whatever luigi.cfg and the profiles say."""
+    get_config().set("models", "source", source)
+    models.append(source)
+    settings.cache_clear()
+
+
 def command(words: str) -> str:
     """What to type for a command under the present profiles: `run FinetunePenn` -> python -m pipeline run ..."""
-    return " ".join(["python -m pipeline", words, *(f"--config {path}" for path in profiles)])
+    options = [f"--config {path}" for path in profiles] + [f"--models {source}" for source in models]
+    return " ".join(["python -m pipeline", words, *options])
 
 
 @cache

@@ -22,7 +22,7 @@ def identity(source: str, memory: Path, report: Report | None, remedy: str) -> s
     if wanted.path is None:
         return wanted.sha256 or wanted.addresses[0]
     found = _digest(wanted.path, memory, report, remedy)
-    if wanted.sha256 not in (None, found):
+    if not wanted.accepts(found):
         raise DataError(f"{wanted.path} has sha256 {found}, not the one in the settings; fetch it again or correct them.")
     return found
 

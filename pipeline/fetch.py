@@ -1,6 +1,7 @@
 """Archives -> their contents, unpacked: what the preparing stages start from."""
 
 import shutil
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -13,6 +14,7 @@ from pipeline.progress import say
 from pipeline.stage import Stage
 from stages.archives import unpack
 from stages.fetch import download_of, obtain, read_source, record_of
+from stages.known_models import PUBLISHED_FOLDER, KnownModel, read_choice
 
 SAMPLE = "sample"  # the source that stands for the built-in sample data
 
@@ -190,23 +192,35 @@ class FetchPrecomputed(Fetch):
     """A trained network from elsewhere, instead of training one."""
 
     dataset = luigi.ChoiceParameter(choices=["mpii", "penn_action"], default="mpii", description="trained on which dataset")
+    remedy = "correct its path in [models], or give a name that `python -m pipeline models` lists"
 
     @property
     def place(self) -> str:
-        return {"mpii": "mpii", "penn_action": "penn_action_cropped"}[self.dataset] + "/precomputed"
+        return PUBLISHED_FOLDER[self.dataset] + "/precomputed"
+
+    def settings(self) -> dict[str, Any]:
+        known, _ = self.choice()
+        found = asdict(known.normalisation) if known and known.normalisation else {}
+        return {name: list(colour) for name, colour in found.items()}
+
+    def choice(self) -> tuple[KnownModel | None, str]:
+        """Which known network the settings name, if any, and the source."""
+        return read_choice(getattr(config.settings().models, self.dataset), self.dataset)
 
     def sources(self):
-        return {"model": (getattr(config.settings().models, self.dataset), "")}
+        return {"model": (self.choice()[1], "")}
 
     def outside(self):
         if not self.sources()["model"][0]:
-            raise DataError(f"[models] {self.dataset} is empty; give the path or address of a network.")
+            raise DataError(f"[models] {self.dataset} is empty; give the name, path or address of a network.")
         return super().outside()
 
     def work(self, folder, inputs, report):
         from stages.precomputed import convert
 
-        return convert(self.file("model", inputs, report), self.dataset, folder) | {"downloads": self.records()}
+        known, _ = self.choice()
+        facts = convert(self.file("model", inputs, report), self.dataset, folder, known)
+        return facts | {"downloads": self.records()}
 
     def drop_downloads(self):
         other = FetchPrecomputed(dataset="penn_action" if self.dataset == "mpii" else "mpii")

@@ -11,6 +11,7 @@ checkpoints  networks on disk, self-describing, in safetensors
 torch7       Torch7 files (.t7), with torch7_reading and torch7_values
 torch7_graph an hourglass as a graph of Torch7 modules: import_torch7 reads one, export_torch7 makes one
 import_pytorch networks that two PyTorch ports of the hourglass trained
+known_models published networks by name
 precomputed  networks from elsewhere as checkpoints of ours
 cache        the people of the training images, cut out once
 loader       annotation files + images -> batches, the same for any number of workers

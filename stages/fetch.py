@@ -1,7 +1,7 @@
 """Sources -> files: a path is read where it is; an address is downloaded once, checked, and known again later.
 
 A source is what a setting says: a path, or one or more addresses of the same file, separated by spaces. Either may end
-in #sha256=..., the digest that the file must have.
+in #sha256=..., the digest that the file must have, or at least 8 digits of its beginning.
 """
 
 import hashlib
@@ -22,7 +22,7 @@ from datasets.progress import Report, silent
 from stages.files import NotEnoughSpace, sha256, write_atomically
 
 RECORD = ".record.json"  # beside a download: the size and digest that the address had when it was first fetched
-_PIN = re.compile(r"#sha256=(?P<digest>.*)$")
+PIN = re.compile(r"#sha256=(?P<digest>.*)$")
 _log = logging.getLogger(__name__)
 
 
@@ -32,17 +32,22 @@ class Source:
 
     path: Path | None
     addresses: tuple[str, ...]
-    sha256: str | None
+    sha256: str | None  # or its beginning
+
+    def accepts(self, digest: str) -> bool:
+        return digest.startswith(self.sha256 or "")
 
 
 def read_source(text: str) -> Source:
     """What a setting says. Raises DataError for an address that is neither http(s):// nor file://."""
     several = text.startswith(("http://", "https://"))
     words = text.split() if several else [text]
-    digests = {match["digest"].lower() for word in words if (match := _PIN.search(word))}
-    if len(digests) > 1 or not all(re.fullmatch("[0-9a-f]{64}", digest) for digest in digests):
-        raise DataError(f"{text}: #sha256= is followed by the 64 hexadecimal digits of one file's digest.")
-    digest, words = next(iter(digests), None), [_PIN.sub("", word) for word in words]
+    digests = {match["digest"].lower() for word in words if (match := PIN.search(word))}
+    if len(digests) > 1 or not all(re.fullmatch("[0-9a-f]{8,64}", digest) for digest in digests):
+        raise DataError(
+            f"{text}: #sha256= is followed by the 64 hexadecimal digits of one file's digest, or by 8 or more that begin it."
+        )
+    digest, words = next(iter(digests), None), [PIN.sub("", word) for word in words]
     if several:
         if not all(_is_address(word) for word in words):
             raise DataError(f"{text}: expected addresses that begin with http:// or https://, separated by spaces.")
@@ -105,7 +110,7 @@ def record_of(download: Path) -> dict[str, Any]:
 def _is_there(target: Path, wanted: Source, report: Report) -> bool:
     """Whether the download is there, whole and right; a wrong one is set aside."""
     aside = _aside(target)
-    if not target.exists() and wanted.sha256 and aside.exists() and sha256(aside, report) == wanted.sha256:
+    if not target.exists() and wanted.sha256 and aside.exists() and wanted.accepts(sha256(aside, report)):
         os.replace(aside, target)  # refused before, accepted by now
     if not target.exists():
         return False
@@ -142,7 +147,7 @@ def _check(path: Path, target: Path, address: str, wanted: Source, report: Repor
     """Compare a file with the digest that it must have, record it, and put it in its place; set a wrong one aside."""
     known, digest = record_of(target), sha256(path, report)
     expected = wanted.sha256 or known.get("sha256", digest)
-    if digest == expected:
+    if digest.startswith(expected):
         if digest != known.get("sha256"):
             today = datetime.now(UTC).date().isoformat()
             record = {"address": address, "bytes": path.stat().st_size, "sha256": digest, "fetched": today}

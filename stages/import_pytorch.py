@@ -16,6 +16,7 @@ import torch
 from datasets.errors import DataError
 from stages.hourglass import HourglassNet
 from stages.import_torch7 import with_tensors
+from stages.known_models import Normalisation
 from stages.settings import Network
 
 # Of bearpaw's, which every program that uses them subtracts: the mean colour of MPII, RGB in [0, 1].
@@ -69,15 +70,15 @@ def read_hourglass(path: Path) -> HourglassNet:
     return with_tensors(network, tensors)
 
 
-def normalise(network: HourglassNet, mean: tuple[float, ...], deviation: tuple[float, ...]) -> None:
-    """Let a network take images in [0, 1] that was trained on (image - mean) / deviation; three numbers each, RGB.
+def normalise(network: HourglassNet, normalisation: Normalisation) -> None:
+    """Let a network that was trained on normalised images take images in [0, 1].
 
     The deviation goes into the weights of the first convolution. Its padding is 0 after the mean is subtracted, there and
     here, so the edges come out the same.
     """
     with torch.no_grad():
-        network.mean.copy_(torch.tensor(mean))
-        network.stem.conv.weight /= torch.tensor(deviation).view(1, 3, 1, 1)
+        network.mean.copy_(torch.tensor(normalisation.mean))
+        network.stem.conv.weight /= torch.tensor(normalisation.deviation).view(1, 3, 1, 1)
 
 
 def _load(path: Path) -> Any:

@@ -10,17 +10,17 @@ from datasets.skeletons import SKELETONS
 from stages import checkpoints, import_pytorch, import_torch7
 from stages.archives import unpack
 from stages.hourglass import HourglassNet
+from stages.known_models import PUBLISHED_FOLDER, KnownModel
 
-PUBLISHED_FOLDER = {"mpii": "mpii", "penn_action": "penn_action_cropped"}
 PUBLISHED_RESOLUTION = 256
 
 
-def convert(source: Path, dataset: str, folder: Path) -> dict[str, Any]:
+def convert(source: Path, dataset: str, folder: Path, known: KnownModel | None = None) -> dict[str, Any]:
     """Write `folder`/best.safetensors from a network for the joints of `dataset`.
 
     source: a .safetensors of this workspace, a .t7 of a published hourglass, a PyTorch checkpoint of one of the two ports, or
     the published archive of .../{mpii,penn_action_cropped}/<experiment>/best_model.t7. Raises DataError for anything else, and
-    for other joints.
+    for other joints. Of a `known` network the images are normalised as it expects.
     """
     if _is_archive(source):
         member = rf"(?:.*/)?{PUBLISHED_FOLDER[dataset]}/[^/]+/(?P<to>best_model\.t7)"
@@ -31,6 +31,8 @@ def convert(source: Path, dataset: str, folder: Path) -> dict[str, Any]:
         network, description = checkpoints.load_network(source)
     else:
         network, description = _from_elsewhere(source, dataset)
+    if known and known.normalisation:
+        import_pytorch.normalise(network, known.normalisation)
     joints = SKELETONS[dataset].joints
     if description.joints != joints:
         raise DataError(

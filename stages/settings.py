@@ -27,7 +27,6 @@ from stages.presets import PRESETS
 
 Precision = Literal["float32", "tf32", "bfloat16", "float16", "auto"]
 _MPII_SITE = "https://datasets.d2.mpi-inf.mpg.de/andriluka14cvpr/"
-_PRECOMPUTED = "https://drive.google.com/uc?id=1uGXXQx6bAkX9ykqdBNLvlsD_WuUxhk2N"  # as image-play publishes both networks
 
 
 def _insignificant(default: Any, **rules: Any) -> Any:
@@ -285,11 +284,11 @@ class Finetuning(Training):
 
 
 class Models(Section):
-    """Train the two networks, or take precomputed ones (a path or an address each)."""
+    """Train the two networks, or take precomputed ones (a known name, a path or an address each)."""
 
     source: Literal["train", "precomputed"] = _insignificant("train")
-    mpii: str = _insignificant(_PRECOMPUTED)
-    penn_action: str = _insignificant(_PRECOMPUTED)
+    mpii: str = _insignificant("hg-256")
+    penn_action: str = _insignificant("hg-256-ft")
 
 
 class Evaluation(Section):
@@ -336,8 +335,8 @@ class Settings(Section):
     def _sections_agree(self) -> "Settings":
         if self.models.source == "precomputed" and not (self.models.mpii and self.models.penn_action):
             raise ValueError(
-                "[models] source = precomputed needs the paths or addresses of two networks, mpii and penn_action: "
-                ".safetensors files of this workspace, or the published best_model.t7 of hg-256."
+                "[models] source = precomputed needs the names, paths or addresses of two networks, mpii and penn_action; "
+                "python -m pipeline models lists the names."
             )
         if self.pretrain.experiment == self.finetune.experiment:
             raise ValueError(

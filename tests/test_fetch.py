@@ -142,6 +142,12 @@ def test_a_length_that_is_too_short_does_not_pass_a_digest(site, tmp_path):
         obtain(f"{site.address}/a.tar#sha256={digest(CONTENT)}", tmp_path)
 
 
+def test_a_digest_known_by_its_beginning(site, tmp_path):
+    with pytest.raises(DataError, match="not 00000000 as the settings say"):
+        obtain(f"{site.address}/a.tar#sha256=00000000", tmp_path)
+    assert obtain(f"{site.address}/a.tar#sha256={digest(CONTENT)[:8]}", tmp_path).read_bytes() == CONTENT
+
+
 def test_redirects(site, tmp_path):
     site.answers = [Answer(status=302, headers={"Location": "/a.tar"})]
     assert obtain(f"{site.address}/elsewhere", tmp_path).read_bytes() == CONTENT

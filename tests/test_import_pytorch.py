@@ -15,6 +15,7 @@ import torch
 from datasets.errors import DataError
 from stages.hourglass import HourglassNet
 from stages.import_pytorch import BEARPAW_MEAN, is_checkpoint, normalise, read_hourglass
+from stages.known_models import Normalisation
 from stages.settings import Network
 from tests.ports import Bearpaw, Princeton, port
 
@@ -55,7 +56,7 @@ def test_what_a_port_subtracts_and_divides_by(tmp_path):
     theirs = port(Princeton)
     ours = read_hourglass(save_as(tmp_path / "c.pth", theirs))
     mean, deviation = (0.3643, 0.3437, 0.3156), (0.1510, 0.1469, 0.1472)
-    normalise(ours, mean, deviation)
+    normalise(ours, Normalisation(mean, deviation))
     images = torch.rand(1, 3, 64, 64, generator=torch.Generator().manual_seed(1))
     normalised = (images - torch.tensor(mean).view(3, 1, 1)) / torch.tensor(deviation).view(3, 1, 1)
     with torch.inference_mode():

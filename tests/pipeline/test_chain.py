@@ -8,9 +8,11 @@ import shutil
 import numpy as np
 import onnxruntime
 import torch
+from safetensors.torch import load_file
 
 from stages.checkpoints import load_network
 from tests.pipeline.conftest import ROOT
+from tests.ports import Princeton, port
 
 AFTER_FINETUNING = {
     "penn_action_cropped/hg-256-ft", "mpii/evaluate-finetuned", "penn_action_cropped/evaluate-finetuned", "export", "compare",
@@ -135,6 +137,34 @@ def test_changed_archive_reruns_what_hangs_from_it(place):
     assert new_places(before, place.results()) == {"penn_action/raw", "penn_action_cropped/data"}
     (place.folder / "Penn_Action.tar.gz").unlink()  # deleted to free space: its results stay valid
     assert "done" in place.run("why", "CropPenn", "--config", "profile.cfg")
+
+
+def test_the_published_layout_to_evaluation_and_export_in_one_command(place):
+    unpacked = place.folder / "models" / "penn_action_cropped" / "hg-256-ft"
+    unpacked.mkdir(parents=True)
+    shutil.copy(place.exp / "export/best_model.t7", unpacked)
+    place.set("[models]\nmpii = regularization_2hg checkpoint.pth.tar\npenn_action = models\n")
+    before = place.results()
+    place.run("run", "ExportWeights", "--models", "precomputed", "--config", "profile.cfg")
+    made = new_places(before, place.results())
+    assert made == {"penn_action_cropped/precomputed", "penn_action_cropped/evaluate-finetuned", "export"}
+    trained = load_file(place.exp / "penn_action_cropped/hg-256-ft/best.safetensors")
+    for name, tensor in load_file(place.exp / "penn_action_cropped/precomputed/best.safetensors").items():
+        assert name.endswith("num_batches_tracked") or torch.equal(tensor, trained[name]), name
+
+    checkpoint = port(Princeton)
+    torch.save({"state_dict": checkpoint.state_dict()}, place.folder / "checkpoint.pth.tar")
+    place.run("run", "FetchPrecomputed:mpii", "--models", "precomputed", "--config", "profile.cfg")
+    converted = load_file(place.exp / "mpii/precomputed/best.safetensors")
+    theirs = checkpoint.pre["0"]["conv"].weight.detach()
+    assert torch.allclose(converted["stem.conv.weight"][:, 2], theirs[:, 2] / 0.1472)
+    assert torch.allclose(converted["mean"], torch.tensor([0.3643, 0.3437, 0.3156]))
+    place.set("[models]\nmpii = checkpoint.pth.tar\npenn_action = hg-257\n")
+    say = place.run("why", "FetchPrecomputed:mpii", "--models", "precomputed", "--config", "profile.cfg")
+    assert "mean [0.3643, 0.3437, 0.3156] -> unset" in say
+    say = place.run("run", "ExportWeights", "--models", "precomputed", "--config", "profile.cfg", code=30)
+    assert "hg-257 is not there" in say and "python -m pipeline models" in say
+    assert "regularization_2hg" in place.run("models")
 
 
 def test_precomputed_models_instead_of_training(place):

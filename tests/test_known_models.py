@@ -1,0 +1,52 @@
+"""The table of known networks, and what a setting may say to mean one."""
+
+from pathlib import Path
+
+import pytest
+
+from datasets.errors import DataError
+from stages.fetch import read_source
+from stages.known_models import KNOWN, read_choice
+
+SHA = "a" * 64
+
+
+def test_every_entry_can_be_fetched():
+    for name, model in KNOWN.items():
+        source = read_source(model.source())
+        assert source.addresses == (model.address,) and name == model.name
+        assert source.sha256 == (model.sha256 or None) and model.joints == {"mpii": 16, "penn_action": 13}[model.dataset]
+        assert model.sha256 in model.address  # its publisher writes the digest into the name of the file
+
+
+def test_a_name_a_source_or_both():
+    hg2, address = read_choice("hg2", "mpii")
+    assert hg2 is KNOWN["hg2"] and address == f"{hg2.address}#sha256=15e342d9"
+    assert read_choice(" hg2  /models/a b.pth ", "mpii") == (hg2, "/models/a b.pth#sha256=15e342d9")
+    assert read_choice(f"hg2 x.pth#sha256={SHA}", "mpii") == (hg2, f"x.pth#sha256={SHA}")
+    assert read_choice("original_2hg c.pth.tar", "mpii") == (KNOWN["original_2hg"], "c.pth.tar")
+    assert read_choice("models/hg2", "mpii") == (None, "models/hg2")
+    assert read_choice("https://a/hg2 https://b/hg2", "mpii") == (None, "https://a/hg2 https://b/hg2")
+    assert read_choice("", "mpii") == (None, "")
+
+
+def test_an_unpacked_folder_of_the_published_layout(tmp_path):
+    """As image-play says to unpack it: below exp/, with links into it."""
+    unpacked = tmp_path / "exp" / "precomputed_hg_models"
+    for place in ("mpii/hg-256", "penn_action_cropped/hg-256-ft"):
+        (unpacked / place).mkdir(parents=True)
+        (unpacked / place / "best_model.t7").touch()
+        (unpacked / place / "options.t7").touch()
+    for name in ("mpii", "penn_action_cropped"):
+        (tmp_path / "exp" / name).symlink_to(Path("precomputed_hg_models") / name)
+    wanted = (unpacked / "penn_action_cropped/hg-256-ft/best_model.t7").resolve()
+    for folder in (tmp_path, tmp_path / "exp", unpacked, wanted.parent):
+        model, source = read_choice(str(folder), "penn_action")
+        assert model is None and Path(source).resolve() == wanted
+    assert Path(read_choice(f"hg-256 {tmp_path}", "mpii")[1]).parent.name == "hg-256"
+    (unpacked / "mpii/hg-512").mkdir()
+    (unpacked / "mpii/hg-512/best_model.t7").touch()
+    with pytest.raises(DataError, match=rf"{tmp_path} holds several networks for mpii \(mpii/"):
+        read_choice(str(tmp_path), "mpii")
+    with pytest.raises(DataError, match="holds no network for penn_action"):
+        read_choice(str(unpacked / "mpii"), "penn_action")
