@@ -1,6 +1,5 @@
 """exp/report: a page that shows where the chain stands and what came out of it."""
 
-import tempfile
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -8,7 +7,7 @@ from datasets.errors import DataError
 from pipeline import config
 from pipeline.compare import CompareAccuracy, known
 from pipeline.evaluate import Evaluate
-from pipeline.stage import Stage, discard, lock_of
+from pipeline.stage import Stage, discard, disk_trouble_is_a_sentence, lock_of
 from stages import report
 from stages.report import Facts, Setting, StageFacts
 from stages.settings import Recipe, Settings
@@ -16,15 +15,16 @@ from stages.settings import Recipe, Settings
 
 def write_report() -> Path:
     """Write exp/report anew, in one step; returns its page. Nothing of the chain has to be done."""
-    target, trash = config.exp() / "report", config.exp() / ".trash"
-    trash.mkdir(parents=True, exist_ok=True)
-    with lock_of(target):
-        folder = Path(tempfile.mkdtemp(prefix="report-", dir=trash)) / "report"  # what a killed process leaves, `clean` empties
-        folder.mkdir()
-        page = report.write(folder, _facts())
-        discard(target)
-        folder.rename(target)
-        folder.parent.rmdir()
+    target = config.exp() / "report"
+    partial = target.with_name("report.partial")
+    with disk_trouble_is_a_sentence(config.exp()):
+        CompareAccuracy().check_exp()
+        with lock_of(target):
+            discard(partial)  # of a killed process
+            partial.mkdir()
+            page = report.write(partial, _facts())
+            discard(target)
+            partial.rename(target)
     return target / page.name
 
 

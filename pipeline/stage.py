@@ -216,8 +216,8 @@ class Stage(luigi.Task):
 
     def run(self) -> None:
         """Make the result, or wait for the process that is making it. Raises DataError with a sentence for the user."""
-        with Progress(self) as report, _disk_trouble_is_a_sentence(self.exp):
-            self._check_exp()
+        with Progress(self) as report, disk_trouble_is_a_sentence(self.exp):
+            self.check_exp()
             _ = self.fingerprint  # reads the outside files, or says which is missing
             self._check_link()
             with self.lock():
@@ -303,7 +303,8 @@ class Stage(luigi.Task):
         self.partial.rename(self.folder)
         (self.folder / PARTIAL).unlink()
 
-    def _check_exp(self) -> None:
+    def check_exp(self) -> None:
+        """Make the folder of the result's place. Raises DataError where that cannot be."""
         try:
             self.link.parent.mkdir(parents=True, exist_ok=True)
         except OSError as error:
@@ -371,7 +372,7 @@ FORBIDDEN = (errno.EACCES, errno.EPERM, errno.EROFS)
 
 
 @contextmanager
-def _disk_trouble_is_a_sentence(exp: Path):
+def disk_trouble_is_a_sentence(exp: Path):
     """A full or forbidden disk is the user's to mend; any other OSError is an error of ours and keeps its traceback."""
     try:
         yield

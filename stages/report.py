@@ -19,7 +19,7 @@ from datasets.skeletons import TITLES
 # Headings of the files' columns where the name does not say enough.
 HEADINGS = {
     "low": "with 95 %",
-    "auc": "area under curve", "p": "p by chance", "groups": "images or sequences",
+    "auc": "area under curve", "pixels": "mean error, px", "p": "p by chance", "groups": "images or sequences",
     "median": "median error, px", "confused": "left and right confused, %", "rate": "right, %", "value": "", "joints": "joints",
 }  # fmt: skip
 

@@ -92,7 +92,7 @@ def part_table(scored: list[Scored]) -> pd.DataFrame:
     """A row per split, measure and network, ours before published ones; rates in per cent, NaN where unknown.
 
     Columns: split, measure, network, published (yes or nothing), people, the body parts, overall (as the dataset's owners
-    have it), low and high (its 95 % interval), visible, total, auc.
+    have it), low and high (its 95 % interval), visible, total, auc, pixels (mean error in px, whatever the measure).
     """
     rows = []
     for dataset, split in dict.fromkeys((s.skeleton.name, split) for s in scored for split in s.splits):
@@ -117,7 +117,8 @@ def _row(scored: Scored, split: str, name: str) -> dict[str, Any]:
         parts["head"] = parts["head_top"]
     low, high = interval(scored.hits(split, measure))
     summary = {"overall": found["value"], "low": low, "high": high, **{n: found[n] for n in ("visible", "total", "auc")}}
-    return row | {n: float(parts.get(n, np.nan)) for n in PARTS} | {n: _percent(value) for n, value in summary.items()}
+    row |= {n: float(parts.get(n, np.nan)) for n in PARTS} | {n: _percent(value) for n, value in summary.items()}
+    return row | {"pixels": figures["pixels"]}
 
 
 def _published_row(p: Published) -> dict[str, Any]:
@@ -175,7 +176,7 @@ def part_text(table: pd.DataFrame, form: str = "simple") -> str:
         if "low" in shown and not shown["low"].isna().all():
             sure = [f"{low:.2f} to {high:.2f}" for low, high in zip(shown["low"], shown["high"], strict=True)]
             shown["95 %"] = np.where(shown["low"].isna(), "", sure)
-        columns = ["network", "people", *PARTS, "overall", "95 %", "visible", "total", "auc"]
+        columns = ["network", "people", *PARTS, "overall", "95 %", "visible", "total", "auc", "pixels"]
         shown = shown[[name for name in columns if name in shown and not shown[name].isna().all()]]
         tables.append(f"{split}, {measure}\n\n{as_text(shown, form)}")
     return "\n\n".join([*tables, "\\* published, not measured here" if form == "github" else "* published, not measured here"])

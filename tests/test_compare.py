@@ -72,6 +72,7 @@ def test_parts_stand_beside_published_ones(tmp_path):
     ours = rows.loc["ours"]
     # Right and left ankle are joints 0 and 5, the top of the head is joint 9 of 0.05 each.
     assert ours["ankle"] == pytest.approx(12.5) and ours["head"] == pytest.approx(45) and ours["published"] == ""
+    assert ours["pixels"] == 3
     assert ours["low"] < ours["overall"] < ours["high"] and ours["high"] - ours["low"] < 10
     keras = rows.loc["2 stacks (yuanyuanli85, Keras)"]
     assert keras["published"] == "yes" and keras["overall"] == 87.33 and keras["wrist"] == 83.78

@@ -20,11 +20,12 @@ def test_the_run_ends_with_a_report(finished_chain):
 def test_a_report_shows_where_the_chain_stands(place):
     place.set("[finetune]\nlearning_rate = 0.0001\n")
     (place.exp / "report/from_before").write_text("")
+    (place.exp / "report.partial").mkdir()  # of a killed process
     assert "report/index.html" in place.run("report", "--config", "profile.cfg")
     found = states(place)
     assert found["FinetunePenn"] == found["CompareAccuracy"] == "stale" and found["PretrainMpii"] == "done"
     assert "learning_rate 0.002 -&gt; 0.0001" in (place.exp / "report/index.html").read_text()
-    assert not (place.exp / "report/from_before").exists() and not any((place.exp / ".trash").iterdir())
+    assert not (place.exp / "report/from_before").exists() and not (place.exp / "report.partial").exists()
     place.run("clean", "--others")
     assert (place.exp / "report/index.html").exists()
 
@@ -32,3 +33,8 @@ def test_a_report_shows_where_the_chain_stands(place):
 def test_before_anything_is_done_everything_is_missing(empty):
     empty.run("report")
     assert set(states(empty).values()) == {"missing"} and len(states(empty)) == 14
+
+
+def test_a_place_that_cannot_be_written_is_named(empty):
+    (empty.folder / "exp").write_text("a file")
+    assert "exp cannot be made a folder of results" in empty.run("report", code=20)
