@@ -8,6 +8,7 @@ from pipeline import config
 from pipeline.data import DATASETS, FURTHER
 from pipeline.fetch import FetchPrecomputed
 from pipeline.stage import Stage
+from stages.settings import Training
 
 BEST = "best.safetensors"
 
@@ -54,15 +55,18 @@ class Pretrain(Stage):
         settings = config.settings()
         return settings.network.significant() | settings.input.significant() | settings.pretrain.significant()
 
+    def outside(self) -> dict[str, str]:
+        return branched_from(config.settings().pretrain)
+
     def requires(self) -> dict[str, Stage]:
         return _data(self.dataset, config.settings().pretrain.cache)
 
     def work(self, folder, inputs, report):
-        from stages.train import Trainer, new_network
+        from stages.train import new_network, train
 
         settings, data = config.settings(), DATASETS[self.dataset].open(inputs)
         network = new_network(settings.network, len(data.skeleton.joints), settings.pretrain.seed)
-        return Trainer(folder, network, data, settings.input, settings.pretrain, settings.workspace).run(report)
+        return train(folder, network, data, settings.input, settings.pretrain, settings.workspace, report)
 
 
 class PretrainMpii(Pretrain):
@@ -86,21 +90,29 @@ class Finetune(Stage):
         settings = config.settings()
         return settings.input.significant() | settings.finetune.significant()
 
+    def outside(self) -> dict[str, str]:
+        return branched_from(config.settings().finetune)
+
     def requires(self) -> dict[str, Stage]:
         return _data(self.dataset, config.settings().finetune.cache) | {"model": pretrained()}
 
     def work(self, folder, inputs, report):
-        from stages.train import Trainer, network_for
+        from stages.train import network_for, train
 
         settings, data = config.settings(), DATASETS[self.dataset].open(inputs)
         network = network_for(inputs["model"] / BEST, data.skeleton, settings.finetune)
-        return Trainer(folder, network, data, settings.input, settings.finetune, settings.workspace).run(report)
+        return train(folder, network, data, settings.input, settings.finetune, settings.workspace, report)
 
 
 class FinetunePenn(Finetune):
     """Go on training the MPII network on cropped Penn Action, with the output layer replaced."""
 
     dataset = "penn_action"
+
+
+def branched_from(training: Training) -> dict[str, str]:
+    """The checkpoint that a training goes on from, if it is a branch of another."""
+    return {"branch_from": training.branch_file} if training.branch_from else {}
 
 
 def pretrained() -> Stage:

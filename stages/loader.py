@@ -145,15 +145,17 @@ def _begin(_worker: int) -> None:
     sys.excepthook = lambda *error: None
 
 
-def batches(samples: Samples, batch: int, workers: int, first: int = 0, count: int | None = None) -> Iterator[dict]:
+def batches(samples: Samples, batch: int, workers: int, first: int = 0, count: int | None = None,
+            share: tuple[int, int] = (0, 1)) -> Iterator[dict]:  # fmt: skip
     """Batches number `first` to `count` - 1 of the stream; without a count, one pass in which the last may be smaller.
 
-    `workers` processes read ahead (0: one per core). Raises DataError for images that cannot be read.
+    share: (k, n): of each batch the samples k, k + n, k + 2 n ...; a batch without any is left out. `workers` processes
+    read ahead (0: one per core). Raises DataError for images that cannot be read.
     """
     end = len(samples) if count is None else count * batch
-    positions = (list(range(i, min(i + batch, end))) for i in range(first * batch, end, batch))
+    shares = (list(range(i, min(i + batch, end)))[share[0] :: share[1]] for i in range(first * batch, end, batch))
     loader = DataLoader(
-        samples, batch_sampler=positions, num_workers=processes(workers), collate_fn=_collate,
+        samples, batch_sampler=filter(None, shares), num_workers=processes(workers), collate_fn=_collate,
         worker_init_fn=_begin, pin_memory=torch.cuda.is_available(), prefetch_factor=4,
     )  # fmt: skip
     try:

@@ -26,20 +26,24 @@ EVERY = 50  # iterations from one row to the next
 class Logs:
     """The logs of a training in `folder` that has done `iteration` of `iterations`; what they say of later ones is dropped.
 
-    `waiting` in the rows is the part of the time in which the loop waited for samples.
+    Without a folder, nothing is written. `waiting` in the rows is the part of the time in which the loop waited for samples.
     """
 
-    def __init__(self, folder: Path, batch: int, iteration: int, iterations: int) -> None:
+    def __init__(self, folder: Path | None, batch: int, iteration: int, iterations: int) -> None:
+        self.path, self.batch, self.iterations = folder and folder / METRICS, batch, iterations
+        if folder and self.path:
+            self._open(folder, self.path, iteration)
+        self._begin_window()
+
+    def _open(self, folder: Path, path: Path, iteration: int) -> None:
         from torch.utils.tensorboard import SummaryWriter
 
-        self.path, self.batch, self.iterations = folder / METRICS, batch, iterations
-        self.path.parent.mkdir(exist_ok=True)
+        path.parent.mkdir(exist_ok=True)
         kept = [row for row in read_metrics(folder) if int(row["iteration"]) <= iteration]
         text = io.StringIO()
         csv.DictWriter(text, COLUMNS).writerows([dict(zip(COLUMNS, COLUMNS, strict=True)), *kept])
-        write_atomically(self.path, text.getvalue().encode())
-        self.events = SummaryWriter(str(self.path.parent), purge_step=iteration + 1, flush_secs=20)
-        self._begin_window()
+        write_atomically(path, text.getvalue().encode())
+        self.events = SummaryWriter(str(path.parent), purge_step=iteration + 1, flush_secs=20)
 
     def _begin_window(self) -> None:
         self.losses: list[float] = []
@@ -75,12 +79,16 @@ class Logs:
 
     def epoch(self, epoch: int, iteration: int, train: list[float], valid: list[float], picture: np.ndarray) -> None:
         """Take in an epoch: rows of train.log and valid.log (epoch, loss, acc, LR), and a picture (H, W, 3) uint8 RGB."""
+        if not self.path:
+            return
         self._write("epoch", epoch, iteration, *train[1:])
         self._write("valid", epoch, iteration, *valid[1:])
         self.events.add_image("valid/predictions", picture, iteration, dataformats="HWC")
         self.events.flush()
 
     def _write(self, what: str, epoch: int, iteration: int, loss: float, accuracy: float, rate: float) -> None:
+        if not self.path:
+            return
         speed, waiting = self.speed(), self.waited / max(self.seconds, 1e-9)
         row = [f"{time.time():.1f}", what, epoch, iteration, self.iterations, f"{loss:.8f}", f"{accuracy:.6f}", f"{rate:g}"]
         with open(self.path, "a", newline="") as file:
@@ -95,7 +103,8 @@ class Logs:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.events.close()
+        if self.path:
+            self.events.close()
 
 
 def read_metrics(folder: Path) -> list[dict[str, str]]:

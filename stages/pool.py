@@ -60,10 +60,11 @@ def _begin() -> None:
 
     cv2.setNumThreads(1)
     cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+    threading.Thread(target=end_with_parent, daemon=True).start()
 
 
-def _end_with_parent() -> None:
+def end_with_parent() -> None:
+    """End this process, at once, when its parent ends; to be run in a thread."""
     parent = multiprocessing.parent_process()
     if parent is not None:
         parent.join()

@@ -77,8 +77,19 @@ class Workspace(Section):
     exp: str = _insignificant("exp", min_length=1)
     device: Literal["auto", "cpu", "cuda", "mps"] = _insignificant("auto")
     workers: int = _insignificant(0, ge=0, le=256)
+    processes: int = _insignificant(1, ge=1, le=64)
+    machines: int = _insignificant(1, ge=1, le=1024)
+    rendezvous: str = _insignificant("", pattern=r"^$|^[^:\s]+:\d+$")
+    compile: bool = _insignificant(False)
+    deterministic: bool = _insignificant(True)
     checkpoint_seconds: float = _insignificant(5.0, gt=0)
     keep_downloads: bool = _insignificant(True)
+
+    @model_validator(mode="after")
+    def _machines_meet(self) -> "Workspace":
+        if self.machines > 1 and not self.rendezvous:
+            raise ValueError("machines > 1 need a rendezvous: the address and a free port of one of them, host:port.")
+        return self
 
 
 class Sample(Section):
@@ -264,6 +275,13 @@ class Training(Recipe):
     early_stop: float = Field(0.0, ge=0, lt=1)
     snapshot_epochs: int = Field(5, ge=0)
     keep_last: int = Field(0, ge=0)
+    branch_from: str = _insignificant("")
+
+    @property
+    def branch_file(self) -> str:
+        """The checkpoint that `branch_from` means, itself or the last one in the folder that it names; empty: none."""
+        named = self.branch_from
+        return named if not named or named.endswith(".safetensors") else f"{named.rstrip('/')}/last.safetensors"
 
     @field_validator("experiment")
     @classmethod

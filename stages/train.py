@@ -25,13 +25,14 @@ from datasets.errors import DataError
 from datasets.heatmaps import decode_argmax
 from datasets.progress import Report, silent
 from datasets.skeletons import Skeleton, matching_joints
-from stages import checkpoints, draw, memory
+from stages import checkpoints, distributed, draw, memory
 from stages.files import require_space, write_atomically
 from stages.hourglass import HourglassNet, replace_head
 from stages.loader import Data, Samples, batches, channel_mean
 from stages.logs import Logs
 from stages.metrics import mean_rate, training_hits
 from stages.optimise import Ema, learning_rate, load_optimizer, make_optimizer, optimizer_tensors
+from stages.pool import processes
 from stages.predict import compute_type, pick_device, predict
 from stages.settings import Finetuning, Input, Network, Training, Workspace
 
@@ -79,38 +80,60 @@ def network_for(model: Path, skeleton: Skeleton, settings: Finetuning) -> Hourgl
     return replace_head(network, sources if settings.head == "matching" else [None] * len(sources))
 
 
+def train(folder: Path, network: HourglassNet, data: Data, size: Input, training: Training, workspace: Workspace,
+          report: Report = silent) -> dict[str, float]:  # fmt: skip
+    """Train in a folder to the end, in [workspace] processes and machines; see `Trainer`."""
+    arguments = folder, network, data, size, training, workspace
+    together = workspace.processes * workspace.machines
+    if together == 1:
+        return _train(*arguments, report)
+    if training.batch < together:
+        raise DataError(f"{together} processes cannot share a batch of {training.batch}; set fewer, or a larger batch.")
+    return distributed.launch(_train, arguments, folder.name, workspace, report)
+
+
+def _train(folder, network, data, size, training, workspace, report) -> dict[str, float]:
+    return Trainer(folder, network, data, size, training, workspace).run(report)
+
+
 class Trainer:
-    """A training in a folder. `run` trains to the end, from wherever the folder's checkpoint stands."""
+    """A training in a folder, or one process's part of it. `run` trains to the end, from wherever the folder's checkpoint
+    stands; without one, from where the training that it branches off from stands, or from the weights of `network`."""
 
     def __init__(self, folder: Path, network: HourglassNet, data: Data, size: Input, training: Training,
                  workspace: Workspace) -> None:  # fmt: skip
         self.folder, self.data, self.size, self.training, self.workspace = folder, data, size, training, workspace
-        self.device = pick_device(workspace.device)
+        self.device, self.group = pick_device(workspace.device), distributed.group()
         self.compute = compute_type(training.precision, self.device)
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=self.compute == torch.float16)
         self.network = network.to(self.device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.optimizer = make_optimizer(training, self.network)
-        self.state = State()
-        if training.subtract_mean and not (folder / LAST).exists():
-            self.network.mean.copy_(torch.from_numpy(channel_mean(data, training.seed)))
         self.ema = Ema(self.network, training.ema) if training.ema else None
-        if (folder / LAST).exists():
-            self._resume(folder / LAST)
+        self.state = State()
+        self._resume()
+        if training.subtract_mean and not self.network.mean.any():
+            for net in {self.network, self.evaluated()}:
+                net.mean.copy_(torch.from_numpy(channel_mean(data, training.seed)))
         self.iterations = self.state.epoch_start + (training.epochs - len(self.state.train)) * training.iterations
         self.pending: list[Tensor] = []  # figures of the iterations that have not been read yet
+        self.model = distributed.parallel(self.network, self.device)
+        if workspace.compile:
+            self.model.compile()
 
     def run(self, report: Report = silent) -> dict[str, float]:
         """Train all epochs; returns the best epoch's figures. `report(iteration, iterations, text)`."""
-        t, state = self.training, self.state
+        t, w, state = self.training, self.workspace, self.state
         memory.keep_big_blocks()
-        self._require_space()
+        if self.group.writes:
+            self._require_space()
+        torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark = w.deterministic, not w.deterministic
+        self.workers = max(1, processes(w.workers) // w.processes)
+        self.share = self.group.rank, self.group.size
         self.valid_samples = Samples(self.data, "valid", self.size, t)
-        self.logs = Logs(self.folder, t.batch, state.iteration, self.iterations)
+        self.logs = Logs(self.folder if self.group.writes else None, t.batch, state.iteration, self.iterations)
         self.writer = checkpoints.Writer()
-        stream = batches(
-            Samples(self.data, "train", self.size, t, t.seed, t.batch), t.batch, self.workspace.workers,
-            first=state.iteration, count=self.iterations,
-        )  # fmt: skip
+        samples = Samples(self.data, "train", self.size, t, t.seed, t.batch)
+        stream = batches(samples, t.batch, self.workers, state.iteration, self.iterations, self.share)
         with self.writer, self.logs, memory.shortage_is_a_sentence(t.batch, self.size.resolution):
             while not self._finished():
                 self._train_epoch(stream, report)
@@ -149,7 +172,7 @@ class Trainer:
             state.iteration += 1
             if state.iteration % every == 0 or state.iteration == end:
                 self._read(report)
-                if time.monotonic() - saved > self.workspace.checkpoint_seconds:
+                if self.group.writes and time.monotonic() - saved > self.workspace.checkpoint_seconds:
                     self._save(LAST)
                     saved = time.monotonic()
 
@@ -159,23 +182,24 @@ class Trainer:
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate(self.training, self.state.iteration, self.iterations)
         self.optimizer.zero_grad(set_to_none=True)
-        tensors = {name: batch[name] for name in ("input", "heatmaps", "weights")}
-        count = len(batch["input"])
-        parts = zip(*(tensor.tensor_split(min(self.training.accumulate, count)) for tensor in tensors.values()), strict=True)
-        figures = [self._backward(dict(zip(tensors, part, strict=True)), count) for part in parts]
+        count = min(self.training.accumulate, self.training.batch // self.group.size)  # the same in all processes
+        tensors = {name: batch[name].tensor_split(count) for name in ("input", "heatmaps", "weights")}
+        figures = [self._backward({n: parts[i] for n, parts in tensors.items()}, i + 1 == count) for i in range(count)]
         self.scaler.step(self.optimizer)
         self.scaler.update()
         if self.ema:
             self.ema.update(self.network, self.state.iteration)
         return torch.stack(figures).sum(dim=0)
 
-    def _backward(self, part: dict[str, Tensor], count: int) -> Tensor:
-        """Add the gradient of a part of a batch of `count` images; returns its share of the figures."""
+    def _backward(self, part: dict[str, Tensor], last: bool) -> Tensor:
+        """Add the gradient of a part of a batch, of all processes with the last part; returns its share of the figures."""
         part = {name: tensor.to(self.device, non_blocking=True) for name, tensor in part.items()}
-        with torch.autocast(self.device.type, self.compute, enabled=self.compute != torch.float32):
-            stacks = self.network(part["input"].to(memory_format=torch.channels_last))
-        losses = torch.stack([squared_error(maps, part) for maps in stacks]).mean(dim=1) * (len(part["input"]) / count)
-        self.scaler.scale(losses.sum()).backward()
+        share = len(part["input"]) / self.training.batch
+        with distributed.gradients_stay_here(self.model, not last):
+            with torch.autocast(self.device.type, self.compute, enabled=self.compute != torch.float32):
+                stacks = self.model(part["input"].to(memory_format=torch.channels_last))
+            losses = torch.stack([squared_error(maps, part).mean() for maps in stacks]) * share
+            self.scaler.scale(losses.sum() * self.group.size).backward()  # the processes' gradients are averaged
         hits, seen = training_hits(stacks[-1].detach(), part["heatmaps"], self.data.skeleton.scoring)
         losses = losses.detach()
         return torch.cat([losses.sum()[None], losses[-1:], hits.sum(dim=0), seen.sum(dim=0)])
@@ -183,7 +207,7 @@ class Trainer:
     def _read(self, report: Report) -> None:
         """Take in the figures of the iterations since the last reading."""
         state, joints = self.state, len(self.data.skeleton.scoring)
-        rows = torch.stack(self.pending).cpu()
+        rows = self.group.sum(torch.stack(self.pending)).cpu()
         first = state.iteration - len(self.pending)
         self.pending.clear()
         for iteration, (total, loss, *_) in enumerate(rows.tolist(), first):
@@ -210,12 +234,12 @@ class Trainer:
     def _stop(self, iteration: int, what: str) -> None:
         """Save the batch of an iteration, counted from 0, for inspection, and raise DataError that says how to go on."""
         t = self.training
-        samples = Samples(self.data, "train", self.size, t, t.seed, t.batch)
-        batch = next(batches(samples, t.batch, 1, first=iteration, count=iteration + 1))
         path = self.folder / f"logs/bad-batch-{iteration + 1}.npz"
-        images = [samples.rows.images[row] for row in batch["row"]]
-        arrays: dict[str, Any] = {name: np.asarray(values) for name, values in batch.items()}
-        np.savez(path, images=images, **arrays)
+        if self.group.writes:
+            samples = Samples(self.data, "train", self.size, t, t.seed, t.batch)
+            batch = next(batches(samples, t.batch, 1, first=iteration, count=iteration + 1))
+            arrays: dict[str, Any] = {name: np.asarray(values) for name, values in batch.items()}
+            np.savez(path, images=[samples.rows.images[row] for row in batch["row"]], **arrays)
         last, remedy = self.folder / LAST, "a lower learning_rate, a longer warmup or precision = float32"
         how = f"There is no checkpoint yet: try {remedy}."
         if last.exists():
@@ -235,11 +259,19 @@ class Trainer:
         state.train.append([epoch, state.loss / done, self._accuracy(), rate])
         state.valid.append([epoch, loss, accuracy, rate])
         state.loss, state.accuracy, state.scored, state.epoch_start = 0.0, 0.0, 0, state.iteration
+        best = not state.best or accuracy > state.best[2]
+        if best:
+            state.best = state.valid[-1]
+        if self.group.writes:
+            self._keep(best, picture)
+
+    def _keep(self, best: bool, picture: np.ndarray) -> None:
+        """Write what an epoch leaves in the folder. `best`: none before was better."""
+        t, state, (epoch, *_) = self.training, self.state, self.state.train[-1]
         write_log(self.folder / "train.log", state.train)
         write_log(self.folder / "valid.log", state.valid)
-        self.logs.epoch(epoch, state.iteration, state.train[-1], state.valid[-1], picture)
-        if not state.best or accuracy > state.best[2]:
-            state.best = state.valid[-1]
+        self.logs.epoch(int(epoch), state.iteration, state.train[-1], state.valid[-1], picture)
+        if best:
             self._save_network("best.safetensors")
         if t.snapshot_epochs and epoch % t.snapshot_epochs == 0:
             self._save_network(f"epoch-{epoch:03d}.safetensors")
@@ -250,21 +282,24 @@ class Trainer:
 
     def _validate(self, report: Report) -> tuple[float, float, np.ndarray]:
         """Loss and accuracy over the whole validation split, each sample counting the same, and a picture of some."""
-        samples, skeleton = self.valid_samples, self.data.skeleton
-        stream = batches(samples, VALIDATION_BATCH, self.workspace.workers)
-        loss, rates, seen = 0.0, [], 0
+        count, skeleton = len(self.valid_samples), self.data.skeleton
+        stream = batches(self.valid_samples, VALIDATION_BATCH, self.workers, share=self.share)
+        sums = torch.zeros(4, dtype=torch.float64)  # samples, loss, samples that show a joint, their accuracy
+        picture, seen = np.zeros((1, 1, 3), np.uint8), 0
         for batch, maps in predict(self.evaluated(), stream, skeleton.mirrored(), self.device, True, self.compute):
-            loss += squared_error(maps, batch).sum().item()
-            hits, counted = training_hits(maps, batch["heatmaps"], skeleton.scoring)
-            rates.append(hits.sum(dim=1) / counted.sum(dim=1))
+            hits, counted = (counts.sum(dim=1) for counts in training_hits(maps, batch["heatmaps"], skeleton.scoring))
+            rates = (hits / counted)[counted > 0].double()
+            sums += torch.stack(
+                [torch.tensor(len(maps)), squared_error(maps, batch).sum(), torch.tensor(len(rates)), rates.sum()]
+            )
             if not seen:
                 picture = draw_predictions(batch, maps, skeleton)
-            seen += len(maps)
-            report(self.state.iteration, self.iterations, f"validating {seen}/{len(samples)}")
-        accuracy = torch.cat(rates).double().nanmean().item()
-        if math.isnan(accuracy):
+            seen += len(maps) * self.group.size
+            report(self.state.iteration, self.iterations, f"validating {min(seen, count)}/{count}")
+        samples, loss, scored, accuracy = self.group.sum(sums.to(self.device)).tolist()
+        if not scored:
             raise DataError(f"{self.data.annotations}/valid.h5 shows none of the joints that score; validation needs some.")
-        return loss / seen, accuracy, picture
+        return loss / samples, accuracy / scored, picture
 
     def evaluated(self) -> HourglassNet:
         """The network that is validated and kept: the running mean if there is one."""
@@ -284,17 +319,47 @@ class Trainer:
             tensors |= {f"ema.{k}": v for k, v in self.ema.network.state_dict().items()}
         if not all_finite(tensors):
             self._stop(self.state.iteration - 1, "The weights became infinite")
-        description = {"state": asdict(self.state), "scaler": self.scaler.state_dict()}
+        description = {
+            "state": asdict(self.state), "optimizer": self.training.optimizer, "scaler": self.scaler.state_dict(),
+        }  # fmt: skip
         self.writer.save(self.folder / name, tensors, description)
 
-    def _resume(self, path: Path) -> None:
-        tensors, description = checkpoints.load_tensors(path)
+    def _resume(self) -> None:
+        """Take up the folder's checkpoint, or that of the training to branch off from."""
+        found = self.group.from_first(self._checkpoint)
+        if not found:
+            return
+        path, branches, tensors, description = found
         self.state = State(**description["state"])
-        self.scaler.load_state_dict(description["scaler"])
-        self.network.load_state_dict(checkpoints.below("network.", tensors))
-        load_optimizer(self.optimizer, checkpoints.below("optimizer.", tensors))
+        weights = checkpoints.below("network.", tensors)
+        try:
+            self.network.load_state_dict(weights)
+        except RuntimeError:
+            raise DataError(f"{path} is of another network; to branch off, [network] and the joints must stay.") from None
         if self.ema:
-            self.ema.network.load_state_dict(checkpoints.below("ema.", tensors))
+            self.ema.network.load_state_dict(checkpoints.below("ema.", tensors) or weights)
+        if description["optimizer"] == self.training.optimizer:
+            load_optimizer(self.optimizer, checkpoints.below("optimizer.", tensors))
+        if description["scaler"] and self.scaler.is_enabled():
+            self.scaler.load_state_dict(description["scaler"])
+        if branches:
+            self._check_branch(path)
+
+    def _checkpoint(self) -> tuple[Path, bool, dict[str, Tensor], dict[str, Any]] | None:
+        """Path, whether it is another training's, tensors and description of the checkpoint to start from, if any."""
+        path, branch = self.folder / LAST, self.training.branch_file
+        if path.exists():
+            return path, False, *checkpoints.load_tensors(path)
+        return (Path(branch), True, *checkpoints.load_tensors(Path(branch).expanduser())) if branch else None
+
+    def _check_branch(self, path: Path) -> None:
+        """A branch has its own best epoch. Raises DataError where its settings leave it nothing to do."""
+        self.state.best = []
+        if self._finished():
+            raise DataError(
+                f"{path} has {len(self.state.train)} epochs and {self.state.iteration} iterations behind it; give the branch "
+                "more epochs, or another stop_after or early_stop."
+            )
 
 
 def squared_error(maps: Tensor, batch: dict[str, Tensor]) -> Tensor:

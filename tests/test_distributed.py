@@ -1,0 +1,68 @@
+"""Two processes train as one, start again when one is killed, and say in a sentence what is wrong."""
+
+import os
+import signal
+from dataclasses import replace
+
+import pytest
+import torch
+
+from datasets.errors import DataError
+from stages import distributed
+from stages.checkpoints import load_tensors
+from stages.settings import Input, Network, Training, Workspace
+from stages.train import Trainer, new_network, train
+
+SETTINGS = Training(
+    epochs=2, iterations=3, batch=5, learning_rate=1e-4, ema=0.5, seed=5, snapshot_epochs=0, blob_sigma=1, blob_radius=2
+)
+ALONE = Workspace(device="cpu", workers=1, checkpoint_seconds=1e-9)
+TWO = ALONE.model_copy(update={"processes": 2})
+
+
+def arguments(folder, data, workspace, settings=SETTINGS):
+    """Of a training in float64: RMSprop makes whole steps of the rounding errors where a gradient is 0 but for them."""
+    folder.mkdir(exist_ok=True)
+    network = new_network(Network(stem="2 4 4", features=8, depth=2), len(data.skeleton.joints), settings.seed)
+    return folder, network.double(), data, Input(resolution=32), settings, workspace
+
+
+def train_and_die(*arguments):
+    """A training whose second process is killed in its first life, at iteration 4."""
+
+    def report(done, *_):
+        if done == 4 and distributed.group().rank == 1 and os.environ["TORCHELASTIC_RESTART_COUNT"] == "0":
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    *given, told = arguments
+    return Trainer(*given).run(told if distributed.group().rank == 0 else report)
+
+
+def test_two_processes_give_what_one_gives_though_one_is_killed(tiny_penn, tmp_path):
+    """Batches of 5 and a validation of 2 people, shared by two."""
+    alone = train(*arguments(tmp_path / "alone", tiny_penn, ALONE))
+    seen = []
+    given = arguments(tmp_path / "two", tiny_penn, TWO)
+    two = distributed.launch(train_and_die, given, "two", TWO, lambda done, *_: seen.append(done))
+    assert seen[-1] == 6 and 4 in seen and 1 not in seen[seen.index(4) :]  # it went on from a checkpoint
+    assert two == pytest.approx(alone, rel=1e-5)
+    one, other = (load_tensors(tmp_path / name / "last.safetensors")[0] for name in ("alone", "two"))
+    assert one.keys() == other.keys()
+    for name in one:
+        torch.testing.assert_close(other[name], one[name], rtol=1e-4, atol=1e-6, msg=name)
+    for name in ("train.log", "valid.log"):
+        rows = [[float(v) for v in (tmp_path / f / name).read_text().split()[4:]] for f in ("alone", "two")]
+        assert rows[0] == pytest.approx(rows[1], rel=1e-5, abs=1e-6)
+    assert (tmp_path / "two" / "logs" / "metrics.csv").exists()
+
+
+def test_a_broken_image_in_one_process_is_said_in_its_sentence(tiny_penn, tmp_path, capfd):
+    data = replace(tiny_penn, images=tmp_path)
+    with pytest.raises(DataError, match=r"train\d\.jpg"):
+        train(*arguments(tmp_path / "broken", data, TWO))
+    assert "Traceback" not in capfd.readouterr().err
+
+
+def test_more_processes_than_a_batch_has_images(tiny_penn, tmp_path):
+    with pytest.raises(DataError, match="6 processes cannot share a batch of 5"):
+        train(*arguments(tmp_path, tiny_penn, ALONE.model_copy(update={"processes": 6})))
