@@ -158,16 +158,7 @@ class Stage(luigi.Task):
 
     def is_running(self) -> bool:
         """Whether a process is making the result at this moment."""
-        path = lock_path(self.folder)
-        if not path.exists():
-            return False
-        try:
-            with FileLock(path, timeout=0):
-                return False
-        except Timeout:
-            return True
-        except OSError:
-            return False
+        return is_locked(self.folder)
 
     def state(self) -> Status:
         """The status, or running where it is not done and a process is at it."""
@@ -344,6 +335,20 @@ def with_inputs(stages: Iterable[Stage]) -> list[Stage]:
     for stage in stages:
         visit(stage)
     return list(ordered.values())
+
+
+def is_locked(folder: Path) -> bool:
+    """Whether a process is making the result folder below exp/ at this moment."""
+    path = lock_path(folder)
+    if not path.exists():
+        return False
+    try:
+        with FileLock(path, timeout=0):
+            return False
+    except Timeout:
+        return True
+    except OSError:
+        return False
 
 
 def lock_of(folder: Path) -> FileLock:

@@ -1,0 +1,77 @@
+"""The table that follows trainings."""
+
+import sys
+
+import pytest
+
+from pipeline import config
+from pipeline.stage import lock_of
+from stages.logs import COLUMNS, METRICS
+from tools import monitor
+
+# 20 s for 100 iterations, a pause of an hour, and 20 s for 100 again: 0.2 s an iteration.
+RUNNING = """\
+1000.0,train,1,50,1000,0.4,0.1,0.001,5.00,0.5
+1010.0,train,1,100,1000,0.3,0.2,0.001,10.00,0.25
+1020.0,epoch,1,150,1000,0.35,0.15,0.001,,
+1020.1,valid,1,150,1000,0.5,0.625,0.001,,
+4620.0,train,2,200,1000,0.25,0.3,0.001,10.00,0.125
+4630.0,train,2,250,1000,0.2,0.4,0.001,12.50,0.0625
+"""
+FINISHED = """\
+1000.0,epoch,1,10,20,0.1,0.5,0.001,,
+1000.1,valid,1,10,20,0.125,0.75,0.001,,
+1001.0,epoch,2,20,20,0.0625,0.625,0.001,,
+1001.1,valid,2,20,20,0.25,0.5,0.001,,
+"""
+
+
+@pytest.fixture
+def exp(tmp_path, monkeypatch):
+    monkeypatch.setattr(config, "exp", lambda: tmp_path)
+    folders = {"mpii/hg@00000001.partial": RUNNING, "mpii/hg-b@00000002": FINISHED, "lsp/hg@00000003.partial": ""}
+    for name, rows in folders.items():
+        path = tmp_path / name / METRICS
+        path.parent.mkdir(parents=True)
+        path.write_text(",".join(COLUMNS) + "\n" + rows)
+    (tmp_path / "mpii/hg-b@00000002/manifest.json").touch()
+    return tmp_path
+
+
+def table(capsys, monkeypatch, *arguments):
+    monkeypatch.setattr(sys, "argv", ["monitor", *arguments])
+    assert monitor.main() == 0
+    return [line.split() for line in capsys.readouterr().out.splitlines() if "@" in line]
+
+
+def test_running_stopped_and_finished_trainings(exp, capsys, monkeypatch):
+    with lock_of(exp / "mpii/hg@00000001"):
+        rows = table(capsys, monkeypatch, "--once")
+    assert rows == [
+        ["lsp/hg@00000003", "stopped"],
+        ["mpii/hg-b@00000002", "finished", "2", "20/20", "100%", "6.25e-02", "62.5%", "2.50e-01", "50.0%", "75.0%"],
+        # 750 iterations of 0.2 s are left.
+        ["mpii/hg@00000001", "running", "2", "250/1000", "25%", "2.00e-01", "40.0%", "12.5", "6.2%", "0:02:30",
+         "5.00e-01", "62.5%", "62.5%"],
+    ]  # fmt: skip
+
+
+def test_only_those_of_a_name(exp, capsys, monkeypatch):
+    assert [row[0] for row in table(capsys, monkeypatch, "--once", "hg-b")] == ["mpii/hg-b@00000002"]
+    assert table(capsys, monkeypatch, "--once", "nobody") == []
+
+
+def test_it_looks_again_until_interrupted(exp, capsys, monkeypatch):
+    looks = []
+
+    def sleep(seconds):
+        looks.append(seconds)
+        with open(exp / "mpii/hg@00000001.partial" / METRICS, "a") as file:
+            file.write(f"{4630 + 10 * len(looks)},train,2,{250 + 50 * len(looks)},1000,0.2,0.4,0.001,12.50,0.0625\n")
+        if len(looks) == 3:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(monitor.time, "sleep", sleep)
+    rows = table(capsys, monkeypatch, "hg", "--every", "7")
+    assert [row[3] for row in rows if row[0] == "mpii/hg@00000001"] == ["250/1000", "300/1000", "350/1000"]
+    assert looks == [7, 7, 7]

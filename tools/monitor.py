@@ -1,0 +1,114 @@
+"""Follow trainings in the terminal until Ctrl-C: python -m tools.monitor [NAME ...] [--once] [--config FILE]
+
+Loss, acc (training accuracy), images/s and waiting (the part of the time in which the training waited for samples) are those
+of the last 50 iterations or epoch; left is the time to the last epoch's end at the pace of the last rows of metrics.csv.
+"""
+
+import argparse
+import shutil
+import sys
+import time
+from datetime import timedelta
+from itertools import pairwise
+from pathlib import Path
+from statistics import median
+
+from tabulate import tabulate
+
+from datasets.errors import DataError
+from pipeline import config
+from pipeline.manifest import MANIFEST
+from pipeline.stage import is_locked
+from stages.logs import METRICS, read_metrics
+
+HEADS = ("experiment", "state", "epoch", "iteration", "loss", "acc", "images/s", "waiting", "left", "valid", "best")
+PACE = 20  # rows whose median pace counts
+
+
+def main() -> int:
+    """Print the table, again and again; returns the exit code."""
+    parser = argparse.ArgumentParser(
+        prog="python -m tools.monitor", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("names", nargs="*", metavar="NAME", help="experiments, such as hg-256; default: all below exp/")
+    parser.add_argument("--config", type=Path, metavar="FILE", default=[], action="append", help="as for python -m pipeline")
+    parser.add_argument("--once", action="store_true", help="print the table once")
+    parser.add_argument("--every", type=float, default=2, metavar="SECONDS", help="between two looks; default: 2")
+    options = parser.parse_args()
+    try:
+        for profile in options.config:
+            config.use_profile(profile)
+        follow(config.exp(), options.names, options.once, options.every)
+    except DataError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        pass
+    return 0
+
+
+def follow(exp: Path, names: list[str], once: bool, seconds: float) -> None:
+    """Print the table of the trainings of these names below exp/, every so many seconds unless once is enough."""
+    while True:
+        rows = [row(folder) for folder in trainings(exp, names)]
+        table = tabulate(rows, HEADS, disable_numparse=True, colalign=("left", "left", *["right"] * 9)) if rows else (
+            f"There is no training{' of this name' * bool(names)} in {exp}."
+        )  # fmt: skip
+        if once or not sys.stdout.isatty():
+            print(table, flush=True)
+        else:
+            width = shutil.get_terminal_size().columns
+            lines = [line[:width] + "\033[K\n" for line in table.splitlines()]  # each clears what was to its right
+            print("\033[H" + "".join(lines) + "\033[J", end="", flush=True)
+        if once:
+            return
+        time.sleep(seconds)
+
+
+def trainings(exp: Path, names: list[str]) -> list[Path]:
+    """The folders of the trainings below exp/, of these names if any are given."""
+    folders = [path.parents[1] for path in exp.glob(f"[!.]*/*@*/{METRICS}")]
+    return sorted(folder for folder in folders if not names or folder.name.partition("@")[0] in names)
+
+
+def row(folder: Path) -> list[str]:
+    """What the table says of the training in a folder."""
+    name = f"{folder.parent.name}/{folder.name.removesuffix('.partial')}"
+    rows = read_metrics(folder)
+    if not rows:
+        return [name, state(folder), *[""] * 9]
+    last, valid = rows[-1], [row for row in rows if row["what"] == "valid"]
+    trained = next(row for row in reversed(rows) if row["what"] != "valid")
+    speeds = [row for row in rows if row["what"] == "train"]
+    done, total = int(last["iteration"]), int(last["iterations"])
+    running = state(folder) == "running"
+    return [
+        name, state(folder), last["epoch"], f"{done}/{total} {done / total:.0%}",
+        f"{float(trained['loss']):.2e}", f"{float(trained['acc']):.1%}",
+        f"{float(speeds[-1]['images_per_second']):.1f}" if speeds else "",
+        f"{float(speeds[-1]['waiting']):.1%}" if speeds else "",
+        str(timedelta(seconds=round((total - done) * pace(rows)))) if running else "",
+        f"{float(valid[-1]['loss']):.2e} {float(valid[-1]['acc']):.1%}" if valid else "",
+        f"{max(float(row['acc']) for row in valid):.1%}" if valid else "",
+    ]  # fmt: skip
+
+
+def state(folder: Path) -> str:
+    """finished, running or stopped."""
+    if (folder / MANIFEST).exists():
+        return "finished"
+    return "running" if is_locked(folder.with_name(folder.name.removesuffix(".partial"))) else "stopped"
+
+
+def pace(rows: list[dict[str, str]]) -> float:
+    """Seconds an iteration takes, the median of the last rows; a pause of a training that was resumed counts little."""
+    steps = [
+        (float(b["time"]) - float(a["time"])) / (int(b["iteration"]) - int(a["iteration"]))
+        for a, b in pairwise(rows[-PACE:])
+        if b["iteration"] != a["iteration"]
+    ]
+    return median(steps) if steps else 0.0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
