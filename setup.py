@@ -15,5 +15,6 @@ setup(
     packages=["datasets", "stages", "pipeline", "tools"],
     package_data={"stages": ["report.html"]},
     install_requires=[line.split("==")[0] for line in pinned],
+    extras_require={"openvino": ["openvino"]},  # the predictor's fastest runtime on a CPU
     entry_points={"console_scripts": ["pose-workspace = pipeline.__main__:main"]},
 )

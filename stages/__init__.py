@@ -16,13 +16,15 @@ precomputed  networks from elsewhere as checkpoints of ours
 cache        the people of the training images, cut out once
 loader       annotation files + images -> batches, the same for any number of workers
 train        the one training loop
+runtimes     a network as a fast function: PyTorch, onnxruntime, OpenVINO
 predict      heatmaps and joints for a whole split
+predictor    joints of people in any image, for applications
 metrics      training accuracy, PCKh, PCK
 measures     the accuracies that each dataset is known by
 evaluate     a network's accuracy on one dataset
 analyse      where it fails
 predictions  predicted joints and heatmaps as files that others read
-export       weights for other programs: safetensors, ONNX
+export       weights for other programs: safetensors, ONNX, Torch7, HDF5; model_card says what they are
 forecasting  the hourglass in two halves, and sequences of frames, for networks that forecast
 scores       tables of accuracies, published ones beside ours
 significance intervals, and tests between two networks

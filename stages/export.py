@@ -127,7 +127,8 @@ class _LastStack(nn.Module):
         return self.network(images)[-1]
 
 
-def _write_onnx(path: Path, network: HourglassNet, description: Description) -> None:
+def write_onnx(path: Path, network: HourglassNet, description: Description) -> None:
+    """The last stack's heatmaps as an ONNX graph that takes any number of images."""
     example = torch.zeros(2, 3, description.resolution, description.resolution)
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)
     with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
@@ -179,7 +180,7 @@ FORMATS = {
     ),
     "model.onnx": Format(
         f"onnxruntime, OpenVINO and others: ONNX, opset {OPSET}; any number of images",
-        _write_onnx,
+        write_onnx,
         _heatmaps_of_onnx,
     ),
     "best_model.t7": Format(

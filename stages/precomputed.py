@@ -27,10 +27,7 @@ def convert(source: Path, dataset: str, folder: Path, known: KnownModel | None =
         if unpack(source, member, folder) > 1:
             raise DataError(f"{source} holds several networks for {dataset}; unpack it and give the path of one best_model.t7.")
         source = folder / "best_model.t7"
-    if source.suffix == ".safetensors":
-        network, description = checkpoints.load_network(source)
-    else:
-        network, description = _from_elsewhere(source, dataset)
+    network, description = read_network(source)
     if known and known.normalisation:
         import_pytorch.normalise(network, known.normalisation)
     joints = SKELETONS[dataset].joints
@@ -55,12 +52,16 @@ def _is_archive(path: Path) -> bool:
         return True  # unpacking it will say what is wrong
 
 
-def _from_elsewhere(path: Path, dataset: str) -> tuple[HourglassNet, checkpoints.Description]:
+def read_network(path: Path) -> tuple[HourglassNet, checkpoints.Description]:
+    """The network of a .safetensors of this workspace, a .t7 of a published hourglass, or a checkpoint of the two ports.
+
+    Only the first kind names its joints; the others' are known by their number. Raises DataError.
+    """
+    if path.suffix == ".safetensors":
+        return checkpoints.load_network(path)
     read = import_pytorch.read_hourglass if import_pytorch.is_checkpoint(path) else import_torch7.read_hourglass
-    network, joints = read(path), SKELETONS[dataset].joints
-    if network.joints != len(joints):
-        raise DataError(
-            f"{path} predicts {network.joints} joints, but {dataset} has {len(joints)}; give a network that was trained on "
-            f"{dataset}."
-        )
-    return network, checkpoints.Description(network.options, joints, PUBLISHED_RESOLUTION, {})
+    network = read(path)
+    skeletons = [skeleton for skeleton in SKELETONS.values() if len(skeleton.joints) == network.joints]
+    if not skeletons:
+        raise DataError(f"{path} predicts {network.joints} joints, which is no skeleton known here; give another network.")
+    return network, checkpoints.Description(network.options, skeletons[0].joints, PUBLISHED_RESOLUTION, {})

@@ -9,6 +9,7 @@ from torch.nn import functional
 
 from datasets import geometry, heatmaps
 from datasets.errors import DataError
+from stages import runtimes
 from stages.hourglass import HourglassNet
 
 
@@ -50,16 +51,11 @@ def predict(network: HourglassNet, batches: Iterable[dict], mirrored: list[int],
     differ by 0.02 to 0.06 heatmap px on average, in either direction; shifting by a pixel, as where heatmaps count from a
     pixel's corner, costs a third to a half of PCKh@0.1. `compute`: see `compute_type`.
     """
-    network = network.to(device).to(memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
+    run = runtimes.in_torch(network, device, compute)
+    if flip:
+        run = runtimes.with_flip(run, mirrored)
     for batch in batches:
-        images = batch["input"].to(device, memory_format=torch.channels_last, non_blocking=True)
-        # Not around the yield: two streams read by turns would leave the mode of the one to the other.
-        with torch.inference_mode(), torch.autocast(device.type, compute, enabled=compute != torch.float32):
-            maps = network(images)[-1].float()
-            if flip:
-                back = network(images.flip(-1))[-1].float().flip(-1)[:, mirrored]
-                maps = (maps + back) / 2
-        yield batch, maps.cpu()
+        yield batch, run(batch["input"])
 
 
 def average_scales(maps: Sequence[Tensor], scales: Sequence[float]) -> Tensor:

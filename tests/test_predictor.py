@@ -1,0 +1,225 @@
+"""Joints of people in images of any kind, size and place; whatever the runtime, the same."""
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from datasets.errors import DataError
+from datasets.skeletons import PENN_ACTION
+from stages import predictor as module
+from stages.checkpoints import Description, save_network
+from stages.hourglass import HourglassNet
+from stages.known_models import KnownModel
+from stages.predictor import PosePredictor
+from stages.runtimes import folded, in_torch, start, with_flip
+from stages.settings import Network
+
+SMALL = Network(stem="4 8 8", features=8, depth=2)
+CPU = torch.device("cpu")
+ABOUT = Description(SMALL, PENN_ACTION.joints, 64, {})
+LARGE = Description(SMALL, PENN_ACTION.joints, 256, {})
+COLOURS = np.array([(r, g, b) for r in (0.3, 0.65, 1) for g in (0.3, 0.65, 1) for b in (0.3, 1)][:13])  # far from one another
+
+
+class Dots(nn.Module):
+    """Stands in for a network: joint j is where the image has the colour COLOURS[j], looked at in cells of 4 x 4 px."""
+
+    def forward(self, images):
+        colours = torch.tensor(COLOURS, dtype=torch.float32)
+        distance = (images[:, None] - colours[None, :, :, None, None]).square().sum(dim=2)
+        return [nn.functional.avg_pool2d(torch.exp(-distance * 200), 4)]
+
+
+@pytest.fixture
+def predictor():
+    return PosePredictor(Dots(), LARGE, precision="float32")
+
+
+def dots(width, height, left=0.0, top=0.0, right=None, bottom=None):
+    """A black image with a dot in the colour of each joint inside a region, and where they are (13, 2)."""
+    right, bottom = right or width, bottom or height
+    side = max(right - left, bottom - top)
+    grid = np.array([(x, y) for y in (0.3, 0.45, 0.6, 0.7) for x in (0.3, 0.4, 0.55, 0.7)][:13])
+    points = np.round((left, top) + grid * (right - left, bottom - top))
+    image = np.zeros((height, width, 3), np.uint8)
+    for (x, y), colour in zip(points, COLOURS, strict=True):
+        cv2.circle(image, (int(x), int(y)), max(2, round(side / 40)), (255 * colour).round().tolist(), -1)
+    return image, points
+
+
+@pytest.mark.parametrize(("width", "height"), [(256, 256), (400, 250), (90, 333)])
+@pytest.mark.parametrize("sizes", [(1.0,), (1.0, 1.2)])
+def test_joints_come_back_in_the_pixels_of_an_image_of_any_size(predictor, width, height, sizes):
+    image, points = dots(width, height)
+    poses = predictor.predict(image, flip=False, sizes=sizes)
+    cell = max(width, height) / 64  # image px from one heatmap px to the next
+    assert poses.joints.shape == (1, 13, 2) and poses.confidence.shape == (1, 13) and poses.image.tolist() == [0]
+    assert np.abs(poses.joints[0] - points).max() < 0.6 * cell and (poses.confidence > 0.2).all()
+
+
+def test_every_kind_of_image_gives_the_same(predictor, tmp_path):
+    image, _ = dots(120, 80)
+    cv2.imwrite(str(tmp_path / "image.png"), image[:, :, ::-1])
+    tensor = torch.from_numpy(image).movedim(-1, 0)
+    expected = predictor.predict(image).joints
+    kinds = [tmp_path / "image.png", str(tmp_path / "image.png"), tensor, tensor / 255, np.asfortranarray(image)]
+    for kind in kinds:
+        assert np.array_equal(predictor.predict(kind).joints, expected)
+    poses = predictor.predict(kinds, batch=2)
+    assert np.allclose(poses.joints, expected) and poses.image.tolist() == [0, 1, 2, 3, 4]
+    for several in (np.stack([image] * 3), torch.stack([tensor] * 3)):
+        assert predictor.predict(several).joints.shape == (3, 13, 2)
+
+
+def test_boxes_and_centres_say_where_to_look(predictor):
+    image = np.zeros((200, 300, 3), np.uint8)
+    regions = [(10, 20, 110, 180), (180, 60, 280, 150)]
+    truth = []
+    for region in regions:
+        part, points = dots(300, 200, *region)
+        image |= part
+        truth.append(points)
+    by_box = predictor.predict([image, image], [regions, regions[1]], flip=False)
+    assert by_box.image.tolist() == [0, 0, 1]
+    assert np.abs(by_box.joints - np.stack([*truth, truth[1]])).max() < 1.5 * 200 / 64
+    # A box is enlarged as in training: centre moved down by 15 * size / 200, side 1.25 times as long.
+    center, scale = (230, 105 + 15 * 0.5), 1.25 * 0.5
+    one = predictor.predict(image, centers=center, scales=scale, flip=False)
+    assert np.allclose(one.joints[0], by_box.joints[1])
+    none = predictor.predict([image], [np.empty((0, 4))])
+    assert none.joints.shape == (0, 13, 2) and none.confidence.shape == (0, 13) and len(none.image) == 0
+
+
+IMAGE = np.zeros((40, 60, 3), np.uint8)
+
+
+@pytest.mark.parametrize(
+    ("images", "options", "words"),
+    [
+        ([], {}, "the list of images is empty"),
+        (IMAGE[:, :, 0], {}, "image 0 is grey"),
+        ([IMAGE, IMAGE[:, :, :1]], {}, "image 1 is grey"),
+        (np.zeros((40, 60, 4), np.uint8), {}, r"shape \(40, 60, 4\)"),
+        (np.zeros((0, 60, 3), np.uint8), {}, r"shape \(0, 60, 3\)"),
+        (IMAGE / 255, {}, "array of float64; give uint8"),
+        (torch.full((3, 8, 8), 200.0), {}, r"outside of \[0, 1\]"),
+        (torch.full((3, 8, 8), torch.nan), {}, r"outside of \[0, 1\]"),
+        (torch.zeros(8, 8, dtype=torch.uint8), {}, "grey"),
+        ([3], {}, "image 0 is a int"),
+        ("nowhere.jpg", {}, "nowhere.jpg is missing"),
+        (IMAGE, {"boxes": (70, 0, 90, 30)}, r"from \(70, 0\) to \(90, 30\) lies outside of the image of 60 x 40 px"),
+        (IMAGE, {"boxes": (30, 0, 20, 30)}, "left < right"),
+        (IMAGE, {"boxes": (0, 0, 20, np.nan)}, "4 numbers a person"),
+        (IMAGE, {"boxes": (0, 0, 20)}, "4 numbers a person"),
+        (IMAGE, {"boxes": "everywhere"}, "4 numbers a person"),
+        ([IMAGE, IMAGE], {"boxes": [(0, 0, 9, 9)]}, "2 images, but boxes, centers or scales for 1"),
+        (IMAGE, {"centers": (5, 5)}, "belong together"),
+        (IMAGE, {"centers": (5, 5), "scales": 0}, "scales above 0"),
+        (IMAGE, {"centers": [(5, 5), (6, 6)], "scales": 0.1}, "2 centers and 1 scales"),
+        (IMAGE, {"centers": (500, 5), "scales": 0.1}, "outside of the image"),
+        (IMAGE, {"boxes": (0, 0, 9, 9), "centers": (5, 5), "scales": 1}, "not both"),
+    ],
+)
+def test_what_is_no_image_or_box_is_refused_in_a_sentence(predictor, images, options, words):
+    with pytest.raises(DataError, match=words):
+        predictor.predict(images, **options)
+
+
+def network(**options):
+    """Statistics and scales that are not those of a fresh one."""
+    torch.manual_seed(1)
+    net = HourglassNet(Network(**{"stem": "4 8 8", "features": 8, "depth": 2} | options), 13)
+    for name, tensor in net.state_dict().items():
+        if "running" in name:
+            tensor.uniform_(0.5, 2)
+    net.mean[:] = torch.tensor([0.4, 0.3, 0.2])
+    return net.eval()
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{}, {"preset": "hg2"}, {"preset": "hg2-mobile"}, {"block": "four"}, {"norm": "instance"}, {"norm": "group"},
+     {"stacks": 2, "join": "concatenate", "head_layers": 2}],
+)  # fmt: skip
+def test_folding_changes_nothing_but_rounding(options):
+    net, images = network(**options), torch.rand(2, 3, 64, 64)
+    before = {name: tensor.clone() for name, tensor in net.state_dict().items()}
+    with torch.inference_mode():
+        expected = net(images)[-1]
+    before_folding, after = (sum(isinstance(m, nn.BatchNorm2d) for m in n.modules()) for n in (net, folded(net)))
+    assert after < before_folding or "norm" in options
+    torch.testing.assert_close(in_torch(net, CPU, torch.float32)(images), expected, atol=1e-5, rtol=1e-4)
+    short = in_torch(net, CPU, torch.bfloat16)(images)
+    assert short.dtype == torch.float32 and (short - expected).abs().max() < 0.1 * expected.abs().max()
+    assert all(torch.equal(before[name], tensor) for name, tensor in net.state_dict().items())
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    """A folder with a network and its ONNX file."""
+    from stages.export import write_onnx
+
+    folder = tmp_path_factory.mktemp("model")
+    save_network(folder / "model.safetensors", network(), PENN_ACTION.joints, 64, {})
+    write_onnx(folder / "model.onnx", network(), ABOUT)
+    return folder
+
+
+@pytest.mark.parametrize("runtime", ["onnxruntime", "openvino"])
+def test_other_runtimes_compute_the_same(model, runtime):
+    pytest.importorskip(runtime)
+    images = torch.rand(3, 3, 64, 64)
+    expected, found = (
+        with_flip(start(name, network(), ABOUT, CPU, torch.float32, model / "model.onnx"), PENN_ACTION.mirrored())
+        for name in ("torch", runtime)
+    )
+    torch.testing.assert_close(found(images), expected(images), atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(found(images[:1]), expected(images[:1]), atol=1e-5, rtol=1e-4)
+
+
+def test_a_runtime_that_is_not_there(model, monkeypatch):
+    with pytest.raises(DataError, match="runtime = tensorrt is unknown; use one of torch, onnxruntime, openvino"):
+        PosePredictor.load(model, runtime="tensorrt")
+    monkeypatch.setitem(__import__("sys").modules, "openvino", None)
+    with pytest.raises(DataError, match="pip install openvino"):
+        PosePredictor.load(model, runtime="openvino")
+
+
+def test_where_a_network_is_looked_for(model, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for place in ("penn_action_cropped/hg-256-ft", "demo/mpii/hg-256", "demo/mpii/hg-256-ft"):
+        (tmp_path / "exp" / place).mkdir(parents=True)
+        save_network(tmp_path / "exp" / place / "best.safetensors", network(), PENN_ACTION.joints, 64, {})
+    image, _ = dots(80, 60)
+    expected = PosePredictor.load(model).predict(image).joints
+    for source in (model / "model.safetensors", str(model), "hg-256", "demo/mpii/hg-256", "penn_action_cropped/hg-256-ft"):
+        assert np.array_equal(PosePredictor.load(source).predict(image).joints, expected)
+    with pytest.raises(DataError, match="hg-256-ft may mean exp/demo/mpii/hg-256-ft or exp/penn_action_cropped/hg-256-ft"):
+        PosePredictor.load("hg-256-ft")
+    for missing in ("hg-1024", tmp_path / "nowhere", "/nowhere/model.t7"):
+        with pytest.raises(DataError, match="neither a file or folder nor an experiment"):
+            PosePredictor.load(missing)
+    with pytest.raises(DataError, match="holds none of"):
+        PosePredictor.load("exp/demo")
+
+
+def test_a_torch7_file_is_a_network_too(model, tmp_path):
+    from stages import torch7
+    from stages.export_torch7 import as_torch7
+
+    net = network()
+    net.mean.zero_()  # which the format has no place for
+    torch7.write(tmp_path / "best_model.t7", as_torch7(net, cudnn=True))
+    assert PosePredictor.load(tmp_path).joints == PENN_ACTION.joints
+    assert module.find(tmp_path).name == "best_model.t7"
+
+
+def test_a_known_network_is_fetched_once_by_its_name(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setitem(module.KNOWN, "tiny", KnownModel("tiny", "penn_action", "", "theirs.safetensors", ""))
+    save_network(tmp_path / "theirs.safetensors", network(), PENN_ACTION.joints, 64, {})
+    assert PosePredictor.load("tiny").joints == PENN_ACTION.joints
+    (tmp_path / "theirs.safetensors").unlink()
+    assert PosePredictor.load("tiny").resolution == 64
