@@ -6,6 +6,7 @@ manifests/, what each result says of itself.
 
 import csv
 import json
+import re
 import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -19,8 +20,8 @@ from datasets.skeletons import TITLES
 # Headings of the files' columns where the name does not say enough.
 HEADINGS = {
     "low": "with 95 %",
-    "auc": "area under curve", "pixels": "mean error, px", "p": "p by chance", "groups": "images or sequences",
-    "median": "median error, px", "confused": "left and right confused, %", "rate": "right, %", "value": "", "joints": "joints",
+    "auc": "AUC", "pixels": "mean error, px", "p": "p by chance",
+    "median": "median error, px", "confused": "left and right confused, %", "rate": "right, %", "value": "of",
 }  # fmt: skip
 
 
@@ -67,12 +68,13 @@ class Facts:
 
 @dataclass(frozen=True)
 class Table:
-    """Text cells; `numbers` are the columns that hold numbers."""
+    """Text cells; `numbers` are the columns that hold numbers, `bars` the heading of shares that are drawn as bars."""
 
     caption: str
     columns: list[str]
     rows: list[list[str]]
     numbers: list[bool]
+    bars: str = ""
 
 
 @dataclass(frozen=True)
@@ -99,9 +101,11 @@ def write(folder: Path, facts: Facts) -> Path:
         (place, split, table, _worst(folder, place, split, evaluation))
         for place, evaluation in facts.evaluations.items() for split, table in _failures(place, evaluation)
     ]  # fmt: skip
+    accuracies, tests = (_read(facts.comparison, f"{name}.csv") for name in ("accuracy", "tests"))
     page = environment.get_template("report.html").render(
         facts=facts, done=[s.manifest for s in facts.stages if s.state == "done" and s.manifest],
-        accuracy=_read(facts.comparison, "accuracy.csv"), parts=_parts(facts.comparison), tests=_tests(facts.comparison),
+        accuracies=accuracies, accuracy=_table("Accuracies in per cent", accuracies) if accuracies else None,
+        tests=_table("Differences in points of per cent", tests) if tests else None, parts=_parts(facts.comparison),
         curves=[*_pictures(folder, facts.comparison, "curves_*.svg", "Accuracy and loss by epoch of networks trained on {}"),
                 *_pictures(folder, facts.comparison, "pck_*.svg", "Share of joints that are right on {}, by threshold")],
         predictions=_pictures(folder, facts.comparison, "predictions.png", "Labels and predictions of validation people"),
@@ -142,17 +146,17 @@ def _shown(column: str, cell: str) -> str:
     return f"{number:.4f}" if column == "p" else f"{number:.2f}"
 
 
-def _table(caption: str, rows: list[dict[str, str]], leave_out: tuple[str, ...]) -> Table:
+def _table(caption: str, rows: list[dict[str, str]], leave_out: tuple[str, ...] = (), bars: str = "") -> Table:
     """Rows without the columns that are empty or left out."""
     if any(row.get("low") for row in rows):
         rows = [row | {"low": f"{row['low']} to {row['high']}" if row["low"] else ""} for row in rows]
     columns = [name for name in rows[0] if name not in leave_out and name != "high" and any(row[name] for row in rows)]
-    numbers = [all(_is_number(row[name]) for row in rows) for name in columns]
-    return Table(caption, [HEADINGS.get(n, n) for n in columns], [[row[n] for n in columns] for row in rows], numbers)
+    numbers = [HEADINGS.get(n) != bars and all(_is_number(row[n]) for row in rows) for n in columns]
+    return Table(caption, [HEADINGS.get(n, n) for n in columns], [[row[n] for n in columns] for row in rows], numbers, bars)
 
 
 def _is_number(cell: str) -> bool:
-    return all(part.replace(".", "", 1).removeprefix("-").isdigit() for part in cell.split(" to ") if part)
+    return all(part.replace(".", "", 1).removeprefix("-").isdigit() for part in re.split(" to |/", cell) if part)
 
 
 def _parts(comparison: Path | None) -> dict[str, list[Table]]:
@@ -167,18 +171,13 @@ def _parts(comparison: Path | None) -> dict[str, list[Table]]:
     }
 
 
-def _tests(comparison: Path | None) -> Table | None:
-    rows = _read(comparison, "tests.csv")
-    return _table("Differences in points of per cent", rows, ()) if rows else None
-
-
 def _failures(place: str, evaluation: Path) -> Iterator[tuple[str, Table]]:
     """(split, table of where the network fails) for each split."""
     for path in sorted(evaluation.glob("failures_*.csv"), reverse=True):
         split = path.stem.removeprefix("failures_")
         rows = [row | {"value": f"{row['by']}: {row['value']}".replace("_", " ")} for row in _read(evaluation, path.name)]
         if rows:
-            yield split, _table(f"{place}, {split}: by joint, action, visibility and size", rows, ("by",))
+            yield split, _table(f"{place}, {split}: by joint, action, visibility and size", rows, ("by",), HEADINGS["rate"])
 
 
 def _worst(folder: Path, place: str, split: str, evaluation: Path) -> Picture | None:
