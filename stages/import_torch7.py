@@ -220,6 +220,8 @@ class _Graph:
         if not isinstance(tensor, Tensor) or tensor.size != shape:
             found = f"shape {tensor.size}" if isinstance(tensor, Tensor) else repr(tensor)
             raise self._error(place, f"{name}.{key}", f"has {found}, expected shape {shape}")
+        if tensor.storage is None or np.prod(shape) > len(tensor.storage.array):
+            raise self._error(place, f"{name}.{key}", "repeats its numbers")
         array = np.array(tensor.array(), np.float32, order="C")
         if not np.isfinite(array).all():
             raise self._error(place, f"{name}.{key}", "holds numbers that are not finite")

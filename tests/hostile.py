@@ -5,6 +5,7 @@ a `DataError` that names it or in a result that is what it should be; of anythin
 """
 
 import gzip
+import io
 import resource
 import signal
 import sys
@@ -19,14 +20,20 @@ from pathlib import Path
 import cv2
 import h5py
 import numpy as np
+import torch
 from numpy.random import Generator
 from scipy.io import savemat
 
 from datasets import annotations, lsp, mpii, penn_action
 from datasets.errors import DataError
 from datasets.images import read_image
+from stages import import_pytorch, import_torch7, torch7
 from stages.archives import unpack
+from stages.export_torch7 import as_torch7
+from stages.hourglass import HourglassNet
+from stages.settings import Network
 from tests import test_annotations, test_mpii, test_penn_action
+from tests.ports import Bearpaw, Princeton, port
 
 NUMBERS = (0, 1, 7, 8, 14, 15, 255, 2**15, 2**16 - 1, 2**24, 2**31 - 1, 2**31, 2**32 - 8, 2**32 - 1)  # sizes, types, flags
 
@@ -105,6 +112,36 @@ def split(folder: Path) -> bytes:
     return (folder / "s.h5").read_bytes()
 
 
+def t7(folder: Path, **options) -> bytes:
+    network = HourglassNet(Network(stem="2 4 4", features=8, depth=2), 3).eval()
+    torch7.write(folder / "n.t7", as_torch7(network, cudnn=True), **options)
+    return (folder / "n.t7").read_bytes()
+
+
+def checkpoint(kind: type, legacy: bool = False) -> bytes:
+    file = io.BytesIO()
+    content = {"epoch": 3, "state_dict": port(kind, stacks=1).state_dict()}
+    torch.save(content, file, _use_new_zipfile_serialization=not legacy)
+    return file.getvalue()
+
+
+WHOLE = checkpoint(Princeton)
+
+
+def pickled(_: Path) -> bytes:
+    """The member of a checkpoint that says what is in the others."""
+    with zipfile.ZipFile(io.BytesIO(WHOLE)) as file:
+        return file.read("archive/data.pkl")
+
+
+def with_pickle(data: bytes) -> bytes:
+    new = io.BytesIO()
+    with zipfile.ZipFile(io.BytesIO(WHOLE)) as old, zipfile.ZipFile(new, "w") as file:
+        for name in old.namelist():
+            file.writestr(name, data if name.endswith("data.pkl") else old.read(name))
+    return new.getvalue()
+
+
 def image(suffix: str) -> bytes:
     y, x = np.mgrid[:48, :64]
     return cv2.imencode(suffix, np.dstack([4 * x, 5 * y, x * y % 256]).astype(np.uint8))[1].tobytes()
@@ -177,6 +214,19 @@ def read_archive(path: Path) -> None:
         assert sorted(unpacked) == sorted(list(MEMBERS.values())[:2])
 
 
+def read_network(read: Callable[[Path], HourglassNet], path: Path) -> None:
+    network = read(path)
+    assert network.joints <= 16 and all(tensor.isfinite().all() for tensor in network.state_dict().values())
+
+
+def read_t7(path: Path) -> None:
+    read_network(import_torch7.read_hourglass, path)
+
+
+def read_checkpoint(path: Path) -> None:
+    read_network(import_pytorch.read_hourglass, path)
+
+
 def read_picture(path: Path) -> None:
     pixels = read_image(path)
     assert pixels.ndim == 3 and pixels.shape[2] == 3 and pixels.dtype == np.uint8
@@ -196,6 +246,14 @@ KINDS: dict[str, tuple[Callable[[Path], bytes], Callable[[bytes], bytes], Callab
     "zip": (zipped, bytes, read_archive),
     "jpeg": (lambda _: image(".jpg"), bytes, read_picture),
     "png": (lambda _: image(".png"), bytes, read_picture),
+    "t7": (t7, bytes, read_t7),
+    "t7 with longs of 4": (lambda folder: t7(folder, long_size=4), bytes, read_t7),
+    "ascii t7": (lambda folder: t7(folder, ascii=True), bytes, read_t7),
+    "checkpoint": (lambda _: WHOLE, bytes, read_checkpoint),
+    "checkpoint of bearpaw": (lambda _: checkpoint(Bearpaw), bytes, read_checkpoint),
+    "mended checkpoint": (pickled, with_pickle, read_checkpoint),
+    "legacy checkpoint": (lambda _: checkpoint(Princeton, legacy=True), bytes, read_checkpoint),
+    "legacy checkpoint of bearpaw": (lambda _: checkpoint(Bearpaw, legacy=True), bytes, read_checkpoint),
     "mended png": (lambda _: image(".png"), mended_png, read_picture),
 }
 

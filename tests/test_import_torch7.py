@@ -166,6 +166,10 @@ def test_other_shapes_are_named_with_place_and_both_shapes(tmp_path):
     fields(network, 3)["bias"] = Tensor.from_array(np.full(2, np.nan, np.float32))
     refused(tmp_path, network, "module 3 (stem.norm.bias)", "not finite")
 
+    network = Published()  # a view of stride 0 claims any number of numbers
+    fields(network, 3)["bias"] = Tensor("torch.FloatTensor", (2,), (0,), 0, Tensor.from_array(np.ones(1, np.float32)).storage)
+    refused(tmp_path, network, "module 3 (stem.norm.bias)", "repeats")
+
 
 @pytest.mark.parametrize(
     ("place", "setting", "value", "part"),

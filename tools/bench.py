@@ -373,7 +373,28 @@ def _convert_release(root: Path, out: Path) -> int:
     return sum(map(len, splits.values()))
 
 
-PARTS = {part.__name__: part for part in (training, samples, metrics, crop, convert)}
+def torch7() -> None:
+    """Reading and writing hg-256 as the Torch7 file that image-play publishes, weights and gradients."""
+    from stages import export_torch7, import_torch7
+    from stages import torch7 as files
+    from stages.hourglass import HourglassNet
+    from stages.settings import Network
+
+    model = export_torch7.as_torch7(HourglassNet(Network(), 16).eval(), cudnn=True)
+    with tempfile.TemporaryDirectory() as name:
+        path = Path(name, "best_model.t7")
+        works: dict[str, Callable[[], object]] = {
+            "writing": lambda: files.write(path, model),
+            "its bytes alone": path.read_bytes,
+            "reading": lambda: files.read(path),
+            "to a network of ours": lambda: import_torch7.read_hourglass(path),
+        }
+        for what, work in works.items():
+            took = seconds(work)
+            show(f".t7 of {path.stat().st_size / 1e6:.0f} MB, {what}", took * 1e3, "ms")
+
+
+PARTS = {part.__name__: part for part in (training, samples, metrics, crop, convert, torch7)}
 
 
 def main() -> int:
