@@ -74,8 +74,10 @@ def decode_subpixel(heatmaps: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
     Around the largest pixel the map is smoothed by a Gaussian of 1/32 of its longer side (2 px at 64, as Zhang et al. have
     it in "Distribution-Aware Coordinate Representation for Human Pose Estimation", 2020; measured, it is the best for
-    blobs of any width), zero beyond the border. The logarithm of a Gaussian is a paraboloid: it is fitted by least squares
-    to the 3 x 3 pixels around the largest smoothed one. Where no peak can be fitted, that pixel is returned.
+    blobs of any width); on an axis on which the border is near, only as far as it reaches on both sides, because a blob of
+    which the border cuts a part would move inwards. The logarithm of a Gaussian is a paraboloid: it is fitted by least
+    squares to the 3 x 3 pixels around the largest smoothed one. Where no peak can be fitted, the largest pixel of the map is
+    returned.
     heatmaps: (..., h, w). Returns points (..., 2) float64 in heatmap px and the maxima (...) of the map as it is.
     """
     points, confidence = decode_argmax(heatmaps)
@@ -90,22 +92,31 @@ def decode_subpixel(heatmaps: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 def _smooth_peaks(heatmaps: np.ndarray, largest: np.ndarray) -> np.ndarray:
     """Sub-pixel peaks (M, 2) px of heatmaps (M, h, w) whose largest pixels are `largest` (M, 2)."""
     (x, y), (height, width) = largest.T, heatmaps.shape[1:]
-    near = np.arange(-2, 3)  # where smoothed values are wanted: around each of the 3 x 3 pixels around the largest
+    if min(height, width) < 3:
+        return largest.astype(np.float64)
     sigma = max(height, width) / 32
-    far = np.arange(-2 - math.ceil(2 * sigma), 3 + math.ceil(2 * sigma))  # what they are smoothed from
-    kernel = np.exp(-0.5 * ((near[:, None] - far) / sigma) ** 2).astype(np.float32)
-    rows, columns = y[:, None] + far, x[:, None] + far
+    (columns, from_columns), (rows, from_rows) = (_smoothing(*axis, sigma) for axis in ((x, width), (y, height)))
     at = np.arange(len(heatmaps))[:, None, None]
     row = at * height + rows.clip(0, height - 1)[:, :, None]
     window = heatmaps.reshape(-1).take(row * width + columns.clip(0, width - 1)[:, None, :])
-    window = np.where(_inside(rows, height)[:, :, None] & _inside(columns, width)[:, None, :], window, 0)
-    smooth = kernel @ window @ kernel.T  # (M, 5, 5)
-    inside = _inside(y[:, None] + near, height)[:, :, None] & _inside(x[:, None] + near, width)[:, None, :]
-    middle = np.where(inside, smooth, -np.inf)[:, 1:-1, 1:-1].reshape(len(heatmaps), 9)
+    smooth = from_rows @ window @ from_columns.swapaxes(1, 2)  # (M, 5, 5), around the largest
+    near = np.arange(-1, 2)  # the middle of the 3 x 3 pixels, which lie in the map
+    inside = _inside(y[:, None] + near - 1, height - 2)[:, :, None] & _inside(x[:, None] + near - 1, width - 2)[:, None, :]
+    middle = np.where(inside, smooth[:, 1:-1, 1:-1], -np.inf).reshape(len(heatmaps), 9)
     up, left = np.divmod(middle.argmax(axis=1), 3)
     three = np.arange(3)
     step = _paraboloid_peaks(smooth[at, (up[:, None] + three)[:, :, None], (left[:, None] + three)[:, None, :]])
-    return largest + np.stack((left, up), axis=1) - 1 + step
+    peaks = largest + np.stack((left, up), axis=1) - 1 + step
+    return np.where(np.isnan(step), largest, peaks)
+
+
+def _smoothing(largest: np.ndarray, length: int, sigma: float) -> tuple[np.ndarray, np.ndarray]:
+    """One axis: the pixels (M, K) around the largest, and what each counts in the smoothed values of five, (M, 5, K)."""
+    near, far = np.arange(-2, 3), np.arange(-2 - math.ceil(2 * sigma), 3 + math.ceil(2 * sigma))
+    distance = np.abs(near[:, None] - far)
+    room = np.minimum(largest, length - 1 - largest) - 2
+    counts = distance <= room.clip(0, math.ceil(2 * sigma))[:, None, None]
+    return largest[:, None] + far, np.where(counts, np.exp(-0.5 * (distance / sigma) ** 2), 0).astype(np.float32)
 
 
 def _inside(numbers: np.ndarray, length: int) -> np.ndarray:
@@ -114,7 +125,7 @@ def _inside(numbers: np.ndarray, length: int) -> np.ndarray:
 
 def _paraboloid_peaks(values: np.ndarray) -> np.ndarray:
     """Where a + b x + c y + d x^2 / 2 + e x y + f y^2 / 2, fitted to the logarithm of (M, 3, 3), is largest: (M, 2) px from
-    the middle, at most 1 on each axis; 0 where values are not positive or the paraboloid has no peak."""
+    the middle, at most 1.5 on each axis; NaN where values are not positive or the paraboloid has no peak."""
     positive = (values > 0).all(axis=(1, 2), keepdims=True)
     logs = np.log(np.where(positive, values, 1.0), dtype=np.float64)
     columns, rows = logs.sum(axis=1).T, logs.sum(axis=2).T
@@ -124,7 +135,7 @@ def _paraboloid_peaks(values: np.ndarray) -> np.ndarray:
     determinant = d * f - e * e
     peak = (d < 0) & (determinant > 1e-12)
     step = np.stack((e * c - f * b, e * b - d * c), axis=1) / np.where(peak, determinant, 1.0)[:, None]
-    return np.where(peak[:, None], step.clip(-1, 1), 0.0)
+    return np.where(peak[:, None], step.clip(-1.5, 1.5), np.nan)
 
 
 DECODERS = {"subpixel": decode_subpixel, "quarter": decode_quarter, "argmax": decode_argmax}

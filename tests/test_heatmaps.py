@@ -61,10 +61,8 @@ def test_decoders_return_to_the_drawn_point(sigma, radius):
     quarter, _ = heatmaps.decode_quarter(maps)
     subpixel, same = heatmaps.decode_subpixel(maps)
     np.testing.assert_array_equal(same, confidence)
-    # Exact but for blobs that their patch or the border cuts off, which smoothing feels.
-    distance = np.minimum(points, (47, 31) - points).min(axis=-1)
-    assert np.abs(subpixel - points)[distance > 6].max() < (0.01 if radius / sigma > 2 else 0.06)
-    assert np.abs(subpixel - points).max() < 2
+    # Exact but for blobs that their patch cuts off, which smoothing feels.
+    assert np.abs(subpixel - points).max() < (0.01 if radius / sigma > 2 else 0.1)
     interior = (nearest > 0) & (nearest < (47, 31))
     assert np.abs(quarter - points)[interior].max() <= 0.25 + 1e-9
     assert np.abs(quarter - points).mean() < 0.6 * np.abs(nearest - points).mean()

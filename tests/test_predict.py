@@ -101,8 +101,7 @@ def test_devices():
 def test_a_joint_comes_back_from_image_crop_and_heatmap():
     """Within 0.25 px of the heatmap, at any size, place, turn and mirroring, with the recipe's blob and the default decoder.
 
-    That holds for joints 4 px from the heatmap's border, which cuts off the blobs of others; with decoder = quarter, on each
-    axis, for all that are not on the outermost pixels.
+    Also where the border cuts the blob. With decoder = quarter that holds on each axis, and not on the outermost pixels.
     """
     rng, mirrored = np.random.default_rng(0), MPII.mirrored()
     target = Target(256, 64, Recipe().blob_sigma, Recipe().blob_radius)
@@ -118,10 +117,10 @@ def test_a_joint_comes_back_from_image_crop_and_heatmap():
         sample = make_sample(image, Person(center, scale, part), mirrored, target, variation)
         expected, place = (each[mirrored] if flip else each for each in (part, in_box))
         margin = 64 * (0.5 - np.abs(place).max(axis=1))
-        for decoder, least in (("subpixel", 4), ("quarter", 1)):
+        for decoder, least in (("subpixel", 0), ("quarter", 1)):
             points, _ = joints_in_image(sample.heatmaps[None], sample.image_to_crop[None], 256, decoder)
             error = (points[0] - expected) @ np.array([[cos, -sin], [sin, cos]]) * 64 / side  # heatmap px, along its axes
             away = np.linalg.norm(error, axis=1) if decoder == "subpixel" else np.abs(error).max(axis=1)
             assert away[margin > least].max() <= 0.25 + 1e-6, (decoder, variation)
-        counted += (margin > 4).sum()
-    assert counted > 4000
+        counted += (margin < 4).sum()
+    assert counted > 1000
