@@ -40,7 +40,7 @@ class Poses:
 
 
 class PosePredictor:
-    """A network with all that leads from images to joints. `joints` names them; `skeleton` is for drawing, where known."""
+    """A network with all that leads from images to joints. `joints` names them; `skeleton` is for drawing."""
 
     def __init__(self, network: HourglassNet, about: Description, runtime: str = "torch", device: str = "auto",
                  precision: str = "auto", onnx: Path | None = None) -> None:  # fmt: skip
@@ -48,7 +48,8 @@ class PosePredictor:
         that is native to the machine, or float32, bfloat16, float16; onnx: the network's ONNX file, where there is one.
         """
         self.joints, self.resolution = about.joints, about.resolution
-        self.skeleton: Skeleton | None = next((s for s in SKELETONS.values() if s.joints == about.joints), None)
+        known = (skeleton for skeleton in SKELETONS.values() if skeleton.joints == about.joints)
+        self.skeleton = next(known, Skeleton("", about.joints, (), ()))
         there = pick_device(device)
         self._run = runtimes.start(runtime, network, about, there, compute_type(precision, there), onnx)
         self._run_with_flip = runtimes.with_flip(self._run, mirrored(about.joints))

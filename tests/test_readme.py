@@ -47,6 +47,7 @@ def test_python_examples(place: Place):
     code = "".join(blocks("python")) + "print(bottleneck.shape, heatmaps.shape)"
     out, err = place.start("-c", code.replace("exp/demo/", "exp/")).communicate(timeout=120)
     assert "torch.Size([1, 13, 8, 8])" in out and "torch.Size([3, 8, 2, 2]) torch.Size([3, 13, 8, 8])" in out, err
+    assert len(re.findall(r"left_\w+ +at +[\d.-]+, +[\d.-]+ px, confidence", out)) == 6
 
 
 @pytest.mark.parametrize("block", blocks("ini"))
