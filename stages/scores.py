@@ -36,8 +36,10 @@ class Scored:
         path = self.folder / "accuracy.json"
         try:
             content = json.loads(path.read_text())
-            _ = content["dataset"], content["splits"]
-        except (OSError, ValueError, LookupError, TypeError) as error:
+            names = [measure.name for measure in MEASURES[content["dataset"]]]
+            for figures in content["splits"].values():
+                _ = figures["people"], figures["acc"], figures["pixels"], [figures["measures"][name]["curve"] for name in names]
+        except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
             raise DataError(f"{path} is not what an evaluation writes ({error}); evaluate again, or check the path.") from None
         return content
 
@@ -50,11 +52,16 @@ class Scored:
         """The figures of each split that has labels."""
         return {name: figures for name, figures in self.content["splits"].items() if figures["pixels"] is not None}
 
-    def hits(self, split: str, measure: Measure) -> Hits:
-        """What was hit on a split, in groups."""
+    def people(self, split: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """distance, reference and group of a split's people, see `evaluate`."""
         path = self.folder / f"people_{split}.h5"
         with open_h5(path) as file:
             distance, reference, group = (h5_field(file, path, name)[()] for name in ("distance", "reference", "group"))
+        return distance, reference, group
+
+    def hits(self, split: str, measure: Measure) -> Hits:
+        """What was hit on a split, in groups."""
+        distance, reference, group = self.people(split)
         column = [m.name for m in MEASURES[self.skeleton.name]].index(measure.name)
         joints = [name in self.content["splits"][split]["measures"][measure.name]["by joint"] for name in self.skeleton.joints]
         counted = np.array(joints) & ~np.isin(self.skeleton.joints, metrics.NOT_IN_PCKH)
@@ -140,30 +147,33 @@ def joint_table(scored: list[Scored]) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["split", "measure", "network", "joint", "rate"])
 
 
-def compared(first: Scored, second: Scored, split: str) -> tuple[str, Difference]:
-    """The first measure of their dataset, and by how much the second network is better, on the joints that both know.
+def compared(first: Scored, second: Scored, split: str) -> Difference | None:
+    """By how much the second network is better by the first measure of their dataset, on the joints that both know.
 
-    Raises DataError where they were scored on different people.
+    None where they were scored on different people.
     """
     measure = MEASURES[first.skeleton.name][0]
     a, b = (scored.hits(split, measure) for scored in (first, second))
     both = (a.counts.sum(axis=0) > 0) & (b.counts.sum(axis=0) > 0)
     a, b = a.only(both), b.only(both)
-    if not np.array_equal(a.counts, b.counts):
-        raise DataError(f"{first.folder} and {second.folder} were scored on different people; compare what is scored alike.")
-    return measure.name, difference(a, b)
+    same = np.array_equal(a.counts, b.counts) and np.array_equal(
+        first.people(split)[1], second.people(split)[1], equal_nan=True
+    )
+    return difference(a, b) if same else None
 
 
 def pair_table(pairs: list[tuple[Scored, Scored]]) -> pd.DataFrame:
     """A row per pair and split: is the second network better than the first? In points of per cent."""
     rows = []
     for first, second in pairs:
-        for split in first.splits:
-            if split in second.splits:
-                name, d = compared(first, second, split)
+        for split in (name for name in first.splits if name in second.splits):
+            d = compared(first, second, split)
+            named = [f"{TITLES[first.skeleton.name]} {split}", MEASURES[first.skeleton.name][0].name, second.network]
+            if d is None:
+                rows.append([*named, "scored on other people", first.network, *[np.nan] * 5])
+            else:
                 verdict = "no difference shown" if d.p >= 0.05 else "better" if d.value > 0 else "worse"
-                rows.append([f"{TITLES[first.skeleton.name]} {split}", name, second.network, verdict, first.network,
-                             100 * d.value, 100 * d.low, 100 * d.high, d.p, d.groups])  # fmt: skip
+                rows.append([*named, verdict, first.network, 100 * d.value, 100 * d.low, 100 * d.high, d.p, d.groups])
     columns = ["split", "measure", "network", "verdict", "than", "difference", "low", "high", "p", "groups"]
     return pd.DataFrame(rows, columns=columns)
 
@@ -185,9 +195,8 @@ def part_text(table: pd.DataFrame, form: str = "simple") -> str:
 def as_text(table: pd.DataFrame, form: str = "simple") -> str:
     """A table for people, as text or with form = github as Markdown."""
     shown = table.map(lambda v: ("" if np.isnan(v) else f"{v:.2f}") if isinstance(v, float) else v)
-    if "p" in table:
-        shown["p"] = table["p"].map("{:.4f}".format)
-    if "people" in table:
-        shown["people"] = table["people"].map(lambda v: "" if np.isnan(v) else f"{v:.0f}")
+    for name, form_of in {"p": ".4f", "people": ".0f", "groups": ".0f"}.items():
+        if name in table:
+            shown[name] = ["" if np.isnan(value) else f"{value:{form_of}}" for value in table[name]]
     numbers = ["right" if table[name].dtype.kind in "fi" or name == "95 %" else "left" for name in table]
     return shown.to_markdown(index=False, tablefmt=form, colalign=numbers, disable_numparse=True)

@@ -1,6 +1,7 @@
 """The comparison's tables and the drawing of people."""
 
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -12,10 +13,10 @@ from datasets.skeletons import MPII, PENN_ACTION
 from stages.compare import Experiment, accuracy_table
 from stages.draw import COLOURS, contact_sheet, draw_person
 from stages.measures import MEASURES
-from stages.scores import TRAINING_METRIC, Scored, joint_table, pair_table, part_table, part_text
+from stages.scores import TRAINING_METRIC, Scored, as_text, joint_table, pair_table, part_table, part_text
 
 
-def write_evaluation(folder: Path, skeleton, rates, splits=("valid",), people=40, labelled=1.0):
+def write_evaluation(folder: Path, skeleton, rates, splits=("valid",), people=40, labelled=1.0, size=1.0):
     """An evaluation in which each joint hits a share `rates` (J,) of the people on every measure; NaN: not known."""
     folder.mkdir()
     counts = np.round(np.asarray(rates) * people)
@@ -27,7 +28,7 @@ def write_evaluation(folder: Path, skeleton, rates, splits=("valid",), people=40
         names = [measure.name for measure in MEASURES[skeleton.name]]
         write_h5(
             folder / f"people_{split}.h5",
-            {"distance": distance, "reference": np.ones((people, len(names))), "group": np.arange(people)},
+            {"distance": distance, "reference": np.full((people, len(names)), size), "group": np.arange(people)},
         )
         known = {n: float(r) for n, r in zip(skeleton.joints, rates, strict=True) if not np.isnan(r)}
         counted = [r for n, r in known.items() if n not in ("pelvis", "thorax")]
@@ -105,17 +106,20 @@ def test_other_people_are_not_compared(tmp_path):
     a = Scored("a", write_evaluation(tmp_path / "a", PENN_ACTION, np.full(13, 0.5)))
     b = Scored("b", write_evaluation(tmp_path / "b", PENN_ACTION, np.full(13, 0.5), people=39))
     c = Scored("c", write_evaluation(tmp_path / "c", PENN_ACTION, np.full(13, 0.5), labelled=0.9))
-    for other in (b, c):
-        with pytest.raises(DataError, match="different people"):
-            pair_table([(a, other)])
+    d = Scored("d", write_evaluation(tmp_path / "d", PENN_ACTION, np.full(13, 0.5), size=2.0))
+    table = pair_table([(a, b), (a, c), (a, d), (a, a)])
+    assert table["verdict"].tolist() == ["scored on other people"] * 3 + ["no difference shown"]
+    assert table["difference"].isna().tolist() == [True, True, True, False]
+    assert re.search(r"b +scored on other people +a *$", as_text(table), flags=re.M)
 
 
 def test_a_folder_that_is_no_evaluation_is_named(tmp_path):
     with pytest.raises(DataError, match=r"accuracy\.json"):
         part_table([Scored("x", tmp_path)])
-    (tmp_path / "accuracy.json").write_text("[]")
-    with pytest.raises(DataError, match="evaluate again"):
-        part_table([Scored("x", tmp_path)])
+    for text in ("[]", '{"dataset": "x", "splits": {}}', '{"dataset": "mpii", "splits": {"valid": {"people": 3}}}'):
+        (tmp_path / "accuracy.json").write_text(text)
+        with pytest.raises(DataError, match="evaluate again"):
+            part_table([Scored("x", tmp_path)])
 
 
 def test_a_drawn_person_has_sides_in_their_colours():
