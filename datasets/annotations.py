@@ -87,16 +87,18 @@ def write(folder: Path, split: str, annotations: Annotations) -> None:
         raise DataError(f"image name {error.object!r} is not ASCII, as annotation files require; rename it.") from None
     if any(image.splitlines() != [image] for image in annotations.images):
         raise DataError(f"an image name for {folder / split}_images.txt is empty or has a line break; rename it.")
+    part = annotations.part + 1
+    part[np.isnan(part).any(axis=2)] = 0
     columns = {
         "index": annotations.index,
         "center": annotations.center + 1,
         "scale": annotations.scale,
-        "part": np.where(np.isnan(annotations.part).any(axis=2, keepdims=True), 0, annotations.part + 1),
+        "part": part,
         "visible": annotations.visible,
         "normalize": annotations.normalize,
         "torsoangle": annotations.torsoangle,
     }
-    columns = {field: values.astype(np.float64) for field, values in columns.items()}
+    columns = {field: values.astype(np.float64, copy=False) for field, values in columns.items()}
     if joints != len(PENN_ACTION.joints):
         columns["person"] = annotations.person.astype(np.float64)
         columns["imgname"] = np.array(imgname, dtype="S" if imgname else "S1")
@@ -114,7 +116,7 @@ def write_h5(path: Path, columns: dict[str, np.ndarray], **attributes: str) -> N
         file.attrs.update(attributes)
         for field, values in columns.items():
             file[field] = values
-    path.write_bytes(content.getvalue())
+    path.write_bytes(content.getbuffer())
 
 
 def read(folder: Path, split: str, variant: str = "") -> Annotations:
@@ -145,7 +147,9 @@ def read(folder: Path, split: str, variant: str = "") -> Annotations:
     if not (columns["scale"] > 0).all():
         raise DataError(f"{path}: field 'scale' is not positive in row {np.argmin(columns['scale'])} (counted from 0).")
     columns["visible"] = columns["visible"] != 0
-    part = np.where((part == 0).all(axis=2, keepdims=True), np.nan, part - 1)
+    unlabelled = (part == 0).all(axis=2)
+    part -= 1
+    part[unlabelled] = np.nan
     return Annotations(images=images, part=part, **columns)
 
 

@@ -220,6 +220,7 @@ def annotations(labels: Sequence[Label], first: dict[str, int]) -> Annotations:
     # The empty arrays in front let an empty split keep shapes and types.
     visible = np.concatenate([np.zeros((0, JOINTS), bool), *(label.visible[frames] for label, frames in counted)])
     part = np.concatenate([np.zeros((0, JOINTS, 2)), *(label.joints[frames] for label, frames in counted)])
+    part[~visible] = np.nan
     index = np.concatenate([np.zeros(0, np.int64), *(first[label.sequence] + frames for label, frames in counted)])
     return Annotations(
         images=[f"{label.sequence}/{frame_name(frame)}" for label, frames in counted for frame in frames.tolist()],
@@ -227,7 +228,7 @@ def annotations(labels: Sequence[Label], first: dict[str, int]) -> Annotations:
         person=np.zeros(rows.sum(), np.int64),
         center=np.repeat(center, rows, axis=0),
         scale=np.repeat(scale, rows),
-        part=np.where(visible[:, :, None], part, np.nan),
+        part=part,
         visible=visible,
         normalize=np.full(rows.sum(), -1.0),
         torsoangle=np.full(rows.sum(), -1.0),
