@@ -23,7 +23,9 @@ def identity(source: str, memory: Path, report: Report | None, remedy: str) -> s
         return wanted.sha256 or wanted.addresses[0]
     found = _digest(wanted.path, memory, report, remedy)
     if not wanted.accepts(found):
-        raise DataError(f"{wanted.path} has sha256 {found}, not the one in the settings; fetch it again or correct them.")
+        raise DataError(
+            f"{wanted.path} has sha256 {found}, not {wanted.sha256} as expected; fetch it again, or correct the settings."
+        )
     return found
 
 
