@@ -9,6 +9,7 @@ import copy
 import logging
 import multiprocessing
 import os
+import signal
 import sys
 import tempfile
 import threading
@@ -129,7 +130,8 @@ def launch(work: Callable[..., Any], arguments: tuple, name: str, workspace: Wor
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
     from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
-    logging.getLogger("torch.distributed").setLevel(logging.CRITICAL)  # what matters, `_process` says
+    for logger in ("torch.distributed", "torch.multiprocessing"):
+        logging.getLogger(logger).setLevel(logging.CRITICAL)  # what matters, `_process` says
     # A fresh store for each start: in a shared one, processes that start again find the addresses of the dead.
     os.environ["TORCH_DISABLE_SHARE_RDZV_TCP_STORE"] = "1"
     context = multiprocessing.get_context("spawn")
@@ -170,6 +172,8 @@ def _pass_on(receiver: Connection, report: Report) -> None:
 def _process(work: Callable[..., Any], arguments: tuple, workspace: Workspace, error_file: Path, sender: Connection) -> Any:
     """One of the processes. What fails in one ends all; after a DataError they start once more, to hand it over."""
     threading.Thread(target=end_with_parent, daemon=True).start()
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C ends the parent, and with it this process
+    multiprocessing.set_start_method(None, force=True)  # processes that read images need not be spawned, as this one was
     torch.set_num_threads(max(1, torch.get_num_threads() // workspace.processes))
     cuda = pick_device(workspace.device).type == "cuda"
     if cuda:

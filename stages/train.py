@@ -330,20 +330,25 @@ class Trainer:
         if not found:
             return
         path, branches, tensors, description = found
-        self.state = State(**description["state"])
-        weights = checkpoints.below("network.", tensors)
         try:
-            self.network.load_state_dict(weights)
+            self._take_up(tensors, description)
         except RuntimeError:
             raise DataError(f"{path} is of another network; to branch off, [network] and the joints must stay.") from None
+        except (LookupError, TypeError, ValueError):
+            raise DataError(f"{path} is not a checkpoint of a training; give a last.safetensors.") from None
+        if branches:
+            self._check_branch(path)
+
+    def _take_up(self, tensors: dict[str, Tensor], description: dict[str, Any]) -> None:
+        self.state = State(**description["state"])
+        weights = checkpoints.below("network.", tensors)
+        self.network.load_state_dict(weights)
         if self.ema:
             self.ema.network.load_state_dict(checkpoints.below("ema.", tensors) or weights)
         if description["optimizer"] == self.training.optimizer:
             load_optimizer(self.optimizer, checkpoints.below("optimizer.", tensors))
         if description["scaler"] and self.scaler.is_enabled():
             self.scaler.load_state_dict(description["scaler"])
-        if branches:
-            self._check_branch(path)
 
     def _checkpoint(self) -> tuple[Path, bool, dict[str, Tensor], dict[str, Any]] | None:
         """Path, whether it is another training's, tensors and description of the checkpoint to start from, if any."""

@@ -116,6 +116,50 @@ def test_a_resumed_training_does_not_start_again(tiny_penn, tmp_path):
     assert done[0] == 4
 
 
+def branch(settings, origin, **changes):
+    """Settings of a training that branches off, without what makes iterations depend on how many there are."""
+    return settings.model_copy(update={"schedule": "constant", "branch_from": str(origin)} | changes)
+
+
+def test_a_branch_goes_on_from_where_the_other_training_stands(tiny_penn, tmp_path):
+    """One that changes nothing but the number of epochs is the training of so many epochs, bit for bit."""
+    trainer(tmp_path / "one", tiny_penn, branch(SETTINGS, "", epochs=1)).run()
+    before = contents(tmp_path / "one")
+    trainer(tmp_path / "branch", tiny_penn, branch(SETTINGS, tmp_path / "one")).run()
+    trainer(tmp_path / "two", tiny_penn, branch(SETTINGS, "")).run()
+    assert contents(tmp_path / "one") == before
+    for name in ("train.log", "valid.log"):
+        assert (tmp_path / "branch" / name).read_text() == (tmp_path / "two" / name).read_text()
+    (found, about), (expected, _) = (load_tensors(tmp_path / name / "last.safetensors") for name in ("branch", "two"))
+    assert found.keys() == expected.keys() and all(torch.equal(found[name], expected[name]) for name in found)
+    assert about["state"]["best"][0] == 2  # its own
+
+
+def test_a_branch_with_other_settings_that_is_killed_goes_on_as_a_branch(tiny_penn, finished, tmp_path):
+    def kill(done, *_):
+        if done == 12:
+            raise Killed
+
+    changed = branch(
+        SETTINGS, finished / "last-002.safetensors", epochs=3, learning_rate=1e-5, optimizer="rmsprop", ema=0.0, flip=0.0
+    )
+    with pytest.raises(Killed):
+        trainer(tmp_path / "killed", tiny_penn, changed, seconds=1e-9).run(kill)
+    for name in ("killed", "whole"):
+        trainer(tmp_path / name, tiny_penn, changed).run()
+    assert contents(tmp_path / "killed") == contents(tmp_path / "whole")
+    assert [row[3] for row in log(tmp_path / "whole" / "train.log")][2] == pytest.approx(1e-5)
+
+
+def test_what_cannot_be_branched_off_from_is_said(tiny_penn, finished, tmp_path):
+    with pytest.raises(DataError, match="2 epochs and 10 iterations behind it; give the branch more epochs"):
+        trainer(tmp_path, tiny_penn, branch(SETTINGS, finished))
+    with pytest.raises(DataError, match="another network"):
+        trainer(tmp_path, tiny_penn, branch(SETTINGS, finished, epochs=3), stacks=2)
+    with pytest.raises(DataError, match=r"best.safetensors is not a checkpoint of a training; give a last.safetensors"):
+        trainer(tmp_path, tiny_penn, branch(SETTINGS, finished / "best.safetensors", epochs=3))
+
+
 def test_it_learns(tiny_penn, tmp_path):
     settings = Training(epochs=6, iterations=10, batch=6, learning_rate=3e-3, rotation=0, scale=0, colour=0, flip=0, **BLOB)
     trainer(tmp_path, tiny_penn, settings).run()
