@@ -54,10 +54,10 @@ def with_flip(run: Run, mirrored: list[int]) -> Run:
 
 
 def in_torch(network: nn.Module, device: torch.device, compute: torch.dtype) -> Run:
-    """A copy of the network with normalisation folded into convolutions, whose weights are of type `compute`."""
+    """A copy of the network with normalisation folded into convolutions, whose weights are of type `compute` if it is short."""
     fast = folded(network).to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     for module in fast.modules():
-        if isinstance(module, nn.Conv2d):
+        if isinstance(module, nn.Conv2d) and compute != torch.float32:
             module.to(compute)
 
     def run(images: Tensor) -> Tensor:
