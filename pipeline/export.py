@@ -37,7 +37,9 @@ class ExportWeights(Stage):
 def _step(stage: Stage) -> "Step":
     from stages.model_card import Step
 
-    dataset = ""
-    if isinstance(stage, Fetch) and not isinstance(stage, FetchPrecomputed) and stage.outside():  # the sample is nobody's
+    dataset = trained_by = ""
+    if isinstance(stage, FetchPrecomputed):
+        trained_by = stage.trained_by()
+    elif isinstance(stage, Fetch) and stage.outside():  # the sample is nobody's
         dataset = stage.dataset
-    return Step(stage.name, stage.fingerprint, stage.settings(), stage.outside_digests, dataset)
+    return Step(stage.name, stage.fingerprint, stage.settings(), stage.outside_digests, dataset, trained_by)

@@ -200,12 +200,22 @@ class FetchPrecomputed(Fetch):
 
     def settings(self) -> dict[str, Any]:
         known, _ = self.choice()
-        found = asdict(known.normalisation) if known and known.normalisation else {}
-        return {name: list(colour) for name, colour in found.items()}
+        if not known:
+            return {}
+        colours = asdict(known.normalisation) if known.normalisation else {}
+        return {"network": known.name} | {name: list(colour) for name, colour in colours.items()}
 
     def choice(self) -> tuple[KnownModel | None, str]:
         """Which known network the settings name, if any, and the source."""
         return read_choice(getattr(config.settings().models, self.dataset), self.dataset)
+
+    def trained_by(self) -> str:
+        """Whose network it is, in a sentence for its model card."""
+        known, _ = self.choice()
+        if not known:
+            return f"The network was trained elsewhere, for {self.dataset}; the file that it comes from is told below."
+        accuracy = f" Published accuracy: {known.accuracy}." if known.accuracy else ""
+        return f"Others trained the network, {known.name} ({known.address}). Licence of its weights: {known.licence}.{accuracy}"
 
     def sources(self):
         return {"model": (self.choice()[1], "")}

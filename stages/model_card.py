@@ -16,6 +16,7 @@ class Step:
     settings: dict[str, Any]
     sources: dict[str, str]  # name -> digest or address of each file from outside
     dataset: str = ""  # key of `ORIGINS` where the stage fetches one of those datasets
+    trained_by: str = ""  # a sentence, where the stage fetches a network that others trained
 
 
 @dataclass(frozen=True)
@@ -86,12 +87,14 @@ def _percent(value: float | None) -> str:
 
 
 def _data(steps: tuple[Step, ...]) -> list[str]:
-    """Which datasets it saw, and their owners' terms."""
+    """Which datasets it saw, and their owners' terms; first, who trained it where that was not this workspace."""
+    elsewhere = [f"{step.trained_by} What follows is what it was scored on." for step in steps if step.trained_by]
     lines = [
         f"- {origin.name}, {origin.page}. Owners: {origin.owners}. Terms: {origin.terms}"
         for origin in (ORIGINS[step.dataset] for step in steps if step.dataset)
     ]
-    return lines or ["Pictures that this workspace draws itself (its built-in sample), no photographs."]
+    drawn = ["Pictures that this workspace draws itself (its built-in sample), no photographs."]
+    return [*elsewhere, *([""] if elsewhere else []), *(lines or drawn)]
 
 
 def _steps(steps: tuple[Step, ...], network: dict[str, Any]) -> list[str]:

@@ -143,11 +143,12 @@ def test_the_published_layout_to_evaluation_and_export_in_one_command(place):
     unpacked = place.folder / "models" / "penn_action_cropped" / "hg-256-ft"
     unpacked.mkdir(parents=True)
     shutil.copy(place.exp / "export/best_model.t7", unpacked)
-    place.set("[models]\nmpii = regularization_2hg checkpoint.pth.tar\npenn_action = models\n")
+    place.set("[models]\nmpii = regularization_2hg checkpoint.pth.tar\npenn_action = hg-256-ft models\n")
     before = place.results()
     place.run("run", "ExportWeights", "--models", "precomputed", "--config", "profile.cfg")
     made = new_places(before, place.results())
     assert made == {"penn_action_cropped/precomputed", "penn_action_cropped/evaluate-finetuned", "export"}
+    assert "Others trained the network, hg-256-ft (https://drive" in (place.exp / "export/MODEL_CARD.md").read_text()
     trained = load_file(place.exp / "penn_action_cropped/hg-256-ft/best.safetensors")
     for name, tensor in load_file(place.exp / "penn_action_cropped/precomputed/best.safetensors").items():
         assert name.endswith("num_batches_tracked") or torch.equal(tensor, trained[name]), name
