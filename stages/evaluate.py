@@ -28,7 +28,7 @@ from datasets.annotations import write_h5
 from datasets.errors import DataError
 from datasets.progress import Report, silent
 from datasets.skeletons import MPII, matching_joints, mirrored
-from stages import metrics
+from stages import memory, metrics
 from stages.analyse import analyse
 from stages.checkpoints import load_network
 from stages.hourglass import HourglassNet
@@ -47,6 +47,7 @@ def evaluate(folder: Path, model: Path, data: Data, splits: list[str], evaluatio
 
     Joints that the network does not know by name neither count nor cost. The training accuracy weighs each person the same.
     """
+    memory.keep_big_blocks()
     network, description = load_network(model)
     channels = matching_joints(description.joints, data.skeleton.joints)
     if all(channel is None for channel in channels):

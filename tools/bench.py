@@ -394,17 +394,32 @@ def torch7() -> None:
             show(f".t7 of {path.stat().st_size / 1e6:.0f} MB, {what}", took * 1e3, "ms")
 
 
-PARTS = {part.__name__: part for part in (training, samples, metrics, crop, convert, torch7)}
+def inference() -> None:
+    """Inference with flip."""
+    from tools.bench_inference import measure
+
+    _in_process(measure)  # the allocator is set for all
+
+
+PARTS = {part.__name__: part for part in (training, inference, samples, metrics, crop, convert, torch7)}
 
 
 def main() -> int:
     """Measure the named parts, or all; returns the exit code."""
     parser = argparse.ArgumentParser(prog="python -m tools.bench", description=__doc__)
     parser.add_argument("part", nargs="*", choices=[*PARTS, []], help="default: all")
+    parser.add_argument("--model", help="with --images: how exact the runtimes' joints are for this trained network")
+    parser.add_argument("--images", type=Path, help="folder of images of one person each")
     options = parser.parse_args()
+    if bool(options.model) != bool(options.images) or (options.images and not options.images.is_dir()):
+        parser.error("--model and --images belong together, and --images is a folder")
     print(f"{os.cpu_count()} cores")
     for name in options.part or PARTS:
         PARTS[name]()
+    if options.model and options.images:
+        from tools.bench_inference import agreement
+
+        agreement(options.model, options.images)
     return 0
 
 

@@ -20,7 +20,7 @@ from tqdm import tqdm
 
 from datasets.errors import DataError
 from datasets.images import read_image
-from stages import draw
+from stages import draw, memory
 from stages.predictor import PosePredictor
 from stages.runtimes import RUNTIMES
 
@@ -73,6 +73,7 @@ def predict(options: argparse.Namespace) -> int:
     """What `main` does; returns the exit code. Raises DataError."""
     is_video = options.source.suffix.lower() in VIDEOS
     source: Video | Images = (Video if is_video else Images)(options.source, options.out)
+    memory.keep_big_blocks()
     predictor = PosePredictor.load(options.model, options.runtime, options.device)
     options.out.mkdir(parents=True, exist_ok=True)
     drawn, pictures = 0, iter(source)

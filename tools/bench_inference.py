@@ -1,0 +1,81 @@
+"""Inference with flip of hg-256 at 256 x 256: what the runtimes reach of plain PyTorch, and of what the machine can."""
+
+import statistics
+import time
+from collections.abc import Callable
+from functools import partial
+from importlib.util import find_spec
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from datasets.images import read_image
+from datasets.skeletons import MPII
+from stages import memory, runtimes
+from stages.checkpoints import Description
+from stages.hourglass import HourglassNet
+from stages.predict import compute_type
+from stages.predictor import PosePredictor
+from stages.settings import Network
+from tools.bench import seconds, show
+
+FLOP = 2 * 2 * 4.278e9  # of an image: two forwards, multiplication and addition
+ROUNDS = 5
+CPU = torch.device("cpu")
+
+
+def measure() -> None:
+    """Each round measures every way once, so that what disturbs the machine disturbs all alike."""
+    memory.keep_big_blocks()
+    for name, dtype in (("float32", torch.float32), ("bfloat16", torch.bfloat16)):
+        square = torch.rand(4096, 4096).to(dtype)
+        rate = 2 * 4096**3 / seconds(partial(torch.mm, square, square), 3)
+        show(f"images of that many operations, {name} products", rate / FLOP, "images/s")
+    ways = _ways()
+    for batch in (1, 8):
+        images = torch.rand(batch, 3, 256, 256)
+        taken: dict[str, list[float]] = {name: [] for name in ways}
+        for turn in range(ROUNDS + 1):
+            for name, run in ways.items():
+                start = time.perf_counter()
+                run(images)
+                if turn:  # the first warms up
+                    taken[name].append(time.perf_counter() - start)
+        plain = next(iter(taken.values()))
+        for name, times in taken.items():
+            ratios = [a / b for a, b in zip(plain, times, strict=True)]
+            note = f"{statistics.median(ratios):.2f} x ({min(ratios):.2f} to {max(ratios):.2f})"
+            show(f"inference with flip, batch {batch}, {name}", batch / statistics.median(times), "images/s", note)
+
+
+def _ways() -> dict[str, Callable[[torch.Tensor], object]]:
+    """Plain PyTorch first: float32, an image and its mirror image one after the other."""
+    torch.manual_seed(0)
+    network, mirrored = HourglassNet(Network(), 16).eval(), MPII.mirrored()
+    about = Description(network.options, MPII.joints, 256, {})
+
+    @torch.inference_mode()
+    def plain(images: torch.Tensor) -> torch.Tensor:
+        return (network(images)[-1] + network(images.flip(-1))[-1].flip(-1)[:, mirrored]) / 2
+
+    ways: dict[str, Callable[[torch.Tensor], object]] = {"torch float32 plainly": plain}
+    short = compute_type("auto", CPU)
+    for runtime in filter(find_spec, runtimes.RUNTIMES):
+        for compute in dict.fromkeys((torch.float32, torch.float32 if runtime == "onnxruntime" else short)):
+            run = runtimes.start(runtime, network, about, CPU, compute)
+            ways[f"{runtime} {str(compute).removeprefix('torch.')}"] = runtimes.with_flip(run, mirrored)
+    return ways
+
+
+def agreement(model: str, folder: Path) -> None:
+    """How far the joints of a trained network on a folder's images are from those that float32 gives."""
+    paths = sorted(path for path in folder.iterdir() if path.suffix.lower() in (".jpg", ".jpeg", ".png"))[:200]
+    predictor = PosePredictor.load(model, precision="float32")
+    exact = predictor.predict(paths).joints
+    pixel = np.array([max(read_image(path).shape) for path in paths]) / (predictor.resolution // 4)
+    for runtime in filter(find_spec, runtimes.RUNTIMES):
+        found = PosePredictor.load(model, runtime).predict(paths).joints
+        distance = np.linalg.norm(found - exact, axis=-1) / pixel[:, None]
+        note = f"of {distance.size} joints; median distance {np.median(distance):.3f} px"
+        show(f"{runtime}: within half a heatmap pixel of float32", 100 * (distance <= 0.5).mean(), "%", note)
