@@ -47,7 +47,8 @@ class KnownModel:
         return place if PIN.search(place) or not self.sha256 else f"{place}#sha256={self.sha256}"
 
 
-# The fork's numbers stand in its settings (train: mean, stdev). bearpaw's mean is known by the layout of the file.
+# The fork's numbers stand in its settings (train: mean, stdev); its page exchanges the links of its two networks. bearpaw's
+# mean is known by the layout of the file.
 _REGULARISED = Normalisation((0.3643, 0.3437, 0.3156), (0.1510, 0.1469, 0.1472))
 
 KNOWN = {
