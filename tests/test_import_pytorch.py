@@ -51,6 +51,16 @@ def test_the_same_heatmaps_and_the_options_off_the_file(tmp_path, kind, prefix, 
             assert wanted.std() > 0.1 and torch.allclose(found, wanted, atol=1e-5)
 
 
+def test_a_checkpoint_that_an_old_torch_saved_on_a_gpu(tmp_path):
+    """As the published ones: the types of storages are those of CUDA, and each is on cuda:0."""
+    data = save_as(tmp_path / "c.pth", port(Princeton), legacy=True).read_bytes()
+    for on_cpu, on_gpu in ((b"ctorch\nFloat", b"ctorch.cuda\nFloat"), (b"X\3\0\0\0cpu", b"X\6\0\0\0cuda:0")):
+        assert data.count(on_cpu) == 1
+        data = data.replace(on_cpu, on_gpu)
+    (tmp_path / "c.pth").write_bytes(data)
+    assert read_hourglass(tmp_path / "c.pth").options.stacks == 2
+
+
 def test_what_a_port_subtracts_and_divides_by(tmp_path):
     """Also at the edges, where the first convolution sees its padding."""
     theirs = port(Princeton)
