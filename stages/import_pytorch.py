@@ -43,13 +43,13 @@ _BEARPAW = (
 )  # fmt: skip
 _LEVEL = re.compile(r"hg\.(?P<stack>\d+)\.hg\.(?P<level>\d)\.(?P<part>[0-3])\.(?P<rest>.+)")  # of bearpaw's; 0: innermost
 
-_MAGIC = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."  # torch.save before version 1.6 begins so
+_ZIP = b"PK\3\4"
 
 
 def is_checkpoint(path: Path) -> bool:
     """Whether a file begins as torch.save's do: as a zip, or as the pickle of older versions."""
     with open(path, "rb") as file:
-        return file.read(len(_MAGIC)).startswith((b"PK\3\4", b"\x80"))
+        return file.read(len(_ZIP)).startswith((_ZIP, b"\x80"))
 
 
 def read_hourglass(path: Path) -> HourglassNet:
@@ -83,7 +83,8 @@ def normalise(network: HourglassNet, normalisation: Normalisation) -> None:
 
 def _load(path: Path) -> Any:
     """What torch.save wrote, as far as torch reads it without running anything of it."""
-    zipped = zipfile.is_zipfile(path)
+    with open(path, "rb") as file:
+        zipped = file.read(len(_ZIP)) == _ZIP
     if zipped:
         _check_members(path)
     size, claimed = path.stat().st_size, 0

@@ -8,7 +8,7 @@ from typing import Any
 from datasets.errors import DataError
 from datasets.skeletons import SKELETONS
 from stages import checkpoints, import_pytorch, import_torch7
-from stages.archives import unpack
+from stages.archives import OPENERS, unpack
 from stages.hourglass import HourglassNet
 from stages.known_models import PUBLISHED_FOLDER, KnownModel
 
@@ -42,10 +42,13 @@ def convert(source: Path, dataset: str, folder: Path, known: KnownModel | None =
 
 
 def _is_archive(path: Path) -> bool:
-    """Whether a file is a tar, or a zip of other things than a checkpoint."""
-    if not zipfile.is_zipfile(path):
-        return tarfile.is_tarfile(path)
+    """Whether a file is compressed, a tar, or a zip of other things than a checkpoint."""
+    with open(path, "rb") as opened:
+        if opened.read(8).startswith(tuple(OPENERS)):
+            return True
     try:
+        if not zipfile.is_zipfile(path):
+            return tarfile.is_tarfile(path)
         with zipfile.ZipFile(path) as file:
             return not any(name.endswith("/data.pkl") for name in file.namelist())
     except (zipfile.BadZipFile, ValueError, OSError):

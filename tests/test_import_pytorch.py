@@ -116,7 +116,10 @@ def test_damaged_files_are_refused(tmp_path):
         member = max(whole.infolist(), key=lambda info: info.file_size)
     at = data.index(b"PK\3\4", member.header_offset) + 400
     flipped = data[:at] + bytes([data[at] ^ 1]) + data[at + 1 :]
-    for name, content in {"cut": data[:-500], "flipped": flipped, "text": b"no network", "empty": b""}.items():
+    disks = data.replace(b"PK\6\7\0", b"PK\6\7\1")  # of which such an archive has one
+    files = {"cut": data[:-500], "flipped": flipped, "disks": disks, "text": b"no network", "empty": b""}
+    assert disks != data
+    for name, content in files.items():
         (tmp_path / name).write_bytes(content)
         with pytest.raises(DataError, match=name):
             read_hourglass(tmp_path / name)
