@@ -5,6 +5,7 @@ A heatmap that is the same everywhere, an absent joint's for example, decodes to
 """
 
 import math
+from functools import cache
 
 import numpy as np
 
@@ -95,28 +96,33 @@ def _smooth_peaks(heatmaps: np.ndarray, largest: np.ndarray) -> np.ndarray:
     if min(height, width) < 3:
         return largest.astype(np.float64)
     sigma = max(height, width) / 32
-    (columns, from_columns), (rows, from_rows) = (_smoothing(*axis, sigma) for axis in ((x, width), (y, height)))
-    at = np.arange(len(heatmaps))[:, None, None]
-    row = at * height + rows.clip(0, height - 1)[:, :, None]
-    window = heatmaps.reshape(-1).take(row * width + columns.clip(0, width - 1)[:, None, :])
-    smooth = from_rows @ window @ from_columns.swapaxes(1, 2)  # (M, 5, 5), around the largest
+    (left, from_columns), (top, from_rows) = (_smoothing(length, sigma) for length in (width, height))
+    at = np.arange(len(heatmaps))
+    windows = np.lib.stride_tricks.sliding_window_view(heatmaps, (from_rows.shape[2], from_columns.shape[2]), axis=(1, 2))
+    window = windows[at, top[y], left[x]]
+    smooth = from_rows[y] @ window @ from_columns[x].swapaxes(1, 2)  # (M, 5, 5), around the largest
     near = np.arange(-1, 2)  # the middle of the 3 x 3 pixels, which lie in the map
     inside = _inside(y[:, None] + near - 1, height - 2)[:, :, None] & _inside(x[:, None] + near - 1, width - 2)[:, None, :]
     middle = np.where(inside, smooth[:, 1:-1, 1:-1], -np.inf).reshape(len(heatmaps), 9)
-    up, left = np.divmod(middle.argmax(axis=1), 3)
-    three = np.arange(3)
-    step = _paraboloid_peaks(smooth[at, (up[:, None] + three)[:, :, None], (left[:, None] + three)[:, None, :]])
-    peaks = largest + np.stack((left, up), axis=1) - 1 + step
+    down, right = np.divmod(middle.argmax(axis=1), 3)
+    threes = np.lib.stride_tricks.sliding_window_view(smooth, (3, 3), axis=(1, 2))
+    step = _paraboloid_peaks(threes[at, down, right])
+    peaks = largest + np.stack((right, down), axis=1) - 1 + step
     return np.where(np.isnan(step), largest, peaks)
 
 
-def _smoothing(largest: np.ndarray, length: int, sigma: float) -> tuple[np.ndarray, np.ndarray]:
-    """One axis: the pixels (M, K) around the largest, and what each counts in the smoothed values of five, (M, 5, K)."""
-    near, far = np.arange(-2, 3), np.arange(-2 - math.ceil(2 * sigma), 3 + math.ceil(2 * sigma))
-    distance = np.abs(near[:, None] - far)
+@cache
+def _smoothing(length: int, sigma: float) -> tuple[np.ndarray, np.ndarray]:
+    """One axis, for every pixel of it that may be the largest: the first of the K pixels around it, (length,), and what each
+    of them counts in the smoothed values of the five from two before it to two behind it, (length, 5, K) float32."""
+    largest, reach = np.arange(length), math.ceil(2 * sigma)
+    around = min(5 + 2 * reach, length)
+    first = (largest - 2 - reach).clip(0, length - around)
+    five, pixels = largest[:, None] + np.arange(-2, 3), first[:, None] + np.arange(around)
+    distance = np.abs(five[:, :, None] - pixels[:, None, :])
     room = np.minimum(largest, length - 1 - largest) - 2
-    counts = distance <= room.clip(0, math.ceil(2 * sigma))[:, None, None]
-    return largest[:, None] + far, np.where(counts, np.exp(-0.5 * (distance / sigma) ** 2), 0).astype(np.float32)
+    counts = distance <= room.clip(0, reach)[:, None, None]
+    return first, np.where(counts, np.exp(-0.5 * (distance / sigma) ** 2), 0).astype(np.float32)
 
 
 def _inside(numbers: np.ndarray, length: int) -> np.ndarray:
