@@ -15,7 +15,8 @@ known_models published networks by name
 precomputed  networks from elsewhere as checkpoints of ours
 cache        the people of the training images, cut out once
 loader       annotation files + images -> batches, the same for any number of workers
-train        the one training loop
+train        the one training loop; optimise moves the weights, logs tells of it, memory keeps blocks and says what does not fit
+distributed  a training in several processes and machines
 runtimes     a network as a fast function: PyTorch, onnxruntime, OpenVINO
 predict      heatmaps and joints for a whole split
 predictor    joints of people in any image, for applications

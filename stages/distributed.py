@@ -45,10 +45,11 @@ class Group:
     writes: bool = True  # the files of its machine
 
     def sum(self, tensor: Tensor) -> Tensor:
-        """The sum over all processes, the same in each; the tensor itself is overwritten."""
+        """The sum over all processes, the same in each, on the CPU."""
         if self.size > 1:
+            tensor = tensor.to("cuda" if dist.get_backend() == "nccl" else "cpu")
             dist.all_reduce(tensor)
-        return tensor
+        return tensor.cpu()
 
     def from_first(self, make: Callable[[], Any]) -> Any:
         """What `make` gives in the first process, given to all."""

@@ -33,6 +33,7 @@ class Logs:
         self.path, self.batch, self.iterations = folder and folder / METRICS, batch, iterations
         if folder and self.path:
             self._open(folder, self.path, iteration)
+        self.last_pace = 0.0, 0.0
         self._begin_window()
 
     def _open(self, folder: Path, path: Path, iteration: int) -> None:
@@ -73,9 +74,12 @@ class Logs:
             self._write("train", epoch, iteration, fmean(self.losses), fmean(known or [0.0]), rate)
             self._begin_window()
 
-    def speed(self) -> float:
-        """Images a second in the present window."""
-        return len(self.losses) * self.batch / max(self.seconds, 1e-9)
+    def pace(self) -> tuple[float, float]:
+        """Images a second, and the part of the time in which the loop waited, in the present window or the last."""
+        if self.losses:
+            seconds = max(self.seconds, 1e-9)
+            self.last_pace = len(self.losses) * self.batch / seconds, self.waited / seconds
+        return self.last_pace
 
     def epoch(self, epoch: int, iteration: int, train: list[float], valid: list[float], picture: np.ndarray) -> None:
         """Take in an epoch: rows of train.log and valid.log (epoch, loss, acc, LR), and a picture (H, W, 3) uint8 RGB."""
@@ -89,7 +93,7 @@ class Logs:
     def _write(self, what: str, epoch: int, iteration: int, loss: float, accuracy: float, rate: float) -> None:
         if not self.path:
             return
-        speed, waiting = self.speed(), self.waited / max(self.seconds, 1e-9)
+        speed, waiting = self.pace()
         row = [f"{time.time():.1f}", what, epoch, iteration, self.iterations, f"{loss:.8f}", f"{accuracy:.6f}", f"{rate:g}"]
         with open(self.path, "a", newline="") as file:
             csv.writer(file).writerow([*row, *([f"{speed:.2f}", f"{waiting:.4f}"] if what == "train" else ["", ""])])

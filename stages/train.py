@@ -38,7 +38,7 @@ from stages.settings import Finetuning, Input, Network, Training, Workspace
 
 VALIDATION_BATCH = 16
 READ_EVERY = {"cpu": 1}  # iterations; reading the loss from another device waits for it, so there it is done
-READ_SELDOM = 20  # only so often
+READ_SELDOM = 25  # only so often; a divisor of logs.EVERY
 EXPLODED = 1e4  # a mean squared error beyond this: outputs a hundred times the height of a target
 LAST = "last.safetensors"
 
@@ -207,7 +207,7 @@ class Trainer:
     def _read(self, report: Report) -> None:
         """Take in the figures of the iterations since the last reading."""
         state, joints = self.state, len(self.data.skeleton.scoring)
-        rows = self.group.sum(torch.stack(self.pending)).cpu()
+        rows = self.group.sum(torch.stack(self.pending))
         first = state.iteration - len(self.pending)
         self.pending.clear()
         for iteration, (total, loss, *_) in enumerate(rows.tolist(), first):
@@ -221,11 +221,9 @@ class Trainer:
                 state.scored += 1
             rate = learning_rate(self.training, iteration, self.iterations)
             self.logs.iteration(state.epoch, iteration + 1, loss, accuracy, rate)
-        report(
-            state.iteration, self.iterations,
-            f"epoch {state.epoch} loss {state.loss / (state.iteration - state.epoch_start):.2e} "
-            f"acc {self._accuracy():.1%} {self.logs.speed():.1f} images/s",
-        )  # fmt: skip
+        loss, (speed, waiting) = state.loss / (state.iteration - state.epoch_start), self.logs.pace()
+        text = f"epoch {state.epoch} loss {loss:.2e} acc {self._accuracy():.1%} {speed:.1f} images/s, waits {waiting:.0%}"
+        report(state.iteration, self.iterations, text)
 
     def _accuracy(self) -> float:
         """Training accuracy of the epoch so far."""
@@ -296,7 +294,7 @@ class Trainer:
                 picture = draw_predictions(batch, maps, skeleton)
             seen += len(maps) * self.group.size
             report(self.state.iteration, self.iterations, f"validating {min(seen, count)}/{count}")
-        samples, loss, scored, accuracy = self.group.sum(sums.to(self.device)).tolist()
+        samples, loss, scored, accuracy = self.group.sum(sums).tolist()
         if not scored:
             raise DataError(f"{self.data.annotations}/valid.h5 shows none of the joints that score; validation needs some.")
         return loss / samples, accuracy / scored, picture

@@ -98,6 +98,20 @@ def test_devices():
         compute_type("float16", cpu)
 
 
+@pytest.mark.parametrize(("there", "chosen"), [("cuda mps", "cuda"), ("mps", "mps"), ("", "cpu")])
+def test_auto_is_cuda_then_mps_then_the_cpu(monkeypatch, there, chosen):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: "cuda" in there)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: "mps" in there)
+    assert pick_device("auto").type == chosen
+    assert compute_type("auto", torch.device("mps")) == torch.float32
+
+
+def test_only_tf32_shortens_the_factors_of_float32_products():
+    for precision in ("tf32", "float32", "bfloat16"):
+        compute_type(precision, torch.device("cuda"))
+        assert torch.backends.cuda.matmul.allow_tf32 is torch.backends.cudnn.allow_tf32 is (precision == "tf32")
+
+
 def test_a_joint_comes_back_from_image_crop_and_heatmap():
     """Within 0.25 px of the heatmap, at any size, place, turn and mirroring, with the recipe's blob and the default decoder.
 

@@ -116,6 +116,51 @@ def test_a_resumed_training_does_not_start_again(tiny_penn, tmp_path):
     assert done[0] == 4
 
 
+def test_float16_scales_its_gradients_and_resumes(tiny_penn, tmp_path, monkeypatch):
+    """On the CPU, which stands in for CUDA here: a scale too large for the first steps, which are left out."""
+    monkeypatch.setattr("stages.train.compute_type", lambda *_: torch.float16)
+    settings = SETTINGS.model_copy(update={"epochs": 1, "ema": 0.0})
+
+    def kill(done, *_):
+        if done == 4:
+            raise Killed
+
+    whole = trainer(tmp_path / "whole", tiny_penn, settings)
+    whole.scaler = torch.amp.GradScaler("cpu", init_scale=2.0**40)
+    before = whole.network.stem.conv.weight.clone()
+    whole._step(next(batches(Samples(tiny_penn, "train", SIZE, settings, 5, 4), 4, 1, count=1)))
+    assert torch.equal(whole.network.stem.conv.weight, before) and whole.scaler.get_scale() == 2.0**39
+    trainer(tmp_path / "one", tiny_penn, settings).run()
+    with pytest.raises(Killed):
+        trainer(tmp_path / "killed", tiny_penn, settings, seconds=1e-9).run(kill)
+    trainer(tmp_path / "killed", tiny_penn, settings).run()
+    assert contents(tmp_path / "killed") == contents(tmp_path / "one")
+    assert load_tensors(tmp_path / "one" / "last.safetensors")[1]["scaler"]["scale"] < 65536  # torch's first, too large here
+    assert not torch.equal(trainer(tmp_path / "one", tiny_penn, settings).network.stem.conv.weight, before)
+
+
+def test_figures_that_are_read_seldom_are_the_same(tiny_penn, finished, tmp_path, monkeypatch):
+    """As on a GPU, which a reading would wait for: twice an epoch here, and the checkpoint with it."""
+    monkeypatch.setattr("stages.train.READ_EVERY", {})
+    monkeypatch.setattr("stages.train.READ_SELDOM", 4)
+    told = []
+    trainer(tmp_path, tiny_penn, seconds=1e-9).run(lambda done, _, text: text.startswith("epoch") and told.append(done))
+    assert told == [4, 5, 8, 10]
+    assert contents(tmp_path) == contents(finished)
+
+
+def test_compile_and_deterministic_reach_torch(tiny_penn, tmp_path, monkeypatch):
+    compiled = []
+    monkeypatch.setattr(HourglassNet, "compile", lambda self: compiled.append(self))
+    for chosen in (False, True):
+        t = trainer(tmp_path / str(chosen), tiny_penn, Training(**LENGTH | {"epochs": 1, "iterations": 1}))
+        t.workspace = t.workspace.model_copy(update={"compile": chosen, "deterministic": chosen})
+        t.run()
+        assert torch.backends.cudnn.deterministic is chosen and torch.backends.cudnn.benchmark is not chosen
+        t = Trainer(tmp_path / str(chosen), t.network, tiny_penn, SIZE, t.training, t.workspace)
+        assert compiled == [t.network] * chosen
+
+
 def branch(settings, origin, **changes):
     """Settings of a training that branches off, without what makes iterations depend on how many there are."""
     return settings.model_copy(update={"schedule": "constant", "branch_from": str(origin)} | changes)

@@ -6,6 +6,7 @@ decoders            prints what decoders, flip and scales add to a network's acc
 describe            prints the layers and the cost of a preset or a checkpoint
 inspect_dataset     prints what a dataset's annotations hold, and draws some of them
 inspect_checkpoint  prints what a checkpoint says of itself
+monitor             follows trainings in the terminal
 predict             finds poses in images and videos
 score               prints MPII's table for predictions of any program
 """
