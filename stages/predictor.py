@@ -82,6 +82,8 @@ class PosePredictor:
         flip: average with the mirrored image; sizes: average over boxes so many times as large; batch: crops that are computed
         at a time. Images given by path are read when their turn comes. Raises DataError for what is no such image or box.
         """
+        if batch < 1 or not len(sizes) or not min(sizes) > 0:
+            raise DataError(f"batch = {batch} and sizes = {list(sizes)} should be above 0, and one size at least.")
         several = _as_list(images)
         if several is None:
             several, boxes, centers, scales = [cast(Image, images)], *([given] for given in (boxes, centers, scales))
@@ -153,8 +155,9 @@ def _as_list(images: Any) -> Any:
 def _for_each(given: Any, count: int) -> Sequence[Any]:
     if given is None:
         return [None] * count
-    if len(given) != count:
-        raise DataError(f"there are {count} images, but boxes, centers or scales for {len(given)}; give one entry for each.")
+    there = len(given) if hasattr(given, "__len__") else 1
+    if there != count:
+        raise DataError(f"there are {count} images, but boxes, centers or scales for {there}; give one entry for each.")
     return given
 
 

@@ -45,8 +45,6 @@ def main() -> int:
     parser.add_argument("--device", choices=["auto", "cpu", "cuda", "mps"], default="auto", help="default: auto")
     parser.add_argument("--batch", type=int, default=8, help="images that are computed at a time; default: 8")
     options = parser.parse_args()
-    if options.batch < 1 or min(options.sizes) <= 0:
-        parser.error("--batch and --sizes should be above 0")
     try:
         return predict(options)
     except DataError as error:
