@@ -23,10 +23,10 @@ def crop_penn(source: Path, out: Path, quality: int, workers: int = 0, report: R
 
     `quality` is that of the JPEG files written, 1 to 100; `workers` the number of processes, 0 for one a core. A
     sequence is finished when its label stands in `out`: it is written last and at once, and finished sequences are
-    skipped, so that a call after an interruption goes on. Returns the counts of finished sequences and, for those that
-    this call cropped, of frames and of frame files beyond the label's last frame, which are left out. Raises DataError,
-    naming sequence and frame, for a damaged or missing frame or label, and where the disk is too small; OSError and
-    KeyboardInterrupt pass once all processes have ended.
+    skipped, so that a call after an interruption goes on. Returns the counts of sequences, of their frames, and of frame
+    files beyond a label's last frame, which are left out. Raises DataError, naming sequence and frame, for a damaged or
+    missing frame or label, and where the disk is too small; OSError and KeyboardInterrupt pass once all processes have
+    ended.
     """
     labels = penn_action.label_paths(source)
     # The longest sequences first, which have the largest labels, so that no process is left alone with one at the end.
@@ -37,18 +37,17 @@ def crop_penn(source: Path, out: Path, quality: int, workers: int = 0, report: R
         (out / folder).mkdir(parents=True, exist_ok=True)
     left = [sequence for sequence in sequences if not (out / "labels" / f"{sequence}.mat").is_file()]
     require_space(out, _space(source, left, quality), f"Cropping {len(left)} sequences")
-    totals = {"sequences": len(sequences) - len(left), "frames": 0, "frames_without_label": 0}
-    report(totals["sequences"], len(sequences))
-    for frames, extra in each(crop_sequence, [(source, out, sequence, quality) for sequence in left], workers):
-        totals["sequences"] += 1
-        totals["frames"] += frames
-        totals["frames_without_label"] += extra
-        report(totals["sequences"], len(sequences))
-    return totals
+    done = len(sequences) - len(left)
+    report(done, len(sequences))
+    for _ in each(crop_sequence, [(source, out, sequence, quality) for sequence in left], workers):
+        done += 1
+        report(done, len(sequences))
+    cropped, given = (sum(1 for _ in (root / "frames").glob("*/*.jpg")) for root in (out, source))
+    return {"sequences": done, "frames": cropped, "frames_without_label": given - cropped}
 
 
-def crop_sequence(source: Path, out: Path, sequence: str, quality: int) -> tuple[int, int]:
-    """Crop one sequence, label last. Returns the numbers of frames cropped, and of frame files that have no label."""
+def crop_sequence(source: Path, out: Path, sequence: str, quality: int) -> None:
+    """Crop one sequence, label last."""
     label = penn_action.read_label(source / "labels" / f"{sequence}.mat")
     window = penn_action.crop_window(label)
     rows = slice(window.top, window.top + window.height)
@@ -68,9 +67,7 @@ def crop_sequence(source: Path, out: Path, sequence: str, quality: int) -> tuple
         if not written:
             raise DataError(f"sequence {sequence}, frame {name}: its {window} cannot be encoded as JPEG.")
         (cropped / name).write_bytes(jpeg.tobytes())
-    extra = sum(1 for _ in frames.glob("*.jpg")) - label.frames
     penn_action.write_label(out / "labels" / f"{sequence}.mat", penn_action.crop_label(label, window))
-    return label.frames, extra
 
 
 def _space(source: Path, sequences: list[str], quality: int) -> int:
