@@ -55,7 +55,7 @@ def predict(network: HourglassNet, batches: Iterable[dict], mirrored: list[int],
     if flip:
         run = runtimes.with_flip(run, mirrored)
     for batch in batches:
-        yield batch, run(batch["input"])
+        yield batch, run(batch["input"].to(device, non_blocking=True))
 
 
 def average_scales(maps: Sequence[Tensor], scales: Sequence[float]) -> Tensor:
