@@ -159,9 +159,10 @@ def launch(work: Callable[..., Any], arguments: tuple, name: str, workspace: Wor
         finally:
             sender.close()
             listener.join()
-    if isinstance(results[0], DataError):
-        raise results[0]
-    return results[0]
+    result = results[min(results)]  # by number among all machines
+    if isinstance(result, DataError):
+        raise result
+    return result
 
 
 def _pass_on(receiver: Connection, report: Report) -> None:
