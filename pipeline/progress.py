@@ -56,11 +56,12 @@ class Progress:
 
     def __call__(self, done: int, total: int, text: str = "", unit: str = "") -> None:
         now = time.monotonic()
-        if self._counting != (total, unit) or done < self._done:  # the stage has gone on to something else
+        new = self._counting != (total, unit) or done < self._done  # the stage has gone on to something else
+        if new:
             self._counting, self._begun = (total, unit), (now, done)
             self._new_bar()
         self._done = done
-        self.bar.set_postfix_str(text, refresh=False)
+        self.bar.set_postfix_str(text, refresh=new)
         self.bar.update(done - self.bar.n)
         if now - self._noted > 5:
             self._noted = now

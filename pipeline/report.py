@@ -31,7 +31,7 @@ def write_report() -> Path:
 def _facts() -> Facts:
     stages = known()
     standing = {stage.name: _standing(stage) for stage in stages}
-    finished = {stage.place: stage.folder for stage in stages if standing[stage.name].manifest}
+    done = {stage.place: stage.folder for stage in stages if standing[stage.name].state == "done"}
     sources = []
     for stage in stages:
         known_by = (standing[stage.name].manifest or {"identity": {"outside": {}}})["identity"]["outside"]
@@ -43,8 +43,8 @@ def _facts() -> Facts:
         settings=_settings(),
         sources=sources,
         sample="MakeSample" in standing,
-        comparison=finished.get(CompareAccuracy().place),
-        evaluations={s.place: s.folder for s in stages if isinstance(s, Evaluate) and s.place in finished},
+        comparison=done.get(CompareAccuracy().place),
+        evaluations={s.place: s.folder for s in stages if isinstance(s, Evaluate) and s.place in done},
     )
 
 

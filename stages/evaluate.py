@@ -67,6 +67,7 @@ def evaluate(folder: Path, model: Path, data: Data, splits: list[str], evaluatio
                 if kept:
                     kept.append(ours)
                 report(len(predictions.rows_seen), len(samples), split)
+        report(0, 1, f"{split}: writing")
         result[split] = _write(folder, split, data, predictions)
     (folder / "accuracy.json").write_text(json.dumps({"dataset": data.skeleton.name, "splits": result}, indent=1))
     first = MEASURES[data.skeleton.name][0].name

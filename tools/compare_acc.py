@@ -43,7 +43,9 @@ def compare(results: list[Path], out: Path | None) -> None:
     table = part_table(scored)
     pairs = pair_table([(those[0], other) for those in datasets.values() for other in those[1:]])
     print(part_text(table), *([as_text(pairs)] if len(pairs) else []), sep="\n\n")
-    if out:
+    if not out:
+        return
+    try:
         out.mkdir(parents=True, exist_ok=True)
         write_tables(out, scored)
         write_tests(out, pairs)
@@ -52,6 +54,8 @@ def compare(results: list[Path], out: Path | None) -> None:
         for place in dict.fromkeys(network.parent.name for network in networks):
             trainings = [Training(name, network) for network, name in networks.items() if network.parent.name == place]
             draw_training(out / f"curves_{place}", trainings)
+    except OSError as error:
+        raise DataError(f"{error.filename or out} cannot be written ({error.strerror}); name another folder.") from None
 
 
 def evaluations_of(path: Path) -> list[Path]:
@@ -114,13 +118,18 @@ def short_names(networks: list[Path]) -> dict[Path, str]:
 
 
 def evaluation_names(evaluations: list[Path], networks: dict[Path, str]) -> dict[Path, str]:
-    """Folder -> the network's name, with the settings in which several evaluations of it on one dataset differ."""
+    """Folder -> the network's name, with the settings in which several evaluations of it on one dataset differ.
+
+    Where those of some are the same (made from other annotations, or by another version), with the digits of their folders.
+    """
     names = {}
     for folder in evaluations:
         alike = [other for other in evaluations if (other.parent, network_of(other)) == (folder.parent, network_of(folder))]
         settings = [identity_of(other)["settings"] for other in alike]
         mine = identity_of(folder)["settings"]
         differing = [f"{k} {v}" for k, v in mine.items() if any(other.get(k) != v for other in settings)]
+        if settings.count(mine) > 1:
+            differing.append(folder.name)
         names[folder] = ", ".join([networks[network_of(folder)], *differing])
     return names
 

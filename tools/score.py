@@ -61,7 +61,8 @@ def print_tables(path: Path, predictions: list[Path]) -> None:
         columns = [100 * rates for rates in (*(parts[part] for part in PARTS), result.mean, result.total)]
         rows = [[f"@{t:g}", *row] for t, row in zip(result.thresholds, np.stack(columns, axis=1), strict=True)]
         names = [part.removesuffix("_top") for part in PARTS]
-        print(f"{file}: {people} people, area under the curve of the total to 0.5: {100 * curve.result().auc():.2f}\n")
+        print(f"{file}: {people} people, mean error {result.mean_pixels:.2f} px")
+        print(f"area under the curve of the total to 0.5: {100 * curve.result().auc():.2f}\n")
         print(tabulate(rows, ["PCKh", *names, "mean", "total"], floatfmt=".2f"), end="\n\n")
 
 

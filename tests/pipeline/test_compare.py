@@ -47,6 +47,11 @@ def test_where_nothing_was_evaluated_it_is_said(place, tool):
     assert "evaluate again" in tool(compare_acc, code=1)
 
 
+def test_a_place_that_cannot_be_written_is_named(place, tool):
+    (place.folder / "taken").write_text("a file")
+    assert "error: taken cannot be written" in tool(compare_acc, "exp/mpii/evaluate-finetuned", "--out", "taken", code=1)
+
+
 def test_networks_are_told_apart_by_as_little_as_needed(tmp_path):
     folders = [tmp_path / name for name in ("mpii/hg@11111111", "penn/hg-ft@22222222")]
     assert list(compare_acc.short_names(folders).values()) == ["hg", "hg-ft"]
@@ -56,8 +61,8 @@ def test_networks_are_told_apart_by_as_little_as_needed(tmp_path):
     assert list(compare_acc.short_names(folders).values())[2:] == ["penn/hg@33333333", "penn/hg@44444444"]
 
 
-def test_evaluations_of_one_network_are_told_apart_by_their_settings(tmp_path):
-    for digits, flip in (("aaaaaaaa", True), ("bbbbbbbb", False)):
+def test_evaluations_of_one_network_are_told_apart(tmp_path):
+    for digits, flip in (("aaaaaaaa", True), ("bbbbbbbb", False), ("cccccccc", False)):  # the last on other annotations
         folder = tmp_path / f"mpii/evaluate-pretrained@{digits}"
         folder.mkdir(parents=True)
         identity = {"inputs": {"model": "12345678" + "0" * 56}, "settings": {"flip": flip, "decoder": "subpixel"}}
@@ -65,7 +70,8 @@ def test_evaluations_of_one_network_are_told_apart_by_their_settings(tmp_path):
     evaluations = compare_acc.evaluations_of(tmp_path)
     networks = compare_acc.short_names([compare_acc.network_of(evaluations[0])])
     names = compare_acc.evaluation_names(evaluations, networks)
-    assert list(names.values()) == ["network, flip True", "network, flip False"]
+    expected = ["flip True", "flip False, evaluate-pretrained@bbbbbbbb", "flip False, evaluate-pretrained@cccccccc"]
+    assert list(names.values()) == [f"network, {text}" for text in expected]
 
 
 def test_decoders_are_compared_on_the_chain_s_own_network(tool):

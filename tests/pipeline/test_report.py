@@ -1,5 +1,6 @@
 """The report from the command line: at the end of the chain, in the middle of it, and before anything."""
 
+import json
 import re
 
 
@@ -28,6 +29,16 @@ def test_a_report_shows_where_the_chain_stands(place):
     assert not (place.exp / "report/from_before").exists() and not (place.exp / "report.partial").exists()
     place.run("clean", "--others")
     assert (place.exp / "report/index.html").exists()
+
+
+def test_figures_of_what_is_stale_are_not_shown(place):
+    path = place.exp / "mpii/evaluate-finetuned/manifest.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"content": "another"}))  # as after a `rerun` of it alone
+    place.run("report")
+    text = (place.exp / "report/index.html").read_text()
+    assert states(place)["CompareAccuracy"] == "stale" and states(place)["EvaluateMpii:finetuned"] == "done"
+    assert "CompareAccuracy is not done" in text and "PCKh@0.5, before and after" not in text
+    assert "mpii/evaluate-finetuned, valid" in text
 
 
 def test_before_anything_is_done_everything_is_missing(empty):
