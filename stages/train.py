@@ -89,6 +89,9 @@ def train(folder: Path, network: HourglassNet, data: Data, size: Input, training
         return _train(*arguments, report)
     if training.batch < together:
         raise DataError(f"{together} processes cannot share a batch of {training.batch}; set fewer, or a larger batch.")
+    gpus = torch.cuda.device_count()
+    if pick_device(workspace.device).type == "cuda" and workspace.processes > gpus:
+        raise DataError(f"[workspace] processes = {workspace.processes}, but torch finds {gpus} GPU here; set at most as many.")
     return distributed.launch(_train, arguments, folder.name, workspace, report)
 
 

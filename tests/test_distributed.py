@@ -66,3 +66,10 @@ def test_a_broken_image_in_one_process_is_said_in_its_sentence(tiny_penn, tmp_pa
 def test_more_processes_than_a_batch_has_images(tiny_penn, tmp_path):
     with pytest.raises(DataError, match="6 processes cannot share a batch of 5"):
         train(*arguments(tmp_path, tiny_penn, ALONE.model_copy(update={"processes": 6})))
+
+
+def test_more_processes_than_gpus(tiny_penn, tmp_path, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    with pytest.raises(DataError, match="processes = 2, but torch finds 1 GPU"):
+        train(*arguments(tmp_path, tiny_penn, TWO.model_copy(update={"device": "auto"})))
