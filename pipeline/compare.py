@@ -19,7 +19,7 @@ class CompareAccuracy(Stage):
     """Tables of accuracies before and after fine-tuning, tests, curves, and predictions drawn on validation images."""
 
     place = "compare"
-    version = 4
+    version = 5
 
     def networks(self) -> dict[str, Stage]:
         """Column of the table -> the stage that gives the network."""

@@ -80,18 +80,19 @@ class Published:
     parts: tuple[float, ...] = ()  # in the order of PARTS
 
 
-# Sources: the README of pose-hg-train, branch image-play; of princeton-vl/pytorch_stacked_hourglass (and of its checkpoints
-# with mean normalisation and cutout); of yuanyuanli85/Stacked_Hourglass_Network_Keras.
+# Sources: the READMEs of pose-hg-train, branch image-play; of anibali/pytorch-stacked-hourglass (after bearpaw/pytorch-pose);
+# of princeton-vl/pytorch_stacked_hourglass, and of its fork with mean normalisation and cutout.
 PUBLISHED = (
     Published("mpii", "valid", TRAINING_METRIC, "hg-256 (pose-hg-train, image-play)", 80.58),
-    Published("mpii", "valid", "PCKh@0.5", "2 stacks (yuanyuanli85, Keras)", 87.33,
+    Published("mpii", "valid", "PCKh@0.5", "2 stacks (anibali, PyTorch)", 87.33,
               (96.15, 94.89, 88.14, 83.78, 87.43, 82.19, 77.87)),
     Published("mpii", "valid", "PCKh@0.5", "2 stacks (princeton-vl, PyTorch)", 88.5),
-    Published("mpii", "valid", "PCKh@0.5", "2 stacks, cutout (princeton-vl, PyTorch)", 88.7),
+    Published("mpii", "valid", "PCKh@0.5", "2 stacks, regularised (fork of princeton-vl, PyTorch)", 88.7),
     Published("mpii", "valid", "PCKh@0.5", "8 stacks (princeton-vl, PyTorch)", 90.1),
-    Published("mpii", "valid", "PCKh@0.5", "8 stacks, cutout (princeton-vl, PyTorch)", 90.6),
-    Published("penn_action", "valid", TRAINING_METRIC, "hg-256-ft (pose-hg-train, image-play)", 91.52),
-    Published("penn_action", "test", TRAINING_METRIC, "hg-256-ft (pose-hg-train, image-play)", 91.10),
+    Published("mpii", "valid", "PCKh@0.5", "8 stacks, regularised (fork of princeton-vl, PyTorch)", 90.6),
+    Published("penn_action", "valid", TRAINING_METRIC, "hg-256-ft, best epoch (pose-hg-train, image-play)", 91.52),
+    Published("penn_action", "valid", TRAINING_METRIC, "hg-256-ft, last epoch (pose-hg-train, image-play)", 91.20),
+    Published("penn_action", "test", TRAINING_METRIC, "hg-256-ft, last epoch (pose-hg-train, image-play)", 91.10),
 )  # fmt: skip
 
 

@@ -75,12 +75,12 @@ def test_parts_stand_beside_published_ones(tmp_path):
     assert ours["ankle"] == pytest.approx(12.5) and ours["head"] == pytest.approx(45) and ours["published"] == ""
     assert ours["pixels"] == 3
     assert ours["low"] < ours["overall"] < ours["high"] and ours["high"] - ours["low"] < 10
-    keras = rows.loc["2 stacks (yuanyuanli85, Keras)"]
-    assert keras["published"] == "yes" and keras["overall"] == 87.33 and keras["wrist"] == 83.78
+    anibali = rows.loc["2 stacks (anibali, PyTorch)"]
+    assert anibali["published"] == "yes" and anibali["overall"] == 87.33 and anibali["wrist"] == 83.78
     training = table[table["measure"] == TRAINING_METRIC]
     assert training["overall"].tolist() == [pytest.approx(100 * (6 - 0.3 - 0.35) / 14 / 2), 80.58]
     text = part_text(table)
-    assert "MPII valid, PCKh@0.5" in text and "2 stacks (yuanyuanli85, Keras) *" in text and "* published" in text
+    assert "MPII valid, PCKh@0.5" in text and "2 stacks (anibali, PyTorch) *" in text and "* published" in text
     assert joint_table([Scored("ours", tmp_path / "e")]).query("joint == 'thorax'")["rate"].tolist() == [35, 35]
 
 

@@ -27,7 +27,7 @@ def test_everything_evaluated_stands_side_by_side(place, tool):
     text = tool(compare_acc, "--out", "compared")
     for title in ("MPII valid, PCKh@0.5", "Penn Action test, PCK@0.05", "Penn Action valid, PCK@0.2 of the torso"):
         assert title in text
-    assert "hg-256-ft" in text and "hg-256 (pose-hg-train, image-play) *" in text and "verdict" in text
+    assert "hg-256-ft " in text and "hg-256 (pose-hg-train, image-play) *" in text and "verdict" in text
     made = {path.name for path in (place.folder / "compared").iterdir()}
     assert {"parts.csv", "parts.md", "joints.csv", "tests.csv", "pck_mpii.pdf", "curves_mpii.png"} <= made
     assert made >= {path.name for path in (place.exp / "compare").iterdir() if path.name.startswith(("parts", "tests", "pck"))}
@@ -35,7 +35,7 @@ def test_everything_evaluated_stands_side_by_side(place, tool):
 
 def test_an_experiment_means_its_own_evaluations(tool):
     text = tool(compare_acc, "exp/mpii/hg-256")
-    assert "MPII valid" in text and "Penn Action test" in text and "hg-256-ft " not in text.replace("hg-256-ft (", "")
+    assert "MPII valid" in text and "Penn Action test" in text and "hg-256-ft " not in text
     assert "verdict" not in text  # nothing to compare with
     one = tool(compare_acc, "exp/mpii/evaluate-finetuned")
     assert "hg-256-ft " in one and "Penn" not in one
