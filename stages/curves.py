@@ -80,6 +80,7 @@ def draw_pck(path: Path, scored: Sequence[Scored]) -> None:
             if split in network.splits:
                 curve = np.array(network.splits[split]["measures"][measure.name]["curve"], dtype=np.float64)
                 axis.plot(thresholds, 100 * curve, color=colour, label=network.network)
+        axis.xaxis.set_major_locator(MaxNLocator(5))
         axis.set(title=f"{TITLES[dataset]} {split}: {measure.name}", xlabel="threshold", ylabel="%", ylim=(0, 100))
     _save(figure, path, axes[0])
 

@@ -40,7 +40,7 @@ class Scored:
             for figures in content["splits"].values():
                 _ = figures["people"], figures["acc"], figures["pixels"], [figures["measures"][name]["curve"] for name in names]
         except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
-            raise DataError(f"{path} is not what an evaluation writes ({error}); evaluate again, or check the path.") from None
+            raise DataError(f"{path} is not what an evaluation writes ({error}); evaluate again, or remove it.") from None
         return content
 
     @property

@@ -34,7 +34,7 @@ def main() -> int:
 
 
 def print_tables(path: Path, predictions: list[Path]) -> None:
-    """A table for each predictions file, a row for each threshold."""
+    """A table for each predictions file, a row for each threshold and one of mean errors."""
     from tabulate import tabulate
 
     from datasets.matlab import read_mat
@@ -60,9 +60,10 @@ def print_tables(path: Path, predictions: list[Path]) -> None:
         parts = metrics.by_part(result.joints, MPII)
         columns = [100 * rates for rates in (*(parts[part] for part in PARTS), result.mean, result.total)]
         rows = [[f"@{t:g}", *row] for t, row in zip(result.thresholds, np.stack(columns, axis=1), strict=True)]
+        pixels = metrics.by_part(result.pixels, MPII)
+        rows.append(["mean error, px", *(pixels[part] for part in PARTS), None, result.mean_pixels])
         names = [part.removesuffix("_top") for part in PARTS]
-        print(f"{file}: {people} people, mean error {result.mean_pixels:.2f} px")
-        print(f"area under the curve of the total to 0.5: {100 * curve.result().auc():.2f}\n")
+        print(f"{file}: {people} people, area under the curve of the total to 0.5: {100 * curve.result().auc():.2f}\n")
         print(tabulate(rows, ["PCKh", *names, "mean", "total"], floatfmt=".2f"), end="\n\n")
 
 
