@@ -1,6 +1,7 @@
 """Image files -> pixels, and the ways in which they can be damaged."""
 
 import math
+import re
 from pathlib import Path
 
 import cv2
@@ -10,6 +11,8 @@ import simplejpeg
 from datasets.errors import DataError
 
 MOST_PIXELS = 1 << 28  # far above any photograph: a header that claims more must not decide how much memory is taken
+_MARKER = re.compile(rb"\xff+([^\x00\xff])")
+_START_OF_SCAN = b"\xda"
 _JPEG, _PNG = b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n"
 _ADVICE = "fetch or unpack the images again."
 
@@ -42,7 +45,14 @@ def read_reduced(path: Path, block: int) -> tuple[np.ndarray, int]:
     if not data.startswith((_JPEG, _PNG)):
         raise DataError(f"image {path} is neither a JPEG nor a PNG: it begins with {data[:8]!r}; {_ADVICE}")
     try:
-        return _decode_jpeg(data, block) if data.startswith(_JPEG) else (_decode_png(data), 1)
+        if not data.startswith(_JPEG):
+            return _decode_png(data), 1
+        try:
+            return _decode_jpeg(data, block)
+        except ValueError as error:
+            if "extraneous bytes" not in str(error):
+                raise
+            return _decode_jpeg(_without_bytes_between_segments(data), block)
     except ValueError as error:
         raise DataError(f"image {path} is damaged ({error}); {_ADVICE}") from None
 
@@ -56,6 +66,18 @@ def _decode_jpeg(data: bytes, block: int) -> tuple[np.ndarray, int]:
     factor = math.gcd(block, 8) if max(height, width) > 8 else 1
     least = {"min_height": -(-height // factor), "min_width": -(-width // factor)}
     return simplejpeg.decode_jpeg(data, strict=True, **least), factor
+
+
+def _without_bytes_between_segments(data: bytes) -> bytes:
+    """A JPEG without what some cameras leave before the markers of its head: nothing of the image is missing there."""
+    kept, at = bytearray(data[:2]), 2
+    while marker := _MARKER.search(data, at):
+        start = marker.end() - 2
+        if marker[1] == _START_OF_SCAN:
+            return bytes(kept + data[start:])
+        at = marker.end() + int.from_bytes(data[marker.end() : marker.end() + 2], "big")
+        kept += data[start:at]
+    raise ValueError("it ends before its pixels")
 
 
 def _decode_png(data: bytes) -> np.ndarray:

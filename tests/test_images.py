@@ -94,6 +94,20 @@ def test_what_a_decoder_could_guess_its_way_through_is_damage(tmp_path):
         read_image(path)
 
 
+def test_bytes_between_the_segments_of_a_jpeg_are_no_damage(tmp_path):
+    clean, path = encoded(), tmp_path / "a.jpg"
+    path.write_bytes(clean)
+    pixels = read_image(path)
+    for marker in (b"\xff\xdb", b"\xff\xc0", b"\xff\xda"):
+        at = clean.index(marker)
+        for extra in (b"ab", b"a\xff\x00b", b"\xff"):
+            path.write_bytes(clean[:at] + extra + clean[at:])
+            np.testing.assert_array_equal(read_image(path), pixels)
+        path.write_bytes((clean[:at] + b"ab" + clean[at:])[:-300])
+        with pytest.raises(DataError, match=r"a\.jpg is damaged"):
+            read_image(path)
+
+
 def test_a_changed_png_is_damage(tmp_path):
     data = bytearray(encoded("PNG"))
     data[len(data) // 2] ^= 1
