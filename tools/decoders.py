@@ -35,12 +35,13 @@ def print_table(model: Path, annotations: Path, images: Path, split: str, scales
     """Score the network in the file `model` on a split in every way, all decoders in one pass over the images."""
     import numpy as np
     from tabulate import tabulate
+    from tqdm import tqdm
 
     from datasets.annotations import open_h5
     from datasets.heatmaps import DECODERS
     from datasets.skeletons import SKELETONS, matching_joints, mirrored
     from stages.checkpoints import load_network
-    from stages.evaluate import Predictions, heatmaps_of
+    from stages.evaluate import BATCH, Predictions, heatmaps_of
     from stages.loader import Data, Samples
     from stages.measures import MEASURES, people_of, score
     from stages.settings import Evaluation, Input, Workspace
@@ -52,12 +53,16 @@ def print_table(model: Path, annotations: Path, images: Path, split: str, scales
     data = Data(SKELETONS[name], annotations, images)
     network, description = load_network(model)
     samples, people = Samples(data, split, Input(resolution=description.resolution)), people_of(data, split)
+    if np.isnan(people.rows.part).all():
+        raise DataError(f"{annotations / split}.h5 has no labels; choose another --split.")
     channels = matching_joints(description.joints, data.skeleton.joints)
     rows = []
     for flip, boxes in ((False, "1"), (True, "1"), (True, scales)):
         evaluation = Evaluation(flip=flip, scales=boxes, precision="auto")
         found = {decoder: Predictions(samples, channels, decoder) for decoder in reversed(DECODERS)}
-        for batch, maps in heatmaps_of(network, samples, mirrored(description.joints), evaluation, Workspace()):
+        stream = heatmaps_of(network, samples, mirrored(description.joints), evaluation, Workspace())
+        bar = tqdm(stream, f"scales {boxes}", -(-len(samples) // BATCH), leave=False, disable=not sys.stderr.isatty())
+        for batch, maps in bar:
             for predictions in found.values():
                 predictions.add(batch, maps.numpy())
         for decoder, predictions in found.items():

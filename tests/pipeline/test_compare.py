@@ -75,9 +75,11 @@ def test_evaluations_of_one_network_are_told_apart(tmp_path):
 
 
 def test_decoders_are_compared_on_the_chain_s_own_network(tool):
-    text = tool(decoders, "exp/mpii/hg-256/best.safetensors", "exp/mpii/annot", "exp/mpii/raw/images")
+    network = ("exp/mpii/hg-256/best.safetensors", "exp/mpii/annot", "exp/mpii/raw/images")
+    text = tool(decoders, *network)
     rows = [line.split()[:2] for line in text.splitlines() if line.startswith(("subpixel", "quarter", "argmax"))]
     assert rows == [[d, flip] for flip in ("no", "yes", "yes") for d in ("argmax", "quarter", "subpixel")]
+    assert "no labels" in tool(decoders, *network, "--split", "test", code=1)
     assert "not there" in tool(decoders, "nothing.safetensors", "exp/mpii/annot", "exp/mpii/raw/images", code=1)
 
 
