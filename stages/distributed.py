@@ -142,6 +142,7 @@ def launch(work: Callable[..., Any], arguments: tuple, name: str, workspace: Wor
         config = LaunchConfig(
             min_nodes=workspace.machines, max_nodes=workspace.machines, nproc_per_node=workspace.processes,
             run_id=name, rdzv_backend="c10d", rdzv_endpoint=workspace.rendezvous or "localhost:0", max_restarts=RESTARTS,
+            local_addr="localhost" if workspace.machines == 1 else None,  # the machine's own name may lead nowhere
             logs_specs=DefaultLogsSpecs(log_dir=scratch),
             signals_to_handle="",  # Ctrl-C stays Python's
         )  # fmt: skip
