@@ -31,10 +31,11 @@ def test_lsp_trained_tuned_and_scored(place):
         "lsp/evaluate-pretrained", "lsp/evaluate-finetuned", "lsp/evaluate-scratch",
     }  # fmt: skip
     for model in ("pretrained", "finetuned", "scratch"):
-        accuracy = json.loads((place.exp / f"lsp/evaluate-{model}/accuracy.json").read_text())
-        assert {split: facts["people"] for split, facts in accuracy.items()} == {"valid": 3, "test": 10}
-        assert set(accuracy["test"]["PCK@0.2 by joint"]) >= {"neck", "head_top", "left_wrist"}
-        assert accuracy["test"]["PCK@0.2 joints"] == 14  # MPII's network knows every joint of LSP
+        splits = json.loads((place.exp / f"lsp/evaluate-{model}/accuracy.json").read_text())["splits"]
+        assert {split: facts["people"] for split, facts in splits.items()} == {"valid": 3, "test": 10}
+        torso = splits["test"]["measures"]["PCK@0.2 of the torso"]
+        assert set(torso["by joint"]) >= {"neck", "head_top", "left_wrist"}
+        assert torso["joints"] == 14  # MPII's network knows every joint of LSP
     status = place.run("status", "--config", "profile.cfg")
     assert "Finetune:lsp" in status and "Evaluate:lsp:scratch" in status and "lspet" not in status
     (place.folder / "lsp_dataset.zip").unlink()
