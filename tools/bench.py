@@ -6,7 +6,6 @@ Machines are noisy: each part is measured several times and the median is shown;
 import argparse
 import os
 import resource
-import shutil
 import statistics
 import struct
 import sys
