@@ -49,7 +49,7 @@ def unpack(archive: Path, pattern: str, folder: Path, report: Report = silent) -
     the member where it broke), a member that points outside, more contents than the archive's size can explain, too
     little space on the disk, and an archive in which nothing matches.
     """
-    wanted, count, where, first = re.compile(pattern), 0, "at its beginning", "nothing"
+    wanted, count, where, first = re.compile(pattern), 0, "at its beginning", ""
     try:
         with open(archive, "rb") as raw:
             total = archive.stat().st_size
@@ -58,8 +58,8 @@ def unpack(archive: Path, pattern: str, folder: Path, report: Report = silent) -
                     where = f"in {name!r}"
                     _write_member(folder, match["to"], size, content, archive)
                     count += 1
-                elif first == "nothing":
-                    first = repr(name)
+                else:
+                    first = first or f"such as {name!r}"
                 where = f"after {name!r}"
                 report(raw.tell(), total, f"unpacking {archive.name}", unit="B")
     except DAMAGE as error:
@@ -69,7 +69,9 @@ def unpack(archive: Path, pattern: str, folder: Path, report: Report = silent) -
             raise
         raise _damaged(archive, where, error) from None  # bz2 and a seek to nowhere have no exceptions of their own
     if not count:
-        raise DataError(f"{archive} has none of the files that are wanted from it, but {first}; is it the right archive?")
+        raise DataError(
+            f"{archive} has none of the files that are wanted from it, but {first or 'nothing'}; is it the right archive?"
+        )
     return count
 
 
