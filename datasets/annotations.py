@@ -20,6 +20,7 @@ from datasets.skeletons import PENN_ACTION, SKELETONS
 
 # Far above any skeleton; a file that claims more is broken, and its sizes must not decide how much memory is taken.
 MAX_JOINTS = 256
+_LAYOUT_BYTES = 1 << 16  # more than the library writes of a file without its rows
 LARGEST = 2.0**53  # no number in annotations comes near, and none below it overflows in what is done with them
 
 
@@ -73,37 +74,113 @@ def person_box(objpos: np.ndarray, scale: np.ndarray) -> tuple[np.ndarray, np.nd
 
 
 def write(folder: Path, split: str, annotations: Annotations) -> None:
-    """Write `{split}.h5` and `{split}_images.txt` into `folder` in the published layout.
+    """Write `{split}.h5` and `{split}_images.txt` into `folder` in the published layout; see `Writer`."""
+    with Writer(folder, split, len(annotations)) as writer:
+        writer.append(annotations)
+
+
+class Writer:
+    """`{split}.h5` and `{split}_images.txt` of a split of so many rows, written part by part: memory holds one part.
 
     Joints keep their fractions (the published files truncate them). Files of 13 joints, those of Penn Action, have no
-    `person` and `imgname`, as published. A labelled joint exactly at (-1, -1) px would read back as unlabelled: the
-    format cannot tell them apart. Raises DataError for an image name that is not ASCII on one line; OSError passes.
+    `person` and `imgname`, as published. Raises DataError for an image name that is not ASCII on one line, for a number
+    that is not finite, and for a labelled joint exactly at (-1, -1) px, which would read back as unlabelled; OSError passes.
     """
-    joints = annotations.part.shape[1]
-    names = {len(skeleton.joints): skeleton.name for skeleton in SKELETONS.values()}
-    try:
-        imgname = [image.encode("ascii") for image in annotations.images]
-    except UnicodeEncodeError as error:
-        raise DataError(f"image name {error.object!r} is not ASCII, as annotation files require; rename it.") from None
-    if any(image.splitlines() != [image] for image in annotations.images):
-        raise DataError(f"an image name for {folder / split}_images.txt is empty or has a line break; rename it.")
-    part = annotations.part + 1
-    part[np.isnan(part).any(axis=2)] = 0
-    columns = {
-        "index": annotations.index,
-        "center": annotations.center + 1,
-        "scale": annotations.scale,
-        "part": part,
-        "visible": annotations.visible,
-        "normalize": annotations.normalize,
-        "torsoangle": annotations.torsoangle,
-    }
-    columns = {field: values.astype(np.float64, copy=False) for field, values in columns.items()}
-    if joints != len(PENN_ACTION.joints):
-        columns["person"] = annotations.person.astype(np.float64)
-        columns["imgname"] = np.array(imgname, dtype="S" if imgname else "S1")
-    write_h5(folder / f"{split}.h5", columns, **({"name": names[joints]} if joints in names else {}))
-    (folder / f"{split}_images.txt").write_text("".join(f"{image}\n" for image in annotations.images), "ascii")
+
+    def __init__(self, folder: Path, split: str, rows: int) -> None:
+        self._path, self._rows = folder / f"{split}.h5", rows
+        self._table: RowsH5 | None = None
+        self._listing = open(folder / f"{split}_images.txt", "w", encoding="ascii", newline="\n")  # noqa: SIM115
+
+    def __enter__(self) -> "Writer":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._listing.close()
+        if self._table:
+            self._table.close()
+
+    def append(self, annotations: Annotations) -> None:
+        """Write the next rows, at least one part even if it is empty."""
+        joints = annotations.part.shape[1]
+        columns = self._columns(annotations)
+        if not self._table:
+            names = {len(skeleton.joints): skeleton.name for skeleton in SKELETONS.values()}
+            attributes = {"name": names[joints]} if joints in names else {}
+            layout = {field: (values.shape[1:], values.dtype) for field, values in columns.items()}
+            self._table = RowsH5(self._path, self._rows, layout, **attributes)
+        self._table.append(columns)
+        self._listing.writelines(f"{image}\n" for image in annotations.images)
+
+    def _columns(self, annotations: Annotations) -> dict[str, np.ndarray]:
+        """Field -> values as the file has them."""
+        try:
+            imgname = [image.encode("ascii") for image in annotations.images]
+        except UnicodeEncodeError as error:
+            raise DataError(f"image name {error.object!r} is not ASCII, as annotation files require; rename it.") from None
+        if any(image.splitlines() != [image] for image in annotations.images):
+            raise DataError(f"an image name of {self._path} is empty or has a line break; rename it.")
+        unlabelled = np.isnan(annotations.part).any(axis=2)
+        part = annotations.part + 1
+        if ((part == 0).all(axis=2) & ~unlabelled).any():
+            raise DataError(f"{self._path} would not read back as it is written; a label lies exactly at (0, 0) in it.")
+        part[unlabelled] = 0
+        columns = {
+            "index": annotations.index,
+            "center": annotations.center + 1,
+            "scale": annotations.scale,
+            "part": part,
+            "visible": annotations.visible,
+            "normalize": annotations.normalize,
+            "torsoangle": annotations.torsoangle,
+        }
+        if part.shape[1] != len(PENN_ACTION.joints):
+            columns["person"] = annotations.person
+        columns = {field: values.astype(np.float64, copy=False) for field, values in columns.items()}
+        for field, values in columns.items():
+            if not (np.abs(values) < LARGEST).all():
+                raise DataError(f"{self._path}: field {field!r} would hold a NaN or too large a number; check the labels.")
+        if "person" in columns:
+            columns["imgname"] = np.array(imgname, dtype="S" if imgname else "S1")
+        return columns
+
+
+class RowsH5:
+    """An HDF5 file of so many rows, written part by part: field -> shape of a row, and type.
+
+    The HDF5 library lays the file out and never meets the rows, because it crashes the process when the disk is full: they
+    are written to their places in the file as to any other. OSError passes.
+    """
+
+    def __init__(self, path: Path, rows: int, layout: dict[str, tuple[tuple[int, ...], np.dtype]], **attributes: str) -> None:
+        path.write_bytes(bytes(_LAYOUT_BYTES))  # what the library is going to write fits on the disk
+        places = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
+        places.set_alloc_time(h5py.h5d.ALLOC_TIME_EARLY)
+        places.set_fill_time(h5py.h5d.FILL_TIME_NEVER)
+        places.set_obj_track_times(False)  # equal rows, equal bytes
+        self._places: dict[str, int] = {}
+        with h5py.File(path, "w") as file:
+            file.attrs.update(attributes)
+            for field, (shape, dtype) in layout.items():
+                space = h5py.h5s.create_simple((rows, *shape))
+                dataset = h5py.h5d.create(file.id, field.encode(), h5py.h5t.py_create(dtype, logical=True), space, places)
+                self._places[field] = dataset.get_offset() or 0
+        self._left, self._layout = rows, layout
+        self._file = open(path, "r+b")  # noqa: SIM115 (closed by close)
+
+    def append(self, columns: dict[str, np.ndarray]) -> None:
+        """Write the next rows of every field."""
+        count = len(next(iter(columns.values())))
+        if count > self._left or {name: (v.shape[1:], v.dtype) for name, v in columns.items()} != self._layout:
+            raise ValueError(f"{count} rows of {list(columns)} do not fit the file, where {self._left} rows are left")
+        self._left -= count
+        for field, values in columns.items() if count else ():
+            self._file.seek(self._places[field])
+            self._places[field] += self._file.write(np.ascontiguousarray(values).tobytes())
+
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()
 
 
 def write_h5(path: Path, columns: dict[str, np.ndarray], **attributes: str) -> None:

@@ -8,7 +8,7 @@ from.
 import io
 import math
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from scipy.io import savemat
 
-from datasets.annotations import LARGEST, Annotations, h5_field, open_h5, person_box, read_field, write_h5
+from datasets.annotations import LARGEST, Annotations, RowsH5, h5_field, open_h5, person_box, read_field
 from datasets.errors import DataError
 from datasets.matlab import Value, read_mat
 from datasets.skeletons import PENN_ACTION
@@ -57,6 +57,11 @@ class Label:
     def counted(self) -> np.ndarray:
         """(T,) bool: frames that count, those that show at least one of the ten joints below the shoulders."""
         return np.any(self.visible[:, list(PENN_ACTION.scoring)], axis=1)
+
+
+def head(label: Label) -> Label:
+    """The label without its coordinates, which are NaN then and take no memory: for what needs all sequences at once."""
+    return replace(label, joints=np.broadcast_to(np.nan, label.joints.shape), bbox=np.full((1, 4), np.nan))
 
 
 @dataclass(frozen=True)
@@ -245,20 +250,19 @@ def write_valid_ind(path: Path, valid: Sequence[Label]) -> None:
     path.write_text("".join(f"{int(label.sequence)}\n" for label in valid), "ascii")
 
 
-def write_image_play(path: Path, labels: Sequence[Label]) -> None:
-    """Write image-play's own annotation file: every frame, in the order of sequence numbers, none left out.
+def write_image_play(path: Path, labels: Iterable[Label], frames: int) -> None:
+    """Write image-play's own annotation file: every frame of the labels, `frames` in all, none left out.
 
-    `ind2sub` (N, 2) float64: sequence and frame, both from 1; `part` (N, 13, 2) float64 px of the cropped frame,
-    counted from 1, (0, 0) where not visible.
+    labels: in the order of sequence numbers. `ind2sub` (N, 2) float64: sequence and frame, both from 1; `part` (N, 13, 2)
+    float64 px of the cropped frame, counted from 1, (0, 0) where not visible.
     """
-    labels = sorted(labels, key=lambda label: int(label.sequence))
-    ind2sub = [np.zeros((0, 2))]
-    part = [np.zeros((0, JOINTS, 2))]
+    layout = {"ind2sub": ((2,), np.dtype(np.float64)), "part": ((JOINTS, 2), np.dtype(np.float64))}
+    table = RowsH5(path, frames, layout)
     for label in labels:
-        numbers = np.arange(1, label.frames + 1)
-        ind2sub.append(np.column_stack([np.full(label.frames, int(label.sequence)), numbers]))
-        part.append(np.where(label.visible[:, :, None], label.joints + 1, 0))
-    write_h5(path, {"ind2sub": np.concatenate(ind2sub).astype(np.float64), "part": np.concatenate(part)})
+        numbers = np.arange(1.0, label.frames + 1)
+        part = np.where(label.visible[:, :, None], label.joints + 1, 0)
+        table.append({"ind2sub": np.column_stack([np.full(label.frames, float(label.sequence)), numbers]), "part": part})
+    table.close()
 
 
 def read_image_play(path: Path) -> tuple[np.ndarray, np.ndarray]:

@@ -12,7 +12,7 @@ from stages.fetch import obtain
 class Annotate(Stage):
     """A stage that writes annotation files, and says what is odd about them."""
 
-    version = 2
+    version = 3
 
     def annotate(self, folder, inputs, report) -> dict[str, dict[str, Any]]:
         """Write the files; a split's counts by its name, see `stages.annotate`."""

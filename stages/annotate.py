@@ -2,7 +2,8 @@
 
 import csv
 import os
-from collections.abc import Callable, Iterable
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, Literal
 
@@ -70,33 +71,46 @@ def annotate_penn(cropped: Path, out: Path, report: Report = silent) -> Summary:
     Raises DataError where a label is wrong, a frame is missing, or a split is empty.
     """
     paths = penn_action.label_paths(cropped)
-    labels = []
+    heads = []
     for done, path in enumerate(paths, 1):
         label = penn_action.read_label(path)
         frames = {entry.name for entry in _entries(cropped / "frames" / label.sequence)}
         needed = [penn_action.frame_name(frame) for frame in range(label.frames)]
         _check_present(needed, frames, cropped / "frames" / label.sequence)
-        labels.append(label)
+        heads.append(penn_action.head(label))
         report(done, len(paths))
-    summary = write_penn(labels, out)
+    summary = write_penn(heads, lambda head: penn_action.read_label(cropped / "labels" / f"{head.sequence}.mat"), out)
     if not summary["test"]["rows"]:
         raise DataError(f"{cropped}: the test split is empty; expected sequences whose label has train = -1.")
     return summary
 
 
-def write_penn(labels: list[penn_action.Label], out: Path) -> Summary:
-    """What `annotate_penn` writes, from the labels of all cropped sequences in file order; looks at no frame."""
-    offsets = np.cumsum([0] + [label.frames for label in labels]).tolist()
-    first = {label.sequence: offset for label, offset in zip(labels, offsets, strict=False)}
-    size = {label.sequence: (label.width, label.height) for label in labels}
-    splits = penn_action.split(labels)
-    rows = ((split, penn_action.annotations(members, first)) for split, members in splits.items())
+def write_penn(heads: list[penn_action.Label], read: Callable[[penn_action.Label], penn_action.Label], out: Path) -> Summary:
+    """What `annotate_penn` writes, sequence by sequence; looks at no frame.
+
+    heads: the labels of all cropped sequences in file order, of which coordinates do not matter (`penn_action.head`); read:
+    the whole label of one of them.
+    """
+    offsets = np.cumsum([0] + [head.frames for head in heads]).tolist()
+    first = {head.sequence: offset for head, offset in zip(heads, offsets, strict=False)}
+    size = {head.sequence: (head.width, head.height) for head in heads}
+    splits = penn_action.split(heads)
+
+    def parts(members: list[penn_action.Label]) -> Iterator[Annotations]:
+        yield penn_action.annotations([], first)  # an empty split has the fields, too
+        for member in members:
+            yield penn_action.annotations([read(member)], first)
+
+    counted = {split: sum(int(head.counted.sum()) for head in members) for split, members in splits.items()}
+    rows = ((split, counted[split], parts(members)) for split, members in splits.items())
     summary = _write_checked(out, rows, lambda image: size[image.split("/")[0]], PENN_ACTION)
     image_play = out / "penn-crop"
     image_play.mkdir(exist_ok=True)
     for split, members in splits.items():
-        summary[split]["sequences"] = sum(bool(label.counted.any()) for label in members)
-        penn_action.write_image_play(image_play / f"{'val' if split == 'valid' else split}.h5", members)
+        summary[split]["sequences"] = sum(bool(head.counted.any()) for head in members)
+        ordered = sorted(members, key=lambda head: int(head.sequence))
+        name = "val" if split == "valid" else split
+        penn_action.write_image_play(image_play / f"{name}.h5", map(read, ordered), sum(head.frames for head in members))
     for folder in (out, image_play):
         penn_action.write_valid_ind(folder / "valid_ind.txt", splits["valid"])
     return summary
@@ -113,16 +127,17 @@ def _annotate(
     for some in each(_sizes, parts, workers):
         sizes |= some
         report(len(sizes), len(needed), "decoding every image")
-    return _write_checked(out, splits.items(), sizes.__getitem__, skeleton)
+    rows = ((split, len(people), iter([people])) for split, people in splits.items())
+    return _write_checked(out, rows, sizes.__getitem__, skeleton)
 
 
 def _write_checked(
     out: Path,
-    splits: Iterable[tuple[str, Annotations]],
+    splits: Iterable[tuple[str, int, Iterator[Annotations]]],
     size: Callable[[str], tuple[int, int]],
     skeleton: Skeleton,
 ) -> Summary:
-    """Write every split, read it back, which checks shapes and NaN, compare, and check it. A split to train with has rows.
+    """Write every split, so many rows in parts that share no image, and check it. A split to train with has rows.
 
     size: image -> (width, height) px. What is odd (`check.check`) is counted in the summary and listed in `suspicious.csv`:
     split, row in its h5 file (from 0), image, person, and the kind of oddity.
@@ -132,32 +147,37 @@ def _write_checked(
     with open(out / SUSPICIOUS, "w", newline="") as file:
         listing = csv.writer(file)
         listing.writerow(("split", "row", "image", "person", "what"))
-        for split, rows in splits:
-            if split != "test" and not len(rows):
+        for split, count, parts in splits:
+            if split != "test" and not count:
                 raise DataError(
                     f"the {split} split of {out} is empty; expected labelled people in it: the dataset is too small or"
                     " incomplete, or the split leaves it nobody."
                 )
-            annotations.write(out, split, rows)
-            rows = _read_back(out, split, rows)
-            sizes = np.array([size(image) for image in rows.images], dtype=np.float64).reshape(-1, 2)
-            odd = check.check(rows, sizes, skeleton)
-            summary[split] = _counts(rows, sizes, odd)
-            for row, kind in np.argwhere(np.column_stack(list(odd.values()))).tolist():
-                listing.writerow((split, row, rows.images[row], int(rows.person[row]), list(odd)[kind]))
+            done, counts = 0, []
+            with annotations.Writer(out, split, count) as writer:
+                for rows in parts:
+                    writer.append(rows)
+                    sizes = np.array([size(image) for image in rows.images], dtype=np.float64).reshape(-1, 2)
+                    odd = check.check(rows, sizes, skeleton)
+                    counts.append(_counts(rows, sizes, odd))
+                    for row, kind in np.argwhere(np.column_stack(list(odd.values()))).tolist():
+                        listing.writerow((split, done + row, rows.images[row], int(rows.person[row]), list(odd)[kind]))
+                    done += len(rows)
+            summary[split] = _sum(counts)
     return summary
 
 
-def _read_back(out: Path, split: str, rows: Annotations) -> Annotations:
-    back = annotations.read(out, split)
-    same = back.images == rows.images and np.array_equal(np.isnan(back.part), np.isnan(rows.part))
-    if not same or not np.array_equal(back.visible, rows.visible):
-        raise DataError(f"{out / split}.h5 does not read back as it was written; a label lies exactly at (0, 0).")
-    return back
+def _sum(counts: list[dict[str, Any]]) -> dict[str, Any]:
+    """The counts of all parts together."""
+    total = {name: sum(part[name] for part in counts) for name in counts[0] if name != "kinds"}
+    kinds: Counter[str] = Counter()
+    for part in counts:
+        kinds.update(part["kinds"])
+    return total | {"kinds": dict(kinds)}
 
 
 def _counts(rows: Annotations, sizes: np.ndarray, odd: dict[str, np.ndarray]) -> dict[str, Any]:
-    """Counts of one split: rows, images, joints; odd rows, and of them those of each kind that occurs."""
+    """Counts of rows of one split: rows, images, joints; odd rows, and of them those of each kind that occurs."""
     return {
         "rows": len(rows),
         "images": len(set(rows.images)),

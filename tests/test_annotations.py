@@ -33,6 +33,19 @@ def people(joints: int = 16) -> Annotations:
     )
 
 
+def test_parts_give_the_files_of_the_whole(tmp_path: Path) -> None:
+    rows = people(joints=13)
+    for name, cuts in (("whole", [slice(None)]), ("parts", [slice(0, 0), slice(0, 1), slice(1, None)])):
+        (tmp_path / name).mkdir()
+        with annotations.Writer(tmp_path / name, "train", len(rows)) as writer:
+            for cut in cuts:
+                writer.append(rows.select(np.arange(len(rows))[cut]))
+    for name in ("train.h5", "train_images.txt"):
+        assert (tmp_path / "parts" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
+    with annotations.Writer(tmp_path, "train", 1) as writer, pytest.raises(ValueError, match="do not fit"):
+        writer.append(rows)
+
+
 def test_write_gives_the_published_layout(tmp_path: Path) -> None:
     annotations.write(tmp_path, "valid", people())
     assert (tmp_path / "valid_images.txt").read_bytes() == b"a.jpg\nlong_name.jpg\n"

@@ -200,7 +200,7 @@ def test_rows_of_a_frame_that_is_not_square() -> None:
 def test_image_play_gets_every_frame(tmp_path: Path) -> None:
     visible = np.ones((2, 13), bool)
     visible[1] = False
-    penn_action.write_image_play(tmp_path / "val.h5", [label("0020"), label("0003", frames=2, visible=visible)])
+    penn_action.write_image_play(tmp_path / "val.h5", [label("0003", frames=2, visible=visible), label("0020")], 3)
     penn_action.write_valid_ind(tmp_path / "valid_ind.txt", [label("0020"), label("0003")])
     with h5py.File(tmp_path / "val.h5") as file:
         assert file["ind2sub"][:].tolist() == [[3, 1], [3, 2], [20, 1]]

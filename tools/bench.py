@@ -306,8 +306,12 @@ def _convert_labels(root: Path, out: Path) -> int:
     from datasets import penn_action
     from stages.annotate import write_penn
 
-    labels = (penn_action.read_label(path) for path in penn_action.label_paths(root))
-    summary = write_penn([penn_action.crop_label(label, penn_action.crop_window(label)) for label in labels], out)
+    def read(path: Path) -> penn_action.Label:
+        label = penn_action.read_label(path)
+        return penn_action.crop_label(label, penn_action.crop_window(label))
+
+    heads = [penn_action.head(read(path)) for path in penn_action.label_paths(root)]
+    summary = write_penn(heads, lambda head: read(root / "labels" / f"{head.sequence}.mat"), out)
     return sum(split["rows"] for split in summary.values())
 
 
