@@ -10,3 +10,32 @@ monitor             follows trainings in the terminal
 predict             finds poses in images and videos
 score               prints MPII's table for predictions of any program
 """
+
+import functools
+import os
+import sys
+from collections.abc import Callable
+
+from datasets.errors import DataError
+
+
+def program(main: Callable[[], int | None]) -> Callable[[], int]:
+    """A tool's `main` as a program: a DataError ends it with a sentence and code 1, Ctrl-C with 130, `| head` quietly."""
+
+    @functools.wraps(main)
+    def run() -> int:
+        try:
+            code = main() or 0
+            sys.stdout.flush()
+            return code
+        except DataError as error:
+            print(f"error: {error}", file=sys.stderr)
+            return 1
+        except BrokenPipeError:  # the reader of our output has seen enough
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            return 0
+        except KeyboardInterrupt:
+            print("interrupted", file=sys.stderr)
+            return 130
+
+    return run

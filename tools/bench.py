@@ -21,6 +21,8 @@ from typing import Any
 import cv2
 import numpy as np
 
+from tools import program
+
 
 def seconds(work: Callable[[], object], repeats: int = 5) -> float:
     """Median time of a call, after one to warm up."""
@@ -407,8 +409,9 @@ def inference() -> None:
 PARTS = {part.__name__: part for part in (training, inference, samples, metrics, crop, convert, torch7)}
 
 
-def main() -> int:
-    """Measure the named parts, or all; returns the exit code."""
+@program
+def main() -> None:
+    """Measure the named parts, or all."""
     parser = argparse.ArgumentParser(prog="python -m tools.bench", description=__doc__)
     parser.add_argument("part", nargs="*", choices=[*PARTS, []], help="default: all")
     parser.add_argument("--model", help="with --images: how exact the runtimes' joints are for this trained network")
@@ -423,7 +426,6 @@ def main() -> int:
         from tools.bench_inference import agreement
 
         agreement(options.model, options.images)
-    return 0
 
 
 if __name__ == "__main__":

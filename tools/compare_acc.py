@@ -12,22 +12,19 @@ from pathlib import Path
 from typing import Any
 
 from datasets.errors import DataError
+from tools import program
 
 
-def main() -> int:
-    """Compare and print; returns the exit code."""
+@program
+def main() -> None:
+    """Compare and print."""
     parser = argparse.ArgumentParser(
         prog="python -m tools.compare_acc", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("results", nargs="*", type=Path, metavar="RESULTS", help="default: exp")
     parser.add_argument("--out", type=Path, help="write the tables (.csv, .md, .txt) and curves (.png, .pdf) into this folder")
     options = parser.parse_args()
-    try:
-        compare(options.results or [Path("exp")], options.out)
-    except DataError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    return 0
+    compare(options.results or [Path("exp")], options.out)
 
 
 def compare(results: list[Path], out: Path | None) -> None:

@@ -10,10 +10,12 @@ import sys
 from pathlib import Path
 
 from datasets.errors import DataError
+from tools import program
 
 
-def main() -> int:
-    """Predict, decode in every way and print; returns the exit code."""
+@program
+def main() -> None:
+    """Predict, decode in every way and print."""
     parser = argparse.ArgumentParser(
         prog="python -m tools.decoders", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -23,12 +25,7 @@ def main() -> int:
     parser.add_argument("--split", default="valid", choices=["train", "valid", "test"], help="default: valid")
     parser.add_argument("--scales", default="1 0.85 1.15", help="box sizes for the rows with several; default: %(default)s")
     options = parser.parse_args()
-    try:
-        print_table(options.network, options.annotations, options.images, options.split, options.scales)
-    except DataError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    return 0
+    print_table(options.network, options.annotations, options.images, options.split, options.scales)
 
 
 def print_table(model: Path, annotations: Path, images: Path, split: str, scales: str) -> None:

@@ -1,7 +1,6 @@
 """The layers and the cost of a network: python -m tools.describe PRESET|CHECKPOINT, or --list for all presets."""
 
 import argparse
-import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,14 +10,16 @@ from tabulate import tabulate
 from datasets.errors import DataError
 from stages.presets import PRESETS
 from stages.settings import Input, Network, Settings
+from tools import program
 
 if TYPE_CHECKING:
     from stages.cost import Layer
     from stages.hourglass import HourglassNet
 
 
-def main() -> int:
-    """Print the tables; returns the exit code."""
+@program
+def main() -> None:
+    """Print the tables."""
     parser = argparse.ArgumentParser(prog="python -m tools.describe", description=__doc__)
     parser.add_argument("network", nargs="?", help="a preset's name, or a .safetensors file of this workspace")
     parser.add_argument("--list", action="store_true", help="the costs of all presets, and how they differ from hg-256")
@@ -29,17 +30,10 @@ def main() -> int:
         parser.error("give a preset, a checkpoint or --list")
     if options.joints < 1:
         parser.error("--joints should be 1 or more")
-    try:
-        if options.list:
-            list_presets(options.joints, options.resolution or 256)
-        else:
-            describe(options.network, options.joints, options.resolution)
-    except DataError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    except BrokenPipeError:  # the reader of our output, such as `head`, has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    return 0
+    if options.list:
+        list_presets(options.joints, options.resolution or 256)
+    else:
+        describe(options.network, options.joints, options.resolution)
 
 
 def list_presets(joints: int, resolution: int) -> None:

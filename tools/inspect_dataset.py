@@ -22,14 +22,16 @@ from pipeline import config
 from pipeline.data import DATASETS
 from stages import draw
 from stages.annotate import SUSPICIOUS
+from tools import program
 
 SPLITS = ("train", "valid", "test")
 SIDE, ACROSS = 256, 6  # px of a person's picture, and how many stand side by side
 MEASURED = 200  # images whose sizes are told
 
 
-def main() -> int:
-    """Print the tables and write the picture; returns the exit code."""
+@program
+def main() -> None:
+    """Print the tables and write the picture."""
     parser = argparse.ArgumentParser(
         prog="python -m tools.inspect_dataset", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -43,14 +45,9 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=0, help="of the choice")
     parser.add_argument("--out", type=Path, help="the picture; default: DATASET-SPLIT.png")
     options = parser.parse_args()
-    try:
-        for profile in options.config:
-            config.use_profile(profile)
-        inspect(options)
-    except DataError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    return 0
+    for profile in options.config:
+        config.use_profile(profile)
+    inspect(options)
 
 
 def inspect(options: argparse.Namespace) -> None:

@@ -8,6 +8,7 @@ import argparse
 import shutil
 import sys
 import time
+from contextlib import suppress
 from datetime import timedelta
 from itertools import pairwise
 from pathlib import Path
@@ -15,18 +16,19 @@ from statistics import median
 
 from tabulate import tabulate
 
-from datasets.errors import DataError
 from pipeline import config
 from pipeline.manifest import MANIFEST
 from pipeline.stage import is_locked
 from stages.logs import METRICS, read_metrics
+from tools import program
 
 HEADS = ("experiment", "state", "epoch", "iteration", "loss", "acc", "images/s", "waiting", "left", "valid", "best")
 PACE = 20  # rows whose median pace counts
 
 
-def main() -> int:
-    """Print the table, again and again; returns the exit code."""
+@program
+def main() -> None:
+    """Print the table, again and again, until Ctrl-C."""
     parser = argparse.ArgumentParser(
         prog="python -m tools.monitor", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -35,16 +37,10 @@ def main() -> int:
     parser.add_argument("--once", action="store_true", help="print the table once")
     parser.add_argument("--every", type=float, default=2, metavar="SECONDS", help="between two looks; default: 2")
     options = parser.parse_args()
-    try:
-        for profile in options.config:
-            config.use_profile(profile)
+    for profile in options.config:
+        config.use_profile(profile)
+    with suppress(KeyboardInterrupt):
         follow(config.exp(), options.names, options.once, options.every)
-    except DataError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        pass
-    return 0
 
 
 def follow(exp: Path, names: list[str], once: bool, seconds: float) -> None:

@@ -23,11 +23,13 @@ from datasets.images import read_image
 from stages import draw, memory
 from stages.predictor import PosePredictor
 from stages.runtimes import RUNTIMES
+from tools import program
 
 IMAGES = (".jpg", ".jpeg", ".png")
 VIDEOS = (".mp4", ".m4v", ".mov", ".avi", ".mkv", ".webm", ".mpg", ".mpeg", ".wmv")
 
 
+@program
 def main() -> int:
     """Predict and draw; returns the exit code: 1 where an image could not be read, 130 where it was interrupted."""
     parser = argparse.ArgumentParser(
@@ -47,9 +49,6 @@ def main() -> int:
     options = parser.parse_args()
     try:
         return predict(options)
-    except DataError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
     except OSError as error:
         print(f"error: {error.filename or options.out} cannot be written ({error.strerror}).", file=sys.stderr)
         return 1

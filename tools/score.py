@@ -12,25 +12,22 @@ from pathlib import Path
 import numpy as np
 
 from datasets.errors import DataError
+from tools import program
 
 PARTS = ("head_top", "shoulder", "elbow", "wrist", "hip", "knee", "ankle")
 CURVE = [k / 100 for k in range(51)]  # the thresholds of MPII's own evaluation
 
 
-def main() -> int:
-    """Score and print; returns the exit code."""
+@program
+def main() -> None:
+    """Score and print."""
     parser = argparse.ArgumentParser(
         prog="python -m tools.score", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("truth", type=Path, metavar="TRUTH")
     parser.add_argument("predictions", type=Path, nargs="*", metavar="PREDICTIONS")
     options = parser.parse_args()
-    try:
-        print_tables(options.truth, options.predictions)
-    except DataError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    return 0
+    print_tables(options.truth, options.predictions)
 
 
 def print_tables(path: Path, predictions: list[Path]) -> None:
