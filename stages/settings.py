@@ -368,11 +368,12 @@ class Settings(Section):
                 f"depth = {depth} cannot halve {depth} times; use a multiple of {4 * 2**depth} or a smaller depth."
             )
         norm = self.network.norm
-        alone = norm == "instance" or (norm == "batch" and 1 in (self.pretrain.batch, self.finetune.batch))
+        parts = [t.batch // min(t.batch, t.accumulate) for t in (self.pretrain, self.finetune)]
+        alone = norm == "instance" or (norm == "batch" and 1 in parts)
         if side == 2**depth and alone:
             raise ValueError(
                 f"[network] depth = {depth} halves the heatmaps of {side} px to one, and over that norm = {norm} has nothing "
-                f"to average; use a smaller depth{' or a larger batch' if norm == 'batch' else ''}."
+                f"to average; use a smaller depth{' or a larger batch, in fewer parts' if norm == 'batch' else ''}."
             )
         return self
 

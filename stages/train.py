@@ -155,7 +155,8 @@ class Trainer:
 
     def _finished(self) -> bool:
         t, rows = self.training, self.state.train
-        stopped = t.stop_after and self.state.iteration >= t.stop_after
+        between = self.state.iteration == self.state.epoch_start  # else the current epoch is not validated yet
+        stopped = t.stop_after and self.state.iteration >= t.stop_after and between
         level = t.early_stop and len(rows) > 1 and rows[-1][2] - rows[-2][2] < t.early_stop
         return bool(stopped or level or len(rows) >= t.epochs)
 
@@ -215,7 +216,9 @@ class Trainer:
         self.pending.clear()
         for iteration, (total, loss, *_) in enumerate(rows.tolist(), first):
             if not total < EXPLODED:  # nor is nan
-                self._stop(iteration, f"The loss became {total:.3g}")
+                error = self._gone_wrong(iteration, f"The loss became {total:.3g}")
+                self.group.from_first(lambda: None)  # no process ends before the first has saved the batch
+                raise error
             counts = rows[iteration - first, 2:]
             accuracy = mean_rate(counts[:joints], counts[joints:])
             state.loss += loss
@@ -232,8 +235,8 @@ class Trainer:
         """Training accuracy of the epoch so far."""
         return self.state.accuracy / max(self.state.scored, 1)
 
-    def _stop(self, iteration: int, what: str) -> None:
-        """Save the batch of an iteration, counted from 0, for inspection, and raise DataError that says how to go on."""
+    def _gone_wrong(self, iteration: int, what: str) -> DataError:
+        """Save the batch of an iteration, counted from 0, for inspection; returns an error that says how to go on."""
         t = self.training
         path = self.folder / f"logs/bad-batch-{iteration + 1}.npz"
         if self.group.writes:
@@ -249,7 +252,7 @@ class Trainer:
                 f"The last good checkpoint is {last}, of iteration {good}: to go on from it, give it as branch_from to an "
                 f"experiment of another name, with {remedy}."
             )
-        raise DataError(f"{what} at iteration {iteration + 1} (epoch {self.state.epoch}). Its batch is in {path}. {how}")
+        return DataError(f"{what} at iteration {iteration + 1} (epoch {self.state.epoch}). Its batch is in {path}. {how}")
 
     def _finish_epoch(self, report: Report) -> None:
         """Validate, log, keep the best, save."""
@@ -319,7 +322,7 @@ class Trainer:
         if self.ema:
             tensors |= {f"ema.{k}": v for k, v in self.ema.network.state_dict().items()}
         if not all_finite(tensors):
-            self._stop(self.state.iteration - 1, "The weights became infinite")
+            raise self._gone_wrong(self.state.iteration - 1, "The weights became infinite")
         description = {
             "state": asdict(self.state), "optimizer": self.training.optimizer, "scaler": self.scaler.state_dict(),
         }  # fmt: skip
@@ -361,7 +364,7 @@ class Trainer:
     def _check_branch(self, path: Path) -> None:
         """A branch has its own best epoch. Raises DataError where its settings leave it nothing to do."""
         self.state.best = []
-        if self._finished():
+        if self._finished() or 0 < self.training.stop_after <= self.state.iteration:
             raise DataError(
                 f"{path} has {len(self.state.train)} epochs and {self.state.iteration} iterations behind it; give the branch "
                 "more epochs, or another stop_after or early_stop."

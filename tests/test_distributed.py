@@ -2,8 +2,10 @@
 
 import os
 import signal
+import time
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 
@@ -54,6 +56,23 @@ def test_two_processes_give_what_one_gives_though_one_is_killed(tiny_penn, tmp_p
         rows = [[float(v) for v in (tmp_path / f / name).read_text().split()[4:]] for f in ("alone", "two")]
         assert rows[0] == pytest.approx(rows[1], rel=1e-5, abs=1e-6)
     assert (tmp_path / "two" / "logs" / "metrics.csv").exists()
+
+
+def train_and_save_slowly(*arguments):
+    def save(*given, **arrays):
+        time.sleep(2)
+        saved(*given, **arrays)
+
+    saved, np.savez = np.savez, save
+    *given, told = arguments
+    return Trainer(*given).run(told)
+
+
+def test_the_batch_of_an_exploding_loss_is_saved_before_the_processes_end(tiny_penn, tmp_path):
+    given = arguments(tmp_path / "wild", tiny_penn, TWO, SETTINGS.model_copy(update={"learning_rate": 10.0}))
+    with pytest.raises(DataError, match=r"loss became .* at iteration 2 .*last\.safetensors, of iteration 1"):
+        distributed.launch(train_and_save_slowly, given, "wild", TWO)
+    assert np.load(tmp_path / "wild/logs/bad-batch-2.npz")["input"].shape == (5, 3, 32, 32)
 
 
 def test_a_broken_image_in_one_process_is_said_in_its_sentence(tiny_penn, tmp_path, capfd):

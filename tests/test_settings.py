@@ -82,6 +82,7 @@ def test_profiles_are_legal(profile):
         ({"network": {"preset": "hg-single", "stacks": "2"}}, ["join = sum", "512", "256"]),
         ({"network": {"stacks": "2", "depth": "2 5"}, "input": {"resolution": "64"}}, ["depth = 5", "multiple of 128"]),
         ({"network": {"norm": "instance"}, "input": {"resolution": "64"}}, ["norm = instance", "smaller depth"]),
+        ({"pretrain": {"batch": "3", "accumulate": "2"}, "input": {"resolution": "64"}}, ["norm = batch", "in fewer parts"]),
         ({"pretrain": {"experiment": "a"}, "finetune": {"experiment": "a"}}, ["experiment = a", "two names"]),
         ({"lspet": {"archive": "sample"}}, ["[lspet]", "archive = sample", "a path or an address"]),
         ({"flic": {"sides": "mirror"}}, ["[flic]", "'person' or 'observer'"]),

@@ -199,6 +199,8 @@ def test_a_branch_with_other_settings_that_is_killed_goes_on_as_a_branch(tiny_pe
 def test_what_cannot_be_branched_off_from_is_said(tiny_penn, finished, tmp_path):
     with pytest.raises(DataError, match="2 epochs and 10 iterations behind it; give the branch more epochs"):
         trainer(tmp_path, tiny_penn, branch(SETTINGS, finished))
+    with pytest.raises(DataError, match="10 iterations behind it"):
+        trainer(tmp_path, tiny_penn, branch(SETTINGS, finished, epochs=3, stop_after=10))
     with pytest.raises(DataError, match="another network"):
         trainer(tmp_path, tiny_penn, branch(SETTINGS, finished, epochs=3), stacks=2)
     with pytest.raises(DataError, match=r"best.safetensors is not a checkpoint of a training; give a last.safetensors"):
@@ -295,6 +297,19 @@ def test_a_training_can_end_early(tiny_penn, tmp_path, monkeypatch, settings, ac
     assert len(log(tmp_path / "train.log")) == len(log(tmp_path / "valid.log")) == epochs
     assert t.state.iteration == settings.get("stop_after", 2 * epochs)
     assert trainer(tmp_path, tiny_penn, t.training).run() == t.run()  # which has nothing to do any more
+
+
+def test_killed_in_the_validation_after_the_last_iteration_that_is_wanted(tiny_penn, tmp_path):
+    def kill(*progress):
+        if progress[2].startswith("validating"):
+            raise Killed
+
+    settings = Training(epochs=4, iterations=4, batch=2, stop_after=3, **BLOB)
+    with pytest.raises(Killed):
+        trainer(tmp_path / "killed", tiny_penn, settings, seconds=1e-9).run(kill)
+    for name in ("killed", "whole"):
+        trainer(tmp_path / name, tiny_penn, settings).run()
+    assert contents(tmp_path / "killed") == contents(tmp_path / "whole")
 
 
 def test_a_loss_that_is_no_number_stops_in_a_sentence(tiny_penn, tmp_path):
