@@ -45,6 +45,7 @@ class Stage(luigi.Task):
 
     version: ClassVar[int] = 1  # raise it when the code changes what comes out
     read_large_files: ClassVar[bool] = True  # off while only a quick answer is wanted
+    reads_at_once: ClassVar[bool] = False  # what is outside is read as the work begins, and may change once that is done
     remedy: ClassVar[str] = "put the file in this place or correct its path in the settings"  # where one is missing
     redo = False  # set by `rerun`
 
@@ -257,11 +258,12 @@ class Stage(luigi.Task):
             if not [p for p in self.partial.iterdir() if p.name != PARTIAL]:
                 discard(self.partial)  # nothing in it that could be continued
             raise
-        try:
-            self._check_outside()
-        except DataError:
-            discard(self.partial)  # made from the other file: going on from it would mix the two
-            raise
+        if not self.reads_at_once:
+            try:
+                self._check_outside()
+            except DataError:
+                discard(self.partial)  # made from the other file: going on from it would mix the two
+                raise
         facts = begun | {"identity": self.identity, "summary": summary, "seconds": round(spent + elapsed(), 1)}
         manifest.write(self.partial, facts, report)
         self._publish()

@@ -1,13 +1,15 @@
 """The trainings, and which networks the later stages use."""
 
+from pathlib import Path
 from typing import Any
 
 import luigi
 
+from datasets.errors import DataError
 from pipeline import config
 from pipeline.data import DATASETS, FURTHER
 from pipeline.fetch import FetchPrecomputed
-from pipeline.stage import Stage
+from pipeline.stage import Stage, is_locked
 from stages.settings import Training
 
 BEST = "best.safetensors"
@@ -40,7 +42,35 @@ def _data(dataset: str, cache: bool) -> dict[str, Stage]:
     return DATASETS[dataset].stages() | ({"crops": CacheCrops(dataset=dataset)} if cache else {})
 
 
-class Pretrain(Stage):
+class Branch(Stage):
+    """A training that may branch off another: base of both trainings."""
+
+    reads_at_once = True
+
+    def training(self) -> Training:
+        """Its settings."""
+        raise AttributeError(f"{type(self).__name__} has no training")
+
+    def outside(self) -> dict[str, str]:
+        return {"branch_from": self.training().branch_file} if self.training().branch_from else {}
+
+    def digest_outside(self) -> dict[str, str]:
+        """Raises DataError also for a checkpoint that will not stay as it is: the branch would never be done."""
+        for source in self.outside().values():
+            file, exp = Path(source).expanduser(), config.exp().resolve()
+            if file.parent.absolute() == self.link.absolute():
+                raise DataError(f"{file.parent} is the own place of this branch; give it an experiment of another name.")
+            origin = Path(str(file.resolve().parent).removesuffix(".partial"))
+            changes = file.name == "last.safetensors" and origin.is_relative_to(exp)
+            if changes and is_locked(config.exp() / origin.relative_to(exp)):
+                raise DataError(
+                    f"{file} is of a training that goes on, and changes all the time; branch off from an epoch that keep_last "
+                    "kept (last-NNN.safetensors beside it), or once the training has ended."
+                )
+        return super().digest_outside()
+
+
+class Pretrain(Branch):
     """Train the hourglass on one dataset from random weights."""
 
     version = 2
@@ -55,8 +85,8 @@ class Pretrain(Stage):
         settings = config.settings()
         return settings.network.significant() | settings.input.significant() | settings.pretrain.significant()
 
-    def outside(self) -> dict[str, str]:
-        return branched_from(config.settings().pretrain)
+    def training(self) -> Training:
+        return config.settings().pretrain
 
     def requires(self) -> dict[str, Stage]:
         return _data(self.dataset, config.settings().pretrain.cache)
@@ -75,7 +105,7 @@ class PretrainMpii(Pretrain):
     dataset = "mpii"
 
 
-class Finetune(Stage):
+class Finetune(Branch):
     """Go on training the MPII network on another dataset, with the output layer replaced."""
 
     version = 2
@@ -90,8 +120,8 @@ class Finetune(Stage):
         settings = config.settings()
         return settings.input.significant() | settings.finetune.significant()
 
-    def outside(self) -> dict[str, str]:
-        return branched_from(config.settings().finetune)
+    def training(self) -> Training:
+        return config.settings().finetune
 
     def requires(self) -> dict[str, Stage]:
         return _data(self.dataset, config.settings().finetune.cache) | {"model": pretrained()}
@@ -108,11 +138,6 @@ class FinetunePenn(Finetune):
     """Go on training the MPII network on cropped Penn Action, with the output layer replaced."""
 
     dataset = "penn_action"
-
-
-def branched_from(training: Training) -> dict[str, str]:
-    """The checkpoint that a training goes on from, if it is a branch of another."""
-    return {"branch_from": training.branch_file} if training.branch_from else {}
 
 
 def pretrained() -> Stage:

@@ -75,15 +75,15 @@ def load_tensors(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
     """Read what `save_tensors` wrote. Raises DataError for a missing, truncated or foreign file."""
     if not path.is_file():
         what = "a folder" if path.is_dir() else "not there"
-        raise DataError(f"{path} is {what}; give the path of a best.safetensors or model.safetensors.")
+        raise DataError(f"{path} is {what}; give the path of a .safetensors file of this workspace.")
     try:
         with safe_open(path, framework="pt") as file:
             description = json.loads((file.metadata() or {})["description"])
             return {name: file.get_tensor(name) for name in file.keys()}, description  # noqa: SIM118
     except (SafetensorError, OSError, KeyError, ValueError, RecursionError) as error:
         raise DataError(
-            f"{path} is not a checkpoint of this workspace ({error or type(error).__name__}); give the path of a "
-            "best.safetensors or model.safetensors that it wrote."
+            f"{path} is not a checkpoint of this workspace ({error or type(error).__name__}); give the path of a .safetensors "
+            "file that it wrote."
         ) from None
 
 

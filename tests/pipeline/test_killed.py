@@ -1,9 +1,11 @@
 """kill -9, Ctrl-C and two commands at once: nothing finished is lost or redone, nothing half-made is believed."""
 
+import shutil
 import signal
 import time
 
 import pytest
+from filelock import FileLock
 
 
 def wait_for(condition, seconds=120):
@@ -93,3 +95,26 @@ def test_a_training_from_the_cache_that_is_killed_carries_on(place):
     path.write_bytes(path.read_bytes()[:-1])
     place.set("[pretrain]\nexperiment = damaged\ncache = true\n")
     assert f"{path.name} has" in place.run("run", "PretrainMpii", "--config", "profile.cfg", code=30)
+
+
+def test_a_branch_whose_origin_is_made_again_meanwhile_is_kept(place):
+    origin = place.folder / "origin"
+    shutil.copytree(place.exp / "penn_action_cropped/hg-256-ft", origin)
+    place.set("[finetune]\nexperiment = branch\nepochs = 3\niterations = 100\nbranch_from = origin\n")
+    process = place.start("-m", "pipeline", "run", "FinetunePenn", "--config", "profile.cfg")
+    wait_for(lambda: list(place.exp.glob("penn_action_cropped/branch@*.partial/last.safetensors")))
+    shutil.copy(place.exp / "mpii/hg-256/last.safetensors", origin)
+    _, err = process.communicate(timeout=300)
+    assert process.returncode == 0, err
+    assert (place.exp / "penn_action_cropped/branch/train.log").read_text().count("\n") == 4
+
+
+def test_a_branch_from_what_will_change_is_refused(place):
+    origin = (place.exp / "penn_action_cropped/hg-256-ft").resolve()
+    place.set("[finetune]\nepochs = 3\nbranch_from = exp/penn_action_cropped/hg-256-ft\n")
+    said = place.run("run", "FinetunePenn", "--config", "profile.cfg", code=30)
+    assert "hg-256-ft is the own place of this branch; give it an experiment of another name" in said
+    place.set("[finetune]\nexperiment = branch\nepochs = 3\nbranch_from = exp/penn_action_cropped/hg-256-ft\n")
+    with FileLock(place.exp / ".locks" / f"penn_action_cropped-{origin.name}.lock"):
+        said = place.run("run", "FinetunePenn", "--config", "profile.cfg", code=30)
+    assert "of a training that goes on" in said and "unknown" not in place.run("status", "--config", "profile.cfg")
