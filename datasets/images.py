@@ -2,6 +2,7 @@
 
 import math
 import re
+import struct
 from pathlib import Path
 
 import cv2
@@ -14,6 +15,8 @@ MOST_PIXELS = 1 << 28  # far above any photograph: a header that claims more mus
 _MARKER = re.compile(rb"\xff+([^\x00\xff])")
 _START_OF_SCAN = b"\xda"
 _JPEG, _PNG = b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n"
+_EXIF = re.compile(rb"(?:Exif\0\0|eXIf)(II\*\0|MM\0\*)")  # what stands before it in a JPEG, or in a PNG; its byte order
+_ORIENTATION = 0x112
 _ADVICE = "fetch or unpack the images again."
 
 
@@ -23,6 +26,33 @@ def read_image(path: Path) -> np.ndarray:
     Raises DataError as `read_reduced`.
     """
     return read_reduced(path, 1)[0]
+
+
+def read_upright(path: Path) -> np.ndarray:
+    """The same as people see it: turned and mirrored as its EXIF orientation says. Raises DataError as `read_reduced`."""
+    image, shown = read_image(path), _orientation(path.read_bytes())
+    if shown in (5, 6, 7, 8):
+        image = image.transpose(1, 0, 2)
+    rows, columns = {2: (1, -1), 3: (-1, -1), 4: (-1, 1), 6: (1, -1), 7: (-1, -1), 8: (-1, 1)}.get(shown, (1, 1))
+    return np.ascontiguousarray(image[::rows, ::columns])
+
+
+def _orientation(data: bytes) -> int:
+    """The EXIF orientation of an image file; 1, as stored, where it tells none."""
+    exif = _EXIF.search(data)
+    if not exif:
+        return 1
+    start, order = exif.start(1), "<" if exif[1].startswith(b"I") else ">"
+    try:
+        (at,) = struct.unpack_from(f"{order}I", data, start + 4)
+        (count,) = struct.unpack_from(f"{order}H", data, start + at)
+        for entry in range(start + at + 2, start + at + 2 + 12 * count, 12):
+            tag, _, _, value = struct.unpack_from(f"{order}HHIH", data, entry)
+            if tag == _ORIENTATION:
+                return value
+    except struct.error:
+        pass  # the pixels may be whole where what is told of them is not
+    return 1
 
 
 def read_reduced(path: Path, block: int) -> tuple[np.ndarray, int]:
@@ -43,7 +73,9 @@ def read_reduced(path: Path, block: int) -> tuple[np.ndarray, int]:
     if not data:
         raise DataError(f"image {path} is empty; {_ADVICE}")
     if not data.startswith((_JPEG, _PNG)):
-        raise DataError(f"image {path} is neither a JPEG nor a PNG: it begins with {data[:8]!r}; {_ADVICE}")
+        raise DataError(
+            f"image {path} is neither a JPEG nor a PNG: it begins with {data[:8]!r}; convert it to one of these, or {_ADVICE}"
+        )
     try:
         if not data.startswith(_JPEG):
             return _decode_png(data), 1
@@ -82,7 +114,8 @@ def _without_bytes_between_segments(data: bytes) -> bytes:
 
 def _decode_png(data: bytes) -> np.ndarray:
     try:
-        image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR_RGB)  # OpenCV's own order is BGR
+        # OpenCV's own order is BGR, and it would turn an image as its EXIF says.
+        image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION)
     except cv2.error:
         image = None
     if image is None:

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from datasets.annotations import person_box
 from datasets.errors import DataError
-from datasets.images import read_image
+from datasets.images import read_upright
 from datasets.samples import Person, Target, make_sample
 from datasets.skeletons import SKELETONS, Skeleton, mirrored
 from stages import runtimes
@@ -74,6 +74,7 @@ class PosePredictor:
 
         An image is a path, an (H, W, 3) uint8 RGB array, or a (3, H, W) tensor, uint8 or float in [0, 1]; several are a list,
         an (N, H, W, 3) array or an (N, 3, H, W) tensor. Without boxes, each shows one person, whom the whole image frames.
+        A file is taken as it is shown, turned by its EXIF orientation: its px are those of the upright image.
 
         boxes: around people, (4,) or (P, 4): left, top, right, bottom in 0-based px; the network sees them as in training,
         moved down a little and 1.25 times as large. Or, exactly what the network shall see: centers, (2,) or (P, 2) px, and
@@ -82,8 +83,9 @@ class PosePredictor:
         flip: average with the mirrored image; sizes: average over boxes so many times as large; batch: crops that are computed
         at a time. Images given by path are read when their turn comes. Raises DataError for what is no such image or box.
         """
-        if batch < 1 or not len(sizes) or not min(sizes) > 0:
-            raise DataError(f"batch = {batch} and sizes = {list(sizes)} should be above 0, and one size at least.")
+        sizes = np.ravel(sizes).tolist()
+        if batch < 1 or not sizes or not min(sizes) > 0:
+            raise DataError(f"batch = {batch} and sizes = {sizes} should be above 0, and one size at least.")
         several = _as_list(images)
         if several is None:
             several, boxes, centers, scales = [cast(Image, images)], *([given] for given in (boxes, centers, scales))
@@ -146,10 +148,10 @@ def _fetch(model: KnownModel) -> Path:
 
 
 def _as_list(images: Any) -> Any:
-    """The images one by one where there are several; None for one image."""
+    """The images one by one where there are several; None for one, or for what is no image."""
     if isinstance(images, (np.ndarray, Tensor)):
         return images if images.ndim == 4 else None
-    return None if isinstance(images, (str, Path)) else list(images)
+    return list(images) if hasattr(images, "__iter__") and not isinstance(images, str) else None
 
 
 def _for_each(given: Any, count: int) -> Sequence[Any]:
@@ -173,7 +175,7 @@ def _people(images: Sequence[Image], *given: Sequence[Any]) -> Iterator[tuple[in
 def _pixels(image: Image, name: str) -> np.ndarray:
     """(H, W, 3) uint8. Raises DataError for what is no image as `predict` says."""
     if isinstance(image, (str, Path)):
-        return read_image(Path(image))
+        return read_upright(Path(image))
     if isinstance(image, Tensor):
         image = image.detach().cpu()
         if image.is_floating_point():

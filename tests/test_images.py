@@ -5,10 +5,10 @@ import math
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageOps
 
 from datasets.errors import DataError
-from datasets.images import read_image, read_reduced
+from datasets.images import read_image, read_reduced, read_upright
 
 PIXELS = np.random.default_rng(7).integers(0, 256, (24, 40, 3), dtype=np.uint8)
 
@@ -25,12 +25,20 @@ def test_read_image_gives_rgb_as_stored(tmp_path):
     np.testing.assert_array_equal(read_image(path), PIXELS)
 
 
-def test_read_image_ignores_the_exif_orientation(tmp_path):
+@pytest.mark.parametrize("kind", ["JPEG", "PNG"])
+@pytest.mark.parametrize("orientation", range(10))  # 1 to 8 mean something
+def test_the_exif_orientation_is_ignored_or_followed(tmp_path, kind, orientation):
+    plain, path = tmp_path / "plain", tmp_path / "turned"
+    plain.write_bytes(encoded(kind))
     exif = Image.Exif()
-    exif[0x0112] = 6  # to be shown turned by 90 degrees
-    path = tmp_path / "a.jpg"
-    path.write_bytes(encoded(exif=exif))
-    assert read_image(path).shape == (24, 40, 3)
+    exif[0x010E], exif[0x0112] = "another entry", orientation
+    path.write_bytes(encoded(kind, exif=exif))
+    np.testing.assert_array_equal(read_image(path), read_image(plain))
+    with Image.open(path) as image:
+        np.testing.assert_allclose(read_upright(path), np.asarray(ImageOps.exif_transpose(image)), atol=1)
+    path.write_bytes(path.read_bytes().replace(b"\0\0\0\x08\0\x02", b"\xff\xff\xff\xff\0\x02"))  # its entries, beyond the file
+    if kind == "JPEG":  # where no checksum covers it
+        np.testing.assert_array_equal(read_upright(path), read_image(plain))
 
 
 def test_read_image_accepts_bytes_after_the_end_and_grey_images(tmp_path):

@@ -2,6 +2,7 @@
 
 import cv2
 import numpy as np
+import PIL.Image
 import pytest
 import torch
 from torch import nn
@@ -59,6 +60,35 @@ def test_joints_come_back_in_the_pixels_of_an_image_of_any_size(predictor, width
     assert np.abs(poses.joints[0] - points).max() < 0.6 * cell and (poses.confidence > 0.2).all()
 
 
+class Pooled(nn.Module):
+    """Stands in for a network: joint j is where channel j of the image is bright."""
+
+    def forward(self, images):
+        return [nn.functional.avg_pool2d(images, 4)]
+
+
+@pytest.mark.parametrize(("flip", "sizes"), [(False, (1,)), (True, (1,)), (True, np.array([1, 1.25])), (True, (0.9, 1, 1.1))])
+@pytest.mark.parametrize("box", [None, (300, 200, 480, 390)])
+def test_joints_are_exact_to_a_fiftieth_of_a_heatmap_pixel(flip, sizes, box):
+    predictor = PosePredictor(Pooled(), Description(SMALL, ("head", "neck", "pelvis"), 256, {}), precision="float32")
+    points = np.array([(350.3, 280.8), (401.6, 310.2), (388.1, 341.5)])
+    pixel = (640 if box is None else 1.25 * 190) / 64  # of the heatmap, in image px
+    y, x = np.mgrid[:480, :640]
+    blobs = [np.exp(-((x - px) ** 2 + (y - py) ** 2) / (2 * (2.5 * pixel) ** 2)) for px, py in points]
+    image = (255 * np.stack(blobs, -1)).round().astype(np.uint8)
+    found = predictor.predict(image, box, flip=flip, sizes=sizes)
+    assert np.abs(found.joints[0] - points).max() < 0.02 * pixel
+
+
+def test_a_photograph_that_its_camera_turned_is_seen_upright(predictor, tmp_path):
+    image, points = dots(90, 160)
+    exif = PIL.Image.Exif()
+    exif[0x0112] = 6  # to be shown turned by 90 degrees clockwise
+    PIL.Image.fromarray(np.rot90(image)).save(tmp_path / "phone.jpg", exif=exif, quality=98, subsampling=0)
+    found = predictor.predict(tmp_path / "phone.jpg", flip=False)
+    assert np.abs(found.joints[0] - points).max() < 2
+
+
 def test_every_kind_of_image_gives_the_same(predictor, tmp_path):
     image, _ = dots(120, 80)
     cv2.imwrite(str(tmp_path / "image.png"), image[:, :, ::-1])
@@ -108,6 +138,7 @@ IMAGE = np.zeros((40, 60, 3), np.uint8)
         (torch.full((3, 8, 8), torch.nan), {}, r"outside of \[0, 1\]"),
         (torch.zeros(8, 8, dtype=torch.uint8), {}, "grey"),
         ([3], {}, "image 0 is a int"),
+        (None, {}, "image 0 is a NoneType"),  # what cv2.imread gives where there is no image
         ("nowhere.jpg", {}, "nowhere.jpg is missing"),
         (IMAGE, {"boxes": (70, 0, 90, 30)}, r"from \(70, 0\) to \(90, 30\) lies outside of the image of 60 x 40 px"),
         (IMAGE, {"boxes": (30, 0, 20, 30)}, "left < right"),

@@ -19,7 +19,7 @@ import numpy as np
 from tqdm import tqdm
 
 from datasets.errors import DataError
-from datasets.images import read_image
+from datasets.images import read_upright
 from stages import draw, memory
 from stages.predictor import PosePredictor
 from stages.runtimes import RUNTIMES
@@ -111,7 +111,7 @@ class Images:
     def __iter__(self) -> Iterator[Picture]:
         for path in self.paths:
             try:
-                yield Picture(path.name, None, read_image(path))
+                yield Picture(path.name, None, read_upright(path))
             except DataError as error:
                 self.failed.append(str(error))
 
