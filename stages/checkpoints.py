@@ -18,7 +18,7 @@ from safetensors.torch import save as to_bytes
 from datasets.errors import DataError
 from stages.files import write_atomically
 from stages.hourglass import HourglassNet
-from stages.settings import Network
+from stages.settings import Input, Network
 
 
 @dataclass(frozen=True)
@@ -111,6 +111,11 @@ def build(tensors: dict[str, torch.Tensor], raw: dict[str, Any], path: Path) -> 
         with torch.device("meta"):  # no memory for what the file only claims to hold
             network = HourglassNet(description.options, len(description.joints))
         network.load_state_dict(tensors, assign=True)
+        if Input(resolution=description.resolution).heatmap % 2 ** max(description.options.depth):
+            raise DataError(f"resolution = {description.resolution} cannot be halved often enough")
+        for name, tensor in tensors.items():
+            if not (tensor.is_floating_point() or name.endswith("num_batches_tracked")):
+                raise DataError(f"{name} is of {tensor.dtype}")
     except (DataError, ValidationError, KeyError, TypeError, RuntimeError) as error:
         found = " ".join(str(error).split())[:500]
         raise DataError(f"{path}: the tensors do not fit the network that the file describes ({found}).") from None

@@ -5,7 +5,7 @@ model.onnx         images (N, 3, R, R) in [0, 1] -> heatmaps (N, J, R/4, R/4) of
 best_model.t7      what image-play and skeleton2d3d take as -hgModel (cudnn, GPU tensors), where Torch7 can express the network
 best_model_cpu.t7  the same for a Torch7 without GPU (nn, float tensors)
 weights.h5         the arrays by name, and the description of model.safetensors as the attribute `description`
-model.json         the description: options, joints, input, output, accuracies, how the weights are named
+model.json         the description: options, joints, input, output, accuracies, how exactly each file gives the heatmaps
 MODEL_CARD.md      for people: data, settings, accuracies, and how exactly each file gives the network's heatmaps
 """
 

@@ -78,10 +78,14 @@ KNOWN = {
 def read_choice(text: str, dataset: str) -> tuple[KnownModel | None, str]:
     """What a setting says: the name of a known network, a source, or both, as in `hg2 /models/hg2.pth`; and the source.
 
-    A folder stands for the network for `dataset` in it. Raises DataError where it has none, or several.
+    A folder stands for the network for `dataset` in it. Raises DataError where it has none, or several, and for the name of a
+    network for another dataset.
     """
     name, _, rest = text.strip().partition(" ")
     model = KNOWN.get(name)
+    if model and model.dataset != dataset:
+        others = ", ".join(other.name for other in KNOWN.values() if other.dataset == dataset)
+        raise DataError(f"[models] {dataset} = {name}, which was trained on {model.dataset}; give {others}, a path or an address.")
     source = model.source(rest.strip()) if model else text.strip()
     folder = Path(PIN.sub("", source)).expanduser()
     return model, str(_in_folder(folder, dataset)) if source and folder.is_dir() else source

@@ -27,7 +27,8 @@ def start(runtime: str, network: HourglassNet, about: Description, device: torch
     """A network in one of the `RUNTIMES`.
 
     device, compute: see `predict`; OpenVINO computes on the CPU, onnxruntime in float32 and on CUDA where its own build can.
-    onnx: the same network in ONNX, where it is written already. Raises DataError for a runtime that is not installed.
+    onnx: the same network in ONNX, where it is written already. Raises DataError for a runtime that is not installed, and for
+    a damaged file.
     """
     if runtime not in RUNTIMES:
         raise DataError(f"runtime = {runtime} is unknown; use one of {', '.join(RUNTIMES)}.")
@@ -38,6 +39,11 @@ def start(runtime: str, network: HourglassNet, about: Description, device: torch
         return in_other(_graph(network, about, onnx), device, compute)
     except ImportError:
         raise DataError(f"{runtime} is not installed; run: pip install {runtime}, or use runtime = torch.") from None
+    except Exception as error:  # each runtime has its own
+        if not onnx:
+            raise
+        why = " ".join(str(error).split())[-200:]
+        raise DataError(f"{onnx} cannot be read by {runtime} ({why}); export it again, or delete it.") from None
 
 
 def with_flip(run: Run, mirrored: list[int]) -> Run:

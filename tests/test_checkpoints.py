@@ -75,6 +75,9 @@ def test_a_missing_file_and_a_folder(tmp_path):
         {"options": 1},
         {"joints": 7},
         {"resolution": "wide"},
+        {"resolution": 10**9},
+        {"resolution": 0},
+        {"resolution": 36},  # heatmaps of 9 px, which cannot be halved
         {"metrics": {"valid_accuracy": "good"}},
     ],
 )
@@ -86,6 +89,15 @@ def test_descriptions_that_claim_something_else(tmp_path, claimed):
     save_tensors(tmp_path / "n.safetensors", network.state_dict(), true | claimed)
     with pytest.raises(DataError, match="do not fit"):
         load_network(tmp_path / "n.safetensors")
+
+
+def test_statistics_of_whole_numbers_are_refused(saved):
+    network, path = saved
+    true = {"options": SMALL.significant(), "joints": ["a", "b", "c"], "resolution": 64, "metrics": {}}
+    tensors = network.state_dict()
+    save_tensors(path, tensors | {"stem.norm.running_var": torch.ones(2, dtype=torch.int64)}, true)
+    with pytest.raises(DataError, match=r"do not fit .* \(stem\.norm\.running_var is of torch\.int64\)"):
+        load_network(path)
 
 
 def test_tensors_that_do_not_fit_their_description(tmp_path):

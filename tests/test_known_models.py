@@ -30,6 +30,12 @@ def test_a_name_a_source_or_both():
     assert read_choice("", "mpii") == (None, "")
 
 
+def test_a_name_for_the_other_dataset_is_refused():
+    """The archive of image-play holds both networks: the wrong name would bring the right one under it."""
+    with pytest.raises(DataError, match="penn_action = hg-256, which was trained on mpii; give hg-256-ft, a path"):
+        read_choice("hg-256 /models/precomputed_hg_models.tar.gz", "penn_action")
+
+
 def test_an_unpacked_folder_of_the_published_layout(tmp_path):
     """As image-play says to unpack it: below exp/, with links into it."""
     unpacked = tmp_path / "exp" / "precomputed_hg_models"

@@ -90,6 +90,12 @@ def test_a_video_is_drawn_frame_by_frame(model, tmp_path, monkeypatch, capsys):
     assert "v.avi cannot be read as a video" in capsys.readouterr().err
 
 
+def test_a_batch_of_nothing_is_wrong_usage(model, folder, monkeypatch, capsys):
+    with pytest.raises(SystemExit, match="2"):
+        run(monkeypatch, folder, "--model", model, "--batch", "0")
+    assert "--batch should be 1 or more" in capsys.readouterr().err
+
+
 def test_an_interruption_leaves_what_is_done(model, folder, tmp_path, monkeypatch, capsys):
     (folder / "b.jpg").unlink()
     predict_images, calls = PosePredictor.predict, []

@@ -222,6 +222,17 @@ def test_a_runtime_that_is_not_there(model, monkeypatch):
         PosePredictor.load(model, runtime="openvino")
 
 
+@pytest.mark.parametrize("runtime", ["onnxruntime", "openvino"])
+def test_a_damaged_onnx_file_is_named(model, tmp_path, runtime):
+    pytest.importorskip(runtime)
+    (tmp_path / "model.safetensors").write_bytes((model / "model.safetensors").read_bytes())
+    whole = (model / "model.onnx").read_bytes()
+    for content in (b"", whole[: len(whole) // 2], b"no graph"):
+        (tmp_path / "model.onnx").write_bytes(content)
+        with pytest.raises(DataError, match=rf"model\.onnx cannot be read by {runtime}"):
+            PosePredictor.load(tmp_path, runtime=runtime)
+
+
 def test_where_a_network_is_looked_for(model, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     for place in ("penn_action_cropped/hg-256-ft", "demo/mpii/hg-256", "demo/mpii/hg-256-ft"):

@@ -47,6 +47,8 @@ def main() -> int:
     parser.add_argument("--device", choices=["auto", "cpu", "cuda", "mps"], default="auto", help="default: auto")
     parser.add_argument("--batch", type=int, default=8, help="images that are computed at a time; default: 8")
     options = parser.parse_args()
+    if options.batch < 1:
+        parser.error("--batch should be 1 or more")
     try:
         return predict(options)
     except OSError as error:
@@ -68,7 +70,7 @@ class Picture:
 
 def predict(options: argparse.Namespace) -> int:
     """What `main` does; returns the exit code. Raises DataError."""
-    is_video = options.source.suffix.lower() in VIDEOS
+    is_video = options.source.suffix.lower() in VIDEOS and not options.source.is_dir()
     source: Video | Images = (Video if is_video else Images)(options.source, options.out)
     memory.keep_big_blocks()
     predictor = PosePredictor.load(options.model, options.runtime, options.device)
@@ -176,7 +178,7 @@ class Video:
 
 
 class VideoFile:
-    """Drawings as a video (MPEG-4), which can be played however its making ends."""
+    """Drawings as a video (MPEG-4), which can be played also where its making is interrupted."""
 
     def __init__(self, path: Path, rate: float, size: tuple[int, int]) -> None:
         self.writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"mp4v"), rate, size)
@@ -195,12 +197,15 @@ class VideoFile:
 
 
 class Table:
-    """poses.json, a list of images or frames, and poses.csv, a row for each; whole as far as they got, however it ends."""
+    """poses.json, a list of images or frames, and poses.csv, a row for each; whole as far as they got, where it is interrupted.
+
+    Each line is on its way to the disk when it is written: a kill leaves poses.csv whole, and poses.json without its end.
+    """
 
     def __init__(self, folder: Path, joints: tuple[str, ...]) -> None:
         self.joints = joints
-        self.json = open(folder / "poses.json", "w", encoding="utf-8")  # noqa: SIM115
-        self.csv = open(folder / "poses.csv", "w", encoding="utf-8", newline="")  # noqa: SIM115
+        self.json = open(folder / "poses.json", "w", 1, encoding="utf-8")  # noqa: SIM115
+        self.csv = open(folder / "poses.csv", "w", 1, encoding="utf-8", newline="")  # noqa: SIM115
         self.rows = csv.writer(self.csv)
         self.rows.writerow(["image", "frame", *(f"{joint}_{part}" for joint in joints for part in ("x", "y", "confidence"))])
         self.json.write("[")
