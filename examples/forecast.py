@@ -74,8 +74,10 @@ def main() -> int:
     parser.add_argument("exp", type=Path, help="folder of a finished chain")
     parser.add_argument("--steps", type=int, default=16, help="frames of a sequence; default: 16")
     parser.add_argument("--stride", type=int, default=1, help="from one of them to the next; default: 1")
-    parser.add_argument("--iterations", type=int, default=100)
+    parser.add_argument("--iterations", type=int, default=100, help="each of two sequences; default: 100")
     options = parser.parse_args()
+    if options.iterations < 1:
+        parser.error("--iterations should be 1 or more")
     torch.manual_seed(0)
     try:
         split, about = SplitHourglass.load(options.exp / "export/model.safetensors")

@@ -91,8 +91,10 @@ class PennSequences(Dataset):
     def __init__(self, annotations: Path, frames: Path, split: str, resolution: int, steps: int = 16, stride: int = 1) -> None:
         """annotations: exp/penn_action_cropped/annot; frames: exp/penn_action_cropped/data/frames; split: train, val or test.
 
-        Raises DataError where the file is missing or damaged, or no sequence is long enough.
+        Raises DataError where the file is missing or damaged, or no sequence is long enough, and for less than one step.
         """
+        if steps < 1 or stride < 1:
+            raise DataError(f"a sequence of {steps} steps with stride {stride} is none; give 1 or more of both.")
         path = annotations / "penn-crop" / f"{split}.h5"
         self.frames, self.steps, self.stride = frames, steps, stride
         self.numbers, self.part = read_image_play(path)

@@ -212,5 +212,5 @@ def _tensors(path: Path, ours: dict[str, tuple[str, torch.Tensor]], network: Hou
         tensors[name] = tensor.to(torch.float32, copy=True, memory_format=torch.contiguous_format)
     missing = [n for n in expected if n not in ours and n != "mean" and not n.endswith("num_batches_tracked")]
     if missing:
-        raise DataError(f"{path} has no {missing[0]}, nor {len(missing) - 1} others that such a network has.")
+        raise DataError(f"{path} has no {missing[0]}; of all that such a network has, it lacks {len(missing)}.")
     return tensors

@@ -109,6 +109,9 @@ def test_sequences_that_are_missing_or_too_short_are_told(tmp_path):
     write_frames(tmp_path, {3: 6, 7: 4})
     with pytest.raises(DataError, match="no sequence has 7 frames in a row"):
         PennSequences(tmp_path, tmp_path / "frames", "train", 32, steps=7)
+    for steps, stride in ((0, 1), (-1, 1), (3, 0), (3, -1)):
+        with pytest.raises(DataError, match=f"{steps} steps with stride {stride} is none"):
+            PennSequences(tmp_path, tmp_path / "frames", "train", 32, steps=steps, stride=stride)
     data = PennSequences(tmp_path, tmp_path / "frames", "train", 32, steps=4)
     (tmp_path / "frames/0007/000003.jpg").unlink()
     with pytest.raises(DataError, match=r"0007/000003\.jpg is missing"):
