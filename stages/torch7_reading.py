@@ -3,9 +3,8 @@
 import mmap
 import re
 import struct
-from collections.abc import Callable, Generator
+from collections.abc import Generator
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -33,6 +32,7 @@ from stages.torch7_values import (
 )
 
 _VERSION = re.compile(r"V (\d{1,9})")
+_WORD = re.compile(rb"\S+")
 _DIMENSIONS = 64  # numpy's limit
 
 
@@ -107,42 +107,37 @@ class _BinarySource(_Source):
 class _AsciiSource(_Source):
     """Numbers in decimal, one array a line; nothing at all, not even a newline, for an array of length 0."""
 
-    def line(self) -> bytes:
-        end = self.data.find(b"\n", self.position)
+    def numbers(self, dtype: np.dtype, count: int) -> np.ndarray:
+        """Those of the next line, word by word: a list of all words would take many times the memory of the file."""
+        if not count:
+            return np.empty(0, dtype)
+        start, end = self.position, self.data.find(b"\n", self.position)
         if end < 0:
             raise self.damaged("the file ends within a line")
-        start, self.position = self.position, end + 1
-        return self.data[start:end]
-
-    def numbers(self, parse: Callable[[bytes], Any], count: int) -> list[Any]:
-        if not count:
-            return []
-        start = self.position
-        words = self.line().split()
-        if len(words) != count:
-            raise self.damaged(f"found {len(words)} numbers in a line, expected {count}", start)
+        self.position = end + 1
+        line, parse = self.data[start:end], int if dtype.kind == "i" else float
+        words = _WORD.finditer(line)
         try:
-            if any(b"_" in word for word in words):  # Python's own notation, not C's
+            if count > len(line) or b"_" in line:  # Python's own notation, not C's
                 raise ValueError
-            return [parse(word) for word in words]
-        except ValueError:
-            raise self.damaged(f"found {b' '.join(words)[:40]!r}, expected {count} number(s)", start) from None
-
-    def integers(self, dtype: np.dtype, count: int) -> np.ndarray:
-        start = self.position
-        try:
-            return np.array(self.numbers(int, count), dtype)
+            with np.errstate(over="ignore"):
+                numbers = np.fromiter((parse(word[0]) for word in words), dtype, count)
+            if next(words, None):
+                raise ValueError
         except OverflowError:
             raise self.damaged(f"found a number too large for {dtype}", start) from None
+        except ValueError:
+            raise self.damaged(f"found {line[:40]!r} in a line, expected {count} number(s)", start) from None
+        return numbers
 
     def integer(self) -> int:
-        return int(self.integers(ELEMENTS["Int"], 1)[0])
+        return int(self.numbers(ELEMENTS["Int"], 1)[0])
 
     def double(self) -> float:
-        return self.numbers(float, 1)[0]
+        return float(self.numbers(ELEMENTS["Double"], 1)[0])
 
     def longs(self, count: int) -> tuple[int, ...]:
-        return tuple(self.integers(ELEMENTS["Long"], count).tolist())
+        return tuple(self.numbers(ELEMENTS["Long"], count).tolist())
 
     def chars(self, count: int) -> bytes:
         start = self.take(count)
@@ -156,10 +151,7 @@ class _AsciiSource(_Source):
             raise self.damaged(f"found an array of {count} elements")
         if dtype.itemsize == 1:  # Byte and Char are raw bytes here too
             return np.frombuffer(self.chars(count), dtype).copy()
-        if dtype.kind == "i":
-            return self.integers(dtype, count)
-        with np.errstate(over="ignore"):
-            return np.array(self.numbers(float, count), dtype)
+        return self.numbers(dtype, count)
 
 
 class _Reader:

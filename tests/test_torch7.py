@@ -5,6 +5,7 @@ import math
 import random
 import re
 import struct
+import tracemalloc
 from collections import Counter
 from pathlib import Path
 
@@ -340,6 +341,25 @@ def test_other_garbage_is_refused(file, tmp_path):
     damaged(file(b"3\n99999999999\n"), "too large")
     damaged(tmp_path / "absent.t7", "cannot be read")
     damaged(tmp_path, "cannot be read")
+
+
+def ascii_storage(claimed, line):
+    return b"4\n1\n3\nV 1\n19\ntorch.DoubleStorage\n%d\n%b\n" % (claimed, line)
+
+
+def test_lines_of_numbers_hold_as_many_as_they_claim(file):
+    assert torch7.read(file(ascii_storage(3, b"1 -inf\t2.5 "))).array.tolist() == [1, -math.inf, 2.5]
+    for claimed in (2, 4, 10**15):
+        damaged(file(ascii_storage(claimed, b"1 2 3")), "'1 2 3' in a line", f"expected {claimed} number(s)")
+
+
+def test_an_ascii_file_takes_no_more_memory_than_its_numbers(file):
+    path = file(ascii_storage(200_000, b"0 " * 200_000))
+    tracemalloc.start()
+    torch7.read(path)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 8 * 200_000 + 2 * path.stat().st_size
 
 
 def example():
