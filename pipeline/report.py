@@ -7,8 +7,9 @@ from datasets.errors import DataError
 from pipeline import config
 from pipeline.compare import CompareAccuracy, known
 from pipeline.evaluate import Evaluate
-from pipeline.stage import Stage, discard, disk_trouble_is_a_sentence, lock_of
+from pipeline.stage import Stage, discard, lock_of
 from stages import report
+from stages.files import disk_trouble_is_a_sentence
 from stages.report import Facts, Setting, StageFacts
 from stages.settings import Recipe, Settings
 

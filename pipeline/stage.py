@@ -5,7 +5,6 @@ A stage is a pure function of its settings, its inputs and its version. Its resu
 the link `exp/<place>` points at the result that the current settings mean.
 """
 
-import errno
 import hashlib
 import json
 import os
@@ -26,7 +25,7 @@ from datasets.errors import DataError
 from pipeline import config, digests, manifest
 from pipeline.manifest import PARTIAL
 from pipeline.progress import Progress, say
-from stages.files import write_atomically
+from stages.files import disk_trouble_is_a_sentence, write_atomically
 
 
 @dataclass(frozen=True)
@@ -372,22 +371,3 @@ def discard(folder: Path) -> None:
     """Remove a folder below exp/, if it is there."""
     if folder.exists():
         shutil.rmtree(to_trash(folder).parent)
-
-
-FULL = (errno.ENOSPC, errno.EDQUOT)
-FORBIDDEN = (errno.EACCES, errno.EPERM, errno.EROFS)
-
-
-@contextmanager
-def disk_trouble_is_a_sentence(exp: Path):
-    """A full or forbidden disk is the user's to mend; any other OSError is an error of ours and keeps its traceback."""
-    try:
-        yield
-    except OSError as error:
-        if error.errno in FULL:
-            what = "The disk is full; free some space, or set [workspace] exp to a larger disk"
-        elif error.errno in FORBIDDEN:
-            what = f"{error.filename or exp} must not be written ({error.strerror}); change its rights, or [workspace] exp"
-        else:
-            raise
-        raise DataError(f"{what}, and run again. What is finished is kept.") from error

@@ -1,14 +1,19 @@
 """Files that are written whole or not at all, and their digests."""
 
+import errno
 import hashlib
 import os
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from datasets.errors import DataError
 from datasets.progress import Report, silent
 
 CHUNK = 1 << 20
+FULL = (errno.ENOSPC, errno.EDQUOT)
+FORBIDDEN = (errno.EACCES, errno.EPERM, errno.EROFS)
 
 
 def write_atomically(path: Path, data: bytes) -> None:
@@ -59,3 +64,18 @@ def size_in_words(count: float) -> str:
             return f"{count:.0f} {unit}"
         count /= 1000
     return f"{count:.1f} GB"
+
+
+@contextmanager
+def disk_trouble_is_a_sentence(place: Path) -> Iterator[None]:
+    """A full or forbidden disk is the user's to mend; any other OSError is an error of ours and keeps its traceback."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in FULL:
+            what = "The disk is full; free some space, or set [workspace] exp to a larger disk"
+        elif error.errno in FORBIDDEN:
+            what = f"{error.filename or place} must not be written ({error.strerror}); change its rights, or [workspace] exp"
+        else:
+            raise
+        raise DataError(f"{what}, and run again. What is finished is kept.") from error

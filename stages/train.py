@@ -26,7 +26,7 @@ from datasets.heatmaps import decode_argmax
 from datasets.progress import Report, silent
 from datasets.skeletons import Skeleton, matching_joints
 from stages import checkpoints, distributed, draw, memory
-from stages.files import require_space, write_atomically
+from stages.files import disk_trouble_is_a_sentence, require_space, write_atomically
 from stages.hourglass import HourglassNet, replace_head
 from stages.loader import Data, Samples, batches, channel_mean
 from stages.logs import Logs
@@ -96,7 +96,8 @@ def train(folder: Path, network: HourglassNet, data: Data, size: Input, training
 
 
 def _train(folder, network, data, size, training, workspace, report) -> dict[str, float]:
-    return Trainer(folder, network, data, size, training, workspace).run(report)
+    with disk_trouble_is_a_sentence(folder):  # said here, because an exception that crosses processes is a traceback
+        return Trainer(folder, network, data, size, training, workspace).run(report)
 
 
 class Trainer:

@@ -1,5 +1,6 @@
 """Training: it learns, it repeats bit for bit, and it survives being killed anywhere."""
 
+import errno
 import math
 import shutil
 from types import SimpleNamespace
@@ -16,7 +17,7 @@ from stages.hourglass import HourglassNet
 from stages.loader import Samples, batches
 from stages.memory import shortage_is_a_sentence
 from stages.settings import Finetuning, Input, Network, Training, Workspace
-from stages.train import Trainer, network_for, new_network, squared_error
+from stages.train import Trainer, _train, network_for, new_network, squared_error
 
 SIZE = Input(resolution=32)
 BLOB = {"blob_sigma": 1.0, "blob_radius": 2}
@@ -350,6 +351,16 @@ def test_infinite_weights_are_not_saved_as_a_good_checkpoint(tiny_penn, tmp_path
     with pytest.raises(DataError, match=r"weights became infinite at iteration 3 .*of iteration 2"):
         t.run(poison)
     assert load_tensors(tmp_path / "last.safetensors")[1]["state"]["iteration"] == 2
+
+
+def test_a_full_disk_is_a_sentence_in_every_process(tiny_penn, tmp_path, monkeypatch):
+    def full(path, data):
+        raise OSError(errno.ENOSPC, "No space left on device", str(path))
+
+    monkeypatch.setattr("stages.checkpoints.write_atomically", full)
+    t = trainer(tmp_path, tiny_penn)
+    with pytest.raises(DataError, match="The disk is full"):  # what each process of a training runs
+        _train(tmp_path, t.network, tiny_penn, SIZE, SETTINGS, Workspace(device="cpu", workers=1), lambda *_: None)
 
 
 @pytest.mark.parametrize("error", [torch.OutOfMemoryError("CUDA out of memory."), MemoryError()])
