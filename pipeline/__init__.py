@@ -19,7 +19,7 @@ except (configparser.Error, UnicodeDecodeError) as error:  # Luigi reads luigi.c
 from pipeline import progress, quiet
 from pipeline.compare import CompareAccuracy, Pipeline
 from pipeline.evaluate import Evaluate, EvaluateMpii, EvaluatePenn
-from pipeline.export import ExportWeights
+from pipeline.export import Export, ExportWeights
 from pipeline.fetch import FetchFlic, FetchLsp, FetchLspet, FetchMpii, FetchPennAction, FetchPrecomputed, MakeSample
 from pipeline.prepare import AnnotateFlic, AnnotateLsp, AnnotateLspet, AnnotateMpii, AnnotatePenn, CropPenn
 from pipeline.train import Finetune, FinetunePenn, Pretrain, PretrainMpii
@@ -35,6 +35,7 @@ __all__ = [
     "Evaluate",
     "EvaluateMpii",
     "EvaluatePenn",
+    "Export",
     "ExportWeights",
     "FetchFlic",
     "FetchLsp",

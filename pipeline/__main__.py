@@ -23,6 +23,7 @@ FetchPrecomputed:mpii, FetchPrecomputed:penn_action, EvaluateMpii, EvaluatePenn 
 ExportWeights, CompareAccuracy.
 Beside the chain: Pretrain:D, Finetune:D, Evaluate:D:M with D one of flic, lsp, lspet and M one of pretrained (on MPII),
 finetuned, scratch (trained on D alone); Pretrain:penn_action and EvaluatePenn:scratch; FetchLsp, AnnotateLsp and so on.
+Export:D:M gives the networks of these, Export:mpii:pretrained the MPII network, as ExportWeights gives Penn Action's.
 With cache = true in [pretrain] or [finetune]: CacheCrops:D, with D mpii or penn_action, too.
 """
 

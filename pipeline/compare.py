@@ -1,13 +1,14 @@
 """All accuracies side by side, the whole chain, and what stands beside it."""
 
+from itertools import product
 from typing import Any
 
 import luigi
 
 from pipeline import config
 from pipeline.data import DATASETS, FURTHER
-from pipeline.evaluate import MODELS, Evaluate, EvaluateMpii, EvaluatePenn
-from pipeline.export import ExportWeights
+from pipeline.evaluate import MODELS, EvaluateMpii, EvaluatePenn
+from pipeline.export import Export, ExportWeights
 from pipeline.fetch import FetchPrecomputed
 from pipeline.stage import Stage, with_inputs
 from pipeline.train import Pretrain, finetuned, pretrained
@@ -76,9 +77,10 @@ class Pipeline(luigi.WrapperTask):
 
 
 def others() -> list[Stage]:
-    """All stages that are not in the chain: those of further datasets, training from scratch, precomputed networks."""
+    """All stages that are not in the chain: those of further datasets and networks, and precomputed networks."""
     ends: list[Stage] = [FetchPrecomputed(dataset=dataset) for dataset in ("mpii", "penn_action")]
-    ends += [EvaluatePenn(model="scratch"), *(Evaluate(dataset=d, model=m) for d in FURTHER for m in MODELS)]
+    networks = [("mpii", "pretrained"), ("penn_action", "scratch"), *product(FURTHER, MODELS)]
+    ends += [Export(dataset=dataset, model=model) for dataset, model in networks]
     chain = {stage.name for stage in Pipeline().stages()}
     return [stage for stage in with_inputs(ends) if stage.name not in chain]
 

@@ -73,3 +73,9 @@ class EvaluatePenn(Evaluate):
 
     def model_stage(self) -> Stage:
         return finetuned() if self.model == "finetuned" else super().model_stage()
+
+
+def evaluation(dataset: str, model: str) -> Evaluate:
+    """The stage that scores a network on a dataset; both by name."""
+    of_the_chain: dict[str, type[Evaluate]] = {"mpii": EvaluateMpii, "penn_action": EvaluatePenn}
+    return of_the_chain[dataset](model=model) if dataset in of_the_chain else Evaluate(dataset=dataset, model=model)

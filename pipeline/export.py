@@ -1,28 +1,34 @@
-"""The weights that forecasting networks load."""
+"""Networks for other programs, first of all the one that forecasting networks load."""
 
 import json
 from typing import TYPE_CHECKING
 
+import luigi
+
 from pipeline.data import DATASETS
-from pipeline.evaluate import EvaluatePenn
+from pipeline.evaluate import MODELS, evaluation
 from pipeline.fetch import Fetch, FetchPrecomputed
 from pipeline.stage import Stage, with_inputs
-from pipeline.train import BEST, finetuned
+from pipeline.train import BEST
 
 if TYPE_CHECKING:
     from stages.model_card import Step
 
-PENN = DATASETS["penn_action"]
 
+class Export(Stage):
+    """A network in five formats, with a description and a model card."""
 
-class ExportWeights(Stage):
-    """The Penn Action network for other programs, in five formats, with a description and a model card."""
-
-    place = "export"
     version = 3
+    dataset = luigi.ChoiceParameter(choices=list(DATASETS), description="what the network is scored on")
+    model = luigi.ChoiceParameter(choices=MODELS, description="as for Evaluate")
+
+    @property
+    def place(self) -> str:
+        return f"{DATASETS[self.dataset].place}/export-{self.model}"
 
     def requires(self) -> dict[str, Stage]:
-        return PENN.stages() | {"model": finetuned(), "evaluation": EvaluatePenn(model="finetuned")}
+        scored = evaluation(self.dataset, self.model)
+        return DATASETS[self.dataset].stages() | {"model": scored.model_stage(), "evaluation": scored}
 
     def work(self, folder, inputs, report):
         from stages.export import export
@@ -31,7 +37,14 @@ class ExportWeights(Stage):
         accuracy = json.loads((inputs["evaluation"] / "accuracy.json").read_text())["splits"]
         steps = tuple(_step(stage) for stage in with_inputs([self]))
         history = History(self.requires()["model"].place, accuracy, steps)
-        return export(folder, inputs["model"] / BEST, PENN.open(inputs), history, report)
+        return export(folder, inputs["model"] / BEST, DATASETS[self.dataset].open(inputs), history, report)
+
+
+class ExportWeights(Export):
+    """The Penn Action network, whose weights forecasting networks load."""
+
+    place = "export"
+    dataset, model = "penn_action", "finetuned"
 
 
 def _step(stage: Stage) -> "Step":

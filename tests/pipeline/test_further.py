@@ -38,6 +38,12 @@ def test_lsp_trained_tuned_and_scored(place):
         assert torso["joints"] == 14  # MPII's network knows every joint of LSP
     status = place.run("status", "--config", "profile.cfg")
     assert "Finetune:lsp" in status and "Evaluate:lsp:scratch" in status and "lspet" not in status
+    place.run("run", "Export:lsp:scratch", "--config", "profile.cfg")
+    facts = json.loads((place.exp / "lsp/export-scratch/model.json").read_text())
+    assert len(facts["joints"]) == 14 and len(facts["largest_difference_of_heatmaps"]) == 5
+    card = (place.exp / "lsp/export-scratch/MODEL_CARD.md").read_text()
+    assert "# lsp/hg-256: 14 joints" in card and "sam.johnson.io" in card and "mpi-inf" not in card
+    made = place.results()
     (place.folder / "lsp_dataset.zip").unlink()
     place.run("clean", "--others", "--config", "profile.cfg")
     assert "done in" not in place.run("run", "Evaluate:lsp", "--config", "profile.cfg")
