@@ -205,9 +205,15 @@ class FetchPrecomputed(Fetch):
         colours = asdict(known.normalisation) if known.normalisation else {}
         return {"network": known.name} | {name: list(colour) for name, colour in colours.items()}
 
+    @property
+    def chosen(self) -> str:
+        return getattr(config.settings().models, self.dataset)
+
     def choice(self) -> tuple[KnownModel | None, str]:
-        """Which known network the settings name, if any, and the source."""
-        return read_choice(getattr(config.settings().models, self.dataset), self.dataset)
+        """Which known network the settings name, if any, and the source. Raises DataError where they mean none."""
+        if self.chosen.strip() in ("", SAMPLE):
+            raise DataError(f"[models] {self.dataset} = {self.chosen} is no network; give the name, path or address of one.")
+        return read_choice(self.chosen, self.dataset)
 
     def trained_by(self) -> str:
         """Whose network it is, in a sentence for its model card."""
@@ -220,10 +226,15 @@ class FetchPrecomputed(Fetch):
     def sources(self):
         return {"model": (self.choice()[1], "")}
 
+    def requires(self):
+        return {}
+
     def outside(self):
-        if not self.sources()["model"][0]:
-            raise DataError(f"[models] {self.dataset} is empty; give the name, path or address of a network.")
-        return super().outside()
+        """Its source; what is set where that means none, so that `status`, which says so, can tell of the other stages."""
+        try:
+            return {"model": self.choice()[1]}
+        except DataError:
+            return {"model": self.chosen}
 
     def work(self, folder, inputs, report):
         from stages.precomputed import convert
@@ -234,5 +245,5 @@ class FetchPrecomputed(Fetch):
 
     def drop_downloads(self):
         other = FetchPrecomputed(dataset="penn_action" if self.dataset == "mpii" else "mpii")
-        shared = self.sources() == other.sources() and not other.manifest()
+        shared = self.outside() == other.outside() and not other.manifest()
         return [] if shared else super().drop_downloads()

@@ -50,6 +50,18 @@ def test_missing_archive(place):
     assert "nowhere.tar.gz is not there" in place.run("status", "--config", "profile.cfg")
 
 
+def test_models_that_are_none(place):
+    """Each fails by itself; of the other stages there is still something to tell."""
+    (place.folder / "empty").mkdir()
+    options = ("--models", "precomputed", "--config", "profile.cfg")
+    for wrong, words in (("empty", "holds no network"), ("hg-256-ft", "was trained on"), ("sample", "= sample is no network")):
+        place.set(f"[models]\nmpii = {wrong}\npenn_action = hg-256-ft\n")
+        table = place.run("status", *options)
+        assert words in table and "MakeSample" in table and "an input is unknown" in table
+        assert words in place.run("run", "FetchPrecomputed:mpii", *options, code=30)
+    assert not list(place.exp.glob("mpii/precomputed*"))
+
+
 def test_truncated_archive(place, archive):
     archive.write_bytes(archive.read_bytes()[: archive.stat().st_size // 2])
     fails(place, "FetchPennAction", "given.tar.gz is damaged or cut off", "Penn_Action/frames/")
