@@ -60,7 +60,7 @@ def read_network(path: Path) -> tuple[HourglassNet, checkpoints.Description]:
 
     Only the first kind names its joints; the others' are known by their number. Raises DataError.
     """
-    if path.suffix == ".safetensors":
+    if path.suffix == ".safetensors" or _is_safetensors(path):
         return checkpoints.load_network(path)
     read = import_pytorch.read_hourglass if import_pytorch.is_checkpoint(path) else import_torch7.read_hourglass
     network = read(path)
@@ -68,3 +68,9 @@ def read_network(path: Path) -> tuple[HourglassNet, checkpoints.Description]:
     if not skeletons:
         raise DataError(f"{path} predicts {network.joints} joints, which is no skeleton known here; give another network.")
     return network, checkpoints.Description(network.options, skeletons[0].joints, PUBLISHED_RESOLUTION, {})
+
+
+def _is_safetensors(path: Path) -> bool:
+    """Whether a file of any name, such as a download's, begins as they do: 8 bytes of a size, then JSON."""
+    with open(path, "rb") as file:
+        return file.read(9)[8:] == b"{"

@@ -1,6 +1,7 @@
 """Heatmaps of a network for a stream of batches, and where in the original images its joints lie."""
 
 from collections.abc import Iterable, Iterator, Sequence
+from typing import get_args
 
 import numpy as np
 import torch
@@ -11,6 +12,7 @@ from datasets import geometry, heatmaps
 from datasets.errors import DataError
 from stages import runtimes
 from stages.hourglass import HourglassNet
+from stages.settings import Precision
 
 
 def pick_device(name: str) -> torch.device:
@@ -18,7 +20,7 @@ def pick_device(name: str) -> torch.device:
     there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
     if name == "auto":
         name = next(kind for kind, is_there in there.items() if is_there)
-    if not there[name]:
+    if not there.get(name):
         raise DataError(f"[workspace] device = {name}, but torch finds no such device here; use auto or cpu.")
     return torch.device(name)
 
@@ -27,8 +29,11 @@ def compute_type(precision: str, device: torch.device) -> torch.dtype:
     """The type that autocast computes convolutions in; auto: the shortest that the machine computes natively.
 
     Also sets, for the whole process, whether CUDA may shorten the factors of float32 products: only with tf32.
-    Raises DataError for float16 elsewhere than on CUDA, where gradients would vanish without being noticed.
+    Raises DataError for float16 elsewhere than on CUDA, where gradients would vanish without being noticed, and for what is no
+    precision.
     """
+    if precision not in get_args(Precision):
+        raise DataError(f"precision = {precision} is unknown; use one of {', '.join(get_args(Precision))}.")
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = precision == "tf32"
     if precision == "float16" and device.type != "cuda":
         raise DataError(f"precision = float16 needs CUDA, but the device is {device.type}; use bfloat16 or auto.")

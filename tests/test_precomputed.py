@@ -19,9 +19,10 @@ SMALL = Network(stem="2 4 4", features=8, depth=2)
 TORCH7 = Path(__file__).resolve().parents[2] / "shared/data/torch7"
 
 
-def test_our_own_network(tmp_path):
-    save_network(tmp_path / "m.safetensors", HourglassNet(SMALL, 16), MPII.joints, 64, {"valid_accuracy": 0.25})
-    convert(tmp_path / "m.safetensors", "mpii", tmp_path)
+@pytest.mark.parametrize("name", ["m.safetensors", "download"])  # as an address may have no better name for it
+def test_our_own_network(tmp_path, name):
+    save_network(tmp_path / name, HourglassNet(SMALL, 16), MPII.joints, 64, {"valid_accuracy": 0.25})
+    convert(tmp_path / name, "mpii", tmp_path)
     _, description = load_network(tmp_path / "best.safetensors")
     assert description.joints == MPII.joints and description.metrics == {"valid_accuracy": 0.25}
 

@@ -96,6 +96,10 @@ def test_devices():
     assert compute_type("bfloat16", cpu) == torch.bfloat16 and compute_type("float16", torch.device("cuda")) == torch.float16
     with pytest.raises(DataError, match="float16 needs CUDA"):
         compute_type("float16", cpu)
+    with pytest.raises(DataError, match="precision = bf16 is unknown; use one of float32, .*bfloat16"):
+        compute_type("bf16", cpu)
+    with pytest.raises(DataError, match="device = gpu, but torch finds no such device"):
+        pick_device("gpu")
 
 
 @pytest.mark.parametrize(("there", "chosen"), [("cuda mps", "cuda"), ("mps", "mps"), ("", "cpu")])
