@@ -106,6 +106,8 @@ def load_network(path: Path) -> tuple[HourglassNet, Description]:
 
 def build(tensors: dict[str, torch.Tensor], raw: dict[str, Any], path: Path) -> tuple[HourglassNet, Description]:
     """`load_network` of what `path` holds: tensors by name, and what `as_json` gave. Raises DataError."""
+    if isinstance(raw, dict) and "state" in raw:
+        raise DataError(f"{path} is the state of a training; give its best.safetensors.")
     try:
         description = Description(**raw | {"options": Network(**raw["options"])})
         with torch.device("meta"):  # no memory for what the file only claims to hold

@@ -404,6 +404,8 @@ def test_checkpoints_hold_the_optimizer(finished):
     tensors, description = load_tensors(finished / "last.safetensors")
     assert description["state"]["iteration"] == 10
     assert any(name.startswith("optimizer.") for name in tensors)
+    with pytest.raises(DataError, match=r"last\.safetensors is the state of a training; give its best\.safetensors"):
+        load_network(finished / "last.safetensors")
 
 
 def test_the_network_remembers_the_mean_of_its_training_images(tiny_penn, tmp_path):

@@ -28,8 +28,8 @@ def main() -> None:
     options = parser.parse_args()
     if options.list == bool(options.network):
         parser.error("give a preset, a checkpoint or --list")
-    if options.joints < 1:
-        parser.error("--joints should be 1 or more")
+    if options.joints < 1 or options.resolution == 0:
+        parser.error("--joints and --resolution should be 1 or more")
     if options.list:
         list_presets(options.joints, options.resolution or 256)
     else:
