@@ -31,6 +31,7 @@ _SETTINGS: dict[str, dict[str, float]] = {
     POOL: {"kW": 2, "kH": 2, "dW": 2, "dH": 2, "padW": 0, "padH": 0},
     UPSAMPLE: {"scale_factor": 2},
     NORM: {"eps": 1e-5},
+    RELU: {"threshold": 0, "val": 0},
     CONCATENATE: {"dimension": 2},
 }
 _LARGEST = 10_000  # nodes; the largest published network has some 500

@@ -177,6 +177,7 @@ def test_other_shapes_are_named_with_place_and_both_shapes(tmp_path):
         (2, "dW", 1, "module 2 (stem.conv) has dW = 1.0, expected 2"),
         (2, "padH", 0, "module 2 (stem.conv) has padH = 0.0, expected 3"),
         (3, "eps", 1e-3, "module 3 (stem.norm) has eps = 0.001, expected 1e-05"),
+        (4, "threshold", 0.5, "module 4 (ReLU) has threshold = 0.5, expected 0"),
         (6, "kW", 3, "module 6 (SpatialMaxPooling) has kW = 3.0, expected 2"),
     ],
 )
