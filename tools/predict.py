@@ -1,8 +1,9 @@
 """Poses in pictures: python -m tools.predict IMAGE|FOLDER|VIDEO [--model MODEL]
 
 Draws the poses into copies of the images, or of the video, and writes poses.json and poses.csv beside them: x and y in
-pixels of the image, counted from 0 at the centre of its first pixel, and the confidence of each joint. Each image is taken
-as a whole and should show one person, whose right side is drawn orange and the left blue.
+pixels of the image as it is shown (upright, where a camera noted how it was held), counted from 0 at the centre of its first
+pixel, and the confidence of each joint. Each image is taken as a whole and should show one person, whose right side is drawn
+orange and the left blue.
 """
 
 import argparse
