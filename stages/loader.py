@@ -7,6 +7,7 @@ exactly the batches it would have had.
 
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
@@ -158,11 +159,17 @@ def batches(samples: Samples, batch: int, workers: int, first: int = 0, count: i
         samples, batch_sampler=filter(None, shares), num_workers=processes(workers), collate_fn=_collate,
         worker_init_fn=_begin, pin_memory=torch.cuda.is_available(), prefetch_factor=4,
     )  # fmt: skip
+    for item in loader:
+        if isinstance(item, DataError):
+            raise item
+        yield item
+
+
+@contextmanager
+def killed_reader_is_a_sentence() -> Iterator[None]:
+    """Raises DataError where a process of `batches` is killed; torch's own error comes wherever the block is at that moment."""
     try:
-        for item in loader:
-            if isinstance(item, DataError):
-                raise item
-            yield item
+        yield
     except RuntimeError as error:
         if "DataLoader worker" not in str(error):
             raise

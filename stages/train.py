@@ -28,7 +28,7 @@ from datasets.skeletons import Skeleton, matching_joints
 from stages import checkpoints, distributed, draw, memory
 from stages.files import disk_trouble_is_a_sentence, require_space, write_atomically
 from stages.hourglass import HourglassNet, replace_head
-from stages.loader import Data, Samples, batches, channel_mean
+from stages.loader import Data, Samples, batches, channel_mean, killed_reader_is_a_sentence
 from stages.logs import Logs
 from stages.metrics import mean_rate, training_hits
 from stages.optimise import Ema, learning_rate, load_optimizer, make_optimizer, optimizer_tensors
@@ -96,7 +96,8 @@ def train(folder: Path, network: HourglassNet, data: Data, size: Input, training
 
 
 def _train(folder, network, data, size, training, workspace, report) -> dict[str, float]:
-    with disk_trouble_is_a_sentence(folder):  # said here, because an exception that crosses processes is a traceback
+    # Said here, because an exception that crosses processes is a traceback.
+    with disk_trouble_is_a_sentence(folder), killed_reader_is_a_sentence():
         return Trainer(folder, network, data, size, training, workspace).run(report)
 
 

@@ -2,7 +2,10 @@
 
 import errno
 import math
+import multiprocessing
+import os
 import shutil
+import signal
 from types import SimpleNamespace
 
 import cv2
@@ -361,6 +364,19 @@ def test_a_full_disk_is_a_sentence_in_every_process(tiny_penn, tmp_path, monkeyp
     t = trainer(tmp_path, tiny_penn)
     with pytest.raises(DataError, match="The disk is full"):  # what each process of a training runs
         _train(tmp_path, t.network, tiny_penn, SIZE, SETTINGS, Workspace(device="cpu", workers=1), lambda *_: None)
+
+
+def test_a_killed_reader_of_images_is_a_sentence(tiny_penn, tmp_path):
+    """Whatever the loop is at when it learns of it."""
+
+    def kill(done, *_):
+        if done == 2:
+            os.kill(multiprocessing.active_children()[0].pid, signal.SIGKILL)
+
+    network = trainer(tmp_path, tiny_penn).network
+    settings = SETTINGS.model_copy(update={"iterations": 1000, "epochs": 1})
+    with pytest.raises(DataError, match=r"reads images was killed .*set fewer \[workspace\] workers"):
+        _train(tmp_path, network, tiny_penn, SIZE, settings, Workspace(device="cpu", workers=1), kill)
 
 
 @pytest.mark.parametrize("error", [torch.OutOfMemoryError("CUDA out of memory."), MemoryError()])
