@@ -34,7 +34,7 @@ _SETTINGS: dict[str, dict[str, float]] = {
     RELU: {"threshold": 0, "val": 0},
     CONCATENATE: {"dimension": 2},
 }
-_LARGEST = 10_000  # nodes; the largest published network has some 500
+_LARGEST = 10_000  # nodes, or entries of a list; the largest published network has some 500
 
 _T = TypeVar("_T")
 
@@ -86,12 +86,13 @@ class _Graph:
     def _way(self) -> list[Table]:
         """The nodes from the image to the last heatmaps: through the lower branches, and from stack to stack."""
         way: list[Table] = []
-        data = self.end
+        data, seen = self.end, {self.end}
         while inputs := self.inputs(data):
             data = inputs[-1]
             way.append(data)
-            if len(way) > _LARGEST:
+            if data in seen or len(way) > _LARGEST:
                 raise DataError(f"{self.path}: the graph has a cycle, or is far larger than any hourglass.")
+            seen.add(data)
         if not way or way.pop() is not self.start:
             raise DataError(f"{self.path}: the graph does not lead from its innode to its outnode.")
         return way[::-1]
@@ -134,10 +135,11 @@ class _Graph:
 
     def _above(self, total: Table, fork: Table) -> int:
         """The residuals of an upper branch, between the fork and the sum of a level."""
-        data, count = self.inputs(total)[0], 0
-        while data is not fork and self.inputs(data) and count < _LARGEST:
-            data, count = self.inputs(data)[0], count + 1
-        return count
+        data, seen = self.inputs(total)[0], set[Table]()
+        while data is not fork and data not in seen and (inputs := self.inputs(data)):
+            seen.add(data)
+            data = inputs[0]
+        return len(seen)
 
     def _join(self, total: Table) -> str:
         """How the input of the second hourglass comes about; `total` is the sum that it is."""
@@ -255,7 +257,10 @@ class _Graph:
         return value
 
     def _list(self, table: Table, key: str, kind: type[_T], what: str) -> list[_T]:
-        values = self._member(table, key, Table, what).list()
+        found = self._member(table, key, Table, what)
+        if len(found) > _LARGEST:
+            raise DataError(f"{self.path}: {what} has {len(found)} {key}, far more than in any hourglass.")
+        values = found.list()
         if not all(isinstance(value, kind) for value in values):
             raise DataError(f"{self.path}: {what} has other things than {kind.__name__}s in its list of {key}.")
         return values
