@@ -6,6 +6,7 @@ exactly the batches it would have had.
 """
 
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, fields, replace
@@ -159,10 +160,14 @@ def batches(samples: Samples, batch: int, workers: int, first: int = 0, count: i
         samples, batch_sampler=filter(None, shares), num_workers=processes(workers), collate_fn=_collate,
         worker_init_fn=_begin, pin_memory=torch.cuda.is_available(), prefetch_factor=4,
     )  # fmt: skip
-    for item in loader:
-        if isinstance(item, DataError):
-            raise item
-        yield item
+    try:
+        for item in loader:
+            if isinstance(item, DataError):
+                raise item
+            yield item
+    except (ConnectionError, EOFError, FileNotFoundError):
+        time.sleep(5)  # the process at the other end is being killed: torch's own error is on its way, and ends this
+        raise
 
 
 @contextmanager
