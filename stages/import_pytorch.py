@@ -44,6 +44,7 @@ _BEARPAW = (
 _LEVEL = re.compile(r"hg\.(?P<stack>\d+)\.hg\.(?P<level>\d)\.(?P<part>[0-3])\.(?P<rest>.+)")  # of bearpaw's; 0: innermost
 
 _ZIP = b"PK\3\4"
+_LONGEST_NAME = 200  # of a tensor; the ports' have up to 70 letters
 
 
 def is_checkpoint(path: Path) -> bool:
@@ -105,8 +106,8 @@ def _load(path: Path) -> Any:
         refused = re.search(r"[Uu]nsupported (?:global: )?(?:GLOBAL|class) (\S+)", str(error))
         if refused:
             raise DataError(
-                f"{path} holds more than tensors ({refused[1]}), which may run anything and is not loaded. Where you trust "
-                "its origin, save its state_dict alone with torch.save and give the path of that file."
+                f"{path} holds more than tensors ({refused[1]:.200}), which may run anything and is not loaded. Where you "
+                "trust its origin, save its state_dict alone with torch.save and give the path of that file."
             ) from None
         why = " ".join(str(error).rpartition("WeightsUnpickler error: ")[2].split())[:200]
         raise DataError(
@@ -136,8 +137,10 @@ def _state(path: Path, loaded: Any) -> dict[str, torch.Tensor]:
     if not isinstance(state, dict) or not state:
         raise DataError(f"{path} holds no tensors by name; give a checkpoint with a state_dict.")
     for name, tensor in state.items():
-        if not isinstance(name, str) or type(tensor) is not torch.Tensor or tensor.layout != torch.strided:
-            raise DataError(f"{path} holds {name!r:.80} = {tensor!r:.80} in its state_dict, expected a tensor.")
+        named = isinstance(name, str) and len(name) < _LONGEST_NAME and name.isprintable()
+        if not named or type(tensor) is not torch.Tensor or tensor.layout != torch.strided or tensor.is_meta:
+            found = " ".join(f"{tensor!r:.80}".split())
+            raise DataError(f"{path} holds {name!r:.80} = {found} in its state_dict, expected a tensor by its name.")
     if sum(tensor.numel() * tensor.element_size() for tensor in state.values()) > path.stat().st_size:
         raise DataError(f"{path} holds more numbers than bytes: a tensor repeats the same ones, as in no checkpoint.")
     return {re.sub(r"^(?:model\.)?(?:module\.)?", "", name): tensor for name, tensor in state.items()}

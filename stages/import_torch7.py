@@ -69,7 +69,7 @@ class _Graph:
     def __init__(self, path: Path, network: object) -> None:
         self.path = path
         if not isinstance(network, TorchObject) or network.class_name != "nn.gModule":
-            raise DataError(f"{path} holds {network!r}, expected an nn.gModule: a network saved by pose-hg-train.")
+            raise DataError(f"{path} holds {network!r:.200}, expected an nn.gModule: a network saved by pose-hg-train.")
         self.modules = self._list(network.fields, "modules", TorchObject, "the network")
         self.places = {id(module): place for place, module in enumerate(self.modules, 1)}
         ends = [self._member(network.fields, key, TorchObject, "the network") for key in ("innode", "outnode")]
@@ -214,14 +214,14 @@ class _Graph:
         for setting, expected in settings.items():
             found = module.fields.get(setting, expected)
             if found != expected:
-                raise self._error(place, name or kind, f"has {setting} = {found!r}, expected {expected}")
+                raise self._error(place, name or kind, f"has {setting} = {found!r:.200}, expected {expected}")
         keys = {CONV: ["weight", "bias"], NORM: ["weight", "bias", "running_mean", "running_var"]}.get(kind, [])
         return {f"{name}.{key}": self._array(place, name, module, key, tuple(getattr(ours, key).shape)) for key in keys}
 
     def _array(self, place: int, name: str, module: TorchObject, key: str, shape: tuple[int, ...]) -> torch.Tensor:
         tensor = module.fields.get(key)
         if not isinstance(tensor, Tensor) or tensor.size != shape:
-            found = f"shape {tensor.size}" if isinstance(tensor, Tensor) else repr(tensor)
+            found = f"shape {tensor.size}" if isinstance(tensor, Tensor) else f"{tensor!r:.200}"
             raise self._error(place, f"{name}.{key}", f"has {found}, expected shape {shape}")
         if tensor.storage is None or np.prod(shape) > len(tensor.storage.array):
             raise self._error(place, f"{name}.{key}", "repeats its numbers")
@@ -253,7 +253,7 @@ class _Graph:
     def _member(self, table: Table, key: str, kind: type[_T], what: str) -> _T:
         value = table.get(key)
         if not isinstance(value, kind):
-            raise DataError(f"{self.path}: {what} has {value!r} as {key}, expected a {kind.__name__}.")
+            raise DataError(f"{self.path}: {what} has {value!r:.200} as {key}, expected a {kind.__name__}.")
         return value
 
     def _list(self, table: Table, key: str, kind: type[_T], what: str) -> list[_T]:
@@ -273,5 +273,5 @@ class _Graph:
 
 
 def _text(module: TorchObject) -> str:
-    """A class name, which may hold bytes that no terminal takes."""
-    return module.class_name.encode("utf-8", "backslashreplace").decode()
+    """A class name, which may be of any length and hold what no terminal takes."""
+    return module.class_name[:60].encode("unicode_escape").decode()

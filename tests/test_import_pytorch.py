@@ -81,6 +81,9 @@ def test_what_a_port_subtracts_and_divides_by(tmp_path):
         (lambda s: s.update({"hgs.0.0.up9.weight": torch.zeros(1)}), r"hgs\.0\.0\.up9\.weight is left over"),
         (lambda s: s["pre.0.conv.bias"].fill_(torch.nan), r"pre\.0\.conv\.bias .*finite"),
         (lambda s: s.update({"epoch": 3}), "'epoch'"),
+        (lambda s: s.update({"outs.0.conv.bias": torch.zeros(16, device="meta")}), "outs.0.conv.bias"),  # of no numbers
+        (lambda s: s.update({"\x1b[2Jlow2.": torch.zeros(1)}), r"'\\x1b\[2Jlow2\.'"),
+        (lambda s: s.update({"low2." * 9999: torch.zeros(1)}), r"'(low2\.){5}.{1,80} in its state_dict"),
         (lambda s: s.update({"outs.0.conv.weight": torch.zeros(1).expand(16, 8, 100, 9999)}), "repeats"),
         (lambda s: s.pop("pre.0.conv.weight"), "no convolution in the place of stem.conv"),
     ],

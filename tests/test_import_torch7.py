@@ -193,6 +193,8 @@ def test_other_topologies_are_refused(tmp_path):
     refused(tmp_path, network, "module 4 (nn.Tanh) has a class that is in no published hourglass")
 
     network = Published()
+    network.modules[3].class_name = "\x1b[2J\udcff" + 1000 * "x"
+    refused(tmp_path, network, r"module 4 (\x1b[2J\udcffxxx", "xxx) has a class that is in no published hourglass")
     network.modules[3].class_name = "nn.Identity"
     refused(tmp_path, network, "nn.SpatialBatchNormalization, nn.Identity, nn.Sequential", "no published hourglass")
 
