@@ -169,6 +169,7 @@ class Video:
             number += 1
         if number < self.count:
             self.failed.append(f"{self.path} ends after {number} of {self.count} frames; it may be damaged.")
+        self.count = max(self.count, number)  # some kinds of video only estimate it
 
     def target(self, out: Path) -> Path:
         return out / f"{self.path.stem}.mp4"
