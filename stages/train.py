@@ -13,12 +13,13 @@ if nothing had happened. The folder holds
 
 import math
 import time
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, field
 from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
 import torch
+from pydantic.dataclasses import dataclass
 from torch import Tensor
 
 from datasets.errors import DataError
@@ -34,7 +35,7 @@ from stages.metrics import mean_rate, training_hits
 from stages.optimise import Ema, learning_rate, load_optimizer, make_optimizer, optimizer_tensors
 from stages.pool import processes
 from stages.predict import compute_type, pick_device, predict
-from stages.settings import Finetuning, Input, Network, Training, Workspace
+from stages.settings import Finetuning, Input, Network, Settings, Training, Workspace
 
 VALIDATION_BATCH = 16
 READ_EVERY = {"cpu": 1}  # iterations; reading the loss from another device waits for it, so there it is done
@@ -45,16 +46,16 @@ LAST = "last.safetensors"
 
 @dataclass
 class State:
-    """How far a training has come. Saved with each checkpoint."""
+    """How far a training has come. Saved with each checkpoint; its values are checked when it is built."""
 
     iteration: int = 0  # finished iterations since the start
     epoch_start: int = 0  # those before the current epoch
     loss: float = 0.0  # sums over the finished iterations of the current epoch
     accuracy: float = 0.0
     scored: int = 0  # of them, those in which a joint counted
-    best: list[float] = field(default_factory=list)  # the row of `valid` with the best accuracy
-    train: list[list[float]] = field(default_factory=list)  # a row per finished epoch: epoch, loss, acc, LR
-    valid: list[list[float]] = field(default_factory=list)
+    best: list[int | float] = field(default_factory=list)  # the row of `valid` with the best accuracy
+    train: list[list[int | float]] = field(default_factory=list)  # a row per finished epoch: epoch, loss, acc, LR
+    valid: list[list[int | float]] = field(default_factory=list)
 
     @property
     def epoch(self) -> int:
@@ -83,6 +84,7 @@ def network_for(model: Path, skeleton: Skeleton, settings: Finetuning) -> Hourgl
 def train(folder: Path, network: HourglassNet, data: Data, size: Input, training: Training, workspace: Workspace,
           report: Report = silent) -> dict[str, float]:  # fmt: skip
     """Train in a folder to the end, in [workspace] processes and machines; see `Trainer`."""
+    Settings(network=network.options, input=size)  # refuses what a network, perhaps a precomputed one, cannot halve that often
     arguments = folder, network, data, size, training, workspace
     together = workspace.processes * workspace.machines
     if together == 1:
@@ -399,6 +401,6 @@ def draw_predictions(batch: dict[str, Tensor], maps: Tensor, skeleton: Skeleton,
     rows = []
     for shown in (batch["heatmaps"], maps):
         points, height = decode_argmax(shown[:count].numpy())
-        points = np.where(height[..., None] > 0, points, np.nan) * (images.shape[1] / shown.shape[-1])
+        points = (np.where(height[..., None] > 0, points, np.nan) + 0.5) * (images.shape[1] / shown.shape[-1]) - 0.5
         rows.append([draw.draw_person(image, joints, skeleton) for image, joints in zip(images, points, strict=True)])
     return draw.contact_sheet(rows, ["labels", "network"])

@@ -15,12 +15,12 @@ import torch
 
 from datasets.errors import DataError
 from datasets.skeletons import MPII, PENN_ACTION
-from stages.checkpoints import load_network, load_tensors, save_network
+from stages.checkpoints import load_network, load_tensors, save_network, save_tensors
 from stages.hourglass import HourglassNet
 from stages.loader import Samples, batches
 from stages.memory import shortage_is_a_sentence
 from stages.settings import Finetuning, Input, Network, Training, Workspace
-from stages.train import Trainer, _train, network_for, new_network, squared_error
+from stages.train import Trainer, _train, network_for, new_network, squared_error, train
 
 SIZE = Input(resolution=32)
 BLOB = {"blob_sigma": 1.0, "blob_radius": 2}
@@ -209,6 +209,10 @@ def test_what_cannot_be_branched_off_from_is_said(tiny_penn, finished, tmp_path)
         trainer(tmp_path, tiny_penn, branch(SETTINGS, finished, epochs=3), stacks=2)
     with pytest.raises(DataError, match=r"best.safetensors is not a checkpoint of a training; give a last.safetensors"):
         trainer(tmp_path, tiny_penn, branch(SETTINGS, finished / "best.safetensors", epochs=3))
+    tensors, about = load_tensors(finished / "last.safetensors")
+    save_tensors(tmp_path / "odd.safetensors", tensors, about | {"state": about["state"] | {"iteration": "ten"}})
+    with pytest.raises(DataError, match=r"odd.safetensors is not a checkpoint of a training"):
+        trainer(tmp_path, tiny_penn, branch(SETTINGS, tmp_path / "odd.safetensors", epochs=3))
 
 
 def test_it_learns(tiny_penn, tmp_path):
@@ -414,6 +418,12 @@ def test_head_for_penn_action(tmp_path, head):
     same = [torch.equal(fine.heads[0].output.weight[i], network.heads[0].output.weight[s]) for i, s in enumerate(source)]
     assert all(same) if head == "matching" else not any(same)
     assert torch.equal(fine.stem.conv.weight, network.stem.conv.weight)
+
+
+def test_a_network_that_halves_its_input_too_often_is_refused(tiny_penn, tmp_path):
+    network = HourglassNet(Network(stem="2 4 4", features=8, depth=4), 13)
+    with pytest.raises(DataError, match=r"resolution = 32 .*depth = 4 cannot halve 4 times"):
+        train(tmp_path, network, tiny_penn, SIZE, SETTINGS, Workspace(device="cpu"))
 
 
 def test_checkpoints_hold_the_optimizer(finished):
