@@ -2,6 +2,7 @@
 
 import csv
 import json
+import os
 import sys
 
 import cv2
@@ -64,6 +65,14 @@ def test_a_folder_is_done_without_the_image_that_is_damaged(model, folder, tmp_p
         at = PENN_ACTION.joints.index("left_knee")
         assert np.allclose((x, y, sure), (*joints[at], confidence[at]), atol=0.02)
         assert float(row["left_knee_x"]) == x and float(row["left_knee_confidence"]) == sure
+
+
+def test_files_with_names_that_are_no_text(model, folder, tmp_path, monkeypatch):
+    name = os.fsdecode(b"caf\xe9.png")
+    (folder / "a.png").rename(folder / name)
+    assert run(monkeypatch, folder / name, "--model", model, "--out", tmp_path / "out") == 0
+    assert (tmp_path / "out" / name).exists() and b"\r\ncaf\xe9.png," in (tmp_path / "out/poses.csv").read_bytes()
+    assert json.loads((tmp_path / "out/poses.json").read_text())[0]["image"] == name
 
 
 def test_joints_below_the_threshold_are_not_drawn(model, folder, tmp_path, monkeypatch):

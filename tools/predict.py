@@ -207,7 +207,8 @@ class Table:
     def __init__(self, folder: Path, joints: tuple[str, ...]) -> None:
         self.joints = joints
         self.json = open(folder / "poses.json", "w", 1, encoding="utf-8")  # noqa: SIM115
-        self.csv = open(folder / "poses.csv", "w", 1, encoding="utf-8", newline="")  # noqa: SIM115
+        # The name of a file may be of any bytes: they come out as they are.
+        self.csv = open(folder / "poses.csv", "w", 1, "utf-8", "surrogateescape", newline="")  # noqa: SIM115
         self.rows = csv.writer(self.csv)
         self.rows.writerow(["image", "frame", *(f"{joint}_{part}" for joint in joints for part in ("x", "y", "confidence"))])
         self.json.write("[")
