@@ -121,7 +121,9 @@ class Trainer:
         if training.subtract_mean and not self.network.mean.any():
             for net in {self.network, self.evaluated()}:
                 net.mean.copy_(torch.from_numpy(channel_mean(data, training.seed)))
-        self.iterations = self.state.epoch_start + (training.epochs - len(self.state.train)) * training.iterations
+        # A branch may begin in an epoch that is longer already than its own are.
+        beyond = max(self.state.iteration - self.state.epoch_start - training.iterations, 0)
+        self.iterations = self.state.epoch_start + beyond + (training.epochs - len(self.state.train)) * training.iterations
         self.pending: list[Tensor] = []  # figures of the iterations that have not been read yet
         self.model = distributed.parallel(self.network, self.device)
         if workspace.compile:

@@ -200,6 +200,19 @@ def test_a_branch_with_other_settings_that_is_killed_goes_on_as_a_branch(tiny_pe
     assert [row[3] for row in log(tmp_path / "whole" / "train.log")][2] == pytest.approx(1e-5)
 
 
+def test_a_branch_from_the_middle_of_an_epoch_that_is_longer_than_its_own(tiny_penn, tmp_path):
+    def kill(done, *_):
+        if done == 9:
+            raise Killed
+
+    with pytest.raises(Killed):
+        trainer(tmp_path / "origin", tiny_penn, seconds=1e-9).run(kill)  # 3 iterations of the second epoch are on the disk
+    t = trainer(tmp_path / "branch", tiny_penn, branch(SETTINGS, tmp_path / "origin", epochs=4, iterations=2))
+    assert (t.state.iteration, t.iterations) == (8, 12)
+    t.run()
+    assert t.state.iteration == 12 and [row[0] for row in log(tmp_path / "branch" / "train.log")] == [1, 2, 3, 4]
+
+
 def test_what_cannot_be_branched_off_from_is_said(tiny_penn, finished, tmp_path):
     with pytest.raises(DataError, match="2 epochs and 10 iterations behind it; give the branch more epochs"):
         trainer(tmp_path, tiny_penn, branch(SETTINGS, finished))
