@@ -1,0 +1,65 @@
+"""metrics.csv: means over the last iterations, speed and waiting by the clock, and what stays when a training resumes."""
+
+import math
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from stages import logs
+from stages.logs import METRICS, Logs, read_metrics
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    now = SimpleNamespace(seconds=100.0)
+    monkeypatch.setattr(logs, "time", SimpleNamespace(monotonic=lambda: now.seconds, time=lambda: 1e9 + now.seconds))
+    return now
+
+
+def iterate(log, clock, first, last):
+    """Iterations of half a second, a tenth of it waiting; the loss is their number, every other shows no joint."""
+    log.begin_epoch()
+    for i in range(first, last + 1):
+        with log.waiting():
+            clock.seconds += 0.1
+        clock.seconds += 0.4
+        log.iteration(1, i, float(i), 0.5 if i % 2 else math.nan, 1e-3)
+
+
+def figures(folder):
+    """what, iteration, loss, acc, images_per_second and waiting of the rows."""
+    names = ("iteration", "loss", "acc", "images_per_second", "waiting")
+    return [(row["what"], *(float(row[name] or "nan") for name in names)) for row in read_metrics(folder)]
+
+
+def test_rows_are_means_and_a_resumed_training_drops_what_it_does_again(tmp_path, clock):
+    def events():
+        return EventAccumulator(str(tmp_path / "logs")).Reload()
+
+    with Logs(tmp_path, 4, 0, 200) as log:
+        iterate(log, clock, 1, 70)
+        clock.seconds += 1000  # a validation, which does not count as time of the training
+        log.epoch(1, 70, [1, 35.5, 0.5, 1e-3], [1, 0.25, 0.75, 1e-3], np.zeros((8, 8, 3), np.uint8))
+        iterate(log, clock, 71, 100)
+    # Means of 1 to 50 and of 51 to 100; 4 images in half a second.
+    first, second = ("train", 50, 25.5, 0.5, 8, 0.2), ("train", 100, 75.5, 0.5, 8, 0.2)
+    rows = figures(tmp_path)
+    assert [rows[0], rows[3]] == [first, second]
+    assert [row[:4] for row in rows[1:3]] == [("epoch", 70, 35.5, 0.5), ("valid", 70, 0.25, 0.75)]
+    assert [e.step for e in events().Images("valid/predictions")] == [70]
+    with Logs(tmp_path, 4, 60, 200):
+        assert figures(tmp_path) == [first]
+    assert [(e.step, e.value) for e in events().Scalars("train/loss")] == [(50, 25.5)]
+
+
+def test_a_row_that_is_being_written_is_left_out(tmp_path, clock):
+    with Logs(tmp_path, 4, 0, 200) as log:
+        iterate(log, clock, 1, 100)
+    whole = (tmp_path / METRICS).read_text()
+    (tmp_path / METRICS).write_text(whole[:-20])
+    assert [row["iteration"] for row in read_metrics(tmp_path)] == ["50"]
+    with Logs(tmp_path, 4, 100, 200):
+        assert len(read_metrics(tmp_path)) == 1
+    assert read_metrics(tmp_path / "nowhere") == []
