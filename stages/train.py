@@ -139,6 +139,8 @@ class Trainer:
         self.workers = max(1, processes(w.workers) // w.processes)
         self.share = self.group.rank, self.group.size
         self.valid_samples = Samples(self.data, "valid", self.size, t)
+        if np.isnan(self.valid_samples.rows.part[:, list(self.data.skeleton.scoring)]).all():
+            raise DataError(f"{self.data.annotations}/valid.h5 labels none of the joints that score; validation needs some.")
         self.logs = Logs(self.folder if self.group.writes else None, t.batch, state.iteration, self.iterations)
         self.writer = checkpoints.Writer()
         samples = Samples(self.data, "train", self.size, t, t.seed, t.batch)
@@ -256,7 +258,8 @@ class Trainer:
             good = checkpoints.load_tensors(last)[1]["state"]["iteration"]
             how = (
                 f"The last good checkpoint is {last}, of iteration {good}: to go on from it, give it as branch_from to an "
-                f"experiment of another name, with {remedy}."
+                f"experiment of another name, with {remedy}. Should it explode there, too, its weights were spoilt already: "
+                "begin anew, or from one that keep_last kept."
             )
         return DataError(f"{what} at iteration {iteration + 1} (epoch {self.state.epoch}). Its batch is in {path}. {how}")
 
@@ -307,9 +310,7 @@ class Trainer:
             seen += len(maps) * self.group.size
             report(self.state.iteration, self.iterations, f"validating {min(seen, count)}/{count}")
         samples, loss, scored, accuracy = self.group.sum(sums).tolist()
-        if not scored:
-            raise DataError(f"{self.data.annotations}/valid.h5 shows none of the joints that score; validation needs some.")
-        return loss / samples, accuracy / scored, picture
+        return loss / samples, accuracy / max(scored, 1), picture
 
     def evaluated(self) -> HourglassNet:
         """The network that is validated and kept: the running mean if there is one."""

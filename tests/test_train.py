@@ -6,9 +6,11 @@ import multiprocessing
 import os
 import shutil
 import signal
+from dataclasses import replace
 from types import SimpleNamespace
 
 import cv2
+import h5py
 import numpy as np
 import pytest
 import torch
@@ -340,6 +342,15 @@ def test_a_loss_that_is_no_number_stops_in_a_sentence(tiny_penn, tmp_path):
     with pytest.raises(DataError, match="loss became nan at iteration 1 .*There is no checkpoint yet"):
         t.run()
     assert not (tmp_path / "best.safetensors").exists()
+
+
+def test_a_validation_split_without_labels_is_refused_before_a_day_of_training(tiny_penn, tmp_path):
+    annotations = shutil.copytree(tiny_penn.annotations, tmp_path / "annot")
+    with h5py.File(annotations / "valid.h5", "r+") as file:
+        file["part"][...] = 0  # (0, 0): not labelled
+    with pytest.raises(DataError, match=r"valid\.h5 labels none of the joints that score"):
+        trainer(tmp_path / "t", replace(tiny_penn, annotations=annotations)).run()
+    assert not (tmp_path / "t/last.safetensors").exists()
 
 
 def test_the_batch_of_an_exploding_loss_and_the_last_good_checkpoint_are_named(tiny_penn, tmp_path):
