@@ -2,7 +2,6 @@
 
 import math
 import re
-import struct
 from pathlib import Path
 
 import cv2
@@ -15,8 +14,7 @@ MOST_PIXELS = 1 << 28  # far above any photograph: a header that claims more mus
 _MARKER = re.compile(rb"\xff+([^\x00\xff])")
 _START_OF_SCAN = b"\xda"
 _JPEG, _PNG = b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n"
-_EXIF = re.compile(rb"(?:Exif\0\0|eXIf)(II\*\0|MM\0\*)")  # what stands before it in a JPEG, or in a PNG; its byte order
-_ORIENTATION = 0x112
+_EXIF = b"Exif\0\0", b"eXIf"  # what stands before it in a JPEG, and in a PNG
 _ADVICE = "fetch or unpack the images again."
 
 
@@ -30,29 +28,11 @@ def read_image(path: Path) -> np.ndarray:
 
 def read_upright(path: Path) -> np.ndarray:
     """The same as people see it: turned and mirrored as its EXIF orientation says. Raises DataError as `read_reduced`."""
-    image, shown = read_image(path), _orientation(path.read_bytes())
-    if shown in (5, 6, 7, 8):
-        image = image.transpose(1, 0, 2)
-    rows, columns = {2: (1, -1), 3: (-1, -1), 4: (-1, 1), 6: (1, -1), 7: (-1, -1), 8: (-1, 1)}.get(shown, (1, 1))
-    return np.ascontiguousarray(image[::rows, ::columns])
-
-
-def _orientation(data: bytes) -> int:
-    """The EXIF orientation of an image file; 1, as stored, where it tells none."""
-    exif = _EXIF.search(data)
-    if not exif:
-        return 1
-    start, order = exif.start(1), "<" if exif[1].startswith(b"I") else ">"
-    try:
-        (at,) = struct.unpack_from(f"{order}I", data, start + 4)
-        (count,) = struct.unpack_from(f"{order}H", data, start + at)
-        for entry in range(start + at + 2, start + at + 2 + 12 * count, 12):
-            tag, _, _, value = struct.unpack_from(f"{order}HHIH", data, entry)
-            if tag == _ORIENTATION:
-                return value
-    except struct.error:
-        pass  # the pixels may be whole where what is told of them is not
-    return 1
+    image, data = read_image(path), path.read_bytes()
+    if not any(mark in data for mark in _EXIF):
+        return image
+    upright = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR_RGB)  # OpenCV follows the orientation
+    return image if upright is None else upright
 
 
 def read_reduced(path: Path, block: int) -> tuple[np.ndarray, int]:
