@@ -340,7 +340,7 @@ class Settings(Section):
     input: Input = Input()
     published: Recipe = Recipe()
     modern: Recipe = Recipe(
-        optimizer="adamw", learning_rate=3e-3, warmup=500, schedule="cosine", weight_decay=0.01, ema=0.999,
+        optimizer="rmsprop", learning_rate=3e-3, warmup=500, schedule="cosine", ema=0.999,
         sampling="shuffled", crop="once", targets="subpixel", unlabelled_weight=0, blob_sigma=2, flip_by="sample",
     )  # fmt: skip
     pretrain: Training = Training()
