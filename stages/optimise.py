@@ -6,6 +6,7 @@ import math
 import torch
 from torch import Tensor, nn
 
+from stages.hourglass import HourglassNet
 from stages.settings import Recipe
 
 
@@ -20,6 +21,19 @@ def make_optimizer(recipe: Recipe, network: nn.Module) -> torch.optim.Optimizer:
         return torch.optim.RMSprop(groups, lr=recipe.learning_rate)
     kind = torch.optim.Adam if recipe.optimizer == "adam" else torch.optim.AdamW
     return kind(groups, lr=recipe.learning_rate, fused=True)
+
+
+def cancelled_biases(network: HourglassNet) -> list[Tensor]:
+    """The biases of convolutions that batch normalisation takes out again, whatever they are: all but the heatmaps' own.
+
+    Their true gradient is zero. RMSprop and Adam make whole steps of the rounding noise in it, and far away from zero, what the
+    residuals add up is rounded coarsely: by bfloat16 so much that joints move. None where they have a meaning: without batch
+    normalisation, and in blocks that begin with a convolution.
+    """
+    if network.options.norm != "batch" or network.options.block == "four":
+        return []
+    convolutions = {name: module for name, module in network.named_modules() if isinstance(module, nn.Conv2d)}
+    return [module.bias for name, module in convolutions.items() if not name.endswith(".output") and module.bias is not None]
 
 
 def learning_rate(recipe: Recipe, iteration: int, iterations: int) -> float:

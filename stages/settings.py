@@ -239,6 +239,7 @@ class Recipe(Section):
     milestones: _Numbers[_Part] = (0.6, 0.9)
     factor: float = Field(0.1, gt=0, le=1)
     weight_decay: float = Field(0.0, ge=0, le=1)
+    cancelled_biases: bool = True
     ema: float = Field(0.0, ge=0, lt=1)
     sampling: Literal["shuffled", "consecutive"] = "consecutive"
     crop: Literal["once", "twice"] = "twice"
@@ -340,7 +341,7 @@ class Settings(Section):
     input: Input = Input()
     published: Recipe = Recipe()
     modern: Recipe = Recipe(
-        optimizer="rmsprop", learning_rate=3e-3, warmup=500, schedule="cosine", ema=0.999,
+        optimizer="rmsprop", learning_rate=3e-3, warmup=500, schedule="cosine", cancelled_biases=False, ema=0.999,
         sampling="shuffled", crop="once", targets="subpixel", unlabelled_weight=0, blob_sigma=2, flip_by="sample",
     )  # fmt: skip
     pretrain: Training = Training()

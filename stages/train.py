@@ -32,7 +32,7 @@ from stages.hourglass import HourglassNet, replace_head
 from stages.loader import Data, Samples, batches, channel_mean, killed_reader_is_a_sentence
 from stages.logs import Logs
 from stages.metrics import mean_rate, training_hits
-from stages.optimise import Ema, learning_rate, load_optimizer, make_optimizer, optimizer_tensors
+from stages.optimise import Ema, cancelled_biases, learning_rate, load_optimizer, make_optimizer, optimizer_tensors
 from stages.pool import processes
 from stages.predict import compute_type, pick_device, predict
 from stages.settings import Finetuning, Input, Network, Settings, Training, Workspace
@@ -114,6 +114,9 @@ class Trainer:
         self.compute = compute_type(training.precision, self.device)
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=self.compute == torch.float16)
         self.network = network.to(self.device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        if not training.cancelled_biases:
+            for bias in cancelled_biases(self.network):
+                bias.requires_grad_(False)
         self.optimizer = make_optimizer(training, self.network)
         self.ema = Ema(self.network, training.ema) if training.ema else None
         self.state = State()

@@ -6,8 +6,9 @@ import pytest
 import torch
 from torch import nn
 
-from stages.optimise import Ema, learning_rate, load_optimizer, make_optimizer, optimizer_tensors
-from stages.settings import Recipe
+from stages.hourglass import HourglassNet
+from stages.optimise import Ema, cancelled_biases, learning_rate, load_optimizer, make_optimizer, optimizer_tensors
+from stages.settings import Network, Recipe
 
 
 def rates(iterations, **settings):
@@ -103,3 +104,23 @@ def test_the_running_mean_follows_its_formula():
             expected = d * expected + (1 - d) * now
         torch.testing.assert_close(mean.detach(), expected)
     assert ema.network[1].num_batches_tracked == 3
+
+
+@pytest.mark.parametrize("block", ["bottleneck", "mobile"])
+@pytest.mark.parametrize("join", ["sum", "remap", "concatenate"])
+def test_biases_that_are_called_cancelled_change_nothing(block, join):
+    torch.manual_seed(0)
+    options = Network(stacks=2, stem="4 8 8", features=8, depth=2, block=block, join=join)
+    network, images = HourglassNet(options, 3).double(), torch.rand(2, 3, 32, 32, dtype=torch.float64)
+    expected = network(images)
+    with torch.no_grad():
+        for bias in cancelled_biases(network):
+            bias.add_(torch.randn_like(bias))
+    for maps, before in zip(network(images), expected, strict=True):
+        torch.testing.assert_close(maps, before)
+    assert {id(head.output.bias) for head in network.heads}.isdisjoint(map(id, cancelled_biases(network)))
+
+
+@pytest.mark.parametrize("options", [{"norm": "group"}, {"norm": "instance"}, {"block": "four"}])
+def test_no_bias_is_cancelled_elsewhere(options):
+    assert not cancelled_biases(HourglassNet(Network(stem="4 8 8", features=8, depth=2, **options), 3))

@@ -450,6 +450,16 @@ def test_a_network_that_halves_its_input_too_often_is_refused(tiny_penn, tmp_pat
         train(tmp_path, network, tiny_penn, SIZE, SETTINGS, Workspace(device="cpu"))
 
 
+def test_cancelled_biases_stay_as_they_were_drawn(tiny_penn, tmp_path):
+    settings = SETTINGS.model_copy(update={"cancelled_biases": False})
+    t = trainer(tmp_path, tiny_penn, settings)
+    before = {name: p.detach().clone() for name, p in t.network.named_parameters()}
+    t.run()
+    same = {name for name, p in t.network.named_parameters() if torch.equal(p, before[name])}
+    convolutions = {name for name, module in t.network.named_modules() if isinstance(module, torch.nn.Conv2d)}
+    assert same == {f"{name}.bias" for name in convolutions} - {"heads.0.output.bias"}
+
+
 def test_checkpoints_hold_the_optimizer(finished):
     tensors, description = load_tensors(finished / "last.safetensors")
     assert description["state"]["iteration"] == 10
