@@ -10,7 +10,7 @@ demo: $(VENV)/.installed
 	@$(BIN)/python -m pipeline run --config configs/demo.cfg
 
 test: $(VENV)/.installed-dev lint
-	$(BIN)/python -m pytest tests -q -n 2
+	$(BIN)/python -m pytest tests -q -n 2 --dist worksteal
 
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check .
