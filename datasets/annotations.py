@@ -95,10 +95,10 @@ class Writer:
     def __enter__(self) -> "Writer":
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, error: type[BaseException] | None, *rest: object) -> None:
         self._listing.close()
         if self._table:
-            self._table.close()
+            self._table.__exit__(error, *rest)
 
     def append(self, annotations: Annotations) -> None:
         """Write the next rows, at least one part even if it is empty."""
@@ -146,7 +146,7 @@ class Writer:
 
 
 class RowsH5:
-    """An HDF5 file of so many rows, written part by part: field -> shape of a row, and type.
+    """An HDF5 file of so many rows, written part by part: field -> shape of a row, and type. ValueError for more or fewer rows.
 
     The HDF5 library lays the file out and never meets the rows, because it crashes the process when the disk is full: they
     are written to their places in the file as to any other. OSError passes.
@@ -166,7 +166,15 @@ class RowsH5:
                 dataset = h5py.h5d.create(file.id, field.encode(), h5py.h5t.py_create(dtype, logical=True), space, places)
                 self._places[field] = dataset.get_offset() or 0
         self._left, self._layout = rows, layout
-        self._file = open(path, "r+b")  # noqa: SIM115 (closed by close)
+        self._file = open(path, "r+b")  # noqa: SIM115 (closed by __exit__)
+
+    def __enter__(self) -> "RowsH5":
+        return self
+
+    def __exit__(self, error: type[BaseException] | None, *_: object) -> None:
+        self._file.close()
+        if self._left and not error:
+            raise ValueError(f"{self._file.name} wants {self._left} more rows")
 
     def append(self, columns: dict[str, np.ndarray]) -> None:
         """Write the next rows of every field."""
@@ -177,10 +185,6 @@ class RowsH5:
         for field, values in columns.items() if count else ():
             self._file.seek(self._places[field])
             self._places[field] += self._file.write(np.ascontiguousarray(values).tobytes())
-
-    def close(self) -> None:
-        """Close the file."""
-        self._file.close()
 
 
 def write_h5(path: Path, columns: dict[str, np.ndarray], **attributes: str) -> None:

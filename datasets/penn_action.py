@@ -257,12 +257,11 @@ def write_image_play(path: Path, labels: Iterable[Label], frames: int) -> None:
     float64 px of the cropped frame, counted from 1, (0, 0) where not visible.
     """
     layout = {"ind2sub": ((2,), np.dtype(np.float64)), "part": ((JOINTS, 2), np.dtype(np.float64))}
-    table = RowsH5(path, frames, layout)
-    for label in labels:
-        numbers = np.arange(1.0, label.frames + 1)
-        part = np.where(label.visible[:, :, None], label.joints + 1, 0)
-        table.append({"ind2sub": np.column_stack([np.full(label.frames, float(label.sequence)), numbers]), "part": part})
-    table.close()
+    with RowsH5(path, frames, layout) as table:
+        for label in labels:
+            numbers = np.arange(1.0, label.frames + 1)
+            part = np.where(label.visible[:, :, None], label.joints + 1, 0)
+            table.append({"ind2sub": np.column_stack([np.full(label.frames, float(label.sequence)), numbers]), "part": part})
 
 
 def read_image_play(path: Path) -> tuple[np.ndarray, np.ndarray]:

@@ -7,7 +7,7 @@ import luigi
 
 from pipeline import config
 from pipeline.data import DATASETS, FURTHER
-from pipeline.evaluate import MODELS, EvaluateMpii, EvaluatePenn
+from pipeline.evaluate import MODELS, evaluation
 from pipeline.export import Export, ExportWeights
 from pipeline.fetch import FetchPrecomputed
 from pipeline.stage import Stage, with_inputs
@@ -30,9 +30,9 @@ class CompareAccuracy(Stage):
     def scores(self, column: str) -> dict[str, Stage]:
         """Dataset -> the evaluation of a column's network on it."""
         if column == "scratch":
-            return {"penn_action": EvaluatePenn(model="scratch")}
+            return {"penn_action": evaluation("penn_action", "scratch")}
         model = "pretrained" if column == "before" else "finetuned"
-        return {"mpii": EvaluateMpii(model=model), "penn_action": EvaluatePenn(model=model)}
+        return {name: evaluation(name, model) for name in SETS}
 
     def settings(self) -> dict[str, Any]:
         return {"names": [stage.place for stage in self.networks().values()]}

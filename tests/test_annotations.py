@@ -42,7 +42,9 @@ def test_parts_give_the_files_of_the_whole(tmp_path: Path) -> None:
                 writer.append(rows.select(np.arange(len(rows))[cut]))
     for name in ("train.h5", "train_images.txt"):
         assert (tmp_path / "parts" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
-    with annotations.Writer(tmp_path, "train", 1) as writer, pytest.raises(ValueError, match="do not fit"):
+    with pytest.raises(ValueError, match="do not fit"), annotations.Writer(tmp_path, "train", 1) as writer:
+        writer.append(rows)
+    with pytest.raises(ValueError, match="wants 2 more rows"), annotations.Writer(tmp_path, "train", len(rows) + 2) as writer:
         writer.append(rows)
 
 
