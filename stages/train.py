@@ -391,8 +391,15 @@ def squared_error(maps: Tensor, batch: dict[str, Tensor]) -> Tensor:
 
 
 def all_finite(tensors: dict[str, Tensor]) -> bool:
-    """Whether no tensor holds an infinity or what is no number."""
-    return bool(torch.stack([t.sum() for t in tensors.values() if t.is_floating_point()]).isfinite().all())
+    """Return whether every floating-point tensor is free of NaN and infinity. The tensors may be on several devices.
+
+    An optimizer keeps its step counter on the CPU while its moments are on the GPU. There is one transfer per device.
+    """
+    sums: dict[torch.device, list[Tensor]] = {}
+    for tensor in tensors.values():
+        if tensor.is_floating_point():
+            sums.setdefault(tensor.device, []).append(tensor.sum())
+    return all(bool(torch.stack(parts).isfinite().all()) for parts in sums.values())
 
 
 def write_log(path: Path, rows: list[list[float]]) -> None:

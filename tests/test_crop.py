@@ -18,8 +18,8 @@ from datasets import penn_action
 from datasets.errors import DataError
 from datasets.penn_action import Label
 from stages import crop
+from tests.python_path import ROOT, python_path
 
-ROOT = Path(__file__).resolve().parents[1]
 WIDTH, HEIGHT = 48, 32
 
 
@@ -204,7 +204,7 @@ def test_interruption_leaves_no_process_and_is_gone_on_from(tmp_path: Path, how:
     (tmp_path / "program.py").write_text(PROGRAM)
     process = subprocess.Popen(
         [sys.executable, str(tmp_path / "program.py"), str(source), str(tmp_path / "o")],
-        cwd=ROOT, env=os.environ | {"PYTHONPATH": str(ROOT)}, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        cwd=ROOT, env=os.environ | {"PYTHONPATH": python_path()}, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
         text=True, start_new_session=True,
     )  # fmt: skip
     assert process.stdout is not None and process.stderr is not None

@@ -22,7 +22,8 @@ from stages.hourglass import HourglassNet
 from stages.loader import Samples, batches
 from stages.memory import shortage_is_a_sentence
 from stages.settings import Finetuning, Input, Network, Training, Workspace
-from stages.train import Trainer, _train, network_for, new_network, squared_error, train
+from stages.train import Trainer, _train, all_finite, network_for, new_network, squared_error, train
+from tests.other_device import to_other_device
 
 SIZE = Input(resolution=32)
 BLOB = {"blob_sigma": 1.0, "blob_radius": 2}
@@ -43,6 +44,21 @@ def trainer(folder, data, settings=SETTINGS, seconds=1e9, stacks=1):
 
 def contents(folder):
     return {path.name: path.read_bytes() for path in sorted(folder.iterdir()) if path.is_file()}
+
+
+@pytest.mark.parametrize("spoilt", [None, "network", "step"])
+def test_a_checkpoint_may_hold_tensors_of_two_devices(spoilt):
+    """On CUDA the optimizer's step counter stays on the CPU while weights and moments are on the GPU."""
+    tensors = {
+        "network": to_other_device(torch.ones(2, 3)),
+        "moment": to_other_device(torch.zeros(3)),
+        "step": torch.tensor(7.0),
+    }
+    with pytest.raises(RuntimeError, match="same device"):  # the stand-in refuses what CUDA refuses
+        torch.stack([tensor.sum() for tensor in tensors.values()])
+    if spoilt:
+        tensors[spoilt] = tensors[spoilt] * torch.nan if spoilt == "step" else tensors[spoilt].mul(math.nan)
+    assert all_finite(tensors) is (spoilt is None)
 
 
 @pytest.fixture(scope="module")

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from filelock import FileLock
 
-ROOT = Path(__file__).resolve().parents[2]
+from tests.python_path import python_path
 
 TINY = """
 [workspace]
@@ -63,7 +63,7 @@ class Place:
         return self.folder / "exp"
 
     def start(self, *arguments: str) -> subprocess.Popen:
-        environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+        environment = os.environ | {"PYTHONPATH": python_path(), "OMP_NUM_THREADS": "1"}
         environment.pop("LUIGI_CONFIG_PATH", None)
         return subprocess.Popen(
             [sys.executable, *arguments], cwd=self.folder, env=environment, text=True,

@@ -11,8 +11,8 @@ import torch
 from safetensors.torch import load_file
 
 from stages.checkpoints import load_network
-from tests.pipeline.conftest import ROOT
 from tests.ports import Princeton, port
+from tests.python_path import ROOT
 
 AFTER_FINETUNING = {
     "penn_action_cropped/hg-256-ft", "mpii/evaluate-finetuned", "penn_action_cropped/evaluate-finetuned", "export", "compare",

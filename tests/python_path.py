@@ -1,0 +1,11 @@
+"""The environment of programs that tests start."""
+
+import os
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def python_path() -> str:
+    """Return PYTHONPATH with this tree in front. What was there before stays: packages may have been carried there."""
+    return os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
