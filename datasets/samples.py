@@ -1,7 +1,7 @@
 """From an image and one person's annotation to what the network is fed: input crop and target heatmaps."""
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import cv2
 import numpy as np
@@ -38,16 +38,21 @@ class Target:
     truncated: bool = False
     twice: bool = False
 
-    def draw(self, joints: np.ndarray, part: np.ndarray) -> np.ndarray:
-        """Heatmaps (J, h, h) float32 of joints (J, 2) in heatmap px, whose labels are part (J, 2) in image px."""
-        size = (self.heatmap_res, self.heatmap_res)
+    def centers(self, joints: np.ndarray, part: np.ndarray) -> np.ndarray:
+        """Where the blobs of joints (J, 2) in heatmap px are drawn, (J, 2), NaN where none; part: labels, image px."""
         if not self.truncated:
-            return heatmaps.draw(joints, size, self.sigma, self.radius)
+            nearest = np.floor(joints + 0.5)
+            outside = ~((nearest >= 0) & (nearest < self.heatmap_res)).all(axis=1, keepdims=True)  # true for NaN
+            return np.where(outside, np.nan, joints)
         # As published: in coordinates whose whole numbers are the edges of pixels; labels left of the image are taken for
         # absent (x > 0 counted from 1), patches of joints outside the map are drawn as far as they reach into it.
         pixels = np.trunc(joints + (0.5 + 1e-4))
         pixels[~(part[:, 0] > -1)] = np.nan
-        return heatmaps.draw(pixels, size, self.sigma, self.radius, outside=True)
+        return pixels
+
+    def draw(self, centers: np.ndarray) -> np.ndarray:
+        """Heatmaps (J, h, h) float32 of blobs at centers (J, 2) in heatmap px."""
+        return heatmaps.draw(centers, (self.heatmap_res, self.heatmap_res), self.sigma, self.radius, outside=True)
 
 
 @dataclass(frozen=True)
@@ -113,54 +118,51 @@ def make_sample(
     image: (H, W, 3) uint8 RGB, the labelled one or a reduced one or a part of it, to which `to_image` (2, 3) leads from the
     labelled one's px; mirrored: each joint's left/right partner. Raises DataError for a box without a position or a size.
     """
-    if variation.flip:
-        person = replace(person, part=person.part[mirrored])
-    cut = _cut_twice if target.twice else _cut_once
-    crop, maps, affine, joints = cut(_Picture(image, geometry.invert(to_image)), person, target, variation)
+    to_labelled, res, how = geometry.invert(to_image), target.input_res, plan(person, mirrored, target, variation)
+    first, *second = how.steps
+    crop = warp(image, geometry.compose(to_labelled, first), res)
+    maps = target.draw(how.centers)
+    if second:
+        small = (target.heatmap_res, target.heatmap_res)
+        maps = np.stack([cv2.warpAffine(each, how.heatmap_step, small, flags=cv2.INTER_LINEAR) for each in maps])
+        crop = warp(crop, second[0], res)
     pixels = _to_float(crop, variation.colour)
     if variation.erased:
-        _erase(pixels, *variation.erased)
-    return Sample(pixels, maps, affine, joints)
+        left, top, right, bottom = erased_square(variation, res)
+        pixels[:, top:bottom, left:right] = 0
+    return Sample(pixels, maps, geometry.compose(*how.steps), how.joints)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Where the pixels and joints of a sample go: what is known of it before any image is read."""
+
+    steps: tuple[np.ndarray, ...]  # maps (2, 3) one after another: image px -> crop px; as published, -> plain crop -> varied
+    heatmap_step: np.ndarray  # (2, 3) heatmap px -> heatmap px, by which drawn heatmaps are warped, as published
+    centers: np.ndarray  # (J, 2) heatmap px: where blobs are drawn, before that; NaN where none
+    joints: np.ndarray  # (J, 2) heatmap px of the sample, in the order of its heatmaps; NaN where not labelled
+
+
+def plan(person: Person, mirrored: list[int], target: Target, variation: Variation) -> Plan:
+    """Plan one sample; see `make_sample`. Raises DataError for a box without a position or a size."""
+    part = person.part[mirrored] if variation.flip else person.part
+    res, small = target.input_res, target.heatmap_res
+    if target.twice:
+        plain = geometry.whole_pixel_crop(person.center, person.scale, res)
+        varied, varied_small = (_vary_crop(side, variation) for side in (res, small))
+        joints = geometry.apply(geometry.image_to_crop(person.center, person.scale, small), part)
+        return Plan((plain, varied), varied_small, target.centers(joints, part), geometry.apply(varied_small, joints))
+    affine = geometry.image_to_crop(person.center, person.scale * variation.scale, res, variation.rotation)
+    if variation.flip:
+        affine = geometry.compose(affine, geometry.mirror(res))
+    joints = geometry.apply(geometry.compose(affine, geometry.crop_to_heatmap(res, small)), part)
+    return Plan((affine,), AS_LABELLED, target.centers(joints, part), joints)
 
 
 def block(person: Person, target: Target, variation: Variation) -> int:
     """The side in image px of the blocks that a sample averages; an image may be reduced by a divisor of it beforehand."""
     scale = person.scale if target.twice else person.scale * variation.scale
     return _block(geometry.invert(geometry.image_to_crop(person.center, scale, target.input_res)))
-
-
-@dataclass(frozen=True)
-class _Picture:
-    """What is cut from: pixels, and the map from them to the px of the labelled image."""
-
-    pixels: np.ndarray
-    to_labelled: np.ndarray
-
-    def warp(self, affine: np.ndarray, res: int) -> np.ndarray:
-        """The (res, res, 3) crop to which an affine map of the labelled image leads."""
-        return warp(self.pixels, geometry.compose(self.to_labelled, affine), res)
-
-
-def _cut_once(picture: _Picture, person: Person, target: Target, variation: Variation) -> tuple[np.ndarray, ...]:
-    """Crop (R, R, 3) uint8, heatmaps, image_to_crop and joints, by one map from the image to the crop."""
-    res = target.input_res
-    affine = geometry.image_to_crop(person.center, person.scale * variation.scale, res, variation.rotation)
-    if variation.flip:
-        affine = geometry.compose(affine, geometry.mirror(res))
-    joints = geometry.apply(geometry.compose(affine, geometry.crop_to_heatmap(res, target.heatmap_res)), person.part)
-    return picture.warp(affine, res), target.draw(joints, person.part), affine, joints
-
-
-def _cut_twice(picture: _Picture, person: Person, target: Target, variation: Variation) -> tuple[np.ndarray, ...]:
-    """The same by two maps as published: from the image to a plain crop, from there to the varied one."""
-    res, small = target.input_res, target.heatmap_res
-    plain = geometry.whole_pixel_crop(person.center, person.scale, res)
-    varied, varied_small = (_vary_crop(side, variation) for side in (res, small))
-    joints = geometry.apply(geometry.image_to_crop(person.center, person.scale, small), person.part)
-    maps = target.draw(joints, person.part)
-    maps = np.stack([cv2.warpAffine(each, varied_small, (small, small), flags=cv2.INTER_LINEAR) for each in maps])
-    crop = warp(picture.warp(plain, res), varied, res)
-    return crop, maps, geometry.compose(plain, varied), geometry.apply(varied_small, joints)
 
 
 def _vary_crop(res: int, variation: Variation) -> np.ndarray:
@@ -226,9 +228,11 @@ def _to_float(crop: np.ndarray, colour: tuple[float, ...]) -> np.ndarray:
     return output
 
 
-def _erase(pixels: np.ndarray, x: float, y: float, side: float) -> None:
-    """Set a square of pixels (3, R, R) to zero: centre and side as parts of R, cut off at the crop's edges."""
-    res = pixels.shape[1]
+def erased_square(variation: Variation, res: int) -> tuple[int, int, int, int]:
+    """Left, top, right and bottom of the px of a crop of res x res px that are set to zero; the last two are not among them."""
+    if not variation.erased:
+        return 0, 0, 0, 0
+    x, y, side = variation.erased
     left, top = round((x - side / 2) * res), round((y - side / 2) * res)
     length = round(side * res)
-    pixels[:, max(top, 0) : max(top + length, 0), max(left, 0) : max(left + length, 0)] = 0
+    return max(left, 0), max(top, 0), max(left + length, 0), max(top + length, 0)

@@ -5,6 +5,7 @@ it; so pixels are kept as they are, `side * side * 3` bytes a person, in files o
 """
 
 import math
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -36,7 +37,7 @@ def cache_crops(data: "Data", resolution: int, out: Path, workers: int = 0, repo
     skipped, so that a call after an interruption goes on. Returns how many crops there are, and their side in px. Raises
     DataError, naming row and image, for an image that cannot be read, and where the disk is too small.
     """
-    rows, side = data.split("train"), _side(resolution)
+    rows, side = data.split("train"), crop_side(resolution)
     parts = [range(first, min(first + _PEOPLE, len(rows.images))) for first in range(0, len(rows.images), _PEOPLE)]
     left = [part for part in parts if not _file(out, part.start).is_file()]
     done = len(rows.images) - sum(map(len, left))
@@ -54,22 +55,40 @@ def read_crop(folder: Path, row: int, rows: Annotations, resolution: int) -> tup
 
     Raises DataError for a file that is missing or does not have the size of its crops.
     """
-    side = _side(resolution)
-    first = row - row % _PEOPLE
+    side = crop_side(resolution)
+    skipped = row % _PEOPLE
+    pixels = _read(folder, row - skipped, skipped, 1, len(rows.images), side)
+    return pixels.reshape(side, side, 3), _map(rows, row, side)
+
+
+def read_crops(folder: Path, rows: Annotations, resolution: int) -> Iterator[np.ndarray]:
+    """All crops in the order of the rows, (n, side, side, 3) uint8 RGB, some at a time. Raises DataError as `read_crop`."""
+    side = crop_side(resolution)
+    for first in range(0, len(rows.images), _PEOPLE):
+        count = min(_PEOPLE, len(rows.images) - first)
+        yield _read(folder, first, 0, count, len(rows.images), side).reshape(count, side, side, 3)
+
+
+def crop_map(rows: Annotations, row: int, resolution: int) -> np.ndarray:
+    """The map (2, 3) from a row's image px to the px of its crop."""
+    return _map(rows, row, crop_side(resolution))
+
+
+def _read(folder: Path, first: int, skipped: int, count: int, rows: int, side: int) -> np.ndarray:
+    """Bytes of `count` crops, `skipped` after the one at the beginning of a file, whose row is `first` of so many rows."""
     path, size = _file(folder, first), side * side * 3
-    expected = size * min(_PEOPLE, len(rows.images) - first)
+    expected = size * min(_PEOPLE, rows - first)
     try:
         if path.stat().st_size != expected:
             raise DataError(f"{path} has {path.stat().st_size} bytes in place of {expected}; run CacheCrops again (rerun).")
-        pixels = np.fromfile(path, np.uint8, size, offset=(row - first) * size)
+        return np.fromfile(path, np.uint8, count * size, offset=skipped * size)
     except OSError as error:
         raise DataError(f"{path} cannot be read ({error.strerror}); run CacheCrops again (rerun).") from None
-    return pixels.reshape(side, side, 3), _map(rows, row, side)
 
 
 def _write(images: Path, rows: Annotations, first: int, resolution: int, path: Path) -> int:
     """Write the file of some rows, the first of which has the number `first` in the split. Returns how many they are."""
-    side = _side(resolution)
+    side = crop_side(resolution)
     crops = np.empty((len(rows.images), side, side, 3), np.uint8)
     for i, name in enumerate(rows.images):
         person = Person(rows.center[i], rows.scale[i] * MARGIN, rows.part[i])
@@ -83,8 +102,8 @@ def _write(images: Path, rows: Annotations, first: int, resolution: int, path: P
     return len(crops)
 
 
-def _side(resolution: int) -> int:
-    """Of a crop, in px."""
+def crop_side(resolution: int) -> int:
+    """Side in px of the crops for a network's input of `resolution` px."""
     return math.ceil(MARGIN * resolution)
 
 

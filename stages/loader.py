@@ -22,9 +22,9 @@ from datasets import annotations, geometry
 from datasets.annotations import Annotations
 from datasets.errors import DataError
 from datasets.images import read_image, read_reduced
-from datasets.samples import Augmentation, Person, Target, Variation, block, make_sample
+from datasets.samples import Augmentation, Person, Target, Variation, block, erased_square, make_sample, plan
 from datasets.skeletons import Skeleton
-from stages.cache import read_crop
+from stages.cache import crop_map, read_crop
 from stages.pool import processes
 from stages.settings import Input, Recipe
 
@@ -121,6 +121,43 @@ class Samples(Dataset):
         weights = self.weights[row]
         return {
             "input": sample.input, "heatmaps": sample.heatmaps, "image_to_crop": sample.image_to_crop, "row": row,
+            "weights": weights[self.mirrored] if variation.flip else weights,
+        }  # fmt: skip
+
+
+class Plans(Samples):
+    """The same stream as `Samples`, but what `stages.augment` needs to make the samples on a device from cached crops.
+
+    With `pixels`, each comes with its crop; without, the device holds the crops of all rows.
+    """
+
+    def __init__(self, data: Data, size: Input, recipe: Recipe, seed: int, batch: int) -> None:
+        super().__init__(data, "train", size, recipe, seed, batch)
+        assert data.crops is not None
+        self.crops, self.pixels = data.crops, True
+
+    def __getitem__(self, position: int) -> dict[str, Any] | DataError:
+        """The plan of the sample at a position; or the error, see `batches`.
+
+        row; crop (side, side, 3) uint8 RGB with `pixels`; to_source (K, 2, 3) float32: from each crop's px back to those of
+        what it is cut from, in the order in which they are cut; heatmap_source (2, 3) float32 likewise, of heatmaps; centers
+        (J, 2) float32 heatmap px of the blobs; colour (3,) float32; erased (4,) int64; weights (J,) float32.
+        """
+        row, rows, variation = self.row_at(position), self.rows, self.variation_at(position)
+        try:
+            how = plan(Person(rows.center[row], rows.scale[row], rows.part[row]), self.mirrored, self.target, variation)
+            source = geometry.invert(crop_map(rows, row, self.target.input_res))
+            first, *others = how.steps
+            steps = [geometry.compose(source, first), *others]
+            crop = {"crop": read_crop(self.crops, row, rows, self.target.input_res)[0]} if self.pixels else {}
+        except DataError as error:
+            return DataError(f"row {row} ({rows.images[row]}): {error}")
+        weights = self.weights[row]
+        return crop | {
+            "row": row, "to_source": np.stack([geometry.invert(step) for step in steps]).astype(np.float32),
+            "heatmap_source": geometry.invert(how.heatmap_step).astype(np.float32),
+            "centers": how.centers.astype(np.float32), "colour": np.array(variation.colour, np.float32),
+            "erased": np.array(erased_square(variation, self.target.input_res)),
             "weights": weights[self.mirrored] if variation.flip else weights,
         }  # fmt: skip
 

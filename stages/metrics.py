@@ -35,13 +35,14 @@ def training_accuracy(predicted: np.ndarray, target: np.ndarray, scoring: Sequen
     return float(rates.mean()) if rates.size else float("nan")
 
 
-def training_hits(predicted: Tensor, target: Tensor, scoring: Sequence[int]) -> tuple[Tensor, Tensor]:
+def training_hits(predicted: Tensor, target: Tensor, scoring: Tensor) -> tuple[Tensor, Tensor]:
     """What `training_accuracy` counts, on any device: hits and counted joints of each sample, two (N, S) of 0 and 1.
 
-    predicted, target: heatmaps (N, J, h, w); S scoring joints. Sums over samples give the accuracy by `mean_rate`.
+    predicted, target: heatmaps (N, J, h, w); scoring: numbers of S joints (S,), on the same device. Sums over samples give the
+    accuracy by `mean_rate`.
     """
-    joints, (height, width) = list(scoring), target.shape[-2:]
-    found, true = (maps[:, joints].flatten(2).argmax(dim=2) for maps in (predicted, target))
+    height, width = target.shape[-2:]
+    found, true = (maps.index_select(1, scoring).flatten(2).argmax(dim=2) for maps in (predicted, target))
     x, y = true % width, true // width
     squared = (found % width - x) ** 2 + (found // width - y) ** 2
     seen = (x > 0) & (y > 0)

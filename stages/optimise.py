@@ -11,16 +11,21 @@ from stages.settings import Recipe
 
 
 def make_optimizer(recipe: Recipe, network: nn.Module) -> torch.optim.Optimizer:
-    """The recipe's optimizer for all weights. Weight decay is for convolutions, not for biases and norms."""
+    """The recipe's optimizer for all weights. Weight decay is for convolutions, not for biases and norms.
+
+    On CUDA all that changes from one iteration to the next, the learning rate too, is kept on the device (`recorded`).
+    """
     parameters = list(network.parameters())
+    on_cuda = parameters[0].is_cuda
+    rate = torch.tensor(recipe.learning_rate, device=parameters[0].device) if on_cuda else recipe.learning_rate
     groups = [
         {"params": [p for p in parameters if p.dim() > 1], "weight_decay": recipe.weight_decay},
         {"params": [p for p in parameters if p.dim() <= 1], "weight_decay": 0.0},
     ]
     if recipe.optimizer == "rmsprop":
-        return torch.optim.RMSprop(groups, lr=recipe.learning_rate)
+        return torch.optim.RMSprop(groups, lr=rate, capturable=on_cuda)
     kind = torch.optim.Adam if recipe.optimizer == "adam" else torch.optim.AdamW
-    return kind(groups, lr=recipe.learning_rate, fused=True)
+    return kind(groups, lr=rate, fused=True, capturable=on_cuda)
 
 
 def cancelled_biases(network: HourglassNet) -> list[Tensor]:
@@ -44,6 +49,15 @@ def learning_rate(recipe: Recipe, iteration: int, iterations: int) -> float:
     if recipe.schedule == "step":
         return rate * recipe.factor ** sum(iteration >= part * iterations for part in recipe.milestones)
     return rate
+
+
+def set_rate(optimizer: torch.optim.Optimizer, rate: Tensor) -> None:
+    """Let the optimizer take steps of this learning rate, a number on the device of the weights."""
+    for group in optimizer.param_groups:
+        if isinstance(group["lr"], Tensor):
+            group["lr"].copy_(rate)
+        else:
+            group["lr"] = rate.item()
 
 
 def optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
@@ -74,13 +88,19 @@ class Ema:
     def __init__(self, network: nn.Module, decay: float) -> None:
         self.network, self.decay = copy.deepcopy(network), decay
 
+    def share(self, iteration: int) -> float:
+        """The part 1 - d that the weights have in the mean after an iteration."""
+        return 1 - min(self.decay, (1 + iteration) / (10 + iteration))
+
     @torch.no_grad()
-    def update(self, network: nn.Module, iteration: int) -> None:
-        """Take in the weights after an iteration."""
-        share = 1 - min(self.decay, (1 + iteration) / (10 + iteration))
+    def update(self, network: nn.Module, share: Tensor) -> None:
+        """Take in the weights after an iteration; share: a number on their device, see `share`."""
         pairs = list(zip(self.network.state_dict().values(), network.state_dict().values(), strict=True))
-        floats = [(mean, now) for mean, now in pairs if mean.is_floating_point()]
-        torch._foreach_lerp_([mean for mean, _ in floats], [now for _, now in floats], share)
-        for mean, now in pairs:
-            if not mean.is_floating_point():  # the number of batches that BatchNorm has seen
-                mean.copy_(now)
+        weights = [pair for pair in pairs if pair[0].is_floating_point()]
+        counts = [pair for pair in pairs if not pair[0].is_floating_point()]  # of batches that BatchNorm has seen
+        means = [mean for mean, _ in weights]
+        steps = torch._foreach_sub([now for _, now in weights], means)
+        torch._foreach_mul_(steps, share)
+        torch._foreach_add_(means, steps)
+        if counts:
+            torch._foreach_copy_([mean for mean, _ in counts], [now for _, now in counts])

@@ -13,6 +13,7 @@ if nothing had happened. The folder holds
 
 import math
 import time
+from collections.abc import Callable
 from dataclasses import asdict, field
 from pathlib import Path
 from typing import Any, cast
@@ -26,15 +27,16 @@ from datasets.errors import DataError
 from datasets.heatmaps import decode_argmax
 from datasets.progress import Report, silent
 from datasets.skeletons import Skeleton, matching_joints
-from stages import checkpoints, distributed, draw, memory
+from stages import augment, checkpoints, distributed, draw, memory
 from stages.files import disk_trouble_is_a_sentence, require_space, write_atomically
 from stages.hourglass import HourglassNet, replace_head
 from stages.loader import Data, Samples, batches, channel_mean, killed_reader_is_a_sentence
 from stages.logs import Logs
 from stages.metrics import mean_rate, training_hits
-from stages.optimise import Ema, cancelled_biases, learning_rate, load_optimizer, make_optimizer, optimizer_tensors
+from stages.optimise import Ema, cancelled_biases, learning_rate, load_optimizer, make_optimizer, optimizer_tensors, set_rate
 from stages.pool import processes
 from stages.predict import compute_type, pick_device, predict
+from stages.recorded import Recorded
 from stages.settings import Finetuning, Input, Network, Settings, Training, Workspace
 
 VALIDATION_BATCH = 16
@@ -127,6 +129,9 @@ class Trainer:
         # A branch may begin in an epoch that is longer already than its own are.
         beyond = max(self.state.iteration - self.state.epoch_start - training.iterations, 0)
         self.iterations = self.state.epoch_start + beyond + (training.epochs - len(self.state.train)) * training.iterations
+        self.scoring = torch.tensor(data.skeleton.scoring)
+        self.make: Callable[[dict[str, Tensor]], dict[str, Tensor]] | None = None  # a batch of what the loader gives
+        self.recorded = Recorded(self._iterate, self.device) if self._can_be_recorded() else None
         self.pending: list[Tensor] = []  # figures of the iterations that have not been read yet
         self.model = distributed.parallel(self.network, self.device)
         if workspace.compile:
@@ -146,13 +151,25 @@ class Trainer:
             raise DataError(f"{self.data.annotations}/valid.h5 labels none of the joints that score; validation needs some.")
         self.logs = Logs(self.folder if self.group.writes else None, t.batch, state.iteration, self.iterations)
         self.writer = checkpoints.Writer()
-        samples = Samples(self.data, "train", self.size, t, t.seed, t.batch)
+        samples = self._samples()
         stream = batches(samples, t.batch, self.workers, state.iteration, self.iterations, self.share)
         with self.writer, self.logs, memory.shortage_is_a_sentence(t.batch, self.size.resolution):
             while not self._finished():
                 self._train_epoch(stream, report)
                 self._finish_epoch(report)
         return {"best_epoch": state.best[0], "valid_accuracy": state.best[2], "valid_loss": state.best[1]}
+
+    def _samples(self) -> Samples:
+        """The stream that is trained on; where crops are kept and the device is CUDA, samples are made there of plans."""
+        t = self.training
+        if not self.data.crops or self.device.type != "cuda":
+            return Samples(self.data, "train", self.size, t, t.seed, t.batch)
+        stream, self.make = augment.plans(self.data, self.size, t, self.device)
+        return stream
+
+    def _can_be_recorded(self) -> bool:
+        """Whether an iteration is a fixed list of launches: not with several processes, nor where float16 may skip a step."""
+        return self.device.type == "cuda" and self.group.size == 1 and not self.scaler.is_enabled()
 
     def _require_space(self) -> None:
         """Raise DataError where the disk is too small for the files of all epochs, and for one more while it is replaced."""
@@ -191,31 +208,44 @@ class Trainer:
                     self._save(LAST)
                     saved = time.monotonic()
 
-    def _step(self, batch: dict) -> Tensor:
+    def _step(self, batch: dict[str, Tensor]) -> Tensor:
         """One iteration; returns its figures, still on the device: loss of all stacks, loss of the last, then per scoring
         joint how often it was hit, and how often seen (2 + 2 S)."""
-        for group in self.optimizer.param_groups:
-            group["lr"] = learning_rate(self.training, self.state.iteration, self.iterations)
+        i = self.state.iteration
+        rates = [learning_rate(self.training, i, self.iterations), self.ema.share(i) if self.ema else 0.0]
+        exact = torch.float64 if self.device.type == "cpu" else torch.float32
+        inputs = {name: batch[name] for name in batch if name != "image_to_crop"}  # no device but the CPU needs that
+        inputs |= {"rates": torch.tensor(rates, dtype=exact), "scoring": self.scoring}
+        if self.recorded:
+            return self.recorded(inputs)
+        return self._iterate({name: tensor.to(self.device, non_blocking=True) for name, tensor in inputs.items()})
+
+    def _iterate(self, inputs: dict[str, Tensor]) -> Tensor:
+        """One iteration of what is on the device: the batch, learning rate and share of the running mean, scoring joints."""
+        rate, share = inputs["rates"]
+        set_rate(self.optimizer, rate)
         self.optimizer.zero_grad(set_to_none=True)
         count = min(self.training.accumulate, self.training.batch // self.group.size)  # the same in all processes
-        tensors = {name: batch[name].tensor_split(count) for name in ("input", "heatmaps", "weights")}
-        figures = [self._backward({n: parts[i] for n, parts in tensors.items()}, i + 1 == count) for i in range(count)]
+        tensors = {name: t.tensor_split(count) for name, t in inputs.items() if name not in ("rates", "scoring")}
+        parts = [{name: tensors[name][i] for name in tensors} for i in range(count)]
+        figures = [self._backward(part, inputs["scoring"], part is parts[-1]) for part in parts]
         self.scaler.step(self.optimizer)
         self.scaler.update()
         if self.ema:
-            self.ema.update(self.network, self.state.iteration)
+            self.ema.update(self.network, share)
         return torch.stack(figures).sum(dim=0)
 
-    def _backward(self, part: dict[str, Tensor], last: bool) -> Tensor:
+    def _backward(self, part: dict[str, Tensor], scoring: Tensor, last: bool) -> Tensor:
         """Add the gradient of a part of a batch, of all processes with the last part; returns its share of the figures."""
-        part = {name: tensor.to(self.device, non_blocking=True) for name, tensor in part.items()}
+        if self.make:
+            part = self.make(part)
         share = len(part["input"]) / self.training.batch
         with distributed.gradients_stay_here(self.model, not last):
             with torch.autocast(self.device.type, self.compute, enabled=self.compute != torch.float32):
                 stacks = self.model(part["input"].to(memory_format=torch.channels_last))
             losses = torch.stack([squared_error(maps, part).mean() for maps in stacks]) * share
             self.scaler.scale(losses.sum() * self.group.size).backward()  # the processes' gradients are averaged
-        hits, seen = training_hits(stacks[-1].detach(), part["heatmaps"], self.data.skeleton.scoring)
+        hits, seen = training_hits(stacks[-1].detach(), part["heatmaps"], scoring)
         losses = losses.detach()
         return torch.cat([losses.sum()[None], losses[-1:], hits.sum(dim=0), seen.sum(dim=0)])
 
@@ -303,7 +333,7 @@ class Trainer:
         sums = torch.zeros(4, dtype=torch.float64)  # samples, loss, samples that show a joint, their accuracy
         picture, seen = np.zeros((1, 1, 3), np.uint8), 0
         for batch, maps in predict(self.evaluated(), stream, skeleton.mirrored(), self.device, True, self.compute):
-            hits, counted = (counts.sum(dim=1) for counts in training_hits(maps, batch["heatmaps"], skeleton.scoring))
+            hits, counted = (counts.sum(dim=1) for counts in training_hits(maps, batch["heatmaps"], self.scoring))
             rates = (hits / counted)[counted > 0].double()
             sums += torch.stack(
                 [torch.tensor(len(maps)), squared_error(maps, batch).sum(), torch.tensor(len(rates)), rates.sum()]

@@ -154,7 +154,7 @@ def test_hits_counted_in_torch_are_the_training_accuracy(side):
     points = rng.integers(-1, 12, (40, 13, 2)).astype(float)  # some in the first row or column, some outside
     target = np.stack([draw(p, (side, side), 1.5, 3) for p in points])
     predicted = np.stack([draw(p + rng.integers(-4, 5, p.shape), (side, side), 1.5, 3) for p in points])
-    hits, seen = metrics.training_hits(torch.from_numpy(predicted), torch.from_numpy(target), PENN_ACTION.scoring)
+    hits, seen = metrics.training_hits(torch.from_numpy(predicted), torch.from_numpy(target), torch.tensor(PENN_ACTION.scoring))
     expected = slow_accuracy(predicted, target, PENN_ACTION.scoring)
     assert 0.05 < expected < 0.9
     assert metrics.mean_rate(hits.sum(dim=0), seen.sum(dim=0)) == pytest.approx(expected)

@@ -93,7 +93,7 @@ def test_the_running_mean_follows_its_formula():
     statistics = [network[1].running_mean.clone()]
     for i in range(3):
         one_step(network, make_optimizer(Recipe(learning_rate=0.1), network))
-        ema.update(network, i)
+        ema.update(network, torch.tensor(ema.share(i)))
         weights.append(network[0].weight.detach().clone())
         statistics.append(network[1].running_mean.clone())
     # (1 + i) / (10 + i) = 0.1, 0.1818..., 0.25, the last of which the decay of 0.2 cuts off.

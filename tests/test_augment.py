@@ -1,0 +1,64 @@
+"""Samples made on the device are those of the processes that read images."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+from torch.utils.data import default_collate
+
+from stages import augment
+from stages.augment import DeviceSamples
+from stages.loader import Plans, Samples
+from stages.settings import Settings
+from tests.other_device import OnOtherDevice, OtherDevice, to_other_device
+from tests.test_cache import PEOPLE, SIZE, data
+
+__all__ = ["data"]  # the fixture
+
+COUNT = 2 * PEOPLE
+
+
+def recipe(name):
+    return getattr(Settings(), name).model_copy(update={"half_turns": 0.3, "cutout": 0.3, "occluded_weight": 0.5})
+
+
+@pytest.mark.parametrize("pixels", [False, True])
+@pytest.mark.parametrize("name", ["published", "modern"])
+def test_they_are_equal_within_interpolation(data, name, pixels):
+    plans, samples = Plans(data, SIZE, recipe(name), 3, 6), Samples(data, "train", SIZE, recipe(name), 3, 6)
+    plans.pixels = pixels
+    made = DeviceSamples(plans.target, None if pixels else augment.load(plans, torch.device("cpu")))(
+        default_collate([plans[i] for i in range(COUNT)])
+    )
+    expected = default_collate([samples[i] for i in range(COUNT)])
+    torch.testing.assert_close(made["weights"], expected["weights"], rtol=0, atol=0)
+    # OpenCV moves what it samples by up to 1/64 px, and what is cut twice has been rounded once more.
+    steepest = (expected["heatmaps"].diff(dim=-1)).abs().max().item()
+    torch.testing.assert_close(made["heatmaps"], expected["heatmaps"], rtol=0, atol=1e-5 if name == "modern" else steepest / 32)
+    difference = (made["input"] - expected["input"]).abs() * 255
+    assert difference.mean() < 0.5 and (difference > 6).float().mean() < 1e-3
+    assert ((made["input"] == 0) == (expected["input"] == 0)).float().mean() > 0.995  # what is erased, and outside the image
+    moved = (made["input"].roll(1, dims=-1) - expected["input"]).abs() * 255
+    assert moved.mean() > 3 * difference.mean()  # a pixel aside would show
+
+
+def test_crops_and_plans_meet_on_the_device_only(data):
+    plans = Plans(data, SIZE, recipe("published"), 3, 6)
+    batch = {name: to_other_device(values) for name, values in default_collate([plans[i] for i in range(6)]).items()}
+    with OtherDevice():
+        made = DeviceSamples(plans.target, None)(batch)
+    assert all(isinstance(values, OnOtherDevice) for values in made.values())
+
+
+def test_crops_that_do_not_fit_come_with_their_plans(data, monkeypatch):
+    training = Settings().pretrain
+    for free, fits in ((2 * PEOPLE * 96 * 96 * 3 + 2, True), (2 * PEOPLE * 96 * 96 * 3 - 2, False)):
+        monkeypatch.setattr(augment, "_free_bytes", lambda device, free=free: free)
+        stream, samples = augment.plans(data, SIZE, training, torch.device("cpu"))
+        assert stream.pixels is not fits and (samples.crops is not None) is fits
+        assert ("crop" in stream[0]) is not fits
+
+
+def test_plans_of_a_damaged_cache_are_an_error(data, tmp_path):
+    broken = replace(data, crops=tmp_path)
+    assert "run CacheCrops again" in str(Plans(broken, SIZE, recipe("published"), 3, 6)[0])
