@@ -98,9 +98,12 @@ class Ema:
         pairs = list(zip(self.network.state_dict().values(), network.state_dict().values(), strict=True))
         weights = [pair for pair in pairs if pair[0].is_floating_point()]
         counts = [pair for pair in pairs if not pair[0].is_floating_point()]  # of batches that BatchNorm has seen
-        means = [mean for mean, _ in weights]
-        steps = torch._foreach_sub([now for _, now in weights], means)
-        torch._foreach_mul_(steps, share)
-        torch._foreach_add_(means, steps)
+        means, now = [mean for mean, _ in weights], [value for _, value in weights]
+        if share.device.type == "cpu":  # in one pass over the memory
+            torch._foreach_lerp_(means, now, share.item())
+        else:
+            steps = torch._foreach_sub(now, means)
+            torch._foreach_mul_(steps, share)
+            torch._foreach_add_(means, steps)
         if counts:
             torch._foreach_copy_([mean for mean, _ in counts], [now for _, now in counts])

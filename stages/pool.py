@@ -4,8 +4,9 @@ import multiprocessing
 import os
 import signal
 import threading
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import Executor, Future, ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from typing import Any
@@ -42,6 +43,17 @@ def each(function: Callable[..., Any], jobs: Iterable[tuple], workers: int) -> I
                 yield future.result()
         except BrokenProcessPool:
             raise DataError("A worker process was killed, perhaps for want of memory; set fewer [workspace] workers.") from None
+
+
+def in_order(pool: Executor, function: Callable[..., Any], jobs: Iterable[tuple], ahead: int) -> Iterator[Any]:
+    """function(*job) for every job, results in the order of the jobs, of which at most `ahead` more than needed are begun."""
+    waiting: deque[Future] = deque()
+    for job in jobs:
+        waiting.append(pool.submit(function, *job))
+        if len(waiting) > ahead:
+            yield waiting.popleft().result()
+    while waiting:
+        yield waiting.popleft().result()
 
 
 @contextmanager

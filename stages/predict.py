@@ -60,7 +60,7 @@ def predict(network: HourglassNet, batches: Iterable[dict], mirrored: list[int],
     if flip:
         run = runtimes.with_flip(run, mirrored)
     for batch in batches:
-        yield batch, run(batch["input"].to(device, non_blocking=True))
+        yield batch, run(batch["input"].to(device, non_blocking=True)).cpu()
 
 
 def average_scales(maps: Sequence[Tensor], scales: Sequence[float]) -> Tensor:
@@ -71,7 +71,7 @@ def average_scales(maps: Sequence[Tensor], scales: Sequence[float]) -> Tensor:
     total = maps[0].clone()
     for values, scale in zip(maps[1:], scales[1:], strict=True):
         factor = scales[0] / scale
-        zoom = torch.tensor([[factor, 0.0, 0.0], [0.0, factor, 0.0]]).expand(len(values), 2, 3)
+        zoom = torch.tensor([[factor, 0.0, 0.0], [0.0, factor, 0.0]], device=values.device).expand(len(values), 2, 3)
         grid = functional.affine_grid(zoom, list(values.shape), align_corners=False)
         total += functional.grid_sample(values, grid, align_corners=False)
     return total / len(maps)

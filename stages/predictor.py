@@ -2,8 +2,10 @@
 
 import math
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from itertools import islice
+from functools import partial
+from itertools import chain, count, islice
 from pathlib import Path
 from typing import Any, cast
 
@@ -11,23 +13,24 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from datasets import geometry
 from datasets.annotations import person_box
 from datasets.errors import DataError
 from datasets.images import read_upright
-from datasets.samples import Person, Target, make_sample
+from datasets.samples import warp
 from datasets.skeletons import SKELETONS, Skeleton, mirrored
 from stages import runtimes
 from stages.checkpoints import Description
 from stages.fetch import obtain
 from stages.hourglass import HourglassNet
 from stages.known_models import KNOWN, KnownModel
+from stages.pool import in_order, processes
 from stages.precomputed import convert, read_network
 from stages.predict import average_scales, compute_type, joints_in_image, pick_device
 
 Image = str | Path | np.ndarray | Tensor
 _NETWORKS = ("model.safetensors", "best.safetensors", "best_model.t7")  # of an export, a training, the published archive
 EXP = Path("exp")
-_NO_JOINTS = np.empty((0, 2))
 
 
 @dataclass(frozen=True)
@@ -50,10 +53,10 @@ class PosePredictor:
         self.joints, self.resolution = about.joints, about.resolution
         known = (skeleton for skeleton in SKELETONS.values() if skeleton.joints == about.joints)
         self.skeleton = next(known, Skeleton("", about.joints, (), ()))
-        there = pick_device(device)
-        self._run = runtimes.start(runtime, network, about, there, compute_type(precision, there), onnx)
+        self._device = pick_device(device)
+        compute = compute_type(precision, self._device)
+        self._run = runtimes.start(runtime, network, about, self._device, compute, onnx)
         self._run_with_flip = runtimes.with_flip(self._run, mirrored(about.joints))
-        self._target = Target(about.resolution, about.resolution // 4, 1.0, 1)
 
     @classmethod
     def load(cls, source: str | Path, runtime: str = "torch", device: str = "auto",
@@ -92,27 +95,68 @@ class PosePredictor:
         if not len(several):
             raise DataError("the list of images is empty; give at least one.")
         boxes, centers, scales = (_for_each(given, len(several)) for given in (boxes, centers, scales))
-        joints, confidence, numbers = [], [], []
-        people = _people(several, boxes, centers, scales)
-        while chunk := list(islice(people, batch)):
-            points, peaks = self._joints([(pixels, person) for _, pixels, person in chunk], flip, sizes)
-            joints.append(points)
-            confidence.append(peaks)
-            numbers += [number for number, _, _ in chunk]
+        jobs = zip(count(), several, boxes, centers, scales, strict=False)
+        joints, confidence, numbers = [], [], list[int]()
+        with ThreadPoolExecutor(processes(0)) as pool:
+            crops = chain.from_iterable(in_order(pool, partial(self._cut, sizes), jobs, 2 * batch))
+            for points, peaks, of_images in in_order(pool, self._decode, self._computed(crops, batch, flip, sizes), 1):
+                joints.append(points)
+                confidence.append(peaks)
+                numbers += of_images
         if not numbers:
             return Poses(np.empty((0, len(self.joints), 2)), np.empty((0, len(self.joints)), np.float32), np.empty(0, np.int64))
         return Poses(np.concatenate(joints), np.concatenate(confidence), np.array(numbers))
 
-    def _joints(self, people: list[tuple[np.ndarray, Person]], flip: bool, sizes: Sequence[float]) -> Any:
-        """Joints (n, J, 2) in the images' px and confidences (n, J) of a batch."""
-        run, maps, maps_to = self._run_with_flip if flip else self._run, [], []
-        for size in sizes:
-            crops = [
-                make_sample(pixels, Person(p.center, p.scale * size, _NO_JOINTS), [], self._target) for pixels, p in people
-            ]
-            maps.append(run(torch.from_numpy(np.stack([crop.input for crop in crops]))))
-            maps_to.append(np.stack([crop.image_to_crop for crop in crops]))
-        return joints_in_image(average_scales(maps, sizes).numpy(), maps_to[0], self.resolution)
+    def _cut(self, sizes: Sequence[float], number: int, image: Image, boxes: Any, centers: Any, scales: Any) -> list["_Crops"]:
+        """What the network sees of the people in an image; several threads do this at a time."""
+        name = str(image) if isinstance(image, (str, Path)) else f"image {number}"
+        pixels, side, people = _pixels(image, name), self.resolution, []
+        for center, scale in zip(*_frames(pixels, name, boxes, centers, scales), strict=True):
+            maps = [geometry.image_to_crop(center, float(scale) * size, side) for size in sizes]
+            people.append(_Crops(number, [warp(pixels, affine, side) for affine in maps], maps[0]))
+        return people
+
+    def _computed(self, people: Iterator["_Crops"], batch: int, flip: bool, sizes: Sequence[float]) -> Iterator[tuple]:
+        """The arguments of `_decode` for a batch of people at a time; the device need not have finished."""
+        run = self._run_with_flip if flip else self._run
+        while chunk := list(islice(people, batch)):
+            maps = []
+            for crops in zip(*(person.crops for person in chunk), strict=True):
+                images = torch.from_numpy(np.stack(crops))
+                if self._device.type == "cuda":
+                    images = images.pin_memory().to(self._device, non_blocking=True)
+                maps.append(run(images.permute(0, 3, 1, 2) / 255))
+            yield Fetched(average_scales(maps, sizes)), np.stack([p.to_crop for p in chunk]), [p.image for p in chunk]
+
+    def _decode(self, maps: "Fetched", to_crop: np.ndarray, images: list[int]) -> tuple[np.ndarray, np.ndarray, list[int]]:
+        """Joints (n, J, 2) in the images' px and confidences (n, J) of a batch, and the numbers of its images."""
+        return *joints_in_image(maps.get(), to_crop, self.resolution), images
+
+
+@dataclass(frozen=True)
+class _Crops:
+    """A person as the network sees it."""
+
+    image: int  # number of the image
+    crops: list[np.ndarray]  # (R, R, 3) uint8 RGB, one for each size
+    to_crop: np.ndarray  # (2, 3): image px -> px of the first crop
+
+
+class Fetched:
+    """Numbers on their way from the device: whoever wants them waits for them, and nobody else."""
+
+    def __init__(self, tensor: Tensor) -> None:
+        self.tensor, self.arrived = tensor, None
+        if tensor.is_cuda:
+            self.tensor = torch.empty(tensor.shape, dtype=tensor.dtype, pin_memory=True).copy_(tensor, non_blocking=True)
+            self.arrived = torch.cuda.Event()
+            self.arrived.record()
+
+    def get(self) -> np.ndarray:
+        """The numbers on the CPU."""
+        if self.arrived:
+            self.arrived.synchronize()
+        return self.tensor.cpu().numpy()
 
 
 def find(source: str | Path) -> Path:
@@ -161,15 +205,6 @@ def _for_each(given: Any, count: int) -> Sequence[Any]:
     if there != count:
         raise DataError(f"there are {count} images, but boxes, centers or scales for {there}; give one entry for each.")
     return given
-
-
-def _people(images: Sequence[Image], *given: Sequence[Any]) -> Iterator[tuple[int, np.ndarray, Person]]:
-    """Number of the image, its pixels, and centre and scale of each person's box."""
-    for number, (image, boxes, centers, scales) in enumerate(zip(images, *given, strict=True)):
-        name = str(image) if isinstance(image, (str, Path)) else f"image {number}"
-        pixels = _pixels(image, name)
-        for center, scale in zip(*_frames(pixels, name, boxes, centers, scales), strict=True):
-            yield number, pixels, Person(center, float(scale), _NO_JOINTS)
 
 
 def _pixels(image: Image, name: str) -> np.ndarray:

@@ -1,7 +1,7 @@
 """What computes heatmaps of crops as fast as the machine allows: PyTorch, onnxruntime or OpenVINO.
 
-Each is a function from images (N, 3, R, R), float32 RGB in [0, 1], to the last stack's heatmaps (N, J, h, w), float32 on
-the CPU.
+Each is a function from images (N, 3, R, R), float32 RGB in [0, 1], to the last stack's heatmaps (N, J, h, w), float32, where
+they were computed: on CUDA, perhaps, before they are ready.
 """
 
 import copy
@@ -70,7 +70,7 @@ def in_torch(network: nn.Module, device: torch.device, compute: torch.dtype) -> 
         images = images.to(device, memory_format=torch.channels_last, non_blocking=True)
         # Not longer: what comes between two batches should not find the mode of this one.
         with torch.inference_mode(), torch.autocast(device.type, compute, enabled=compute != torch.float32):
-            return fast(images)[-1].float().cpu()
+            return fast(images)[-1].float()
 
     return run
 

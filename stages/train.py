@@ -200,7 +200,7 @@ class Trainer:
         while state.iteration < end:
             with self.logs.waiting():
                 batch = next(stream)
-            self.pending.append(self._step(batch))
+            self.pending.append(self.step(batch))
             state.iteration += 1
             if state.iteration % every == 0 or state.iteration == end:
                 self._read(report)
@@ -208,7 +208,7 @@ class Trainer:
                     self._save(LAST)
                     saved = time.monotonic()
 
-    def _step(self, batch: dict[str, Tensor]) -> Tensor:
+    def step(self, batch: dict[str, Tensor]) -> Tensor:
         """One iteration; returns its figures, still on the device: loss of all stacks, loss of the last, then per scoring
         joint how often it was hit, and how often seen (2 + 2 S)."""
         i = self.state.iteration

@@ -28,7 +28,7 @@ class Dots(nn.Module):
     """Stands in for a network: joint j is where the image has the colour COLOURS[j], looked at in cells of 4 x 4 px."""
 
     def forward(self, images):
-        colours = torch.tensor(COLOURS, dtype=torch.float32)
+        colours = torch.tensor(COLOURS, dtype=torch.float32, device=images.device)
         distance = (images[:, None] - colours[None, :, :, None, None]).square().sum(dim=2)
         return [nn.functional.avg_pool2d(torch.exp(-distance * 200), 4)]
 

@@ -150,7 +150,7 @@ def test_float16_scales_its_gradients_and_resumes(tiny_penn, tmp_path, monkeypat
     whole = trainer(tmp_path / "whole", tiny_penn, settings)
     whole.scaler = torch.amp.GradScaler("cpu", init_scale=2.0**40)
     before = whole.network.stem.conv.weight.clone()
-    whole._step(next(batches(Samples(tiny_penn, "train", SIZE, settings, 5, 4), 4, 1, count=1)))
+    whole.step(next(batches(Samples(tiny_penn, "train", SIZE, settings, 5, 4), 4, 1, count=1)))
     assert torch.equal(whole.network.stem.conv.weight, before) and whole.scaler.get_scale() == 2.0**39
     trainer(tmp_path / "one", tiny_penn, settings).run()
     with pytest.raises(Killed):
@@ -297,7 +297,7 @@ def test_a_batch_in_parts_is_one_batch(tiny_penn, tmp_path):
         t.network.eval()
         batch = next(batches(Samples(tiny_penn, "train", SIZE, t.training, 5, 5), 5, 1, count=1))
         batch["weights"] = torch.linspace(0, 1, 5 * 13).view(5, 13)
-        figures.append(t._step(batch))
+        figures.append(t.step(batch))
         gradients.append(torch.cat([p.grad.flatten() for p in t.network.parameters()]))
     torch.testing.assert_close(figures[0], figures[1])
     torch.testing.assert_close(gradients[0], gradients[1], rtol=1e-3, atol=1e-6)
@@ -317,7 +317,7 @@ def test_the_loss_of_two_stacks_is_logged_as_that_of_the_last(tiny_penn, tmp_pat
     t.network.eval()
     batch = next(batches(Samples(tiny_penn, "train", SIZE, t.training, 5, 4), 4, 1, count=1))
     first, last = ((maps - batch["heatmaps"]).square().mean().item() for maps in t.network(batch["input"]))
-    total, logged, *_ = t._step(batch).tolist()
+    total, logged, *_ = t.step(batch).tolist()
     assert (total, logged) == pytest.approx((first + last, last), rel=1e-5)
 
 

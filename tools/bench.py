@@ -119,7 +119,7 @@ def samples() -> None:
     cv2.setNumThreads(1)
     with tempfile.TemporaryDirectory() as name:
         data = Data(MPII, Path(name), Path(name))
-        _write_people(data.images)
+        write_people(data.images)
         path = data.images / "0.jpg"
         works: dict[str, Callable[[int], object]] = {
             f"cv2.imread alone, {path.stat().st_size / 1e3:.0f} kB": lambda _: cv2.imread(str(path)),
@@ -140,7 +140,7 @@ def samples() -> None:
             show(what, 1 / statistics.median(times), "1/s")
 
 
-def _write_people(folder: Path) -> None:
+def write_people(folder: Path) -> None:
     """16 photographs of 1280 x 720, each with 4 people whose sizes are as those of MPII's people."""
     from datasets import annotations
 
@@ -154,7 +154,8 @@ def _write_people(folder: Path) -> None:
         scale=np.exp(rng.normal(np.log(3.4), 0.5, 64)), part=center[:, None] + rng.uniform(-150, 150, (64, 16, 2)),
         visible=np.ones((64, 16), bool), normalize=np.full(64, 60.0), torsoangle=np.zeros(64),
     )  # fmt: skip
-    annotations.write(folder, "train", rows)
+    for split in ("train", "valid"):
+        annotations.write(folder, split, rows)
 
 
 def metrics() -> None:
@@ -413,7 +414,9 @@ PARTS = {part.__name__: part for part in (training, inference, samples, metrics,
 def main() -> None:
     """Measure the named parts, or all."""
     parser = argparse.ArgumentParser(prog="python -m tools.bench", description=__doc__)
-    parser.add_argument("part", nargs="*", choices=[*PARTS, []], help="default: all")
+    parser.add_argument("part", nargs="*", choices=[*PARTS, "gpu", []], help="default: all but gpu, of about eight minutes")
+    parser.add_argument("--minutes", type=float, default=4, help="with gpu and --people: of the training; default: 4")
+    parser.add_argument("--people", type=Path, help="with gpu: whom to train on: train.h5, valid.h5 and, in images/, images")
     parser.add_argument("--model", help="with --images: how exact the runtimes' joints are for this trained network")
     parser.add_argument("--images", type=Path, help="folder of images of one person each")
     options = parser.parse_args()
@@ -421,7 +424,12 @@ def main() -> None:
         parser.error("--model and --images belong together, and --images is a folder")
     print(f"{os.cpu_count()} cores")
     for name in options.part or PARTS:
-        PARTS[name]()
+        if name == "gpu":
+            from tools import bench_gpu
+
+            bench_gpu.measure(options.minutes, options.people)
+        else:
+            PARTS[name]()
     if options.model and options.images:
         from tools.bench_inference import agreement
 

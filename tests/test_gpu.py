@@ -1,0 +1,101 @@
+"""On a machine with a GPU: results are those of the CPU, and a training there repeats bit for bit."""
+
+from contextlib import suppress
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from datasets.skeletons import PENN_ACTION
+from stages.cache import cache_crops
+from stages.checkpoints import Description, load_network
+from stages.hourglass import HourglassNet
+from stages.predict import compute_type
+from stages.predictor import PosePredictor
+from stages.settings import Input, Network, Training, Workspace
+from stages.train import Trainer, new_network, train
+
+pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="torch finds no CUDA device here")
+
+SMALL = Network(stem="4 8 8", features=16, depth=2)
+SIZE = Input(resolution=64)
+GPU = Workspace(device="cuda", workers=1, checkpoint_seconds=1e-9)
+SETTINGS = Training(
+    optimizer="adamw", learning_rate=1e-3, warmup=3, schedule="cosine", ema=0.9, epochs=2, iterations=30, batch=4, seed=5,
+    accumulate=2, snapshot_epochs=0, blob_sigma=1.0, blob_radius=2, unlabelled_weight=0,
+)  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def cached(tiny_penn, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("crops")
+    cache_crops(tiny_penn, SIZE.resolution, folder, 1)
+    return replace(tiny_penn, crops=folder)
+
+
+def network():
+    return new_network(SMALL, 13, 7)
+
+
+def test_the_network_computes_what_it_computes_on_the_cpu():
+    net, images = HourglassNet(Network(), 16).eval(), torch.rand(2, 3, 128, 128)
+    compute_type("float32", torch.device("cuda"))
+    with torch.inference_mode():
+        expected, found = net(images)[-1], net.cuda()(images.cuda())[-1].cpu()
+    torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("precision", ["float32", "auto", "float16"])
+@pytest.mark.parametrize("crops", [False, True])
+@pytest.mark.parametrize("optimizer", ["rmsprop", "adamw"])
+def test_a_training_that_is_interrupted_ends_as_the_one_that_is_not(tiny_penn, cached, tmp_path, precision, crops, optimizer):
+    settings = SETTINGS.model_copy(update={"precision": precision, "optimizer": optimizer})
+
+    def interrupt(done, *_):
+        if done == 55:
+            raise InterruptedError
+
+    for folder, reports in (("whole", [lambda *_: None]), ("stopped", [interrupt, lambda *_: None])):
+        (tmp_path / folder).mkdir()
+        for report in reports:
+            with suppress(InterruptedError):
+                train(tmp_path / folder, network(), cached if crops else tiny_penn, SIZE, settings, GPU, report)
+    for name in ("best.safetensors", "last.safetensors", "train.log", "valid.log"):
+        assert (tmp_path / "whole" / name).read_bytes() == (tmp_path / "stopped" / name).read_bytes(), name
+
+
+@pytest.mark.parametrize("precision", ["float32", "auto"])
+def test_a_recorded_iteration_is_the_one_that_is_launched_step_by_step(cached, tmp_path, precision):
+    ends = []
+    for recorded in (True, False):
+        folder = tmp_path / str(recorded)
+        folder.mkdir()
+        trainer = Trainer(folder, network(), cached, SIZE, SETTINGS.model_copy(update={"precision": precision}), GPU)
+        assert trainer.recorded
+        trainer.recorded = trainer.recorded if recorded else None
+        trainer.run()
+        ends.append((folder / "last.safetensors").read_bytes())
+    assert ends[0] == ends[1]
+
+
+def test_a_training_on_the_gpu_is_close_to_one_on_the_cpu(tiny_penn, tmp_path):
+    settings = SETTINGS.model_copy(update={"epochs": 1, "iterations": 5, "optimizer": "rmsprop"})
+    for device in ("cuda", "cpu"):
+        (tmp_path / device).mkdir()
+        train(tmp_path / device, network(), tiny_penn, SIZE, settings, Workspace(device=device, workers=1))
+    gpu, cpu = (load_network(tmp_path / device / "best.safetensors")[0].state_dict() for device in ("cuda", "cpu"))
+    for name, values in cpu.items():
+        torch.testing.assert_close(gpu[name], values, atol=5e-3, rtol=5e-2, msg=name)
+
+
+@pytest.mark.parametrize("precision, near", [("float32", 0.02), ("auto", 1.0)])
+def test_joints_are_those_of_the_cpu(precision, near):
+    torch.manual_seed(3)
+    about = Description(SMALL, PENN_ACTION.joints, 64, {})
+    images = list(np.random.default_rng(0).integers(0, 255, (9, 80, 120, 3), np.uint8))
+    net = network()
+    expected = PosePredictor(net, about, device="cpu", precision="float32").predict(images, batch=4, sizes=(1, 1.2))
+    found = PosePredictor(net, about, device="cuda", precision=precision).predict(images, batch=4, sizes=(1, 1.2))
+    moved = np.linalg.norm(found.joints - expected.joints, axis=-1)
+    assert np.quantile(moved, 0.9) < near and np.array_equal(found.image, expected.image)

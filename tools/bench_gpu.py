@@ -1,0 +1,306 @@
+"""What a GPU reaches of what it could, in one run of about eight minutes: python -m tools.bench gpu
+
+It first proves that results are those of the CPU, and says so. Then rates: of the training step, of the same network in a
+plain loop, of what feeds it, and of the predictor. At last a training for some minutes. Without a GPU it all runs on the
+CPU, on images of 64 px, which proves the script and nothing of speed.
+"""
+
+import platform
+import statistics
+import tempfile
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import replace
+from functools import partial
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import default_collate
+
+from datasets.progress import Report, silent
+from datasets.skeletons import MPII
+from stages import runtimes
+from stages.augment import plans
+from stages.cache import cache_crops
+from stages.checkpoints import Description
+from stages.evaluate import evaluate
+from stages.hourglass import HourglassNet
+from stages.loader import Data, Samples, batches
+from stages.logs import read_metrics
+from stages.pool import processes
+from stages.predict import compute_type
+from stages.predictor import PosePredictor
+from stages.settings import Evaluation, Input, Network, Settings, Training, Workspace
+from stages.train import Trainer, train
+from tools.bench import photograph, show, write_people
+
+FLOP = 25.4e9  # of an image of 256 px, forward and backward: multiplications and additions
+CUDA = torch.cuda.is_available()
+DEVICE = torch.device("cuda" if CUDA else "cpu")
+SIZE = Input(resolution=256 if CUDA else 64)
+BATCHES = (6, 32, 128) if CUDA else (2,)
+
+
+def rate(work: Callable[[], object], count: int, seconds: float = 1.0) -> float:
+    """How many of `count` a call are done in a second, the device's work included: the median of five spans of calls."""
+
+    def span(calls: int) -> float:
+        start = time.perf_counter()
+        for _ in range(calls):
+            work()
+        if CUDA:
+            torch.cuda.synchronize()
+        return time.perf_counter() - start
+
+    span(5)  # warms up, and records
+    calls = max(1, round(seconds / 5 / max(span(2) / 2, 1e-6)))
+    return count * calls / statistics.median(span(calls) for _ in range(5))
+
+
+def facts() -> float:
+    """What the machine is, and its ceilings; returns operations a second of bfloat16 products."""
+    print(f"torch {torch.__version__}, Python {platform.python_version()}, {processes(0)} processes")
+    if CUDA:
+        print(f"{torch.cuda.get_device_name()}, CUDA {torch.version.cuda}, cuDNN {torch.backends.cudnn.version()}")
+    n = 8192 if CUDA else 512
+    top = 0.0
+    for name, kind in (("float32", torch.float32), ("bfloat16", torch.bfloat16)):
+        a, b = (torch.randn(n, n, device=DEVICE).to(kind) for _ in range(2))
+        top = rate(partial(torch.mm, a, b), 2 * n**3)
+        show(f"matrix product of {n} x {n}, {name}", top / 1e12, "TFLOP/s")
+    block = torch.randn(1 << (28 if CUDA else 20), device=DEVICE)
+    show("copy on the device, read and written", rate(block.clone, 8 * len(block)) / 1e9, "GB/s")
+    return top
+
+
+def settings(batch: int, precision: str, **more: Any) -> Training:
+    """The modern recipe, whose optimizer and running mean take the most launches."""
+    recipe = Settings().modern.model_dump()
+    return Training(
+        **recipe | {"batch": batch, "precision": precision, "epochs": 1, "iterations": 1000, "snapshot_epochs": 0} | more
+    )
+
+
+def trainer(folder: Path, data: Data, training: Training, deterministic: bool = True, preset: str = "hg-256") -> Trainer:
+    """A training that is about to begin."""
+    torch.manual_seed(0)
+    torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark = deterministic, False
+    made = Trainer(folder, HourglassNet(Network(preset=preset), 16), data, SIZE, training, Workspace(device=DEVICE.type))
+    made.network.train()
+    return made
+
+
+def on_device(samples: Samples, first: int, count: int) -> dict[str, Tensor]:
+    """A batch of the stream, where the network is."""
+    items = default_collate([samples[i] for i in range(first, first + count)])
+    return {name: tensor.to(DEVICE) for name, tensor in items.items() if name != "image_to_crop"}
+
+
+def correct(data: Data) -> None:
+    """Say how far results are from those of the CPU, and whether what must be equal is."""
+    torch.manual_seed(0)
+    network = HourglassNet(Network(), 16).eval()
+    images = torch.rand(4, 3, SIZE.resolution, SIZE.resolution)
+    compute_type("float32", DEVICE)  # no shortened products
+    with torch.inference_mode():
+        expected = network(images)[-1]
+        found = network.to(DEVICE)(images.to(DEVICE))[-1].cpu()
+    show("forward in float32, largest difference from the CPU", (found - expected).abs().max().item() * 1e6, "millionths")
+    stream, make = plans(data, SIZE, settings(16, "float32"), DEVICE)
+    made = make(on_device(stream, 0, 16))
+    loaded = on_device(Samples(data, "train", SIZE, settings(16, "float32"), stream.seed, 16), 0, 16)
+    difference = (made["input"] - loaded["input"]).abs().mean().item() * 255
+    show("samples made on the device, mean difference", difference, "of 255", f"the loader's; crops there: {not stream.pixels}")
+    for precision in ("float32", "auto"):
+        ends = []
+        for recorded in (True, False):
+            with tempfile.TemporaryDirectory() as name:
+                one = trainer(Path(name), data, settings(6, precision))
+                one.recorded = one.recorded if recorded else None
+                batch = on_device(Samples(data, "train", SIZE, one.training, 3, 6), 0, 6)
+                for _ in range(8):
+                    one.step(batch)
+                    one.state.iteration += 1
+                ends.append([tensor.cpu() for tensor in one.evaluated().state_dict().values()])
+        equal = all(torch.equal(a, b) for a, b in zip(*ends, strict=True))
+        print(
+            f"8 iterations, {precision}: recorded {'equal to' if equal else 'DIFFERENT from'} launched one by one, bit for bit"
+        )
+    print(f"a training that was stopped and resumed: {_told(_resumes(data))}")
+    about = Description(Network(), MPII.joints, SIZE.resolution, {})
+    pictures = [photograph(360, 480, i) for i in range(4)]
+    joints = [
+        PosePredictor(network.cpu(), about, device=kind, precision="float32").predict(pictures).joints
+        for kind in ("cpu", DEVICE.type)
+    ]
+    show("predictor, largest difference from the CPU", float(np.abs(joints[0] - joints[1]).max()), "px")
+    if find_spec("onnxruntime"):
+        import onnxruntime
+
+        there = "CUDAExecutionProvider" in onnxruntime.get_available_providers()
+        print(f"onnxruntime {onnxruntime.__version__}: {'with' if there else 'without'} CUDA")
+
+
+def _resumes(data: Data) -> bool:
+    """Whether a training that is interrupted in its second epoch ends as the one that is not."""
+    training = settings(4, "auto", epochs=2, iterations=50 if CUDA else 5, seed=5)
+    workspace = Workspace(device=DEVICE.type, workers=2, checkpoint_seconds=1e-9)
+
+    def interrupt(done: int, *_: object) -> None:
+        if done >= 1.5 * training.iterations:
+            raise InterruptedError
+
+    results = []
+    runs: dict[str, list[Report]] = {"whole": [silent], "stopped": [interrupt, silent]}
+    with tempfile.TemporaryDirectory() as name:
+        for folder, reports in runs.items():
+            place = Path(name, folder)
+            place.mkdir()
+            for report in reports:
+                torch.manual_seed(0)
+                with suppress(InterruptedError):
+                    train(place, HourglassNet(Network(), 16), data, SIZE, training, workspace, report)
+            results.append((place / "best.safetensors").read_bytes())
+    return results[0] == results[1]
+
+
+def _told(equal: bool) -> str:
+    return "equal, bit for bit" if equal else "DIFFERENT"
+
+
+def steps(data: Data, top: float) -> None:
+    """Training steps on a batch that lies on the device, beside a plain loop of the same network."""
+    for preset, sizes in (("hg-256", BATCHES), ("hg2", (16,) if CUDA else ())):
+        for batch in sizes:
+            samples = Samples(data, "train", SIZE, settings(batch, "float32"), 3, batch)
+            inputs = on_device(samples, 0, batch)
+            plain = {kind: _plain(preset, inputs, kind) for kind in ("float32", "tf32", "bfloat16")}
+            for kind, images in plain.items():
+                show(f"{preset}, batch {batch}, plain loop, {kind}", images, "images/s")
+            for kind, deterministic in (("float32", True), ("tf32", True), ("bfloat16", True), ("bfloat16", False)):
+                with tempfile.TemporaryDirectory() as name:
+                    one = trainer(Path(name), data, settings(batch, kind), deterministic, preset)
+                    images = rate(partial(one.step, inputs), batch)
+                    del one
+                note = f"{images / plain[kind]:.2f} x the plain loop"
+                if preset == "hg-256" and CUDA:
+                    note += f", {images * FLOP / top:.1%} of the ceiling"
+                how = "" if deterministic else ", not deterministic"
+                show(f"{preset}, batch {batch}, as trained, {kind}{how}", images, "images/s", note)
+
+
+def _plain(preset: str, inputs: dict[str, Tensor], kind: str) -> float:
+    """Images a second of the loop that one would write first: RMSprop, no running mean, nothing recorded."""
+    torch.manual_seed(0)
+    network = HourglassNet(Network(preset=preset), 16).to(DEVICE)
+    compute = compute_type(kind, DEVICE)
+    optimizer = torch.optim.RMSprop(network.parameters(), 2.5e-4)
+
+    def step() -> None:
+        optimizer.zero_grad()
+        with torch.autocast(DEVICE.type, compute, enabled=compute != torch.float32):
+            stacks = network(inputs["input"])
+        loss = sum(((maps.float() - inputs["heatmaps"]).square().mean() for maps in stacks), torch.zeros((), device=DEVICE))
+        loss.backward()
+        optimizer.step()
+
+    return rate(step, len(inputs["input"]))
+
+
+def feeding(data: Data) -> None:
+    """What the processes that read give, and whole trainings, whose images they are."""
+    workers, count = processes(0), 200 if CUDA else 5
+    for batch in BATCHES:
+        training = settings(batch, "auto")
+        stream, _ = plans(data, SIZE, training, DEVICE)
+        sources = {"files": replace(data, crops=None), "cache": data}
+        every = {f"samples from {name}": Samples(each, "train", SIZE, training, 3, batch) for name, each in sources.items()}
+        for what, samples in (every | {"plans of samples": stream}).items():
+            start = 0.0
+            for number, _ in enumerate(batches(samples, batch, workers, count=count + 20)):
+                start = start or (time.perf_counter() if number == 20 else 0.0)
+            show(
+                f"batch {batch}, {what}, {workers} processes", (count - 1) * batch / (time.perf_counter() - start), "samples/s"
+            )
+        for what, each in sources.items():
+            with tempfile.TemporaryDirectory() as name:
+                iterations = max(100, round((4 if what == "cache" else 2) * 2000 / batch)) if CUDA else 100
+                train(
+                    Path(name),
+                    HourglassNet(Network(), 16),
+                    each,
+                    SIZE,
+                    settings(batch, "auto", iterations=iterations),
+                    Workspace(),
+                )
+                rows = [float(row["images_per_second"]) for row in read_metrics(Path(name)) if row["what"] == "train"]
+            show(f"batch {batch}, training from {what}, data included", statistics.median(rows[len(rows) // 3 :]), "images/s")
+
+
+def prediction(folder: Path) -> None:
+    """The predictor on arrays and on files, beside the network alone."""
+    torch.manual_seed(0)
+    network, about = HourglassNet(Network(), 16), Description(Network(), MPII.joints, SIZE.resolution, {})
+    compute = compute_type("auto", DEVICE)
+    run = runtimes.in_torch(network, DEVICE, compute)
+    predictor = PosePredictor(network, about, device=DEVICE.type)
+    paths = sorted(folder.glob("*.jpg")) * (64 if CUDA else 1)
+    frames = [photograph(480, 640, i) for i in range(4)] * len(paths[::4])
+    for batch in (1, 8, 64):
+        images = torch.rand(batch, 3, SIZE.resolution, SIZE.resolution, device=DEVICE).to(memory_format=torch.channels_last)
+        alone = rate(partial(run, images), batch)
+        show(f"network alone, batch {batch}", alone, "images/s")
+        some = slice(None) if batch == 64 else slice(128)
+        for what, source in (("frames of 640 x 480", frames[some]), ("files of 1280 x 720", paths[some])):
+            work = partial(predictor.predict, source, flip=False, batch=batch)
+            images_a_second = rate(work, len(source), 0.1)
+            show(
+                f"predictor without flip, batch {batch}, {what}", images_a_second, "images/s", f"{images_a_second / alone:.0%}"
+            )
+
+
+def training_for(minutes: float, data: Data, batch: int) -> None:
+    """Train hg-256 for some minutes, of which the validations are a part, and score it."""
+    network = HourglassNet(Network(), 16)
+    with tempfile.TemporaryDirectory() as name:  # a short one first, for the rate
+        train(Path(name), network, data, SIZE, settings(batch, "auto", iterations=400 if CUDA else 4), Workspace())
+        images = [float(row["images_per_second"]) for row in read_metrics(Path(name)) if row["what"] == "train"] or [1.0]
+    count = max(4, round(minutes * 60 * 0.95 * images[-1] / batch))
+    epochs = min(4, count)
+    torch.manual_seed(0)
+    network = HourglassNet(Network(), 16)
+    with tempfile.TemporaryDirectory() as name:
+        folder, start = Path(name), time.perf_counter()
+        training = settings(batch, "auto", epochs=epochs, iterations=count // epochs)
+        train(folder, network, data, SIZE, training, Workspace())
+        spent = time.perf_counter() - start
+        images = [float(row["images_per_second"]) for row in read_metrics(folder) if row["what"] == "train"] or [1.0]
+        show(f"training of {spent:.0f} s on {len(data.split('train'))} people", statistics.median(images), "images/s")
+        result = evaluate(folder, folder / "best.safetensors", data, ["valid"], Evaluation(), Workspace())
+    print(f"{epochs * training.iterations * batch} images, batch {batch}, {len(data.split('valid'))} people validate: {result}")
+
+
+def measure(minutes: float, people: Path | None) -> None:
+    """Measure everything. people: a folder with annotation files and, in images/, images to train on for some minutes."""
+    with tempfile.TemporaryDirectory() as name:
+        place = Path(name)
+        write_people(place)
+        made = _with_crops(Data(MPII, place, place), place / "crops")
+        top = facts()
+        for part in (partial(correct, made), partial(steps, made, top), partial(feeding, made), partial(prediction, place)):
+            start = time.perf_counter()
+            part()
+            print(f"({time.perf_counter() - start:.0f} s)", flush=True)
+        if people:
+            training_for(minutes, _with_crops(Data(MPII, people, people / "images"), place / "real"), 32 if CUDA else 2)
+
+
+def _with_crops(data: Data, folder: Path) -> Data:
+    folder.mkdir()
+    cache_crops(data, SIZE.resolution, folder)
+    return replace(data, crops=folder)
