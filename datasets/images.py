@@ -15,6 +15,7 @@ _MARKER = re.compile(rb"\xff+([^\x00\xff])")
 _START_OF_SCAN = b"\xda"
 _JPEG, _PNG = b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n"
 _EXIF = b"Exif\0\0", b"eXIf"  # what stands before it in a JPEG, and in a PNG
+_EXIF_WITHIN = 1 << 17  # bytes: it stands before the pixels, in a JPEG right at the beginning and at most 64 kB long
 _ADVICE = "fetch or unpack the images again."
 
 
@@ -28,9 +29,12 @@ def read_image(path: Path) -> np.ndarray:
 
 def read_upright(path: Path) -> np.ndarray:
     """The same as people see it: turned and mirrored as its EXIF orientation says. Raises DataError as `read_reduced`."""
-    image, data = read_image(path), path.read_bytes()
-    if not any(mark in data for mark in _EXIF):
-        return image
+    image = read_image(path)
+    with open(path, "rb") as file:
+        data = file.read(_EXIF_WITHIN)
+        if not any(mark in data for mark in _EXIF):
+            return image
+        data += file.read()
     upright = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR_RGB)  # OpenCV follows the orientation
     return image if upright is None else upright
 

@@ -111,6 +111,12 @@ class Logs:
             self.events.close()
 
 
+def write_log(path: Path, rows: list[list[float]]) -> None:
+    """A log in the published columns."""
+    lines = ["epoch\tloss\tacc\tLR"] + [f"{int(e)}\t{loss:.8f}\t{acc:.6f}\t{rate:g}" for e, loss, acc, rate in rows]
+    write_atomically(path, ("\n".join(lines) + "\n").encode())
+
+
 def read_metrics(folder: Path) -> list[dict[str, str]]:
     """The rows of a training's metrics.csv; none where there is no such file. A row that is being written is left out."""
     try:

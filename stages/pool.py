@@ -57,6 +57,19 @@ def in_order(pool: Executor, function: Callable[..., Any], jobs: Iterable[tuple]
 
 
 @contextmanager
+def one_opencv_thread() -> Iterator[None]:
+    """A context for threads of our own: OpenCV does not spread one image's work over threads, for which these would wait."""
+    import cv2
+
+    threads = cv2.getNumThreads()
+    cv2.setNumThreads(1)
+    try:
+        yield
+    finally:
+        cv2.setNumThreads(threads)
+
+
+@contextmanager
 def _pool(workers: int) -> Iterator[ProcessPoolExecutor]:
     """Fresh processes: forks of a process that has used OpenCV or torch can hang."""
     pool = ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), initializer=_begin)

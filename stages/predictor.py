@@ -24,7 +24,7 @@ from stages.checkpoints import Description
 from stages.fetch import obtain
 from stages.hourglass import HourglassNet
 from stages.known_models import KNOWN, KnownModel
-from stages.pool import in_order, processes
+from stages.pool import in_order, one_opencv_thread, processes
 from stages.precomputed import convert, read_network
 from stages.predict import average_scales, compute_type, joints_in_image, pick_device
 
@@ -97,7 +97,7 @@ class PosePredictor:
         boxes, centers, scales = (_for_each(given, len(several)) for given in (boxes, centers, scales))
         jobs = zip(count(), several, boxes, centers, scales, strict=False)
         joints, confidence, numbers = [], [], list[int]()
-        with ThreadPoolExecutor(processes(0)) as pool:
+        with one_opencv_thread(), ThreadPoolExecutor(processes(0)) as pool:
             crops = chain.from_iterable(in_order(pool, partial(self._cut, sizes), jobs, 2 * batch))
             for points, peaks, of_images in in_order(pool, self._decode, self._computed(crops, batch, flip, sizes), 1):
                 joints.append(points)

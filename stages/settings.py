@@ -80,7 +80,7 @@ class Workspace(Section):
     processes: int = _insignificant(1, ge=1, le=64)
     machines: int = _insignificant(1, ge=1, le=1024)
     rendezvous: str = _insignificant("", pattern=r"^$|^[^:\s]+:\d+$")
-    compile: bool = _insignificant(False)
+    compile: Literal["auto", "yes", "no"] = _insignificant("auto")
     deterministic: bool = _insignificant(True)
     checkpoint_seconds: float = _insignificant(5.0, gt=0)
     keep_downloads: bool = _insignificant(True)

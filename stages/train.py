@@ -28,20 +28,21 @@ from datasets.heatmaps import decode_argmax
 from datasets.progress import Report, silent
 from datasets.skeletons import Skeleton, matching_joints
 from stages import augment, checkpoints, distributed, draw, memory
-from stages.files import disk_trouble_is_a_sentence, require_space, write_atomically
+from stages.files import disk_trouble_is_a_sentence, require_space
 from stages.hourglass import HourglassNet, replace_head
 from stages.loader import Data, Samples, batches, channel_mean, killed_reader_is_a_sentence
-from stages.logs import Logs
+from stages.logs import Logs, write_log
 from stages.metrics import mean_rate, training_hits
 from stages.optimise import Ema, cancelled_biases, learning_rate, load_optimizer, make_optimizer, optimizer_tensors, set_rate
 from stages.pool import processes
 from stages.predict import compute_type, pick_device, predict
-from stages.recorded import Recorded
+from stages.recorded import Recorded, is_compiled
 from stages.settings import Finetuning, Input, Network, Settings, Training, Workspace
 
 VALIDATION_BATCH = 16
 READ_EVERY = {"cpu": 1}  # iterations; reading the loss from another device waits for it, so there it is done
 READ_SELDOM = 25  # only so often; a divisor of logs.EVERY
+MOST_TRIALS = 3  # of cuDNN's ways to compute a convolution; its own limit takes a minute to try them all at 128 images
 EXPLODED = 1e4  # a mean squared error beyond this: outputs a hundred times the height of a target
 LAST = "last.safetensors"
 
@@ -134,8 +135,9 @@ class Trainer:
         self.recorded = Recorded(self._iterate, self.device) if self._can_be_recorded() else None
         self.pending: list[Tensor] = []  # figures of the iterations that have not been read yet
         self.model = distributed.parallel(self.network, self.device)
-        if workspace.compile:
-            self.model.compile()
+        images = training.epochs * training.iterations * training.batch
+        if is_compiled(workspace.compile, images, self.device, self.group.size):
+            self.model.compile(dynamic=False)
 
     def run(self, report: Report = silent) -> dict[str, float]:
         """Train all epochs; returns the best epoch's figures. `report(iteration, iterations, text)`."""
@@ -144,6 +146,7 @@ class Trainer:
         if self.group.writes:
             self._require_space()
         torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark = w.deterministic, not w.deterministic
+        torch.backends.cudnn.benchmark_limit = MOST_TRIALS
         self.workers = max(1, processes(w.workers) // w.processes)
         self.share = self.group.rank, self.group.size
         self.valid_samples = Samples(self.data, "valid", self.size, t)
@@ -430,12 +433,6 @@ def all_finite(tensors: dict[str, Tensor]) -> bool:
         if tensor.is_floating_point():
             sums.setdefault(tensor.device, []).append(tensor.sum())
     return all(bool(torch.stack(parts).isfinite().all()) for parts in sums.values())
-
-
-def write_log(path: Path, rows: list[list[float]]) -> None:
-    """A log in the published columns."""
-    lines = ["epoch\tloss\tacc\tLR"] + [f"{int(e)}\t{loss:.8f}\t{acc:.6f}\t{rate:g}" for e, loss, acc, rate in rows]
-    write_atomically(path, ("\n".join(lines) + "\n").encode())
 
 
 def draw_predictions(batch: dict[str, Tensor], maps: Tensor, skeleton: Skeleton, count: int = 6) -> np.ndarray:

@@ -173,10 +173,10 @@ def test_figures_that_are_read_seldom_are_the_same(tiny_penn, finished, tmp_path
 
 def test_compile_and_deterministic_reach_torch(tiny_penn, tmp_path, monkeypatch):
     compiled = []
-    monkeypatch.setattr(HourglassNet, "compile", lambda self: compiled.append(self))
-    for chosen in (False, True):
+    monkeypatch.setattr(HourglassNet, "compile", lambda self, dynamic: compiled.append(self))
+    for chosen, word in ((False, "no"), (True, "yes")):
         t = trainer(tmp_path / str(chosen), tiny_penn, Training(**LENGTH | {"epochs": 1, "iterations": 1}))
-        t.workspace = t.workspace.model_copy(update={"compile": chosen, "deterministic": chosen})
+        t.workspace = t.workspace.model_copy(update={"compile": word, "deterministic": chosen})
         t.run()
         assert torch.backends.cudnn.deterministic is chosen and torch.backends.cudnn.benchmark is not chosen
         t = Trainer(tmp_path / str(chosen), t.network, tiny_penn, SIZE, t.training, t.workspace)

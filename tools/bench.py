@@ -54,7 +54,7 @@ def photograph(height: int, width: int, seed: int = 0) -> np.ndarray:
     noise = np.fft.irfft2(np.fft.rfft2(rng.normal(size=(4, height, width))) / frequency, (height, width))
     noise /= noise.std(axis=(1, 2), keepdims=True)
     image = 128 + 45 * noise[3, :, :, None] + 15 * noise[:3].transpose(1, 2, 0)  # bright and dark, and some colour
-    return np.clip(image, 0, 255).astype(np.uint8)
+    return np.ascontiguousarray(np.clip(image, 0, 255).astype(np.uint8))
 
 
 def training() -> None:
