@@ -14,7 +14,8 @@ setup(
     python_requires=">=3.11",
     packages=["datasets", "stages", "pipeline", "tools"],
     package_data={"stages": ["report.html"]},
-    install_requires=[line.split("==")[0] for line in pinned],
+    # Of torch at least the pinned version, whose interfaces are used; of the others what is there already will do.
+    install_requires=[line.replace("==", ">=") if line.startswith("torch==") else line.split("==")[0] for line in pinned],
     extras_require={"openvino": ["openvino"]},  # the predictor's fastest runtime on a CPU
     entry_points={"console_scripts": ["pose-workspace = pipeline.__main__:main"]},
 )

@@ -9,7 +9,7 @@ import torch
 
 from datasets.skeletons import PENN_ACTION
 from stages.cache import cache_crops
-from stages.checkpoints import Description, load_network
+from stages.checkpoints import Description
 from stages.hourglass import HourglassNet
 from stages.predict import compute_type
 from stages.predictor import PosePredictor
@@ -84,18 +84,18 @@ def test_a_training_on_the_gpu_is_close_to_one_on_the_cpu(tiny_penn, tmp_path):
     for device in ("cuda", "cpu"):
         (tmp_path / device).mkdir()
         train(tmp_path / device, network(), tiny_penn, SIZE, settings, Workspace(device=device, workers=1))
-    gpu, cpu = (load_network(tmp_path / device / "best.safetensors")[0].state_dict() for device in ("cuda", "cpu"))
-    for name, values in cpu.items():
-        torch.testing.assert_close(gpu[name], values, atol=5e-3, rtol=5e-2, msg=name)
+    # RMSprop makes whole steps of rounding errors where a gradient is zero, so the weights themselves may differ.
+    losses = [float((tmp_path / device / "train.log").read_text().split()[5]) for device in ("cuda", "cpu")]
+    assert losses[0] == pytest.approx(losses[1], rel=1e-3) and losses[1] > 0
 
 
-@pytest.mark.parametrize("precision, near", [("float32", 0.02), ("auto", 1.0)])
-def test_joints_are_those_of_the_cpu(precision, near):
-    torch.manual_seed(3)
+@pytest.mark.parametrize("precision, near", [("float32", 1e-4), ("auto", 0.1)])
+def test_heatmaps_are_those_of_the_cpu(precision, near):
     about = Description(SMALL, PENN_ACTION.joints, 64, {})
     images = list(np.random.default_rng(0).integers(0, 255, (9, 80, 120, 3), np.uint8))
     net = network()
     expected = PosePredictor(net, about, device="cpu", precision="float32").predict(images, batch=4, sizes=(1, 1.2))
     found = PosePredictor(net, about, device="cuda", precision=precision).predict(images, batch=4, sizes=(1, 1.2))
-    moved = np.linalg.norm(found.joints - expected.joints, axis=-1)
-    assert np.quantile(moved, 0.9) < near and np.array_equal(found.image, expected.image)
+    # The network is not trained: where its largest pixel lies may hang on rounding, how large it is does not.
+    np.testing.assert_allclose(found.confidence, expected.confidence, atol=near * np.abs(expected.confidence).max())
+    assert np.array_equal(found.image, expected.image)
