@@ -17,6 +17,10 @@ LUIGI_SECTIONS = {
 }  # fmt: skip
 
 
+class UsageError(DataError):
+    """A command that cannot be meant; exit code 2."""
+
+
 profiles: list[Path] = []
 models: list[str] = []  # what --models says
 

@@ -85,14 +85,16 @@ class Fetch(Stage):
     def published(self) -> None:
         self.drop_downloads()
 
-    def drop_downloads(self) -> list[Path]:
+    def drop_downloads(self) -> None:
         """Delete what was downloaded for this finished result, unless downloads are to be kept; their records stay."""
+        for path in self.spare_downloads():
+            path.unlink(missing_ok=True)
+
+    def spare_downloads(self) -> list[Path]:
+        """What was downloaded for this finished result and is not to be kept."""
         if config.settings().workspace.keep_downloads:
             return []
-        dropped = [path for path in self.downloaded().values() if path.exists()]
-        for path in dropped:
-            path.unlink()
-        return dropped
+        return [path for path in self.downloaded().values() if path.exists()]
 
 
 class FetchMpii(Fetch):
@@ -243,7 +245,7 @@ class FetchPrecomputed(Fetch):
         facts = convert(self.file("model", inputs, report), self.dataset, folder, known)
         return facts | {"downloads": self.records()}
 
-    def drop_downloads(self):
+    def spare_downloads(self):
         other = FetchPrecomputed(dataset="penn_action" if self.dataset == "mpii" else "mpii")
         shared = self.outside() == other.outside() and not other.manifest()
-        return [] if shared else super().drop_downloads()
+        return [] if shared else super().spare_downloads()

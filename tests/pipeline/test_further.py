@@ -45,7 +45,7 @@ def test_lsp_trained_tuned_and_scored(place):
     assert "# lsp/hg-256: 14 joints" in card and "sam.johnson.io" in card and "mpi-inf" not in card
     made = place.results()
     (place.folder / "lsp_dataset.zip").unlink()
-    place.run("clean", "--others", "--config", "profile.cfg")
+    place.run("clean", "--others", "--yes", "--config", "profile.cfg")
     assert "done in" not in place.run("run", "Evaluate:lsp", "--config", "profile.cfg")
     assert place.results() == made
 
