@@ -15,7 +15,7 @@ from pipeline import config, links
 from pipeline.clean import clean
 from pipeline.compare import CompareAccuracy, Pipeline, known, others
 from pipeline.config import UsageError
-from pipeline.stage import Stage
+from pipeline.stage import Stage, with_inputs
 from stages.files import size_in_words, time_in_words
 from stages.known_models import KNOWN
 
@@ -48,10 +48,17 @@ def run(options: argparse.Namespace) -> int:
         _refuse_without_inputs(tasks)
     code = _build(tasks)
     if code == 0:
+        _set_links_right(tasks)
         _show_results(tasks)
         if options.stage == "Pipeline":
             report(options)
     return code
+
+
+def _set_links_right(tasks: list) -> None:
+    """Let the links of stages and of all that they read follow the current settings; Pipeline does so itself."""
+    for stage in with_inputs(task for task in tasks if isinstance(task, Stage)):
+        stage.complete()
 
 
 def _refuse_without_inputs(tasks: list) -> None:

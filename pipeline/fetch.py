@@ -176,9 +176,11 @@ class FetchLsp(Fetch):
     dataset = "lsp"
     wanted = {"archive": r"(?!.*visualized)(?:.*/)?(?P<to>im\d+\.(?:jpg|png)|joints\.mat)"}
 
+    leaf = "raw"
+
     @property
     def place(self) -> str:
-        return f"{self.dataset}/raw"
+        return f"{self.dataset}/{self.leaf}"
 
     def sources(self):
         return {"archive": (getattr(config.settings(), self.dataset).archive, "")}
@@ -196,9 +198,11 @@ class FetchPrecomputed(Fetch):
     dataset = luigi.ChoiceParameter(choices=["mpii", "penn_action"], default="mpii", description="trained on which dataset")
     remedy = "correct its path in [models], or give a name that `python -m pipeline models` lists"
 
+    leaf = "precomputed"
+
     @property
     def place(self) -> str:
-        return PUBLISHED_FOLDER[self.dataset] + "/precomputed"
+        return f"{PUBLISHED_FOLDER[self.dataset]}/{self.leaf}"
 
     def settings(self) -> dict[str, Any]:
         known, _ = self.choice()

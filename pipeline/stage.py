@@ -44,6 +44,7 @@ class Stage(luigi.Task):
     version: ClassVar[int] = 1  # raise it when the code changes what comes out
     read_large_files: ClassVar[bool] = True  # off while only a quick answer is wanted
     reads_at_once: ClassVar[bool] = False  # what is outside is read as the work begins, and may change once that is done
+    leaf: ClassVar[str] = ""  # how the last part of `place` begins, where `place` depends on parameters
     remedy: ClassVar[str] = "put the file in this place or correct its path in the settings"  # where one is missing
     redo = False  # set by `rerun`
 
