@@ -2,6 +2,7 @@
 
 import argparse
 import contextlib
+import glob
 import os
 import sys
 import time
@@ -21,7 +22,7 @@ from pipeline.fetch import Fetch
 from pipeline.stage import Stage, is_locked, lock_of
 from pipeline.train import Branch
 from pipeline.trash import empty, to_trash, trash
-from stages.files import size_in_words, time_in_words
+from stages.files import disk_trouble_is_a_sentence, size_in_words, time_in_words
 from stages.links import RESULT, target
 from stages.logs import METRICS, how_far
 
@@ -55,7 +56,12 @@ def clean(options: argparse.Namespace) -> int:
     Where downloads are not to be kept, those are deleted whose stage is done. With --empty-trash the trash is deleted, too.
     """
     Stage.read_large_files = False
-    stages = {stage.name: stage for stage in [*Pipeline().stages(), *others()]}
+    with disk_trouble_is_a_sentence(config.exp()):
+        _clean(options, {stage.name: stage for stage in [*Pipeline().stages(), *others()]})
+    return 0
+
+
+def _clean(options: argparse.Namespace, stages: dict[str, Stage]) -> None:
     found = list(_leftovers(stages))
     wanted = {OTHER} | ({TRAINING} if options.interrupted else set()) | ({FINISHED} if options.others else set())
     going = [leftover for leftover in found if leftover.kind in wanted]
@@ -77,7 +83,6 @@ def clean(options: argparse.Namespace) -> int:
         print("nothing to remove")
     if options.empty_trash:
         _empty_trash(options.yes)
-    return 0
 
 
 def _leftovers(stages: dict[str, Stage]) -> Iterator[Leftover]:
@@ -105,7 +110,7 @@ def _results(parents: set[Path]) -> Iterator[Path]:
         if parent != config.exp() and _is_exp(parent):
             print(f"kept {parent}: it is an exp/ of its own")
             continue
-        for folder in sorted(parent.glob("[!.]*")):
+        for folder in _below(parent, "*"):
             named = RESULT.fullmatch(folder.name.removesuffix(PARTIAL))
             if folder.is_symlink() or not folder.is_dir() or _is_exp(folder):
                 continue
@@ -117,8 +122,13 @@ def _is_exp(folder: Path) -> bool:
     """Whether a folder has results of its own below, as [workspace] exp has."""
     marks = (".locks", ".trash", ".digests.json")
     return any((folder / mark).exists() for mark in marks) or any(
-        RESULT.fullmatch(path.name.removesuffix(PARTIAL)) for path in folder.glob("*/*@*")
+        RESULT.fullmatch(path.name.removesuffix(PARTIAL)) for path in _below(folder, "*/*@*")
     )
+
+
+def _below(folder: Path, pattern: str) -> list[Path]:
+    """The files and folders that match, in order. Unlike Path.glob, it stands that other processes move folders meanwhile."""
+    return [folder / name for name in sorted(glob.glob(pattern, root_dir=folder))]
 
 
 def _of(folder: Path) -> Path:
@@ -178,7 +188,7 @@ def _leftover(folder: Path, facts: dict[str, Any], stage: Stage | None) -> Lefto
         size = facts["files"]["bytes"] if facts else _size(folder)
         progress = "" if facts else "without a manifest"
         return Leftover(folder, FINISHED, name, size, _age(folder, facts), progress, settings, facts.get("content", ""))
-    is_training = isinstance(stage, Branch) or (folder / METRICS).exists() or any(folder.glob("*.safetensors"))
+    is_training = isinstance(stage, Branch) or (folder / METRICS).exists() or bool(_below(folder, "*.safetensors"))
     spent = time_in_words(facts["seconds"]) + " of work" if facts else ""
     progress = ", ".join(filter(None, [how_far(folder) if is_training else "", spent]))
     return Leftover(folder, TRAINING if is_training else OTHER, name, _size(folder), _age(folder, facts), progress, settings)
@@ -203,7 +213,7 @@ def _age(folder: Path, facts: dict[str, Any]) -> float:
     with contextlib.suppress(LookupError, TypeError, ValueError):
         return max(0.0, time.time() - datetime.fromisoformat(facts["finished"]).timestamp())
     with contextlib.suppress(OSError):
-        newest = max(path.stat().st_mtime for path in (folder, *folder.glob("*.*")))
+        newest = max(path.stat().st_mtime for path in (folder, *_below(folder, "*.*")))
         return max(0.0, time.time() - newest)
     return 0.0
 
@@ -288,7 +298,7 @@ def _set_links_right(stages: dict[str, Stage]) -> None:
 
 def _empty_trash(yes: bool) -> None:
     """Delete what is in the trash, once a person agrees; what other processes put there meanwhile stays."""
-    there = sorted(trash().glob("*"))
+    there = _below(trash(), "*")
     if not there:
         print(f"{trash()} is empty")
         return

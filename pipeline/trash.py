@@ -1,6 +1,7 @@
 """exp/.trash: where results go that are replaced or cleaned away, until `clean --empty-trash`."""
 
 import contextlib
+import errno
 import shutil
 import tempfile
 from pathlib import Path
@@ -17,7 +18,7 @@ def trash() -> Path:
 def to_trash(folder: Path) -> Path:
     """Move a folder below exp/ to exp/.trash, in one step, so that half of it is never taken for a result.
 
-    Raises FileNotFoundError where the folder is not there (any more).
+    Raises FileNotFoundError where the folder is not there (any more), and DataError where it is on another disk.
     """
     while True:
         trash().mkdir(parents=True, exist_ok=True)
@@ -27,6 +28,10 @@ def to_trash(folder: Path) -> Path:
         except FileNotFoundError:
             if place.exists() or not folder.exists():  # else another process has just emptied the trash
                 raise
+        except OSError as error:
+            if error.errno != errno.EXDEV:
+                raise
+            raise DataError(f"{folder} is on another disk than {trash()}; move it away by hand, and run again.") from None
 
 
 def discard(folder: Path) -> None:

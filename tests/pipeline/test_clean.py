@@ -138,12 +138,12 @@ def test_what_a_process_makes_or_reads_stays(littered):
 
 def test_several_at_once(littered):
     place = littered
-    for number in range(40):
+    for number in range(60):
         folder = shutil.copytree(place.crops, place.crops.with_name(f"data@{number:08x}.partial"))
         facts = json.loads((folder / "partial.json").read_text()) | {"fingerprint": f"{number:08x}" + OTHER}
         (folder / "partial.json").write_text(json.dumps(facts))
     arguments = ("-m", "pipeline", "clean", "--others", "--interrupted", "--empty-trash", "--yes")
-    processes = [place.start(*arguments) for _ in range(3)]
+    processes = [place.start(*arguments) for _ in range(4)]
     for process in processes:
         out, err = process.communicate(timeout=120)
         assert process.returncode == 0 and "Traceback" not in err, out + err
