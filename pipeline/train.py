@@ -75,8 +75,9 @@ class Branch(Stage):
         """Raises DataError also for a checkpoint that will not stay as it is: the branch would never be done."""
         for source in self.outside().values():
             file, exp = Path(source).expanduser(), config.exp().resolve()
-            if file.parent.absolute() == self.link.absolute():
-                raise DataError(f"{file.parent} is the own place of this branch; give it an experiment of another name.")
+            named = Path(self.training().branch_file).expanduser().parent
+            if named.absolute() == self.link.absolute():
+                raise DataError(f"{named} is the own place of this branch; give it an experiment of another name.")
             origin = Path(str(file.resolve().parent).removesuffix(".partial"))
             changes = file.name == "last.safetensors" and origin.is_relative_to(exp)
             if changes and is_locked(config.exp() / origin.relative_to(exp)):
