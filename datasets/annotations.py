@@ -87,8 +87,9 @@ class Writer:
     that is not finite, and for a labelled joint exactly at (-1, -1) px, which would read back as unlabelled; OSError passes.
     """
 
-    def __init__(self, folder: Path, split: str, rows: int) -> None:
-        self._path, self._rows = folder / f"{split}.h5", rows
+    def __init__(self, folder: Path, split: str, rows: int, dataset: str = "") -> None:
+        """`dataset` is the attribute `name` of the file; where it is not given, the first dataset of as many joints."""
+        self._path, self._rows, self._dataset = folder / f"{split}.h5", rows, dataset
         self._table: RowsH5 | None = None
         self._listing = open(folder / f"{split}_images.txt", "w", encoding="ascii", newline="\n")  # noqa: SIM115
 
@@ -105,8 +106,8 @@ class Writer:
         joints = annotations.part.shape[1]
         columns = self._columns(annotations)
         if not self._table:
-            names = {len(skeleton.joints): skeleton.name for skeleton in SKELETONS.values()}
-            attributes = {"name": names[joints]} if joints in names else {}
+            name = self._dataset or next((s.name for s in SKELETONS.values() if len(s.joints) == joints), "")
+            attributes = {"name": name} if name else {}
             layout = {field: (values.shape[1:], values.dtype) for field, values in columns.items()}
             self._table = RowsH5(self._path, self._rows, layout, **attributes)
         self._table.append(columns)

@@ -4,7 +4,7 @@ Left and right are the person's own. Orders and scoring joints are those of the 
 published training program (pose-hg-train, branch image-play).
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from datasets.errors import DataError
 
@@ -75,8 +75,10 @@ LSP = Skeleton(
     ),
 )  # fmt: skip
 
-SKELETONS = {skeleton.name: skeleton for skeleton in (MPII, PENN_ACTION, FLIC, LSP)}
-TITLES = {"mpii": "MPII", "penn_action": "Penn Action", "flic": "FLIC", "lsp": "LSP"}  # as their owners write them
+LSPET = replace(LSP, name="lspet")
+
+SKELETONS = {skeleton.name: skeleton for skeleton in (MPII, PENN_ACTION, FLIC, LSP, LSPET)}
+TITLES = {"mpii": "MPII", "penn_action": "Penn Action", "flic": "FLIC", "lsp": "LSP", "lspet": "LSPET"}  # as their owners do
 
 # Joints that two datasets name differently but label at nearly the same place. LSP's neck is where MPII has the upper
 # neck, at the chin's height; MPII's thorax lies lower, between the shoulders.

@@ -14,6 +14,7 @@ from torch.utils.data import DataLoader
 
 from datasets.errors import DataError
 from stages.forecasting import PennSequences, SplitHourglass
+from stages.links import follow
 
 
 class ResidualGru(nn.Module):
@@ -80,11 +81,10 @@ def main() -> int:
         parser.error("--iterations should be 1 or more")
     torch.manual_seed(0)
     try:
-        split, about = SplitHourglass.load(options.exp / "export/model.safetensors")
-        penn = options.exp / "penn_action_cropped"
+        split, about = SplitHourglass.load(follow(options.exp / "export/model.safetensors"))
+        penn, frames = (follow(options.exp / "penn_action_cropped" / name) for name in ("annot", "data/frames"))
         train, valid = (
-            PennSequences(penn / "annot", penn / "data/frames", name, about.resolution, options.steps, options.stride)
-            for name in ("train", "val")
+            PennSequences(penn, frames, name, about.resolution, options.steps, options.stride) for name in ("train", "val")
         )
     except DataError as error:
         print(f"error: {error}", file=sys.stderr)

@@ -54,8 +54,13 @@ def parser() -> argparse.ArgumentParser:
     for command in (why, rerun):
         command.add_argument("stage", metavar="STAGE")
     commands.add_parser("models", parents=[common], help="the published networks that [models] may name")
-    clean = commands.add_parser("clean", parents=[common], help="empty exp/.trash and remove abandoned partial results")
-    clean.add_argument("--others", action="store_true", help="remove the results of all other settings, too")
+    clean = commands.add_parser(
+        "clean", parents=[common], help="show what other settings left unfinished in exp/, ask, and move it to exp/.trash"
+    )
+    clean.add_argument("--interrupted", action="store_true", help="interrupted trainings of other settings, too")
+    clean.add_argument("--others", action="store_true", help="finished results of other settings, too")
+    clean.add_argument("--empty-trash", action="store_true", help="delete what is in exp/.trash for good")
+    clean.add_argument("--yes", action="store_true", help="do not ask")
     return top
 
 
@@ -77,7 +82,7 @@ def main(arguments: list[str] | None = None) -> int:
         return 2
     try:
         return commands.COMMANDS[options.command](options)
-    except commands.UsageError as error:
+    except config.UsageError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     except DataError as error:

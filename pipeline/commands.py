@@ -3,30 +3,24 @@
 import argparse
 import contextlib
 import difflib
-import shutil
 from datetime import UTC, datetime
-from pathlib import Path
 
 import luigi
 import luigi.retcodes
-from filelock import Timeout
 from luigi.execution_summary import LuigiStatusCode
 from tabulate import tabulate
 
 from datasets.errors import DataError
-from pipeline import config
+from pipeline import config, links
+from pipeline.clean import clean
 from pipeline.compare import CompareAccuracy, Pipeline, known, others
-from pipeline.fetch import Fetch
-from pipeline.stage import Stage, discard, lock_of
-from stages.files import size_in_words
+from pipeline.config import UsageError
+from pipeline.stage import Stage, with_inputs
+from stages.files import size_in_words, time_in_words
 from stages.known_models import KNOWN
 
 # As Luigi's manual recommends them, where luigi.cfg has no [retcode].
 MISSING_DATA, TASK_FAILED = 20, 30
-
-
-class UsageError(DataError):
-    """A command that cannot be meant; exit code 2."""
 
 
 def find(name: str) -> list[Stage]:
@@ -54,10 +48,17 @@ def run(options: argparse.Namespace) -> int:
         _refuse_without_inputs(tasks)
     code = _build(tasks)
     if code == 0:
+        _set_links_right(tasks)
         _show_results(tasks)
         if options.stage == "Pipeline":
             report(options)
     return code
+
+
+def _set_links_right(tasks: list) -> None:
+    """Let the links of stages and of all that they read follow the current settings; Pipeline does so itself."""
+    for stage in with_inputs(task for task in tasks if isinstance(task, Stage)):
+        stage.complete()
 
 
 def _refuse_without_inputs(tasks: list) -> None:
@@ -108,13 +109,13 @@ def _stale_in_between(before: dict[str, str]) -> bool:
 def _show_results(tasks: list) -> None:
     for task in tasks:
         if isinstance(task, (Pipeline, CompareAccuracy)):
-            compared = CompareAccuracy().link
-            print((CompareAccuracy().folder / "accuracy.txt").read_text())
+            compared = CompareAccuracy().folder
+            print((compared / "accuracy.txt").read_text())
             if isinstance(task, Pipeline):
-                print(f"weights      {Pipeline().requires()[1].link}")
+                print(f"weights      {Pipeline().requires()[1].folder}")
             print(f"predictions  {compared / 'predictions.png'}\ncurves       {compared / 'curves_*.png'}")
         else:
-            print(f"{task.name}: {task.link}")
+            print(f"{task.name}: {task.folder}")
 
 
 def status(options: argparse.Namespace) -> int:
@@ -136,18 +137,16 @@ def _status_row(stage: Stage) -> list:
     except DataError as error:
         own = bool(stage.outside())
         return [stage.name, "unknown", str(error) if own else "an input is unknown", "", "", "", stage.link]
-    facts = ["", "", ""]
+    facts, why = ["", "", ""], state.why
     if mine:
         facts = [size_in_words(mine["files"]["bytes"]), _age(mine["finished"]), f"{mine['seconds']:.0f}"]
-    return [stage.name, state.word, state.why, *facts, stage.link]
+        with contextlib.suppress(DataError):  # what is in the way of the link is told below
+            links.follow_settings(stage)
+    return [stage.name, state.word, "; ".join(filter(None, [why, links.elsewhere(stage)])), *facts, stage.folder]
 
 
 def _age(finished: str) -> str:
-    seconds = (datetime.now(UTC) - datetime.fromisoformat(finished)).total_seconds()
-    for unit, length in (("d", 86400), ("h", 3600), ("min", 60)):
-        if seconds >= length:
-            return f"{seconds / length:.0f} {unit}"
-    return f"{seconds:.0f} s"
+    return time_in_words((datetime.now(UTC) - datetime.fromisoformat(finished)).total_seconds())
 
 
 def report(options: argparse.Namespace) -> int:
@@ -164,6 +163,9 @@ def why(options: argparse.Namespace) -> int:
     for stage in find(options.stage):
         state = stage.state()
         print(f"{stage.name} is {state.word}" + (f": {state.why}" if state.why else ""))
+        print(f"  result: {stage.folder}" + ("" if stage.manifest() else ", not there"))
+        if pointed := links.elsewhere(stage):
+            print(f"  {pointed}")
     return 0
 
 
@@ -193,44 +195,6 @@ def models(options: argparse.Namespace) -> int:
         )
     )  # fmt: skip
     return 0
-
-
-def clean(options: argparse.Namespace) -> int:
-    """Remove the trash and what interrupted runs left; with --others, finished results of other settings as well.
-
-    Where downloads are not to be kept, those go whose stage is done. The current settings' unfinished results stay, and so
-    does everything that another process is working on.
-    """
-    stages = known()
-    current = {stage.folder for stage in stages} | {stage.partial for stage in stages if not stage.manifest()}
-    exp, removed = config.exp(), False
-    if (exp / ".trash").exists():
-        shutil.rmtree(exp / ".trash")
-        print(f"removed {exp / '.trash'}")
-        removed = True
-    for folder in sorted([*exp.glob("[!.]*@*"), *exp.glob("[!.]*/*@*")]):
-        partial = folder.name.endswith(".partial")
-        if folder not in current and (partial or options.others) and _remove_unless_in_use(folder):
-            removed = True
-    for stage in stages:
-        if isinstance(stage, Fetch) and stage.manifest():
-            for path in stage.drop_downloads():
-                print(f"removed {path}")
-                removed = True
-    if not removed:
-        print("nothing to remove")
-    return 0
-
-
-def _remove_unless_in_use(folder: Path) -> bool:
-    try:
-        with lock_of(folder.with_name(folder.name.removesuffix(".partial"))).acquire(timeout=0):
-            discard(folder)
-    except Timeout:
-        print(f"kept {folder}: another process is working on it")
-        return False
-    print(f"removed {folder}")
-    return True
 
 
 COMMANDS = {"run": run, "status": status, "report": report, "why": why, "rerun": rerun, "models": models, "clean": clean}

@@ -1,10 +1,12 @@
 """All accuracies side by side, the whole chain, and what stands beside it."""
 
 from itertools import product
+from pathlib import Path
 from typing import Any
 
 import luigi
 
+from datasets.errors import DataError
 from pipeline import config
 from pipeline.data import DATASETS, FURTHER
 from pipeline.evaluate import MODELS, evaluation
@@ -12,6 +14,7 @@ from pipeline.export import Export, ExportWeights
 from pipeline.fetch import FetchPrecomputed
 from pipeline.stage import Stage, with_inputs
 from pipeline.train import Pretrain, finetuned, pretrained
+from stages.links import target
 
 SETS = ("mpii", "penn_action")
 
@@ -87,4 +90,31 @@ def others() -> list[Stage]:
 
 def known() -> list[Stage]:
     """The stages of the chain, and of the others those of which there is a result, finished or not."""
-    return Pipeline().stages() + [s for s in others() if any(s.link.parent.glob(f"{s.link.name}@*"))]
+    return Pipeline().stages() + [s for s in others() if s.link.exists() or any(s.link.parent.glob(f"{s.link.name}@*"))]
+
+
+def result_at(source: str) -> str:
+    """Return the result that a path or the end of one means under the current settings: exp/export, export, hg-256.
+
+    Where no stage of the current settings has this place, it is returned as it is. Raises DataError where only results of other
+    settings are there.
+    """
+    Stage.read_large_files = False
+    path, made, elsewhere = Path(source), list[str](), ""
+    for stage in known():
+        named = not path.exists() and f"/{stage.place}".endswith(f"/{source}")
+        if path.absolute() != stage.link.absolute() and not named:
+            continue
+        try:
+            if stage.manifest():
+                made.append(str(stage.folder))
+            elif found := target(stage.link):
+                elsewhere = elsewhere or (
+                    f"{stage.name} is {stage.status().word}, and {stage.link} points at {found.name}, of other settings. To "
+                    f"take that, name {found}, or give its settings by --config; or: {config.command('run ' + stage.name)}"
+                )
+        except DataError:  # an archive is missing: the link is all that there is
+            continue
+    if not made and elsewhere:
+        raise DataError(elsewhere)
+    return made[0] if len(made) == 1 else source

@@ -2,6 +2,7 @@
 
 import configparser
 import sys
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 
@@ -15,6 +16,10 @@ LUIGI_SECTIONS = {
     "core", "cors", "worker", "retcode", "scheduler", "execution_summary", "logging", "resources", "task_history",
     "email", "smtp", "sendgrid", "batch_notifier", "metrics", "task_context",
 }  # fmt: skip
+
+
+class UsageError(DataError):
+    """A command that cannot be meant; exit code 2."""
 
 
 profiles: list[Path] = []
@@ -67,10 +72,10 @@ def exp() -> Path:
     return Path(settings().workspace.exp).expanduser()
 
 
-def check_or_exit() -> None:
+def check_or_exit(check: Callable[[], object] = settings) -> None:
     """Stop with a sentence and code 2 where the settings are wrong: for plain `luigi`, which would show a traceback."""
     try:
-        settings()
+        check()
     except DataError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)

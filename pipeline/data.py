@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from datasets.skeletons import FLIC, LSP, MPII, PENN_ACTION, Skeleton
+from datasets.skeletons import FLIC, LSP, LSPET, MPII, PENN_ACTION, Skeleton
 from pipeline.fetch import FetchFlic, FetchLsp, FetchLspet, FetchMpii
 from pipeline.prepare import AnnotateFlic, AnnotateLsp, AnnotateLspet, AnnotateMpii, AnnotatePenn, CropPenn
 from pipeline.stage import Stage
@@ -40,6 +40,6 @@ DATASETS = {
     "penn_action": Dataset("penn_action_cropped", PENN_ACTION, AnnotatePenn, CropPenn, "frames", ("valid", "test")),
     "flic": Dataset("flic", FLIC, AnnotateFlic, FetchFlic, "images", ("valid",)),
     "lsp": Dataset("lsp", LSP, AnnotateLsp, FetchLsp, ".", ("valid", "test")),
-    "lspet": Dataset("lspet", LSP, AnnotateLspet, FetchLspet, ".", ("valid",)),
+    "lspet": Dataset("lspet", LSPET, AnnotateLspet, FetchLspet, ".", ("valid",)),
 }
 FURTHER = ("flic", "lsp", "lspet")  # those beside the chain

@@ -21,9 +21,11 @@ class Evaluate(Stage):
         choices=MODELS, description="the MPII network, the same fine-tuned on the dataset, or one trained on the dataset alone"
     )
 
+    leaf = "evaluate-"
+
     @property
     def place(self) -> str:
-        return f"{DATASETS[self.dataset].place}/evaluate-{self.model}"
+        return f"{DATASETS[self.dataset].place}/{self.leaf}{self.model}"
 
     def settings(self) -> dict[str, Any]:
         settings = config.settings().evaluate.significant()

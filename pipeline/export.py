@@ -22,9 +22,11 @@ class Export(Stage):
     dataset = luigi.ChoiceParameter(choices=list(DATASETS), description="what the network is scored on")
     model = luigi.ChoiceParameter(choices=MODELS, description="as for Evaluate")
 
+    leaf = "export-"
+
     @property
     def place(self) -> str:
-        return f"{DATASETS[self.dataset].place}/export-{self.model}"
+        return f"{DATASETS[self.dataset].place}/{self.leaf}{self.model}"
 
     def requires(self) -> dict[str, Stage]:
         scored = evaluation(self.dataset, self.model)

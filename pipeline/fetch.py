@@ -85,14 +85,16 @@ class Fetch(Stage):
     def published(self) -> None:
         self.drop_downloads()
 
-    def drop_downloads(self) -> list[Path]:
+    def drop_downloads(self) -> None:
         """Delete what was downloaded for this finished result, unless downloads are to be kept; their records stay."""
+        for path in self.spare_downloads():
+            path.unlink(missing_ok=True)
+
+    def spare_downloads(self) -> list[Path]:
+        """What was downloaded for this finished result and is not to be kept."""
         if config.settings().workspace.keep_downloads:
             return []
-        dropped = [path for path in self.downloaded().values() if path.exists()]
-        for path in dropped:
-            path.unlink()
-        return dropped
+        return [path for path in self.downloaded().values() if path.exists()]
 
 
 class FetchMpii(Fetch):
@@ -174,9 +176,11 @@ class FetchLsp(Fetch):
     dataset = "lsp"
     wanted = {"archive": r"(?!.*visualized)(?:.*/)?(?P<to>im\d+\.(?:jpg|png)|joints\.mat)"}
 
+    leaf = "raw"
+
     @property
     def place(self) -> str:
-        return f"{self.dataset}/raw"
+        return f"{self.dataset}/{self.leaf}"
 
     def sources(self):
         return {"archive": (getattr(config.settings(), self.dataset).archive, "")}
@@ -194,9 +198,11 @@ class FetchPrecomputed(Fetch):
     dataset = luigi.ChoiceParameter(choices=["mpii", "penn_action"], default="mpii", description="trained on which dataset")
     remedy = "correct its path in [models], or give a name that `python -m pipeline models` lists"
 
+    leaf = "precomputed"
+
     @property
     def place(self) -> str:
-        return PUBLISHED_FOLDER[self.dataset] + "/precomputed"
+        return f"{PUBLISHED_FOLDER[self.dataset]}/{self.leaf}"
 
     def settings(self) -> dict[str, Any]:
         known, _ = self.choice()
@@ -243,7 +249,7 @@ class FetchPrecomputed(Fetch):
         facts = convert(self.file("model", inputs, report), self.dataset, folder, known)
         return facts | {"downloads": self.records()}
 
-    def drop_downloads(self):
+    def spare_downloads(self):
         other = FetchPrecomputed(dataset="penn_action" if self.dataset == "mpii" else "mpii")
         shared = self.outside() == other.outside() and not other.manifest()
-        return [] if shared else super().drop_downloads()
+        return [] if shared else super().spare_downloads()

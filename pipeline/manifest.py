@@ -28,6 +28,15 @@ def read(folder: Path) -> dict[str, Any] | None:
     return found if isinstance(found, dict) and needed <= found.keys() else None
 
 
+def read_partial(folder: Path) -> dict[str, Any]:
+    """What an unfinished result is made from, and the seconds spent in it; nothing where that is missing or damaged."""
+    try:
+        found = json.loads((folder / PARTIAL).read_text())
+        return found | {"seconds": float(found["seconds"])}
+    except (OSError, ValueError, LookupError, TypeError):
+        return {}
+
+
 def write(folder: Path, facts: dict[str, Any], report: Report) -> None:
     """List and hash the folder's files, then write the manifest, last.
 

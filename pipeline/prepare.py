@@ -107,9 +107,11 @@ class AnnotateLsp(Annotate):
     dataset: ClassVar[Literal["lsp", "lspet"]] = "lsp"
     fetch: ClassVar[type[Stage]] = FetchLsp
 
+    leaf = "annot"
+
     @property
     def place(self) -> str:
-        return f"{self.dataset}/annot"
+        return f"{self.dataset}/{self.leaf}"
 
     def settings(self) -> dict[str, Any]:
         return getattr(config.settings(), self.dataset).significant()
@@ -129,4 +131,5 @@ class AnnotateLspet(AnnotateLsp):
     """The same for the extended training set, where a mark of joints.mat means the opposite."""
 
     dataset = "lspet"
+    version = 4
     fetch = FetchLspet

@@ -7,7 +7,8 @@ from datasets.errors import DataError
 from pipeline import config
 from pipeline.compare import CompareAccuracy, known
 from pipeline.evaluate import Evaluate
-from pipeline.stage import Stage, discard, lock_of
+from pipeline.stage import Stage, lock_of
+from pipeline.trash import discard
 from stages import report
 from stages.files import disk_trouble_is_a_sentence
 from stages.report import Facts, Setting, StageFacts

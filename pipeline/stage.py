@@ -5,14 +5,11 @@ A stage is a pure function of its settings, its inputs and its version. Its resu
 the link `exp/<place>` points at the result that the current settings mean.
 """
 
+import contextlib
 import hashlib
 import json
-import os
-import shutil
-import tempfile
 import time
 from collections.abc import Iterable
-from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -22,10 +19,12 @@ import luigi
 from filelock import FileLock, Timeout
 
 from datasets.errors import DataError
-from pipeline import config, digests, manifest
+from pipeline import config, digests, links, manifest
 from pipeline.manifest import PARTIAL
 from pipeline.progress import Progress, say
+from pipeline.trash import discard, to_trash
 from stages.files import disk_trouble_is_a_sentence, write_atomically
+from stages.links import target
 
 
 @dataclass(frozen=True)
@@ -45,6 +44,7 @@ class Stage(luigi.Task):
     version: ClassVar[int] = 1  # raise it when the code changes what comes out
     read_large_files: ClassVar[bool] = True  # off while only a quick answer is wanted
     reads_at_once: ClassVar[bool] = False  # what is outside is read as the work begins, and may change once that is done
+    leaf: ClassVar[str] = ""  # how the last part of `place` begins, where `place` depends on parameters
     remedy: ClassVar[str] = "put the file in this place or correct its path in the settings"  # where one is missing
     redo = False  # set by `rerun`
 
@@ -94,9 +94,25 @@ class Stage(luigi.Task):
         return self.exp / self.place
 
     @property
-    def folder(self) -> Path:
-        """The result's place under the current settings."""
+    def home(self) -> Path:
+        """The folder in which the result of the current settings is made: exp/<place>@<8 digits>."""
         return self.exp / f"{self.place}@{self.fingerprint[:8]}"
+
+    @property
+    def folder(self) -> Path:
+        """The result of the current settings: its home, or a folder next to it that holds the manifest of this result.
+
+        An experiment that was given another name has such a folder, and so has a copy of exp/ in which links became folders.
+        """
+        if not self._is_mine(self.home):
+            for folder in (*sorted(self.home.parent.glob(f"*@{self.fingerprint[:8]}")), self.link):
+                if self._is_mine(folder):
+                    return folder
+        return self.home
+
+    def _is_mine(self, folder: Path) -> bool:
+        found = manifest.read(folder)
+        return found is not None and found["fingerprint"] == self.fingerprint
 
     def output(self) -> luigi.LocalTarget:
         return luigi.LocalTarget(self.folder / manifest.MANIFEST)
@@ -170,7 +186,7 @@ class Stage(luigi.Task):
         try:
             done = not self.redo and self.status().word == "done"
             if done:
-                self.point_link()
+                links.follow_settings(self)
             return done
         except DataError:
             return False  # `run` says it, as a sentence
@@ -179,7 +195,7 @@ class Stage(luigi.Task):
         """The manifest of the result that the link points at, or else of the newest of other settings."""
         others = [manifest.read(folder) for folder in self.link.parent.glob(f"{self.link.name}@????????")]
         newest_first = sorted(filter(None, others), key=lambda m: m["finished"], reverse=True)
-        candidates = filter(None, [manifest.read(self.link), *newest_first])
+        candidates = filter(None, [manifest.read(target(self.link) or self.link), *newest_first])
         return next((m for m in candidates if m["identity"]["stage"] == self.name), None)
 
     def difference(self, other: dict[str, Any]) -> str:
@@ -203,21 +219,24 @@ class Stage(luigi.Task):
 
     @property
     def partial(self) -> Path:
-        return self.folder.with_name(self.folder.name + ".partial")
+        """The folder of the unfinished result; that of the same training under another name, where there is one."""
+        home = self.home.with_name(self.home.name + ".partial")
+        others = () if home.exists() else sorted(home.parent.glob(f"*@{self.fingerprint[:8]}.partial"))
+        return next((p for p in others if manifest.read_partial(p).get("fingerprint") == self.fingerprint), home)
 
     def run(self) -> None:
         """Make the result, or wait for the process that is making it. Raises DataError with a sentence for the user."""
         with Progress(self) as report, disk_trouble_is_a_sentence(self.exp):
             self.check_exp()
             _ = self.fingerprint  # reads the outside files, or says which is missing
-            self._check_link()
+            links.check(self.link)
             with self.lock():
                 if self.redo or self.status().word != "done":
                     self._make(report)
                 self.redo = False
-            self.point_link()
+            links.follow_settings(self)
 
-    @contextmanager
+    @contextlib.contextmanager
     def lock(self):
         """One writer at a time for each result; a killed process holds no lock."""
         held = lock_of(self.folder)
@@ -245,7 +264,7 @@ class Stage(luigi.Task):
         started = time.monotonic()
 
         def note_time() -> None:
-            write_atomically(self.partial / PARTIAL, json.dumps(begun | {"seconds": spent + elapsed()}).encode())
+            self._note(begun, spent + elapsed())
 
         def elapsed() -> float:
             return time.monotonic() - started
@@ -276,24 +295,27 @@ class Stage(luigi.Task):
 
     def _open_partial(self, begun: dict[str, Any]) -> float:
         """Make the partial folder ready, emptied unless it was begun from the same inputs; seconds spent in it so far."""
-        try:
-            found = json.loads((self.partial / PARTIAL).read_text())
-            spent = float(found.pop("seconds"))
-        except (OSError, ValueError, LookupError, AttributeError):
-            found, spent = {}, 0.0
-        if found != begun:
+        found = manifest.read_partial(self.partial)
+        spent = found.get("seconds", 0.0)
+        if {name: found.get(name) for name in begun} != begun:
             discard(self.partial)
             spent = 0.0
         self.partial.mkdir(parents=True, exist_ok=True)
-        write_atomically(self.partial / PARTIAL, json.dumps(begun | {"seconds": spent}).encode())
+        self._note(begun, spent)
         return spent
 
+    def _note(self, begun: dict[str, Any], seconds: float) -> None:
+        """Write into the partial folder what it is made from, and the seconds spent in it."""
+        facts = begun | {"identity": self.identity, "seconds": seconds}
+        write_atomically(self.partial / PARTIAL, json.dumps(facts).encode())
+
     def _publish(self) -> None:
-        """Rename the partial folder to the result; an older result of the same name goes to the trash."""
-        if self.folder.exists():
-            to_trash(self.folder)
-        self.partial.rename(self.folder)
-        (self.folder / PARTIAL).unlink()
+        """Rename the partial folder to the result; an older result goes to the trash."""
+        for older in (self.folder, self.home):
+            if older.exists():
+                to_trash(older)
+        self.partial.rename(self.home)
+        (self.home / PARTIAL).unlink()
 
     def check_exp(self) -> None:
         """Make the folder of the result's place. Raises DataError where that cannot be."""
@@ -304,24 +326,10 @@ class Stage(luigi.Task):
                 f"[workspace] exp = {self.exp} cannot be made a folder of results ({error.strerror}); name another place."
             ) from None
 
-    def _check_link(self) -> None:
-        if self.link.exists() and not self.link.is_symlink():
-            raise DataError(f"{self.link} is in the way: it should be a link of ours; move it elsewhere.")
-
-    def point_link(self) -> None:
-        """Let exp/<place> point at the current result."""
-        if self.link.is_symlink() and os.readlink(self.link) == self.folder.name:
-            return
-        self._check_link()
-        temporary = self.link.with_name(f".{self.link.name}.{os.getpid()}")
-        temporary.unlink(missing_ok=True)  # of a killed process that had our number
-        temporary.symlink_to(self.folder.name)
-        os.replace(temporary, self.link)
-
 
 def lock_path(folder: Path) -> Path:
-    """Where the lock of a result folder below exp/ is."""
-    return config.exp() / ".locks" / f"{folder.relative_to(config.exp()).as_posix().replace('/', '-')}.lock"
+    """Where the lock of a result folder below exp/ is: one lock for all names of an experiment."""
+    return config.exp() / ".locks" / f"{folder.name.rpartition('@')[2]}.lock"
 
 
 def with_inputs(stages: Iterable[Stage]) -> list[Stage]:
@@ -357,17 +365,3 @@ def lock_of(folder: Path) -> FileLock:
     path = lock_path(folder)
     path.parent.mkdir(parents=True, exist_ok=True)
     return FileLock(path)
-
-
-def to_trash(folder: Path) -> Path:
-    """Move a folder below exp/ to exp/.trash, in one step, so that half of it is never taken for a result."""
-    trash = config.exp() / ".trash"
-    trash.mkdir(parents=True, exist_ok=True)
-    place = Path(tempfile.mkdtemp(prefix=f"{folder.name}-", dir=trash))
-    return folder.rename(place / folder.name)
-
-
-def discard(folder: Path) -> None:
-    """Remove a folder below exp/, if it is there."""
-    if folder.exists():
-        shutil.rmtree(to_trash(folder).parent)

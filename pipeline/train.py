@@ -10,6 +10,7 @@ from pipeline import config
 from pipeline.data import DATASETS, FURTHER
 from pipeline.fetch import FetchPrecomputed
 from pipeline.stage import Stage, is_locked
+from stages.links import follow
 from stages.settings import Training
 
 BEST = "best.safetensors"
@@ -20,9 +21,11 @@ class CacheCrops(Stage):
 
     dataset = luigi.ChoiceParameter(choices=list(DATASETS), description="whose people")
 
+    leaf = "crops"
+
     @property
     def place(self) -> str:
-        return f"{DATASETS[self.dataset].place}/crops"
+        return f"{DATASETS[self.dataset].place}/{self.leaf}"
 
     def settings(self) -> dict[str, Any]:
         return config.settings().input.significant()
@@ -47,19 +50,34 @@ class Branch(Stage):
 
     reads_at_once = True
 
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        config.check_or_exit(self._check_experiment)
+
+    def _check_experiment(self) -> None:
+        """Raise DataError where the experiment is called as the result of another stage is, next to which it stands."""
+        name, taken = self.training().experiment, reserved_names()
+        if name.lower().startswith(tuple(t for t in taken if t.endswith("-"))) or name.lower() in taken:
+            names = ", ".join(f"{t}..." if t.endswith("-") else t for t in sorted(taken))
+            raise DataError(
+                f"experiment = {name}: the result of another stage has this name; the names of stages' results are {names}."
+            )
+
     def training(self) -> Training:
         """Its settings."""
         raise AttributeError(f"{type(self).__name__} has no training")
 
     def outside(self) -> dict[str, str]:
-        return {"branch_from": self.training().branch_file} if self.training().branch_from else {}
+        file = self.training().branch_file
+        return {"branch_from": str(follow(Path(file).expanduser()))} if file else {}
 
     def digest_outside(self) -> dict[str, str]:
         """Raises DataError also for a checkpoint that will not stay as it is: the branch would never be done."""
         for source in self.outside().values():
             file, exp = Path(source).expanduser(), config.exp().resolve()
-            if file.parent.absolute() == self.link.absolute():
-                raise DataError(f"{file.parent} is the own place of this branch; give it an experiment of another name.")
+            named = Path(self.training().branch_file).expanduser().parent
+            if named.absolute() == self.link.absolute():
+                raise DataError(f"{named} is the own place of this branch; give it an experiment of another name.")
             origin = Path(str(file.resolve().parent).removesuffix(".partial"))
             changes = file.name == "last.safetensors" and origin.is_relative_to(exp)
             if changes and is_locked(config.exp() / origin.relative_to(exp)):
@@ -138,6 +156,18 @@ class FinetunePenn(Finetune):
     """Go on training the MPII network on cropped Penn Action, with the output layer replaced."""
 
     dataset = "penn_action"
+
+
+def reserved_names() -> set[str]:
+    """How the results of all stages but trainings are called below a dataset's folder; with a - at the end, how they begin."""
+    names, kinds = set[str](), list[type[Stage]]([Stage])
+    while kinds:
+        kind = kinds.pop()
+        if not issubclass(kind, Branch):
+            kinds += kind.__subclasses__()
+            place = kind.__dict__.get("place")
+            names.add(kind.leaf or (place.rpartition("/")[2] if isinstance(place, str) and "/" in place else ""))
+    return names - {""}
 
 
 def pretrained() -> Stage:

@@ -14,7 +14,7 @@ from datasets.annotations import Annotations
 from datasets.errors import DataError
 from datasets.images import read_image
 from datasets.progress import Report, silent
-from datasets.skeletons import FLIC, LSP, MPII, PENN_ACTION, Skeleton
+from datasets.skeletons import FLIC, MPII, PENN_ACTION, SKELETONS, Skeleton
 from stages import check
 from stages.pool import each
 
@@ -61,7 +61,7 @@ def annotate_lsp(
     images = lsp.image_names(raw)
     people = lsp.read(raw / lsp.MAT_NAME, images, lsp.ONE_MEANS[dataset])
     splits = lsp.split(people, len(images), valid_fraction, seed, test_half=dataset == "lsp")
-    return _annotate(splits, raw, out, LSP, workers, report)
+    return _annotate(splits, raw, out, SKELETONS[dataset], workers, report)
 
 
 def annotate_penn(cropped: Path, out: Path, report: Report = silent) -> Summary:
@@ -154,7 +154,7 @@ def _write_checked(
                     " incomplete, or the split leaves it nobody."
                 )
             done, counts = 0, []
-            with annotations.Writer(out, split, count) as writer:
+            with annotations.Writer(out, split, count, skeleton.name) as writer:
                 for rows in parts:
                     writer.append(rows)
                     sizes = np.array([size(image) for image in rows.images], dtype=np.float64).reshape(-1, 2)

@@ -66,6 +66,14 @@ def size_in_words(count: float) -> str:
     return f"{count:.1f} GB"
 
 
+def time_in_words(seconds: float) -> str:
+    """7500 -> 2 h."""
+    for unit, length in (("d", 86400), ("h", 3600), ("min", 60)):
+        if seconds >= length:
+            return f"{seconds / length:.0f} {unit}"
+    return f"{seconds:.0f} s"
+
+
 @contextmanager
 def disk_trouble_is_a_sentence(place: Path) -> Iterator[None]:
     """A full or forbidden disk is the user's to mend; any other OSError is an error of ours and keeps its traceback."""

@@ -7,6 +7,7 @@ metrics.csv are COLUMNS; a row is the mean over the last EVERY iterations (`what
 
 import csv
 import io
+import json
 import math
 import time
 from collections.abc import Iterator
@@ -15,6 +16,7 @@ from pathlib import Path
 from statistics import fmean
 
 import numpy as np
+from safetensors import SafetensorError, safe_open
 
 from stages.files import write_atomically
 
@@ -124,3 +126,16 @@ def read_metrics(folder: Path) -> list[dict[str, str]]:
             return [row for row in csv.DictReader(file) if set(row) == set(COLUMNS) and row["waiting"] is not None]
     except OSError:
         return []
+
+
+def how_far(folder: Path) -> str:
+    """How far a training is, in words: by the checkpoint that it resumes from, or by metrics.csv; "" where neither says."""
+    iteration, total = 0, ""
+    try:
+        if rows := read_metrics(folder):
+            iteration, total = int(rows[-1]["iteration"]), rows[-1]["iterations"]
+        with safe_open(folder / "last.safetensors", framework="numpy") as file:
+            iteration = json.loads((file.metadata() or {})["description"])["state"]["iteration"]
+    except (OSError, ValueError, LookupError, TypeError, SafetensorError):
+        pass
+    return f"iteration {iteration}" + (f" of {total}" if total else "") if iteration else ""

@@ -74,6 +74,7 @@ MEASURES = {
     ),
     "flic": (_PCK_TORSO,),
     "lsp": (_PCK_TORSO,),
+    "lspet": (_PCK_TORSO,),
 }
 
 

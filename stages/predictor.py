@@ -24,6 +24,7 @@ from stages.checkpoints import Description
 from stages.fetch import obtain
 from stages.hourglass import HourglassNet
 from stages.known_models import KNOWN, KnownModel
+from stages.links import follow
 from stages.pool import in_order, one_opencv_thread, processes
 from stages.precomputed import convert, read_network
 from stages.predict import average_scales, compute_type, joints_in_image, pick_device
@@ -161,14 +162,14 @@ class Fetched:
 
 def find(source: str | Path) -> Path:
     """The file that a path, an experiment's name below exp/, or a known network's name means. Raises DataError."""
-    path = Path(source)
+    path = follow(Path(source))
     if path.is_file():
         return path
     if path.is_dir():
         below = [path]
     else:
         places = [] if path.is_absolute() else [f"{up}{source}" for up in ("", "*/", "*/*/")]
-        below = [folder for place in places for folder in sorted(EXP.glob(place))]
+        below = [follow(folder) for place in places for folder in sorted(EXP.glob(place))]
     found = [folder / name for folder in below for name in _NETWORKS if (folder / name).is_file()]
     folders = sorted({file.parent for file in found})
     if len(folders) > 1:

@@ -286,10 +286,9 @@ class Training(Recipe):
 
     @field_validator("experiment")
     @classmethod
-    def _a_place_of_its_own(cls, name: str) -> str:
-        taken = ("raw", "annot", "data", "crops", "precomputed")
-        if name in taken or name.startswith("evaluate-") or name.endswith((".partial", ".lock")):
-            raise ValueError(f"it should be another name than those of the other stages ({', '.join(taken)}, evaluate-...)")
+    def _no_ending_of_ours(cls, name: str) -> str:
+        if name.endswith((".partial", ".lock")):
+            raise ValueError("it should not end in .partial or .lock, as folders and files of unfinished results do")
         return name
 
 
@@ -357,7 +356,7 @@ class Settings(Section):
                 "[models] source = precomputed needs the names, paths or addresses of two networks, mpii and penn_action; "
                 "python -m pipeline models lists the names."
             )
-        if self.pretrain.experiment == self.finetune.experiment:
+        if self.pretrain.experiment.lower() == self.finetune.experiment.lower():  # the same file on a disk that ignores case
             raise ValueError(
                 f"[pretrain] and [finetune] both have experiment = {self.finetune.experiment}; give them two names: both stand "
                 "below exp/<dataset>/."

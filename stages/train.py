@@ -30,6 +30,7 @@ from datasets.skeletons import Skeleton, matching_joints
 from stages import augment, checkpoints, distributed, draw, memory
 from stages.files import disk_trouble_is_a_sentence, require_space
 from stages.hourglass import HourglassNet, replace_head
+from stages.links import follow
 from stages.loader import Data, Samples, batches, channel_mean, killed_reader_is_a_sentence
 from stages.logs import Logs, write_log
 from stages.metrics import mean_rate, training_hits
@@ -399,10 +400,11 @@ class Trainer:
 
     def _checkpoint(self) -> tuple[Path, bool, dict[str, Tensor], dict[str, Any]] | None:
         """Path, whether it is another training's, tensors and description of the checkpoint to start from, if any."""
-        path, branch = self.folder / LAST, self.training.branch_file
+        path, named = self.folder / LAST, self.training.branch_file
         if path.exists():
             return path, False, *checkpoints.load_tensors(path)
-        return (Path(branch), True, *checkpoints.load_tensors(Path(branch).expanduser())) if branch else None
+        branch = follow(Path(named).expanduser())
+        return (branch, True, *checkpoints.load_tensors(branch)) if named else None
 
     def _check_branch(self, path: Path) -> None:
         """A branch has its own best epoch. Raises DataError where its settings leave it nothing to do."""

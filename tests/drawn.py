@@ -27,12 +27,16 @@ def people(count: int, seed: int = 0) -> list[tuple[bytes, np.ndarray, np.ndarra
     return drawn
 
 
-def write_lsp(path: Path, count: int) -> np.ndarray:
-    """An archive as lsp_dataset.zip: joints 3 x 14 x N, where 1 marks an occluded joint. Joints (N, 14, 2) px from 0."""
+def write_lsp(path: Path, count: int, extended: bool = False) -> np.ndarray:
+    """An archive as lsp_dataset.zip: joints 3 x 14 x N, where 1 marks an occluded joint. Joints (N, 14, 2) px from 0.
+
+    In the extended set, 1 marks a joint that is labelled: here all are.
+    """
     drawn = people(count)
     part = np.array([points[LSP_IN_MPII] for _, points, _ in drawn])
     occluded = np.array([~seen[LSP_IN_MPII] for _, _, seen in drawn])
-    joints = np.concatenate([part + 1, occluded[..., None]], axis=2).transpose(2, 1, 0)
+    marks = np.ones_like(occluded) if extended else occluded
+    joints = np.concatenate([part + 1, marks[..., None]], axis=2).transpose(2, 1, 0)
     with zipfile.ZipFile(path, "w") as archive:
         archive.writestr("README.txt", "Leeds Sports Pose Dataset")
         archive.writestr("joints.mat", mat(joints))

@@ -12,6 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from datasets.errors import DataError
+from pipeline import config
+from pipeline.compare import result_at
+from stages.links import follow
 from tools import program
 
 
@@ -22,8 +25,11 @@ def main() -> None:
         prog="python -m tools.compare_acc", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("results", nargs="*", type=Path, metavar="RESULTS", help="default: exp")
+    parser.add_argument("--config", type=Path, metavar="FILE", default=[], action="append", help="as for python -m pipeline")
     parser.add_argument("--out", type=Path, help="write the tables (.csv, .md, .txt) and curves (.png, .pdf) into this folder")
     options = parser.parse_args()
+    for profile in options.config:
+        config.use_profile(profile)
     compare(options.results or [Path("exp")], options.out)
 
 
@@ -57,19 +63,16 @@ def compare(results: list[Path], out: Path | None) -> None:
 
 def evaluations_of(path: Path) -> list[Path]:
     """The evaluations that a folder means. Raises DataError where it holds none."""
-    path = path.resolve()
+    path = follow(Path(result_at(str(path)))).resolve()
     if (path / "accuracy.json").is_file():
         return [path]
     training = path if (path / "best.safetensors").is_file() else None
     root = path.parent.parent if training else path
-    found = {
-        manifest.parent.resolve()
-        for depth in ("", "*/", "*/*/")
-        for manifest in root.glob(f"{depth}evaluate-*@*/manifest.json")
-    }
+    folders = [path.parent for depth in ("", "*/", "*/*/") for path in root.glob(f"{depth}evaluate-*/manifest.json")]
+    found = {folder.resolve() for folder in folders if not stands_twice(folder)}
     evaluations = sorted(
         (folder for folder in sorted(found) if training is None or network_of(folder) == training),
-        key=lambda f: finished(network_of(f)),
+        key=lambda f: said(network_of(f), "finished"),
     )
     if not evaluations:
         raise DataError(f"{path} holds no evaluated network; evaluate one first: python -m pipeline run")
@@ -87,12 +90,17 @@ def identity_of(evaluation: Path) -> dict[str, Any]:
     return identity
 
 
-def finished(folder: Path) -> str:
-    """When a result was finished, as text that sorts; "" where nobody knows."""
+def said(folder: Path, name: str) -> str:
+    """What the manifest of a result says under a name, as text that sorts; "" where nobody knows."""
     try:
-        return str(json.loads((folder / "manifest.json").read_text())["finished"])
+        return str(json.loads((folder / "manifest.json").read_text())[name])
     except (OSError, ValueError, LookupError, TypeError):
         return ""
+
+
+def stands_twice(folder: Path) -> bool:
+    """Whether a folder is a link to a result next to it, or such a link that became a copy of the result."""
+    return "@" not in folder.name and folder.with_name(f"{folder.name}@{said(folder, 'fingerprint')[:8]}").exists()
 
 
 def network_of(evaluation: Path) -> Path:

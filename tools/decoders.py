@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 
 from datasets.errors import DataError
+from stages.links import follow
 from tools import program
 
 
@@ -25,7 +26,8 @@ def main() -> None:
     parser.add_argument("--split", default="valid", choices=["train", "valid", "test"], help="default: valid")
     parser.add_argument("--scales", default="1 0.85 1.15", help="box sizes for the rows with several; default: %(default)s")
     options = parser.parse_args()
-    print_table(options.network, options.annotations, options.images, options.split, options.scales)
+    network, annotations, images = (follow(path) for path in (options.network, options.annotations, options.images))
+    print_table(network, annotations, images, options.split, options.scales)
 
 
 def print_table(model: Path, annotations: Path, images: Path, split: str, scales: str) -> None:

@@ -54,10 +54,11 @@ def describe(name: str, joints: int, resolution: int | None) -> None:
         network, resolution = _from_preset(name, joints), resolution or 256
     else:
         from stages.checkpoints import load_network
+        from stages.links import follow
 
         if not Path(name).exists():
             raise DataError(f"{name} is neither a file nor one of the presets {', '.join(PRESETS)}.")
-        network, description = load_network(Path(name))
+        network, description = load_network(follow(Path(name)))
         resolution = resolution or description.resolution
         print(f"joints: {', '.join(description.joints)}\nmean that is subtracted: {network.mean.tolist()}\n")
     found = _layers(network, resolution)

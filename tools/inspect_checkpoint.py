@@ -5,6 +5,7 @@ import json
 import sys
 from pathlib import Path
 
+from stages.links import follow
 from tools import program
 
 
@@ -17,7 +18,7 @@ def main() -> None:
     options = parser.parse_args()
     from stages.checkpoints import load_tensors
 
-    tensors, description = load_tensors(options.file)
+    tensors, description = load_tensors(follow(options.file))
     print(json.dumps(description, indent=1))
     if options.tensors:
         for name, tensor in tensors.items():

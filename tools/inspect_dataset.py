@@ -55,9 +55,9 @@ def inspect(options: argparse.Namespace) -> None:
     dataset = DATASETS[options.dataset]
     stages = dataset.stages()
     for stage in stages.values():
-        if not stage.link.exists():
-            raise DataError(f"{stage.link} is missing; make it with: {config.command('run ' + stage.name)}")
-    data = dataset.open({name: stage.link for name, stage in stages.items()})
+        if not stage.manifest():
+            raise DataError(f"{stage.folder} is missing; make it with: {config.command('run ' + stage.name)}")
+    data = dataset.open({name: stage.folder for name, stage in stages.items()})
     splits = {split: annotations.read(data.annotations, split) for split in SPLITS}
     rows, odd = splits[options.split], pd.read_csv(data.annotations / SUSPICIOUS)
     labels = data.images.parent / "labels"  # Penn Action's

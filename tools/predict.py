@@ -21,6 +21,8 @@ from tqdm import tqdm
 
 from datasets.errors import DataError
 from datasets.images import read_upright
+from pipeline import config
+from pipeline.compare import result_at
 from stages import draw, memory
 from stages.predictor import PosePredictor
 from stages.runtimes import RUNTIMES
@@ -40,6 +42,9 @@ def main() -> int:
     parser.add_argument(
         "--model", default="export", help="what PosePredictor.load takes: a folder, file or name; default: export"
     )
+    parser.add_argument(
+        "--config", type=Path, metavar="FILE", default=[], action="append", help="whose networks, as for python -m pipeline"
+    )
     parser.add_argument("--out", type=Path, default=Path("poses"), help="folder of the results; default: poses")
     parser.add_argument("--threshold", type=float, default=0.2, help="least confidence of a joint that is drawn; default: 0.2")
     parser.add_argument("--no-flip", action="store_true", help="do not average with the mirrored image: twice as fast")
@@ -50,6 +55,8 @@ def main() -> int:
     options = parser.parse_args()
     if options.batch < 1:
         parser.error("--batch should be 1 or more")
+    for profile in options.config:
+        config.use_profile(profile)
     try:
         return predict(options)
     except OSError as error:
@@ -74,7 +81,7 @@ def predict(options: argparse.Namespace) -> int:
     is_video = options.source.suffix.lower() in VIDEOS and not options.source.is_dir()
     source: Video | Images = (Video if is_video else Images)(options.source, options.out)
     memory.keep_big_blocks()
-    predictor = PosePredictor.load(options.model, options.runtime, options.device)
+    predictor = PosePredictor.load(result_at(options.model), options.runtime, options.device)
     options.out.mkdir(parents=True, exist_ok=True)
     drawn, pictures = 0, iter(source)
     bar = tqdm(total=source.count, unit=source.unit, disable=not sys.stderr.isatty())

@@ -98,8 +98,8 @@ def test_rerun_keeps_what_hangs_from_an_equal_result(place):
     changed = {name for name in before if before[name] != after[name]}
     assert {name.partition("@")[0] for name in changed} == {"penn_action_cropped/annot"}
     assert len(list((place.exp / ".trash").iterdir())) == 1
-    place.run("clean")
-    assert not (place.exp / ".trash").exists()
+    place.run("clean", "--empty-trash", "--yes")
+    assert not list((place.exp / ".trash").iterdir())
     assert place.results() == after
 
 

@@ -5,8 +5,12 @@ import shutil
 import sys
 
 import pytest
+from luigi.configuration import LuigiConfigParser
+from luigi.task_register import Register
 
+from pipeline import config
 from tests.pipeline.conftest import Place
+from tests.python_path import ROOT
 from tools import compare_acc, decoders
 
 
@@ -14,13 +18,39 @@ from tools import compare_acc, decoders
 def tool(place, monkeypatch, capsys):
     """A tool run in the chain's folder: tool(compare_acc, *arguments) -> what it printed."""
 
+    def settings_of(folder):
+        """Forget what luigi.cfg of another folder said."""
+        monkeypatch.chdir(folder)
+        LuigiConfigParser.reload()
+        config.settings.cache_clear()
+        Register.clear_instance_cache()
+
     def run(module, *arguments, code=0):
-        monkeypatch.chdir(place.folder)
+        settings_of(place.folder)
         monkeypatch.setattr(sys, "argv", [module.__name__, *arguments])
         assert module.main() == code
         return "".join(capsys.readouterr())
 
-    return run
+    yield run
+    settings_of(ROOT)
+
+
+def test_a_link_to_a_result_of_other_settings_is_not_taken(place, tool):
+    folder = place.exp / "mpii/evaluate-finetuned"
+    ours = folder.resolve()
+    other = shutil.copytree(ours, ours.with_name("evaluate-finetuned@00000000"))
+    facts = json.loads((other / "manifest.json").read_text())
+    (other / "manifest.json").write_text(json.dumps(facts | {"fingerprint": "0" * 64}))
+    figures = json.loads((other / "accuracy.json").read_text())
+    figures["splits"]["valid"]["people"] = 77777
+    (other / "accuracy.json").write_text(json.dumps(figures))
+    folder.unlink()
+    folder.symlink_to(other.name)
+    assert "77777" not in tool(compare_acc, "exp/mpii/evaluate-finetuned")
+    assert "77777" in tool(compare_acc, "exp/mpii/evaluate-finetuned@00000000")
+    shutil.rmtree(ours)
+    said = tool(compare_acc, "exp/mpii/evaluate-finetuned", code=1)
+    assert "points at evaluate-finetuned@00000000, of other settings" in said and "run EvaluateMpii:finetuned" in said
 
 
 def test_everything_evaluated_stands_side_by_side(place, tool):

@@ -60,22 +60,10 @@ def test_clean_leaves_alone_what_is_being_made(place):
     while not list(place.exp.glob("penn_action_cropped/long@*.partial/last.safetensors")):
         assert process.poll() is None
         time.sleep(0.02)
-    assert "another process is working on it" in place.run("clean", "--others")
+    assert "another process is working on it" in place.run("clean", "--interrupted", "--others", "--yes")
     assert "FinetunePenn is running" in place.run("why", "FinetunePenn", "--config", "profile.cfg")
     process.communicate(timeout=300)
     assert process.returncode == 0
-
-
-def test_clean_removes_what_other_settings_left(place):
-    place.set("[finetune]\nlearning_rate = 0.0001\nexperiment = other\n")
-    place.run("run", "FinetunePenn", "--config", "profile.cfg")
-    before = place.results()
-    partial = place.exp / "mpii/hg-256@00000000.partial"
-    partial.mkdir()
-    place.run("clean")
-    assert not partial.exists() and place.results() == before
-    assert "penn_action_cropped/other@" in place.run("clean", "--others")
-    assert {name for name in before if "other@" in name} == before.keys() - place.results().keys()
 
 
 def test_a_folder_in_the_way_of_a_link_is_named(place):
@@ -100,8 +88,12 @@ def test_the_remedy_names_the_profiles(empty):
 
 
 def test_an_experiment_may_not_take_another_stages_place(place):
-    place.set("[pretrain]\nexperiment = annot\n")
-    assert "experiment = annot" in place.run("run", "--config", "profile.cfg", code=2)
+    for name in ("annot", "export-pretrained", "evaluate-x", "Data"):
+        place.set(f"[pretrain]\nexperiment = {name}\n")
+        said = place.run("status", "--config", "profile.cfg", code=2)
+        assert f"experiment = {name}: the result of another stage has this name" in said and "export-..., precomputed" in said
+    place.set("[finetune]\nexperiment = HG-256\n")
+    assert "give them two names" in place.run("status", "--config", "profile.cfg", code=2)
     place.set("[models]\nsource = precomputed\nmpii =\n")
     assert "source = precomputed needs" in place.run("status", "--config", "profile.cfg", code=2)
 
@@ -123,3 +115,15 @@ def test_what_was_made_from_a_replaced_archive_is_not_continued(place):
     _, err = process.communicate(timeout=120)
     assert process.returncode == 30 and "was changed while it was at work" in err, err
     assert not list(place.exp.glob("penn_action/*.partial"))
+
+
+def test_the_names_of_all_results_are_reserved():
+    from pipeline.compare import Pipeline, others
+    from pipeline.data import DATASETS
+    from pipeline.train import Branch, CacheCrops, reserved_names
+
+    stages = [*Pipeline().stages(), *others(), *(CacheCrops(dataset=name) for name in DATASETS)]
+    below = [stage.place.split("/")[1] for stage in stages if "/" in stage.place and not isinstance(stage, Branch)]
+    assert len(below) > 40
+    for name in below:
+        assert name in reserved_names() or name.startswith(tuple(n for n in reserved_names() if n.endswith("-"))), name

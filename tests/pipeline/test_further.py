@@ -45,7 +45,7 @@ def test_lsp_trained_tuned_and_scored(place):
     assert "# lsp/hg-256: 14 joints" in card and "sam.johnson.io" in card and "mpi-inf" not in card
     made = place.results()
     (place.folder / "lsp_dataset.zip").unlink()
-    place.run("clean", "--others", "--config", "profile.cfg")
+    place.run("clean", "--others", "--yes", "--config", "profile.cfg")
     assert "done in" not in place.run("run", "Evaluate:lsp", "--config", "profile.cfg")
     assert place.results() == made
 
@@ -67,3 +67,16 @@ def test_flic_from_a_folder_and_from_an_archive(empty):
     assert len(empty.results()) == 4 and len(contents) == 1
     empty.set(PROFILE.replace("annotations = flic_annot", "annotations = nowhere"))
     assert "nowhere/train.h5 is not there" in empty.run("run", "AnnotateFlic", "--config", "profile.cfg", code=30)
+
+
+def test_lspet_is_called_lspet(place):
+    """LSPET has the joints of LSP, and is another dataset all the same: in files, tables and titles."""
+    write_lsp(place.folder / "lspet.zip", 12, extended=True)
+    place.set("[lspet]\narchive = lspet.zip\nvalid_fraction = 0.5\n")
+    place.run("run", "Evaluate:lspet:pretrained", "--config", "profile.cfg")
+    evaluated = place.exp / "lspet/evaluate-pretrained"
+    assert json.loads((evaluated / "accuracy.json").read_text())["dataset"] == "lspet"
+    with h5py.File(place.exp / "lspet/annot/valid.h5") as file:
+        assert file.attrs["name"] == "lspet"
+    out, err = place.start("-m", "tools.compare_acc", "exp").communicate(timeout=120)
+    assert "LSPET valid, PCK@0.2 of the torso" in out and "LSP valid" not in out, out + err

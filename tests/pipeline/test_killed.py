@@ -32,12 +32,12 @@ def test_a_killed_training_carries_on_to_the_same_result(place, number):
     assert "interrupted" in place.run("status", "--config", "profile.cfg")
     if number == signal.SIGINT:
         assert "carries on" in err and "Traceback" not in err
-    for name in ("killed", "whole"):
-        place.set(LONG.format(name))
-        place.run("run", "FinetunePenn", "--config", "profile.cfg")
-    for name in ("best.safetensors", "last.safetensors", "train.log", "valid.log"):
-        killed, whole = (place.exp / "penn_action_cropped" / experiment / name for experiment in ("killed", "whole"))
-        assert killed.read_bytes() == whole.read_bytes(), name
+    contents = []
+    for command in ("run", "rerun"):
+        place.run(command, "FinetunePenn", "--config", "profile.cfg")
+        names = ("best.safetensors", "last.safetensors", "train.log", "valid.log")
+        contents.append({name: (place.exp / "penn_action_cropped/killed" / name).read_bytes() for name in names})
+    assert contents[0] == contents[1]
 
 
 def test_kill_at_any_moment_then_the_same_command(empty, finished_chain):
@@ -115,6 +115,6 @@ def test_a_branch_from_what_will_change_is_refused(place):
     said = place.run("run", "FinetunePenn", "--config", "profile.cfg", code=30)
     assert "hg-256-ft is the own place of this branch; give it an experiment of another name" in said
     place.set("[finetune]\nexperiment = branch\nepochs = 3\nbranch_from = exp/penn_action_cropped/hg-256-ft\n")
-    with FileLock(place.exp / ".locks" / f"penn_action_cropped-{origin.name}.lock"):
+    with FileLock(place.exp / ".locks" / f"{origin.name.rpartition('@')[2]}.lock"):
         said = place.run("run", "FinetunePenn", "--config", "profile.cfg", code=30)
     assert "of a training that goes on" in said and "unknown" not in place.run("status", "--config", "profile.cfg")

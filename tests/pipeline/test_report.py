@@ -27,7 +27,7 @@ def test_a_report_shows_where_the_chain_stands(place):
     assert found["FinetunePenn"] == found["CompareAccuracy"] == "stale" and found["PretrainMpii"] == "done"
     assert "learning_rate 0.002 -&gt; 0.0001" in (place.exp / "report/index.html").read_text()
     assert not (place.exp / "report/from_before").exists() and not (place.exp / "report.partial").exists()
-    place.run("clean", "--others")
+    place.run("clean", "--others", "--yes")
     assert (place.exp / "report/index.html").exists()
 
 
