@@ -3,6 +3,7 @@
 import contextlib
 import json
 from pathlib import Path
+from typing import Any
 
 from datasets.errors import DataError
 from datasets.progress import Report, silent
@@ -59,7 +60,12 @@ def _digest(path: Path, memory: Path, report: Report | None, remedy: str) -> str
 def _read(memory: Path) -> dict[str, dict]:
     """Path -> size, time and digest; nothing where the memory is missing or damaged."""
     try:
-        known = json.loads(memory.read_text())
-        return {path: facts for path, facts in known.items() if {"size", "mtime_ns", "sha256"} <= facts.keys()}
-    except (OSError, ValueError, AttributeError):
+        known = json.loads(memory.read_bytes())
+        return {path: facts for path, facts in known.items() if _is_digest(facts)}
+    except (OSError, ValueError, AttributeError, RecursionError):
         return {}
+
+
+def _is_digest(facts: Any) -> bool:
+    types = {"size": int, "mtime_ns": int, "sha256": str}
+    return isinstance(facts, dict) and all(isinstance(facts.get(name), kind) for name, kind in types.items())

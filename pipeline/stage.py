@@ -23,13 +23,13 @@ from pipeline import config, digests, links, manifest
 from pipeline.manifest import PARTIAL
 from pipeline.progress import Progress, say
 from pipeline.trash import discard, to_trash
-from stages.files import disk_trouble_is_a_sentence, write_atomically
+from stages.files import disk_trouble_is_a_sentence, sync, write_atomically
 from stages.links import target
 
 
 @dataclass(frozen=True)
 class Status:
-    """Where a stage stands. `word`: done, stale, missing, interrupted or running; `why` says what is behind it."""
+    """Where a stage stands. `word`: done, stale, damaged, missing, interrupted or running; `why` says what is behind it."""
 
     word: str
     why: str = ""
@@ -46,6 +46,7 @@ class Stage(luigi.Task):
     reads_at_once: ClassVar[bool] = False  # what is outside is read as the work begins, and may change once that is done
     leaf: ClassVar[str] = ""  # how the last part of `place` begins, where `place` depends on parameters
     remedy: ClassVar[str] = "put the file in this place or correct its path in the settings"  # where one is missing
+    remade_unasked: ClassVar[bool] = True  # whether `run` makes a damaged result again; not where that takes days
     redo = False  # set by `rerun`
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -162,6 +163,10 @@ class Stage(luigi.Task):
                 return Status("interrupted", "continues where it stopped")
             before = self.previous()
             return Status("stale", self.difference(before)) if before else Status("missing")
+        try:
+            manifest.check_sizes(self.folder, mine["content"])
+        except manifest.Damaged as damage:
+            return Status("damaged", str(damage))
         for name, stage in self.requires().items():
             theirs = stage.manifest()
             if theirs is None:
@@ -231,10 +236,20 @@ class Stage(luigi.Task):
             _ = self.fingerprint  # reads the outside files, or says which is missing
             links.check(self.link)
             with self.lock():
-                if self.redo or self.status().word != "done":
+                state = self.status()
+                if state.word == "damaged" and not (self.redo or self.remade_unasked):
+                    raise self.damaged(state.why)
+                if self.redo or state.word != "done":
                     self._make(report)
                 self.redo = False
             links.follow_settings(self)
+
+    def damaged(self, what: str) -> DataError:
+        """What to say where a file of the finished result is not what it was, and nobody asked to make it again."""
+        return DataError(
+            f"{self.folder} was finished, but {what}. Put the file back from a copy ({manifest.FILES} has its digest), or make "
+            f"the result again with: {config.command('rerun ' + self.name)}"
+        )
 
     @contextlib.contextmanager
     def lock(self):
@@ -258,8 +273,14 @@ class Stage(luigi.Task):
             if theirs is None:
                 raise DataError(f"{self.name} needs {stage.name}; make it with: {config.command('run ' + stage.name)}")
             contents[name] = theirs["content"]
+            try:
+                manifest.check_contents(stage.folder, theirs["content"], report)
+            except manifest.Damaged as damage:
+                raise stage.damaged(str(damage)) from None
         self._check_outside()
         begun = {"fingerprint": self.fingerprint, "input_contents": contents}
+        if self._was_finished(begun):
+            return self._publish()
         spent = self._open_partial(begun)
         started = time.monotonic()
 
@@ -285,7 +306,6 @@ class Stage(luigi.Task):
         facts = begun | {"identity": self.identity, "summary": summary, "seconds": round(spent + elapsed(), 1)}
         manifest.write(self.partial, facts, report)
         self._publish()
-        self.published()
         say(f"{self.name}: done in {spent + elapsed():.1f} s, {self.folder}")
 
     def _check_outside(self) -> None:
@@ -309,13 +329,31 @@ class Stage(luigi.Task):
         facts = begun | {"identity": self.identity, "seconds": seconds}
         write_atomically(self.partial / PARTIAL, json.dumps(facts).encode())
 
+    def _was_finished(self, begun: dict[str, Any]) -> bool:
+        """Whether the partial folder is a whole result of these inputs, of a process that was killed before it published it."""
+        found = manifest.read(self.partial)
+        if self.redo or not found or {name: found[name] for name in begun} != begun:
+            return False
+        try:
+            manifest.check_sizes(self.partial, found["content"])
+        except manifest.Damaged:  # by a power cut
+            (self.partial / manifest.MANIFEST).unlink()
+            return False
+        return True
+
     def _publish(self) -> None:
-        """Rename the partial folder to the result; an older result goes to the trash."""
+        """Rename the partial folder to the result; an older result goes to the trash.
+
+        All its files are on the disk before: after a power cut, a result is whole or not there.
+        """
+        (self.partial / PARTIAL).unlink(missing_ok=True)
+        sync(self.partial)
         for older in (self.folder, self.home):
             if older.exists():
                 to_trash(older)
         self.partial.rename(self.home)
-        (self.home / PARTIAL).unlink()
+        sync(self.home.parent)
+        self.published()
 
     def check_exp(self) -> None:
         """Make the folder of the result's place. Raises DataError where that cannot be."""

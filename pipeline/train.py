@@ -49,6 +49,7 @@ class Branch(Stage):
     """A training that may branch off another: base of both trainings."""
 
     reads_at_once = True
+    remade_unasked = False
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)

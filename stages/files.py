@@ -1,5 +1,6 @@
 """Files that are written whole or not at all, and their digests."""
 
+import ctypes
 import errno
 import hashlib
 import os
@@ -13,17 +14,46 @@ from datasets.progress import Report, silent
 
 CHUNK = 1 << 20
 FULL = (errno.ENOSPC, errno.EDQUOT)
+_AND_AGAIN = ", and run again. What is finished is kept."
 FORBIDDEN = (errno.EACCES, errno.EPERM, errno.EROFS)
 
 
-def write_atomically(path: Path, data: bytes) -> None:
-    """Write a file that is either the old one or the whole new one, whatever kills the process or the machine."""
+def write_atomically(path: Path, data: bytes, before: Path | None = None) -> None:
+    """Write a file that is either the old one or the whole new one, whatever kills the process or the machine.
+
+    before: the name that the old one gets, in the same folder; without it, it is gone.
+    """
     temporary = path.with_name(path.name + ".writing")
     with open(temporary, "wb") as file:
         file.write(data)
         file.flush()
         os.fsync(file.fileno())
+    if before and path.exists():
+        os.replace(path, before)
     os.replace(temporary, path)
+
+
+def sync(folder: Path) -> None:
+    """Wait until all that was written to the file system of a folder is on the disk, in one go for however many files."""
+    at = os.open(folder, os.O_RDONLY)
+    try:
+        syncfs = getattr(ctypes.CDLL(None, use_errno=True), "syncfs", None)  # of Linux
+        if syncfs is None:
+            os.sync()
+        elif syncfs(at):
+            raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()), str(folder))
+    finally:
+        os.close(at)
+
+
+def csv_text(cell: str) -> str:
+    """Return a cell of a .csv file whose text spreadsheets do not take for a formula; `csv_cell` undoes it."""
+    return "'" + cell if cell.startswith(("=", "+", "-", "@", "\t", "\r", "'")) else cell
+
+
+def csv_cell(text: str) -> str:
+    """Return the text that `csv_text` made a cell of."""
+    return text.removeprefix("'")
 
 
 def sha256(path: Path, report: Report = silent) -> str:
@@ -76,14 +106,22 @@ def time_in_words(seconds: float) -> str:
 
 @contextmanager
 def disk_trouble_is_a_sentence(place: Path) -> Iterator[None]:
-    """A full or forbidden disk is the user's to mend; any other OSError is an error of ours and keeps its traceback."""
+    """A full or forbidden disk or a limit is the user's to mend; any other OSError is an error of ours, with its traceback."""
     try:
         yield
+    except MemoryError as error:
+        raise DataError(
+            "There is too little memory; set fewer [workspace] workers, and run again. What is finished is kept."
+        ) from error
     except OSError as error:
         if error.errno in FULL:
             what = "The disk is full; free some space, or set [workspace] exp to a larger disk"
         elif error.errno in FORBIDDEN:
             what = f"{error.filename or place} must not be written ({error.strerror}); change its rights, or [workspace] exp"
+        elif error.errno in (errno.EMFILE, errno.ENFILE):
+            what = "Too few files may be open at a time; allow more (ulimit -n 4096), or set fewer [workspace] workers"
+        elif error.errno == errno.EFBIG:
+            what = f"{error.filename or place} may not become as large as it has to; raise the limit (ulimit -f)"
         else:
             raise
-        raise DataError(f"{what}, and run again. What is finished is kept.") from error
+        raise DataError(what + _AND_AGAIN) from error
