@@ -22,7 +22,7 @@ def elsewhere(stage: "Stage") -> str:
     link, mine = stage.link, stage.manifest()
     found = target(link)
     if found:
-        if mine and found == stage.folder:
+        if found == stage.folder and found.exists():
             return ""
         return f"the link points at {found.name}" + (" (other settings)" if found.exists() else ", which is not there")
     if not link.exists() or _says_the_same(manifest.read(link), mine):
