@@ -3,6 +3,9 @@
 config     luigi.cfg -> settings
 stage      Stage: fingerprint, atomic result, manifest, lock, state
 fetch prepare train evaluate export compare   the tasks
+links      the link exp/<place> of a stage, set right by `run` and `status`
+trash      exp/.trash
+clean      the command `clean`
 data       the datasets by name: their stages, places and scored splits
 __main__   python -m pipeline {run,status,why,rerun,clean}
 """

@@ -22,12 +22,12 @@ def elsewhere(stage: "Stage") -> str:
     link, mine = stage.link, stage.manifest()
     found = target(link)
     if found:
-        if mine and found == stage.folder:
+        if found == stage.folder and found.exists():
             return ""
         return f"the link points at {found.name}" + (" (other settings)" if found.exists() else ", which is not there")
     if not link.exists() or _says_the_same(manifest.read(link), mine):
         return ""
-    return f"{link} is a folder, not a link" + (", with a result of other settings" if manifest.read(link) else " of ours")
+    return f"{link} is a folder, not a link" + (", with another result" if manifest.read(link) else " of ours")
 
 
 def _says_the_same(one: dict | None, other: dict | None) -> bool:
@@ -66,14 +66,14 @@ def follow_settings(stage: "Stage") -> None:
 
 
 def _make_way(link: Path) -> None:
-    """Rename a result that stands in the place of a link to its own name; a second copy of it goes to the trash."""
+    """Rename a result that stands in the place of a link to its own name; where that is taken, move it to the trash."""
     found = manifest.read(link)
     if target(link) or not found:
         return
     home = link.with_name(_name_of_copy(link, found))
     with contextlib.suppress(FileNotFoundError):  # another process was faster
         if home.exists():
-            say(f"{link} was a second copy of {home.name}; it is now in {to_trash(link).parent}.")
+            say(f"{link} was a folder with another result of the same settings; it is now in {to_trash(link).parent}.")
         else:
             link.rename(home)
             say(f"{link} was a result, not a link; it is now {home}.")

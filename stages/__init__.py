@@ -1,6 +1,7 @@
 """The work of every stage as plain functions on paths, arrays and dataclasses; runs and tests without Luigi.
 
 files        files written whole or not at all; digests; space on the disk
+links        links to results: symbolic, or text files on disks without them
 settings     every setting of the workspace: dataclasses, validated when they are built
 fetch        sources: files from a path or from addresses, checked; download is the engine
 archives     safe extraction

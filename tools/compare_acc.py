@@ -107,7 +107,10 @@ def network_of(evaluation: Path) -> Path:
     """The folder of the network that was scored, whether it is still there or not."""
     digits = identity_of(evaluation)["inputs"]["model"][:8]
     root = evaluation.parent.parent
-    return next(root.glob(f"*/*@{digits}"), root / "deleted" / f"network@{digits}").resolve()
+    results = (path.parent for path in sorted(root.glob("*/*/manifest.json")))
+    copied = (folder for folder in results if said(folder, "fingerprint").startswith(digits))
+    found = next(root.glob(f"*/*@{digits}"), None) or next(copied, None)
+    return (found or root / "deleted" / f"network@{digits}").resolve()
 
 
 def short_names(networks: list[Path]) -> dict[Path, str]:

@@ -63,10 +63,15 @@ def test_everything_evaluated_stands_side_by_side(place, tool):
     assert made >= {path.name for path in (place.exp / "compare").iterdir() if path.name.startswith(("parts", "tests", "pck"))}
 
 
-def test_an_experiment_means_its_own_evaluations(tool):
+def test_an_experiment_means_its_own_evaluations(place, tool):
     text = tool(compare_acc, "exp/mpii/hg-256")
     assert "MPII valid" in text and "Penn Action test" in text and "hg-256-ft " not in text
     assert "verdict" not in text  # nothing to compare with
+    link = place.exp / "mpii/hg-256"
+    result = link.resolve()
+    link.unlink()
+    result.rename(link)  # as a copy with links followed has it
+    assert tool(compare_acc, "exp/mpii/hg-256") == text
     one = tool(compare_acc, "exp/mpii/evaluate-finetuned")
     assert "hg-256-ft " in one and "Penn" not in one
 
