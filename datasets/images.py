@@ -4,6 +4,7 @@ import io
 import math
 import os
 import re
+import warnings
 from pathlib import Path
 
 import cv2
@@ -180,6 +181,7 @@ def _decode_by_pillow(data: bytes) -> np.ndarray:
     from PIL import Image, ImageOps
 
     pillow_heif.register_heif_opener()
+    warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)  # our own limit is checked below
     try:
         with Image.open(io.BytesIO(data), formats=_BY_PILLOW) as file:
             image: Image.Image = file
@@ -196,6 +198,8 @@ def _decode_by_pillow(data: bytes) -> np.ndarray:
             return np.asarray(ImageOps.exif_transpose(image).convert("RGB"))
     except ValueError:
         raise
+    except Image.DecompressionBombError:
+        raise _TooMuch(f"its header claims more than {MOST_PIXELS / 1e6:.0f} million px") from None
     except Image.UnidentifiedImageError:
         raise ValueError(f"it is of no kind that can be read: it begins with {data[:8]!r}") from None
     except Exception as error:  # Pillow's readers raise whatever a damaged file makes them stumble over

@@ -127,7 +127,7 @@ class VideoReader:
     def _decoded(self) -> Iterator[VideoFrame]:
         damaged = set()  # times of packets
         for packet in self._packets():
-            if packet and packet.is_corrupt:
+            if packet and packet.is_corrupt and self._container.format.name != "mpegts":  # there it may be a seam of two files
                 damaged.add(packet.pts)
             try:
                 frames = self._stream.codec_context.decode(packet)
@@ -171,7 +171,10 @@ class VideoReader:
         filters = [graph.add("scale", f"{max(1, round(frame.width * ratio))}:{frame.height}"), graph.add("format", "rgb24")]
         if interlaced:
             filters.insert(0, graph.add("yadif", "deint=interlaced"))
-        graph.link_nodes(source, *filters, graph.add("buffersink")).configure()
+        try:
+            graph.link_nodes(source, *filters, graph.add("buffersink")).configure()
+        except av.FFmpegError:
+            raise DataError(f"{self.path} has pixels that cannot be converted ({frame.format.name}); convert it.") from None
         return graph
 
     def _tell_failures(self, last: float) -> None:

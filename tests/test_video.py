@@ -136,7 +136,8 @@ def test_size_and_pixel_format_change_in_mid_stream(tmp_path):
     one = made(tmp_path / "1.ts", greys(4), format="mpegts")
     two = made(tmp_path / "2.ts", greys(4, 96, 80), format="mpegts", pixels="yuv444p")
     (tmp_path / "a.ts").write_bytes(one.read_bytes() + two.read_bytes())
-    frames, _ = read(tmp_path / "a.ts")
+    frames, reader = read(tmp_path / "a.ts")
+    assert reader.failed == []
     assert [frame.pixels.shape[:2] for frame in frames] == 4 * [(48, 64)] + 4 * [(96, 80)]
     np.testing.assert_allclose(levels(frames), 2 * [20, 30, 40, 50], atol=2)
     times = [frame.time for frame in frames]  # both recordings begin at the same time of the clock

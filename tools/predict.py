@@ -62,7 +62,8 @@ def main() -> int:
     try:
         return predict(options)
     except OSError as error:
-        print(f"error: {error.filename or options.out} cannot be written ({error.strerror}).", file=sys.stderr)
+        name = str(error.filename or options.out).removeprefix("file:")  # as the writer of videos calls it
+        print(f"error: {name} cannot be written ({error.strerror}).", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print(f"interrupted: what was done until now stands in {options.out}", file=sys.stderr)
@@ -115,13 +116,14 @@ def find_source(path: Path, out: Path) -> "Images | Video":
     if not path.exists():
         raise DataError(f"{path} is not there; give an image, a folder of images, or a video.")
     if path.is_dir():
-        files = sorted((p for p in path.iterdir() if p.is_file()), key=lambda p: by_number(p.name))
-        images = [p for p in files if p.suffix.lower() in PICTURES and not p.name.startswith("._")]
+        there = sorted((p for p in path.iterdir() if p.is_file()), key=lambda p: by_number(p.name))
+        images = [p for p in there if p.suffix.lower() in PICTURES and not p.name.startswith("._")]
         if not images:
             raise DataError(f"{path} holds no image ({', '.join(PICTURES)}); give a folder of images, or a video by its name.")
-        if others := [p.name for p in files if p not in set(images)]:
+        if others := [p.name for p in there if p not in images]:
             more = f" and {len(others) - 10} more" if len(others) > 10 else ""
-            print(f"not read, because they are no images: {len(others)} files in {path}: {', '.join(others[:10])}{more}")
+            files = f"{len(others)} file{'s' * (len(others) > 1)}"
+            print(f"{files} in {path} not read, being no image: {', '.join(others[:10])}{more}")
         return Images(images, out)
     is_image = path.suffix.lower() in PICTURES and path.suffix.lower() != ".gif"  # which as a rule moves
     return Images([path], out) if is_image or looks_like_picture(path) else Video(path, out)
