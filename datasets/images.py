@@ -18,7 +18,7 @@ MOST_PIXELS = 200_000_000  # the largest photographs of phones have 16320 x 1224
 MOST_BYTES = 3 * MOST_PIXELS  # as many pixels, not compressed
 MOST_SCANS = 100  # of a JPEG: encoders write about ten, and for each a decoder goes over all pixels again
 # Endings of the names of pictures that `read_upright` reads.
-PICTURES = tuple(f".{kind}" for kind in "jpg jpeg jpe jfif png webp avif heic heif hif tif tiff bmp gif".split())
+PICTURES = (".jpg", ".jpeg", ".jfif", ".png", ".webp", ".avif", ".heic", ".heif", ".hif", ".tif", ".tiff", ".bmp", ".gif")
 _BY_PILLOW = ("WEBP", "AVIF", "HEIF", "TIFF", "BMP", "GIF")  # the kinds of files that it may take them for
 _MARKER = re.compile(rb"\xff+([^\x00\xff])")
 # Markers with a segment behind them: neither those of a scan's data nor one without a length.

@@ -13,10 +13,12 @@ import os
 import re
 import sys
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from fractions import Fraction
-from itertools import islice
+from itertools import islice, repeat, takewhile
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
@@ -29,6 +31,9 @@ from pipeline.compare import result_at
 from stages.settings import RUNTIMES
 from stages.video import VideoReader, VideoWriter
 from tools import program
+
+if TYPE_CHECKING:
+    from stages.predictor import PosePredictor, Poses
 
 DRAWN = (".jpg", ".jpeg", ".png")  # kinds of pictures that are drawn as the same kind; others become PNG
 TABLES = ("poses.json", "poses.csv")
@@ -84,7 +89,7 @@ def predict(options: argparse.Namespace) -> int:
     """What `main` does; returns the exit code. Raises DataError."""
     source = find_source(options.source, options.out)  # before PyTorch is loaded, which takes seconds
     refuse_other_files(options.out, source.drawn)
-    from stages import draw, memory
+    from stages import memory
     from stages.predictor import PosePredictor, find
 
     memory.keep_big_blocks()
@@ -94,21 +99,44 @@ def predict(options: argparse.Namespace) -> int:
     options.out.mkdir(parents=True, exist_ok=True)
     for name in (*source.drawn, *TABLES):  # an earlier run's; where this one ends early, nothing of that stays beside it
         (options.out / name).unlink(missing_ok=True)
-    drawn, pictures = 0, iter(source)
-    bar = tqdm(total=source.count, unit=source.unit, disable=not sys.stderr.isatty())
-    with source.copy(options.out) as drawings, Table(options.out, predictor.joints) as table, bar:
-        while chunk := list(islice(pictures, options.batch)):
-            poses = predictor.predict([p.pixels for p in chunk], flip=not options.no_flip, sizes=options.sizes)
-            for picture, joints, confidence in zip(chunk, poses.joints, poses.confidence, strict=True):
-                shown = np.where(confidence[:, None] >= options.threshold, joints, np.nan)
-                drawings.add(picture, draw.draw_person(picture.pixels, shown, predictor.skeleton))
-                table.add(picture, joints, confidence)
-            drawn += len(chunk)
-            bar.update(len(chunk))
+    drawn = draw_all(source, predictor, options)
     print(f"{drawn} of {source.count} {source.unit}s are drawn in {options.out}, with poses.json and poses.csv")
     for sentence in source.failed:
         print(f"error: {sentence}", file=sys.stderr)
     return 1 if source.failed else 0
+
+
+def draw_all(source: "Images | Video", predictor: "PosePredictor", options: argparse.Namespace) -> int:
+    """Predict and draw every picture, and write the tables; returns how many there were."""
+    from stages import draw
+    from stages.pool import in_order
+
+    drawn, pictures = 0, iter(source)
+    bar = tqdm(total=source.count, unit=source.unit, disable=not sys.stderr.isatty())
+
+    def predicted(chunk: list[Picture]) -> tuple[list[Picture], "Poses"]:
+        return chunk, predictor.predict([p.pixels for p in chunk], flip=not options.no_flip, sizes=options.sizes)
+
+    def write(chunk: list[Picture], poses: "Poses") -> int:
+        for picture, joints, confidence in zip(chunk, poses.joints, poses.confidence, strict=True):
+            shown = np.where(confidence[:, None] >= options.threshold, joints, np.nan)
+            drawings.add(picture, draw.draw_person(picture.pixels, shown, predictor.skeleton))
+            table.add(picture, joints, confidence)
+        return len(chunk)
+
+    # A thread reads the next batch and one draws the last, each in order; both end before the files are closed.
+    with (
+        source.copy(options.out) as drawings,
+        Table(options.out, predictor.joints) as table,
+        bar,
+        ThreadPoolExecutor(1) as reader,
+        ThreadPoolExecutor(1) as writer,
+    ):
+        chunks = takewhile(len, in_order(reader, lambda: list(islice(pictures, options.batch)), repeat(()), 1))
+        for count in in_order(writer, write, map(predicted, chunks), 1):
+            drawn += count
+            bar.update(count)
+    return drawn
 
 
 def find_source(path: Path, out: Path) -> "Images | Video":
