@@ -148,7 +148,8 @@ def find_source(path: Path, out: Path) -> "Images | Video":
         images = [p for p in there if p.suffix.lower() in PICTURES and not p.name.startswith("._")]
         if not images:
             raise DataError(f"{path} holds no image ({', '.join(PICTURES)}); give a folder of images, or a video by its name.")
-        if others := [p.name for p in there if p not in images]:
+        taken = set(images)
+        if others := [p.name for p in there if p not in taken]:
             more = f" and {len(others) - 10} more" if len(others) > 10 else ""
             files = f"{len(others)} file{'s' * (len(others) > 1)}"
             print(f"{files} in {path} not read, being no image: {', '.join(others[:10])}{more}")
