@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import shutil
 import subprocess
 import sys
 from fractions import Fraction
@@ -78,6 +79,16 @@ def test_files_with_names_that_are_no_text(model, folder, tmp_path, monkeypatch)
     assert run(monkeypatch, folder / name, "--model", model, "--out", tmp_path / "out") == 0
     assert (tmp_path / "out" / name).exists() and b"\r\ncaf\xe9.png," in (tmp_path / "out/poses.csv").read_bytes()
     assert json.loads((tmp_path / "out/poses.json").read_text())[0]["image"] == name
+
+
+def test_a_whole_runs_folder_means_its_export(model, folder, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    for place in ("mpii/hg-256", "export@01234567"):
+        (tmp_path / "exp/demo" / place).mkdir(parents=True)
+        shutil.copy(model, tmp_path / "exp/demo" / place / "model.safetensors")
+    (tmp_path / "exp/demo/export").symlink_to("export@01234567")
+    assert run(monkeypatch, folder / "a.png", "--model", "exp/demo") == 0
+    assert "network: exp/demo/export@01234567/model.safetensors, 13 joints at 64 px\n" in capsys.readouterr().out
 
 
 def test_joints_below_the_threshold_are_not_drawn(model, folder, tmp_path, monkeypatch):

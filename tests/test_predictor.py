@@ -259,6 +259,9 @@ def test_where_a_network_is_looked_for(model, tmp_path, monkeypatch):
     (tmp_path / "exp/demo/export").mkdir()
     save_network(tmp_path / "exp/demo/export/model.safetensors", network(), PENN_ACTION.joints, 64, {})
     assert module.find("exp/demo") == Path("exp/demo/export/model.safetensors")
+    (tmp_path / "exp/demo/export").rename(tmp_path / "exp/demo/export@01234567")
+    (tmp_path / "exp/demo/export").write_text("export@01234567\n")  # on a disk without links
+    assert module.find("exp/demo") == Path("exp/demo/export@01234567/model.safetensors")
     (tmp_path / "exp/other/mpii").mkdir(parents=True)
     with pytest.raises(DataError, match="exp/other holds none of"):
         PosePredictor.load("exp/other")

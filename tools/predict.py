@@ -93,7 +93,8 @@ def predict(options: argparse.Namespace) -> int:
     from stages.predictor import PosePredictor, find
 
     memory.keep_big_blocks()
-    network = find(result_at(options.model))
+    exported = os.path.join(options.model, "export")  # of a whole run's folder, such as exp/demo
+    network = find(result_at(exported if os.path.lexists(exported) else options.model))
     predictor = PosePredictor.load(network, options.runtime, options.device)
     print(f"network: {os.path.relpath(os.path.realpath(network))}, {len(predictor.joints)} joints at {predictor.resolution} px")
     options.out.mkdir(parents=True, exist_ok=True)
