@@ -239,3 +239,14 @@ def test_files_that_once_failed(name, count):
     for frame in frames if "interlaced" in name else []:  # combed rows differ from both of their neighbours
         rows = frame.pixels.astype(int).mean(axis=2)
         assert abs(rows[2:-1] - (rows[1:-2] + rows[3:]) / 2).mean() < 2 * abs(rows[3:] - rows[1:-2]).mean() + 1
+
+
+def test_frames_of_too_many_pixels_are_not_decoded(tmp_path, monkeypatch):
+    small, large = greys(400, step=0), greys(4, 96, 80)  # the other size is beyond what is looked at when the file is opened
+    one, two = (made(tmp_path / name, images, format="mpegts") for name, images in (("1.ts", small), ("2.ts", large)))
+    (tmp_path / "a.ts").write_bytes(one.read_bytes() + two.read_bytes())
+    monkeypatch.setattr("stages.video.MOST_PIXELS", 64 * 80)  # what the decoder counts, whole blocks of 16 px
+    with pytest.raises(DataError, match=r"2\.ts claims frames of 80 x 96 px"):
+        VideoReader(two)
+    frames, reader = read(tmp_path / "a.ts")
+    assert {frame.pixels.shape for frame in frames} == {(48, 64, 3)} and reader.undecodable == 4
