@@ -21,6 +21,7 @@ distributed  a training in several processes and machines
 runtimes     a network as a fast function: PyTorch, onnxruntime, OpenVINO
 predict      heatmaps and joints for a whole split
 predictor    joints of people in any image, for applications
+video        videos read as players show them, and written as H.264
 metrics      training accuracy, PCKh, PCK
 measures     the accuracies that each dataset is known by
 evaluate     a network's accuracy on one dataset

@@ -167,6 +167,10 @@ def find(source: str | Path) -> Path:
         return path
     if path.is_dir():
         below = [path]
+        if not any((path / name).is_file() for name in _NETWORKS):  # the results of a chain: what it exported, or all of it
+            exported = follow(path / "export")
+            deeper = [follow(p) for up in ("*", "*/*") for p in sorted(path.glob(up)) if "@" not in str(p.relative_to(path))]
+            below += [exported] if any((exported / name).is_file() for name in _NETWORKS) else deeper
     else:
         places = [] if path.is_absolute() else [f"{up}{source}" for up in ("", "*/", "*/*/")]
         below = [follow(folder) for place in places for folder in sorted(EXP.glob(place))]

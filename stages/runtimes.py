@@ -17,9 +17,9 @@ from datasets.errors import DataError
 from stages.blocks import Residual
 from stages.checkpoints import Description
 from stages.hourglass import Head, HourglassNet, Stem
+from stages.settings import RUNTIMES
 
 Run = Callable[[Tensor], Tensor]
-RUNTIMES = ("torch", "onnxruntime", "openvino")
 
 
 def start(runtime: str, network: HourglassNet, about: Description, device: torch.device, compute: torch.dtype,

@@ -26,6 +26,7 @@ from datasets.errors import DataError
 from stages.presets import PRESETS
 
 Precision = Literal["float32", "tf32", "bfloat16", "float16", "auto"]
+RUNTIMES = ("torch", "onnxruntime", "openvino")  # what a predictor computes with
 _MPII_SITE = "https://datasets.d2.mpi-inf.mpg.de/andriluka14cvpr/"
 
 

@@ -6,6 +6,7 @@ a `DataError` that names it or in a result that is what it should be; of anythin
 
 import gzip
 import io
+import itertools
 import resource
 import signal
 import sys
@@ -15,26 +16,32 @@ import zipfile
 import zlib
 from collections import Counter
 from collections.abc import Callable
+from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import cv2
 import h5py
 import numpy as np
+import pillow_heif
 import torch
 from numpy.random import Generator
+from PIL import Image
 from scipy.io import savemat
 
 from datasets import annotations, lsp, mpii, penn_action
 from datasets.errors import DataError
-from datasets.images import read_image
+from datasets.images import read_image, read_upright
 from stages import import_pytorch, import_torch7, torch7
 from stages.archives import unpack
 from stages.export_torch7 import as_torch7
 from stages.hourglass import HourglassNet
 from stages.settings import Network
+from stages.video import VideoReader, VideoWriter
 from tests import test_annotations, test_mpii, test_penn_action
 from tests.ports import Bearpaw, Princeton, port
 
+pillow_heif.register_heif_opener()
 NUMBERS = (0, 1, 7, 8, 14, 15, 255, 2**15, 2**16 - 1, 2**24, 2**31 - 1, 2**31, 2**32 - 8, 2**32 - 1)  # sizes, types, flags
 
 
@@ -232,6 +239,36 @@ def read_picture(path: Path) -> None:
     assert pixels.ndim == 3 and pixels.shape[2] == 3 and pixels.dtype == np.uint8
 
 
+def saved(kind: str, **options: Any) -> bytes:
+    y, x = np.mgrid[:48, :64]
+    file = io.BytesIO()
+    Image.fromarray(np.dstack([4 * x, 5 * y, x * y % 256]).astype(np.uint8)).save(file, kind, **options)
+    return file.getvalue()
+
+
+def video(folder: Path) -> bytes:
+    writer = VideoWriter(folder / "v.mp4", Fraction(25))
+    for number in range(8):
+        writer.add(np.random.default_rng(number).integers(0, 255, (48, 64, 3), np.uint8), number / 25)
+    writer.close()
+    return (folder / "v.mp4").read_bytes()
+
+
+def read_video(path: Path) -> None:
+    reader = VideoReader(path)
+    frames = list(reader)
+    reader.close()
+    assert all(frame.pixels.shape[2] == 3 and frame.pixels.dtype == np.uint8 for frame in frames)
+    assert all(a.time < b.time for a, b in itertools.pairwise(frames))
+    if reader.failed:
+        raise DataError(" ".join(reader.failed))
+
+
+def read_any_picture(path: Path) -> None:
+    pixels = read_upright(path)
+    assert pixels.ndim == 3 and pixels.shape[2] == 3 and pixels.dtype == np.uint8
+
+
 KINDS: dict[str, tuple[Callable[[Path], bytes], Callable[[bytes], bytes], Callable[[Path], None]]] = {
     "label": (label, bytes, read_label),
     "compressed label": (lambda folder: label(folder, compress=True), bytes, read_label),
@@ -246,6 +283,12 @@ KINDS: dict[str, tuple[Callable[[Path], bytes], Callable[[bytes], bytes], Callab
     "zip": (zipped, bytes, read_archive),
     "jpeg": (lambda _: image(".jpg"), bytes, read_picture),
     "png": (lambda _: image(".png"), bytes, read_picture),
+    "progressive jpeg": (lambda _: saved("JPEG", progressive=True), bytes, read_any_picture),
+    "webp": (lambda _: saved("WEBP", lossless=True), bytes, read_any_picture),
+    "tiff": (lambda _: saved("TIFF", compression="tiff_lzw"), bytes, read_any_picture),
+    "avif": (lambda _: saved("AVIF"), bytes, read_any_picture),
+    "heif": (lambda _: saved("HEIF"), bytes, read_any_picture),
+    "video": (video, bytes, read_video),
     "t7": (t7, bytes, read_t7),
     "t7 with longs of 4": (lambda folder: t7(folder, long_size=4), bytes, read_t7),
     "ascii t7": (lambda folder: t7(folder, ascii=True), bytes, read_t7),

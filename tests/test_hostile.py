@@ -1,13 +1,16 @@
 """Damaged files: each ends in a sentence or a right result, never in a crash, a hang, much memory or half a result."""
 
+import io
 import re
 import struct
 import subprocess
 import sys
+import time
 import zlib
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from datasets.errors import DataError
 from datasets.images import read_image
@@ -26,14 +29,47 @@ def test_damaged_files() -> None:
 
 
 def test_pictures_that_claim_too_many_pixels(tmp_path: Path) -> None:
-    header = struct.pack(">IIBBBBB", 2**30, 2**30, 8, 2, 0, 0, 0)
+    header = struct.pack(">IIBBBBB", 32000, 32000, 8, 2, 0, 0, 0)
     chunks = [(b"IHDR", header), (b"IDAT", zlib.compress(bytes(10**6))), (b"IEND", b"")]
     png = b"".join(struct.pack(">I", len(c)) + k + c + struct.pack(">I", zlib.crc32(k + c)) for k, c in chunks)
     (tmp_path / "a.png").write_bytes(b"\x89PNG\r\n\x1a\n" + png)
-    with pytest.raises(DataError, match=r"a\.png is damaged"):
+    with pytest.raises(DataError, match=r"a\.png is refused: its header claims 32000 x 32000 px"):
         read_image(tmp_path / "a.png")
     jpeg = image(".jpg")
     size = jpeg.index(b"\xff\xc0") + 5  # height and width in the start of the frame
     (tmp_path / "a.jpg").write_bytes(jpeg[:size] + b"\x80\0\x80\0" + jpeg[size + 4 :])
-    with pytest.raises(DataError, match=r"a\.jpg is damaged \(its header claims 32768 x 32768 px"):
+    with pytest.raises(DataError, match=r"a\.jpg is refused: its header claims 32768 x 32768 px"):
+        read_image(tmp_path / "a.jpg")
+
+
+def segments(jpeg: bytes) -> list[bytes]:
+    """A JPEG's segments, the data of a scan with its header."""
+    starts = [m.start() for m in re.finditer(rb"\xff[^\x00\xd0-\xd7\xff]", jpeg)]
+    return [jpeg[a:b] for a, b in zip(starts, [*starts[1:], len(jpeg)], strict=True)]
+
+
+def test_a_jpeg_of_many_scans(tmp_path: Path) -> None:
+    """A valid one: each of 63 coefficients comes in 14 scans, first its highest bit, of a few bytes for all blocks."""
+    file = io.BytesIO()
+    Image.new("L", (6400, 6400)).save(file, "JPEG", progressive=True)
+    parts = segments(file.getvalue())
+    first = next(i for i, part in enumerate(parts) if part[:2] == b"\xff\xda")
+    head, table, blocks = parts[: first + 1], parts[first + 1], parts[first + 2][10:]
+    scans = [bytes([k, k, (low + 1) % 14 << 4 | low]) for k in range(1, 64) for low in range(13, -1, -1)]
+    jpeg = b"".join([*head, table, *(b"\xff\xda\0\x08\1\1\0" + scan + blocks for scan in scans), b"\xff\xd9"])
+    assert len(jpeg) < 200_000
+    (tmp_path / "a.jpg").write_bytes(jpeg)
+    began = time.perf_counter()
+    with pytest.raises(DataError, match=r"a\.jpg is refused: it is a JPEG of more than 100 scans"):
+        read_image(tmp_path / "a.jpg")
+    assert time.perf_counter() - began < 1
+    (tmp_path / "a.jpg").write_bytes(file.getvalue() + b"\xff\xda" * 200)  # as in the film behind a phone's picture
+    assert read_image(tmp_path / "a.jpg").shape == (6400, 6400, 3)
+
+
+def test_a_file_of_too_many_bytes(tmp_path: Path) -> None:
+    with open(tmp_path / "a.jpg", "wb") as file:
+        file.write(image(".jpg"))
+        file.truncate(1 << 30)  # a hole: it takes no space
+    with pytest.raises(DataError, match=r"a\.jpg is refused: it has 1074 MB"):
         read_image(tmp_path / "a.jpg")

@@ -4,12 +4,14 @@ import io
 import math
 
 import numpy as np
+import pillow_heif
 import pytest
 from PIL import Image, ImageOps
 
 from datasets.errors import DataError
 from datasets.images import read_image, read_reduced, read_upright
 
+pillow_heif.register_heif_opener()
 PIXELS = np.random.default_rng(7).integers(0, 256, (24, 40, 3), dtype=np.uint8)
 
 
@@ -39,6 +41,42 @@ def test_the_exif_orientation_is_ignored_or_followed(tmp_path, kind, orientation
     path.write_bytes(path.read_bytes().replace(b"\0\0\0\x08\0\x02", b"\xff\xff\xff\xff\0\x02"))  # its entries, beyond the file
     if kind == "JPEG":  # where no checksum covers it
         np.testing.assert_array_equal(read_upright(path), read_image(plain))
+
+
+@pytest.mark.parametrize(("kind", "options"), [
+    ("WEBP", {"lossless": True}), ("TIFF", {}), ("BMP", {}), ("TIFF", {"compression": "tiff_lzw"}),
+    ("AVIF", {"quality": 100, "subsampling": "4:4:4"}), ("HEIF", {"quality": 100, "chroma": 444}),
+])  # fmt: skip
+@pytest.mark.parametrize("orientation", [1, 5, 8])
+def test_a_picture_of_any_kind_is_read_upright(tmp_path, kind, options, orientation):
+    image = Image.fromarray(np.kron(PIXELS[:6, :10], np.ones((16, 16, 1), np.uint8)))
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    image.save(tmp_path / "a.jpg", kind, **options, **({} if kind == "BMP" else {"exif": exif.tobytes()}))
+    expected = {1: image, 5: image.transpose(Image.Transpose.TRANSPOSE), 8: image.transpose(Image.Transpose.ROTATE_90)}
+    difference = read_upright(tmp_path / "a.jpg") - np.asarray(expected[1 if kind == "BMP" else orientation], np.int16)
+    assert abs(difference).mean() < (3 if kind in ("AVIF", "HEIF") else 1e-9)
+    with pytest.raises(DataError, match="neither a JPEG nor a PNG"):  # what datasets are made of
+        read_image(tmp_path / "a.jpg")
+
+
+def test_grey_values_of_16_bits_are_scaled(tmp_path):
+    grey = np.linspace(0, 65535, 256).astype(np.uint16).reshape(16, 16)
+    Image.fromarray(grey).save(tmp_path / "a.tif")
+    assert abs(read_upright(tmp_path / "a.tif")[..., 1] - grey / 257).max() <= 1
+
+
+def test_pictures_that_cannot_be_one_image(tmp_path):
+    path = tmp_path / "a.tif"
+    Image.fromarray(PIXELS).save(path, save_all=True, append_images=[Image.fromarray(PIXELS)] * 2)
+    with pytest.raises(DataError, match=r"a\.tif is damaged \(it holds 3 pictures"):
+        read_upright(path)
+    Image.fromarray(np.ones((4, 4), np.float32)).save(path)
+    with pytest.raises(DataError, match="32 bits"):
+        read_upright(path)
+    path.write_text("<html>not found</html>")
+    with pytest.raises(DataError, match="of no kind that can be read: it begins with b'<html>no'"):
+        read_upright(path)
 
 
 def test_read_image_accepts_bytes_after_the_end_and_grey_images(tmp_path):
@@ -130,7 +168,7 @@ def test_a_header_that_claims_giant_sides_takes_no_memory(tmp_path):
     at = data.index(b"\xff\xc0") + 5  # of the frame header: height and width, two bytes each
     path = tmp_path / "a.jpg"
     path.write_bytes(data[:at] + b"\xff\x00" * 2 + data[at + 4 :])
-    with pytest.raises(DataError, match=r"its header claims 65280 x 65280 px"):
+    with pytest.raises(DataError, match=r"is refused: its header claims 65280 x 65280 px"):
         read_image(path)
 
 

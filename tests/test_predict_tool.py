@@ -3,18 +3,24 @@
 import csv
 import json
 import os
+import shutil
+import subprocess
 import sys
+from fractions import Fraction
+from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from datasets.skeletons import PENN_ACTION
 from stages.checkpoints import save_network
 from stages.hourglass import HourglassNet
 from stages.predictor import PosePredictor
 from stages.settings import Network
+from stages.video import VideoReader, VideoWriter
 from tools import predict
 
 
@@ -60,7 +66,7 @@ def test_a_folder_is_done_without_the_image_that_is_damaged(model, folder, tmp_p
     rows = list(csv.DictReader((out / "poses.csv").open()))
     assert [entry["image"] for entry in found] == [row["image"] for row in rows] == ["a.jpg", "a.png", "c.JPG"]
     for entry, row, joints, confidence in zip(found, rows, poses.joints, poses.confidence, strict=True):
-        assert entry["width"] == 64 and entry["height"] == 48 and entry["frame"] is None
+        assert entry["width"] == 64 and entry["height"] == 48 and entry["frame"] is None and entry["time"] is None
         x, y, sure = entry["joints"]["left_knee"]
         at = PENN_ACTION.joints.index("left_knee")
         assert np.allclose((x, y, sure), (*joints[at], confidence[at]), atol=0.02)
@@ -75,28 +81,101 @@ def test_files_with_names_that_are_no_text(model, folder, tmp_path, monkeypatch)
     assert json.loads((tmp_path / "out/poses.json").read_text())[0]["image"] == name
 
 
+def test_a_whole_runs_folder_means_its_export(model, folder, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    for place in ("mpii/hg-256", "export@01234567"):
+        (tmp_path / "exp/demo" / place).mkdir(parents=True)
+        shutil.copy(model, tmp_path / "exp/demo" / place / "model.safetensors")
+    (tmp_path / "exp/demo/export").symlink_to("export@01234567")
+    assert run(monkeypatch, folder / "a.png", "--model", "exp/demo") == 0
+    assert "network: exp/demo/export@01234567/model.safetensors, 13 joints at 64 px\n" in capsys.readouterr().out
+
+
 def test_joints_below_the_threshold_are_not_drawn(model, folder, tmp_path, monkeypatch):
     assert run(monkeypatch, folder / "a.png", "--model", model, "--out", tmp_path / "out", "--threshold", "99") == 0
     assert (cv2.imread(str(tmp_path / "out/a.png")) == cv2.imread(str(folder / "a.png"))).all()
 
 
-def test_a_video_is_drawn_frame_by_frame(model, tmp_path, monkeypatch, capsys):
-    video = cv2.VideoWriter(str(tmp_path / "v.avi"), cv2.VideoWriter.fourcc(*"MJPG"), 10, (64, 48))
-    for value in range(5):
-        video.write(np.full((48, 64, 3), 50 * value, np.uint8))
-    video.release()
+def test_pictures_of_many_kinds_are_drawn_in_natural_order(model, tmp_path, monkeypatch, capsys):
+    place = tmp_path / "in"
+    place.mkdir()
+    names = ("frame2.webp", "frame10.TIF", "frame11.avif", "frame100.jpg", "other.png")
+    for name, image in zip(names, noise(5), strict=True):
+        Image.fromarray(image).save(place / name, "TIFF" if name.endswith("TIF") else None)
+    for name in ("._frame2.webp", ".DS_Store", *(f"{i}.cr2" for i in range(7, 12))):
+        (place / name).write_bytes(b"\0\5\x16\7\0")
+    assert run(monkeypatch, place, "--model", model, "--out", tmp_path / "out", "--threshold", "-9") == 0
+    said = capsys.readouterr().out
+    assert "7 files" in said and "7.cr2, 8.cr2, 9.cr2, 10.cr2, 11.cr2, .DS_Store, ._frame2.webp\n" in said
+    assert [entry["image"] for entry in json.loads((tmp_path / "out/poses.json").read_text())] == list(names)
+    drawn = {"frame2.webp.png", "frame10.TIF.png", "frame11.avif.png", "frame100.jpg", "other.png"}
+    assert {path.name for path in (tmp_path / "out").iterdir()} == drawn | {"poses.json", "poses.csv"}
+
+
+def test_two_images_that_would_be_drawn_as_one_are_refused(model, tmp_path, monkeypatch, capsys):
+    for name in ("a.webp", "a.webp.png"):
+        Image.fromarray(noise(1)[0]).save(tmp_path / name)
+    assert run(monkeypatch, tmp_path, "--model", model, "--out", tmp_path / "out") == 1
+    assert "would both be drawn as a.webp.png" in capsys.readouterr().err
+
+
+def test_old_drawings_do_not_stay_beside_new_poses_and_nothing_else_is_touched(model, folder, tmp_path, monkeypatch, capsys):
+    out, options = tmp_path / "out", ("--model", model, "--out", tmp_path / "out")
+    assert run(monkeypatch, folder, *options) == 1 and (out / "c.JPG").exists()
+    (out / ".DS_Store").touch()
+    (folder / "c.JPG").write_bytes(b"")  # the same run again, in which an image is damaged now
+    assert run(monkeypatch, folder, *options) == 1
+    assert {path.name for path in out.iterdir()} == {"a.jpg", "a.png", "poses.json", "poses.csv", ".DS_Store"}
+    before = {path.name: path.read_bytes() for path in out.iterdir()}
+    (folder / "a.jpg").rename(folder / "d.jpg")  # another source now
+    assert run(monkeypatch, folder, *options) == 1
+    assert "holds files that are not of an earlier run on this source: a.jpg; name another" in capsys.readouterr().err
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine/a.png").write_text("mine")  # of the same name as what would be drawn
+    assert run(monkeypatch, folder / "a.png", "--model", model, "--out", tmp_path / "mine") == 1
+    assert "a.png" in capsys.readouterr().err and (tmp_path / "mine/a.png").read_text() == "mine"
+    assert {path.name: path.read_bytes() for path in out.iterdir()} == before
+
+
+def video(path, times):
+    writer = VideoWriter(path, Fraction(10))
+    for number, time in enumerate(times):
+        writer.add(np.full((48, 64, 3), 50 * number, np.uint8), time)
+    writer.close()
+    return path
+
+
+def test_a_video_is_drawn_frame_by_frame_with_its_times(model, tmp_path, monkeypatch, capsys):
+    times = [0, 0.1, 0.25, 0.3, 1]
+    source = video(tmp_path / "v.mp4", times)
     arguments = ("--model", model, "--out", tmp_path / "out", "--threshold", "99", "--batch", "2", "--no-flip")
-    assert run(monkeypatch, tmp_path / "v.avi", *arguments) == 0
-    assert [entry["frame"] for entry in json.loads((tmp_path / "out/poses.json").read_text())] == [0, 1, 2, 3, 4]
-    drawn = cv2.VideoCapture(str(tmp_path / "out/v.mp4"))
-    assert drawn.get(cv2.CAP_PROP_FPS) == 10
-    for value in range(5):
-        frame = drawn.read()[1]
-        assert frame.shape == (48, 64, 3) and abs(frame.mean() - 50 * value) < 4
-    assert not drawn.read()[0]
-    (tmp_path / "v.avi").write_bytes((tmp_path / "v.avi").read_bytes()[:100])
-    assert run(monkeypatch, tmp_path / "v.avi", *arguments) == 1
-    assert "v.avi cannot be read as a video" in capsys.readouterr().err
+    for _ in range(2):
+        assert run(monkeypatch, source, *arguments) == 0
+    said = capsys.readouterr().out
+    assert "5 of 5 frames are drawn" in said and "model.safetensors, 13 joints at 64 px" in said
+    found = json.loads((tmp_path / "out/poses.json").read_text())
+    assert [entry["frame"] for entry in found] == [0, 1, 2, 3, 4] and [entry["time"] for entry in found] == times
+    assert [float(row["time"]) for row in csv.DictReader((tmp_path / "out/poses.csv").open())] == times
+    drawn = VideoReader(tmp_path / "out/v.mp4")
+    for frame, time, value in zip(drawn, times, (0, 50, 100, 150, 200), strict=True):
+        assert frame.pixels.shape == (48, 64, 3) and abs(frame.pixels.mean() - value) < 4 and abs(frame.time - time) < 1e-3
+    assert run(monkeypatch, source, "--model", model, "--out", tmp_path) == 1
+    assert "is where the video is" in capsys.readouterr().err
+    source.write_bytes(source.read_bytes()[:100])
+    assert run(monkeypatch, source, *arguments) == 1
+    assert "v.mp4 holds no video, or it is cut off" in capsys.readouterr().err
+    assert (tmp_path / "out/v.mp4").exists()  # of the run before: this one has not begun
+
+
+def test_the_source_is_checked_before_torch_is_loaded(tmp_path):
+    """In a process where torch cannot be imported."""
+    (tmp_path / "cut.mp4").write_bytes(video(tmp_path / "v.mp4", [0, 0.1, 0.2]).read_bytes()[:300])
+    (tmp_path / "empty").mkdir()
+    for source, words in (("nowhere", "not there"), ("cut.mp4", "holds no video"), ("empty", "holds no image")):
+        code = "import sys; sys.modules['torch'] = None; from tools.predict import main; sys.exit(main())"
+        command = [sys.executable, "-c", code, str(tmp_path / source), "--out", str(tmp_path / "out")]
+        process = subprocess.run(command, capture_output=True, text=True, cwd=Path(predict.__file__).parents[1])
+        assert process.returncode == 1 and words in process.stderr and "Traceback" not in process.stderr
 
 
 def test_a_batch_of_nothing_is_wrong_usage(model, folder, monkeypatch, capsys):

@@ -1,5 +1,7 @@
 """Joints of people in images of any kind, size and place; whatever the runtime, the same."""
 
+from pathlib import Path
+
 import cv2
 import numpy as np
 import PIL.Image
@@ -247,8 +249,22 @@ def test_where_a_network_is_looked_for(model, tmp_path, monkeypatch):
     for missing in ("hg-1024", tmp_path / "nowhere", "/nowhere/model.t7"):
         with pytest.raises(DataError, match="neither a file or folder nor an experiment"):
             PosePredictor.load(missing)
-    with pytest.raises(DataError, match="holds none of"):
+    with pytest.raises(DataError, match="exp/demo may mean exp/demo/mpii/hg-256 or exp/demo/mpii/hg-256-ft"):
         PosePredictor.load("exp/demo")
+    (tmp_path / "exp/demo/mpii/hg-256-ft@01234567").mkdir()
+    (tmp_path / "exp/demo/mpii/hg-256-ft/best.safetensors").rename(
+        tmp_path / "exp/demo/mpii/hg-256-ft@01234567/best.safetensors"
+    )
+    assert module.find("exp/demo") == Path("exp/demo/mpii/hg-256/best.safetensors")
+    (tmp_path / "exp/demo/export").mkdir()
+    save_network(tmp_path / "exp/demo/export/model.safetensors", network(), PENN_ACTION.joints, 64, {})
+    assert module.find("exp/demo") == Path("exp/demo/export/model.safetensors")
+    (tmp_path / "exp/demo/export").rename(tmp_path / "exp/demo/export@01234567")
+    (tmp_path / "exp/demo/export").write_text("export@01234567\n")  # on a disk without links
+    assert module.find("exp/demo") == Path("exp/demo/export@01234567/model.safetensors")
+    (tmp_path / "exp/other/mpii").mkdir(parents=True)
+    with pytest.raises(DataError, match="exp/other holds none of"):
+        PosePredictor.load("exp/other")
 
 
 def test_a_torch7_file_is_a_network_too(model, tmp_path):
