@@ -31,10 +31,10 @@ class Description:
     metrics: dict[str, int | float]  # accuracies at the time of saving
 
 
-def save_tensors(path: Path, tensors: dict[str, torch.Tensor], description: dict[str, Any]) -> None:
-    """Tensors and a JSON description into one .safetensors file, atomically."""
+def save_tensors(path: Path, tensors: dict[str, torch.Tensor], description: dict[str, Any], before: Path | None = None) -> None:
+    """Tensors and a JSON description into one .safetensors file, atomically; before: see `write_atomically`."""
     plain = {name: t.detach().cpu().contiguous() for name, t in tensors.items()}
-    write_atomically(path, to_bytes(plain, {"description": json.dumps(description)}))
+    write_atomically(path, to_bytes(plain, {"description": json.dumps(description)}), before)
 
 
 class Writer:
@@ -58,12 +58,14 @@ class Writer:
         if self.writing:
             self.writing.result()
 
-    def save(self, path: Path, tensors: dict[str, torch.Tensor], description: dict[str, Any]) -> None:
+    def save(
+        self, path: Path, tensors: dict[str, torch.Tensor], description: dict[str, Any], before: Path | None = None
+    ) -> None:
         """`save_tensors` of the tensors as they are now; the description must not change any more."""
         copies = {name: t.detach().to("cpu", copy=True, memory_format=torch.contiguous_format) for name, t in tensors.items()}
         text = json.dumps(description)
         self._wait()
-        self.writing = self.thread.submit(save_tensors, path, copies, json.loads(text))
+        self.writing = self.thread.submit(save_tensors, path, copies, json.loads(text), before)
 
 
 def below(prefix: str, tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:

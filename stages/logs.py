@@ -26,23 +26,28 @@ EVERY = 50  # iterations from one row to the next
 
 
 class Logs:
-    """The logs of a training in `folder` that has done `iteration` of `iterations`; what they say of later ones is dropped.
+    """The logs of a training in `folder` that has done `iteration` of `iterations`, and has finished `epochs` of its epochs.
+
+    What they say of later ones is dropped: a process that was killed wrote it after its last checkpoint.
 
     Without a folder, nothing is written. `waiting` in the rows is the part of the time in which the loop waited for samples.
     """
 
-    def __init__(self, folder: Path | None, batch: int, iteration: int, iterations: int) -> None:
+    def __init__(self, folder: Path | None, batch: int, iteration: int, iterations: int, epochs: int) -> None:
         self.path, self.batch, self.iterations = folder and folder / METRICS, batch, iterations
         if folder and self.path:
-            self._open(folder, self.path, iteration)
+            self._open(folder, self.path, iteration, epochs)
         self.last_pace = 0.0, 0.0
         self._begin_window()
 
-    def _open(self, folder: Path, path: Path, iteration: int) -> None:
+    def _open(self, folder: Path, path: Path, iteration: int, epochs: int) -> None:
         from torch.utils.tensorboard import SummaryWriter
 
         path.parent.mkdir(exist_ok=True)
-        kept = [row for row in read_metrics(folder) if int(row["iteration"]) <= iteration]
+        kept = [
+            row for row in read_metrics(folder)
+            if int(row["iteration"]) <= iteration and (row["what"] == "train" or int(row["epoch"]) <= epochs)
+        ]  # fmt: skip
         text = io.StringIO()
         csv.DictWriter(text, COLUMNS).writerows([dict(zip(COLUMNS, COLUMNS, strict=True)), *kept])
         write_atomically(path, text.getvalue().encode())
@@ -120,12 +125,19 @@ def write_log(path: Path, rows: list[list[float]]) -> None:
 
 
 def read_metrics(folder: Path) -> list[dict[str, str]]:
-    """The rows of a training's metrics.csv; none where there is no such file. A row that is being written is left out."""
+    """The rows of a training's metrics.csv; none where there is no such file. A damaged or unfinished row is left out."""
     try:
-        with open(folder / METRICS, newline="") as file:
-            return [row for row in csv.DictReader(file) if set(row) == set(COLUMNS) and row["waiting"] is not None]
-    except OSError:
+        with open(folder / METRICS, newline="", errors="replace") as file:
+            return [row for row in csv.DictReader(file) if _is_row(row)]
+    except (OSError, csv.Error):
         return []
+
+
+def _is_row(row: dict[str, str]) -> bool:
+    try:
+        return set(row) == set(COLUMNS) and row["waiting"] is not None and min(int(row["iteration"]), int(row["epoch"])) >= 0
+    except (TypeError, ValueError):
+        return False
 
 
 def how_far(folder: Path) -> str:

@@ -4,6 +4,7 @@ The mean squared error of the heatmaps, summed over the stacks, moved by the opt
 function of its settings, its data and the initial weights; killed at any moment, it continues from its last checkpoint as
 if nothing had happened. The folder holds
     last.safetensors       network, optimizer and state, written every few seconds: what a training resumes from
+    before-last.safetensors  the one that it replaced, for the case that it is damaged; gone at the end
     last-NNN.safetensors   the same as it was after epoch NNN, for the last `keep_last` epochs
     best.safetensors       the network of the epoch with the best validation accuracy
     epoch-NNN.safetensors  snapshots of the network
@@ -30,7 +31,6 @@ from datasets.skeletons import Skeleton, matching_joints
 from stages import augment, checkpoints, distributed, draw, memory
 from stages.files import disk_trouble_is_a_sentence, require_space
 from stages.hourglass import HourglassNet, replace_head
-from stages.links import follow
 from stages.loader import Data, Samples, batches, channel_mean, killed_reader_is_a_sentence
 from stages.logs import Logs, write_log
 from stages.metrics import mean_rate, training_hits
@@ -38,6 +38,7 @@ from stages.optimise import Ema, cancelled_biases, learning_rate, load_optimizer
 from stages.pool import processes
 from stages.predict import compute_type, pick_device, predict
 from stages.recorded import Recorded, is_compiled
+from stages.resuming import BEFORE, LAST, find_checkpoint
 from stages.settings import Finetuning, Input, Network, Settings, Training, Workspace
 
 VALIDATION_BATCH = 16
@@ -45,7 +46,6 @@ READ_EVERY = {"cpu": 1}  # iterations; reading the loss from another device wait
 READ_SELDOM = 25  # only so often; a divisor of logs.EVERY
 MOST_TRIALS = 3  # of cuDNN's ways to compute a convolution; its own limit takes a minute to try them all at 128 images
 EXPLODED = 1e4  # a mean squared error beyond this: outputs a hundred times the height of a target
-LAST = "last.safetensors"
 
 
 @dataclass
@@ -153,7 +153,9 @@ class Trainer:
         self.valid_samples = Samples(self.data, "valid", self.size, t)
         if np.isnan(self.valid_samples.rows.part[:, list(self.data.skeleton.scoring)]).all():
             raise DataError(f"{self.data.annotations}/valid.h5 labels none of the joints that score; validation needs some.")
-        self.logs = Logs(self.folder if self.group.writes else None, t.batch, state.iteration, self.iterations)
+        self.logs = Logs(
+            self.folder if self.group.writes else None, t.batch, state.iteration, self.iterations, len(state.train)
+        )
         self.writer = checkpoints.Writer()
         samples = self._samples()
         stream = batches(samples, t.batch, self.workers, state.iteration, self.iterations, self.share)
@@ -161,6 +163,8 @@ class Trainer:
             while not self._finished():
                 self._train_epoch(stream, report)
                 self._finish_epoch(report)
+        if self.group.writes:
+            (self.folder / BEFORE).unlink(missing_ok=True)  # how far it was when the training ended is chance
         return {"best_epoch": state.best[0], "valid_accuracy": state.best[2], "valid_loss": state.best[1]}
 
     def _samples(self) -> Samples:
@@ -176,12 +180,12 @@ class Trainer:
         return self.device.type == "cuda" and self.group.size == 1 and not self.scaler.is_enabled()
 
     def _require_space(self) -> None:
-        """Raise DataError where the disk is too small for the files of all epochs, and for one more while it is replaced."""
+        """Raise DataError where the disk is too small for the files of all epochs, and for two more while one is replaced."""
         t = self.training
         network = sum(tensor.nbytes for tensor in self.network.state_dict().values())
         checkpoint = network * (2 + (t.optimizer != "rmsprop") + bool(t.ema))  # with one or two moments of each weight
         snapshots = t.epochs // t.snapshot_epochs if t.snapshot_epochs else 0
-        needed = (2 + t.keep_last) * checkpoint + (1 + snapshots) * network
+        needed = (3 + t.keep_last) * checkpoint + (1 + snapshots) * network
         there = sum(path.stat().st_size for path in self.folder.glob("*.safetensors"))
         require_space(self.folder, needed - there, "This training")
 
@@ -370,11 +374,11 @@ class Trainer:
         description = {
             "state": asdict(self.state), "optimizer": self.training.optimizer, "scaler": self.scaler.state_dict(),
         }  # fmt: skip
-        self.writer.save(self.folder / name, tensors, description)
+        self.writer.save(self.folder / name, tensors, description, self.folder / BEFORE if name == LAST else None)
 
     def _resume(self) -> None:
         """Take up the folder's checkpoint, or that of the training to branch off from."""
-        found = self.group.from_first(self._checkpoint)
+        found = self.group.from_first(lambda: find_checkpoint(self.folder, self.training.branch_file))
         if not found:
             return
         path, branches, tensors, description = found
@@ -397,14 +401,6 @@ class Trainer:
             load_optimizer(self.optimizer, checkpoints.below("optimizer.", tensors))
         if description["scaler"] and self.scaler.is_enabled():
             self.scaler.load_state_dict(description["scaler"])
-
-    def _checkpoint(self) -> tuple[Path, bool, dict[str, Tensor], dict[str, Any]] | None:
-        """Path, whether it is another training's, tensors and description of the checkpoint to start from, if any."""
-        path, named = self.folder / LAST, self.training.branch_file
-        if path.exists():
-            return path, False, *checkpoints.load_tensors(path)
-        branch = follow(Path(named).expanduser())
-        return (branch, True, *checkpoints.load_tensors(branch)) if named else None
 
     def _check_branch(self, path: Path) -> None:
         """A branch has its own best epoch. Raises DataError where its settings leave it nothing to do."""

@@ -38,7 +38,7 @@ def test_rows_are_means_and_a_resumed_training_drops_what_it_does_again(tmp_path
     def events():
         return EventAccumulator(str(tmp_path / "logs")).Reload()
 
-    with Logs(tmp_path, 4, 0, 200) as log:
+    with Logs(tmp_path, 4, 0, 200, 9) as log:
         iterate(log, clock, 1, 70)
         clock.seconds += 1000  # a validation, which does not count as time of the training
         log.epoch(1, 70, [1, 35.5, 0.5, 1e-3], [1, 0.25, 0.75, 1e-3], np.zeros((8, 8, 3), np.uint8))
@@ -49,17 +49,17 @@ def test_rows_are_means_and_a_resumed_training_drops_what_it_does_again(tmp_path
     assert [rows[0], rows[3]] == [first, second]
     assert [row[:4] for row in rows[1:3]] == [("epoch", 70, 35.5, 0.5), ("valid", 70, 0.25, 0.75)]
     assert [e.step for e in events().Images("valid/predictions")] == [70]
-    with Logs(tmp_path, 4, 60, 200):
+    with Logs(tmp_path, 4, 60, 200, 9):
         assert figures(tmp_path) == [first]
     assert [(e.step, e.value) for e in events().Scalars("train/loss")] == [(50, 25.5)]
 
 
 def test_a_row_that_is_being_written_is_left_out(tmp_path, clock):
-    with Logs(tmp_path, 4, 0, 200) as log:
+    with Logs(tmp_path, 4, 0, 200, 9) as log:
         iterate(log, clock, 1, 100)
     whole = (tmp_path / METRICS).read_text()
     (tmp_path / METRICS).write_text(whole[:-20])
     assert [row["iteration"] for row in read_metrics(tmp_path)] == ["50"]
-    with Logs(tmp_path, 4, 100, 200):
+    with Logs(tmp_path, 4, 100, 200, 9):
         assert len(read_metrics(tmp_path)) == 1
     assert read_metrics(tmp_path / "nowhere") == []

@@ -69,11 +69,11 @@ def finished(tiny_penn, tmp_path_factory):
 
 
 def test_the_space_asked_for_is_what_the_training_takes(tiny_penn, finished, tmp_path, monkeypatch):
-    """All tensors of a finished training, and those of the last checkpoint once more."""
+    """All tensors of a finished training, and those of the last checkpoint twice more: the one before, and the next."""
     asked = []
     monkeypatch.setattr("stages.train.require_space", lambda folder, needed, what: asked.append(needed))
     trainer(tmp_path / "begun", tiny_penn, SETTINGS.model_copy(update={"stop_after": 1})).run()
-    files = [*finished.glob("*.safetensors"), finished / "last.safetensors"]
+    files = [*finished.glob("*.safetensors"), *[finished / "last.safetensors"] * 2]
     assert asked[0] == pytest.approx(sum(t.nbytes for path in files for t in load_tensors(path)[0].values()), rel=0.1)
     monkeypatch.undo()
     monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=1000))
@@ -401,7 +401,7 @@ def test_infinite_weights_are_not_saved_as_a_good_checkpoint(tiny_penn, tmp_path
 
 
 def test_a_full_disk_is_a_sentence_in_every_process(tiny_penn, tmp_path, monkeypatch):
-    def full(path, data):
+    def full(path, data, before=None):
         raise OSError(errno.ENOSPC, "No space left on device", str(path))
 
     monkeypatch.setattr("stages.checkpoints.write_atomically", full)
