@@ -11,10 +11,11 @@ from luigi.execution_summary import LuigiStatusCode
 from tabulate import tabulate
 
 from datasets.errors import DataError
-from pipeline import config, links
+from pipeline import config, links, manifest
 from pipeline.clean import clean
 from pipeline.compare import CompareAccuracy, Pipeline, known, others
 from pipeline.config import UsageError
+from pipeline.progress import Progress
 from pipeline.stage import Stage, with_inputs
 from stages.files import size_in_words, time_in_words
 from stages.known_models import KNOWN
@@ -46,13 +47,30 @@ def run(options: argparse.Namespace) -> int:
     tasks = [Pipeline()] if options.stage == "Pipeline" else find(options.stage)
     if options.only:
         _refuse_without_inputs(tasks)
-    code = _build(tasks)
+    code = _build(tasks + _damaged(tasks))
     if code == 0:
         _set_links_right(tasks)
         _show_results(tasks)
         if options.stage == "Pipeline":
             report(options)
     return code
+
+
+def _damaged(tasks: list) -> list[Stage]:
+    """The damaged results behind tasks that are made again; Luigi does not look behind what is done.
+
+    Raises DataError for one that is not made again unasked.
+    """
+    found = []
+    for stage in with_inputs(each for task in tasks for each in (task.stages() if isinstance(task, Pipeline) else [task])):
+        with contextlib.suppress(DataError):  # an archive is missing; the stage that reads it will say so
+            state = stage.status()
+            if state.word == "damaged":
+                found.append((stage, state.why))
+    for stage, what in found:
+        if not stage.remade_unasked:
+            raise stage.damaged(what)
+    return [stage for stage, _ in found]
 
 
 def _set_links_right(tasks: list) -> None:
@@ -169,6 +187,19 @@ def why(options: argparse.Namespace) -> int:
     return 0
 
 
+def verify(options: argparse.Namespace) -> int:
+    """Take the digests of all files of finished results again; returns 1 where one is not what it was."""
+    damaged = False
+    for stage in find(options.stage) if options.stage else known():
+        with contextlib.suppress(DataError):  # an archive is missing, so nobody knows which result is meant
+            if mine := stage.manifest():
+                with Progress(stage) as report:
+                    found = manifest.damage(stage.folder, mine["content"], report)
+                print(f"{stage.folder}: {found or 'whole'}")
+                damaged = damaged or bool(found)
+    return 1 if damaged else 0
+
+
 def rerun(options: argparse.Namespace) -> int:
     """Make stages anew; then what hangs from them and had been made, where the content changed."""
     stages = find(options.stage)
@@ -197,4 +228,7 @@ def models(options: argparse.Namespace) -> int:
     return 0
 
 
-COMMANDS = {"run": run, "status": status, "report": report, "why": why, "rerun": rerun, "models": models, "clean": clean}
+COMMANDS = {
+    "run": run, "status": status, "report": report, "why": why, "verify": verify, "rerun": rerun, "models": models,
+    "clean": clean,
+}  # fmt: skip

@@ -156,6 +156,15 @@ def check_contents(folder: Path, content: str, report: Report, every: bool = Fal
             os.utime(folder / MANIFEST, ns=(written.st_atime_ns, written.st_mtime_ns))
 
 
+def damage(folder: Path, content: str, report: Report) -> str:
+    """Return what is not as it was when the result was finished, by the digests of all its files; "" where nothing is."""
+    try:
+        check_contents(folder, content, report, every=True)
+    except Damaged as damage:
+        return f"damaged: {damage}"
+    return ""
+
+
 def _version(library: str) -> str | None:
     """None where another distribution, such as opencv-python, provides it."""
     try:

@@ -1,0 +1,136 @@
+"""Finished results whose files changed, and bookkeeping that is damaged: seen, said, and made again where that costs little."""
+
+import json
+import os
+
+import pytest
+
+from datasets.progress import silent
+from pipeline import digests, manifest
+
+
+def test_a_missing_or_emptied_file_is_seen_and_made_again(place):
+    made = place.results()
+    (place.exp / "export/model.onnx").unlink()
+    (place.exp / "mpii/annot/valid.h5").write_bytes(b"")
+    (place.exp / "compare/accuracy.txt").unlink()
+    told = place.run("status")
+    assert "model.onnx is missing" in told and "accuracy.txt is missing" in told
+    assert "valid.h5 has 0 bytes in place of" in " ".join(told.split())
+    place.run("run")
+    assert [s for s, old in made.items() if place.results()[s][:64] != old[:64]] == []  # the same contents
+    assert "damaged" not in place.run("status") and "whole" in place.run("verify")
+
+
+def test_a_changed_bit_is_not_consumed(place):
+    path = (place.exp / "mpii/annot/train.h5").resolve()
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(data)
+    place.run("status")
+    assert "train.h5 has another content" in place.run("verify", "AnnotateMpii", code=1)
+    place.set("[pretrain]\nseed = 9\n")
+    told = place.run("run", "PretrainMpii", "--config", "profile.cfg", code=30)
+    assert f"{path.parent.relative_to(place.folder)} was finished, but train.h5 has another content" in told
+    assert "rerun AnnotateMpii" in told and path.read_bytes() == data
+    place.run("rerun", "AnnotateMpii")
+    place.run("run", "PretrainMpii", "--config", "profile.cfg")
+
+
+def test_a_damaged_training_is_not_made_again_unasked(place):
+    best = place.exp / "mpii/hg-256/best.safetensors"
+    folder, data = best.parent.resolve(), best.read_bytes()
+    best.write_bytes(data[:-1])
+    told = place.run("run", code=20)
+    assert "Put the file back from a copy" in told and "rerun PretrainMpii" in told
+    assert (folder / "best.safetensors").read_bytes() == data[:-1]
+    (folder / "best.safetensors").write_bytes(data)
+    before = place.results()
+    place.run("run")
+    assert place.results() == before
+
+
+def test_a_result_whose_process_was_killed_before_it_was_published(place):
+    """Killed after the manifest was written, or after the folder was about to get its name."""
+    before = place.results()
+    for stage, place_name, left in (("AnnotateMpii", "mpii/annot", True), ("PretrainMpii", "mpii/hg-256", False)):
+        folder = (place.exp / place_name).resolve()
+        facts = json.loads((folder / "manifest.json").read_text())
+        partial = folder.rename(folder.with_name(folder.name + ".partial"))
+        if left:
+            begun = {name: facts[name] for name in ("fingerprint", "input_contents")}
+            (partial / "partial.json").write_text(json.dumps(begun | {"seconds": 1.0}))
+        assert "done in" not in place.run("run", stage)
+        assert not list(place.exp.glob("**/partial.json"))
+    assert place.results() == before
+
+
+def test_an_unpublished_result_that_a_power_cut_damaged_is_made_again(place):
+    folder = (place.exp / "mpii/annot").resolve()
+    content = place.results()[folder.relative_to(place.exp.resolve()).as_posix()][:64]
+    partial = folder.rename(folder.with_name(folder.name + ".partial"))
+    (partial / "train.h5").write_bytes(b"")
+    assert "AnnotateMpii: done" in place.run("run", "AnnotateMpii")
+    assert place.results()[folder.relative_to(place.exp.resolve()).as_posix()][:64] == content
+
+
+@pytest.fixture
+def result(tmp_path):
+    """A folder with a whole manifest."""
+    identity = {"stage": "S", "version": 1, "settings": {}, "inputs": {}, "outside": {}}
+    (tmp_path / "a.txt").write_text("a")
+    (tmp_path / "=cmd.txt").write_text("b")
+    facts = {"fingerprint": "f" * 64, "identity": identity, "input_contents": {}, "seconds": 1.0}
+    manifest.write(tmp_path, facts, silent)
+    return tmp_path
+
+
+@pytest.mark.parametrize("name", ["fingerprint", "identity", "input_contents", "content", "files", "finished", "seconds"])
+@pytest.mark.parametrize("value", [None, 7j, [1], "2026-01-01T00:00:00", {"x": 1}])
+def test_a_manifest_with_a_value_of_another_type_is_none(result, name, value):
+    facts = json.loads((result / "manifest.json").read_text())
+    if value == 7j:
+        del facts[name]
+    elif isinstance(value, type(facts[name])) and name != "finished" and not isinstance(value, dict):
+        pytest.skip("text is what it should be")
+    elif name == "input_contents" and isinstance(value, dict):
+        facts[name] = value  # of a number
+    else:
+        facts[name] = value
+    (result / "manifest.json").write_text(json.dumps(facts))
+    assert manifest.read(result) is None
+
+
+def test_names_that_spreadsheets_would_take_for_formulas_are_text(result):
+    assert "\n'=cmd.txt," in (result / "files.csv").read_text()
+    manifest.check_contents(result, manifest.read(result)["content"], silent, every=True)
+
+
+def test_a_copy_is_looked_through_once(result, monkeypatch):
+    content, taken = manifest.read(result)["content"], []
+    whole = manifest.sha256
+    monkeypatch.setattr(manifest, "sha256", lambda path: taken.append(path.name) or whole(path))
+    manifest.check_contents(result, content, silent)
+    assert taken == []
+    (result / "a.txt").write_text("a")  # written again, the same
+    for _ in range(2):
+        manifest.check_contents(result, content, silent)
+    assert taken == ["a.txt"]
+    os.utime(result / "a.txt", ns=(0, 0))  # as a copy with old times; the time of change cannot be set
+    (result / "a.txt").write_text("b")
+    with pytest.raises(manifest.Damaged, match=r"a\.txt has another content"):
+        manifest.check_contents(result, content, silent)
+    (result / "files.csv").write_text("path,bytes,sha256\n")
+    with pytest.raises(manifest.Damaged, match=r"files\.csv is not that of"):
+        manifest.check_sizes(result, content)
+
+
+@pytest.mark.parametrize(
+    "memory", ["null", '{"a": null}', '{"FILE": {"size": null, "mtime_ns": 1, "sha256": 2}}', "[", "\udcff"]
+)
+def test_a_damaged_memory_of_digests_is_made_again(tmp_path, memory):
+    path = tmp_path / "archive"
+    path.write_bytes(b"abc")
+    (tmp_path / "m.json").write_bytes(memory.replace("FILE", str(path)).encode("utf-8", "surrogateescape"))
+    found = digests.identity(str(path), tmp_path / "m.json", silent, "")
+    assert found == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"  # of FIPS 180-2
