@@ -2,14 +2,18 @@
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 from torch.utils.data import default_collate
 
+from datasets import annotations
+from datasets.progress import silent
 from stages import augment
 from stages.augment import DeviceSamples
 from stages.loader import Plans, Samples
-from stages.settings import Settings
+from stages.settings import Network, Settings, Training, Workspace
+from stages.train import Trainer, new_network
 from tests.other_device import OnOtherDevice, OtherDevice, to_other_device
 from tests.test_cache import PEOPLE, SIZE, data
 
@@ -62,3 +66,37 @@ def test_crops_that_do_not_fit_come_with_their_plans(data, monkeypatch):
 def test_plans_of_a_damaged_cache_are_an_error(data, tmp_path):
     broken = replace(data, crops=tmp_path)
     assert "run CacheCrops again" in str(Plans(broken, SIZE, recipe("published"), 3, 6)[0])
+
+
+class OnPlans(Trainer):
+    """A training whose samples are made as on CUDA, on the CPU."""
+
+    def _samples(self):
+        stream, self.make = augment.plans(self.data, self.size, self.training, self.device)
+        return stream
+
+
+def test_a_training_on_plans_is_that_on_samples_and_resumes_to_the_bit(data, tmp_path):
+    people = replace(data, annotations=tmp_path)
+    rows = data.split("train")
+    annotations.write(tmp_path, "train", rows)
+    annotations.write(tmp_path, "valid", rows.select(np.arange(4)))
+    settings = Training(epochs=2, iterations=3, batch=4, snapshot_epochs=0, accumulate=2, blob_sigma=1.0, blob_radius=2)
+
+    def run(name, kind, report=silent):
+        (tmp_path / name).mkdir(exist_ok=True)
+        network = new_network(Network(stem="2 4 4", features=8, depth=2), 13, 5)
+        workspace = Workspace(device="cpu", workers=1, checkpoint_seconds=1e-9)
+        kind(tmp_path / name, network, people, SIZE, settings, workspace).run(report)
+        return [float(line.split("\t")[1]) for line in (tmp_path / name / "train.log").read_text().splitlines()[1:]]
+
+    def end(done, *_):
+        if done == 5:
+            raise InterruptedError
+
+    plans, samples = run("plans", OnPlans), run("samples", Trainer)
+    assert plans == pytest.approx(samples, rel=0.02) and len(plans) == 2
+    with pytest.raises(InterruptedError):
+        run("stopped", OnPlans, end)
+    run("stopped", OnPlans)
+    assert (tmp_path / "stopped/last.safetensors").read_bytes() == (tmp_path / "plans/last.safetensors").read_bytes()

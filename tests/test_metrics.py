@@ -8,6 +8,7 @@ import torch
 from datasets.heatmaps import draw
 from datasets.skeletons import MPII, PENN_ACTION
 from stages import metrics
+from tests.other_device import OnOtherDevice, OtherDevice, to_other_device
 
 EVALUATION = Path(__file__).resolve().parents[2] / "shared" / "data" / "mpii_eval" / "detections_our_format.mat"
 
@@ -210,3 +211,12 @@ def test_ground_truth_as_prediction_gives_100_percent():
     pck = metrics.Pck(metrics.PCKH_THRESHOLDS, 16, metrics.pckh_joints(MPII))
     pck.update(truth, truth, head)
     assert (pck.result().joints == 1).all() and (pck.result().mean == 1).all()
+
+
+def test_hits_are_counted_where_the_heatmaps_are():
+    maps, target = to_other_device(torch.rand(2, 3, 8, 8)), to_other_device(torch.rand(2, 3, 8, 8))
+    with OtherDevice():
+        hits, seen = metrics.training_hits(maps, target, to_other_device(torch.tensor([0, 2])))
+        with pytest.raises(RuntimeError, match="same device"):
+            metrics.training_hits(maps, target, torch.tensor([0, 2]))
+    assert isinstance(hits, OnOtherDevice) and isinstance(seen, OnOtherDevice) and hits.shape == (2, 2)

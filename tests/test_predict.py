@@ -11,6 +11,7 @@ from datasets.samples import Person, Target, Variation, make_sample
 from datasets.skeletons import MPII, PENN_ACTION
 from stages.predict import average_scales, compute_type, joints_in_image, pick_device, predict
 from stages.settings import Recipe
+from tests.other_device import OnOtherDevice, OtherDevice, to_other_device
 
 
 class ColourNet(nn.Module):
@@ -142,3 +143,11 @@ def test_a_joint_comes_back_from_image_crop_and_heatmap():
             assert away[margin > least].max() <= 0.25 + 1e-6, (decoder, variation)
         counted += (margin < 4).sum()
     assert counted > 1000
+
+
+def test_heatmaps_of_several_sizes_are_averaged_where_they_are():
+    maps = [torch.rand(2, 3, 16, 16, generator=torch.Generator().manual_seed(i)) for i in range(2)]
+    with OtherDevice():
+        found = average_scales([to_other_device(each) for each in maps], (1.0, 1.25))
+    assert isinstance(found, OnOtherDevice)
+    torch.testing.assert_close(found.cpu(), average_scales(maps, (1.0, 1.25)))
