@@ -4,6 +4,7 @@ import ctypes
 import errno
 import hashlib
 import os
+import resource
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,6 +14,7 @@ from datasets.errors import DataError
 from datasets.progress import Report, silent
 
 CHUNK = 1 << 20
+FEW_FILES, MANY_FILES = 256, 4096  # that may be open at a time
 FULL = (errno.ENOSPC, errno.EDQUOT)
 _AND_AGAIN = ", and run again. What is finished is kept."
 FORBIDDEN = (errno.EACCES, errno.EPERM, errno.EROFS)
@@ -71,6 +73,19 @@ def sha256(path: Path, report: Report = silent) -> str:
     return digest.hexdigest()
 
 
+def allow_open_files() -> None:
+    """Let this process and its children have as many files open as batches on their way take, where that is allowed.
+
+    Raises DataError where it is not: processes that read images would wait for one another for ever.
+    """
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    most = MANY_FILES if hard == resource.RLIM_INFINITY else min(hard, MANY_FILES)
+    if max(soft, most) < FEW_FILES:
+        raise DataError(f"Only {most} files may be open at a time; allow more: ulimit -n {MANY_FILES}")
+    if soft != resource.RLIM_INFINITY and soft < most:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
+
+
 class NotEnoughSpace(DataError):
     """The disk is too small for what is about to be written."""
 
@@ -121,7 +136,7 @@ def disk_trouble_is_a_sentence(place: Path) -> Iterator[None]:
         elif error.errno in (errno.EMFILE, errno.ENFILE):
             what = "Too few files may be open at a time; allow more (ulimit -n 4096), or set fewer [workspace] workers"
         elif error.errno == errno.EFBIG:
-            what = f"{error.filename or place} may not become as large as it has to; raise the limit (ulimit -f)"
+            what = f"{error.filename or f'A file in {place}'} may not become as large as it has to; raise the limit (ulimit -f)"
         else:
             raise
         raise DataError(what + _AND_AGAIN) from error

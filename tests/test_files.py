@@ -1,0 +1,75 @@
+"""What limits and disks may do to files, and what is said."""
+
+import errno
+import os
+import resource
+import subprocess
+import sys
+
+import pytest
+
+from datasets.errors import DataError
+from stages import files
+from stages.files import csv_cell, csv_text, disk_trouble_is_a_sentence, write_atomically
+from tests.python_path import python_path
+
+LIMIT = "import resource; resource.setrlimit(resource.{name}, ({soft}, {hard})); "
+
+
+def limited(name, soft, hard, code):
+    """The last line of stderr, and stdout, of a process with a limit."""
+    program = LIMIT.format(name=name, soft=soft, hard=hard) + code
+    environment = os.environ | {"PYTHONPATH": python_path()}
+    found = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, env=environment)
+    return (found.stderr.strip().splitlines() or [""])[-1], found.stdout
+
+
+ALLOW = "from stages.files import allow_open_files; allow_open_files(); print(resource.getrlimit(resource.RLIMIT_NOFILE)[0])"
+
+
+def test_as_many_files_may_be_open_as_is_allowed():
+    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    many = files.MANY_FILES if hard == resource.RLIM_INFINITY else min(hard, files.MANY_FILES)
+    assert limited("RLIMIT_NOFILE", 300, hard, ALLOW) == ("", f"{many}\n")
+    assert limited("RLIMIT_NOFILE", 300, 500, ALLOW) == ("", "500\n")
+    assert "Only 100 files may be open at a time; allow more: ulimit -n" in limited("RLIMIT_NOFILE", 64, 100, ALLOW)[0]
+
+
+def test_a_file_that_may_not_grow_is_a_sentence(tmp_path):
+    code = (
+        f"from pathlib import Path; from stages.files import *\nwith disk_trouble_is_a_sentence(Path('exp')):\n"
+        f" write_atomically(Path({str(tmp_path / 'a')!r}), bytes(10**6))"
+    )
+    code = f"exec({code!r})"
+    assert (
+        "may not become as large as it has to; raise the limit (ulimit -f), and run again"
+        in limited("RLIMIT_FSIZE", 1000, 1000, code)[0]
+    )
+    assert not (tmp_path / "a").exists()
+
+
+@pytest.mark.parametrize(
+    "error, sentence",
+    [
+        (OSError(errno.EMFILE, "x"), "Too few files may be open at a time"),
+        (OSError(errno.EDQUOT, "x"), "The disk is full"),
+        (OSError(errno.EROFS, "Read-only file system", "exp/a"), "exp/a must not be written"),
+        (MemoryError(), "There is too little memory"),
+    ],
+)
+def test_what_the_user_can_mend_is_a_sentence(tmp_path, error, sentence):
+    with pytest.raises(DataError, match=f"{sentence}.*What is finished is kept"), disk_trouble_is_a_sentence(tmp_path):
+        raise error
+    with pytest.raises(OSError), disk_trouble_is_a_sentence(tmp_path):
+        raise OSError(errno.EIO, "x")  # the fault of a disk, or ours: not to be hidden
+
+
+def test_the_file_before_is_kept_where_it_is_asked_for(tmp_path):
+    for data in (b"1", b"2", b"3"):
+        write_atomically(tmp_path / "a", data, tmp_path / "b")
+    assert {p.name: p.read_bytes() for p in tmp_path.iterdir()} == {"a": b"3", "b": b"2"}
+
+
+@pytest.mark.parametrize("cell", ["=1+1", "+a", "-a", "@a", "\ta", "'a", "a", "", "images/=a.jpg"])
+def test_cells_come_back(cell):
+    assert csv_cell(csv_text(cell)) == cell and csv_text(cell)[:1] not in ("=", "+", "-", "@", "\t")
