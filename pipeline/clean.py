@@ -138,7 +138,8 @@ def _of(folder: Path) -> Path:
 
 def _facts(folder: Path) -> dict[str, Any]:
     """What a result says of itself; without its identity where that is damaged, and nothing where all is."""
-    facts = (manifest.read_partial(folder) if folder.name.endswith(PARTIAL) else manifest.read(folder)) or {}
+    # A process that was killed as it gave a result its name leaves the manifest alone.
+    facts = (manifest.read_partial(folder) if folder.name.endswith(PARTIAL) else None) or manifest.read(folder) or {}
     identity = facts.get("identity")
     whole = isinstance(identity, dict) and {"stage", "version", "settings", "inputs", "outside"} <= identity.keys()
     return facts if whole else {name: value for name, value in facts.items() if name != "identity"}

@@ -315,10 +315,15 @@ class Stage(luigi.Task):
             raise DataError(f"A file that {self.name} reads was changed while it was at work; run again.")
 
     def _open_partial(self, begun: dict[str, Any]) -> float:
-        """Make the partial folder ready, emptied unless it was begun from the same inputs; seconds spent in it so far."""
+        """Make the partial folder ready, emptied unless it was begun from the same inputs; seconds spent in it so far.
+
+        What took days, if it is of other inputs, goes to the trash.
+        """
         found = manifest.read_partial(self.partial)
         spent = found.get("seconds", 0.0)
         if {name: found.get(name) for name in begun} != begun:
+            if self.partial.exists() and not self.remade_unasked:
+                say(f"{self.partial} is not of these inputs; it is now in {to_trash(self.partial).parent}.")
             discard(self.partial)
             spent = 0.0
         self.partial.mkdir(parents=True, exist_ok=True)
@@ -347,11 +352,11 @@ class Stage(luigi.Task):
 
         All its files are on the disk before: after a power cut, a result is whole or not there.
         """
-        (self.partial / PARTIAL).unlink(missing_ok=True)
         sync(self.partial)
         for older in (self.folder, self.home):
             if older.exists():
                 to_trash(older)
+        (self.partial / PARTIAL).unlink(missing_ok=True)
         self.partial.rename(self.home)
         sync(self.home.parent)
         self.published()
