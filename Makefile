@@ -1,10 +1,16 @@
-# The two commands of the README: `make demo` and `make test`. Both set up .venv first.
+# The two commands of the README: `make demo` and `make test`. Both set up .venv first. `make help` lists all.
 
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test setup lint
+.PHONY: help demo test setup lint
+
+help:
+	@echo "make demo    the whole chain on sample data that it draws; results in exp/demo"
+	@echo "make test    the checks of the code and all tests, about ten minutes on two cores"
+	@echo "make setup   only the Python environment, in $(VENV); make PYTHON=python3.12 setup takes another Python"
+	@echo "make lint    only the checks of the code"
 
 demo: $(VENV)/.installed
 	@$(BIN)/python -m pipeline run --config configs/demo.cfg

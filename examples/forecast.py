@@ -71,7 +71,9 @@ def validate(forecaster: Forecaster, data: PennSequences) -> float:
 
 def main() -> int:
     """Train and show the loss before and after; returns the exit code."""
-    parser = argparse.ArgumentParser(prog="python -m examples.forecast", description=__doc__)
+    parser = argparse.ArgumentParser(
+        prog="python -m examples.forecast", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("exp", type=Path, help="folder of a finished chain")
     parser.add_argument("--steps", type=int, default=16, help="frames of a sequence; default: 16")
     parser.add_argument("--stride", type=int, default=1, help="from one of them to the next; default: 1")

@@ -1,6 +1,7 @@
 """luigi.cfg -> `Settings`: the current folder's file, overridden by profiles that --config or LUIGI_CONFIG_PATH name."""
 
 import configparser
+import shlex
 import sys
 from collections.abc import Callable
 from functools import cache
@@ -47,7 +48,7 @@ def use_models(source: str) -> None:
 
 def command(words: str) -> str:
     """What to type for a command under the present profiles: `run FinetunePenn` -> python -m pipeline run ..."""
-    options = [f"--config {path}" for path in profiles] + [f"--models {source}" for source in models]
+    options = [f"--config {shlex.quote(str(path))}" for path in profiles] + [f"--models {source}" for source in models]
     return " ".join(["python -m pipeline", words, *options])
 
 

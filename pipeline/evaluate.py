@@ -15,7 +15,7 @@ MODELS = ("pretrained", "finetuned", "scratch")
 class Evaluate(Stage):
     """Score one network on one dataset: accuracy.json, predictions, and where it fails."""
 
-    version = 4
+    version = 5
     dataset = luigi.ChoiceParameter(choices=FURTHER, description="what to score on")
     model = luigi.ChoiceParameter(
         choices=MODELS, description="the MPII network, the same fine-tuned on the dataset, or one trained on the dataset alone"

@@ -371,9 +371,9 @@ class Stage(luigi.Task):
             ) from None
 
 
-def lock_path(folder: Path) -> Path:
+def lock_path(folder: Path, exp: Path | None = None) -> Path:
     """Where the lock of a result folder below exp/ is: one lock for all names of an experiment."""
-    return config.exp() / ".locks" / f"{folder.name.rpartition('@')[2]}.lock"
+    return (exp or config.exp()) / ".locks" / f"{folder.name.rpartition('@')[2]}.lock"
 
 
 def with_inputs(stages: Iterable[Stage]) -> list[Stage]:
@@ -390,9 +390,9 @@ def with_inputs(stages: Iterable[Stage]) -> list[Stage]:
     return list(ordered.values())
 
 
-def is_locked(folder: Path) -> bool:
-    """Whether a process is making the result folder below exp/ at this moment."""
-    path = lock_path(folder)
+def is_locked(folder: Path, exp: Path | None = None) -> bool:
+    """Whether a process is making the result folder below exp/, or another exp, at this moment."""
+    path = lock_path(folder, exp)
     if not path.exists():
         return False
     try:

@@ -1,7 +1,7 @@
 """Where a network fails: error by joint, action, visibility and size of the person, left and right confused, the worst images.
 
-`failures_<split>.csv` has a row for every value of each: by, value, joints (how many are labelled), rate and confused in
-per cent, median in px. The rate is that of the dataset's first measure, all joints counted alike. A joint counts as confused
+`failures_<split>.csv` has a row for every value of each: by, value, joints (how many are labelled), measure, rate and confused
+in per cent, median in px. The measure is the dataset's first; its rate is over all joints alike. A joint counts as confused
 where the prediction lies within the measure's threshold of the same joint of the other side, and nearer to it than to its
 own; among joints whose two sides are labelled. `worst_<split>.png` shows labels and predictions of the people with the
 largest errors, one of each image or sequence.
@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 
 from stages import draw
+from stages.files import csv_text
 from stages.loader import Data
 from stages.measures import MEASURES, People, known_joints
 
@@ -29,6 +30,8 @@ def analyse(folder: Path, split: str, data: Data, people: People, preds: np.ndar
     distance = np.linalg.norm(preds - people.rows.part, axis=-1)
     confused = _confused(people, preds, distance, limit, data.skeleton.mirrored())
     table = failures(data.skeleton.joints, people, distance, limit, confused)
+    table.insert(table.columns.get_loc("rate"), "measure", measure.name)
+    table["value"] = table["value"].map(csv_text)  # names of actions come out of archives
     table.to_csv(folder / f"failures_{split}.csv", index=False)
     _draw_worst(folder / f"worst_{split}.png", data, people, preds, distance / limit)
 

@@ -16,6 +16,7 @@ from datasets.images import read_image
 from datasets.progress import Report, silent
 from datasets.skeletons import FLIC, MPII, PENN_ACTION, SKELETONS, Skeleton
 from stages import check
+from stages.files import csv_text
 from stages.pool import each
 
 Summary = dict[str, dict[str, Any]]
@@ -161,7 +162,9 @@ def _write_checked(
                     odd = check.check(rows, sizes, skeleton)
                     counts.append(_counts(rows, sizes, odd))
                     for row, kind in np.argwhere(np.column_stack(list(odd.values()))).tolist():
-                        listing.writerow((split, done + row, rows.images[row], int(rows.person[row]), list(odd)[kind]))
+                        listing.writerow(
+                            (split, done + row, csv_text(rows.images[row]), int(rows.person[row]), list(odd)[kind])
+                        )
                     done += len(rows)
             summary[split] = _sum(counts)
     return summary

@@ -25,6 +25,10 @@ HEADINGS = {
 }  # fmt: skip
 
 
+# On a phone, what matters stands next to the name, and what counts people is left out.
+FIRST, MINOR = ("overall", "low", "rate"), ("people", "joints", "groups")
+
+
 @dataclass(frozen=True)
 class StageFacts:
     """Where a stage stands, and the manifest of its result where there is one."""
@@ -109,7 +113,7 @@ def write(folder: Path, facts: Facts) -> Path:
         curves=[*_pictures(folder, facts.comparison, "curves_*.svg", "Accuracy and loss by epoch of networks trained on {}"),
                 *_pictures(folder, facts.comparison, "pck_*.svg", "Share of joints that are right on {}, by threshold")],
         predictions=_pictures(folder, facts.comparison, "predictions.png", "Labels and predictions of validation people"),
-        failures=failures,
+        failures=failures, minor=MINOR,
     )  # fmt: skip
     (folder / "index.html").write_text(page, encoding="utf-8")
     return folder / "index.html"
@@ -151,6 +155,7 @@ def _table(caption: str, rows: list[dict[str, str]], leave_out: tuple[str, ...] 
     if any(row.get("low") for row in rows):
         rows = [row | {"low": f"{row['low']} to {row['high']}" if row["low"] else ""} for row in rows]
     columns = [name for name in rows[0] if name not in leave_out and name != "high" and any(row[name] for row in rows)]
+    columns = columns[:1] + sorted(columns[1:], key=lambda name: name not in FIRST)
     numbers = [HEADINGS.get(n) != bars and all(_is_number(row[n]) for row in rows) for n in columns]
     return Table(caption, [HEADINGS.get(n, n) for n in columns], [[row[n] for n in columns] for row in rows], numbers, bars)
 
@@ -177,7 +182,8 @@ def _failures(place: str, evaluation: Path) -> Iterator[tuple[str, Table]]:
         split = path.stem.removeprefix("failures_")
         rows = [row | {"value": f"{row['by']}: {row['value']}".replace("_", " ")} for row in _read(evaluation, path.name)]
         if rows:
-            yield split, _table(f"{place}, {split}: by joint, action, visibility and size", rows, ("by",), HEADINGS["rate"])
+            caption = f"{place}, {split}, {rows[0]['measure']}: by joint, action, visibility and size"
+            yield split, _table(caption, rows, ("by", "measure"), HEADINGS["rate"])
 
 
 def _worst(folder: Path, place: str, split: str, evaluation: Path) -> Picture | None:

@@ -27,8 +27,10 @@ def table(penn_sequences, tmp_path):
         visible[:, list(hidden)] = False
         analyse(tmp_path, "valid", penn_sequences, replace(people, rows=replace(people.rows, visible=visible)), preds)
         lines = (tmp_path / "failures_valid.csv").read_text().splitlines()
-        assert lines[0] == "by,value,joints,rate,median,confused"
-        return {tuple(line.split(",")[:2]): [float(v or "nan") for v in line.split(",")[2:]] for line in lines[1:]}
+        assert lines[0] == "by,value,joints,measure,rate,median,confused"
+        cells = [line.split(",") for line in lines[1:]]
+        assert {row.pop(3) for row in cells} == {"PCK@0.05"}
+        return {tuple(row[:2]): [float(value or "nan") for value in row[2:]] for row in cells}
 
     return run
 

@@ -68,7 +68,7 @@ def test_table_has_a_row_per_split_and_measure(tmp_path):
 
 def test_parts_stand_beside_published_ones(tmp_path):
     rates = np.linspace(0, 0.75, 16)
-    table = part_table([Scored("ours", write_evaluation(tmp_path / "e", MPII, rates, people=400))])
+    table = part_table([Scored("ours", write_evaluation(tmp_path / "e", MPII, rates, people=2958))])
     rows = table[table["measure"] == "PCKh@0.5"].set_index("network")
     ours = rows.loc["ours"]
     # Right and left ankle are joints 0 and 5, the top of the head is joint 9 of 0.05 each.
@@ -82,6 +82,11 @@ def test_parts_stand_beside_published_ones(tmp_path):
     text = part_text(table)
     assert "MPII valid, PCKh@0.5" in text and "2 stacks (anibali, PyTorch) *" in text and "* published" in text
     assert joint_table([Scored("ours", tmp_path / "e")]).query("joint == 'thorax'")["rate"].tolist() == [35, 35]
+
+
+def test_published_rows_of_other_people_do_not_stand_beside_ours(tmp_path):
+    table = part_table([Scored("ours", write_evaluation(tmp_path / "e", MPII, np.full(16, 0.5), people=2957))])
+    assert set(table["network"]) == {"ours"} and "published" not in part_text(table)
 
 
 def test_pairs_say_which_network_is_better(tmp_path):

@@ -3,6 +3,7 @@
 import sys
 
 import pytest
+from filelock import FileLock
 
 from pipeline import config
 from pipeline.stage import lock_of
@@ -75,3 +76,24 @@ def test_it_looks_again_until_interrupted(exp, capsys, monkeypatch):
     rows = table(capsys, monkeypatch, "hg", "--every", "7")
     assert [row[3] for row in rows if row[0] == "mpii/hg@00000001"] == ["250/1000", "300/1000", "350/1000"]
     assert looks == [7, 7, 7]
+
+
+def test_trainings_of_another_exp_below_are_found(exp, capsys, monkeypatch):
+    (exp / "mpii/hg-b@00000002").rename(exp / "mpii/moved@00000004")
+    path = exp / "demo/mpii/hg-64@00000005.partial" / METRICS
+    path.parent.mkdir(parents=True)
+    path.write_text(",".join(COLUMNS) + "\n" + FINISHED)
+    (exp / "demo/.locks").mkdir()
+    with FileLock(exp / "demo/.locks/00000005.lock"):
+        assert ["demo/mpii/hg-64@00000005", "running"] in [row[:2] for row in table(capsys, monkeypatch, "--once")]
+
+
+def test_tensorboard_gets_each_training_once(exp, monkeypatch):
+    (exp / "mpii/hg-b").symlink_to("hg-b@00000002")
+    called = []
+    monkeypatch.setattr(monitor.subprocess, "call", lambda command: called.append(command[-1]) or 0)
+    monkeypatch.setattr(sys, "argv", ["monitor", "--tensorboard", "hg", "hg-b"])
+    monitor.main()
+    names = ("lsp/hg@00000003", "mpii/hg-b@00000002", "mpii/hg@00000001")
+    folders = (exp / "lsp/hg@00000003.partial/logs", exp / "mpii/hg-b@00000002/logs", exp / "mpii/hg@00000001.partial/logs")
+    assert called == [",".join(f"{name}:{folder}" for name, folder in zip(names, folders, strict=True))]

@@ -75,7 +75,9 @@ def full(tmp_path):
     picture = np.full((40, 900, 3), 128, np.uint8)
     for path in (compared / "predictions.png", evaluated / "worst_test.png"):
         cv2.imwrite(str(path), picture)
-    (evaluated / "failures_test.csv").write_text("by,value,joints,rate,median,confused\nall,all,26,92.308,1.5,8.333\n")
+    (evaluated / "failures_test.csv").write_text(
+        "by,value,joints,measure,rate,median,confused\nall,all,26,PCK@0.05,92.308,1.5,8.333\n"
+    )
     facts = Facts(
         title=HOSTILE, written="now", sample=True, comparison=compared, evaluations={"penn/evaluate-finetuned": evaluated},
         stages=[

@@ -413,13 +413,20 @@ PARTS = {part.__name__: part for part in (training, inference, samples, metrics,
 @program
 def main() -> None:
     """Measure the named parts, or all."""
-    parser = argparse.ArgumentParser(prog="python -m tools.bench", description=__doc__)
-    parser.add_argument("part", nargs="*", choices=[*PARTS, "gpu", []], help="default: all but gpu, of about eight minutes")
+    about = {name: (part.__doc__ or "").splitlines()[0] for name, part in PARTS.items()}
+    about["gpu"] = "What a GPU reaches of what it could, in about eight minutes; only where it is named."
+    parser = argparse.ArgumentParser(
+        prog="python -m tools.bench", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter,
+        epilog="parts:\n" + "\n".join(f"  {name:10} {text}" for name, text in about.items()),
+    )  # fmt: skip
+    parser.add_argument("part", nargs="*", metavar="PART", help="what to measure; default: all but gpu")
     parser.add_argument("--minutes", type=float, default=4, help="with gpu and --people: of the training; default: 4")
     parser.add_argument("--people", type=Path, help="with gpu: whom to train on: train.h5, valid.h5 and, in images/, images")
     parser.add_argument("--model", help="with --images: how exact the runtimes' joints are for this trained network")
     parser.add_argument("--images", type=Path, help="folder of images of one person each")
     options = parser.parse_args()
+    if unknown := [name for name in options.part if name not in about]:
+        parser.error(f"there is no part {', '.join(unknown)}; there are {', '.join(about)}")
     if bool(options.model) != bool(options.images) or (options.images and not options.images.is_dir()):
         parser.error("--model and --images belong together, and --images is a folder")
     print(f"{os.cpu_count()} cores")

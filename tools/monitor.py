@@ -1,4 +1,4 @@
-"""Follow trainings in the terminal until Ctrl-C: python -m tools.monitor [NAME ...] [--once] [--config FILE]
+"""Follow trainings in the terminal until Ctrl-C: python -m tools.monitor [NAME ...] [--once | --tensorboard] [--config FILE]
 
 Loss, acc (training accuracy), images/s and waiting (the part of the time in which the training waited for samples) are those
 of the last 50 iterations or epoch; left is the time to the last epoch's end at the pace of the last rows of metrics.csv.
@@ -6,6 +6,7 @@ of the last 50 iterations or epoch; left is the time to the last epoch's end at 
 
 import argparse
 import shutil
+import subprocess
 import sys
 import time
 from contextlib import suppress
@@ -27,8 +28,8 @@ PACE = 20  # rows whose median pace counts
 
 
 @program
-def main() -> None:
-    """Print the table, again and again, until Ctrl-C."""
+def main() -> int:
+    """Print the table, again and again, until Ctrl-C; returns the exit code."""
     parser = argparse.ArgumentParser(
         prog="python -m tools.monitor", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -36,11 +37,15 @@ def main() -> None:
     parser.add_argument("--config", type=Path, metavar="FILE", default=[], action="append", help="as for python -m pipeline")
     parser.add_argument("--once", action="store_true", help="print the table once")
     parser.add_argument("--every", type=float, default=2, metavar="SECONDS", help="between two looks; default: 2")
+    parser.add_argument("--tensorboard", action="store_true", help="show them in TensorBoard instead, each once")
     options = parser.parse_args()
     for profile in options.config:
         config.use_profile(profile)
     with suppress(KeyboardInterrupt):
+        if options.tensorboard:
+            return show_in_tensorboard(trainings(config.exp(), options.names))
         follow(config.exp(), options.names, options.once, options.every)
+    return 0
 
 
 def follow(exp: Path, names: list[str], once: bool, seconds: float) -> None:
@@ -62,14 +67,14 @@ def follow(exp: Path, names: list[str], once: bool, seconds: float) -> None:
 
 
 def trainings(exp: Path, names: list[str]) -> list[Path]:
-    """The folders of the trainings below exp/, of these names if any are given."""
-    folders = [path.parents[1] for path in exp.glob(f"[!.]*/*@*/{METRICS}")]
+    """The folders of the trainings below exp/ and another exp in it, such as exp/demo; of these names if any are given."""
+    folders = [path.parents[1] for below in ("", "[!.]*/") for path in exp.glob(f"{below}[!.]*/*@*/{METRICS}")]
     return sorted(folder for folder in folders if not names or folder.name.partition("@")[0] in names)
 
 
 def row(folder: Path) -> list[str]:
     """What the table says of the training in a folder."""
-    name = f"{folder.parent.name}/{folder.name.removesuffix('.partial')}"
+    name = name_of(folder)
     rows = read_metrics(folder)
     if not rows:
         return [name, state(folder), *[""] * 9]
@@ -89,11 +94,23 @@ def row(folder: Path) -> list[str]:
     ]  # fmt: skip
 
 
+def name_of(folder: Path) -> str:
+    """What a training is called: demo/mpii/hg-64@01234567 below exp/demo."""
+    return str(folder.relative_to(config.exp())).removesuffix(".partial")
+
+
+def show_in_tensorboard(folders: list[Path]) -> int:
+    """Run TensorBoard until Ctrl-C, with each training once: below exp/ it would also take their links for trainings."""
+    logs = ",".join(f"{name_of(folder)}:{folder / METRICS}" for folder in folders).replace(f"/{Path(METRICS).name}", "")
+    return subprocess.call([sys.executable, "-m", "tensorboard.main", "--logdir_spec", logs])
+
+
 def state(folder: Path) -> str:
     """finished, running or stopped."""
     if (folder / MANIFEST).exists():
         return "finished"
-    return "running" if is_locked(folder.with_name(folder.name.removesuffix(".partial"))) else "stopped"
+    result = folder.with_name(folder.name.removesuffix(".partial"))
+    return "running" if is_locked(result, folder.parents[1]) else "stopped"
 
 
 def pace(rows: list[dict[str, str]]) -> float:

@@ -28,6 +28,7 @@ from datasets.errors import DataError
 from datasets.images import PICTURES, looks_like_picture, read_upright
 from pipeline import config
 from pipeline.compare import result_at
+from stages.files import csv_text
 from stages.settings import RUNTIMES
 from stages.video import VideoReader, VideoWriter
 from tools import program
@@ -305,7 +306,7 @@ class Table:
         about = {"image": picture.name, "frame": picture.frame, "time": time, "width": width, "height": height}
         self.json.write(self.between + json.dumps(about | {"joints": dict(zip(self.joints, values, strict=True))}))
         self.between = ",\n"
-        self.rows.writerow([picture.name, picture.frame, time, *(number for joint in values for number in joint)])
+        self.rows.writerow([csv_text(picture.name), picture.frame, time, *(number for joint in values for number in joint)])
 
 
 if __name__ == "__main__":
