@@ -188,7 +188,7 @@ def _state(path: Path, loaded: Any) -> dict[str, torch.Tensor]:
 def _named_by_us(path: Path, theirs: dict[str, torch.Tensor], bearpaw: bool) -> dict[str, tuple[str, torch.Tensor]]:
     """Our name -> (their name, tensor). A name that is none of theirs stays as it is, and fits nowhere."""
     depth = len({match["level"] for name in theirs if (match := _LEVEL.fullmatch(name))})
-    ours = {}
+    ours: dict[str, tuple[str, torch.Tensor]] = {}
     for name, tensor in theirs.items():
         renamed = _level(name, depth)
         for pattern, replacement in _BEARPAW if bearpaw else _PRINCETON:
