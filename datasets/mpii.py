@@ -20,6 +20,7 @@ from datasets.errors import DataError
 from datasets.matlab import Record, Value, read_mat
 from datasets.progress import Report, silent
 from datasets.skeletons import MPII
+from datasets.text import decode
 
 MOST_JSON = 1 << 27  # bytes of mpii_annotations.json, unpacked; the published one has 33e6
 MAT_NAME = "mpii_human_pose_v1_u12_1.mat"
@@ -74,7 +75,8 @@ def split(release: Release, split_file: Path | None, fraction: float, seed: int)
 
     `test`: all people of test images. `valid`: those that `split_file` tells, which is one of
     - `*.h5`: published annotations of the validation people (index and person, counted from 0);
-    - `*.json`, `*.json.gz`: mpii_annotations.json (isValidation; annolist_index and people_index, counted from 1);
+    - `*.json`, `*.json.gz`: mpii_annotations.json (isValidation; annolist_index and people_index, counted from 1), or the
+      validation people of HRNet (valid.json) and mmpose (mpii_val.json), found by image, center and scale;
     - `*.txt`: names of images, one a line; everybody on them validates;
     and with None everybody on a share `fraction` of the training images that hold usable people, drawn by
     `numpy.random.default_rng(seed)` (Tompson et al. hold out 2,958 of 25,204 people, a share of 0.12). `train`:
@@ -87,9 +89,10 @@ def split(release: Release, split_file: Path | None, fraction: float, seed: int)
         valid[training] = hold_out(people.index[training], fraction, seed)
     elif split_file.suffix == ".txt":
         valid = training & np.isin(people.index, _listed_images(release, split_file))
-    elif split_file.name.endswith((".h5", ".json", ".json.gz")):
-        reader = _people_of_h5 if split_file.suffix == ".h5" else _people_of_json
-        valid = _find_people(release, reader(split_file), split_file)
+    elif split_file.suffix == ".h5":
+        valid = _find_people(release, _people_of_h5(split_file), split_file)
+    elif split_file.name.endswith((".json", ".json.gz")):
+        valid = _find_people_of_json(release, split_file)
     else:
         raise DataError(f"{split_file} is not a split file: expected .h5, .json, .json.gz or .txt.")
     train = training & ~np.isin(people.index, people.index[valid])
@@ -207,9 +210,9 @@ def torso_angle(joints: np.ndarray) -> np.ndarray:
 def _listed_images(release: Release, path: Path) -> list[int]:
     """Places in annolist of the images that the text file at `path` names; all have to be training images."""
     try:
-        names = {line.strip() for line in path.read_text("utf-8").splitlines()} - {""}
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"{path} is not a readable list of image names ({error}).") from None
+        names = {line.strip() for line in decode(path.read_bytes()).splitlines()} - {""}
+    except OSError as error:
+        raise DataError(f"{path} cannot be read as a list of image names ({error.strerror}).") from None
     places = {name: i for i, name in enumerate(release.images) if release.training_images[i]}
     unknown = sorted(names - places.keys())
     if unknown or not names:
@@ -232,23 +235,60 @@ def _people_of_h5(path: Path) -> list[tuple[int, int, str]]:
         return list(zip(index, person, [name.decode("latin-1") for name in names[()]], strict=True))
 
 
-def _people_of_json(path: Path) -> list[tuple[int, int, str]]:
-    """(index, person, image name), counted from 0, of the entries with isValidation of mpii_annotations.json(.gz)."""
+def _find_people_of_json(release: Release, path: Path) -> np.ndarray:
+    """Return (N,) bool: the validation people of a .json or .json.gz in one of the two layouts that `split` names."""
     try:
         with gzip.open(path) if path.suffix == ".gz" else open(path, "rb") as file:
             content = file.read(MOST_JSON + 1)
         if len(content) > MOST_JSON:
             raise ValueError(f"more than {MOST_JSON} bytes")
-        return [
-            (int(entry["annolist_index"]) - 1, int(entry["people_index"]) - 1, str(entry["img_paths"]))
-            for entry in json.loads(content)
-            if entry["isValidation"]
-        ]
-    except (OSError, EOFError, zlib.error, ValueError, TypeError, KeyError, OverflowError, RecursionError) as error:
+        entries = json.loads(decode(content))
+        if "isValidation" in entries[0]:
+            wanted = [
+                (int(entry["annolist_index"]) - 1, int(entry["people_index"]) - 1, str(entry["img_paths"]))
+                for entry in entries
+                if entry["isValidation"]
+            ]
+            return _find_people(release, wanted, path)
+        return _find_places(release, [_place(entry) for entry in entries], path)
+    except DataError:
+        raise
+    except (OSError, EOFError, zlib.error, ValueError, LookupError, TypeError, OverflowError, RecursionError) as error:
         raise DataError(
-            f"{path} is not a readable mpii_annotations.json ({type(error).__name__}: {error}); expected a list of"
-            " people with annolist_index, people_index, img_paths and isValidation."
+            f"{path} is not a readable split file ({type(error).__name__}: {error}); expected a list of people, each with"
+            " annolist_index, people_index, img_paths and isValidation (mpii_annotations.json), or each with image, center and"
+            " scale (valid.json of HRNet, mpii_val.json of mmpose)."
         ) from None
+
+
+def _place(entry: dict[str, Any]) -> tuple[str, np.ndarray]:
+    """Return the image of a person in HRNet's layout, and objpos (2,) px from 1 and scale / 200 px as one array (3,)."""
+    x, y = entry["center"]
+    return str(entry["image"]), np.array([float(x), float(y), float(entry["scale"])])
+
+
+def _find_places(release: Release, wanted: Iterable[tuple[str, np.ndarray]], path: Path) -> np.ndarray:
+    """Return (N,) bool: the people at the wanted places of `_place`. Each has to be a single training person.
+
+    Places may differ by 1 px, as files that count pixels from 0 do, and scales by 1 %; no two people of MPII are that close.
+    """
+    people = release.people
+    scale = people.scale / 1.25  # `person_box` undone
+    places = np.column_stack([people.center + 1, scale])
+    places[:, 1] -= 15 * scale
+    rows: dict[str, list[int]] = {}
+    for row in np.flatnonzero(release.training).tolist():
+        rows.setdefault(people.images[row], []).append(row)
+    valid = np.zeros(len(people), bool)
+    for image, place in wanted:
+        near = [row for row in rows.get(image, []) if (np.abs(places[row] - place) <= (1.01, 1.01, 0.01 * place[2])).all()]
+        if len(near) != 1:
+            raise DataError(
+                f"{path} puts a person at {place[:2].tolist()} of scale {place[2]:g} in image {image} into validation, where"
+                f" the release has {len(near)} such training people; the split file belongs to another release."
+            )
+        valid[near] = True
+    return valid
 
 
 def _find_people(release: Release, wanted: Iterable[tuple[int, int, str]], path: Path) -> np.ndarray:

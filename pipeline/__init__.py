@@ -1,6 +1,7 @@
 """The Luigi tasks and the command line; the only place that imports luigi.
 
 config     luigi.cfg -> settings
+settings_files   how Luigi reads them, and which were read
 stage      Stage: fingerprint, atomic result, manifest, lock, state
 fetch prepare train evaluate export compare   the tasks
 links      the link exp/<place> of a stage, set right by `run` and `status`
@@ -10,13 +11,15 @@ data       the datasets by name: their stages, places and scored splits
 __main__   python -m pipeline {run,status,why,rerun,clean}
 """
 
-import configparser
 import sys
 
+from datasets.errors import DataError
+from pipeline import settings_files
+
 try:
-    import luigi  # noqa: F401
-except (configparser.Error, UnicodeDecodeError) as error:  # Luigi reads luigi.cfg when it is imported
-    print(f"error: The settings cannot be read: {error}", file=sys.stderr)
+    settings_files.import_luigi()
+except DataError as error:
+    print(f"error: {error}", file=sys.stderr)
     sys.exit(2)
 
 from pipeline import progress, quiet

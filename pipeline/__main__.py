@@ -77,8 +77,7 @@ def main(arguments: list[str] | None = None) -> int:
         if options.models:
             config.use_models(options.models)
         config.settings()
-        if not Path("luigi.cfg").is_file():
-            print("There is no luigi.cfg in this folder: the published defaults hold.", file=sys.stderr)
+        config.say_files()
     except DataError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

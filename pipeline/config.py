@@ -10,6 +10,7 @@ from pathlib import Path
 from luigi.configuration import LuigiConfigParser, get_config
 
 from datasets.errors import DataError
+from pipeline import settings_files
 from stages.settings import Settings
 
 # Sections that belong to Luigi itself (its manual, chapter Configuration).
@@ -31,10 +32,7 @@ def use_profile(path: Path) -> None:
     """Let a profile override luigi.cfg. Raises DataError where there is no such file."""
     if not path.is_file():
         raise DataError(f"--config {path}: there is no such file.")
-    try:
-        LuigiConfigParser.add_config_path(str(path))
-    except (configparser.Error, UnicodeDecodeError) as error:
-        raise DataError(f"The settings cannot be read: {error}") from None
+    LuigiConfigParser.add_config_path(str(path))
     profiles.append(path)
     settings.cache_clear()
 
@@ -64,13 +62,18 @@ def settings() -> Settings:
     except configparser.Error as error:
         raise DataError(f"The settings cannot be read: {error}") from None
     except DataError as error:
-        files = ", ".join(path for path in LuigiConfigParser._config_paths if Path(path).is_file())
-        raise DataError(f"{error} (Settings were read from {files}.)") from None
+        raise DataError(f"{error} ({settings_files.in_words()})") from None
 
 
 def exp() -> Path:
     """The folder of all results."""
     return Path(settings().workspace.exp).expanduser()
+
+
+@cache
+def say_files() -> None:
+    """Say once which settings files were read: without the one that was meant, the published recipe would run unnoticed."""
+    print(settings_files.in_words(), file=sys.stderr)
 
 
 def check_or_exit(check: Callable[[], object] = settings) -> None:
@@ -80,3 +83,4 @@ def check_or_exit(check: Callable[[], object] = settings) -> None:
     except DataError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
+    say_files()

@@ -27,6 +27,7 @@ measures     the accuracies that each dataset is known by
 evaluate     a network's accuracy on one dataset
 analyse      where it fails
 predictions  predicted joints and heatmaps as files that others read
+prediction_files  predicted joints of other programs
 export       weights for other programs: safetensors, ONNX, Torch7, HDF5; model_card says what they are
 forecasting  the hourglass in two halves, and sequences of frames, for networks that forecast
 scores       tables of accuracies, published ones beside ours

@@ -73,6 +73,21 @@ def below(prefix: str, tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tens
     return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
 
 
+def is_safetensors(path: Path) -> bool:
+    """Whether a file of any name, such as a download's, begins as they do: 8 bytes of a size, then JSON."""
+    with open(path, "rb") as file:
+        return file.read(9)[8:] == b"{"
+
+
+def is_ours(path: Path) -> bool:
+    """Whether a .safetensors file has a description as `save_tensors` writes it, and not another program's tensors alone."""
+    try:
+        with safe_open(path, framework="pt") as file:
+            return "description" in (file.metadata() or {})
+    except (SafetensorError, OSError):
+        return True  # reading it will say what is wrong
+
+
 def load_tensors(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
     """Read what `save_tensors` wrote. Raises DataError for a missing, truncated or foreign file."""
     if not path.is_file():

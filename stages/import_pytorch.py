@@ -1,10 +1,11 @@
-"""Checkpoints of two PyTorch ports of the stacked hourglass as networks of ours.
+"""Checkpoints of two PyTorch ports of the stacked hourglass as networks of ours: files of torch.save, or .safetensors.
 
 princeton-vl's pytorch_stacked_hourglass, with its fork by C. Rockwell that adds regularisation, and bearpaw's pytorch-pose
 with anibali's pytorch-stacked-hourglass. Their names become ours first; the network's options are then read off names and
 shapes, and every tensor is compared with such a network.
 """
 
+import os
 import re
 import warnings
 import zipfile
@@ -12,8 +13,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
 
 from datasets.errors import DataError
+from stages.checkpoints import is_safetensors
 from stages.hourglass import HourglassNet
 from stages.import_torch7 import with_tensors
 from stages.known_models import Normalisation
@@ -43,8 +47,34 @@ _BEARPAW = (
 )  # fmt: skip
 _LEVEL = re.compile(r"hg\.(?P<stack>\d+)\.hg\.(?P<level>\d)\.(?P<part>[0-3])\.(?P<rest>.+)")  # of bearpaw's; 0: innermost
 
+# Where training programs keep the network's tensors in what they save.
+_PLACES = ("state_dict", "model_state_dict", "model_state", "model", "network", "net", "weights")
+
 _ZIP = b"PK\3\4"
 _LONGEST_NAME = 200  # of a tensor; the ports' have up to 70 letters
+
+
+class Beside:
+    """What stands in for a value next to the tensors: options, a metric, a path. It is made of anything, and does nothing."""
+
+    def __init__(self, *_: object) -> None:
+        pass
+
+    def __setstate__(self, _: object) -> None:
+        pass
+
+    def __repr__(self) -> str:
+        return "no tensor"
+
+
+# The names in a pickle that `Beside` stands in for; whatever else is no part of a tensor is refused.
+_BESIDE = [
+    "argparse.Namespace", "numpy.dtype", "numpy.ndarray",
+    *(f"numpy.{core}.multiarray.{name}" for core in ("core", "_core") for name in ("scalar", "_reconstruct")),
+    *(f"numpy.dtypes.{kind}DType" for kind in ("Bool", "Str", *(f"{kind}{bits}" for kind, sizes in (
+        ("Int", (8, 16, 32, 64)), ("UInt", (8, 16, 32, 64)), ("Float", (16, 32, 64))) for bits in sizes))),
+    *(f"pathlib{module}.{kind}Path" for module in ("", "._local") for kind in ("Posix", "PurePosix", "Windows", "PureWindows")),
+]  # fmt: skip
 
 
 def is_checkpoint(path: Path) -> bool:
@@ -83,7 +113,12 @@ def normalise(network: HourglassNet, normalisation: Normalisation) -> None:
 
 
 def _load(path: Path) -> Any:
-    """What torch.save wrote, as far as torch reads it without running anything of it."""
+    """What torch.save or safetensors wrote, as far as it can be read without running anything of it."""
+    if is_safetensors(path):
+        try:
+            return load_file(path)
+        except (SafetensorError, OSError, ValueError, LookupError) as error:
+            raise DataError(f"{path} is damaged or cut off ({error}); fetch it again from its owner.") from None
     with open(path, "rb") as file:
         zipped = file.read(len(_ZIP)) == _ZIP
     if zipped:
@@ -98,7 +133,8 @@ def _load(path: Path) -> Any:
         return storage[:]  # which no tensor that claims more can enlarge
 
     try:
-        with warnings.catch_warnings(action="ignore"):  # torch's, about pickles that it did not write
+        beside = torch.serialization.safe_globals([(Beside, name) for name in _BESIDE])
+        with beside, warnings.catch_warnings(action="ignore"):  # torch's, about pickles that it did not write
             return torch.load(path, map_location=bounded, weights_only=True, mmap=zipped)  # type: ignore[arg-type]
     except DataError:
         raise
@@ -132,8 +168,10 @@ def _check_members(path: Path) -> None:
 
 
 def _state(path: Path, loaded: Any) -> dict[str, torch.Tensor]:
-    """The network's tensors under their names, without those that begin every name."""
-    state = loaded.get("state_dict", loaded) if isinstance(loaded, dict) else loaded
+    """The network's tensors under their names, without what begins every name: module., _orig_mod., net. and so on."""
+    state = loaded
+    while isinstance(state, dict) and (place := next((p for p in _PLACES if isinstance(state.get(p), dict)), None)):
+        state = state[place]
     if not isinstance(state, dict) or not state:
         raise DataError(f"{path} holds no tensors by name; give a checkpoint with a state_dict.")
     for name, tensor in state.items():
@@ -143,19 +181,20 @@ def _state(path: Path, loaded: Any) -> dict[str, torch.Tensor]:
             raise DataError(f"{path} holds {name!r:.80} = {found} in its state_dict, expected a tensor by its name.")
     if sum(tensor.numel() * tensor.element_size() for tensor in state.values()) > path.stat().st_size:
         raise DataError(f"{path} holds more numbers than bytes: a tensor repeats the same ones, as in no checkpoint.")
-    return {re.sub(r"^(?:model\.)?(?:module\.)?", "", name): tensor for name, tensor in state.items()}
+    common = os.path.commonprefix([name.split(".")[:-1] for name in state])
+    return {".".join(name.split(".")[len(common) :]): tensor for name, tensor in state.items()}
 
 
 def _named_by_us(path: Path, theirs: dict[str, torch.Tensor], bearpaw: bool) -> dict[str, tuple[str, torch.Tensor]]:
     """Our name -> (their name, tensor). A name that is none of theirs stays as it is, and fits nowhere."""
     depth = len({match["level"] for name in theirs if (match := _LEVEL.fullmatch(name))})
-    ours = {}
+    ours: dict[str, tuple[str, torch.Tensor]] = {}
     for name, tensor in theirs.items():
         renamed = _level(name, depth)
         for pattern, replacement in _BEARPAW if bearpaw else _PRINCETON:
             renamed = re.sub(pattern, replacement, renamed)
         if renamed in ours:
-            raise DataError(f"{path} holds {name} twice, with and without a `module.` before it.")
+            raise DataError(f"{path} holds {name} twice, also as {ours[renamed][0]}.")
         ours[renamed] = (name, tensor)
     return ours
 

@@ -9,6 +9,7 @@ from datasets.errors import DataError
 from datasets.skeletons import SKELETONS
 from stages import checkpoints, import_pytorch, import_torch7
 from stages.archives import OPENERS, unpack
+from stages.fetch import is_web_page
 from stages.hourglass import HourglassNet
 from stages.known_models import PUBLISHED_FOLDER, KnownModel
 
@@ -18,9 +19,9 @@ PUBLISHED_RESOLUTION = 256
 def convert(source: Path, dataset: str, folder: Path, known: KnownModel | None = None) -> dict[str, Any]:
     """Write `folder`/best.safetensors from a network for the joints of `dataset`.
 
-    source: a .safetensors of this workspace, a .t7 of a published hourglass, a PyTorch checkpoint of one of the two ports, or
-    the published archive of .../{mpii,penn_action_cropped}/<experiment>/best_model.t7. Raises DataError for anything else, and
-    for other joints. Of a `known` network the images are normalised as it expects.
+    source: a .safetensors of this workspace, a .t7 of a published hourglass, a checkpoint of one of the two ports (of
+    torch.save or .safetensors), or the published archive of .../{mpii,penn_action_cropped}/<experiment>/best_model.t7. Raises
+    DataError for anything else, and for other joints. Of a `known` network the images are normalised as it expects.
     """
     if _is_archive(source):
         member = rf"(?:.*/)?{PUBLISHED_FOLDER[dataset]}/[^/]+/(?P<to>best_model\.t7)"
@@ -60,9 +61,17 @@ def read_network(path: Path) -> tuple[HourglassNet, checkpoints.Description]:
 
     Only the first kind names its joints; the others' are known by their number. Raises DataError.
     """
-    if path.suffix == ".safetensors" or _is_safetensors(path):
-        return checkpoints.load_network(path)
-    read = import_pytorch.read_hourglass if import_pytorch.is_checkpoint(path) else import_torch7.read_hourglass
+    if path.is_file() and _begins_as_web_page(path):
+        raise DataError(
+            f"{path} is a web page, not a network: the site wants a person to press a button before it gives the file. Open "
+            "its address in a browser, download the file there and give its path."
+        )
+    if path.suffix == ".safetensors" or checkpoints.is_safetensors(path):
+        if checkpoints.is_ours(path):
+            return checkpoints.load_network(path)
+        read = import_pytorch.read_hourglass
+    else:
+        read = import_pytorch.read_hourglass if import_pytorch.is_checkpoint(path) else import_torch7.read_hourglass
     network = read(path)
     skeletons = [skeleton for skeleton in SKELETONS.values() if len(skeleton.joints) == network.joints]
     if not skeletons:
@@ -70,7 +79,6 @@ def read_network(path: Path) -> tuple[HourglassNet, checkpoints.Description]:
     return network, checkpoints.Description(network.options, skeletons[0].joints, PUBLISHED_RESOLUTION, {})
 
 
-def _is_safetensors(path: Path) -> bool:
-    """Whether a file of any name, such as a download's, begins as they do: 8 bytes of a size, then JSON."""
+def _begins_as_web_page(path: Path) -> bool:
     with open(path, "rb") as file:
-        return file.read(9)[8:] == b"{"
+        return is_web_page(file.read(1000))

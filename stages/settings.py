@@ -119,6 +119,12 @@ class PennAction(Section):
     jpeg_quality: int = Field(95, ge=1, le=100)
 
 
+def _unquoted(text: str) -> str:
+    """Return a text without the quotes around it, which a shell would want around a path with spaces."""
+    inside = text[1:-1]
+    return inside if len(text) > 1 and text[0] == text[-1] and text[0] in "\"'" and text[0] not in inside else text
+
+
 def _not_sample(source: str) -> str:
     if source == "sample":
         raise ValueError("it should be a path or an address: the built-in sample has only MPII and Penn Action")
@@ -389,12 +395,13 @@ class Settings(Section):
                 raise DataError(_unknown(f"section [{name}]", name, list(cls.model_fields)))
         built: dict[str, Any] = {}
         for name, field in cls.model_fields.items():  # the recipes stand before the trainings
-            values = field.default.model_dump(exclude_unset=True) | dict(sections.get(name, {}))
+            written = {setting: _unquoted(text) for setting, text in sections.get(name, {}).items()}
+            values = field.default.model_dump(exclude_unset=True) | written
             if isinstance(field.default, Training):
                 recipe = built.get(
                     values.get("recipe", field.default.recipe), field.default
                 )  # an unknown recipe is refused below
-                values = values | recipe.model_dump(include=set(Recipe.model_fields)) | dict(sections.get(name, {}))
+                values = values | recipe.model_dump(include=set(Recipe.model_fields)) | written
             try:
                 built[name] = type(field.default)(**values)
             except DataError as error:

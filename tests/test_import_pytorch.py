@@ -6,6 +6,9 @@ import os
 import pickle
 import re
 import zipfile
+from argparse import Namespace
+from decimal import Decimal
+from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
@@ -35,6 +38,8 @@ def save_as(path, network, prefix="", legacy=False, **more):
     [
         (Princeton, "model.module.", {"stem": (4, 6, 6), "depth": 2, "stacks": 2, "head_residuals": 1}),
         (Bearpaw, "module.", {"stem": (4, 4, 6), "depth": 3, "stacks": 2, "residuals": 2, "head_residuals": 2}),
+        (Princeton, "_orig_mod.", {"stem": (4, 6, 6), "depth": 2, "stacks": 2, "head_residuals": 1}),
+        (Bearpaw, "module._orig_mod.net.", {"stem": (4, 4, 6), "depth": 3, "stacks": 2, "residuals": 2, "head_residuals": 2}),
         (Bearpaw, "", {"stem": (4, 4, 6), "depth": 3, "stacks": 2, "residuals": 2, "head_residuals": 2}),
     ],
 )
@@ -49,6 +54,44 @@ def test_the_same_heatmaps_and_the_options_off_the_file(tmp_path, kind, prefix, 
     with torch.inference_mode():
         for found, wanted in zip(ours(images), theirs(images - mean), strict=True):
             assert wanted.std() > 0.1 and torch.allclose(found, wanted, atol=1e-5)
+
+
+@pytest.mark.parametrize("places", [["model_state_dict"], ["model"], ["net", "state_dict"]])
+@pytest.mark.parametrize("legacy", [False, True])
+def test_what_training_programs_save_beside_the_tensors_is_read_as_data(tmp_path, places, legacy):
+    theirs = port(Princeton)
+    content = {f"model.{name}": tensor for name, tensor in theirs.state_dict().items()}
+    for place in reversed(places):
+        content = {
+            place: content, "epoch": 3, "best": np.float64(0.5), "accuracy": np.float32(1), "count": np.int64(2),
+            "losses": np.arange(3.0), "args": Namespace(lr=0.1, data=Path("data"), better=np.bool_(True)),
+            "optimizer": {"state": {0: torch.zeros(2)}, "param_groups": [{"lr": np.float64(1e-3)}]},
+        }  # fmt: skip
+    torch.save(content, tmp_path / "c.pth", _use_new_zipfile_serialization=not legacy)
+    ours, images = read_hourglass(tmp_path / "c.pth"), torch.rand(1, 3, 64, 64, generator=torch.Generator().manual_seed(1))
+    with torch.inference_mode():
+        assert torch.allclose(ours(images)[-1], theirs(images)[-1], atol=1e-5)
+
+
+def test_numpy_as_its_first_version_named_it(tmp_path):
+    save_as(tmp_path / "c.pth", port(Princeton), legacy=True, accuracy=np.float64(0.5))
+    data = (tmp_path / "c.pth").read_bytes()
+    assert b"cnumpy._core.multiarray\n" in data
+    (tmp_path / "c.pth").write_bytes(data.replace(b"cnumpy._core.multiarray\n", b"cnumpy.core.multiarray\n"))
+    assert read_hourglass(tmp_path / "c.pth").options.stacks == 2
+
+
+def test_options_that_would_run_something_are_not_made(tmp_path):
+    """A stand-in takes the place of argparse.Namespace, whatever its state; a name beyond the list is refused."""
+    torch.save({"state_dict": port(Princeton).state_dict(), "args": Namespace(__setstate__=2, lr=0.1)}, tmp_path / "c.pth")
+    assert read_hourglass(tmp_path / "c.pth").options.stacks == 2
+    for value in (Decimal(1), Fraction(1, 2)):
+        torch.save({"state_dict": port(Princeton).state_dict(), "args": value}, tmp_path / "c.pth")
+        with pytest.raises(DataError, match=r"c\.pth holds more than tensors \((decimal|fractions)\."):
+            read_hourglass(tmp_path / "c.pth")
+    torch.save({"state_dict": {"conv1.weight": np.zeros(3)}}, tmp_path / "c.pth")
+    with pytest.raises(DataError, match="'conv1.weight' = no tensor"):
+        read_hourglass(tmp_path / "c.pth")
 
 
 def test_a_checkpoint_that_an_old_torch_saved_on_a_gpu(tmp_path):

@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -195,6 +196,31 @@ def test_everybody_on_listed_images_validates(release: mpii.Release, tmp_path: P
     assert rows(splits["train"]) == [(0, 0), (0, 1), (2, 0)]
 
 
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "cp1252"])
+def test_a_list_that_a_windows_editor_wrote(release: mpii.Release, tmp_path: Path, encoding: str) -> None:
+    (tmp_path / "list.txt").write_bytes("1.jpg\r\n3.jpg\r\n\r\n".encode(encoding))
+    splits = mpii.split(release, tmp_path / "list.txt", 0, 0)
+    assert rows(splits["valid"]) == [(1, 0), (1, 1), (3, 0)]
+    (tmp_path / "list.txt").write_bytes("1.jpg\r\nBücher.jpg\r\n".encode(encoding))
+    with pytest.raises(DataError, match="such as Bücher.jpg"):
+        mpii.split(release, tmp_path / "list.txt", 0, 0)
+
+
+@pytest.mark.parametrize("offset", [0, 1])
+def test_people_by_place_as_hrnet_and_mmpose_have_them(tmp_path: Path, offset: int) -> None:
+    """Their center is objpos itself, their scale that of the .mat; some files count pixels from 0."""
+    first, second = (PERSON | {"objpos": struct({"x": x, "y": 300.0}), "scale": 2.5} for x in (200.0, 260.0))
+    release = mpii.read(write_release(tmp_path / "r.mat", [struct(first, second), struct(first)], [1, 1]))
+    entry = {"image": "0.jpg", "center": [260.0 - offset, 300.0 - offset], "scale": 2.5, "joints": [[0, 0]] * 16}
+    (tmp_path / "valid.json").write_text(json.dumps([entry]))
+    splits = mpii.split(release, tmp_path / "valid.json", 0, 0)
+    assert rows(splits["valid"]) == [(0, 1)] and rows(splits["train"]) == [(1, 0)]
+    for change in ({"center": [230, 300]}, {"scale": 2.6}, {"image": "1.png"}, {"center": [260, math.nan]}):
+        (tmp_path / "other.json").write_text(json.dumps([entry | change]))
+        with pytest.raises(DataError, match=r"other\.json .* has 0 such training people"):
+            mpii.split(release, tmp_path / "other.json", 0, 0)
+
+
 def test_drawn_split_is_by_image_and_by_seed(release: mpii.Release) -> None:
     seen = set()
     for seed in range(8):
@@ -244,6 +270,15 @@ def test_every_field_of_the_published_validation_people(tmp_path: Path) -> None:
     assert (part < 0).any(axis=2).sum() == 366 and ((part == 0).sum(axis=2) == 1).sum() == 9
     from_json = mpii.split(release, SHARED / "mpii_annotations.json.gz", 0, 0)
     assert rows(from_json["valid"]) == rows(splits["valid"]) and rows(from_json["train"]) == rows(splits["train"])
+    valid = splits["valid"]
+    raw = valid.scale / 1.25
+    centers = valid.center + 1 - np.column_stack([0 * raw, 15 * raw])
+    entries = [
+        {"image": image, "center": center.round().tolist(), "scale": round(scale, 6)}
+        for image, center, scale in zip(valid.images, centers, raw, strict=True)
+    ]
+    (tmp_path / "hrnet.json").write_text(json.dumps(entries))
+    assert rows(mpii.split(release, tmp_path / "hrnet.json", 0, 0)["valid"]) == rows(valid)
     annotations.write(tmp_path, "valid", splits["valid"])
     assert (tmp_path / "valid_images.txt").read_text() == (SHARED / "valid_images.txt").read_text()
     with h5py.File(SHARED / "valid.h5") as theirs, h5py.File(tmp_path / "valid.h5") as ours:

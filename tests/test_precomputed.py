@@ -6,14 +6,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import save_file
 
 from datasets.errors import DataError
 from datasets.skeletons import MPII, PENN_ACTION
 from stages.checkpoints import load_network, save_network
 from stages.hourglass import HourglassNet
-from stages.precomputed import convert
+from stages.precomputed import convert, read_network
 from stages.settings import Network
-from tests.ports import Bearpaw, port
+from tests.ports import Bearpaw, Princeton, port
 
 SMALL = Network(stem="2 4 4", features=8, depth=2)
 TORCH7 = Path(__file__).resolve().parents[2] / "shared/data/torch7"
@@ -62,6 +63,27 @@ def test_a_checkpoint_of_a_pytorch_port(tmp_path, legacy):
         assert torch.allclose(network(images)[-1], theirs(images - mean)[-1], atol=1e-5)
     with pytest.raises(DataError, match="predicts 16 joints"):
         convert(tmp_path / "hg2.pth", "penn_action", tmp_path)
+
+
+def test_a_safetensors_file_of_a_port(tmp_path):
+    theirs = port(Princeton)
+    tensors = {f"module.{name}": tensor.clone() for name, tensor in theirs.state_dict().items()}
+    save_file(tensors, tmp_path / "hg2.safetensors")
+    convert(tmp_path / "hg2.safetensors", "mpii", tmp_path)
+    network, _ = load_network(tmp_path / "best.safetensors")
+    images = torch.rand(1, 3, 64, 64, generator=torch.Generator().manual_seed(1))
+    with torch.inference_mode():
+        assert torch.allclose(network(images)[-1], theirs(images)[-1], atol=1e-5)
+    (tmp_path / "cut.safetensors").write_bytes((tmp_path / "hg2.safetensors").read_bytes()[:-9])
+    with pytest.raises(DataError, match=r"cut\.safetensors"):
+        read_network(tmp_path / "cut.safetensors")
+
+
+@pytest.mark.parametrize("name", ["hg2.pth", "best_model.t7", "m.safetensors"])
+def test_a_web_page_is_called_that(tmp_path, name):
+    (tmp_path / name).write_bytes(b"\n<!DOCTYPE html><html>Google Drive - Virus scan warning</html>")
+    with pytest.raises(DataError, match=f"{name} is a web page, not a network"):
+        convert(tmp_path / name, "mpii", tmp_path)
 
 
 @pytest.mark.parametrize("packed", [False, True])

@@ -1,5 +1,6 @@
 """The published table of MPII's validation people from the command line."""
 
+import json
 import re
 import sys
 from pathlib import Path
@@ -50,18 +51,58 @@ def truth(tmp_path):
     return path
 
 
-@pytest.mark.parametrize("form", ["mat", "mat by person", "h5"])
-def test_predictions_of_any_form_are_scored(run, truth, tmp_path, form):
+def write(path, preds):
+    """Predictions (3, 16, 2), px from 1, in the layout that a file's name says; returns the layout in words."""
+    people = [{"keypoints": np.insert(p - 1, 2, 0.9, axis=1).tolist(), "bbox_id": i} for i, p in enumerate(preds)]
+    match path.name:
+        case "torch.mat":
+            savemat(path, {"preds": preds})
+            return "preds, 3 x 16 x 2 (people, joints, x and y), px counted from 1"
+        case "ours.mat":
+            savemat(path, {"preds": preds.transpose(1, 2, 0)})
+            return "preds, 16 x 2 x 3 (joints, x and y, people), px counted from 1"
+        case "toolkit.mat":
+            annolist = np.empty((1, 3), dtype=[("annorect", object)])
+            annolist[0] = [({"annopoints": {"point": points(p)}},) for p in preds]
+            savemat(path, {"annolist": annolist})
+            return "annolist, 3 x 16 x 2"
+        case "torch.h5" | "matlab.h5":
+            with h5py.File(path, "w") as file:
+                file["preds"] = preds.T if path.name == "matlab.h5" else preds
+            return "2 x 16 x 3 (x and y, joints, people)" if path.name == "matlab.h5" else "3 x 16 x 2 (people"
+        case "confident.npy":
+            np.save(path, np.insert(preds, 2, 0.9, axis=2))
+            return "3 x 16 x 3 (people, joints, x, y and confidence), px counted from 1"
+        case "fortran.npy":
+            np.save(path, np.asfortranarray(preds.astype(np.float32)))
+            return "3 x 16 x 2 (people, joints, x and y)"
+        case "flat.json":
+            path.write_text(json.dumps({"preds": preds.reshape(3, 32).tolist()}))
+            return "preds, 3 x 32 (people, joints with x and y), px counted from 1"
+        case "mmpose.json":  # in another order, and from 0
+            path.write_text(json.dumps([people[i] for i in (2, 0, 1)]))
+            return "keypoints, 3 x 16 x 3 (people, joints, x, y and confidence), px counted from 0"
+    raise ValueError(path)
+
+
+def points(joints):
+    """The struct array of MPII's toolkit, joints in another order."""
+    array = np.empty((1, 16), dtype=[(name, object) for name in ("id", "x", "y")])
+    array[0] = [(float(j), *joints[j]) for j in reversed(range(16))]
+    return array
+
+
+FORMS = "torch.mat ours.mat toolkit.mat torch.h5 matlab.h5 confident.npy fortran.npy flat.json mmpose.json"
+
+
+@pytest.mark.parametrize("form", FORMS.split())
+def test_predictions_of_any_layout_are_scored(run, truth, tmp_path, form):
     preds = np.ones((3, 16, 2))
     preds[2, 9, 1] = 6  # 5 px: a hit at 0.5 only
     preds[0, 0, 0] = 7  # one of two right ankles
-    path = tmp_path / ("ours.h5" if form == "h5" else "ours.mat")
-    if form == "h5":
-        with h5py.File(path, "w") as file:
-            file["preds"] = preds
-    else:
-        savemat(path, {"preds": preds if form == "mat by person" else preds.transpose(1, 2, 0)})
-    own, ours = run(truth, path).split("ours.")
+    layout = write(tmp_path / form, preds)
+    own, ours = run(truth, tmp_path / form).split(f"{form}: ")
+    assert layout in ours.splitlines()[0]
     assert set(table(own, 0.5)) == {"0.00"}
     errors = re.search("^mean error, px +(.*)$", ours, flags=re.M)[1].split()
     assert (errors[0], errors[6], errors[-1]) == ("1.67", "1.50", f"{11 / 29:.2f}")
@@ -70,10 +111,30 @@ def test_predictions_of_any_form_are_scored(run, truth, tmp_path, form):
     assert table(ours, 0.4)[0] == "66.67"
 
 
+def test_a_joint_that_was_not_found_is_a_miss(run, truth, tmp_path):
+    preds = np.ones((3, 16, 2)).tolist()
+    preds[0][9] = [None, None]
+    (tmp_path / "p.json").write_text(json.dumps(preds))
+    assert table(run(truth, tmp_path / "p.json").split("p.json: ")[1], 0.5)[0] == "66.67"
+
+
+@pytest.mark.parametrize(("name", "mean"), [("tompson.h5", "81.46"), ("bearpaw-hg_s2_b1.mat", "86.76")])
+def test_published_files_give_their_published_means(run, name, mean):
+    if not DETECTIONS.exists():
+        pytest.skip(f"{DETECTIONS} is not here")
+    assert table(run(DETECTIONS, DETECTIONS.with_name(name)).split(f"{name}: ")[1], 0.5)[7] == mean
+
+
 def test_files_of_another_kind_are_refused_in_a_sentence(run, truth, tmp_path):
     savemat(tmp_path / "few.mat", {"preds": np.ones((16, 2, 5))})
-    assert "16 x 2 x 3" in run(truth, tmp_path / "few.mat", code=1)
+    assert "16 x 2 x 5, expected 3 x 16 x 2" in run(truth, tmp_path / "few.mat", code=1)
     assert "pos_gt_src" in run(tmp_path / "few.mat", code=1)
     assert "missing" in run(tmp_path / "nothing.mat", code=1)
     savemat(tmp_path / "text.mat", {"preds": "words"})
     assert "no numbers" in run(truth, tmp_path / "text.mat", code=1)
+    others = {"a.csv": b"1,2", "b.npy": b"no", "c.json": b"{}", "d.json": b'[{"joints": {}}]', "e.h5": b"no", "f.json": b"3"}
+    for name, content in others.items():
+        (tmp_path / name).write_bytes(content)
+        assert name in run(truth, tmp_path / name, code=1)
+    np.save(tmp_path / "objects.npy", np.array([{}]), allow_pickle=True)
+    assert "objects.npy cannot be read as an array of numbers" in run(truth, tmp_path / "objects.npy", code=1)

@@ -1,8 +1,10 @@
 """PCKh of predictions on MPII's validation people, as published tables show it: python -m tools.score TRUTH [PREDICTIONS ...]
 
 TRUTH is detections_our_format.mat, which is published with several hourglass ports (pos_gt_src, jnt_missing, headboxes_src;
-pos_pred_src: predictions of its own, shown first). PREDICTIONS are .mat or .h5 files with `preds` for the same people in the
-same order, 16 x 2 x N or N x 16 x 2, in px of the original images counted from 1, such as preds_valid.mat of an evaluation.
+pos_pred_src: predictions of its own, shown first). PREDICTIONS are .mat, .h5, .npy or .json files for the same people in the
+same order, such as preds_valid.mat of an evaluation: an array `preds` whose axes are the people, 16 joints and x and y (and
+confidence) in any order, MPII's own annolist structs, or a list of people with keypoints. The layout that was understood is
+printed. Pixels are those of the original images, counted from 1; those of keypoints in .json from 0.
 """
 
 import argparse
@@ -37,6 +39,7 @@ def print_tables(path: Path, predictions: list[Path]) -> None:
     from datasets.matlab import read_mat
     from datasets.skeletons import MPII
     from stages import metrics
+    from stages.prediction_files import arranged, read_predictions
 
     content = read_mat(path, "pos_gt_src", "jnt_missing", "headboxes_src", "pos_pred_src")
     found = {name: _numbers(value, path, name) for name, value in content.items()}
@@ -47,9 +50,9 @@ def print_tables(path: Path, predictions: list[Path]) -> None:
     truth = found["pos_gt_src"].transpose(2, 0, 1).copy()
     truth[found["jnt_missing"].T != 0] = np.nan
     head = 0.6 * np.linalg.norm(found["headboxes_src"][1] - found["headboxes_src"][0], axis=0)
-    files = {path: _by_person(found["pos_pred_src"], people, path)}
-    files |= {file: _by_person(_read(file), people, file) for file in predictions}
-    for file, preds in files.items():
+    files = {path: arranged(path, "pos_pred_src", found["pos_pred_src"], people)}
+    files |= {file: read_predictions(file, people) for file in predictions}
+    for file, (preds, layout) in files.items():
         pck, curve = (metrics.Pck(t, 16, metrics.pckh_joints(MPII)) for t in (metrics.PCKH_THRESHOLDS, CURVE))
         for one in (pck, curve):
             one.update(preds, truth, head)
@@ -60,7 +63,8 @@ def print_tables(path: Path, predictions: list[Path]) -> None:
         pixels = metrics.by_part(result.pixels, MPII)
         rows.append(["mean error, px", *(pixels[part] for part in PARTS), None, result.mean_pixels])
         names = [part.removesuffix("_top") for part in PARTS]
-        print(f"{file}: {people} people, area under the curve of the total to 0.5: {100 * curve.result().auc():.2f}\n")
+        print(f"{file}: {layout}")
+        print(f"{people} people, area under the curve of the total to 0.5: {100 * curve.result().auc():.2f}\n")
         print(tabulate(rows, ["PCKh", *names, "mean", "total"], floatfmt=".2f"), end="\n\n")
 
 
@@ -68,28 +72,6 @@ def _numbers(value: object, path: Path, name: str) -> np.ndarray:
     if not isinstance(value, np.ndarray) or value.dtype.kind not in "fiub":
         raise DataError(f"{path}: {name} holds no numbers; it is another kind of file.")
     return value.astype(np.float64)
-
-
-def _read(path: Path) -> np.ndarray:
-    """`preds` of a .mat or .h5 file."""
-    from datasets.annotations import h5_field, open_h5
-    from datasets.matlab import read_mat
-
-    if path.suffix == ".mat":
-        return _numbers(read_mat(path, "preds")["preds"], path, "preds")
-    with open_h5(path) as file:
-        return _numbers(h5_field(file, path, "preds")[()], path, "preds")
-
-
-def _by_person(preds: np.ndarray, people: int, path: Path) -> np.ndarray:
-    """Predictions as (N, 16, 2)."""
-    if preds.shape == (16, 2, people):
-        return preds.transpose(2, 0, 1)
-    if preds.shape != (people, 16, 2):
-        raise DataError(
-            f"{path}: predictions are of shape {preds.shape}, expected 16 x 2 x {people}, those of the same people."
-        )
-    return preds
 
 
 if __name__ == "__main__":

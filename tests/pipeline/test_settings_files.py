@@ -1,0 +1,59 @@
+"""Which settings files are read, and in which encodings."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+from tests.python_path import python_path
+
+
+@pytest.fixture
+def call(tmp_path):
+    """A program run in an empty folder: (exit code, stdout and stderr)."""
+
+    def call(*arguments, **variables):
+        environment = os.environ | {"PYTHONPATH": python_path()} | variables
+        done = subprocess.run([sys.executable, *arguments], cwd=tmp_path, env=environment, text=True, capture_output=True)
+        return done.returncode, done.stdout + done.stderr
+
+    return call
+
+
+def test_the_files_that_were_read_are_said(call, tmp_path):
+    code, output = call("-m", "pipeline", "models")
+    assert code == 0 and f"Settings: no file; there is no luigi.cfg in {tmp_path}, so the published defaults hold." in output
+    (tmp_path / "luigi.cfg").write_text("[workspace]\nexp = results\n")
+    (tmp_path / "mine.cfg").write_text("[mpii]\nsplit_seed = 4\n")
+    code, output = call("-m", "pipeline", "models", "--config", "mine.cfg")
+    assert code == 0 and "Settings: luigi.cfg, mine.cfg." in output
+
+
+@pytest.mark.parametrize("program", ["pipeline status", "luigi --module pipeline AnnotatePenn --local-scheduler"])
+def test_a_mistyped_variable_is_refused(call, tmp_path, program):
+    code, output = call("-m", *program.split(), LUIGI_CONFIG_PATH="configs/deom.cfg")
+    assert code == 2 and "LUIGI_CONFIG_PATH = configs/deom.cfg: there is no such file" in output
+    assert "Traceback" not in output and not (tmp_path / "exp").exists()
+
+
+def test_settings_as_windows_editors_write_them(call, tmp_path):
+    """With a byte order mark, in Windows-1252, paths in quotes or from the home folder."""
+    (tmp_path / "luigi.cfg").write_bytes(b"\xef\xbb\xbf[workspace]\r\nexp = somewhere\r\n")
+    quoted = b"[workspace]\r\nexp = \"~/B\xfccher und Bilder\"\r\n[penn_action]\r\narchive = '~/my data/Penn.tar.gz'\r\n"
+    (tmp_path / "mine.cfg").write_bytes(quoted)
+    show = (
+        "from pathlib import Path; import pipeline; from pipeline import config; config.use_profile(Path('mine.cfg'));"
+        "from stages.fetch import read_source;"
+        "print(ascii([str(config.exp()), str(read_source(config.settings().penn_action.archive).path)]))"
+    )
+    expected = ascii(["/home/me/Bücher und Bilder", "/home/me/my data/Penn.tar.gz"])
+    code, output = call("-c", show, HOME="/home/me")
+    assert code == 0 and expected in output
+
+
+def test_a_damaged_file_is_a_sentence(call, tmp_path):
+    (tmp_path / "luigi.cfg").write_text("no settings\n")
+    code, output = call("-m", "pipeline", "models")
+    assert code == 2 and output.startswith("error: The settings cannot be read: ") and "luigi.cfg" in output
+    assert output.count("\n") == 1
