@@ -26,7 +26,7 @@ HEADINGS = {
 
 
 # On a phone, what matters stands next to the name, and what counts people is left out.
-FIRST, MINOR = ("overall", "low", "rate"), ("people", "joints", "groups")
+FIRST, MINOR = ["verdict", "difference", "overall", "low", "rate"], ("people", "joints", "groups")
 
 
 @dataclass(frozen=True)
@@ -155,7 +155,7 @@ def _table(caption: str, rows: list[dict[str, str]], leave_out: tuple[str, ...] 
     if any(row.get("low") for row in rows):
         rows = [row | {"low": f"{row['low']} to {row['high']}" if row["low"] else ""} for row in rows]
     columns = [name for name in rows[0] if name not in leave_out and name != "high" and any(row[name] for row in rows)]
-    columns = columns[:1] + sorted(columns[1:], key=lambda name: name not in FIRST)
+    columns = columns[:1] + sorted(columns[1:], key=lambda name: FIRST.index(name) if name in FIRST else len(FIRST))
     numbers = [HEADINGS.get(n) != bars and all(_is_number(row[n]) for row in rows) for n in columns]
     return Table(caption, [HEADINGS.get(n, n) for n in columns], [[row[n] for n in columns] for row in rows], numbers, bars)
 
