@@ -6,6 +6,7 @@ by the coordinates (0, 0); here pixels count from 0 and such a joint is NaN. Bot
 nowhere else.
 """
 
+import errno
 import io
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -241,12 +242,22 @@ def open_h5(path: Path) -> Iterator[h5py.File]:
     if not path.is_file():
         raise DataError(f"{path} is missing; run the annotation stage, or check the path.")
     try:
-        with h5py.File(path, "r") as file:
+        with _opened(path) as file:
             yield file
     except DataError:
         raise
     except Exception as error:  # damaged files make the library raise nearly anything
         raise DataError(f"{path} is not a readable HDF5 file ({error}); it may be cut short: make it again.") from None
+
+
+def _opened(path: Path) -> h5py.File:
+    """`path` opened for reading; without the library's lock on a disk that has no locks, as what is read here is whole."""
+    try:
+        return h5py.File(path, "r")
+    except OSError as error:
+        if error.errno not in (errno.ENOLCK, errno.EOPNOTSUPP):
+            raise
+        return h5py.File(path, "r", locking=False)
 
 
 def h5_field(file: h5py.File, path: Path, name: str) -> h5py.Dataset:

@@ -13,10 +13,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import h5py
 import numpy as np
 import pandas as pd
 
+from datasets.annotations import h5_field, open_h5
 from datasets.skeletons import TITLES
 from stages import curves, draw
 from stages.loader import Data
@@ -113,8 +113,9 @@ def _draw_predictions(path: Path, experiments: list[Experiment], data: dict[str,
         chosen = np.unique(np.linspace(0, len(people) - 1, SHOWN).astype(int)).tolist()
         versions = {"labels": people.part}
         for e in experiments[:1] if dataset == experiments[0].dataset else experiments:
-            with h5py.File(e.scores[dataset] / "preds_valid.h5") as file:
-                versions[f"{e.column} ({e.name})"] = file["preds"][:] - 1  # to 0-based pixels
+            preds = e.scores[dataset] / "preds_valid.h5"
+            with open_h5(preds) as file:
+                versions[f"{e.column} ({e.name})"] = h5_field(file, preds, "preds")[:] - 1  # to 0-based pixels
         for title, joints in versions.items():
             rows.append([draw.person(place, people, row, joints[row]) for row in chosen])
             titles.append(f"{TITLES[dataset]} valid: {title}")

@@ -137,6 +137,12 @@ def disk_trouble_is_a_sentence(place: Path) -> Iterator[None]:
             what = "Too few files may be open at a time; allow more (ulimit -n 4096), or set fewer [workspace] workers"
         elif error.errno == errno.EFBIG:
             what = f"{error.filename or f'A file in {place}'} may not become as large as it has to; raise the limit (ulimit -f)"
+        elif error.errno == errno.ENOLCK:
+            what = (
+                f"The disk of {place} cannot lock files, which keeps two commands from making one result; set [workspace] exp "
+                "to another disk, or let this one be mounted with locks (NFS: start lockd, or mount it with local_lock=all if "
+                "only this machine works on it)"
+            )
         else:
             raise
         raise DataError(what + _AND_AGAIN) from error

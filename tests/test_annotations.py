@@ -1,5 +1,6 @@
 """The annotation files: layout, conversions, and what is said about damaged ones."""
 
+import errno
 import shutil
 from pathlib import Path
 
@@ -194,6 +195,21 @@ def test_image_names_that_the_files_cannot_hold(tmp_path: Path, name: str) -> No
     rows.images[1] = name
     with pytest.raises(DataError, match="name"):
         annotations.write(tmp_path, "train", rows)
+
+
+def test_files_are_read_where_the_disk_cannot_lock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    annotations.write(tmp_path, "train", people())
+    opened, refusals = h5py.File, [errno.ENOLCK, errno.EOPNOTSUPP, errno.EAGAIN]
+
+    def without_locks(path: Path, mode: str, locking: bool | None = None) -> h5py.File:
+        if locking is not False:
+            raise OSError(refusals.pop(0), "Unable to synchronously open file (unable to lock file)")
+        return opened(path, mode, locking=locking)
+
+    monkeypatch.setattr(h5py, "File", without_locks)
+    assert len(annotations.read(tmp_path, "train")) == len(annotations.read(tmp_path, "train")) == 2
+    with pytest.raises(DataError, match="train.h5"):  # another program is writing it
+        annotations.read(tmp_path, "train")
 
 
 def test_published_valid_h5_survives_reading_and_writing(tmp_path: Path) -> None:

@@ -54,6 +54,7 @@ def test_a_file_that_may_not_grow_is_a_sentence(tmp_path):
         (OSError(errno.EMFILE, "x"), "Too few files may be open at a time"),
         (OSError(errno.EDQUOT, "x"), "The disk is full"),
         (OSError(errno.EROFS, "Read-only file system", "exp/a"), "exp/a must not be written"),
+        (OSError(errno.ENOLCK, "No locks available"), "cannot lock files.*exp to another disk.*local_lock"),
         (MemoryError(), "There is too little memory"),
     ],
 )
