@@ -8,7 +8,8 @@ import gzip
 import json
 import math
 import zlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -234,16 +235,23 @@ def _people_of_h5(path: Path) -> list[tuple[int, int, str]]:
 
 def _people_of_json(path: Path) -> list[tuple[int, int, str]]:
     """(index, person, image name), counted from 0, of the entries with isValidation of mpii_annotations.json(.gz)."""
+    with open_json(path) as entries:
+        return [
+            (int(entry["annolist_index"]) - 1, int(entry["people_index"]) - 1, str(entry["img_paths"]))
+            for entry in entries
+            if entry["isValidation"]
+        ]
+
+
+@contextmanager
+def open_json(path: Path) -> Iterator[Any]:
+    """The people of mpii_annotations.json(.gz); DataError where it is damaged, also for what the block stumbles over."""
     try:
         with gzip.open(path) if path.suffix == ".gz" else open(path, "rb") as file:
             content = file.read(MOST_JSON + 1)
         if len(content) > MOST_JSON:
             raise ValueError(f"more than {MOST_JSON} bytes")
-        return [
-            (int(entry["annolist_index"]) - 1, int(entry["people_index"]) - 1, str(entry["img_paths"]))
-            for entry in json.loads(content)
-            if entry["isValidation"]
-        ]
+        yield json.loads(content)
     except (OSError, EOFError, zlib.error, ValueError, TypeError, KeyError, OverflowError, RecursionError) as error:
         raise DataError(
             f"{path} is not a readable mpii_annotations.json ({type(error).__name__}: {error}); expected a list of"
