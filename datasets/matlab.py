@@ -47,6 +47,7 @@ def read_mat(path: Path, *names: str) -> dict[str, "Value"]:
     if file.data[124:_HEADER] != b"\0\1IM":
         file.fail("it has another header")
     found: dict[str, Value] = {}
+    others: list[str] = []
     position, room = _HEADER, MOST
     while position < len(file.data):
         kind, start, stop, position = file.element(position, len(file.data))
@@ -58,11 +59,14 @@ def read_mat(path: Path, *names: str) -> dict[str, "Value"]:
         if kind != _MATRIX:
             file.fail(f"an element of type {kind} stands where a variable should")
         name = source.head(start, stop)[2]
+        others.append(name)
         if name in names:
             found[name] = _Elements(source.data, f"{path}: field {name!r}").value(start, stop)
     for name in names:
         if name not in found:
-            raise DataError(f"{path} has no field {name!r}; it is cut short or another kind of file.")
+            raise DataError(
+                f"{path} has no field {name!r}, as expected, but {', '.join(others[:8]) or 'nothing'}; is it the right file?"
+            )
     return found
 
 

@@ -8,7 +8,8 @@ import gzip
 import json
 import math
 import zlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -237,12 +238,7 @@ def _people_of_h5(path: Path) -> list[tuple[int, int, str]]:
 
 def _find_people_of_json(release: Release, path: Path) -> np.ndarray:
     """Return (N,) bool: the validation people of a .json or .json.gz in one of the two layouts that `split` names."""
-    try:
-        with gzip.open(path) if path.suffix == ".gz" else open(path, "rb") as file:
-            content = file.read(MOST_JSON + 1)
-        if len(content) > MOST_JSON:
-            raise ValueError(f"more than {MOST_JSON} bytes")
-        entries = json.loads(decode(content))
+    with open_json(path) as entries:
         if "isValidation" in entries[0]:
             wanted = [
                 (int(entry["annolist_index"]) - 1, int(entry["people_index"]) - 1, str(entry["img_paths"]))
@@ -251,6 +247,17 @@ def _find_people_of_json(release: Release, path: Path) -> np.ndarray:
             ]
             return _find_people(release, wanted, path)
         return _find_places(release, [_place(entry) for entry in entries], path)
+
+
+@contextmanager
+def open_json(path: Path) -> Iterator[Any]:
+    """The people of a .json or .json.gz; DataError where it is damaged, also for what the block stumbles over."""
+    try:
+        with gzip.open(path) if path.suffix == ".gz" else open(path, "rb") as file:
+            content = file.read(MOST_JSON + 1)
+        if len(content) > MOST_JSON:
+            raise ValueError(f"more than {MOST_JSON} bytes")
+        yield json.loads(decode(content))
     except DataError:
         raise
     except (OSError, EOFError, zlib.error, ValueError, LookupError, TypeError, OverflowError, RecursionError) as error:

@@ -81,7 +81,7 @@ def frame_name(frame: int) -> str:
 
 def label_paths(root: Path) -> list[Path]:
     """Label files of a Penn Action folder (`root/labels/NNNN.mat`) in the order of their numbers; DataError if none."""
-    paths = list((root / "labels").glob("*.mat"))
+    paths = [path for path in (root / "labels").glob("*.mat") if not path.name.startswith(".")]  # ._0001.mat, of macOS
     if not paths:
         raise DataError(f"{root / 'labels'} holds no .mat files, expected Penn Action's; unpack the archive there.")
     for path in paths:

@@ -39,7 +39,7 @@ DATASETS = {
     "mpii": Dataset("mpii", MPII, AnnotateMpii, FetchMpii, "images", ("valid",)),
     "penn_action": Dataset("penn_action_cropped", PENN_ACTION, AnnotatePenn, CropPenn, "frames", ("valid", "test")),
     "flic": Dataset("flic", FLIC, AnnotateFlic, FetchFlic, "images", ("valid",)),
-    "lsp": Dataset("lsp", LSP, AnnotateLsp, FetchLsp, ".", ("valid", "test")),
-    "lspet": Dataset("lspet", LSPET, AnnotateLspet, FetchLspet, ".", ("valid",)),
+    "lsp": Dataset("lsp", LSP, AnnotateLsp, FetchLsp, "images", ("valid", "test")),
+    "lspet": Dataset("lspet", LSPET, AnnotateLspet, FetchLspet, "images", ("valid",)),
 }
 FURTHER = ("flic", "lsp", "lspet")  # those beside the chain

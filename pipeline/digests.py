@@ -7,6 +7,7 @@ from typing import Any
 
 from datasets.errors import DataError
 from datasets.progress import Report, silent
+from stages import folders
 from stages.fetch import read_source
 from stages.files import sha256, write_atomically
 
@@ -30,6 +31,36 @@ def identity(source: str, memory: Path, report: Report | None, remedy: str) -> s
     return found
 
 
+def of_folder(folder: Path, wanted: folders.Wanted, contents: bool, memory: Path, report: Report | None, remedy: str) -> str:
+    """What the wanted files of a folder count as, see `folders.identity`; of a folder that is gone, what they counted as last.
+
+    Raises DataError where something is missing in the folder.
+    """
+    if not folder.is_dir():
+        return _digest(folder, memory, report, remedy)
+    found = folders.find(folder, wanted)
+
+    def digest(path: Path) -> str:
+        return _digest(path, memory, report, remedy)
+
+    def of_file(path: Path) -> str:
+        return sha256(path)
+
+    told = folders.identity(found, wanted, digest, None, report or silent)
+    known, key = _read(memory), str(folder.absolute())
+    stamp = {"size": len(told), "mtime_ns": 0, "listing": told}
+    if contents:
+        if key in known and known[key].get("listing") == told and known[key].get("contents"):
+            return known[key]["sha256"]
+        if report is None:
+            raise DataError(f"{folder} is new or changed and has not been read yet; a run reads it.")
+        told = folders.identity(found, wanted, digest, of_file, report)
+    facts = stamp | {"sha256": told, "contents": contents}
+    if known.get(key) != facts:
+        _write(memory, known | {key: facts})
+    return told
+
+
 def _digest(path: Path, memory: Path, report: Report | None, remedy: str) -> str:
     """Hex sha256 of a file's content, remembered by path, size and time.
 
@@ -51,10 +82,14 @@ def _digest(path: Path, memory: Path, report: Report | None, remedy: str) -> str
     if report is None and stat.st_size > SMALL:
         raise DataError(f"{path} is new or changed and has not been read yet; a run reads it.")
     known[key] = stamp | {"sha256": sha256(path, report or silent)}
+    _write(memory, known)
+    return known[key]["sha256"]
+
+
+def _write(memory: Path, known: dict[str, dict]) -> None:
     with contextlib.suppress(OSError):  # a full or read-only disk costs reading the file once more
         memory.parent.mkdir(parents=True, exist_ok=True)
         write_atomically(memory, json.dumps(known, indent=1).encode())
-    return known[key]["sha256"]
 
 
 def _read(memory: Path) -> dict[str, dict]:

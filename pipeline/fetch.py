@@ -1,6 +1,7 @@
 """Archives -> their contents, unpacked: what the preparing stages start from."""
 
 import shutil
+from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, ClassVar
@@ -9,11 +10,13 @@ import luigi
 
 from datasets.citations import ORIGINS
 from datasets.errors import DataError
-from pipeline import config
+from pipeline import config, digests
 from pipeline.progress import say
 from pipeline.stage import Stage
+from stages import folders, kinds
 from stages.archives import unpack
 from stages.fetch import download_of, obtain, read_source, record_of
+from stages.folders import Part, Wanted
 from stages.known_models import PUBLISHED_FOLDER, KnownModel, read_choice
 
 SAMPLE = "sample"  # the source that stands for the built-in sample data
@@ -22,6 +25,10 @@ SAMPLE = "sample"  # the source that stands for the built-in sample data
 def downloads() -> Path:
     """Where what comes from an address is kept."""
     return config.exp() / "downloads"
+
+
+MPII_FILES = r"mpii_human_pose_v1_u12_1\.mat|mpii_annotations\.json(?:\.gz)?|(?:train|valid|test)(?:\.h5|_images\.txt)"
+FLIC_FILES = r"(?:train|valid)(?:(?:_personcentric)?\.h5|_images\.txt)"
 
 
 class MakeSample(Stage):
@@ -42,10 +49,13 @@ class MakeSample(Stage):
 
 
 class Fetch(Stage):
-    """A stage whose sources are paths, addresses, or files of the built-in sample; it unpacks what is wanted of them."""
+    """A stage whose sources are paths, addresses, or files of the built-in sample; it takes what is wanted of them.
+
+    Archives are unpacked; of a folder, the images are read in place, so that the result has a symlink to them.
+    """
 
     dataset: ClassVar[str]  # whose citation belongs beside the files
-    wanted: ClassVar[dict[str, str]]  # name of a source -> pattern of its members, as `unpack` takes it
+    wanted: ClassVar[dict[str, Wanted]] = {}  # name of a source -> what is wanted of it
 
     def sources(self) -> dict[str, tuple[str, str]]:
         """Name -> (source, name of the file in the sample)."""
@@ -63,11 +73,61 @@ class Fetch(Stage):
             citation = ORIGINS[self.dataset].text()
             (folder / "CITATION.txt").write_text(citation, encoding="utf-8")
             say(citation)
-        return {"files": files, "downloads": self.records()}
+        places = {name: str(found.place) for name, found in self.in_folders()}
+        return {"files": files, "downloads": self.records(), "folders": places}
 
     def unpack(self, folder: Path, inputs: dict[str, Path], report) -> dict[str, int]:
         """Name of each source -> number of its files."""
-        return {name: unpack(self.file(name, inputs, report), pattern, folder, report) for name, pattern in self.wanted.items()}
+        given = dict(self.in_folders())
+        return {name: self._take(name, given.get(name), folder, inputs, report) for name in self.wanted}
+
+    def _take(self, name: str, found: folders.Found | None, folder: Path, inputs: dict[str, Path], report) -> int:
+        wanted = self.wanted[name]
+        into = folder / wanted.into
+        into.mkdir(exist_ok=True)
+        if found:
+            found.give(into)
+            return folders.count(found, wanted)
+        path = self.file(name, inputs, report)
+        single = dict(wanted.single).get(kinds.kind_of(path)) if wanted.single else None
+        if single:
+            shutil.copyfile(path, into / single)
+            return 1
+        return unpack(path, wanted.members, into, report, wanted.expected)
+
+    def in_folders(self) -> Iterator[tuple[str, folders.Found]]:
+        """Name of each source that is a folder, and what was found in it. Raises DataError where that is not what is wanted."""
+        for name, source in self.outside().items():
+            path = read_source(source).path
+            if name in self.wanted and path and path.is_dir():
+                yield name, folders.find(path, self.wanted[name])
+
+    def digest_of(self, name, source, memory, report):
+        path = read_source(source).path
+        if name in self.wanted and path and path.is_dir():
+            by_content = config.settings().workspace.folder_identity == "content"
+            return digests.of_folder(path, self.wanted[name], by_content, memory, report, self.remedy)
+        return super().digest_of(name, source, memory, report)
+
+    def complete(self):
+        done = super().complete()
+        if done:
+            self._point_at_folders()
+        return done
+
+    def before_use(self):
+        given = dict(self.in_folders())
+        for name, path in ((self.manifest() or {}).get("summary") or {}).get("folders", {}).items():
+            if name not in given:
+                raise DataError(f"{path}, whose files {self.name} reads in place, is not there; {self.remedy}.")
+        if given and self.digest_outside() != self.outside_digests:
+            raise DataError(f"A folder that {self.name} reads in place was changed while the program was at work; run again.")
+        self._point_at_folders()
+
+    def _point_at_folders(self) -> None:
+        """Let the symlinks of the finished result point at where the folders are now."""
+        for name, found in self.in_folders():
+            folders.point(self.folder / self.wanted[name].into, found.parts)
 
     def file(self, name: str, inputs: dict[str, Path], report, unpacked: bool = True) -> Path:
         """The file that a source means."""
@@ -98,14 +158,23 @@ class Fetch(Stage):
 
 
 class FetchMpii(Fetch):
-    """MPII Human Pose: images/*.jpg and the annotation struct."""
+    """MPII Human Pose: images/*.jpg, and the annotations: the published struct, or the files that others made of it."""
 
     place = "mpii/raw"
     version = 2
     dataset = "mpii"
     wanted = {
-        "annotations": r"(?:.*/)?(?P<to>mpii_human_pose_v1_u12_1\.mat)",
-        "images": r"(?:.*/)?(?P<to>images/[^/]+\.jpg)",
+        "annotations": Wanted(
+            r"(?!.*(?:flic|penn-crop)/)(?:.*/)?(?P<to>" + MPII_FILES + ")",
+            "mpii_human_pose_v1_u12_1.mat, mpii_annotations.json or train.h5 and valid.h5",
+            copied=MPII_FILES,
+            single=(
+                (kinds.MATLAB, "mpii_human_pose_v1_u12_1.mat"),
+                (kinds.JSON, "mpii_annotations.json"),
+                (kinds.JSON_GZ, "mpii_annotations.json.gz"),
+            ),
+        ),
+        "images": Wanted(r"(?:.*/)?(?P<to>images/[^/]+\.jpg)", "images/*.jpg", (Part("images", r"[^.].*\.jpg"),)),
     }
 
     def sources(self):
@@ -122,7 +191,16 @@ class FetchPennAction(Fetch):
     place = "penn_action/raw"
     version = 2
     dataset = "penn_action"
-    wanted = {"archive": r"(?:.*/)?(?P<to>frames/\d+/\d+\.jpg|labels/\d+\.mat)"}
+    wanted = {
+        "archive": Wanted(
+            r"(?:.*/)?(?P<to>frames/\d+/\d+\.jpg|labels/\d+\.mat)",
+            "frames/NNNN/FFFFFF.jpg and labels/NNNN.mat",
+            (
+                Part("frames", r"\d+\.jpg", inner=r"\d+", named=True),
+                Part("labels", r"\d+\.mat", named=True),
+            ),
+        )
+    }
     remedy = (
         "open https://upenn.box.com/PennAction in a browser, download Penn_Action.tar.gz (3 GB) and put it in this place, or "
         "give its path in [penn_action] archive"
@@ -133,48 +211,38 @@ class FetchPennAction(Fetch):
 
 
 class FetchFlic(Fetch):
-    """FLIC: images/*.jpg, and in annot/ the annotation files that pose-hg-train publishes, from an archive or a folder."""
+    """FLIC: images/*.jpg, and in annot/ the annotation files that pose-hg-train publishes."""
 
     place = "flic/raw"
     dataset = "flic"
     wanted = {
-        "annotations": r"(?!.*mpii)(?:.*/)?(?P<to>(?:train|valid)(?:(?:_personcentric)?\.h5|_images\.txt))",
-        "images": r"(?:.*/)?(?P<to>images/[^/]+\.jpg)",
+        "annotations": Wanted(
+            r"(?!.*mpii)(?:.*/)?(?P<to>" + FLIC_FILES + ")",
+            "train.h5, train_personcentric.h5, train_images.txt and those of valid",
+            copied=FLIC_FILES,
+            into="annot",
+        ),
+        "images": Wanted(r"(?:.*/)?(?P<to>images/[^/]+\.jpg)", "images/*.jpg", (Part("images", r"[^.].*\.jpg"),)),
     }
-    files = tuple(f"{split}{end}" for split in ("train", "valid") for end in (".h5", "_personcentric.h5", "_images.txt"))
 
     def sources(self):
         flic = config.settings().flic
         return {"images": (flic.images, ""), "annotations": (flic.annotations, "")}
 
-    def annotation_files(self) -> dict[str, str]:
-        """Name -> path of each annotation file, where the source is a folder: a path that does not end as an archive's."""
-        folder = read_source(self.sources()["annotations"][0]).path
-        if folder is None or folder.suffix in (".zip", ".tar", ".gz", ".tgz"):
-            return {}
-        return {name: str(folder / name) for name in self.files}
-
-    def outside(self):
-        files, outside = self.annotation_files(), super().outside()
-        if files:
-            del outside["annotations"]
-        return outside | files
-
-    def unpack(self, folder, inputs, report):
-        annot, files = folder / "annot", self.annotation_files()
-        annot.mkdir(exist_ok=True)
-        for path in files.values():
-            shutil.copy(path, annot)
-        images = unpack(self.file("images", inputs, report), self.wanted["images"], folder, report)
-        annotations = len(files) or unpack(self.file("annotations", inputs, report), self.wanted["annotations"], annot, report)
-        return {"images": images, "annotations": annotations}
-
 
 class FetchLsp(Fetch):
-    """Leeds Sports Pose: joints.mat and the images, all in one folder."""
+    """Leeds Sports Pose: joints.mat, and the images in images/."""
 
     dataset = "lsp"
-    wanted = {"archive": r"(?!.*visualized)(?:.*/)?(?P<to>im\d+\.(?:jpg|png)|joints\.mat)"}
+    version = 2
+    wanted = {
+        "archive": Wanted(
+            r"(?!.*visualized)(?:.*/)?(?:(?P<images>im\d+\.(?:jpg|png))|(?P<to>joints\.mat))",
+            "joints.mat and im*.jpg",
+            (Part("images", r"im\d+\.(?:jpg|png)"),),
+            copied=r"joints\.mat",
+        )
+    }
 
     leaf = "raw"
 

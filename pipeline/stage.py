@@ -79,6 +79,9 @@ class Stage(luigi.Task):
     def published(self) -> None:
         """What is left to do once the result is whole and in its place."""
 
+    def before_use(self) -> None:
+        """Raise DataError where the finished result leads to files outside exp/ that are not what they were."""
+
     # What follows from it.
 
     @property
@@ -128,9 +131,13 @@ class Stage(luigi.Task):
         memory = self.exp / ".digests.json"
         with Progress(self) as report:
             return {
-                name: digests.identity(source, memory, report if self.read_large_files else None, self.remedy)
+                name: self.digest_of(name, source, memory, report if self.read_large_files else None)
                 for name, source in self.outside().items()
             }
+
+    def digest_of(self, name: str, source: str, memory: Path, report: Progress | None) -> str:
+        """What the outside file `name` is known by."""
+        return digests.identity(source, memory, report, self.remedy)
 
     @cached_property
     def identity(self) -> dict[str, Any]:
@@ -217,7 +224,8 @@ class Stage(luigi.Task):
                 words.append(f"input {self.requires()[key].place if key in new['inputs'] else key} changed")
         for key in sorted(old["outside"].keys() | new["outside"].keys()):
             if old["outside"].get(key) != new["outside"].get(key):
-                words.append(f"file {self.outside().get(key, key)} changed")
+                source = self.outside().get(key, key)
+                words.append(f"{'folder' if Path(source).is_dir() else 'file'} {source} changed")
         return "; ".join(words)
 
     # Making it.
@@ -278,6 +286,7 @@ class Stage(luigi.Task):
                 manifest.check_contents(stage.folder, theirs["content"], report)
             except manifest.Damaged as damage:
                 raise stage.damaged(str(damage)) from None
+            stage.before_use()
         self._check_outside()
         begun = {"fingerprint": self.fingerprint, "input_contents": contents}
         if self._was_finished(begun):

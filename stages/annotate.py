@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from datasets import annotations, flic, lsp, mpii, penn_action
+from datasets import annotations, flic, lsp, mpii, mpii_published, penn_action
 from datasets.annotations import Annotations
 from datasets.errors import DataError
 from datasets.images import read_image
@@ -33,14 +33,23 @@ def annotate_mpii(
     workers: int = 0,
     report: Report = silent,
 ) -> Summary:
-    """Annotation files of MPII from `raw` (`images/`, `mpii_human_pose_v1_u12_1.mat`) in `out`; see `mpii.split`.
+    """Annotation files of MPII from `raw` (`images/` and the annotations) in `out`; see `mpii.split`.
 
-    `valid_fraction` and `seed` matter only without a split file. Returns for each split the counts of rows, images, joints
-    and odd rows (see `check.check`), which `suspicious.csv` lists. Raises DataError where the .mat or the split file is
-    wrong, an image is missing or no image, or a split to train with is empty. Every image is decoded, in `workers`
-    processes (0: one per core), so that a damaged one is found now and not in the middle of a training.
+    The annotations are `mpii_human_pose_v1_u12_1.mat`, or one of the kinds of `mpii_published`, which bring a split of their
+    own. `valid_fraction` and `seed` matter only for the .mat, and without a split file. Returns for each split the counts of
+    rows, images, joints and odd rows (see `check.check`), which `suspicious.csv` lists. Raises DataError where the annotations
+    or the split file are wrong, an image is missing or no image, or a split to train with is empty. Every image is decoded, in
+    `workers` processes (0: one per core), so that a damaged one is found now and not in the middle of a training.
     """
-    splits = mpii.split(mpii.read(raw / mpii.MAT_NAME, report), split_file, valid_fraction, seed)
+    if (raw / mpii.MAT_NAME).is_file():
+        splits = mpii.split(mpii.read(raw / mpii.MAT_NAME, report), split_file, valid_fraction, seed)
+    elif split_file:
+        raise DataError(
+            f"[mpii] split_file = {split_file} needs {mpii.MAT_NAME} as [mpii] annotations; other annotation files bring "
+            "their own split: leave split_file empty."
+        )
+    else:
+        splits = mpii_published.read(raw)
     return _annotate(splits, raw / "images", out, MPII, workers, report)
 
 
@@ -58,11 +67,11 @@ def annotate_lsp(
     workers: int = 0,
     report: Report = silent,
 ) -> Summary:
-    """Annotation files of LSP or LSPET from `raw` (`joints.mat`, images) in `out`; see `lsp` and `annotate_mpii`."""
-    images = lsp.image_names(raw)
+    """Annotation files of LSP or LSPET from `raw` (`joints.mat`, `images/`) in `out`; see `lsp` and `annotate_mpii`."""
+    images = lsp.image_names(raw / "images")
     people = lsp.read(raw / lsp.MAT_NAME, images, lsp.ONE_MEANS[dataset])
     splits = lsp.split(people, len(images), valid_fraction, seed, test_half=dataset == "lsp")
-    return _annotate(splits, raw, out, SKELETONS[dataset], workers, report)
+    return _annotate(splits, raw / "images", out, SKELETONS[dataset], workers, report)
 
 
 def annotate_penn(cropped: Path, out: Path, report: Report = silent) -> Summary:

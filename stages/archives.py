@@ -9,155 +9,179 @@ import errno
 import gzip
 import lzma
 import os
-import re
 import struct
 import tarfile
 import zipfile
 import zlib
-from collections.abc import Iterator
-from pathlib import Path, PurePosixPath
+from collections.abc import Callable
+from pathlib import Path
 from typing import IO, Any, Self
+
+from backports import zstd
 
 from datasets.errors import DataError
 from datasets.progress import Report, silent
-from stages.fetch import how_to_replace, is_web_page
-from stages.files import CHUNK, require_space, size_in_words
+from stages.fetch import how_to_replace
+from stages.files import CHUNK
+from stages.kinds import ARCHIVE, is_web_page, kind_of_bytes
+from stages.unpacking import LARGEST_MEMBER, Output, unreadable
 
-LARGEST_MEMBER = 4 << 30  # no file in these datasets comes near; more is a damaged or hostile archive
-MOST_MEMBERS = 1_000_000  # six times Penn Action's
-MOST_TIMES, AT_LEAST = 100, 1 << 30  # what may come out of an archive: times its own size, and bytes that any may hold
-LONGEST_NAME = 255  # bytes, of file systems
 LONGEST_END = 22 + 0xFFFF  # bytes of what ends a zip: a record and a comment
 LONGEST_HEADER = 1 << 20  # tarfile takes these, which hold long names and the like, into memory
 HEADERS = (
     tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK, tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.SOLARIS_XHDTYPE,
 )  # fmt: skip
 ROOM = 1.1  # a tar's contents to its size: JPEGs hardly compress, and every file fills whole blocks of the disk
+MOST_LAYERS = 3  # a .tar.gz that was compressed again, by a server or a browser
 
-OPENERS: dict[bytes, Any] = {b"\x1f\x8b": gzip.open, b"BZh": bz2.open, b"\xfd7zXZ\0": lzma.open}
+OPENERS: dict[bytes, Any] = {b"\x1f\x8b": gzip.open, b"BZh": bz2.open, b"\xfd7zXZ\0": lzma.open, b"\x28\xb5\x2f\xfd": zstd.open}
+SEVEN_ZIP = b"7z\xbc\xaf\x27\x1c"
 DAMAGE = (
-    tarfile.TarError, zipfile.BadZipFile, gzip.BadGzipFile, zlib.error, lzma.LZMAError, EOFError, NotImplementedError,
+    tarfile.TarError, zipfile.BadZipFile, gzip.BadGzipFile, zlib.error, lzma.LZMAError, zstd.ZstdError, EOFError,
     RuntimeError, ValueError, LookupError, struct.error,
 )  # fmt: skip
 
 
-def unpack(archive: Path, pattern: str, folder: Path, report: Report = silent) -> int:
-    """Unpack the members of a .zip, .tar or .tar.{gz,bz2,xz} whose name matches `pattern` into `folder`; their number.
+def unpack(archive: Path, pattern: str, folder: Path, report: Report = silent, expected: str = "") -> int:
+    """Unpack the members of a .zip, .7z, .tar or .tar.{gz,bz2,xz,zst} whose name matches `pattern` into `folder`.
 
-    pattern: regular expression over the whole name whose group `to` is the path below `folder`. Files that an earlier,
-    interrupted call has written are compared with the archive and kept. Raises DataError for a damaged archive (naming
-    the member where it broke), a member that points outside, more contents than the archive's size can explain, too
-    little space on the disk, and an archive in which nothing matches.
+    pattern: regular expression over the whole name whose group `to` is the path below `folder`, or whose group `images` is the
+    name below `folder`/images; expected: the same in words.
+    Returns the number of members. Files that an earlier, interrupted call has written are compared with the archive and kept.
+    Raises DataError for a damaged archive (naming the member where it broke), for a file that is no archive (saying what it
+    is), a member that points outside, more contents than the archive's size can explain, too little space on the disk, and an
+    archive in which nothing matches.
     """
-    wanted, count, where, first = re.compile(pattern), 0, "at its beginning", ""
+    output = Output(archive, folder, pattern)
     try:
         with open(archive, "rb") as raw:
-            total = archive.stat().st_size
-            for name, size, content in _members(raw, archive, wanted, folder):
-                if match := wanted.fullmatch(name.removeprefix("./")):
-                    where = f"in {name!r}"
-                    _write_member(folder, match["to"], size, content, archive)
-                    count += 1
-                else:
-                    first = first or f"such as {name!r}"
-                where = f"after {name!r}"
-                report(raw.tell(), total, f"unpacking {archive.name}", unit="B")
+            output.progress = lambda: report(raw.tell(), archive.stat().st_size, f"unpacking {archive.name}", unit="B")
+            _reader(raw, archive, expected)(raw, output)
     except DAMAGE as error:
-        raise _damaged(archive, where, error) from None
+        raise _damaged(output, error) from None
     except OSError as error:
         if error.errno not in (None, errno.EINVAL):  # of the disk
             raise
-        raise _damaged(archive, where, error) from None  # bz2 and a seek to nowhere have no exceptions of their own
-    if not count:
-        raise DataError(
-            f"{archive} has none of the files that are wanted from it, but {first or 'nothing'}; is it the right archive?"
-        )
-    return count
+        raise _damaged(output, error) from None  # bz2 and a seek to nowhere have no exceptions of their own
+    if not output.count:
+        wanted = f"no {expected}, as expected," if expected else "none of the files that are wanted from it,"
+        found = f"files such as {output.unwanted!r}" if output.unwanted else "nothing"
+        raise DataError(f"{archive} has {wanted} but {found}; is it the right archive?")
+    return output.count
 
 
-def _damaged(archive: Path, where: str, error: Exception) -> DataError:
-    return DataError(f"{archive} is damaged or cut off: reading broke {where} ({error}). {how_to_replace(archive)}")
+def _damaged(output: Output, error: Exception) -> DataError:
+    archive = output.archive
+    return DataError(f"{archive} is damaged or cut off: reading broke {output.where} ({error}). {how_to_replace(archive)}")
 
 
-def _most(archive: Path) -> int:
-    """Bytes that may come out of an archive."""
-    return max(MOST_TIMES * archive.stat().st_size, AT_LEAST)
-
-
-def _too_much(archive: Path) -> DataError:
-    return DataError(
-        f"{archive} unpacks to more than {size_in_words(_most(archive))}, which its own size cannot explain. This is not the "
-        "published archive; fetch it again from its owner."
-    )
-
-
-def _members(raw: IO[bytes], archive: Path, wanted: re.Pattern[str], folder: Path) -> Iterator[tuple[str, int, IO[bytes]]]:
-    """(name, size, content) of the regular files; every member is checked, also those that nobody wants."""
+def _reader(raw: IO[bytes], archive: Path, expected: str) -> Callable[[IO[bytes], Output], None]:
+    """The function that unpacks this kind of archive. Raises DataError for a file that is none, saying what it is."""
     begin = raw.read(CHUNK)
     raw.seek(0)
     if is_web_page(begin):
         raise DataError(f"{archive} is a web page, not an archive. {how_to_replace(archive)}")
     if begin.startswith((b"PK\3\4", b"PK\5\6")):
-        yield from _members_of_zip(raw, archive, wanted, folder)
-        return
-    size = archive.stat().st_size
-    _require_room(folder, int(ROOM * size), archive)
-    opener = next((opener for magic, opener in OPENERS.items() if begin.startswith(magic)), None)
-    stream = _Bounded(opener(raw) if opener else raw, archive)
+        return _unpack_zip
+    if begin.startswith(SEVEN_ZIP):
+        from stages.seven_zip import unpack_7z  # a heavy import
+
+        return unpack_7z
+    kind = kind_of_bytes(begin)
+    if begin and kind != ARCHIVE and not _begins_tar(begin):
+        wanted = f" with {expected}" if expected else ""
+        raise DataError(
+            f"{archive} is {kind}; expected an archive{wanted} (.zip, .7z, .tar or .tar.gz, .bz2, .xz, .zst), or the unpacked "
+            "folder."
+        )
+    return _unpack_tar
+
+
+def _begins_tar(begin: bytes) -> bool:
+    """Whether a file begins with a tar's header, old kinds without a magic number and empty tars included."""
+    try:
+        tarfile.TarInfo.frombuf(begin[: tarfile.BLOCKSIZE], "utf-8", "surrogateescape")
+    except tarfile.EOFHeaderError:  # type: ignore[attr-defined]
+        return True
+    except tarfile.HeaderError:  # type: ignore[attr-defined]
+        return False
+    return True
+
+
+def _unpack_tar(raw: IO[bytes], output: Output) -> None:
+    output.require_room(int(ROOM * output.archive.stat().st_size))
+    stream = _decompressed(raw, output)
+    _check_is_tar(stream, output.archive)
     with tarfile.open(fileobj=stream, mode="r|", tarinfo=_Member) as tar:  # type: ignore[call-overload]
         for number, member in enumerate(tar):
-            _check_member(member.name, member.size, number, archive)
-            if member.isreg() and (stored := tar.extractfile(member)):
-                yield member.name, member.size, stored
+            output.check(member.name, member.size, number)
+            to = output.wanted(member.name)
+            if to:
+                output.begin(member.name)
+            if to and member.islnk():
+                output.check(member.linkname, 0, number)
+                output.repeat(to, member.linkname)
+            elif to and member.isreg():
+                if member.issparse():
+                    raise unreadable(output.archive, f"holds {member.name!r} as a sparse file, whose size may fill any disk")
+                content = tar.extractfile(member)
+                assert content  # of a regular file
+                output.write(to, member.size, content)
+            output.passed(member.name + "/" * member.isdir())
             tar.members.clear()  # it would keep every member that it has seen
     while stream.read(CHUNK):  # to the checksum that ends a compressed file
         pass
 
 
-def _members_of_zip(
-    raw: IO[bytes], archive: Path, wanted: re.Pattern[str], folder: Path
-) -> Iterator[tuple[str, int, IO[bytes]]]:
-    with zipfile.ZipFile(raw) as file:
-        _check_count(raw, len(file.infolist()))
-        for number, info in enumerate(file.infolist()):
-            _check_member(info.filename, info.file_size, number, archive)
-        needed = sum(info.file_size for info in file.infolist() if wanted.fullmatch(info.filename.removeprefix("./")))
-        if needed > _most(archive):
-            raise _too_much(archive)
-        _require_room(folder, needed, archive)
-        for info in file.infolist():
-            if not info.is_dir():
-                with file.open(info) as content:
-                    yield info.filename, info.file_size, content
+def _decompressed(raw: IO[bytes], output: Output) -> "_Bounded":
+    """The tar in a compressed file; also where it was compressed more than once."""
+    stream = _Bounded(raw, output)
+    for _ in range(MOST_LAYERS):
+        begin = stream.peek(len(max(OPENERS, key=len)))
+        opener = next((opener for magic, opener in OPENERS.items() if begin.startswith(magic)), None)
+        if not opener:
+            break
+        stream = _Bounded(opener(stream), output)
+    return stream
 
 
-def _check_count(raw: IO[bytes], found: int) -> None:
-    """zipfile does not compare the members it finds with their number at the file's end: a wrong size can hide some."""
-    raw.seek(max(raw.seek(0, os.SEEK_END) - LONGEST_END, 0))
-    end = raw.read()
-    (announced,) = struct.unpack_from("<H", end, end.rindex(b"PK\5\6") + 10)
-    if announced not in (found % (1 << 16), 0xFFFF):  # 0xFFFF: more than fit there
-        raise zipfile.BadZipFile(f"{found} of {announced} members are listed")
-
-
-def _require_room(folder: Path, needed: int, archive: Path) -> None:
-    """Raise DataError where the disk is too small for what an earlier call has not written yet."""
-    there = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
-    require_space(folder, needed - there, f"Unpacking {archive}")
+def _check_is_tar(stream: "_Bounded", archive: Path) -> None:
+    """Raise DataError for a whole compressed file that holds no tar; a damaged one breaks while it is read."""
+    begin = stream.peek(tarfile.BLOCKSIZE)
+    kind = kind_of_bytes(begin)
+    if not begin or kind == ARCHIVE or _begins_tar(begin):
+        return
+    while stream.read(CHUNK):
+        pass
+    raise DataError(f"{archive} is compressed, but holds {kind}; expected an archive, such as a .tar.gz or a .zip.")
 
 
 class _Bounded:
     """A stream that ends in an error where more comes out of an archive than it may hold."""
 
-    def __init__(self, stream: IO[bytes], archive: Path) -> None:
-        self.stream, self.archive, self.left = stream, archive, _most(archive)
+    def __init__(self, stream: IO[bytes], output: Output) -> None:
+        self.stream, self.output, self.left, self.ahead = stream, output, output.most, b""
 
-    def read(self, count: int) -> bytes:
-        data = self.stream.read(count)
+    def peek(self, count: int) -> bytes:
+        """The next bytes, which `read` gives, too."""
+        while len(self.ahead) < count and (data := self.stream.read(count - len(self.ahead))):
+            self.ahead += data
+        return self.ahead
+
+    def read(self, count: int = -1) -> bytes:
+        data, self.ahead = (self.ahead, b"") if self.ahead else (self.stream.read(count), b"")
+        if 0 <= count < len(data):
+            data, self.ahead = data[:count], data[count:]
         self.left -= len(data)
         if self.left < 0:
-            raise _too_much(self.archive)
+            raise self.output.too_much()
         return data
+
+    def seekable(self) -> bool:
+        return False
+
+    def close(self) -> None:
+        """The file below is closed by whoever opened it."""
 
 
 class _Member(tarfile.TarInfo):
@@ -180,37 +204,31 @@ class _Member(tarfile.TarInfo):
         return member
 
 
-def _check_member(name: str, size: int, number: int, archive: Path) -> None:
-    path = PurePosixPath(name.replace("\\", "/"))
-    if path.is_absolute() or ".." in path.parts or "\0" in name:
-        raise DataError(
-            f"{archive} holds a member named {name!r}, which points outside the folder it is unpacked to. This is not the "
-            "published archive; fetch it again from its owner."
-        )
-    if size > LARGEST_MEMBER or number >= MOST_MEMBERS:
-        raise DataError(
-            f"{archive}, member {name!r}, number {number + 1}, claims {size} bytes: more, or larger, than any file of these "
-            "datasets. This is not the published archive; fetch it again from its owner."
-        )
+def _unpack_zip(raw: IO[bytes], output: Output) -> None:
+    with zipfile.ZipFile(raw) as file:
+        _check_count(raw, len(file.infolist()))
+        for number, info in enumerate(file.infolist()):
+            output.check(info.filename, info.file_size, number)
+        output.require_room(sum(info.file_size for info in file.infolist() if output.wanted(info.filename)))
+        for info in file.infolist():
+            to = output.wanted(info.filename)
+            if not info.is_dir():
+                output.begin(info.filename)
+                if info.flag_bits & 1:
+                    raise unreadable(output.archive, "is encrypted")
+                try:
+                    with file.open(info) as content:  # also of what nobody wants: a damaged name may hide what is wanted
+                        if to:
+                            output.write(to, info.file_size, content)
+                except NotImplementedError as error:
+                    raise unreadable(output.archive, f"cannot be read here ({error})") from None
+            output.passed(info.filename)
 
 
-def _write_member(folder: Path, name: str, size: int, content: IO[bytes], archive: Path) -> None:
-    """Write one member; of a file that is there already, only what differs.
-
-    After a kill, or a loss of power, a file may be there in part or with blocks of zeros, so nothing is taken on trust.
-    """
-    if not name.isprintable() or any(len(os.fsencode(part)) > LONGEST_NAME for part in name.split("/")):
-        raise DataError(f"{archive} holds a member with the impossible name {name!r}. {how_to_replace(archive)}")
-    path, done = folder / name, 0
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with open(path, "r+b" if path.exists() else "w+b") as file:
-        while chunk := content.read(CHUNK):
-            if file.read(len(chunk)) != chunk:
-                file.seek(done)
-                file.write(chunk)
-                file.seek(done + len(chunk))
-            done += len(chunk)
-        if file.seek(0, os.SEEK_END) > done:
-            file.truncate(done)
-    if done != size:
-        raise EOFError(f"{done} of {size} bytes")
+def _check_count(raw: IO[bytes], found: int) -> None:
+    """zipfile does not compare the members it finds with their number at the file's end: a wrong size can hide some."""
+    raw.seek(max(raw.seek(0, os.SEEK_END) - LONGEST_END, 0))
+    end = raw.read()
+    (announced,) = struct.unpack_from("<H", end, end.rindex(b"PK\5\6") + 10)
+    if announced not in (found % (1 << 16), 0xFFFF):  # 0xFFFF: more than fit there
+        raise zipfile.BadZipFile(f"{found} of {announced} members are listed")

@@ -42,7 +42,7 @@ def crop_penn(source: Path, out: Path, quality: int, workers: int = 0, report: R
     for _ in each(crop_sequence, [(source, out, sequence, quality) for sequence in left], workers):
         done += 1
         report(done, len(sequences))
-    cropped, given = (sum(1 for _ in (root / "frames").glob("*/*.jpg")) for root in (out, source))
+    cropped, given = (sum(1 for _ in (root / "frames").glob("[0-9]*/[0-9]*.jpg")) for root in (out, source))
     return {"sequences": done, "frames": cropped, "frames_without_label": given - cropped}
 
 

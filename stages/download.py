@@ -16,8 +16,8 @@ import urllib3
 
 from datasets.errors import DataError
 from datasets.progress import Report, silent
-from stages.fetch import is_web_page
 from stages.files import require_space, size_in_words
+from stages.kinds import is_web_page
 
 WAITS = (1, 2, 4, 8, 16, 32)  # seconds before each further attempt; anew after an attempt that got some way
 LONGEST_WAIT = 120  # seconds that a server may ask for

@@ -167,11 +167,6 @@ def _aside(target: Path) -> Path:
     return target.with_name(target.name + ".wrong")
 
 
-def is_web_page(begin: bytes) -> bool:
-    """Whether a file that begins so is HTML: what a site answers that wants a person."""
-    return begin[:1000].lstrip(b"\xef\xbb\xbf \t\r\n").lower().startswith((b"<!doctype html", b"<html"))
-
-
 def how_to_replace(path: Path) -> str:
     """What to do about a damaged file: a download may be had again, and then need not be the same as before."""
     if record_of(path):

@@ -8,9 +8,9 @@ from typing import Any
 from datasets.errors import DataError
 from datasets.skeletons import SKELETONS
 from stages import checkpoints, import_pytorch, import_torch7
-from stages.archives import OPENERS, unpack
-from stages.fetch import is_web_page
+from stages.archives import OPENERS, SEVEN_ZIP, unpack
 from stages.hourglass import HourglassNet
+from stages.kinds import is_web_page
 from stages.known_models import PUBLISHED_FOLDER, KnownModel
 
 PUBLISHED_RESOLUTION = 256
@@ -25,7 +25,7 @@ def convert(source: Path, dataset: str, folder: Path, known: KnownModel | None =
     """
     if _is_archive(source):
         member = rf"(?:.*/)?{PUBLISHED_FOLDER[dataset]}/[^/]+/(?P<to>best_model\.t7)"
-        if unpack(source, member, folder) > 1:
+        if unpack(source, member, folder, expected=f"{PUBLISHED_FOLDER[dataset]}/*/best_model.t7") > 1:
             raise DataError(f"{source} holds several networks for {dataset}; unpack it and give the path of one best_model.t7.")
         source = folder / "best_model.t7"
     network, description = read_network(source)
@@ -45,7 +45,7 @@ def convert(source: Path, dataset: str, folder: Path, known: KnownModel | None =
 def _is_archive(path: Path) -> bool:
     """Whether a file is compressed, a tar, or a zip of other things than a checkpoint."""
     with open(path, "rb") as opened:
-        if opened.read(8).startswith(tuple(OPENERS)):
+        if opened.read(8).startswith((*OPENERS, SEVEN_ZIP)):
             return True
     try:
         if not zipfile.is_zipfile(path):

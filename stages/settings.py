@@ -85,6 +85,7 @@ class Workspace(Section):
     deterministic: bool = _insignificant(True)
     checkpoint_seconds: float = _insignificant(5.0, gt=0)
     keep_downloads: bool = _insignificant(True)
+    folder_identity: Literal["times", "content"] = _insignificant("times")
 
     @model_validator(mode="after")
     def _machines_meet(self) -> "Workspace":

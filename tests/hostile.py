@@ -9,6 +9,7 @@ import io
 import itertools
 import resource
 import signal
+import struct
 import sys
 import tarfile
 import tempfile
@@ -24,7 +25,9 @@ import cv2
 import h5py
 import numpy as np
 import pillow_heif
+import py7zr
 import torch
+from backports import zstd
 from numpy.random import Generator
 from PIL import Image
 from scipy.io import savemat
@@ -172,6 +175,26 @@ def zipped(folder: Path) -> bytes:
     return (folder / "a.zip").read_bytes()
 
 
+def seven_zip(_: Path) -> bytes:
+    """Content as it is, then the list of members as it is: damage reaches both."""
+    file = io.BytesIO()
+    with py7zr.SevenZipFile(file, "w", filters=[{"id": py7zr.FILTER_COPY}]) as archive:
+        archive.set_encoded_header_mode(False)
+        for name, content in MEMBERS.items():
+            archive.writestr(content, name)
+    return file.getvalue()
+
+
+def mended_7z(data: bytes) -> bytes:
+    """With the checksums of the list of members that it has."""
+    if len(data) < 32:
+        return data
+    start, size = struct.unpack_from("<QQ", data, 12)
+    listed = zlib.crc32(data[32 + start :][:size])
+    begin = data[12:28] + struct.pack("<I", listed)
+    return data[:8] + struct.pack("<I", zlib.crc32(begin)) + begin + data[32:]
+
+
 # Reading them, and what has to hold of what was read.
 
 
@@ -281,6 +304,8 @@ KINDS: dict[str, tuple[Callable[[Path], bytes], Callable[[bytes], bytes], Callab
     "tar.gz": (tar, lambda data: gzip.compress(mended_tar(data), 1), read_archive),
     "damaged gz": (lambda folder: gzip.compress(tar(folder)), bytes, read_archive),
     "zip": (zipped, bytes, read_archive),
+    "tar.zst": (tar, lambda data: zstd.compress(mended_tar(data)), read_archive),
+    "7z": (seven_zip, mended_7z, read_archive),
     "jpeg": (lambda _: image(".jpg"), bytes, read_picture),
     "png": (lambda _: image(".png"), bytes, read_picture),
     "progressive jpeg": (lambda _: saved("JPEG", progressive=True), bytes, read_any_picture),

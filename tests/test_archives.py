@@ -9,11 +9,14 @@ import tracemalloc
 import zipfile
 from collections import namedtuple
 
+import py7zr
 import pytest
+from backports import zstd
 
 from datasets.errors import DataError
-from stages import archives
+from stages import unpacking
 from stages.archives import unpack
+from tests.hostile import mended_7z
 
 JPEG = b"\xff\xd8" + b"picture" * 50 + b"\xff\xd9"
 PATTERN = r"(?:.*/)?(?P<to>images/[^/]+\.jpg)"
@@ -39,13 +42,34 @@ def make_zip(path, members):
     return path
 
 
-@pytest.mark.parametrize("make", [make_tar, make_zip])
+def make_7z(path, members, **options):
+    with py7zr.SevenZipFile(path, "w", **options) as file:
+        for name, content in members.items():
+            file.writestr(content, name)
+    return path
+
+
+def make_zst(path, members):
+    path.write_bytes(zstd.compress(make_tar(path, members, "w").read_bytes()))
+    return path
+
+
+def make_twice(path, members):
+    """As a server sends a .tar.gz that it compresses again, and a browser keeps it."""
+    path.write_bytes(gzip.compress(make_tar(path, members).read_bytes()))
+    return path
+
+
+def written(folder):
+    return {p.relative_to(folder).as_posix(): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
+
+
+@pytest.mark.parametrize("make", [make_tar, make_zip, make_7z, make_zst, make_twice])
 def test_wanted_members_are_unpacked(tmp_path, make):
     members = {"top/images/a.jpg": JPEG, "images/b.jpg": JPEG + b"\0\0", "images/notes.txt": b"x", "other/c.jpg": JPEG}
     archive = make(tmp_path / "archive", members)
     assert unpack(archive, PATTERN, tmp_path / "out") == 2
-    found = {p.relative_to(tmp_path / "out").as_posix(): p.read_bytes() for p in (tmp_path / "out").rglob("*") if p.is_file()}
-    assert found == {"images/a.jpg": JPEG, "images/b.jpg": JPEG + b"\0\0"}
+    assert written(tmp_path / "out") == {"images/a.jpg": JPEG, "images/b.jpg": JPEG + b"\0\0"}
 
 
 @pytest.mark.parametrize("make", [make_tar, make_zip])
@@ -68,7 +92,7 @@ def test_links_and_devices_are_not_made(tmp_path):
     assert [p.name for p in (tmp_path / "out/images").iterdir()] == ["a.jpg"]
 
 
-@pytest.mark.parametrize("make", [make_tar, make_zip])
+@pytest.mark.parametrize("make", [make_tar, make_zip, make_7z, make_zst])
 @pytest.mark.parametrize("share", [0.0, 0.3, 0.7, 0.98])
 def test_a_truncated_archive_is_named(tmp_path, make, share):
     content = {f"images/{i}.jpg": b"\xff\xd8" + os.urandom(5000) + b"\xff\xd9" for i in range(20)}
@@ -175,19 +199,19 @@ def test_the_member_is_named_where_an_archive_breaks(tmp_path):
         unpack(archive, PATTERN, tmp_path / "out")
 
 
-@pytest.mark.parametrize("make", [make_tar, make_zip])
+@pytest.mark.parametrize("make", [make_tar, make_zip, make_7z])
 def test_more_than_an_archive_may_hold(tmp_path, monkeypatch, make):
     archive = make(tmp_path / "bomb", {"notes": bytes(8 << 20), "images/a.jpg": bytes(9 << 20)})
     assert archive.stat().st_size < 40_000
-    monkeypatch.setattr(archives, "AT_LEAST", 8 << 20)
+    monkeypatch.setattr(unpacking, "AT_LEAST", 8 << 20)
     with pytest.raises(DataError, match=r"unpacks to more than 8 MB"):
         unpack(archive, PATTERN, tmp_path / "out")
     monkeypatch.undo()
-    monkeypatch.setattr(archives, "LARGEST_MEMBER", 8 << 20)
+    monkeypatch.setattr(unpacking, "LARGEST_MEMBER", 8 << 20)
     with pytest.raises(DataError, match=r"claims 9437184 bytes"):
         unpack(archive, PATTERN, tmp_path / "out")
     monkeypatch.undo()
-    monkeypatch.setattr(archives, "MOST_MEMBERS", 1)
+    monkeypatch.setattr(unpacking, "MOST_MEMBERS", 1)
     with pytest.raises(DataError, match=r"images/a\.jpg', number 2"):
         unpack(archive, PATTERN, tmp_path / "out")
 
@@ -246,3 +270,120 @@ def test_memory_does_not_grow_with_the_archive(tmp_path):
         assert tracemalloc.get_traced_memory()[1] < 5 << 20
     finally:
         tracemalloc.stop()
+
+
+def test_names_with_backslashes(tmp_path):
+    """Old programs for Windows write them."""
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as file:
+        for name in ("images/a.jpg", "images/"):
+            info = zipfile.ZipInfo(name)
+            info.filename = "top\\" + name.replace("/", "\\")
+            file.writestr(info, JPEG if name.endswith("jpg") else b"")
+    assert unpack(tmp_path / "a.zip", PATTERN, tmp_path / "out") == 1
+    assert written(tmp_path / "out") == {"images/a.jpg": JPEG}
+
+
+def test_what_macos_adds_is_left_out(tmp_path):
+    members = {"images/a.jpg": JPEG, "__MACOSX/images/._a.jpg": b"\0\5\x16\7", "images/._a.jpg": b"\0\5\x16\7"}
+    assert unpack(make_zip(tmp_path / "a.zip", members), PATTERN, tmp_path / "out") == 1
+    assert written(tmp_path / "out") == {"images/a.jpg": JPEG}
+
+
+def test_a_hard_link_in_a_tar_is_the_file_that_it_names(tmp_path):
+    members = {"./t/images/a.jpg": JPEG, "t/images/b.jpg": (tarfile.LNKTYPE, "./t/images/a.jpg")}
+    assert unpack(make_tar(tmp_path / "a.tar", members), PATTERN, tmp_path / "out") == 2
+    assert written(tmp_path / "out") == {"images/a.jpg": JPEG, "images/b.jpg": JPEG}
+    evil = make_tar(tmp_path / "evil.tar", {"images/b.jpg": (tarfile.LNKTYPE, "../images/secret.jpg")})
+    with pytest.raises(DataError, match="outside"):
+        unpack(evil, PATTERN, tmp_path / "out2")
+
+
+def test_hard_links_count_as_what_they_fill_the_disk_with(tmp_path, monkeypatch):
+    monkeypatch.setattr(unpacking, "AT_LEAST", 8 << 20)
+    links = {f"images/{i}.jpg": (tarfile.LNKTYPE, "images/a.jpg") for i in range(20)}
+    archive = make_tar(tmp_path / "a.tar.gz", {"images/a.jpg": bytes(1 << 20)} | links)
+    with pytest.raises(DataError, match="unpacks to more than 8 MB"):
+        unpack(archive, PATTERN, tmp_path / "out")
+    assert sum(len(content) for content in written(tmp_path / "out").values()) <= 9 << 20
+
+
+def sparse_tar(path, size, pax):
+    """A tar of one file that is all hole, of `size` bytes."""
+    info = tarfile.TarInfo("images/a.jpg")
+    if pax:
+        info.pax_headers = {
+            "GNU.sparse.major": "0",
+            "GNU.sparse.minor": "1",
+            "GNU.sparse.size": str(size),
+            "GNU.sparse.map": "0,0",
+        }
+        header = info.tobuf(tarfile.PAX_FORMAT)
+    else:
+        info.type = tarfile.GNUTYPE_SPARSE
+        header = bytearray(info.tobuf(tarfile.GNU_FORMAT))
+        header[483:495] = b"%011o\0" % size
+        header[148:156] = b" " * 8
+        header[148:156] = b"%06o\0 " % sum(header)
+    path.write_bytes(gzip.compress(bytes(header) + bytes(10240)))
+    return path
+
+
+@pytest.mark.parametrize("pax", [False, True])
+def test_a_sparse_file_is_refused_before_it_fills_the_disk(tmp_path, pax):
+    archive = sparse_tar(tmp_path / "a.tar.gz", 600 << 20, pax)
+    assert archive.stat().st_size < 500
+    with tarfile.open(archive) as tar:
+        assert tar.getmembers()[0].issparse() and tar.getmembers()[0].size == 600 << 20
+    with pytest.raises(DataError, match=r"a\.tar\.gz holds 'images/a\.jpg' as a sparse file.*give the folder in its place"):
+        unpack(archive, PATTERN, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_7z_that_points_outside_is_refused(tmp_path):
+    with py7zr.SevenZipFile(tmp_path / "b.7z", "w", filters=[{"id": py7zr.FILTER_COPY}]) as file:
+        file.set_encoded_header_mode(False)
+        file.writestr(JPEG, "images/a.jpg")
+        file.writestr(JPEG, "XX/images/evil.jpg")
+    content = (tmp_path / "b.7z").read_bytes()
+    assert content.count("XX/".encode("utf-16-le")) == 1
+    (tmp_path / "b.7z").write_bytes(mended_7z(content.replace("XX/".encode("utf-16-le"), "../".encode("utf-16-le"))))
+    with pytest.raises(DataError, match="outside"):
+        unpack(tmp_path / "b.7z", PATTERN, tmp_path / "out/out")
+    assert not list(tmp_path.rglob("evil*"))
+
+
+def test_what_is_encrypted_is_not_called_damaged(tmp_path):
+    make_7z(tmp_path / "a.7z", {"images/a.jpg": JPEG}, password="secret")
+    content = bytearray(make_zip(tmp_path / "a.zip", {"images/a.jpg": JPEG}).read_bytes())
+    content[content.index(b"PK\1\2") + 8] |= 1
+    (tmp_path / "a.zip").write_bytes(content)
+    for name in ("a.7z", "a.zip"):
+        with pytest.raises(DataError, match="is encrypted; unpack it"):
+            unpack(tmp_path / name, PATTERN, tmp_path / "out")
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b"%PDF-1.7 ...", "is a PDF document; expected an archive with images/*.jpg"),
+        (b"images are on the server\n" * 40, "is a text file; expected an archive with images/*.jpg"),
+        (b"MATLAB 5.0 MAT-file".ljust(600), "is a MATLAB file; expected an archive with images/*.jpg"),
+        (b"Rar!\x1a\x07\x01\0" + bytes(600), "is a RAR archive, which is not read here; expected an archive with images/*.jpg"),
+        (bytes(range(1, 200)) * 9, "is a file of an unknown kind; expected an archive with images/*.jpg"),
+        (gzip.compress(b'[{"isValidation": 1}]' * 99), "is compressed, but holds a JSON file; expected an archive"),
+        (gzip.compress(bytes(range(1, 200)) * 9), "is compressed, but holds a file of an unknown kind; expected an archive"),
+    ],
+)
+def test_a_wrong_guess_says_what_was_found(tmp_path, content, said):
+    (tmp_path / "given").write_bytes(content)
+    with pytest.raises(DataError) as error:
+        unpack(tmp_path / "given", PATTERN, tmp_path / "out", expected="images/*.jpg")
+    assert f"{tmp_path / 'given'} {said}" in str(error.value) and "damaged" not in str(error.value)
+
+
+@pytest.mark.parametrize("make", [make_tar, make_zip, make_7z])
+def test_another_archive_says_what_is_in_it(tmp_path, make):
+    with pytest.raises(
+        DataError, match=r"has no images/\*\.jpg, as expected, but files such as 'labels/0001\.mat'; is it the right"
+    ):
+        unpack(make(tmp_path / "a", {"labels/0001.mat": b"x"}), PATTERN, tmp_path / "out", expected="images/*.jpg")

@@ -122,12 +122,10 @@ def test_files_and_samples_from_an_archive(tmp_path):
     part = write_lsp(tmp_path / "lsp.zip", 8)
     with zipfile.ZipFile(tmp_path / "lsp.zip") as archive:
         archive.extractall(tmp_path)
-    raw = tmp_path / "images"
-    (tmp_path / "joints.mat").rename(raw / "joints.mat")
-    summary = annotate_lsp("lsp", raw, tmp_path / "annot", 0.25, 0, 1)
+    summary = annotate_lsp("lsp", tmp_path, tmp_path / "annot", 0.25, 0, 1)
     assert [summary[split]["rows"] for split in ("train", "valid", "test")] == [3, 1, 4]
     assert summary["test"]["joints_labelled"] == 4 * 14
     test = annotations.read(tmp_path / "annot", "test")
     assert test.images[0] == "im0005.jpg" and np.allclose(test.part, part[4:])
-    errors = peak_error(Data(LSP, tmp_path / "annot", raw), "test")
+    errors = peak_error(Data(LSP, tmp_path / "annot", tmp_path / "images"), "test")
     assert len(errors) > 48 and errors.max() <= 2.01

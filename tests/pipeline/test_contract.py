@@ -104,7 +104,7 @@ def test_what_was_made_from_a_replaced_archive_is_not_continued(place):
     place.set("[penn_action]\narchive = given.tar.gz\n")
     code = (
         "import sys, pipeline.fetch as f\n"
-        "def unpack(archive, pattern, folder, report):\n"
+        "def unpack(archive, pattern, folder, report, expected):\n"
         "    (folder / 'of-the-other-file').touch()\n"
         "    archive.write_bytes(b'another')\n"
         "f.unpack = unpack\n"

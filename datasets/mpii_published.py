@@ -1,0 +1,92 @@
+"""MPII's people as other projects publish them, with the split of Tompson et al.: train.h5 and so on, or mpii_annotations.json.
+
+The .h5 files are those of pose-hg-train. The .json has no head boxes, so that nobody in it has a head size to divide PCKh by.
+"""
+
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from datasets import annotations
+from datasets.annotations import LARGEST, Annotations, person_box
+from datasets.errors import DataError
+from datasets.mpii import JOINTS, MAT_NAME, open_json, torso_angle
+
+JSON_NAMES = ("mpii_annotations.json", "mpii_annotations.json.gz")
+
+
+def read(folder: Path) -> dict[str, Annotations]:
+    """The people of `train`, `valid` and `test` in the published files of `folder`; `test` may be empty.
+
+    Raises DataError where none of the files is there, or one is damaged or another dataset's.
+    """
+    if (folder / "train.h5").is_file():
+        return _read_h5(folder)
+    for name in JSON_NAMES:
+        if (folder / name).is_file():
+            return _read_json(folder / name)
+    raise DataError(f"{folder} has neither {MAT_NAME} nor train.h5 nor {JSON_NAMES[0]}; correct [mpii] annotations.")
+
+
+def _read_h5(folder: Path) -> dict[str, Annotations]:
+    splits = {
+        s: annotations.read(folder, s) for s in ("train", "valid", "test") if s != "test" or (folder / "test.h5").is_file()
+    }
+    for split, people in splits.items():
+        if people.part.shape[1] != JOINTS:
+            raise DataError(
+                f"{folder / split}.h5 has {people.part.shape[1]} joints, expected MPII's {JOINTS}; it is another dataset's "
+                "annotation file."
+            )
+    return {"test": _nobody(splits["valid"])} | splits
+
+
+def _read_json(path: Path) -> dict[str, Annotations]:
+    with open_json(path) as entries:
+        rows = [_row(entry, path, number) for number, entry in enumerate(entries, 1)]
+        valid = np.array([bool(entry["isValidation"]) for entry in entries], dtype=bool)
+        images = [_image(entry) for entry in entries]
+    numbers = np.array(rows, dtype=np.float64).reshape(-1, 5 + 3 * JOINTS)
+    joints = numbers[:, 5:].reshape(-1, JOINTS, 3)
+    unlabelled = (joints[:, :, :2] == 0).all(axis=2)
+    part = np.where(unlabelled[:, :, None], np.nan, joints[:, :, :2])
+    center, scale = person_box(numbers[:, 2:4], numbers[:, 4])
+    people = Annotations(
+        images=images,
+        index=numbers[:, 0].astype(np.int64) - 1,
+        person=numbers[:, 1].astype(np.int64) - 1,
+        center=center - 1,
+        scale=scale,
+        part=part - 1,
+        visible=(joints[:, :, 2] != 0) & ~unlabelled,
+        normalize=np.full(len(images), -1.0),
+        torsoangle=torso_angle(part),
+    )
+    return {"train": people.select(~valid), "valid": people.select(valid), "test": _nobody(people)}
+
+
+def _row(entry: dict[str, Any], path: Path, number: int) -> list[float]:
+    """Index and person from 1, position, size / 200 px, and x, y and visible of every joint; px from 1."""
+    joints = [float(value) for joint in entry["joint_self"] for value in joint]
+    head = [float(entry[name]) for name in ("annolist_index", "people_index")]
+    row = [*head, *(float(value) for value in entry["objpos"]), float(entry["scale_provided"]), *joints]
+    if len(row) != 5 + 3 * JOINTS or not all(math.isfinite(value) and abs(value) < LARGEST for value in row):
+        raise DataError(
+            f"{path}: person {number} has not {JOINTS} joints of three numbers, two of objpos and a scale_provided."
+        )
+    if row[4] <= 0 or min(head) < 1:
+        raise DataError(f"{path}: person {number} has a scale_provided or a number of image or person that is not positive.")
+    return row
+
+
+def _image(entry: dict[str, Any]) -> str:
+    name = str(entry["img_paths"])
+    if Path(name).name != name:
+        raise ValueError(f"img_paths is {name!r}, expected a file's name")
+    return name
+
+
+def _nobody(people: Annotations) -> Annotations:
+    return people.select(np.zeros(len(people), bool))
