@@ -157,7 +157,8 @@ def _is_unknown_name(error: BaseException | None) -> bool:
     """Whether a connection failed because its host's name is not known, for good (a resolver out of reach is another error)."""
     while error and not isinstance(error, socket.gaierror):
         error = error.__cause__ or error.__context__
-    return error is not None and error.errno in (socket.EAI_NONAME, getattr(socket, "EAI_NODATA", socket.EAI_NONAME))
+    unknown = (socket.EAI_NONAME, getattr(socket, "EAI_NODATA", socket.EAI_NONAME))
+    return isinstance(error, socket.gaierror) and error.errno in unknown
 
 
 def _in_words(error: BaseException) -> str:
