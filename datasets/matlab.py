@@ -1,4 +1,4 @@
-"""MATLAB 5 files, read without trusting the sizes in them.
+"""MATLAB files: those of version 5, read without trusting the sizes in them.
 
 SciPy's reader believes those sizes: of our mutated labels and structs about 1 in 60 crashed the process; and it makes an
 array of every number in a struct, which for MPII's took 700 MB. Here each size is checked against what is left, and the
@@ -11,7 +11,7 @@ import math
 import struct
 import zlib
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import numpy as np
 
@@ -20,8 +20,9 @@ from datasets.errors import DataError
 MOST = 1 << 29  # bytes of a file, and of its variables when they are unpacked; MPII's has 0.12e9
 
 _HEADER = 128
+_HDF5, _SIGNATURE_AT = b"\x89HDF\r\n\x1a\n", 512
 _MATRIX, _COMPRESSED = 14, 15
-_STRUCT, _TEXT, _NUMBERS = 2, 4, range(6, 16)  # classes of variables
+_CELL, _STRUCT, _TEXT, _NUMBERS = 1, 2, 4, range(6, 16)  # classes of variables
 _TYPES = {1: "<b", 2: "<B", 3: "<h", 4: "<H", 5: "<i", 6: "<I", 7: "<f", 9: "<d", 12: "<q", 13: "<Q"}
 _ENCODINGS = {1: "ascii", 2: "latin-1", 4: "utf-16-le", 16: "utf-8", 17: "utf-16-le", 18: "utf-32-le"}
 _MOST_DIMENSIONS = 32  # numpy's own limit is 64
@@ -32,7 +33,7 @@ _HEAD = struct.Struct("<6I")  # flags with their tag, and the tag of the dimensi
 
 
 def read_mat(path: Path, *names: str) -> dict[str, "Value"]:
-    """The variables `names` of a MATLAB 5 file.
+    """The variables `names` of a MATLAB file, of version 5 or (see `matlab_hdf5`) 7.3.
 
     A single number comes as float, others as arrays of two or more dimensions and of the type they are stored with, which
     for whole numbers is often uint8: cast before calculating. Text of one row comes as str, a struct array as the list of
@@ -41,6 +42,10 @@ def read_mat(path: Path, *names: str) -> dict[str, "Value"]:
     """
     if not path.is_file():
         raise DataError(f"{path} is missing; unpack the dataset's archive again, or check the path.")
+    if is_hdf5(path):
+        from datasets.matlab_hdf5 import read_mat73  # a module above this one
+
+        return read_mat73(path, *names)
     if path.stat().st_size > MOST:
         raise DataError(f"{path} has more than {MOST} bytes, which no annotation file has; check the path.")
     file = _Elements(path.read_bytes(), str(path))
@@ -70,12 +75,20 @@ def read_mat(path: Path, *names: str) -> dict[str, "Value"]:
     return found
 
 
+def is_hdf5(path: Path) -> bool:
+    """Whether a file is of MATLAB 7.3: HDF5 behind a header of 512 bytes, or as other programs write it, without one."""
+    with open(path, "rb") as file:
+        begin = file.read(_SIGNATURE_AT + len(_HDF5))
+    return begin.startswith(_HDF5) or begin.endswith(_HDF5)
+
+
 class Record:
     """One record of a struct array."""
 
     __slots__ = ("_places", "_source")
 
-    def __init__(self, source: "_Elements", places: dict[str, tuple[int, int]]) -> None:
+    def __init__(self, source: Any, places: dict[str, tuple[Any, ...]]) -> None:
+        """`source`: its `value`, called with the places of a field, gives the field's value."""
         self._source, self._places = source, places
 
     def __contains__(self, name: str) -> bool:
@@ -153,6 +166,8 @@ class _Elements:
         count = math.prod(dimensions)
         if kind == _STRUCT:
             return self._records(count, position, stop)
+        if kind == _CELL:
+            return self._cell(count, position, stop)
         stored, first, last, _ = self.element(position, stop)
         if kind == _TEXT and stored in _ENCODINGS and (dimensions[0] == 1 or not count):
             try:
@@ -166,6 +181,17 @@ class _Elements:
             numbers = np.frombuffer(self.data, dtype, count, first)
             return float(numbers[0]) if count == 1 else numbers.reshape(dimensions, order="F")
         self.fail(f"it holds class {kind} of {dimensions} stored as type {stored}, expected numbers, a row of text or structs")
+
+    def _cell(self, count: int, position: int, stop: int) -> list[Record]:
+        """The structs in a cell array, as which SciPy saves arrays of them; other cells are not read."""
+        records: list[Record] = []
+        for _ in range(count):
+            kind, start, end, position = self.element(position, stop)
+            if kind != _MATRIX or start == end or self.head(start, end)[0] != _STRUCT:
+                self.fail("a cell holds something else than structs")
+            _, dimensions, _, first = self.head(start, end)
+            records += self._records(math.prod(dimensions), first, end)
+        return records
 
     def _number(self, position: int, stop: int) -> float:
         """The number in the element at `position`: what `value` does for a single one, in a third of the time."""

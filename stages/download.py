@@ -7,6 +7,7 @@ on condition that it still has the same file (If-Range); where it ignores that, 
 import hashlib
 import logging
 import re
+import socket
 import time
 from pathlib import Path
 from urllib.parse import urlparse
@@ -37,6 +38,10 @@ class _Interrupted(Exception):
         self.wait = wait
 
 
+class _NoHost(_Interrupted):
+    """An attempt that failed because no host has the address's name: worth repeating only if the host was there before."""
+
+
 def download(address: str, target: Path, report: Report = silent, unpacked: bool = False) -> Path:
     """Fetch an address; returns a whole file in the folder of `target`, which is to be moved there once it is checked.
 
@@ -47,13 +52,17 @@ def download(address: str, target: Path, report: Report = silent, unpacked: bool
     if urlparse(address).hostname in GOOGLE_DRIVE:
         _from_google_drive(address, part, target.name, report, copies)
         return part
-    waits = iter(WAITS)
+    waits, arrived = iter(WAITS), _size(part)
     while True:
         before = _size(part)
         try:
             _receive(address, part, target.name, report, copies)
             return part
         except _Interrupted as error:
+            if isinstance(error, _NoHost) and _size(part) <= arrived:
+                raise DataError(
+                    f"{address} could not be fetched: {error}. Correct the address in the settings, or check the network."
+                ) from None
             if _size(part) > before:
                 waits = iter(WAITS)
             patience = next(waits, None)
@@ -102,6 +111,8 @@ def _receive(address: str, part: Path, name: str, report: Report, copies: int) -
                     file.write(piece)
                     report(file.tell(), total or 0, f"fetching {name}", unit="B")
     except (requests.ConnectionError, requests.Timeout, urllib3.exceptions.HTTPError) as error:
+        if _is_unknown_name(error):
+            raise _NoHost(f"there is no host called {urlparse(address).hostname}") from None
         raise _Interrupted(_in_words(error)) from None
     if total not in (None, _size(part)):
         raise _Interrupted(f"it ended after {_size(part)} of {total} bytes")
@@ -140,6 +151,14 @@ def _begin(part: Path, tag: Path, reply: requests.Response) -> None:
     identity = strong if strong.startswith('"') else reply.headers.get("Last-Modified", "")
     if identity and identity.isascii() and identity.isprintable():
         tag.write_text(identity)
+
+
+def _is_unknown_name(error: BaseException | None) -> bool:
+    """Whether a connection failed because its host's name is not known, for good (a resolver out of reach is another error)."""
+    while error and not isinstance(error, socket.gaierror):
+        error = error.__cause__ or error.__context__
+    unknown = (socket.EAI_NONAME, getattr(socket, "EAI_NODATA", socket.EAI_NONAME))
+    return isinstance(error, socket.gaierror) and error.errno in unknown
 
 
 def _in_words(error: BaseException) -> str:

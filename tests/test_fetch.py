@@ -8,6 +8,7 @@ import os
 import random
 import re
 import shutil
+import socket
 import sys
 import types
 from collections import namedtuple
@@ -72,6 +73,23 @@ def test_broken_connections_are_gone_on_with(site, tmp_path, waits):
         assert whole - (i + 1) * download.PIECE <= start <= whole
     assert starts[4] == starts[3]
     assert waits == [0, 0, 0, 0, 0]  # each attempt but the last got some way, so that patience is never at its end
+
+
+@pytest.mark.parametrize(("number", "tries"), [(socket.EAI_NONAME, 1), (socket.EAI_AGAIN, 4)])
+def test_a_host_that_does_not_exist_is_asked_for_once(tmp_path, monkeypatch, waits, number, tries):
+    """A resolver that is out of reach for the moment is asked again."""
+    monkeypatch.setattr(download, "WAITS", (1, 2, 4))
+    asked = []
+
+    def lookup(host, *_, **__):
+        asked.append(host)
+        raise socket.gaierror(number, "Name or service not known")
+
+    monkeypatch.setattr(socket, "getaddrinfo", lookup)
+    with pytest.raises(DataError) as error:
+        obtain("http://no.such.host/a.tar", tmp_path)
+    assert asked == ["no.such.host"] * tries and len(waits) == tries - 1
+    assert ("there is no host called no.such.host. Correct the address" in str(error.value)) == (tries == 1)
 
 
 def test_patience_ends_where_nothing_more_comes(site, tmp_path, monkeypatch, waits):

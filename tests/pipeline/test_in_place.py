@@ -1,0 +1,101 @@
+"""Unpacked datasets as a user has them: read in place, changed, moved, taken away."""
+
+import os
+import shutil
+import tarfile
+import zipfile
+
+import pytest
+
+PENN = "[penn_action]\narchive = penn\n"
+
+
+@pytest.fixture
+def unpacked(empty, finished_chain):
+    """The sample's two datasets unpacked, beside an empty exp/."""
+    sample = (finished_chain / "exp/sample").resolve()
+    for name, place in (("Penn_Action.tar.gz", "unpacked"), ("mpii_human_pose_v1.tar.gz", "mpii")):
+        with tarfile.open(sample / name) as tar:
+            tar.extractall(empty.folder / place, filter="data")
+    with zipfile.ZipFile(sample / "mpii_human_pose_v1_u12_2.zip") as file:
+        (member,) = (name for name in file.namelist() if name.endswith(".mat"))
+        (empty.folder / "annotations.mat").write_bytes(file.read(member))
+    (empty.folder / "unpacked/Penn_Action").rename(empty.folder / "penn")
+    empty.set(PENN)
+    return empty
+
+
+def files(folder):
+    return {
+        path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.suffix in (".h5", ".txt")
+    }
+
+
+def test_an_unpacked_penn_action_is_read_where_it_is(unpacked, finished_chain):
+    unpacked.run("run", "AnnotatePenn", "--config", "profile.cfg")
+    raw, annot = unpacked.exp / "penn_action/raw", "exp/penn_action_cropped/annot"
+    assert os.readlink(raw / "frames") == str(unpacked.folder / "penn/frames")
+    assert not [path for path in raw.resolve().rglob("*") if path.suffix in (".jpg", ".mat")]
+    assert files((unpacked.folder / annot).resolve()) == files((finished_chain / annot).resolve())
+    before = unpacked.results()
+
+    shutil.move(unpacked.folder / "penn", unpacked.folder / "elsewhere")
+    unpacked.set("[penn_action]\narchive = elsewhere\n")
+    unpacked.run("run", "AnnotatePenn", "--config", "profile.cfg")
+    assert unpacked.results() == before and os.readlink(raw / "frames") == str(unpacked.folder / "elsewhere/frames")
+
+    frame = next((unpacked.folder / "elsewhere/frames").glob("*/000001.jpg"))
+    frame.write_bytes(frame.read_bytes() + b"\0")
+    said = unpacked.run("why", "FetchPennAction", "--config", "profile.cfg")
+    assert "FetchPennAction is stale: folder elsewhere changed" in said
+    assert "damaged" not in unpacked.run("status", "--config", "profile.cfg")
+    unpacked.run("run", "AnnotatePenn", "--config", "profile.cfg")
+    assert len(unpacked.results()) == 2 * len(before)
+
+    shutil.rmtree(unpacked.folder / "elsewhere")
+    assert "AnnotatePenn is done" in unpacked.run("why", "AnnotatePenn", "--config", "profile.cfg")
+    said = unpacked.run("rerun", "CropPenn", "--config", "profile.cfg", code=30)
+    assert "elsewhere, whose files FetchPennAction reads in place, is not there; open https://upenn" in said
+
+
+@pytest.mark.parametrize("annotations", ["annotations.mat", "published"])
+def test_mpii_from_a_folder_of_images_and_loose_annotations(unpacked, finished_chain, annotations):
+    annot = "exp/mpii/annot"
+    shutil.copytree((finished_chain / annot).resolve(), unpacked.folder / "published")
+    unpacked.set(f"[mpii]\nimages = mpii/images\nannotations = {annotations}\n")
+    unpacked.run("run", "AnnotateMpii", "--config", "profile.cfg")
+    assert files((unpacked.folder / annot).resolve()) == files((finished_chain / annot).resolve())
+    assert not list((unpacked.exp / "mpii/raw").resolve().rglob("*.jpg"))
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        (
+            "[mpii]\nimages = penn/labels\nannotations = annotations.mat\n",
+            "penn/labels has no images/*.jpg, as expected, but 0001.mat",
+        ),
+        (
+            "[mpii]\nimages = mpii/images\nannotations = published\n",
+            "published is a text file; expected an archive with mpii_human",
+        ),
+        ("[mpii]\nimages = mpii\nannotations = penn/labels/0001.mat\n", "has no field 'RELEASE', as expected, but action, "),
+        (
+            "[mpii]\nimages = annotations.mat\nannotations = annotations.mat\n",
+            "annotations.mat is a MATLAB file; expected an archive with",
+        ),
+        ("[mpii]\nimages = mpii\nannotations = annotations.mat\nsplit_file = nowhere.txt\n", "nowhere.txt is not there"),
+    ],
+)
+def test_a_wrong_guess_says_what_was_found(unpacked, settings, said):
+    (unpacked.folder / "published").write_text("on the server")
+    unpacked.set(settings)
+    output = unpacked.run("run", "AnnotateMpii", "--config", "profile.cfg", code=30)
+    assert said in output and "damaged" not in output
+
+
+def test_a_home_folder_is_named_by_a_tilde(unpacked, monkeypatch):
+    monkeypatch.setenv("HOME", str(unpacked.folder))
+    unpacked.set("[penn_action]\narchive = ~/penn\n[workspace]\nexp = ~/results\nfolder_identity = content\n")
+    unpacked.run("run", "FetchPennAction", "--config", "profile.cfg")
+    assert os.readlink(unpacked.folder / "results/penn_action/raw/frames") == str(unpacked.folder / "penn/frames")

@@ -1,0 +1,111 @@
+"""Folders of unpacked datasets: their parts are found, told apart, and known by what they hold."""
+
+import os
+import shutil
+
+import pytest
+
+from datasets.errors import DataError
+from pipeline import digests
+from pipeline.fetch import FetchFlic, FetchLsp, FetchMpii, FetchPennAction
+from stages.folders import count, find
+
+IMAGES, ANNOTATIONS = FetchMpii.wanted["images"], FetchMpii.wanted["annotations"]
+PENN, LSP, FLIC = FetchPennAction.wanted["archive"], FetchLsp.wanted["archive"], FetchFlic.wanted["annotations"]
+
+
+def put(folder, *names):
+    for name in names:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(name)
+    return folder
+
+
+@pytest.mark.parametrize("given", ["images", ".", "..", "../.."])
+def test_images_are_found_in_the_folder_or_above_it(tmp_path, given):
+    put(tmp_path, "x/mpii/images/1.jpg", "x/mpii/preview.jpg", "x/mpii/images/._1.jpg", "__MACOSX/1.jpg", "x/.trash/1.jpg")
+    found = find((tmp_path / "x/mpii" / given), IMAGES)
+    assert found.parts["images"].resolve() == tmp_path / "x/mpii/images" and count(found, IMAGES) == 1
+
+
+def test_a_folder_of_images_may_have_any_name(tmp_path):
+    put(tmp_path, "mpii_jpegs/1.jpg", "mpii_jpegs/2.jpg", "mpii_jpegs/list.txt")
+    assert count(find(tmp_path, IMAGES), IMAGES) == 2
+
+
+def test_penn_action_and_lsp_are_found(tmp_path):
+    put(
+        tmp_path, "Penn_Action 2/frames/0001/000001.jpg", "Penn_Action 2/frames/0001/Thumbs.db", "Penn_Action 2/labels/0001.mat"
+    )
+    found = find(tmp_path, PENN)
+    assert {name: path.name for name, path in found.parts.items()} == {"frames": "frames", "labels": "labels"}
+    assert count(found, PENN) == 2
+    put(tmp_path / "lsp", "images/im0001.jpg", "joints.mat", "visualized/im0001.jpg")
+    found = find(tmp_path / "lsp", LSP)
+    assert found.parts["images"].name == "images" and [path.name for path in found.copied] == ["joints.mat"]
+
+
+@pytest.mark.parametrize(
+    ("names", "wanted", "said"),
+    [
+        (
+            ["readme.txt", "labels/0001.mat"],
+            IMAGES,
+            r"has no images/\*\.jpg, as expected, but labels/, readme\.txt; give the right",
+        ),
+        (
+            [f"{i}.jpg" for i in range(9)],
+            PENN,
+            "has no frames/.*, as expected, but 0.jpg, 1.jpg, .* and 3 more; give the right",
+        ),
+        ([], PENN, "but nothing; give the right folder"),
+        (["a/1.jpg", "b/1.jpg"], IMAGES, r"has images/\*\.jpg in several folders, such as .*; give one"),
+        (["im0001.jpg"], LSP, r"has no joints\.mat and im\*\.jpg, as expected, but im0001\.jpg"),
+        (["train.jpg"], FLIC, "has no train.h5, .*, as expected, but train.jpg"),
+    ],
+)
+def test_another_folder_says_what_is_in_it(tmp_path, names, wanted, said):
+    with pytest.raises(DataError, match=said):
+        find(put(tmp_path, *names), wanted)
+
+
+def identity(folder, wanted=PENN, contents=False):
+    return digests.of_folder(folder, wanted, contents, folder.parent / ".digests.json", lambda *_, **__: None, "put it back")
+
+
+@pytest.mark.parametrize("contents", [False, True])
+def test_a_changed_folder_is_seen(tmp_path, contents):
+    folder = put(tmp_path / "penn", *(f"frames/0001/00000{i}.jpg" for i in range(1, 5)), "labels/0001.mat", "labels/0002.mat")
+    known = {identity(folder, contents=contents)}
+    put(folder, "notes.txt", "frames/0001/.DS_Store")
+    assert identity(folder, contents=contents) in known  # nobody wants those
+    frame = folder / "frames/0001/000002.jpg"
+    for change in (
+        lambda: frame.write_text("other"),
+        lambda: frame.rename(frame.with_name("000009.jpg")),
+        lambda: (folder / "labels/0002.mat").unlink(),
+        lambda: put(folder, "frames/0002/000001.jpg"),
+    ):
+        change()
+        now = identity(folder, contents=contents)
+        assert now not in known
+        known.add(now)
+
+
+def test_times_count_only_where_contents_do_not(tmp_path):
+    folder = put(tmp_path / "penn", "frames/0001/000001.jpg", "labels/0001.mat")
+    times, contents = identity(folder), identity(folder, contents=True)
+    shutil.copytree(folder, tmp_path / "moved")
+    assert identity(tmp_path / "moved") == times and identity(tmp_path / "moved", contents=True) == contents
+    os.utime(folder / "labels/0001.mat", (1, 1))
+    assert identity(folder) != times and identity(folder, contents=True) == contents
+
+
+def test_a_folder_that_is_gone_keeps_what_it_was_known_by(tmp_path):
+    """As an archive does: finished results stay valid, and what reads the folder says that it is not there."""
+    folder = put(tmp_path / "penn", "frames/0001/000001.jpg", "labels/0001.mat")
+    known = identity(folder)
+    shutil.rmtree(folder)
+    assert identity(folder) == known
+    with pytest.raises(DataError, match="never_there is not there; put it back"):
+        identity(tmp_path / "never_there")
