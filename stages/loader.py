@@ -5,18 +5,21 @@ of the training: which person it is and how it is augmented. So a training that 
 exactly the batches it would have had.
 """
 
+import math
+import shutil
 import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, fields, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import cv2
 import numpy as np
 import torch
-from torch.utils.data import DataLoader, Dataset, default_collate
+from torch.utils.data import DataLoader, Dataset, default_collate, get_worker_info
 
 from datasets import annotations, geometry
 from datasets.annotations import Annotations
@@ -33,6 +36,7 @@ PUBLISHED = Recipe()
 # The streams of random numbers of one seed; a sample is augmented, a batch mirrored, a pass or a batch has its order.
 _ORDER, _AUGMENTATION, _FLIP, _MEAN = 0, 1, 2, 3
 _IMAGES_FOR_MEAN = 500
+_SHARED_MEMORY = "/dev/shm"  # of Linux; 64 MB in Docker's containers by default
 
 
 @dataclass(frozen=True)
@@ -173,9 +177,28 @@ def channel_mean(data: Data, seed: int) -> np.ndarray:
     return np.mean([cv2.mean(read_image(data.images / names[i]))[:3] for i in some], axis=0) / 255
 
 
-def _collate(samples: list) -> Any:
-    """A batch, or the first sample's error: an exception that crosses processes would lose its sentence."""
-    return next((s for s in samples if isinstance(s, DataError)), None) or default_collate(samples)
+def _collate(trainers: int, samples: list) -> Any:
+    """A batch, or the first sample's error: an exception that crosses processes would lose its sentence.
+
+    Tensors reach the training through shared memory. Where that is short, as in containers, a batch is of arrays, which go
+    through a pipe. There has to be room for the batches that all workers of all training processes make at this moment.
+    """
+    error = next((s for s in samples if isinstance(s, DataError)), None)
+    if error:
+        return error
+    size = sum(np.asarray(value).nbytes for value in samples[0].values()) * len(samples)
+    worker = get_worker_info()
+    if worker and size * (trainers * worker.num_workers + 1) > _shared_memory_left():
+        return {name: np.stack([sample[name] for sample in samples]) for name in samples[0]}
+    return default_collate(samples)
+
+
+def _shared_memory_left() -> float:
+    """Return the bytes that may still be shared; without a limit of its own on systems that have no such folder."""
+    try:
+        return shutil.disk_usage(_SHARED_MEMORY).free
+    except OSError:
+        return math.inf
 
 
 def _begin(_worker: int) -> None:
@@ -194,14 +217,14 @@ def batches(samples: Samples, batch: int, workers: int, first: int = 0, count: i
     end = len(samples) if count is None else count * batch
     shares = (list(range(i, min(i + batch, end)))[share[0] :: share[1]] for i in range(first * batch, end, batch))
     loader = DataLoader(
-        samples, batch_sampler=filter(None, shares), num_workers=processes(workers), collate_fn=_collate,
+        samples, batch_sampler=filter(None, shares), num_workers=processes(workers), collate_fn=partial(_collate, share[1]),
         worker_init_fn=_begin, pin_memory=torch.cuda.is_available(), prefetch_factor=4,
     )  # fmt: skip
     try:
         for item in loader:
             if isinstance(item, DataError):
                 raise item
-            yield item
+            yield {name: torch.as_tensor(values) for name, values in item.items()}
     except (ConnectionError, EOFError, FileNotFoundError):
         time.sleep(5)  # the process at the other end is being killed: torch's own error is on its way, and ends this
         raise
@@ -209,10 +232,18 @@ def batches(samples: Samples, batch: int, workers: int, first: int = 0, count: i
 
 @contextmanager
 def killed_reader_is_a_sentence() -> Iterator[None]:
-    """Raises DataError where a process of `batches` is killed; torch's own error comes wherever the block is at that moment."""
+    """Raises DataError where a process of `batches` is killed or lacks shared memory.
+
+    Torch's own error comes wherever the block is at that moment.
+    """
     try:
         yield
     except RuntimeError as error:
-        if "DataLoader worker" not in str(error):
+        if "shared memory" in str(error):
+            raise DataError(
+                f"{_SHARED_MEMORY}, the memory that processes share, is full; give the container more (docker run "
+                "--shm-size=1g), or set fewer [workspace] workers."
+            ) from None
+        if "DataLoader worker (pid" not in str(error):
             raise
         raise DataError(f"A process that reads images was killed ({error}); set fewer [workspace] workers.") from None

@@ -10,7 +10,7 @@ import torch
 
 from datasets import annotations
 from datasets.errors import DataError
-from stages.loader import Data, Samples, batches, channel_mean
+from stages.loader import Data, Samples, batches, channel_mean, killed_reader_is_a_sentence
 from stages.settings import Input, Recipe
 
 SIZE = Input(resolution=32)
@@ -30,6 +30,29 @@ def test_same_stream_for_any_number_of_workers(tiny_penn, how):
     one, two, rest = stream(tiny_penn, 1, **how), stream(tiny_penn, 2, **how), stream(tiny_penn, 2, first=2, **how)
     for other, part in ((two, one), (rest, one[2:])):
         assert all(torch.equal(a[k], b[k]) for a, b in zip(other, part, strict=True) for k in a)
+
+
+def test_the_same_stream_where_shared_memory_is_short(tiny_penn, monkeypatch):
+    """As in containers: /dev/shm of 64 MB, or of nothing."""
+    roomy = stream(tiny_penn, 2)
+    monkeypatch.setattr("stages.loader._shared_memory_left", lambda: 1000)
+    short = stream(tiny_penn, 2)
+    assert all(torch.equal(a[k], b[k]) and a[k].dtype == b[k].dtype for a, b in zip(short, roomy, strict=True) for k in b)
+    assert all(values.is_shared() for values in roomy[0].values()) and not any(v.is_shared() for v in short[0].values())
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        "Caught RuntimeError in DataLoader worker process 0.\nRuntimeError: unable to allocate shared memory(shm) for </t>",
+        "DataLoader worker (pid 9) is killed by signal: Bus error. It is possible that workers are out of shared memory",
+    ],
+)
+def test_too_little_shared_memory_is_a_sentence_about_the_container(message):
+    with pytest.raises(DataError, match=r"/dev/shm.* is full.*--shm-size=1g.*workers"), killed_reader_is_a_sentence():
+        raise RuntimeError(message)
+    with pytest.raises(RuntimeError), killed_reader_is_a_sentence():
+        raise RuntimeError("Caught IndexError in DataLoader worker process 0.")  # an error of ours, with its traceback
 
 
 def test_a_stream_goes_on_where_it_is_told(tiny_penn):
