@@ -371,7 +371,7 @@ def test_what_is_encrypted_is_not_called_damaged(tmp_path):
         (b"Rar!\x1a\x07\x01\0" + bytes(600), "is a RAR archive, which is not read here; expected an archive with images/*.jpg"),
         (bytes(range(1, 200)) * 9, "is a file of an unknown kind; expected an archive with images/*.jpg"),
         (gzip.compress(b'[{"isValidation": 1}]' * 99, mtime=0), "is compressed, but holds a JSON file; expected an archive"),
-        (gzip.compress(bytes(range(1, 200)) * 9, mtime=0), "is compressed, but holds a file of an unknown kind; expected an archive"),
+        (gzip.compress(bytes(range(1, 200)) * 9, mtime=0), "is compressed, but holds a file of an unknown kind; expected"),
     ],
 )
 def test_a_wrong_guess_says_what_was_found(tmp_path, content, said):
