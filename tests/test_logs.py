@@ -63,3 +63,22 @@ def test_a_row_that_is_being_written_is_left_out(tmp_path, clock):
     with Logs(tmp_path, 4, 100, 200, 9):
         assert len(read_metrics(tmp_path)) == 1
     assert read_metrics(tmp_path / "nowhere") == []
+
+
+def test_an_epoch_whose_checkpoint_was_not_written_is_not_told_twice(tmp_path, clock):
+    """Killed between an epoch's rows and its checkpoint; the last checkpoint is of the same iteration, before validation."""
+    for _ in range(2):
+        with Logs(tmp_path, 4, 100, 200, 0) as log:
+            log.epoch(1, 100, [1, 35.5, 0.5, 1e-3], [1, 0.25, 0.75, 1e-3], np.zeros((8, 8, 3), np.uint8))
+    assert [row[:2] for row in figures(tmp_path)] == [("epoch", 100), ("valid", 100)]
+
+
+@pytest.mark.parametrize("damage", [b"\xff\xfe\x80", b"\0\0\0\0", b"1,train,x,y,z,1,1,1,1,1", b"\n\n,,,,\n"])
+def test_rows_that_are_damaged_are_left_out(tmp_path, clock, damage):
+    with Logs(tmp_path, 4, 0, 200, 9) as log:
+        iterate(log, clock, 1, 100)
+    path = tmp_path / METRICS
+    head, first, second = path.read_bytes().splitlines(keepends=True)
+    path.write_bytes(head + first + damage + b"\r\n" + second)
+    with Logs(tmp_path, 4, 100, 200, 9):
+        assert [row["iteration"] for row in read_metrics(tmp_path)] == ["50", "100"]
