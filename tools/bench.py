@@ -7,7 +7,6 @@ import argparse
 import os
 import resource
 import statistics
-import struct
 import sys
 import tempfile
 import time
@@ -40,7 +39,7 @@ def show(what: str, value: float, unit: str, note: str = "") -> None:
     print(f"{what:52} {value:10.2f} {unit:9} {note}", flush=True)
 
 
-def _in_process(work: Callable[..., Any], *arguments: object) -> Any:
+def in_process(work: Callable[..., Any], *arguments: object) -> Any:
     """What `work` returns in a new process."""
     with ProcessPoolExecutor(1, get_context("spawn")) as pool:
         return pool.submit(work, *arguments).result()
@@ -66,7 +65,7 @@ def training() -> None:
         taken = seconds(partial(torch.mm, square, square), 3)
         show(f"matrix product of 4096 x 4096, {name}", 2 * 4096**3 / taken / 1e9, "GFLOP/s")
     for batch in (2, 6, 24):
-        runs = [(_in_process(_step_rate, batch, False), _in_process(_step_rate, batch, True)) for _ in range(3)]
+        runs = [(in_process(_step_rate, batch, False), in_process(_step_rate, batch, True)) for _ in range(3)]
         plain, ours = (statistics.median(rates) for rates in zip(*runs, strict=True))
         show(f"training step, batch {batch}, plainly in float32", plain, "images/s")
         show("  as PretrainMpii with precision = auto", ours, "images/s", _ratios(runs))
@@ -263,120 +262,10 @@ def _cut_frames(frames: list[Path], out: Path) -> float:
 
 
 def convert() -> None:
-    """Reading, splitting and writing the annotations of both datasets, at a quarter of their size and whole.
+    """Reading, splitting and writing the annotations of both datasets, at a quarter of their size and whole."""
+    from tools.bench_convert import measure
 
-    Each in a process of its own, whose peak memory tells how it grows.
-    """
-    with tempfile.TemporaryDirectory() as name:
-        for what, make, work, whole in (
-            ("labels of Penn Action", _make_labels, _convert_labels, 2326),
-            ("images of MPII", _make_release, _convert_release, 25_000),
-        ):
-            for count in (whole // 4, whole):
-                raw, out = Path(name, f"{work.__name__}{count}"), Path(name, f"annot{count}")
-                _in_process(make, raw, count)
-                rows, time_taken, before, peak = _in_process(_measured, work, raw, out)
-                note = f"{peak / 1e6:.0f} MB at most, {before / 1e6:.0f} MB before; {rows} rows"
-                show(f"{count} {what} to annotation files", time_taken, "s", note)
-
-
-def _measured(work: Callable[[Path, Path], int], raw: Path, out: Path) -> tuple[int, float, int, int]:
-    """What work(raw, out) returns, its seconds, and the process's peak bytes before and after it."""
-    before, start = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.perf_counter()
-    rows = work(raw, out)
-    spent = time.perf_counter() - start
-    return rows, spent, before * 1024, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-
-
-def _make_labels(root: Path, count: int) -> None:
-    """Labels of 18 to 123 frames, 70 on average, of 15 actions, about half of them for training."""
-    from datasets import penn_action
-
-    (root / "labels").mkdir(parents=True)
-    rng = np.random.default_rng(0)
-    for number, frames in enumerate(rng.integers(18, 124, count).tolist()):
-        corner = rng.uniform(1, 100, (frames, 2))
-        label = penn_action.Label(
-            f"{number + 1:04d}", f"action {15 * number // count}", "front", number % 100 < 54,
-            rng.uniform(60, 200, (frames, 13, 2)), rng.random((frames, 13)) < 0.8,
-            np.concatenate([corner, corner + rng.uniform(100, 160, (frames, 2))], axis=1), 480, 270,
-        )  # fmt: skip
-        penn_action.write_label(root / "labels" / f"{label.sequence}.mat", label)
-
-
-def _convert_labels(root: Path, out: Path) -> int:
-    """Read, cut to the window, split and write every label; returns the rows."""
-    from datasets import penn_action
-    from stages.annotate import write_penn
-
-    def read(path: Path) -> penn_action.Label:
-        label = penn_action.read_label(path)
-        return penn_action.crop_label(label, penn_action.crop_window(label))
-
-    heads = [penn_action.head(read(path)) for path in penn_action.label_paths(root)]
-    summary = write_penn(heads, lambda head: read(root / "labels" / f"{head.sequence}.mat"), out)
-    return sum(split["rows"] for split in summary.values())
-
-
-def _make_release(root: Path, count: int) -> None:
-    """MPII's struct: 50 images of 58 people over and over, seven of eight images for training.
-
-    Written by hand, because SciPy's writer takes gigabytes for so many records.
-    """
-    from datasets import mpii
-
-    rng = np.random.default_rng(0)
-
-    def person() -> dict[str, bytes]:
-        points = [{"x": _number(x), "y": _number(y), "id": _number(joint), "is_visible": _number(1)}
-                  for joint, (x, y) in enumerate(rng.uniform(100, 700, (16, 2)))]  # fmt: skip
-        corners = {name: _number(rng.uniform(100, 700)) for name in ("x1", "y1", "x2", "y2")}
-        position = _records([{"x": _number(400), "y": _number(400)}])
-        return corners | {"annopoints": _records([{"point": _records(points)}]), "scale": _number(3), "objpos": position}
-
-    images = [
-        {"image": _records([{"name": _variable(4, (1, 13), _element(16, b"015601864.jpg"))}]),
-         "annorect": _records([person() for _ in range(1 + (number % 6 == 0) - (number == 0))])}
-        for number in range(50)
-    ]  # fmt: skip
-    training = _element(2, bytes(number % 8 != 5 for number in range(count)))
-    release = {"annolist": _records(images, times=count // 50), "img_train": _variable(9, (1, count), training)}
-    root.mkdir()
-    header = b"MATLAB 5.0 MAT-file".ljust(124) + b"\0\1IM"
-    (root / mpii.MAT_NAME).write_bytes(header + _records([release], name=b"RELEASE"))
-
-
-def _element(kind: int, content: bytes) -> bytes:
-    """An element of a MATLAB 5 file, see `datasets.matlab`."""
-    return struct.pack("<2I", kind, len(content)) + content + bytes(-len(content) % 8)
-
-
-def _variable(kind: int, shape: tuple[int, int], *content: bytes, name: bytes = b"") -> bytes:
-    head = _element(6, struct.pack("<2I", kind, 0)) + _element(5, struct.pack("<2I", *shape)) + _element(1, name)
-    return _element(14, head + b"".join(content))
-
-
-def _number(value: float) -> bytes:
-    return _variable(6, (1, 1), _element(9, struct.pack("<d", value)))
-
-
-def _records(rows: list[dict[str, bytes]], times: int = 1, name: bytes = b"") -> bytes:
-    """A struct array: the rows, as often."""
-    names = b"".join(field.encode().ljust(16, b"\0") for field in rows[0])
-    values = b"".join(value for row in rows for value in row.values())
-    head = _element(5, struct.pack("<I", 16)) + _element(1, names)
-    return _variable(2, (1, len(rows) * times), head, values * times, name=name)
-
-
-def _convert_release(root: Path, out: Path) -> int:
-    """Read, split and write everybody; returns the rows."""
-    from datasets import annotations, mpii
-
-    out.mkdir()
-    splits = mpii.split(mpii.read(root / mpii.MAT_NAME), None, 0.12, 0)
-    for split, people in splits.items():
-        annotations.write(out, split, people)
-    return sum(map(len, splits.values()))
+    measure()
 
 
 def torch7() -> None:
@@ -404,7 +293,7 @@ def inference() -> None:
     """Inference with flip."""
     from tools.bench_inference import measure
 
-    _in_process(measure)  # the allocator is set for all
+    in_process(measure)
 
 
 PARTS = {part.__name__: part for part in (training, inference, samples, metrics, crop, convert, torch7)}
@@ -414,7 +303,7 @@ PARTS = {part.__name__: part for part in (training, inference, samples, metrics,
 def main() -> None:
     """Measure the named parts, or all."""
     about = {name: (part.__doc__ or "").splitlines()[0] for name, part in PARTS.items()}
-    about["gpu"] = "What a GPU reaches of what it could, in about eight minutes; only where it is named."
+    about["gpu"] = "What a GPU reaches of what it could, in eight minutes; only where it is named."
     parser = argparse.ArgumentParser(
         prog="python -m tools.bench", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter,
         epilog="parts:\n" + "\n".join(f"  {name:10} {text}" for name, text in about.items()),
