@@ -48,6 +48,11 @@ class AnnotateMpii(Annotate):
 
         mpii, workers = config.settings().mpii, config.settings().workspace.workers
         split_file = obtain(mpii.split_file, downloads(), report) if mpii.split_file else None
+        if not any((inputs["raw"] / name).is_file() for name in ("mpii_human_pose_v1_u12_1.mat", "train.h5")):
+            say(
+                "mpii_annotations.json has no head boxes, so that PCKh cannot be computed and stays empty; to have it, give "
+                "the published .mat or .h5 files as [mpii] annotations."
+            )
         return annotate_mpii(inputs["raw"], folder, split_file, mpii.valid_fraction, mpii.split_seed, workers, report)
 
 

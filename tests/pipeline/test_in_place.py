@@ -1,10 +1,13 @@
 """Unpacked datasets as a user has them: read in place, changed, moved, taken away."""
 
+import json
 import os
 import shutil
 import tarfile
 import zipfile
 
+import h5py
+import numpy as np
 import pytest
 
 PENN = "[penn_action]\narchive = penn\n"
@@ -66,6 +69,36 @@ def test_mpii_from_a_folder_of_images_and_loose_annotations(unpacked, finished_c
     unpacked.run("run", "AnnotateMpii", "--config", "profile.cfg")
     assert files((unpacked.folder / annot).resolve()) == files((finished_chain / annot).resolve())
     assert not list((unpacked.exp / "mpii/raw").resolve().rglob("*.jpg"))
+
+
+def test_mpii_from_a_json_file(unpacked, finished_chain):
+    """Of the same people, but without head sizes, which is said."""
+    annot = (finished_chain / "exp/mpii/annot").resolve()
+    entries = []
+    for split in ("train", "valid"):
+        names = (annot / f"{split}_images.txt").read_text().split()
+        with h5py.File(annot / f"{split}.h5") as file:
+            for i, name in enumerate(names):
+                scale, (x, y) = file["scale"][i] / 1.25, file["center"][i]
+                joints = [[*point, visible] for point, visible in zip(file["part"][i], file["visible"][i], strict=True)]
+                numbers = {"annolist_index": file["index"][i] + 1, "people_index": file["person"][i] + 1}
+                box = {"objpos": [x, y - 15 * scale], "scale_provided": scale}
+                entries.append(
+                    {"img_paths": name, "isValidation": float(split == "valid"), "joint_self": joints} | numbers | box
+                )
+    (unpacked.folder / "any_name.json").write_text(json.dumps(entries))
+    unpacked.set("[mpii]\nimages = mpii\nannotations = any_name.json\n")
+    assert "has no head boxes" in unpacked.run("run", "AnnotateMpii", "--config", "profile.cfg")
+    found = (unpacked.exp / "mpii/annot").resolve()
+    for split in ("train", "valid"):
+        with h5py.File(annot / f"{split}.h5") as wanted, h5py.File(found / f"{split}.h5") as file:
+            for field in set(file) - {"imgname", "normalize"}:
+                np.testing.assert_allclose(file[field][:], wanted[field][:], atol=1e-9, err_msg=field)
+            assert (file["normalize"][:] == -1).all() and len(file["part"]) > 0
+        assert (annot / f"{split}_images.txt").read_text() == (found / f"{split}_images.txt").read_text()
+    unpacked.set("[mpii]\nimages = mpii\nannotations = any_name.json\nsplit_file = any_name.json\n")
+    said = unpacked.run("run", "AnnotateMpii", "--config", "profile.cfg", code=30)
+    assert "other annotation files bring their own split: leave split_file empty" in said
 
 
 @pytest.mark.parametrize(
