@@ -1,10 +1,11 @@
-# The two commands of the README: `make demo` and `make test`. Both set up .venv first. `make help` lists all.
+# The two commands of the README: `make demo` and `make test`. Both set up .venv first, with the Python that PYTHON names.
+# `make help` lists all.
 
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: help demo test setup lint
+.PHONY: help demo test setup lint python
 
 help:
 	@echo "make demo    the whole chain on sample data that it draws; results in exp/demo"
@@ -25,12 +26,28 @@ lint: $(VENV)/.installed-dev
 
 setup: $(VENV)/.installed
 
-$(VENV)/.installed: requirements.txt setup.py
-	$(PYTHON) -m venv $(VENV)
+# Each `make` checks Python, and says in a sentence what to do where .venv cannot be made or used.
+python:
+	@say() { echo "error: $$1" >&2; exit 1; }; \
+	version='import sys; print("%d.%d" % sys.version_info[:2]); sys.exit(sys.version_info < (3, 11))'; \
+	if [ -e $(VENV) ]; then \
+		has=$$($(BIN)/python -c "import pip; $$version" 2>/dev/null) || \
+			say "$(VENV) is unfinished, or its Python is gone or too old; remove it (rm -r $(VENV)) and run make again."; \
+		[ "$(origin PYTHON)" = file ] || [ "$$has" = "$$($(PYTHON) -c "$$version" 2>/dev/null)" ] || \
+			say "$(VENV) has Python $$has, not that of PYTHON=$(PYTHON); remove it (rm -r $(VENV)), or leave PYTHON out."; \
+	else \
+		has=$$($(PYTHON) -c "$$version" 2>/dev/null) || \
+			say "$(PYTHON) $$([ "$$has" ] && echo "is Python $$has, which is too old" || echo "cannot be run"); name Python 3.11 or later: make setup PYTHON=python3.12"; \
+		$(PYTHON) -c "import ensurepip, venv" 2>/dev/null || \
+			say "$(PYTHON) has no venv, which a package of your system brings (Debian, Ubuntu: apt install python$$has-venv)."; \
+	fi
+
+$(VENV)/.installed: requirements.txt setup.py | python
+	[ -e $(VENV) ] || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --disable-pip-version-check --quiet --requirement requirements.txt
 	$(BIN)/python -m pip install --disable-pip-version-check --quiet --no-deps --editable .
 	@touch $@
 
-$(VENV)/.installed-dev: $(VENV)/.installed requirements-dev.txt
+$(VENV)/.installed-dev: $(VENV)/.installed requirements-dev.txt | python
 	$(BIN)/python -m pip install --disable-pip-version-check --quiet --requirement requirements-dev.txt
 	@touch $@

@@ -88,7 +88,7 @@ def read_choice(text: str, dataset: str) -> tuple[KnownModel | None, str]:
         raise DataError(
             f"[models] {dataset} = {name}, which was trained on {model.dataset}; give {others}, a path or an address."
         )
-    source = model.source(rest.strip()) if model else text.strip()
+    source = model.source(rest.strip().strip("\"'")) if model else text.strip()
     folder = Path(PIN.sub("", source)).expanduser()
     return model, str(_in_folder(folder, dataset)) if source and folder.is_dir() else source
 

@@ -90,8 +90,8 @@ def _of_structs(annolist: list[Record]) -> np.ndarray:
                 people.append(np.full((JOINTS, 2), np.nan))
                 for point in points:
                     x, y, joint = (point.get(name) for name in ("x", "y", "id"))
-                    if isinstance(x, float) and isinstance(y, float) and joint in range(JOINTS):
-                        people[-1][int(joint)] = x, y  # type: ignore[arg-type]
+                    if isinstance(x, float) and isinstance(y, float) and isinstance(joint, float) and joint in range(JOINTS):
+                        people[-1][int(joint)] = x, y
     return np.array(people).reshape(-1, JOINTS, 2)
 
 
@@ -107,7 +107,7 @@ def _of_h5(path: Path) -> tuple[str, Any, int]:
 def _of_npy(path: Path) -> tuple[str, Any, int]:
     try:
         return "the array", np.array(np.load(path, mmap_mode="r", allow_pickle=False)), 1
-    except (ValueError, OSError, EOFError, SyntaxError, OverflowError, MemoryError) as error:
+    except Exception as error:  # a damaged header is Python code, whose parser raises nearly anything
         raise DataError(f"{path} cannot be read as an array of numbers ({error}).") from None
 
 

@@ -4,9 +4,11 @@ Reads COUNT files of every kind, from seed FIRST on, with 3 GiB more of address 
 a `DataError` that names it or in a result that is what it should be; of anything else this process dies.
 """
 
+import argparse
 import gzip
 import io
 import itertools
+import json
 import resource
 import signal
 import struct
@@ -39,6 +41,7 @@ from stages import import_pytorch, import_torch7, torch7
 from stages.archives import unpack
 from stages.export_torch7 import as_torch7
 from stages.hourglass import HourglassNet
+from stages.prediction_files import read_predictions
 from stages.settings import Network
 from stages.video import VideoReader, VideoWriter
 from tests import test_annotations, test_mpii, test_penn_action
@@ -130,7 +133,8 @@ def t7(folder: Path, **options) -> bytes:
 
 def checkpoint(kind: type, legacy: bool = False) -> bytes:
     file = io.BytesIO()
-    content = {"epoch": 3, "state_dict": port(kind, stacks=1).state_dict()}
+    beside = {"best": np.float64(0.5), "args": argparse.Namespace(lr=0.1, data=Path("data"))}
+    content = {"epoch": 3, "state_dict": port(kind, stacks=1).state_dict(), **beside}
     torch.save(content, file, _use_new_zipfile_serialization=not legacy)
     return file.getvalue()
 
@@ -150,6 +154,15 @@ def with_pickle(data: bytes) -> bytes:
         for name in old.namelist():
             file.writestr(name, data if name.endswith("data.pkl") else old.read(name))
     return new.getvalue()
+
+
+def predictions(folder: Path) -> bytes:
+    np.save(folder / "p.npy", np.ones((3, 16, 2), np.float16))
+    return (folder / "p.npy").read_bytes()
+
+
+def keypoints(_: Path) -> bytes:
+    return json.dumps([{"keypoints": [[1.5, 2, 0.9]] * 16, "bbox_id": i} for i in range(3)]).encode()
 
 
 def image(suffix: str) -> bytes:
@@ -257,6 +270,11 @@ def read_checkpoint(path: Path) -> None:
     read_network(import_pytorch.read_hourglass, path)
 
 
+def read_predicted(path: Path, suffix: str) -> None:
+    points, _ = read_predictions(path.rename(path.with_name(f"p{suffix}")), 3)
+    assert points.shape == (3, 16, 2) and points.dtype == np.float64
+
+
 def read_picture(path: Path) -> None:
     pixels = read_image(path)
     assert pixels.ndim == 3 and pixels.shape[2] == 3 and pixels.dtype == np.uint8
@@ -322,6 +340,8 @@ KINDS: dict[str, tuple[Callable[[Path], bytes], Callable[[bytes], bytes], Callab
     "mended checkpoint": (pickled, with_pickle, read_checkpoint),
     "legacy checkpoint": (lambda _: checkpoint(Princeton, legacy=True), bytes, read_checkpoint),
     "legacy checkpoint of bearpaw": (lambda _: checkpoint(Bearpaw, legacy=True), bytes, read_checkpoint),
+    "npy": (predictions, bytes, lambda path: read_predicted(path, ".npy")),
+    "json": (keypoints, bytes, lambda path: read_predicted(path, ".json")),
     "mended png": (lambda _: image(".png"), mended_png, read_picture),
 }
 
