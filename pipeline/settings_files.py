@@ -47,6 +47,8 @@ def import_luigi() -> None:
         path = Path(named).expanduser()  # in quotes the shell leaves ~ as it is
         if not path.is_file():
             raise DataError(f"{VARIABLE} = {named}: there is no such file; correct or unset the variable.")
+        if path.suffix == ".toml":
+            raise DataError(f"{VARIABLE} = {named}: settings are in the form of luigi.cfg; a .toml file is not read.")
         os.environ[VARIABLE] = str(path)
     with mock.patch.object(configparser.RawConfigParser, "read", read):
         import luigi  # noqa: F401

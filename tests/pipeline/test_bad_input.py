@@ -172,7 +172,7 @@ def test_full_disk(place, tmp_path):
     place.set("[pretrain]\nexperiment = full\nseed = 9\n")
     code = (
         "import sys, stages.files as f, errno\n"
-        "def full(path, data): raise OSError(errno.ENOSPC, 'No space left on device', str(path))\n"
+        "def full(path, data, before=None): raise OSError(errno.ENOSPC, 'No space left on device', str(path))\n"
         "import stages.checkpoints as c, stages.train as t\n"
         "c.write_atomically = t.write_atomically = full\n"
         "from pipeline.__main__ import main\n"

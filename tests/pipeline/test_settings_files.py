@@ -37,6 +37,12 @@ def test_a_mistyped_variable_is_refused(call, tmp_path, program):
     assert "Traceback" not in output and not (tmp_path / "exp").exists()
 
 
+def test_settings_of_another_form_are_refused(call, tmp_path):
+    (tmp_path / "luigi.toml").touch()
+    code, output = call("-m", "pipeline", "models", LUIGI_CONFIG_PATH="luigi.toml")
+    assert code == 2 and "luigi.toml: settings are in the form of luigi.cfg" in output and "Traceback" not in output
+
+
 def test_settings_as_windows_editors_write_them(call, tmp_path):
     """With a byte order mark, in Windows-1252, paths in quotes or from the home folder."""
     (tmp_path / "luigi.cfg").write_bytes(b"\xef\xbb\xbf[workspace]\r\nexp = somewhere\r\n")
