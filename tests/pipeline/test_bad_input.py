@@ -167,6 +167,21 @@ def test_only_refuses_and_names_the_missing_stage(empty):
     assert not list(empty.exp.glob("*@*"))
 
 
+@pytest.mark.parametrize("command", [["run", "MakeSample"], ["report"]])
+def test_a_disk_that_cannot_lock_files(empty, command):
+    code = (
+        "import sys, errno, fcntl\n"
+        "def flock(*_): raise OSError(errno.ENOLCK, 'No locks available')\n"
+        "fcntl.flock = flock\n"
+        "from pipeline.__main__ import main\n"
+        f"sys.exit(main({command}))\n"
+    )
+    process = empty.start("-c", code)
+    _, err = process.communicate(timeout=120)
+    assert process.returncode in (20, 30) and "Traceback" not in err
+    assert "The disk of exp cannot lock files" in err and "set [workspace] exp to another disk" in err
+
+
 def test_full_disk(place, tmp_path):
     """/dev/full stands for it: every write to the file of a checkpoint fails with ENOSPC."""
     place.set("[pretrain]\nexperiment = full\nseed = 9\n")
