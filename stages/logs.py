@@ -9,6 +9,7 @@ import csv
 import io
 import json
 import math
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -111,11 +112,20 @@ class Logs:
             self.events.add_scalar(f"{what}/{name}", value, iteration)
 
     def __enter__(self) -> "Logs":
+        self.hook, threading.excepthook = threading.excepthook, self._errors_of_threads
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self.path:
-            self.events.close()
+        try:
+            if self.path:
+                self.events.close()
+        finally:
+            threading.excepthook = self.hook
+
+    def _errors_of_threads(self, error: threading.ExceptHookArgs) -> None:
+        """Say nothing of a full disk where TensorBoard's own thread meets it: the next call raises the same in this one."""
+        if not isinstance(error.exc_value, OSError):
+            self.hook(error)
 
 
 def write_log(path: Path, rows: list[list[float]]) -> None:

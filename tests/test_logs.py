@@ -1,13 +1,19 @@
 """metrics.csv: means over the last iterations, speed and waiting by the clock, and what stays when a training resumes."""
 
+import errno
 import math
+import threading
+import time
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from tensorboard.compat.tensorflow_stub.io import gfile
 
+from datasets.errors import DataError
 from stages import logs
+from stages.files import disk_trouble_is_a_sentence
 from stages.logs import METRICS, Logs, read_metrics
 
 
@@ -82,3 +88,22 @@ def test_rows_that_are_damaged_are_left_out(tmp_path, clock, damage):
     path.write_bytes(head + first + damage + b"\r\n" + second)
     with Logs(tmp_path, 4, 100, 200, 9):
         assert [row["iteration"] for row in read_metrics(tmp_path)] == ["50", "100"]
+
+
+def test_a_full_disk_under_tensorboard_is_a_sentence(tmp_path, monkeypatch, capfd):
+    """Its own thread writes, and meets the error first."""
+
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    before = threading.excepthook
+    with (
+        pytest.raises(DataError, match="The disk is full"),
+        disk_trouble_is_a_sentence(tmp_path),
+        Logs(tmp_path, 4, 0, 9, 0) as log,
+    ):
+        monkeypatch.setattr(gfile.LocalFileSystem, "_write", full)
+        for epoch in range(100):
+            log.epoch(epoch, epoch, [1, 35.5, 0.5, 1e-3], [1, 0.25, 0.75, 1e-3], np.zeros((8, 8, 3), np.uint8))
+            time.sleep(0.01)
+    assert "Traceback" not in capfd.readouterr().err and threading.excepthook is before
