@@ -69,6 +69,23 @@ def test_flic_from_a_folder_and_from_an_archive(empty):
     assert "nowhere is not there" in empty.run("run", "AnnotateFlic", "--config", "profile.cfg", code=30)
 
 
+def test_lsp_and_flic_from_unpacked_folders(empty):
+    """Read in place, with the same annotation files as from the archives."""
+    write_flic(empty.folder / "FLIC.zip", empty.folder / "flic_annot", 6, 4)
+    write_lsp(empty.folder / "lsp.zip", 12)
+    for name in ("FLIC", "lsp"):
+        shutil.unpack_archive(str(empty.folder / f"{name}.zip"), str(empty.folder / name))
+    contents = []
+    for flic, lsp in (("FLIC.zip", "lsp.zip"), ("FLIC", "lsp")):
+        empty.set(f"[flic]\nimages = {flic}\nannotations = flic_annot\n[lsp]\narchive = {lsp}\n")
+        for stage in ("AnnotateFlic", "AnnotateLsp"):
+            empty.run("run", stage, "--config", "profile.cfg")
+        folders = [(empty.exp / name).resolve() for name in ("flic/annot", "lsp/annot")]
+        contents.append([sorted((p.name, p.read_bytes()) for p in f.iterdir() if p.suffix in (".h5", ".txt")) for f in folders])
+    assert contents[0] == contents[1] and all(contents[0])
+    assert all((empty.exp / f"{name}/raw").resolve().joinpath("images").is_symlink() for name in ("flic", "lsp"))
+
+
 def test_lspet_is_called_lspet(place):
     """LSPET has the joints of LSP, and is another dataset all the same: in files, tables and titles."""
     write_lsp(place.folder / "lspet.zip", 12, extended=True)
