@@ -10,6 +10,7 @@ import gzip
 import lzma
 import os
 import struct
+import sys
 import tarfile
 import zipfile
 import zlib
@@ -17,14 +18,17 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import IO, Any, Self
 
-from backports import zstd
-
 from datasets.errors import DataError
 from datasets.progress import Report, silent
 from stages.fetch import how_to_replace
 from stages.files import CHUNK
 from stages.kinds import ARCHIVE, is_web_page, kind_of_bytes
 from stages.unpacking import LARGEST_MEMBER, Output, unreadable
+
+if sys.version_info >= (3, 14):
+    from compression import zstd
+else:
+    from backports import zstd  # comes with py7zr
 
 LONGEST_END = 22 + 0xFFFF  # bytes of what ends a zip: a record and a comment
 LONGEST_HEADER = 1 << 20  # tarfile takes these, which hold long names and the like, into memory

@@ -29,7 +29,6 @@ import numpy as np
 import pillow_heif
 import py7zr
 import torch
-from backports import zstd
 from numpy.random import Generator
 from PIL import Image
 from scipy.io import savemat
@@ -38,7 +37,7 @@ from datasets import annotations, lsp, mpii, penn_action
 from datasets.errors import DataError
 from datasets.images import read_image, read_upright
 from stages import import_pytorch, import_torch7, torch7
-from stages.archives import unpack
+from stages.archives import unpack, zstd
 from stages.export_torch7 import as_torch7
 from stages.hourglass import HourglassNet
 from stages.prediction_files import read_predictions

@@ -11,11 +11,10 @@ from collections import namedtuple
 
 import py7zr
 import pytest
-from backports import zstd
 
 from datasets.errors import DataError
 from stages import unpacking
-from stages.archives import unpack
+from stages.archives import unpack, zstd
 from tests.hostile import mended_7z
 
 JPEG = b"\xff\xd8" + b"picture" * 50 + b"\xff\xd9"
