@@ -2,6 +2,7 @@
 
 import shutil
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, ClassVar
@@ -155,6 +156,19 @@ class Fetch(Stage):
         if config.settings().workspace.keep_downloads:
             return []
         return [path for path in self.downloaded().values() if path.exists()]
+
+
+@contextmanager
+def origin_told(raw: Stage) -> Iterator[None]:
+    """Add to an error about a file in a fetched result where the user's settings have it from."""
+    try:
+        yield
+    except DataError as error:
+        sources = [read_source(source) for source in raw.outside().values()]
+        places = [str(source.path) if source.path else source.addresses[0] for source in sources]
+        if not places or str(raw.folder) not in str(error):
+            raise
+        raise DataError(f"{error} ({raw.folder.name} was made from {' and '.join(places)}.)") from None
 
 
 class FetchMpii(Fetch):

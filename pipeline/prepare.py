@@ -3,7 +3,7 @@
 from typing import Any, ClassVar, Literal
 
 from pipeline import config
-from pipeline.fetch import FetchFlic, FetchLsp, FetchLspet, FetchMpii, FetchPennAction, downloads
+from pipeline.fetch import FetchFlic, FetchLsp, FetchLspet, FetchMpii, FetchPennAction, downloads, origin_told
 from pipeline.progress import say
 from pipeline.stage import Stage
 from stages.fetch import obtain
@@ -19,7 +19,8 @@ class Annotate(Stage):
         raise AttributeError(f"{type(self).__name__} has no annotate")
 
     def work(self, folder, inputs, report):
-        summary = self.annotate(folder, inputs, report)
+        with origin_told(next(iter(self.requires().values()))):
+            summary = self.annotate(folder, inputs, report)
         for split, counts in summary.items():
             kinds = ", ".join(f"{kind} {count}" for kind, count in counts["kinds"].items())
             odd = f"; {counts['suspicious']} suspicious, see suspicious.csv ({kinds})" if kinds else ""
@@ -71,7 +72,8 @@ class CropPenn(Stage):
         from stages.crop import crop_penn
 
         settings = config.settings()
-        return crop_penn(inputs["raw"], folder, settings.penn_action.jpeg_quality, settings.workspace.workers, report)
+        with origin_told(self.requires()["raw"]):
+            return crop_penn(inputs["raw"], folder, settings.penn_action.jpeg_quality, settings.workspace.workers, report)
 
 
 class AnnotatePenn(Annotate):

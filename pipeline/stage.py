@@ -235,7 +235,8 @@ class Stage(luigi.Task):
         """The folder of the unfinished result; that of the same training under another name, where there is one."""
         home = self.home.with_name(self.home.name + ".partial")
         others = () if home.exists() else sorted(home.parent.glob(f"*@{self.fingerprint[:8]}.partial"))
-        return next((p for p in others if manifest.read_partial(p).get("fingerprint") == self.fingerprint), home)
+        facts = ((path, manifest.read_partial(path) or manifest.read(path) or {}) for path in others)
+        return next((path for path, known in facts if known.get("fingerprint") == self.fingerprint), home)
 
     def run(self) -> None:
         """Make the result, or wait for the process that is making it. Raises DataError with a sentence for the user."""
@@ -361,12 +362,13 @@ class Stage(luigi.Task):
 
         All its files are on the disk before: after a power cut, a result is whole or not there.
         """
-        sync(self.partial)
+        partial = self.partial  # which is known by what stands in it
+        sync(partial)
         for older in (self.folder, self.home):
             if older.exists():
                 to_trash(older)
-        (self.partial / PARTIAL).unlink(missing_ok=True)
-        self.partial.rename(self.home)
+        (partial / PARTIAL).unlink(missing_ok=True)
+        partial.rename(self.home)
         sync(self.home.parent)
         self.published()
 

@@ -214,7 +214,7 @@ def _check_present(needed: list[str], present: set[str], folder: Path) -> None:
     if missing:
         raise DataError(
             f"{folder} lacks {len(missing)} of the {len(needed)} images that are annotated, such as {missing[0]};"
-            " unpack or crop the dataset again."
+            " give the whole dataset, and the annotations of its images."
         )
 
 

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from datasets.errors import DataError
 from stages.checkpoints import load_tensors
+from stages.links import follow
 
 LAST = "last.safetensors"
 BEFORE = "before-last.safetensors"  # what `LAST` replaced, while the training goes on
@@ -43,7 +44,8 @@ def find_checkpoint(folder: Path, branch: str) -> Checkpoint | None:
         return Checkpoint(path, False, tensors, description)
     if failures:
         raise DataError(_nothing_left(folder, failures))
-    return Checkpoint(Path(branch), True, *load_tensors(Path(branch).expanduser())) if branch else None
+    path = follow(Path(branch).expanduser())
+    return Checkpoint(path, True, *load_tensors(path)) if branch else None
 
 
 def _nothing_left(folder: Path, damaged: list[Path]) -> str:

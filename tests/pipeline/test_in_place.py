@@ -127,6 +127,17 @@ def test_a_wrong_guess_says_what_was_found(unpacked, settings, said):
     assert said in output and "damaged" not in output
 
 
+def test_what_a_folder_lacks_is_told_with_the_folder(unpacked):
+    next((unpacked.folder / "penn/frames").glob("*/000002.jpg")).unlink()
+    said = unpacked.run("run", "CropPenn", "--config", "profile.cfg", code=30)
+    assert "/000002.jpg is missing; " in said and "was made from penn.)" in said
+    next((unpacked.folder / "mpii/images").iterdir()).unlink()
+    unpacked.set("[mpii]\nimages = mpii\nannotations = annotations.mat\n")
+    said = unpacked.run("run", "AnnotateMpii", "--config", "profile.cfg", code=30)
+    assert " lacks 1 of the " in said and "give the whole dataset, and the annotations of its images. (raw@" in said
+    assert "was made from mpii and annotations.mat.)" in said
+
+
 def test_a_home_folder_is_named_by_a_tilde(unpacked, monkeypatch):
     monkeypatch.setenv("HOME", str(unpacked.folder))
     unpacked.set("[penn_action]\narchive = ~/penn\n[workspace]\nexp = ~/results\nfolder_identity = content\n")
