@@ -22,7 +22,7 @@ from pipeline.fetch import Fetch
 from pipeline.stage import Stage, is_locked, lock_of
 from pipeline.train import Branch
 from pipeline.trash import empty, to_trash, trash
-from stages.files import disk_trouble_is_a_sentence, size_in_words, time_in_words
+from stages.files import disk_trouble_as_data_error, size_in_words, time_in_words
 from stages.links import RESULT, target
 from stages.logs import METRICS, how_far
 
@@ -56,7 +56,7 @@ def clean(options: argparse.Namespace) -> int:
     Where downloads are not to be kept, those are deleted whose stage is done. With --empty-trash the trash is deleted, too.
     """
     Stage.read_large_files = False
-    with disk_trouble_is_a_sentence(config.exp()):
+    with disk_trouble_as_data_error(config.exp()):
         _clean(options, {stage.name: stage for stage in [*Pipeline().stages(), *others()]})
     return 0
 

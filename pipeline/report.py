@@ -10,7 +10,7 @@ from pipeline.evaluate import Evaluate
 from pipeline.stage import Stage, lock_of
 from pipeline.trash import discard
 from stages import report
-from stages.files import disk_trouble_is_a_sentence
+from stages.files import disk_trouble_as_data_error
 from stages.report import Facts, Setting, StageFacts
 from stages.settings import Recipe, Settings
 
@@ -19,7 +19,7 @@ def write_report() -> Path:
     """Write exp/report anew, in one step; returns its page. Nothing of the chain has to be done."""
     target = config.exp() / "report"
     partial = target.with_name("report.partial")
-    with disk_trouble_is_a_sentence(config.exp()):
+    with disk_trouble_as_data_error(config.exp()):
         CompareAccuracy().check_exp()
         with lock_of(target):
             discard(partial)  # of a killed process

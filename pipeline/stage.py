@@ -23,7 +23,7 @@ from pipeline import config, digests, links, manifest
 from pipeline.manifest import PARTIAL
 from pipeline.progress import Progress, say
 from pipeline.trash import discard, to_trash
-from stages.files import allow_open_files, disk_trouble_is_a_sentence, sync, write_atomically
+from stages.files import allow_open_files, disk_trouble_as_data_error, sync, write_atomically
 from stages.links import target
 
 
@@ -240,7 +240,7 @@ class Stage(luigi.Task):
 
     def run(self) -> None:
         """Make the result, or wait for the process that is making it. Raises DataError with a sentence for the user."""
-        with Progress(self) as report, disk_trouble_is_a_sentence(self.exp):
+        with Progress(self) as report, disk_trouble_as_data_error(self.exp):
             allow_open_files()
             self.check_exp()
             _ = self.fingerprint  # reads the outside files, or says which is missing

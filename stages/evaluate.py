@@ -32,7 +32,7 @@ from stages import memory, metrics
 from stages.analyse import analyse
 from stages.checkpoints import load_network
 from stages.hourglass import HourglassNet
-from stages.loader import Data, Samples, batches, killed_reader_is_a_sentence
+from stages.loader import Data, Samples, batches, killed_reader_as_data_error
 from stages.measures import MEASURES, number, people_of, score
 from stages.predict import average_scales, compute_type, joints_in_image, pick_device, predict
 from stages.predictions import HeatmapFile, write_mat, write_submission
@@ -41,7 +41,7 @@ from stages.settings import Evaluation, Input, Workspace
 BATCH = 16
 
 
-@killed_reader_is_a_sentence()
+@killed_reader_as_data_error()
 def evaluate(folder: Path, model: Path, data: Data, splits: list[str], evaluation: Evaluation, workspace: Workspace,
              report: Report = silent) -> dict[str, Any]:  # fmt: skip
     """Score the network in the file `model` on splits of `data`; returns the training accuracy and the first measure of each.

@@ -19,7 +19,7 @@ from filelock import FileLock
 
 from datasets.errors import DataError
 from datasets.progress import Report, silent
-from stages.files import NotEnoughSpace, disk_trouble_is_a_sentence, sha256, write_atomically
+from stages.files import NotEnoughSpace, disk_trouble_as_data_error, sha256, write_atomically
 
 RECORD = ".record.json"  # beside a download: the size and digest that the address had when it was first fetched
 PIN = re.compile(r"#sha256=(?P<digest>.*)$")
@@ -82,7 +82,7 @@ def obtain(source: str, downloads: Path, report: Report = silent, unpacked: bool
         return wanted.path
     target = download_of(source, downloads)
     target.parent.mkdir(parents=True, exist_ok=True)
-    with disk_trouble_is_a_sentence(downloads), FileLock(target.parent / ".lock"):
+    with disk_trouble_as_data_error(downloads), FileLock(target.parent / ".lock"):
         if not _is_there(target, wanted, report):
             _fetch(target, wanted, report, unpacked)
     return target

@@ -120,7 +120,7 @@ def time_in_words(seconds: float) -> str:
 
 
 @contextmanager
-def disk_trouble_is_a_sentence(place: Path) -> Iterator[None]:
+def disk_trouble_as_data_error(place: Path) -> Iterator[None]:
     """A full or forbidden disk or a limit is the user's to mend; any other OSError is an error of ours, with its traceback."""
     try:
         yield

@@ -231,7 +231,7 @@ def batches(samples: Samples, batch: int, workers: int, first: int = 0, count: i
 
 
 @contextmanager
-def killed_reader_is_a_sentence() -> Iterator[None]:
+def killed_reader_as_data_error() -> Iterator[None]:
     """Raises DataError where a process of `batches` is killed or lacks shared memory.
 
     Torch's own error comes wherever the block is at that moment.

@@ -26,7 +26,7 @@ def keep_big_blocks() -> None:
 
 
 @contextmanager
-def shortage_is_a_sentence(batch: int, resolution: int) -> Iterator[None]:
+def shortage_as_data_error(batch: int, resolution: int) -> Iterator[None]:
     """Raises DataError that says what to change where the block runs out of memory."""
     try:
         yield

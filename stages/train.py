@@ -29,9 +29,9 @@ from datasets.heatmaps import decode_argmax
 from datasets.progress import Report, silent
 from datasets.skeletons import Skeleton, matching_joints
 from stages import augment, checkpoints, distributed, draw, memory
-from stages.files import disk_trouble_is_a_sentence, require_space
+from stages.files import disk_trouble_as_data_error, require_space
 from stages.hourglass import HourglassNet, replace_head
-from stages.loader import Data, Samples, batches, channel_mean, killed_reader_is_a_sentence
+from stages.loader import Data, Samples, batches, channel_mean, killed_reader_as_data_error
 from stages.logs import Logs, write_log
 from stages.metrics import mean_rate, training_hits
 from stages.optimise import Ema, cancelled_biases, learning_rate, load_optimizer, make_optimizer, optimizer_tensors, set_rate
@@ -103,7 +103,7 @@ def train(folder: Path, network: HourglassNet, data: Data, size: Input, training
 
 def _train(folder, network, data, size, training, workspace, report) -> dict[str, float]:
     # Said here, because an exception that crosses processes is a traceback.
-    with disk_trouble_is_a_sentence(folder), killed_reader_is_a_sentence():
+    with disk_trouble_as_data_error(folder), killed_reader_as_data_error():
         return Trainer(folder, network, data, size, training, workspace).run(report)
 
 
@@ -159,7 +159,7 @@ class Trainer:
         self.writer = checkpoints.Writer()
         samples = self._samples()
         stream = batches(samples, t.batch, self.workers, state.iteration, self.iterations, self.share)
-        with self.writer, self.logs, memory.shortage_is_a_sentence(t.batch, self.size.resolution):
+        with self.writer, self.logs, memory.shortage_as_data_error(t.batch, self.size.resolution):
             while not self._finished():
                 self._train_epoch(stream, report)
                 self._finish_epoch(report)

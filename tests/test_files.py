@@ -10,7 +10,7 @@ import pytest
 
 from datasets.errors import DataError
 from stages import files
-from stages.files import csv_cell, csv_text, disk_trouble_is_a_sentence, write_atomically
+from stages.files import csv_cell, csv_text, disk_trouble_as_data_error, write_atomically
 from tests.python_path import python_path
 
 LIMIT = "import resource; resource.setrlimit(resource.{name}, ({soft}, {hard})); "
@@ -37,7 +37,7 @@ def test_as_many_files_may_be_open_as_is_allowed():
 
 def test_a_file_that_may_not_grow_is_a_sentence(tmp_path):
     code = (
-        f"from pathlib import Path; from stages.files import *\nwith disk_trouble_is_a_sentence(Path('exp')):\n"
+        f"from pathlib import Path; from stages.files import *\nwith disk_trouble_as_data_error(Path('exp')):\n"
         f" write_atomically(Path({str(tmp_path / 'a')!r}), bytes(10**6))"
     )
     code = f"exec({code!r})"
@@ -59,9 +59,9 @@ def test_a_file_that_may_not_grow_is_a_sentence(tmp_path):
     ],
 )
 def test_what_the_user_can_mend_is_a_sentence(tmp_path, error, sentence):
-    with pytest.raises(DataError, match=f"{sentence}.*What is finished is kept"), disk_trouble_is_a_sentence(tmp_path):
+    with pytest.raises(DataError, match=f"{sentence}.*What is finished is kept"), disk_trouble_as_data_error(tmp_path):
         raise error
-    with pytest.raises(OSError), disk_trouble_is_a_sentence(tmp_path):
+    with pytest.raises(OSError), disk_trouble_as_data_error(tmp_path):
         raise OSError(errno.EIO, "x")  # the fault of a disk, or ours: not to be hidden
 
 

@@ -10,7 +10,7 @@ import torch
 
 from datasets import annotations
 from datasets.errors import DataError
-from stages.loader import Data, Samples, batches, channel_mean, killed_reader_is_a_sentence
+from stages.loader import Data, Samples, batches, channel_mean, killed_reader_as_data_error
 from stages.settings import Input, Recipe
 
 SIZE = Input(resolution=32)
@@ -49,9 +49,9 @@ def test_the_same_stream_where_shared_memory_is_short(tiny_penn, monkeypatch):
     ],
 )
 def test_too_little_shared_memory_is_a_sentence_about_the_container(message):
-    with pytest.raises(DataError, match=r"/dev/shm.* is full.*--shm-size=1g.*workers"), killed_reader_is_a_sentence():
+    with pytest.raises(DataError, match=r"/dev/shm.* is full.*--shm-size=1g.*workers"), killed_reader_as_data_error():
         raise RuntimeError(message)
-    with pytest.raises(RuntimeError), killed_reader_is_a_sentence():
+    with pytest.raises(RuntimeError), killed_reader_as_data_error():
         raise RuntimeError("Caught IndexError in DataLoader worker process 0.")  # an error of ours, with its traceback
 
 

@@ -13,7 +13,7 @@ from tensorboard.compat.tensorflow_stub.io import gfile
 
 from datasets.errors import DataError
 from stages import logs
-from stages.files import disk_trouble_is_a_sentence
+from stages.files import disk_trouble_as_data_error
 from stages.logs import METRICS, Logs, read_metrics
 
 
@@ -99,7 +99,7 @@ def test_a_full_disk_under_tensorboard_is_a_sentence(tmp_path, monkeypatch, capf
     before = threading.excepthook
     with (
         pytest.raises(DataError, match="The disk is full"),
-        disk_trouble_is_a_sentence(tmp_path),
+        disk_trouble_as_data_error(tmp_path),
         Logs(tmp_path, 4, 0, 9, 0) as log,
     ):
         monkeypatch.setattr(gfile.LocalFileSystem, "_write", full)

@@ -20,7 +20,7 @@ from datasets.skeletons import MPII, PENN_ACTION
 from stages.checkpoints import load_network, load_tensors, save_network, save_tensors
 from stages.hourglass import HourglassNet
 from stages.loader import Samples, batches
-from stages.memory import shortage_is_a_sentence
+from stages.memory import shortage_as_data_error
 from stages.settings import Finetuning, Input, Network, Training, Workspace
 from stages.train import Trainer, _train, all_finite, network_for, new_network, squared_error, train
 from tests.other_device import to_other_device
@@ -435,9 +435,9 @@ def test_a_batch_that_does_not_fit_says_what_to_change(tiny_penn, tmp_path, monk
 
 
 def test_torch_out_of_memory_on_the_cpu_is_recognised():
-    with pytest.raises(DataError, match="does not fit"), shortage_is_a_sentence(6, 256):
+    with pytest.raises(DataError, match="does not fit"), shortage_as_data_error(6, 256):
         torch.empty(2**60)
-    with pytest.raises(RuntimeError, match="something else"), shortage_is_a_sentence(6, 256):
+    with pytest.raises(RuntimeError, match="something else"), shortage_as_data_error(6, 256):
         raise RuntimeError("something else")
 
 
