@@ -14,9 +14,10 @@ import sys
 import tarfile
 import zipfile
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, Any, Self
+from typing import IO, Any, Self, TypeVar
 
 from datasets.errors import DataError
 from datasets.progress import Report, silent
@@ -30,6 +31,7 @@ if sys.version_info >= (3, 14):
 else:
     from backports import zstd  # comes with py7zr
 
+_T = TypeVar("_T", bound=tarfile.TarInfo)
 LONGEST_END = 22 + 0xFFFF  # bytes of what ends a zip: a record and a comment
 LONGEST_HEADER = 1 << 20  # tarfile takes these, which hold long names and the like, into memory
 HEADERS = (
@@ -191,21 +193,43 @@ class _Bounded:
 class _Member(tarfile.TarInfo):
     """tarfile takes a damaged header, or the file's end between two members, for the end of the archive; we do not."""
 
+    # Since CVE-2025-13462 was mended, tarfile itself calls the methods that begin with an underscore.
+
     @classmethod
     def fromtarfile(cls, tarfile_: tarfile.TarFile) -> Self:
-        try:
+        with _damage_is_no_end():
             return super().fromtarfile(tarfile_)
-        except tarfile.HeaderError as error:
-            if isinstance(error, tarfile.EOFHeaderError):  # type: ignore[attr-defined]  # the block of zeros at the end
-                raise
-            raise tarfile.ReadError(str(error)) from None
+
+    @classmethod
+    def _fromtarfile(cls, tarfile_: tarfile.TarFile, **how: bool) -> Self:
+        with _damage_is_no_end():
+            return super()._fromtarfile(tarfile_, **how)  # type: ignore[misc]
 
     @classmethod
     def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> Self:
-        member = super().frombuf(buf, encoding, errors)
-        if not 0 <= member.size <= (LONGEST_HEADER if member.type in HEADERS else LARGEST_MEMBER):
-            raise tarfile.ReadError(f"a header claims {member.size} bytes")
-        return member
+        return _checked(super().frombuf(buf, encoding, errors))
+
+    @classmethod
+    def _frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str, **how: bool) -> Self:
+        return _checked(super()._frombuf(buf, encoding, errors, **how))  # type: ignore[misc]
+
+
+@contextmanager
+def _damage_is_no_end() -> Iterator[None]:
+    """Raise tarfile.ReadError for a damaged header, which tarfile takes for the end of the archive."""
+    try:
+        yield
+    except tarfile.HeaderError as error:
+        if isinstance(error, tarfile.EOFHeaderError):  # type: ignore[attr-defined]  # the block of zeros at the end
+            raise
+        raise tarfile.ReadError(str(error)) from None
+
+
+def _checked(member: _T) -> _T:
+    """Return the member; tarfile.ReadError where its header claims more than any member of these archives has."""
+    if not 0 <= member.size <= (LONGEST_HEADER if member.type in HEADERS else LARGEST_MEMBER):
+        raise tarfile.ReadError(f"a header claims {member.size} bytes")
+    return member
 
 
 def _unpack_zip(raw: IO[bytes], output: Output) -> None:
