@@ -170,10 +170,8 @@ class Stage(luigi.Task):
                 return Status("interrupted", "continues where it stopped")
             before = self.previous()
             return Status("stale", self.difference(before)) if before else Status("missing")
-        try:
-            manifest.check_sizes(self.folder, mine["content"])
-        except manifest.Damaged as damage:
-            return Status("damaged", str(damage))
+        if damage := manifest.quick_damage(self.folder, mine["content"]):
+            return Status("damaged", damage)
         for name, stage in self.requires().items():
             theirs = stage.manifest()
             if theirs is None:

@@ -2,6 +2,7 @@
 
 import json
 import os
+from types import SimpleNamespace
 
 import pytest
 
@@ -114,6 +115,19 @@ def test_a_manifest_with_a_value_of_another_type_is_none(result, name, missing):
 def test_names_that_spreadsheets_would_take_for_formulas_are_text(result):
     assert "\n'=cmd.txt," in (result / "files.csv").read_text()
     manifest.check_contents(result, manifest.read(result)["content"], silent, every=True)
+
+
+def test_a_look_at_the_sizes_counts_for_a_minute(result, monkeypatch):
+    content, now, looks = manifest.read(result)["content"], [1000.0], []
+    monkeypatch.setattr(manifest, "time", SimpleNamespace(monotonic=lambda: now[0]))
+    monkeypatch.setattr(manifest, "check_sizes", lambda *given: looks.append(given))
+    for seconds in (0, 59, 2, 1):  # at 0, 59, 61 and 62 seconds
+        now[0] += seconds
+        assert manifest.quick_damage(result, content) == ""
+    assert len(looks) == 2
+    manifest.write(result, manifest.read(result), silent)  # made again: another manifest
+    manifest.quick_damage(result, content)
+    assert len(looks) == 3
 
 
 def test_a_copy_is_looked_through_once(result, monkeypatch):
