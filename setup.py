@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from setuptools import setup
+from setuptools import find_packages, setup
 
 pinned = [line for line in Path("requirements.txt").read_text().splitlines() if line and not line.startswith("#")]
 
@@ -12,8 +12,8 @@ setup(
     description="From MPII Human Pose and Penn Action to hourglass weights for forecasting human dynamics",
     license="MIT",
     python_requires=">=3.11",
-    packages=["datasets", "stages", "pipeline", "tools"],
-    package_data={"stages": ["report.html"]},
+    packages=find_packages(include=["datasets*", "stages*", "pipeline*", "tools*"]),
+    package_data={"stages.reporting": ["page.html"]},
     # Of torch at least the pinned version, whose interfaces are used; of the others what is there already will do.
     install_requires=[line.replace("==", ">=") if line.startswith("torch==") else line.split("==")[0] for line in pinned],
     extras_require={"openvino": ["openvino"]},  # the predictor's fastest runtime on a CPU

@@ -12,9 +12,9 @@ from typing import Literal
 
 import numpy as np
 
-from datasets import annotations
-from datasets.annotations import Annotations
 from datasets.errors import DataError
+from datasets.formats import annotations
+from datasets.formats.annotations import Annotations
 from datasets.skeletons import FLIC
 
 Sides = Literal["person", "observer"]

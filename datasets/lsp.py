@@ -13,9 +13,9 @@ from typing import Literal
 
 import numpy as np
 
-from datasets.annotations import LARGEST, Annotations, hold_out
 from datasets.errors import DataError
-from datasets.matlab import read_mat
+from datasets.formats.annotations import LARGEST, Annotations, hold_out
+from datasets.formats.matlab import read_mat
 from datasets.skeletons import LSP
 
 MAT_NAME = "joints.mat"

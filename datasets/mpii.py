@@ -16,9 +16,9 @@ from typing import Any
 
 import numpy as np
 
-from datasets.annotations import LARGEST, Annotations, h5_field, hold_out, open_h5, person_box, read_numbers
 from datasets.errors import DataError
-from datasets.matlab import Record, Value, read_mat
+from datasets.formats.annotations import LARGEST, Annotations, h5_field, hold_out, open_h5, person_box, read_numbers
+from datasets.formats.matlab import Record, Value, read_mat
 from datasets.progress import Report, silent
 from datasets.skeletons import MPII
 from datasets.text import decode

@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from datasets import annotations
-from datasets.annotations import LARGEST, Annotations, person_box
 from datasets.errors import DataError
+from datasets.formats import annotations
+from datasets.formats.annotations import LARGEST, Annotations, person_box
 from datasets.mpii import JOINTS, MAT_NAME, open_json, torso_angle
 
 JSON_NAMES = ("mpii_annotations.json", "mpii_annotations.json.gz")

@@ -16,9 +16,9 @@ from typing import Any
 import numpy as np
 from scipy.io import savemat
 
-from datasets.annotations import LARGEST, Annotations, RowsH5, h5_field, open_h5, person_box, read_field
 from datasets.errors import DataError
-from datasets.matlab import Value, read_mat
+from datasets.formats.annotations import LARGEST, Annotations, RowsH5, h5_field, open_h5, person_box, read_field
+from datasets.formats.matlab import Value, read_mat
 from datasets.skeletons import PENN_ACTION
 
 # Share of an action's training sequences that validate (pose-hg-train, branch image-play).

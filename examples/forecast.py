@@ -9,12 +9,12 @@ import sys
 from pathlib import Path
 
 import torch
+from stages.forecasting.sequences.sequences import PennSequences, SplitHourglass
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from datasets.errors import DataError
-from stages.forecasting import PennSequences, SplitHourglass
-from stages.links import follow
+from datasets.links import follow
 
 
 class ResidualGru(nn.Module):

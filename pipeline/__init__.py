@@ -22,13 +22,13 @@ except DataError as error:
     print(f"error: {error}", file=sys.stderr)
     sys.exit(2)
 
-from pipeline import progress, quiet
-from pipeline.compare import CompareAccuracy, Pipeline
-from pipeline.evaluate import Evaluate, EvaluateMpii, EvaluatePenn
-from pipeline.export import Export, ExportWeights
-from pipeline.fetch import FetchFlic, FetchLsp, FetchLspet, FetchMpii, FetchPennAction, FetchPrecomputed, MakeSample
-from pipeline.prepare import AnnotateFlic, AnnotateLsp, AnnotateLspet, AnnotateMpii, AnnotatePenn, CropPenn
-from pipeline.train import Finetune, FinetunePenn, Pretrain, PretrainMpii
+from pipeline.engine import progress, quiet
+from pipeline.tasks.compare import CompareAccuracy, Pipeline
+from pipeline.tasks.evaluate import Evaluate, EvaluateMpii, EvaluatePenn
+from pipeline.tasks.export import Export, ExportWeights
+from pipeline.tasks.fetch import FetchFlic, FetchLsp, FetchLspet, FetchMpii, FetchPennAction, FetchPrecomputed, MakeSample
+from pipeline.tasks.prepare import AnnotateFlic, AnnotateLsp, AnnotateLspet, AnnotateMpii, AnnotatePenn, CropPenn
+from pipeline.tasks.train import Finetune, FinetunePenn, Pretrain, PretrainMpii
 
 __all__ = [
     "AnnotateFlic",

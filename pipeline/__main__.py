@@ -70,7 +70,8 @@ def main(arguments: list[str] | None = None) -> int:
     """Run one command; returns the exit code."""
     options = parser().parse_args(arguments)
     try:
-        from pipeline import commands, config  # Luigi reads its settings when it is imported
+        from pipeline import config  # Luigi reads its settings when it is imported
+        from pipeline.cli import commands
 
         for profile in options.config:
             config.use_profile(profile)

@@ -11,7 +11,7 @@ from luigi.configuration import LuigiConfigParser, get_config
 
 from datasets.errors import DataError
 from pipeline import settings_files
-from stages.settings import Settings
+from stages.settings.sections import Settings
 
 # Sections that belong to Luigi itself (its manual, chapter Configuration).
 LUIGI_SECTIONS = {

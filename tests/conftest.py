@@ -10,11 +10,11 @@ import cv2
 import numpy as np
 import pytest
 
-from datasets import annotations
-from datasets.annotations import Annotations
+from datasets.formats import annotations
+from datasets.formats.annotations import Annotations
 from datasets.penn_action import Label, write_label
 from datasets.skeletons import PENN_ACTION
-from stages.loader import Data
+from stages.loading.loader import Data
 
 
 @pytest.fixture(scope="session")

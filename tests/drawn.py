@@ -9,10 +9,10 @@ import h5py
 import numpy as np
 from scipy.io import savemat
 
+from datasets.sample.pictures import draw_still
 from datasets.skeletons import LSP, MPII
-from datasets.synthetic_pictures import draw_still
-from stages.loader import Data, Samples
-from stages.settings import Input
+from stages.loading.loader import Data, Samples
+from stages.settings.sections import Input
 
 SIZE = (120, 100)  # height, width px
 LSP_IN_MPII = [MPII.joints.index({"neck": "upper_neck"}.get(name, name)) for name in LSP.joints]

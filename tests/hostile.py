@@ -33,16 +33,19 @@ from numpy.random import Generator
 from PIL import Image
 from scipy.io import savemat
 
-from datasets import annotations, lsp, mpii, penn_action
+from datasets import lsp, mpii, penn_action
 from datasets.errors import DataError
-from datasets.images import read_image, read_upright
-from stages import import_pytorch, import_torch7, torch7
-from stages.archives import unpack, zstd
-from stages.export_torch7 import as_torch7
-from stages.hourglass import HourglassNet
-from stages.prediction_files import read_predictions
-from stages.settings import Network
-from stages.video import VideoReader, VideoWriter
+from datasets.formats import annotations
+from datasets.imaging.images import read_image, read_upright
+from stages.evaluation.prediction_files import read_predictions
+from stages.fetching.archives import unpack, zstd
+from stages.inference.video import VideoReader, VideoWriter
+from stages.interchange import import_pytorch
+from stages.network.hourglass import HourglassNet
+from stages.settings.sections import Network
+from stages.torch7 import import_network as import_torch7
+from stages.torch7 import t7 as torch7
+from stages.torch7.export_network import as_torch7
 from tests import test_annotations, test_mpii, test_penn_action
 from tests.ports import Bearpaw, Princeton, port
 

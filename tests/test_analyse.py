@@ -6,10 +6,10 @@ import cv2
 import numpy as np
 import pytest
 
+from datasets.imaging import draw
 from datasets.skeletons import PENN_ACTION
-from stages import draw
-from stages.analyse import analyse
-from stages.measures import people_of
+from stages.evaluation.failures import analyse
+from stages.evaluation.measures import people_of
 
 KNEES = [PENN_ACTION.joints.index(name) for name in ("right_knee", "left_knee")]
 

@@ -13,11 +13,12 @@ import numpy as np
 import pytest
 from scipy.io import savemat
 
-from datasets import annotations, mpii, penn_action
+from datasets import mpii, penn_action
 from datasets.errors import DataError
+from datasets.formats import annotations
 from datasets.penn_action import Label
-from stages import annotate
-from stages.settings import Settings
+from stages.preparing import annotate
+from stages.settings.sections import Settings
 
 SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
 

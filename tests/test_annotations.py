@@ -8,9 +8,9 @@ import h5py
 import numpy as np
 import pytest
 
-from datasets import annotations
-from datasets.annotations import Annotations
 from datasets.errors import DataError
+from datasets.formats import annotations
+from datasets.formats.annotations import Annotations
 
 SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
 

@@ -13,8 +13,8 @@ import py7zr
 import pytest
 
 from datasets.errors import DataError
-from stages import unpacking
-from stages.archives import unpack, zstd
+from stages.fetching import unpacking
+from stages.fetching.archives import unpack, zstd
 from tests.hostile import mended_7z
 
 JPEG = b"\xff\xd8" + b"picture" * 50 + b"\xff\xd9"

@@ -7,13 +7,13 @@ import pytest
 import torch
 from torch.utils.data import default_collate
 
-from datasets import annotations
+from datasets.formats import annotations
 from datasets.progress import silent
-from stages import augment
-from stages.augment import DeviceSamples
-from stages.loader import Plans, Samples
-from stages.settings import Network, Settings, Training, Workspace
-from stages.train import Trainer, new_network
+from stages.loading import augment
+from stages.loading.augment import DeviceSamples
+from stages.loading.loader import Plans, Samples
+from stages.settings.sections import Network, Settings, Training, Workspace
+from stages.training.train import Trainer, new_network
 from tests.other_device import OnOtherDevice, OtherDevice, to_other_device
 from tests.test_cache import PEOPLE, SIZE, data
 

@@ -6,13 +6,14 @@ import cv2
 import numpy as np
 import pytest
 
-from datasets import annotations, geometry
-from datasets.annotations import Annotations
 from datasets.errors import DataError
+from datasets.formats import annotations
+from datasets.formats.annotations import Annotations
+from datasets.imaging import geometry
 from datasets.skeletons import PENN_ACTION
-from stages.cache import cache_crops
-from stages.loader import Data, Samples
-from stages.settings import Input, Recipe, Settings
+from stages.loading.crop_cache import cache_crops
+from stages.loading.loader import Data, Samples
+from stages.settings.sections import Input, Recipe, Settings
 
 SIZE = Input(resolution=64)
 PEOPLE = 70  # more than a file holds

@@ -6,10 +6,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from datasets import annotations
-from datasets.annotations import Annotations
+from datasets.formats import annotations
+from datasets.formats.annotations import Annotations
 from datasets.skeletons import FLIC, LSP, MPII, PENN_ACTION, Skeleton
-from stages.check import check
+from stages.preparing.label_checks import check
 
 SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
 

@@ -7,9 +7,9 @@ import pytest
 import torch
 
 from datasets.errors import DataError
-from stages.checkpoints import load_network, save_network, save_tensors
-from stages.hourglass import HourglassNet
-from stages.settings import Network
+from stages.network.checkpoints import load_network, save_network, save_tensors
+from stages.network.hourglass import HourglassNet
+from stages.settings.sections import Network
 
 SMALL = Network(stem="2 4 4", features=8, depth=2)
 

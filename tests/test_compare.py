@@ -7,13 +7,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from datasets.annotations import write_h5
 from datasets.errors import DataError
+from datasets.formats.annotations import write_h5
+from datasets.imaging.draw import COLOURS, contact_sheet, draw_person
 from datasets.skeletons import MPII, PENN_ACTION
-from stages.compare import Experiment, accuracy_table
-from stages.draw import COLOURS, contact_sheet, draw_person
-from stages.measures import MEASURES
-from stages.scores import TRAINING_METRIC, Scored, as_text, joint_table, pair_table, part_table, part_text
+from stages.evaluation.measures import MEASURES
+from stages.evaluation.scores import TRAINING_METRIC, Scored, as_text, joint_table, pair_table, part_table, part_text
+from stages.reporting.compare import Experiment, accuracy_table
 
 
 def write_evaluation(folder: Path, skeleton, rates, splits=("valid",), people=40, labelled=1.0, size=1.0):

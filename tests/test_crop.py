@@ -17,7 +17,7 @@ import pytest
 from datasets import penn_action
 from datasets.errors import DataError
 from datasets.penn_action import Label
-from stages import crop
+from stages.preparing import crop
 from tests.python_path import ROOT, python_path
 
 WIDTH, HEIGHT = 48, 32
@@ -175,7 +175,7 @@ def test_wrong_folders(source: Path, tmp_path: Path) -> None:
 PROGRAM = """
 import sys
 from pathlib import Path
-from stages import crop
+from stages.preparing import crop
 if __name__ == "__main__":
     try:
         crop.crop_penn(Path(sys.argv[1]), Path(sys.argv[2]), 90, 2, lambda done, total: print(done, flush=True))

@@ -5,9 +5,9 @@ import sys
 import pytest
 import torch
 
-from stages.checkpoints import save_network
-from stages.hourglass import HourglassNet
-from stages.settings import Network
+from stages.network.checkpoints import save_network
+from stages.network.hourglass import HourglassNet
+from stages.settings.sections import Network
 from tools.describe import main
 
 

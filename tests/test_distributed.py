@@ -10,10 +10,10 @@ import pytest
 import torch
 
 from datasets.errors import DataError
-from stages import distributed
-from stages.checkpoints import load_tensors
-from stages.settings import Input, Network, Training, Workspace
-from stages.train import Trainer, new_network, train
+from stages.network.checkpoints import load_tensors
+from stages.settings.sections import Input, Network, Training, Workspace
+from stages.training import distributed
+from stages.training.train import Trainer, new_network, train
 
 SETTINGS = Training(
     epochs=2, iterations=3, batch=5, learning_rate=1e-4, ema=0.5, seed=5, snapshot_epochs=0, blob_sigma=1, blob_radius=2

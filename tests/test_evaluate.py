@@ -10,13 +10,13 @@ import pytest
 import torch
 from scipy.io import loadmat
 
-from datasets import annotations
+from datasets.formats import annotations
 from datasets.skeletons import MPII, PENN_ACTION
-from stages import evaluate as module
-from stages.checkpoints import Description
-from stages.evaluate import evaluate
-from stages.loader import Samples
-from stages.settings import Evaluation, Input, Network, Recipe, Workspace
+from stages.evaluation import evaluate as module
+from stages.evaluation.evaluate import evaluate
+from stages.loading.loader import Samples
+from stages.network.checkpoints import Description
+from stages.settings.sections import Evaluation, Input, Network, Recipe, Workspace
 
 
 class Oracle(torch.nn.Module):

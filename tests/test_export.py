@@ -9,13 +9,13 @@ import torch
 
 from datasets.errors import DataError
 from datasets.skeletons import PENN_ACTION
-from stages import export as module
-from stages import torch7
-from stages.checkpoints import load_network, save_network
-from stages.export import export
-from stages.hourglass import HourglassNet
-from stages.model_card import History, Step
-from stages.settings import Network
+from stages.interchange import export as module
+from stages.interchange.export import export
+from stages.interchange.model_card import History, Step
+from stages.network.checkpoints import load_network, save_network
+from stages.network.hourglass import HourglassNet
+from stages.settings.sections import Network
+from stages.torch7 import t7 as torch7
 
 MEASURE = {"value": None, "by joint": {"head": 0.125}}
 ACCURACY = {"valid": {"people": 81, "acc": 0.25, "acc joints": 10, "pixels": 3.5, "measures": {"PCK@0.05": MEASURE}}}

@@ -8,12 +8,12 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from stages import torch7
-from stages.export_torch7 import as_torch7, obstacle
-from stages.hourglass import HourglassNet
-from stages.import_torch7 import read_hourglass
-from stages.settings import Network
-from stages.torch7 import Storage, Table, Tensor, TorchObject
+from stages.network.hourglass import HourglassNet
+from stages.settings.sections import Network
+from stages.torch7 import t7 as torch7
+from stages.torch7.export_network import as_torch7, obstacle
+from stages.torch7.import_network import read_hourglass
+from stages.torch7.t7 import Storage, Table, Tensor, TorchObject
 
 SAMPLES = Path(__file__).resolve().parents[2] / "shared" / "data" / "torch7"
 LEFT_BY_A_RUN = {"iSize", "input_offset", "output_offset", "weight_offset", "nElem", "_debugLabel"}

@@ -17,8 +17,8 @@ import gdown
 import pytest
 
 from datasets.errors import DataError
-from stages import download
-from stages.fetch import download_of, obtain, read_source, record_of
+from stages.fetching import download
+from stages.fetching.sources import download_of, obtain, read_source, record_of
 from tests.site import Answer, serving
 
 CONTENT = os.urandom(3 << 20)

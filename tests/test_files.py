@@ -8,9 +8,9 @@ import sys
 
 import pytest
 
+from datasets import files
 from datasets.errors import DataError
-from stages import files
-from stages.files import csv_cell, csv_text, disk_trouble_as_data_error, write_atomically
+from datasets.files import csv_cell, csv_text, disk_trouble_as_data_error, write_atomically
 from tests.python_path import python_path
 
 LIMIT = "import resource; resource.setrlimit(resource.{name}, ({soft}, {hard})); "
@@ -24,7 +24,7 @@ def limited(name, soft, hard, code):
     return (found.stderr.strip().splitlines() or [""])[-1], found.stdout
 
 
-ALLOW = "from stages.files import allow_open_files; allow_open_files(); print(resource.getrlimit(resource.RLIMIT_NOFILE)[0])"
+ALLOW = "from datasets.files import allow_open_files; allow_open_files(); print(resource.getrlimit(resource.RLIMIT_NOFILE)[0])"
 
 
 def test_as_many_files_may_be_open_as_is_allowed():
@@ -37,7 +37,7 @@ def test_as_many_files_may_be_open_as_is_allowed():
 
 def test_a_file_that_may_not_grow_is_a_sentence(tmp_path):
     code = (
-        f"from pathlib import Path; from stages.files import *\nwith disk_trouble_as_data_error(Path('exp')):\n"
+        f"from pathlib import Path; from datasets.files import *\nwith disk_trouble_as_data_error(Path('exp')):\n"
         f" write_atomically(Path({str(tmp_path / 'a')!r}), bytes(10**6))"
     )
     code = f"exec({code!r})"

@@ -6,11 +6,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from datasets import annotations, flic
+from datasets import flic
 from datasets.errors import DataError
+from datasets.formats import annotations
 from datasets.skeletons import FLIC
-from stages.annotate import annotate_flic
-from stages.loader import Data
+from stages.loading.loader import Data
+from stages.preparing.annotate import annotate_flic
 from tests.drawn import peak_error, write_flic
 
 PUBLISHED = Path(__file__).resolve().parents[2] / "shared" / "data" / "flic_annot"

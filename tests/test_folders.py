@@ -6,9 +6,9 @@ import shutil
 import pytest
 
 from datasets.errors import DataError
-from pipeline import digests
-from pipeline.fetch import FetchFlic, FetchLsp, FetchMpii, FetchPennAction
-from stages.folders import count, find
+from pipeline.engine import digests
+from pipeline.tasks.fetch import FetchFlic, FetchLsp, FetchMpii, FetchPennAction
+from stages.fetching.folders import count, find
 
 IMAGES, ANNOTATIONS = FetchMpii.wanted["images"], FetchMpii.wanted["annotations"]
 PENN, LSP, FLIC = FetchPennAction.wanted["archive"], FetchLsp.wanted["archive"], FetchFlic.wanted["annotations"]

@@ -10,10 +10,10 @@ import torch
 
 from datasets.errors import DataError
 from examples.forecast import Forecaster, loss_of
-from stages.checkpoints import save_network
-from stages.forecasting import PennSequences, SplitHourglass
-from stages.hourglass import HourglassNet
-from stages.settings import Network
+from stages.forecasting.sequences import PennSequences, SplitHourglass
+from stages.network.checkpoints import save_network
+from stages.network.hourglass import HourglassNet
+from stages.settings.sections import Network
 
 SMALL = {"stem": "4 8 8", "features": 8}
 

@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 
-from datasets import geometry
 from datasets.errors import DataError
+from datasets.imaging import geometry
 
 
 def test_box_edges_land_on_the_edges_of_the_crop():

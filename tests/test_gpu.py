@@ -8,13 +8,13 @@ import pytest
 import torch
 
 from datasets.skeletons import PENN_ACTION
-from stages.cache import cache_crops
-from stages.checkpoints import Description
-from stages.hourglass import HourglassNet
-from stages.predict import compute_type
-from stages.predictor import PosePredictor
-from stages.settings import Input, Network, Training, Workspace
-from stages.train import Trainer, new_network, train
+from stages.inference.predict import compute_type
+from stages.inference.predictor import PosePredictor
+from stages.loading.crop_cache import cache_crops
+from stages.network.checkpoints import Description
+from stages.network.hourglass import HourglassNet
+from stages.settings.sections import Input, Network, Training, Workspace
+from stages.training.train import Trainer, new_network, train
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="torch finds no CUDA device here")
 

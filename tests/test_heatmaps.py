@@ -3,7 +3,7 @@ import math
 import numpy as np
 import pytest
 
-from datasets import heatmaps
+from datasets.imaging import heatmaps
 
 BLOBS = [(3.25, 6), (2.0, 6), (1.75, 3), (1.0, 3)]
 

@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 from datasets.errors import DataError
-from datasets.images import read_image
+from datasets.imaging.images import read_image
 from tests.hostile import KINDS, image
 
 ROOT = Path(__file__).resolve().parents[1]

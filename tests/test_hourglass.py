@@ -10,11 +10,11 @@ import pytest
 import torch
 from torch import nn
 
-from stages.blocks import FourResidual, MobileResidual, Residual
-from stages.cost import layers
-from stages.hourglass import Hourglass, HourglassNet, replace_head
-from stages.presets import PRESETS
-from stages.settings import Network
+from stages.network.blocks import FourResidual, MobileResidual, Residual
+from stages.network.cost import layers
+from stages.network.hourglass import Hourglass, HourglassNet, replace_head
+from stages.settings.presets import PRESETS
+from stages.settings.sections import Network
 
 PEERS = Path(__file__).resolve().parents[2] / "shared/data/peers"
 SMALL = {"stem": "4 8 8", "features": 8}

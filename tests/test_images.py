@@ -9,7 +9,7 @@ import pytest
 from PIL import Image, ImageOps
 
 from datasets.errors import DataError
-from datasets.images import read_image, read_reduced, read_upright
+from datasets.imaging.images import read_image, read_reduced, read_upright
 
 pillow_heif.register_heif_opener()
 PIXELS = np.random.default_rng(7).integers(0, 256, (24, 40, 3), dtype=np.uint8)

@@ -16,10 +16,10 @@ import pytest
 import torch
 
 from datasets.errors import DataError
-from stages.hourglass import HourglassNet
-from stages.import_pytorch import BEARPAW_MEAN, is_checkpoint, normalise, read_hourglass
-from stages.known_models import Normalisation
-from stages.settings import Network
+from stages.interchange.import_pytorch import BEARPAW_MEAN, is_checkpoint, normalise, read_hourglass
+from stages.interchange.known_models import Normalisation
+from stages.network.hourglass import HourglassNet
+from stages.settings.sections import Network
 from tests.ports import Bearpaw, Princeton, port
 
 PEERS = Path(__file__).resolve().parents[2] / "shared" / "data" / "peers"

@@ -7,10 +7,10 @@ import pytest
 import torch
 
 from datasets.errors import DataError
-from stages import torch7
-from stages.import_torch7 import read_hourglass
-from stages.settings import Network
-from stages.torch7 import Table, Tensor, TorchObject
+from stages.settings.sections import Network
+from stages.torch7 import t7 as torch7
+from stages.torch7.import_network import read_hourglass
+from stages.torch7.t7 import Table, Tensor, TorchObject
 
 SAMPLES = Path(__file__).resolve().parents[2] / "shared" / "data" / "torch7"
 

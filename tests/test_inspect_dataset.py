@@ -7,10 +7,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from datasets.annotations import Annotations
 from datasets.errors import DataError
+from datasets.formats.annotations import Annotations
+from datasets.imaging import draw
 from datasets.skeletons import PENN_ACTION
-from stages import draw
 from tests.pipeline.conftest import Place, finished_chain, place
 from tools import inspect_dataset
 

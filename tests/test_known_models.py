@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 from datasets.errors import DataError
-from stages.fetch import read_source
-from stages.known_models import KNOWN, read_choice
+from stages.fetching.sources import read_source
+from stages.interchange.known_models import KNOWN, read_choice
 
 SHA = "a" * 64
 

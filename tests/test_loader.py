@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 import torch
 
-from datasets import annotations
 from datasets.errors import DataError
-from stages.loader import Data, Samples, batches, channel_mean, killed_reader_as_data_error
-from stages.settings import Input, Recipe
+from datasets.formats import annotations
+from stages.loading.loader import Data, Samples, batches, channel_mean, killed_reader_as_data_error
+from stages.settings.sections import Input, Recipe
 
 SIZE = Input(resolution=32)
 
@@ -35,7 +35,7 @@ def test_same_stream_for_any_number_of_workers(tiny_penn, how):
 def test_the_same_stream_where_shared_memory_is_short(tiny_penn, monkeypatch):
     """As in containers: /dev/shm of 64 MB, or of nothing."""
     roomy = stream(tiny_penn, 2)
-    monkeypatch.setattr("stages.loader._shared_memory_left", lambda: 1000)
+    monkeypatch.setattr("stages.loading.loader._shared_memory_left", lambda: 1000)
     short = stream(tiny_penn, 2)
     assert all(torch.equal(a[k], b[k]) and a[k].dtype == b[k].dtype for a, b in zip(short, roomy, strict=True) for k in b)
     assert all(values.is_shared() for values in roomy[0].values()) and not any(v.is_shared() for v in short[0].values())

@@ -12,9 +12,9 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from tensorboard.compat.tensorflow_stub.io import gfile
 
 from datasets.errors import DataError
-from stages import logs
-from stages.files import disk_trouble_as_data_error
-from stages.logs import METRICS, Logs, read_metrics
+from datasets.files import disk_trouble_as_data_error
+from stages.training import logs
+from stages.training.logs import METRICS, Logs, read_metrics
 
 
 @pytest.fixture

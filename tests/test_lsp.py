@@ -6,11 +6,12 @@ import numpy as np
 import pytest
 from scipy.io import savemat
 
-from datasets import annotations, lsp
+from datasets import lsp
 from datasets.errors import DataError
+from datasets.formats import annotations
 from datasets.skeletons import LSP
-from stages.annotate import annotate_lsp
-from stages.loader import Data
+from stages.loading.loader import Data
+from stages.preparing.annotate import annotate_lsp
 from tests.drawn import peak_error, write_lsp
 
 NAMES = [f"im{i:04d}.jpg" for i in range(1, 7)]

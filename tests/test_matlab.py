@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from scipy.io import savemat
 
-from datasets import matlab
 from datasets.errors import DataError
-from datasets.matlab import read_mat
+from datasets.formats import matlab
+from datasets.formats.matlab import read_mat
 
 HEADER = b"MATLAB 5.0 MAT-file".ljust(124) + b"\0\1IM"
 

@@ -3,11 +3,12 @@
 import numpy as np
 import pytest
 
-from datasets import annotations, penn_action
-from datasets.annotations import Annotations
+from datasets import penn_action
+from datasets.formats import annotations
+from datasets.formats.annotations import Annotations
 from datasets.skeletons import MPII, PENN_ACTION
-from stages.loader import Data
-from stages.measures import People, people_of, score
+from stages.evaluation.measures import People, people_of, score
+from stages.loading.loader import Data
 
 
 def people(part, scale=1.0, normalize=-1.0, visible=None):

@@ -5,9 +5,9 @@ import numpy as np
 import pytest
 import torch
 
-from datasets.heatmaps import draw
+from datasets.imaging.heatmaps import draw
 from datasets.skeletons import MPII, PENN_ACTION
-from stages import metrics
+from stages.evaluation import metrics
 from tests.other_device import OnOtherDevice, OtherDevice, to_other_device
 
 EVALUATION = Path(__file__).resolve().parents[2] / "shared" / "data" / "mpii_eval" / "detections_our_format.mat"

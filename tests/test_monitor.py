@@ -6,8 +6,8 @@ import pytest
 from filelock import FileLock
 
 from pipeline import config
-from pipeline.stage import lock_of
-from stages.logs import COLUMNS, METRICS
+from pipeline.engine.stage import lock_of
+from stages.training.logs import COLUMNS, METRICS
 from tools import monitor
 
 # 20 s for 100 iterations, a pause of an hour, and 20 s for 100 again: 0.2 s an iteration.

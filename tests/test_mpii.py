@@ -11,8 +11,9 @@ import numpy as np
 import pytest
 from scipy.io import savemat
 
-from datasets import annotations, mpii
+from datasets import mpii
 from datasets.errors import DataError
+from datasets.formats import annotations
 
 SHARED = Path(__file__).resolve().parents[2] / "shared" / "data" / "mpii_real_annotations"
 

@@ -6,9 +6,9 @@ import pytest
 import torch
 from torch import nn
 
-from stages.hourglass import HourglassNet
-from stages.optimise import Ema, cancelled_biases, learning_rate, load_optimizer, make_optimizer, optimizer_tensors
-from stages.settings import Network, Recipe
+from stages.network.hourglass import HourglassNet
+from stages.settings.sections import Network, Recipe
+from stages.training.optimizer import Ema, cancelled_biases, learning_rate, load_optimizer, make_optimizer, optimizer_tensors
 
 
 def rates(iterations, **settings):

@@ -10,10 +10,10 @@ from safetensors.torch import save_file
 
 from datasets.errors import DataError
 from datasets.skeletons import MPII, PENN_ACTION
-from stages.checkpoints import load_network, save_network
-from stages.hourglass import HourglassNet
-from stages.precomputed import convert, read_network
-from stages.settings import Network
+from stages.interchange.precomputed import convert, read_network
+from stages.network.checkpoints import load_network, save_network
+from stages.network.hourglass import HourglassNet
+from stages.settings.sections import Network
 from tests.ports import Bearpaw, Princeton, port
 
 SMALL = Network(stem="2 4 4", features=8, depth=2)

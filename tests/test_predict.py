@@ -5,12 +5,12 @@ import pytest
 import torch
 from torch import nn
 
-from datasets import geometry, heatmaps
 from datasets.errors import DataError
-from datasets.samples import Person, Target, Variation, make_sample
+from datasets.imaging import geometry, heatmaps
+from datasets.imaging.samples import Person, Target, Variation, make_sample
 from datasets.skeletons import MPII, PENN_ACTION
-from stages.predict import average_scales, compute_type, joints_in_image, pick_device, predict
-from stages.settings import Recipe
+from stages.inference.predict import average_scales, compute_type, joints_in_image, pick_device, predict
+from stages.settings.sections import Recipe
 from tests.other_device import OnOtherDevice, OtherDevice, to_other_device
 
 

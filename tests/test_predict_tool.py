@@ -16,11 +16,11 @@ import torch
 from PIL import Image
 
 from datasets.skeletons import PENN_ACTION
-from stages.checkpoints import save_network
-from stages.hourglass import HourglassNet
-from stages.predictor import PosePredictor
-from stages.settings import Network
-from stages.video import VideoReader, VideoWriter
+from stages.inference.predictor import PosePredictor
+from stages.inference.video import VideoReader, VideoWriter
+from stages.network.checkpoints import save_network
+from stages.network.hourglass import HourglassNet
+from stages.settings.sections import Network
 from tools import predict
 
 

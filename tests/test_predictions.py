@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 from scipy.io import loadmat
 
-from datasets import mpii, synthetic
-from stages.predictions import HeatmapFile, write_mat, write_submission
+from datasets import mpii
+from datasets.sample import archives as synthetic
+from stages.evaluation.predictions import HeatmapFile, write_mat, write_submission
 
 
 def test_mpii_submission_is_in_the_official_order(tmp_path):

@@ -11,13 +11,13 @@ from torch import nn
 
 from datasets.errors import DataError
 from datasets.skeletons import PENN_ACTION
-from stages import predictor as module
-from stages.checkpoints import Description, save_network
-from stages.hourglass import HourglassNet
-from stages.known_models import KnownModel
-from stages.predictor import PosePredictor
-from stages.runtimes import folded, in_torch, start, with_flip
-from stages.settings import Network
+from stages.inference import predictor as module
+from stages.inference.predictor import PosePredictor
+from stages.inference.runtimes import folded, in_torch, start, with_flip
+from stages.interchange.known_models import KnownModel
+from stages.network.checkpoints import Description, save_network
+from stages.network.hourglass import HourglassNet
+from stages.settings.sections import Network
 
 SMALL = Network(stem="4 8 8", features=8, depth=2)
 CPU = torch.device("cpu")
@@ -196,7 +196,7 @@ def test_folding_changes_nothing_but_rounding(options):
 @pytest.fixture(scope="module")
 def model(tmp_path_factory):
     """A folder with a network and its ONNX file."""
-    from stages.export import write_onnx
+    from stages.interchange.export import write_onnx
 
     folder = tmp_path_factory.mktemp("model")
     save_network(folder / "model.safetensors", network(), PENN_ACTION.joints, 64, {})
@@ -268,8 +268,8 @@ def test_where_a_network_is_looked_for(model, tmp_path, monkeypatch):
 
 
 def test_a_torch7_file_is_a_network_too(model, tmp_path):
-    from stages import torch7
-    from stages.export_torch7 import as_torch7
+    from stages.torch7 import t7 as torch7
+    from stages.torch7.export_network import as_torch7
 
     net = network()
     net.mean.zero_()  # which the format has no place for

@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from stages import recorded
-from stages.recorded import WORTH_COMPILING, is_compiled
+from stages.machine import recorded
+from stages.machine.recorded import WORTH_COMPILING, is_compiled
 
 
 @pytest.mark.parametrize(

@@ -10,9 +10,9 @@ import cv2
 import numpy as np
 import pytest
 
-from stages import report
-from stages.curves import COLOURS, DARK, INK, Training, draw_training
-from stages.report import Facts, Setting, StageFacts
+from stages.reporting import page as report
+from stages.reporting.curves import COLOURS, DARK, INK, Training, draw_training
+from stages.reporting.page import Facts, Setting, StageFacts
 
 HOSTILE = '<script>alert("x")</script>&'
 VOID = {"meta", "img", "br", "link", "input", "hr"}

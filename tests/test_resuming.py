@@ -5,7 +5,7 @@ import shutil
 import pytest
 
 from datasets.errors import DataError
-from stages.resuming import BEFORE, LAST, find_checkpoint
+from stages.training.resuming import BEFORE, LAST, find_checkpoint
 from tests.test_train import contents, finished, trainer
 
 __all__ = ["finished"]  # the fixture

@@ -6,8 +6,9 @@ import h5py
 import numpy as np
 import pytest
 
-from datasets import annotations, geometry, heatmaps
-from datasets.samples import Augmentation, Person, Target, Variation, make_sample
+from datasets.formats import annotations
+from datasets.imaging import geometry, heatmaps
+from datasets.imaging.samples import Augmentation, Person, Target, Variation, make_sample
 from datasets.skeletons import MPII, PENN_ACTION
 
 SHARED = Path(__file__).resolve().parents[2] / "shared" / "data" / "mpii_real_annotations"

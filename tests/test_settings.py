@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from datasets.errors import DataError
-from stages.settings import Finetuning, Network, Recipe, Settings, Training
+from stages.settings.sections import Finetuning, Network, Recipe, Settings, Training
 
 ROOT = Path(__file__).resolve().parents[1]
 LUIGI = {"core", "retcode"}

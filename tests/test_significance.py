@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy.stats import binom
 
-from stages.significance import Hits, difference, hits_by_group, interval
+from stages.evaluation.significance import Hits, difference, hits_by_group, interval
 
 
 def single(hits):

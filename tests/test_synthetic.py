@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 from scipy.io import loadmat
 
-from datasets.drawing_people import Figure, Look, draw_person, visible_joints
-from datasets.poses import LENGTHS, Movement, build_figures, everyday_pose
-from datasets.synthetic import write_mpii, write_penn
+from datasets.sample.archives import write_mpii, write_penn
+from datasets.sample.people import Figure, Look, draw_person, visible_joints
+from datasets.sample.poses import LENGTHS, Movement, build_figures, everyday_pose
 
 ACTIONS = ("bowl", "golf_swing", "jumping_jacks", "pushup", "squat")
 

@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 
 from datasets.errors import DataError
-from stages import torch7
-from stages.torch7 import Function, Storage, Table, Tensor, TorchObject
+from stages.torch7 import t7 as torch7
+from stages.torch7.t7 import Function, Storage, Table, Tensor, TorchObject
 
 SAMPLES = Path(__file__).resolve().parents[2] / "shared" / "data" / "torch7"
 

@@ -17,12 +17,12 @@ import torch
 
 from datasets.errors import DataError
 from datasets.skeletons import MPII, PENN_ACTION
-from stages.checkpoints import load_network, load_tensors, save_network, save_tensors
-from stages.hourglass import HourglassNet
-from stages.loader import Samples, batches
-from stages.memory import shortage_as_data_error
-from stages.settings import Finetuning, Input, Network, Training, Workspace
-from stages.train import Trainer, _train, all_finite, network_for, new_network, squared_error, train
+from stages.loading.loader import Samples, batches
+from stages.machine.memory import shortage_as_data_error
+from stages.network.checkpoints import load_network, load_tensors, save_network, save_tensors
+from stages.network.hourglass import HourglassNet
+from stages.settings.sections import Finetuning, Input, Network, Training, Workspace
+from stages.training.train import Trainer, _train, all_finite, network_for, new_network, squared_error, train
 from tests.other_device import to_other_device
 
 SIZE = Input(resolution=32)
@@ -71,7 +71,7 @@ def finished(tiny_penn, tmp_path_factory):
 def test_the_space_asked_for_is_what_the_training_takes(tiny_penn, finished, tmp_path, monkeypatch):
     """All tensors of a finished training, and those of the last checkpoint twice more: the one before, and the next."""
     asked = []
-    monkeypatch.setattr("stages.train.require_space", lambda folder, needed, what: asked.append(needed))
+    monkeypatch.setattr("stages.training.train.require_space", lambda folder, needed, what: asked.append(needed))
     trainer(tmp_path / "begun", tiny_penn, SETTINGS.model_copy(update={"stop_after": 1})).run()
     files = [*finished.glob("*.safetensors"), *[finished / "last.safetensors"] * 2]
     assert asked[0] == pytest.approx(sum(t.nbytes for path in files for t in load_tensors(path)[0].values()), rel=0.1)
@@ -140,7 +140,7 @@ def test_a_resumed_training_does_not_start_again(tiny_penn, tmp_path):
 
 def test_float16_scales_its_gradients_and_resumes(tiny_penn, tmp_path, monkeypatch):
     """On the CPU, which stands in for CUDA here: a scale too large for the first steps, which are left out."""
-    monkeypatch.setattr("stages.train.compute_type", lambda *_: torch.float16)
+    monkeypatch.setattr("stages.training.train.compute_type", lambda *_: torch.float16)
     settings = SETTINGS.model_copy(update={"epochs": 1, "ema": 0.0})
 
     def kill(done, *_):
@@ -163,8 +163,8 @@ def test_float16_scales_its_gradients_and_resumes(tiny_penn, tmp_path, monkeypat
 
 def test_figures_that_are_read_seldom_are_the_same(tiny_penn, finished, tmp_path, monkeypatch):
     """As on a GPU, which a reading would wait for: twice an epoch here, and the checkpoint with it."""
-    monkeypatch.setattr("stages.train.READ_EVERY", {})
-    monkeypatch.setattr("stages.train.READ_SELDOM", 4)
+    monkeypatch.setattr("stages.training.train.READ_EVERY", {})
+    monkeypatch.setattr("stages.training.train.READ_SELDOM", 4)
     told = []
     trainer(tmp_path, tiny_penn, seconds=1e-9).run(lambda done, _, text: text.startswith("epoch") and told.append(done))
     assert told == [4, 5, 8, 10]
@@ -404,7 +404,7 @@ def test_a_full_disk_is_a_sentence_in_every_process(tiny_penn, tmp_path, monkeyp
     def full(path, data, before=None):
         raise OSError(errno.ENOSPC, "No space left on device", str(path))
 
-    monkeypatch.setattr("stages.checkpoints.write_atomically", full)
+    monkeypatch.setattr("stages.network.checkpoints.write_atomically", full)
     t = trainer(tmp_path, tiny_penn)
     with pytest.raises(DataError, match="The disk is full"):  # what each process of a training runs
         _train(tmp_path, t.network, tiny_penn, SIZE, SETTINGS, Workspace(device="cpu", workers=1), lambda *_: None)

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from datasets.errors import DataError
-from stages.video import VideoReader, VideoWriter
+from stages.inference.video import VideoReader, VideoWriter
 
 BUGS = Path(__file__).resolve().parents[1] / "shared/data/bugs"
 
@@ -245,7 +245,7 @@ def test_frames_of_too_many_pixels_are_not_decoded(tmp_path, monkeypatch):
     small, large = greys(400, step=0), greys(4, 96, 80)  # the other size is beyond what is looked at when the file is opened
     one, two = (made(tmp_path / name, images, format="mpegts") for name, images in (("1.ts", small), ("2.ts", large)))
     (tmp_path / "a.ts").write_bytes(one.read_bytes() + two.read_bytes())
-    monkeypatch.setattr("stages.video.MOST_PIXELS", 64 * 80)  # what the decoder counts, whole blocks of 16 px
+    monkeypatch.setattr("stages.inference.video.MOST_PIXELS", 64 * 80)  # what the decoder counts, whole blocks of 16 px
     with pytest.raises(DataError, match=r"2\.ts claims frames of 80 x 96 px"):
         VideoReader(two)
     frames, reader = read(tmp_path / "a.ts")

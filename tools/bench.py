@@ -81,10 +81,10 @@ def _step_rate(batch: int, ours: bool) -> float:
     """Images a second that hg-256 takes in."""
     import torch
 
-    from stages import memory
-    from stages.hourglass import HourglassNet
-    from stages.predict import compute_type
-    from stages.settings import Network
+    from stages.inference.predict import compute_type
+    from stages.machine import memory
+    from stages.network.hourglass import HourglassNet
+    from stages.settings.sections import Network
 
     layout = torch.channels_last if ours else torch.contiguous_format
     compute = compute_type("auto", torch.device("cpu")) if ours else torch.float32
@@ -109,11 +109,11 @@ def samples() -> None:
     """Training samples for 256 px from JPEG files of 1280 x 720 and from the cache, by the time of this one process."""
     from dataclasses import replace
 
-    from datasets.images import read_image
+    from datasets.imaging.images import read_image
     from datasets.skeletons import MPII
-    from stages.cache import cache_crops
-    from stages.loader import Data, Samples
-    from stages.settings import Input, Settings
+    from stages.loading.crop_cache import cache_crops
+    from stages.loading.loader import Data, Samples
+    from stages.settings.sections import Input, Settings
 
     cv2.setNumThreads(1)
     with tempfile.TemporaryDirectory() as name:
@@ -141,7 +141,7 @@ def samples() -> None:
 
 def write_people(folder: Path) -> None:
     """16 photographs of 1280 x 720, each with 4 people whose sizes are as those of MPII's people."""
-    from datasets import annotations
+    from datasets.formats import annotations
 
     rng = np.random.default_rng(0)
     for number in range(16):
@@ -159,11 +159,11 @@ def write_people(folder: Path) -> None:
 
 def metrics() -> None:
     """Decoding and scoring all of MPII's validation."""
-    from datasets.geometry import image_to_crop
-    from datasets.heatmaps import decode_argmax, decode_subpixel
+    from datasets.imaging.geometry import image_to_crop
+    from datasets.imaging.heatmaps import decode_argmax, decode_subpixel
     from datasets.skeletons import MPII
-    from stages.metrics import Pck, training_accuracy
-    from stages.predict import joints_in_image
+    from stages.evaluation.metrics import Pck, training_accuracy
+    from stages.inference.predict import joints_in_image
 
     rng = np.random.default_rng(0)
     maps = rng.random((2958, 16, 64, 64), np.float32)
@@ -186,8 +186,8 @@ def crop() -> None:
 
     Beside the time by the clock that of the processors is compared, which other programs disturb less.
     """
-    from stages.crop import crop_penn
-    from stages.pool import processes
+    from stages.machine.pool import processes
+    from stages.preparing.crop import crop_penn
 
     with tempfile.TemporaryDirectory() as name, ProcessPoolExecutor(processes(0), get_context("spawn")) as pool:
         raw = Path(name, "raw")
@@ -270,10 +270,11 @@ def convert() -> None:
 
 def torch7() -> None:
     """Reading and writing hg-256 as the Torch7 file that image-play publishes, weights and gradients."""
-    from stages import export_torch7, import_torch7
-    from stages import torch7 as files
-    from stages.hourglass import HourglassNet
-    from stages.settings import Network
+    from stages.network.hourglass import HourglassNet
+    from stages.settings.sections import Network
+    from stages.torch7 import export_network as export_torch7
+    from stages.torch7 import import_network as import_torch7
+    from stages.torch7 import t7 as files
 
     model = export_torch7.as_torch7(HourglassNet(Network(), 16).eval(), cudnn=True)
     with tempfile.TemporaryDirectory() as name:

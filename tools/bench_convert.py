@@ -58,7 +58,7 @@ def _make_labels(root: Path, count: int) -> None:
 def _convert_labels(root: Path, out: Path) -> int:
     """Read, cut to the window, split and write every label; returns the rows."""
     from datasets import penn_action
-    from stages.annotate import write_penn
+    from stages.preparing.annotate import write_penn
 
     def read(path: Path) -> penn_action.Label:
         label = penn_action.read_label(path)
@@ -98,7 +98,7 @@ def _make_release(root: Path, count: int) -> None:
 
 
 def _element(kind: int, content: bytes) -> bytes:
-    """An element of a MATLAB 5 file, see `datasets.matlab`."""
+    """An element of a MATLAB 5 file, see `datasets.formats.matlab`."""
     return struct.pack("<2I", kind, len(content)) + content + bytes(-len(content) % 8)
 
 
@@ -121,7 +121,8 @@ def _records(rows: list[dict[str, bytes]], times: int = 1, name: bytes = b"") ->
 
 def _convert_release(root: Path, out: Path) -> int:
     """Read, split and write everybody; returns the rows."""
-    from datasets import annotations, mpii
+    from datasets import mpii
+    from datasets.formats import annotations
 
     out.mkdir()
     splits = mpii.split(mpii.read(root / mpii.MAT_NAME), None, 0.12, 0)

@@ -24,19 +24,19 @@ from torch.utils.data import default_collate
 
 from datasets.progress import Report, silent
 from datasets.skeletons import MPII
-from stages import runtimes
-from stages.augment import plans
-from stages.cache import cache_crops
-from stages.checkpoints import Description
-from stages.evaluate import evaluate
-from stages.hourglass import HourglassNet
-from stages.loader import Data, Samples, batches
-from stages.logs import read_metrics
-from stages.pool import processes
-from stages.predict import compute_type
-from stages.predictor import PosePredictor
-from stages.settings import Evaluation, Input, Network, Settings, Training, Workspace
-from stages.train import Trainer, train
+from stages.evaluation.evaluate import evaluate
+from stages.inference import runtimes
+from stages.inference.predict import compute_type
+from stages.inference.predictor import PosePredictor
+from stages.loading.augment import plans
+from stages.loading.crop_cache import cache_crops
+from stages.loading.loader import Data, Samples, batches
+from stages.machine.pool import processes
+from stages.network.checkpoints import Description
+from stages.network.hourglass import HourglassNet
+from stages.settings.sections import Evaluation, Input, Network, Settings, Training, Workspace
+from stages.training.logs import read_metrics
+from stages.training.train import Trainer, train
 from tools.bench import photograph, show, write_people
 
 FLOP = 25.4e9  # of an image of 256 px, forward and backward: multiplications and additions

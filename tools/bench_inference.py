@@ -10,14 +10,15 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from datasets.images import read_image
+from datasets.imaging.images import read_image
 from datasets.skeletons import MPII
-from stages import memory, runtimes
-from stages.checkpoints import Description
-from stages.hourglass import HourglassNet
-from stages.predict import compute_type
-from stages.predictor import PosePredictor
-from stages.settings import Network
+from stages.inference import runtimes
+from stages.inference.predict import compute_type
+from stages.inference.predictor import PosePredictor
+from stages.machine import memory
+from stages.network.checkpoints import Description
+from stages.network.hourglass import HourglassNet
+from stages.settings.sections import Network
 from tools.bench import seconds, show
 
 FLOP = 2 * 2 * 4.278e9  # of an image: two forwards, multiplication and addition

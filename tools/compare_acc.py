@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from datasets.errors import DataError
+from datasets.links import follow
 from pipeline import config
-from pipeline.compare import result_at
-from stages.links import follow
+from pipeline.tasks.compare import result_at
 from tools import program
 
 
@@ -35,9 +35,9 @@ def main() -> None:
 
 def compare(results: list[Path], out: Path | None) -> None:
     """Print the tables of what stands in folders of results, and write them and the curves into `out`."""
-    from stages.compare import write_tables, write_tests
-    from stages.curves import Training, draw_pck, draw_training
-    from stages.scores import Scored, as_text, pair_table, part_table, part_text
+    from stages.evaluation.scores import Scored, as_text, pair_table, part_table, part_text
+    from stages.reporting.compare import write_tables, write_tests
+    from stages.reporting.curves import Training, draw_pck, draw_training
 
     evaluations = list(dict.fromkeys(folder for path in results for folder in evaluations_of(path)))
     networks = short_names(list(dict.fromkeys(network_of(folder) for folder in evaluations)))

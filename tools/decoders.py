@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 
 from datasets.errors import DataError
-from stages.links import follow
+from datasets.links import follow
 from tools import program
 
 
@@ -36,14 +36,14 @@ def print_table(model: Path, annotations: Path, images: Path, split: str, scales
     from tabulate import tabulate
     from tqdm import tqdm
 
-    from datasets.annotations import open_h5
-    from datasets.heatmaps import DECODERS
+    from datasets.formats.annotations import open_h5
+    from datasets.imaging.heatmaps import DECODERS
     from datasets.skeletons import SKELETONS, matching_joints, mirrored
-    from stages.checkpoints import load_network
-    from stages.evaluate import BATCH, Predictions, heatmaps_of
-    from stages.loader import Data, Samples
-    from stages.measures import MEASURES, people_of, score
-    from stages.settings import Evaluation, Input, Workspace
+    from stages.evaluation.evaluate import BATCH, Predictions, heatmaps_of
+    from stages.evaluation.measures import MEASURES, people_of, score
+    from stages.loading.loader import Data, Samples
+    from stages.network.checkpoints import load_network
+    from stages.settings.sections import Evaluation, Input, Workspace
 
     with open_h5(annotations / f"{split}.h5") as file:
         name = str(file.attrs.get("name", "mpii"))

@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING
 from tabulate import tabulate
 
 from datasets.errors import DataError
-from stages.presets import PRESETS
-from stages.settings import Input, Network, Settings
+from stages.settings.presets import PRESETS
+from stages.settings.sections import Input, Network, Settings
 from tools import program
 
 if TYPE_CHECKING:
-    from stages.cost import Layer
-    from stages.hourglass import HourglassNet
+    from stages.network.cost import Layer
+    from stages.network.hourglass import HourglassNet
 
 
 @program
@@ -53,8 +53,8 @@ def describe(name: str, joints: int, resolution: int | None) -> None:
     if name in PRESETS:
         network, resolution = _from_preset(name, joints), resolution or 256
     else:
-        from stages.checkpoints import load_network
-        from stages.links import follow
+        from datasets.links import follow
+        from stages.network.checkpoints import load_network
 
         if not Path(name).exists():
             raise DataError(f"{name} is neither a file nor one of the presets {', '.join(PRESETS)}.")
@@ -79,14 +79,14 @@ def describe(name: str, joints: int, resolution: int | None) -> None:
 def _from_preset(name: str, joints: int) -> "HourglassNet":
     import torch
 
-    from stages.hourglass import HourglassNet
+    from stages.network.hourglass import HourglassNet
 
     with torch.device("meta"):  # no memory
         return HourglassNet(Network(preset=name), joints)
 
 
 def _layers(network: "HourglassNet", resolution: int) -> "list[Layer]":
-    from stages.cost import layers
+    from stages.network.cost import layers
 
     Settings(network=network.options, input=Input(resolution=resolution))  # refuses what cannot be halved that often
     return layers(network, resolution)

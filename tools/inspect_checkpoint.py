@@ -5,7 +5,7 @@ import json
 import sys
 from pathlib import Path
 
-from stages.links import follow
+from datasets.links import follow
 from tools import program
 
 
@@ -16,7 +16,7 @@ def main() -> None:
     parser.add_argument("file", type=Path, help="best.safetensors, last.safetensors, model.safetensors ...")
     parser.add_argument("--tensors", action="store_true", help="list every tensor")
     options = parser.parse_args()
-    from stages.checkpoints import load_tensors
+    from stages.network.checkpoints import load_tensors
 
     tensors, description = load_tensors(follow(options.file))
     print(json.dumps(description, indent=1))

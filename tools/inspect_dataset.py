@@ -13,15 +13,16 @@ import cv2
 import numpy as np
 import pandas as pd
 
-from datasets import annotations, geometry, penn_action
-from datasets.annotations import Annotations
+from datasets import penn_action
 from datasets.errors import DataError
-from datasets.images import read_image
+from datasets.formats import annotations
+from datasets.formats.annotations import Annotations
+from datasets.imaging import draw, geometry
+from datasets.imaging.images import read_image
 from datasets.skeletons import Skeleton
 from pipeline import config
-from pipeline.data import DATASETS
-from stages import draw
-from stages.annotate import SUSPICIOUS
+from pipeline.tasks.data import DATASETS
+from stages.preparing.annotate import SUSPICIOUS
 from tools import program
 
 SPLITS = ("train", "valid", "test")

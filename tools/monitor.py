@@ -18,9 +18,9 @@ from statistics import median
 from tabulate import tabulate
 
 from pipeline import config
-from pipeline.manifest import MANIFEST
-from pipeline.stage import is_locked
-from stages.logs import METRICS, read_metrics
+from pipeline.engine.manifest import MANIFEST
+from pipeline.engine.stage import is_locked
+from stages.training.logs import METRICS, read_metrics
 from tools import program
 
 HEADS = ("experiment", "state", "epoch", "iteration", "loss", "acc", "images/s", "waiting", "left", "valid", "best")

@@ -25,16 +25,16 @@ import numpy as np
 from tqdm import tqdm
 
 from datasets.errors import DataError
-from datasets.images import PICTURES, looks_like_picture, read_upright
+from datasets.files import csv_text
+from datasets.imaging.images import PICTURES, looks_like_picture, read_upright
 from pipeline import config
-from pipeline.compare import result_at
-from stages.files import csv_text
-from stages.settings import RUNTIMES
-from stages.video import VideoReader, VideoWriter
+from pipeline.tasks.compare import result_at
+from stages.inference.video import VideoReader, VideoWriter
+from stages.settings.sections import RUNTIMES
 from tools import program
 
 if TYPE_CHECKING:
-    from stages.predictor import PosePredictor, Poses
+    from stages.inference.predictor import PosePredictor, Poses
 
 DRAWN = (".jpg", ".jpeg", ".png")  # kinds of pictures that are drawn as the same kind; others become PNG
 TABLES = ("poses.json", "poses.csv")
@@ -90,8 +90,8 @@ def predict(options: argparse.Namespace) -> int:
     """What `main` does; returns the exit code. Raises DataError."""
     source = find_source(options.source, options.out)  # before PyTorch is loaded, which takes seconds
     refuse_other_files(options.out, source.drawn)
-    from stages import memory
-    from stages.predictor import PosePredictor, find
+    from stages.inference.predictor import PosePredictor, find
+    from stages.machine import memory
 
     memory.keep_big_blocks()
     exported = os.path.join(options.model, "export")  # of a whole run's folder, such as exp/demo
@@ -110,8 +110,8 @@ def predict(options: argparse.Namespace) -> int:
 
 def draw_all(source: "Images | Video", predictor: "PosePredictor", options: argparse.Namespace) -> int:
     """Predict and draw every picture, and write the tables; returns how many there were."""
-    from stages import draw
-    from stages.pool import in_order
+    from datasets.imaging import draw
+    from stages.machine.pool import in_order
 
     drawn, pictures = 0, iter(source)
     bar = tqdm(total=source.count, unit=source.unit, disable=not sys.stderr.isatty())

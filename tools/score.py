@@ -36,10 +36,10 @@ def print_tables(path: Path, predictions: list[Path]) -> None:
     """A table for each predictions file, a row for each threshold and one of mean errors."""
     from tabulate import tabulate
 
-    from datasets.matlab import read_mat
+    from datasets.formats.matlab import read_mat
     from datasets.skeletons import MPII
-    from stages import metrics
-    from stages.prediction_files import arranged, read_predictions
+    from stages.evaluation import metrics
+    from stages.evaluation.prediction_files import arranged, read_predictions
 
     content = read_mat(path, "pos_gt_src", "jnt_missing", "headboxes_src", "pos_pred_src")
     found = {name: _numbers(value, path, name) for name, value in content.items()}

@@ -186,9 +186,9 @@ def test_full_disk(place, tmp_path):
     """/dev/full stands for it: every write to the file of a checkpoint fails with ENOSPC."""
     place.set("[pretrain]\nexperiment = full\nseed = 9\n")
     code = (
-        "import sys, stages.files as f, errno\n"
+        "import sys, datasets.files as f, errno\n"
         "def full(path, data, before=None): raise OSError(errno.ENOSPC, 'No space left on device', str(path))\n"
-        "import stages.checkpoints as c, stages.train as t\n"
+        "import stages.network.checkpoints as c, stages.training.train as t\n"
         "c.write_atomically = t.write_atomically = full\n"
         "from pipeline.__main__ import main\n"
         "sys.exit(main(['run', 'PretrainMpii', '--config', 'profile.cfg']))\n"

@@ -11,8 +11,8 @@ import torch
 from safetensors.torch import load_file
 
 from datasets.progress import silent
-from pipeline import manifest
-from stages.checkpoints import load_network
+from pipeline.engine import manifest
+from stages.network.checkpoints import load_network
 from tests.ports import Princeton, port
 from tests.python_path import ROOT
 

@@ -103,7 +103,7 @@ def test_what_was_made_from_a_replaced_archive_is_not_continued(place):
     shutil.copy((place.exp / "sample").resolve() / "Penn_Action.tar.gz", place.folder / "given.tar.gz")
     place.set("[penn_action]\narchive = given.tar.gz\n")
     code = (
-        "import sys, pipeline.fetch as f\n"
+        "import sys, pipeline.tasks.fetch as f\n"
         "def unpack(archive, pattern, folder, report, expected):\n"
         "    (folder / 'of-the-other-file').touch()\n"
         "    archive.write_bytes(b'another')\n"
@@ -118,9 +118,9 @@ def test_what_was_made_from_a_replaced_archive_is_not_continued(place):
 
 
 def test_the_names_of_all_results_are_reserved():
-    from pipeline.compare import Pipeline, others
-    from pipeline.data import DATASETS
-    from pipeline.train import Branch, CacheCrops, reserved_names
+    from pipeline.tasks.compare import Pipeline, others
+    from pipeline.tasks.data import DATASETS
+    from pipeline.tasks.train import Branch, CacheCrops, reserved_names
 
     stages = [*Pipeline().stages(), *others(), *(CacheCrops(dataset=name) for name in DATASETS)]
     below = [stage.place.split("/")[1] for stage in stages if "/" in stage.place and not isinstance(stage, Branch)]

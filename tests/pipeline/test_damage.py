@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import pytest
 
 from datasets.progress import silent
-from pipeline import digests, manifest
+from pipeline.engine import digests, manifest
 
 
 def test_a_missing_or_emptied_file_is_seen_and_made_again(place):

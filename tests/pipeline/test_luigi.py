@@ -35,5 +35,5 @@ def test_wrong_settings_are_a_sentence_and_a_code(empty):
 
 def test_the_command_line_does_not_import_torch(empty):
     heavy = "('torch', 'cv2', 'matplotlib', 'pandas')"
-    check = f"import sys, pipeline, pipeline.commands; print([m for m in {heavy} if m in sys.modules])"
+    check = f"import sys, pipeline, pipeline.cli.commands; print([m for m in {heavy} if m in sys.modules])"
     assert empty.start("-c", check).communicate()[0].strip() == "[]"

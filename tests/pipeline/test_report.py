@@ -4,7 +4,7 @@ import json
 import re
 
 from datasets.progress import silent
-from pipeline import manifest
+from pipeline.engine import manifest
 
 
 def states(place):

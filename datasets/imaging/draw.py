@@ -1,0 +1,74 @@
+"""Skeletons on images, for people to look at. The person's right side is orange, the left blue, the middle grey."""
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from datasets.formats.annotations import Annotations
+from datasets.imaging import geometry
+from datasets.imaging.images import read_image
+from datasets.skeletons import Skeleton
+from stages.loading.loader import Data
+
+COLOURS = {"right": (255, 140, 30), "left": (40, 150, 255), "": (235, 235, 235)}  # RGB
+
+
+def draw_person(image: np.ndarray, joints: np.ndarray, skeleton: Skeleton, visible: np.ndarray | None = None) -> np.ndarray:
+    """A copy of an RGB uint8 image (H, W, 3) with limbs and joints (J, 2) in its 0-based pixels; NaN joints are left out.
+
+    Joints that are not `visible` (J,) are rings.
+    """
+    image = image.copy()
+    line = max(1, round(max(image.shape[:2]) / 128))
+    points = [None if np.isnan(p).any() else (round(float(p[0])), round(float(p[1]))) for p in joints]
+    for a, b in skeleton.limbs:
+        start, end = points[a], points[b]
+        if start and end:
+            sides = {side for joint in (a, b) if (side := _side(skeleton.joints[joint]))}
+            colour = COLOURS[sides.pop() if len(sides) == 1 else ""]
+            cv2.line(image, start, end, (0, 0, 0), line + 2, cv2.LINE_AA)
+            cv2.line(image, start, end, colour, line, cv2.LINE_AA)
+    for j, (point, name) in enumerate(zip(points, skeleton.joints, strict=True)):
+        if point:
+            cv2.circle(image, point, line + 2, (0, 0, 0), -1, cv2.LINE_AA)
+            cv2.circle(image, point, line + 1, COLOURS[_side(name)], -1, cv2.LINE_AA)
+            if visible is not None and not visible[j]:
+                cv2.circle(image, point, max(1, line - 1), (0, 0, 0), -1, cv2.LINE_AA)
+    return image
+
+
+def person(data: Data, rows: Annotations, row: int, joints: np.ndarray, side: int = 224) -> np.ndarray:
+    """The box of a person of `data`, side x side px, with joints (J, 2) in the image's 0-based px."""
+    image = read_image(data.images / rows.images[row])
+    affine = geometry.image_to_crop(rows.center[row], rows.scale[row], side)
+    crop = cv2.warpAffine(image, affine, (side, side))
+    return draw_person(crop, geometry.apply(affine, joints), data.skeleton)
+
+
+def _side(joint: str) -> str:
+    side = joint.partition("_")[0]
+    return side if side in COLOURS else ""
+
+
+def contact_sheet(rows: list[list[np.ndarray]], titles: list[str], side: int = 224) -> np.ndarray:
+    """RGB images in rows, each fitted into side x side pixels, with a title above each row."""
+    bar, gap = 26, 6
+    width = max(len(row) for row in rows) * (side + gap) + gap
+    sheet = np.full((len(rows) * (side + bar + gap), width, 3), 255, np.uint8)
+    for i, (row, title) in enumerate(zip(rows, titles, strict=True)):
+        top = i * (side + bar + gap)
+        cv2.putText(sheet, title, (gap, top + 18), cv2.FONT_HERSHEY_SIMPLEX, 0.5, (30, 30, 30), 1, cv2.LINE_AA)
+        for k, image in enumerate(row):
+            factor = side / max(image.shape[:2])
+            size = (max(1, round(image.shape[1] * factor)), max(1, round(image.shape[0] * factor)))
+            small = cv2.resize(image, size, interpolation=cv2.INTER_AREA if factor < 1 else cv2.INTER_CUBIC)
+            y = top + bar + (side - size[1]) // 2
+            x = gap + k * (side + gap) + (side - size[0]) // 2
+            sheet[y : y + size[1], x : x + size[0]] = small
+    return sheet
+
+
+def write_png(path: Path, image: np.ndarray) -> None:
+    """An RGB uint8 image as PNG."""
+    path.write_bytes(cv2.imencode(".png", np.ascontiguousarray(image[:, :, ::-1]))[1].tobytes())

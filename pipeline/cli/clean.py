@@ -1,0 +1,312 @@
+"""`clean`: what could go from exp/ is shown with its size, age and settings, and moved to exp/.trash once a person agrees."""
+
+import argparse
+import contextlib
+import glob
+import os
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from filelock import Timeout
+from tabulate import tabulate
+
+from datasets.errors import DataError
+from datasets.files import disk_trouble_as_data_error, size_in_words, time_in_words
+from datasets.links import RESULT, target
+from pipeline import config
+from pipeline.engine import links, manifest
+from pipeline.engine.stage import Stage, is_locked, lock_of
+from pipeline.engine.trash import empty, to_trash, trash
+from pipeline.tasks.compare import Pipeline, others
+from pipeline.tasks.fetch import Fetch
+from pipeline.tasks.train import Branch
+from stages.training.logs import METRICS, how_far
+
+FINISHED, TRAINING, OTHER = "finished", "interrupted training", "interrupted"
+PARTIAL = ".partial"  # end of the name of a folder in which a result is made
+
+
+@dataclass(frozen=True)
+class Leftover:
+    """A result below exp/ that is not of the current settings."""
+
+    folder: Path
+    kind: str  # FINISHED, TRAINING or OTHER
+    stage: str
+    size: int  # bytes
+    age: float  # seconds since it was finished, or worked on
+    progress: str  # how far an unfinished one is
+    settings: str  # in what they differ from the current ones
+    content: str = ""  # of a finished one
+
+    def row(self) -> list[str]:
+        """Cells of the table that a person sees."""
+        size, age = size_in_words(self.size), time_in_words(self.age)
+        return [self.kind, str(self.folder), size, age, self.progress, self.stage, self.settings]
+
+
+def clean(options: argparse.Namespace) -> int:
+    """Move to exp/.trash what other settings left unfinished; trainings with --interrupted, finished results with --others.
+
+    Results of the current settings stay, finished or not, and so does everything that another process is making or reading.
+    Where downloads are not to be kept, those are deleted whose stage is done. With --empty-trash the trash is deleted, too.
+    """
+    Stage.read_large_files = False
+    with disk_trouble_as_data_error(config.exp()):
+        _clean(options, {stage.name: stage for stage in [*Pipeline().stages(), *others()]})
+    return 0
+
+
+def _clean(options: argparse.Namespace, stages: dict[str, Stage]) -> None:
+    found = list(_leftovers(stages))
+    wanted = {OTHER} | ({TRAINING} if options.interrupted else set()) | ({FINISHED} if options.others else set())
+    going = [leftover for leftover in found if leftover.kind in wanted]
+    downloads = list(_spare_downloads(stages))
+    if going or downloads:
+        _show(going, downloads)
+    _tell_what_stays([leftover for leftover in found if leftover.kind not in wanted])
+    if going or downloads:
+        if _agreed(
+            f"Move {len(going)} to {trash()}" + f" and delete {len(downloads)} downloads" * bool(downloads), options.yes
+        ):
+            for leftover in going:
+                _move(leftover)
+            for path in downloads:
+                path.unlink(missing_ok=True)
+                print(f"deleted {path}")
+            _set_links_right(stages)
+    elif not options.empty_trash:
+        print("nothing to remove")
+    if options.empty_trash:
+        _empty_trash(options.yes)
+
+
+def _leftovers(stages: dict[str, Stage]) -> Iterator[Leftover]:
+    """The results below exp/ that are not of the current settings and that no process is making or reading."""
+    folders = list(_results({stage.link.parent for stage in stages.values()}))
+    facts = {folder: _facts(folder) for folder in folders}
+    at_work = [folder for folder in folders if folder.name.endswith(PARTIAL) and is_locked(_of(folder))]
+    being_read = {content for folder in at_work for content in facts[folder].get("input_contents", {}).values()}
+    current = _Current(stages, facts)
+    for folder in folders:
+        if current.may_be(folder):
+            continue
+        leftover = _leftover(folder, facts[folder], current.stage(folder))
+        if folder in at_work:
+            print(f"kept {folder}: another process is working on it")
+        elif leftover.content in being_read:
+            print(f"kept {folder}: another process is reading it")
+        else:
+            yield leftover
+
+
+def _results(parents: set[Path]) -> Iterator[Path]:
+    """The folders of results below exp/, finished or not. What belongs to another exp is never among them."""
+    for parent in sorted(parents):
+        if parent != config.exp() and _is_exp(parent):
+            print(f"kept {parent}: it is an exp/ of its own")
+            continue
+        for folder in _below(parent, "*"):
+            named = RESULT.fullmatch(folder.name.removesuffix(PARTIAL))
+            if folder.is_symlink() or not folder.is_dir() or _is_exp(folder):
+                continue
+            if named or manifest.read(folder):
+                yield folder
+
+
+def _is_exp(folder: Path) -> bool:
+    """Whether a folder has results of its own below, as [workspace] exp has."""
+    marks = (".locks", ".trash", ".digests.json")
+    return any((folder / mark).exists() for mark in marks) or any(
+        RESULT.fullmatch(path.name.removesuffix(PARTIAL)) for path in _below(folder, "*/*@*")
+    )
+
+
+def _below(folder: Path, pattern: str) -> list[Path]:
+    """The files and folders that match, in order. Unlike Path.glob, it stands that other processes move folders meanwhile."""
+    return [folder / name for name in sorted(glob.glob(pattern, root_dir=folder))]
+
+
+def _of(folder: Path) -> Path:
+    """The result that a folder is, or is to become."""
+    return folder.with_name(folder.name.removesuffix(PARTIAL))
+
+
+def _facts(folder: Path) -> dict[str, Any]:
+    """What a result says of itself; without its identity where that is damaged, and nothing where all is."""
+    # A process that was killed as it gave a result its name leaves the manifest alone.
+    facts = (manifest.read_partial(folder) if folder.name.endswith(PARTIAL) else None) or manifest.read(folder) or {}
+    identity = facts.get("identity")
+    whole = isinstance(identity, dict) and {"stage", "version", "settings", "inputs", "outside"} <= identity.keys()
+    return facts if whole else {name: value for name, value in facts.items() if name != "identity"}
+
+
+class _Current:
+    """Which results are of the current settings. An archive that is missing leaves that open: then a result may be."""
+
+    def __init__(self, stages: dict[str, Stage], facts: dict[Path, dict[str, Any]]) -> None:
+        self.stages, self.facts = stages, facts
+        self.places = {stage.link: stage for stage in stages.values()}
+        self.identities = {known["fingerprint"]: known.get("identity") for known in facts.values() if known}
+
+    def stage(self, folder: Path) -> Stage | None:
+        """The stage whose result a folder is: by its manifest, or by its place."""
+        identity = self.facts[folder].get("identity")
+        place = folder.with_name(folder.name.partition("@")[0])
+        return self.stages.get(identity["stage"]) if identity else self.places.get(place)
+
+    def may_be(self, folder: Path) -> bool:
+        """Whether a result is of the current settings, as far as is known."""
+        stage = self.stage(folder)
+        fingerprint = self.facts[folder].get("fingerprint") or _of(folder).name.rpartition("@")[2]
+        return stage is not None and self._fits(stage, fingerprint, self.facts[folder].get("identity"))
+
+    def _fits(self, stage: Stage, fingerprint: str, identity: dict[str, Any] | None) -> bool:
+        try:
+            return stage.fingerprint.startswith(fingerprint)
+        except DataError:  # an archive is missing, here or upstream
+            return identity is None or self._could_be(stage, identity)
+
+    def _could_be(self, stage: Stage, identity: dict[str, Any]) -> bool:
+        """Whether everything that is known speaks for it: version, settings, and inputs of which the same can be said."""
+        needed = stage.requires()
+        return (
+            (identity["version"], identity["settings"]) == (stage.version, stage.settings())
+            and identity["inputs"].keys() == needed.keys()
+            and all(self._fits(needed[name], one, self.identities.get(one)) for name, one in identity["inputs"].items())
+        )
+
+
+def _leftover(folder: Path, facts: dict[str, Any], stage: Stage | None) -> Leftover:
+    identity = facts.get("identity")
+    name = identity["stage"] if identity else stage.name if stage else "unknown"
+    settings = _difference(stage, identity)
+    if not folder.name.endswith(PARTIAL):
+        size = facts["files"]["bytes"] if facts else _size(folder)
+        progress = "" if facts else "without a manifest"
+        return Leftover(folder, FINISHED, name, size, _age(folder, facts), progress, settings, facts.get("content", ""))
+    is_training = isinstance(stage, Branch) or (folder / METRICS).exists() or bool(_below(folder, "*.safetensors"))
+    spent = time_in_words(facts["seconds"]) + " of work" if facts else ""
+    progress = ", ".join(filter(None, [how_far(folder) if is_training else "", spent]))
+    return Leftover(folder, TRAINING if is_training else OTHER, name, _size(folder), _age(folder, facts), progress, settings)
+
+
+def _difference(stage: Stage | None, identity: dict[str, Any] | None) -> str:
+    """In words, in what the settings of a result differ from the current ones."""
+    if not identity:
+        return "not recorded"
+    if not stage:
+        return "no stage of the current settings"
+    try:
+        return stage.difference({"identity": identity})
+    except DataError:  # an archive is missing: only the settings can be compared
+        old, new = identity["settings"], stage.settings()
+        differing = [name for name in sorted(old.keys() | new.keys()) if old.get(name) != new.get(name)]
+        return "; ".join(f"{name} {old.get(name, 'unset')} -> {new.get(name, 'unset')}" for name in differing)
+
+
+def _age(folder: Path, facts: dict[str, Any]) -> float:
+    """Seconds since a result was finished or worked on."""
+    with contextlib.suppress(LookupError, TypeError, ValueError):
+        return max(0.0, time.time() - datetime.fromisoformat(facts["finished"]).timestamp())
+    with contextlib.suppress(OSError):
+        newest = max(path.stat().st_mtime for path in (folder, *_below(folder, "*.*")))
+        return max(0.0, time.time() - newest)
+    return 0.0
+
+
+def _size(folder: Path) -> int:
+    """Bytes of the files below a folder, which other processes may be changing."""
+    total = 0
+    for parent, _, names in os.walk(folder):
+        for name in names:
+            with contextlib.suppress(OSError):
+                total += os.lstat(os.path.join(parent, name)).st_size
+    return total
+
+
+def _spare_downloads(stages: dict[str, Stage]) -> Iterator[Path]:
+    for stage in stages.values():
+        with contextlib.suppress(DataError):  # an archive is missing: nobody knows whether the stage is done
+            if isinstance(stage, Fetch) and stage.manifest():
+                yield from stage.spare_downloads()
+
+
+def _show(going: list[Leftover], downloads: list[Path]) -> None:
+    """Print the table of what goes."""
+    rows = [leftover.row() for leftover in going]
+    rows += [["download", str(path), size_in_words(path.stat().st_size), "", "", "", ""] for path in downloads if path.exists()]
+    heads = ["what", "where", "size", "age", "how far", "stage", "its settings -> the current ones"]
+    print(tabulate(rows, heads, disable_numparse=True, colalign=("left", "left", "right", "right", *("left",) * 3),
+                   maxcolwidths=[None] * 6 + [50]))  # fmt: skip
+
+
+def _tell_what_stays(staying: list[Leftover]) -> None:
+    """Print what other options would move."""
+    for kind, words, option in (
+        (TRAINING, "interrupted trainings", "--interrupted"), (FINISHED, "finished results", "--others"),
+    ):  # fmt: skip
+        sizes = [leftover.size for leftover in staying if leftover.kind == kind]
+        if sizes:
+            print(f"kept: {words} of other settings ({len(sizes)}, {size_in_words(sum(sizes))}); {option} moves them, too")
+
+
+def _agreed(question: str, yes: bool) -> bool:
+    """Ask a person. Raises UsageError where there is none to ask."""
+    if yes:
+        return True
+    if not sys.stdin.isatty():
+        raise config.UsageError(
+            "nothing was removed: there is no terminal on which to ask. Add --yes to agree to what is listed."
+        )
+    try:
+        answer = input(f"{question}? [y/N] ")
+    except EOFError:
+        answer = ""
+    if answer.strip().lower() in ("y", "yes"):
+        return True
+    print("nothing was removed")
+    return False
+
+
+def _move(leftover: Leftover) -> None:
+    """Move a result to the trash, and remove the link that points at it, unless a process is working on it or was faster."""
+    folder = leftover.folder
+    link = folder.with_name(folder.name.partition("@")[0])
+    try:
+        with lock_of(_of(folder)).acquire(timeout=0):
+            to_trash(folder)
+            if target(link) == folder:
+                link.unlink(missing_ok=True)
+    except Timeout:
+        print(f"kept {folder}: another process is working on it")
+    except FileNotFoundError:
+        print(f"{folder} is gone already")
+    else:
+        print(f"moved {folder} to {trash()}")
+
+
+def _set_links_right(stages: dict[str, Stage]) -> None:
+    for stage in stages.values():
+        with contextlib.suppress(DataError):
+            if stage.manifest():
+                links.follow_settings(stage)
+
+
+def _empty_trash(yes: bool) -> None:
+    """Delete what is in the trash, once a person agrees; what other processes put there meanwhile stays."""
+    there = _below(trash(), "*")
+    if not there:
+        print(f"{trash()} is empty")
+        return
+    rows = [[path.name.rpartition("-")[0], size_in_words(_size(path)), time_in_words(_age(path, {}))] for path in there]
+    print(tabulate(rows, [f"in {trash()}", "size", "age"], disable_numparse=True, colalign=("left", "right", "right")))
+    if _agreed(f"Delete these {len(there)} for good", yes):
+        for path in there:
+            empty(path)
+        print(f"{trash()} was emptied")

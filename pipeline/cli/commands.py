@@ -1,0 +1,235 @@
+"""What the command line does, a function a command."""
+
+import argparse
+import contextlib
+import difflib
+from datetime import UTC, datetime
+
+import luigi
+import luigi.retcodes
+from luigi.execution_summary import LuigiStatusCode
+from tabulate import tabulate
+
+from datasets.errors import DataError
+from datasets.files import size_in_words, time_in_words
+from pipeline import config
+from pipeline.cli.clean import clean
+from pipeline.config import UsageError
+from pipeline.engine import links, manifest
+from pipeline.engine.progress import Progress
+from pipeline.engine.stage import Stage, with_inputs
+from pipeline.tasks.compare import CompareAccuracy, Pipeline, known, others
+from stages.interchange.known_models import KNOWN
+
+# As Luigi's manual recommends them, where luigi.cfg has no [retcode].
+MISSING_DATA, TASK_FAILED = 20, 30
+
+
+def find(name: str) -> list[Stage]:
+    """The stages of a name, with or without the ends of it: EvaluatePenn means EvaluatePenn:pretrained and :finetuned.
+
+    Those of the chain come first. Beside it at least the dataset has to be named: Evaluate:lsp, not Evaluate.
+    """
+    chain, further = Pipeline().stages(), others()
+    if name == "Pipeline":
+        return chain
+    for stages in (chain, further):
+        found = [stage for stage in stages if f"{stage.name}:".startswith(f"{name}:")]
+        if found and (stages is chain or ":" in name or len(found) == 1):
+            return found
+    names = ["Pipeline", *(s.name for s in chain + further)]
+    near = difflib.get_close_matches(name.title() if name.islower() else name, names, n=1)
+    hint = f" Did you mean {near[0]}?" if near else ""
+    raise UsageError(f"there is no stage {name}.{hint} Stages: {', '.join(names)}.")
+
+
+def run(options: argparse.Namespace) -> int:
+    """Make a stage, or the whole chain."""
+    tasks = [Pipeline()] if options.stage == "Pipeline" else find(options.stage)
+    if options.only:
+        _refuse_without_inputs(tasks)
+    code = _build(tasks + _damaged(tasks))
+    if code == 0:
+        _set_links_right(tasks)
+        _show_results(tasks)
+        if options.stage == "Pipeline":
+            report(options)
+    return code
+
+
+def _damaged(tasks: list) -> list[Stage]:
+    """The damaged results behind tasks that are made again; Luigi does not look behind what is done.
+
+    Raises DataError for one that is not made again unasked.
+    """
+    found = []
+    for stage in with_inputs(each for task in tasks for each in (task.stages() if isinstance(task, Pipeline) else [task])):
+        with contextlib.suppress(DataError):  # an archive is missing; the stage that reads it will say so
+            state = stage.status()
+            if state.word == "damaged":
+                found.append((stage, state.why))
+    for stage, what in found:
+        if not stage.remade_unasked:
+            raise stage.damaged(what)
+    return [stage for stage, _ in found]
+
+
+def _set_links_right(tasks: list) -> None:
+    """Let the links of stages and of all that they read follow the current settings; Pipeline does so itself."""
+    for stage in with_inputs(task for task in tasks if isinstance(task, Stage)):
+        stage.complete()
+
+
+def _refuse_without_inputs(tasks: list) -> None:
+    for stage in tasks:
+        for needed in stage.requires().values() if isinstance(stage, Stage) else stage.requires():
+            if not needed.complete():
+                raise UsageError(
+                    f"{getattr(stage, 'name', 'Pipeline')} needs {needed.name}, which is {needed.status().word}; make it with: "
+                    f"{config.command('run ' + needed.name)}"
+                )
+
+
+def _build(tasks: list) -> int:
+    """Let Luigi make tasks; returns the exit code of [retcode] in luigi.cfg."""
+    if all(task.complete() for task in tasks):
+        return 0
+    before = _finished()
+    result = luigi.build(tasks, local_scheduler=True, workers=1, detailed_summary=True, log_level="WARNING")
+    if result.status not in (LuigiStatusCode.SUCCESS, LuigiStatusCode.SUCCESS_WITH_RETRY) and _stale_in_between(before):
+        return _build(tasks)
+    if result.status in (LuigiStatusCode.SUCCESS, LuigiStatusCode.SUCCESS_WITH_RETRY):
+        return 0
+    codes = luigi.retcodes.retcode()
+    return {
+        LuigiStatusCode.SCHEDULING_FAILED: codes.scheduling_error,
+        LuigiStatusCode.NOT_RUN: codes.not_run,
+        LuigiStatusCode.MISSING_EXT: codes.missing_data,
+    }.get(result.status, codes.task_failed) or TASK_FAILED
+
+
+def _finished() -> dict[str, str]:
+    """Stage -> content, of all stages whose result is there."""
+    contents = {}
+    for stage in known():
+        with contextlib.suppress(DataError):  # an archive is missing; the stage that reads it will say so
+            if found := stage.manifest():
+                contents[stage.name] = found["content"]
+    return contents
+
+
+def _stale_in_between(before: dict[str, str]) -> bool:
+    """Whether a stage that Luigi took for done became stale, because an input that was deleted came out otherwise."""
+    now = _finished()
+    stale = [stage for stage in known() if stage.name in before and stage.status().word == "stale"]
+    return now != before and any(now.get(stage.name) == before[stage.name] for stage in stale)
+
+
+def _show_results(tasks: list) -> None:
+    for task in tasks:
+        if isinstance(task, (Pipeline, CompareAccuracy)):
+            compared = CompareAccuracy().folder
+            print((compared / "accuracy.txt").read_text())
+            if isinstance(task, Pipeline):
+                print(f"weights      {Pipeline().requires()[1].folder}")
+            print(f"predictions  {compared / 'predictions.png'}\ncurves       {compared / 'curves_*.png'}")
+        else:
+            print(f"{task.name}: {task.folder}")
+
+
+def status(options: argparse.Namespace) -> int:
+    """Print the table of the stages; those beside the chain only where there is something of them."""
+    Stage.read_large_files = False
+    rows = [_status_row(stage) for stage in known()]
+    print(
+        tabulate(
+            rows, ["stage", "state", "why", "size", "age", "seconds", "result"], disable_numparse=True,
+            colalign=("left",) * 3 + ("right",) * 3 + ("left",), maxcolwidths=[None, None, 50],
+        )
+    )  # fmt: skip
+    return 0
+
+
+def _status_row(stage: Stage) -> list:
+    try:
+        state, mine = stage.state(), stage.manifest()
+    except DataError as error:
+        own = bool(stage.outside())
+        return [stage.name, "unknown", str(error) if own else "an input is unknown", "", "", "", stage.link]
+    facts, why = ["", "", ""], state.why
+    if mine:
+        facts = [size_in_words(mine["files"]["bytes"]), _age(mine["finished"]), f"{mine['seconds']:.0f}"]
+        with contextlib.suppress(DataError):  # what is in the way of the link is told below
+            links.follow_settings(stage)
+    return [stage.name, state.word, "; ".join(filter(None, [why, links.elsewhere(stage)])), *facts, stage.folder]
+
+
+def _age(finished: str) -> str:
+    return time_in_words((datetime.now(UTC) - datetime.fromisoformat(finished)).total_seconds())
+
+
+def report(options: argparse.Namespace) -> int:
+    """Write exp/report, whatever there is to tell."""
+    from pipeline.cli.report import write_report
+
+    Stage.read_large_files = False
+    print(f"report       {write_report()}")
+    return 0
+
+
+def why(options: argparse.Namespace) -> int:
+    """Say in words where a stage stands."""
+    for stage in find(options.stage):
+        state = stage.state()
+        print(f"{stage.name} is {state.word}" + (f": {state.why}" if state.why else ""))
+        print(f"  result: {stage.folder}" + ("" if stage.manifest() else ", not there"))
+        if pointed := links.elsewhere(stage):
+            print(f"  {pointed}")
+    return 0
+
+
+def verify(options: argparse.Namespace) -> int:
+    """Take the digests of all files of finished results again; returns 1 where one is not what it was."""
+    damaged = False
+    for stage in find(options.stage) if options.stage else known():
+        with contextlib.suppress(DataError):  # an archive is missing, so nobody knows which result is meant
+            if mine := stage.manifest():
+                with Progress(stage) as report:
+                    found = manifest.damage(stage.folder, mine["content"], report)
+                print(f"{stage.folder}: {found or 'whole'}")
+                damaged = damaged or bool(found)
+    return 1 if damaged else 0
+
+
+def rerun(options: argparse.Namespace) -> int:
+    """Make stages anew; then what hangs from them and had been made, where the content changed."""
+    stages = find(options.stage)
+    before = _finished()
+    made = [stage for stage in known() if stage.name in before]
+    _refuse_without_inputs(stages)
+    for stage in stages:
+        stage.redo = True
+    code = _build(stages)
+    if code:
+        return code
+    changed = [s for s in made if not s.complete()]
+    print(f"To be redone: {', '.join(s.name for s in changed)}" if changed else "The content is the same: nothing else to do.")
+    return _build(changed)
+
+
+def models(options: argparse.Namespace) -> int:
+    """Print the table of known networks."""
+    rows = [[m.name, f"{m.dataset}, {m.joints}", m.accuracy or "not stated", m.licence, m.source()] for m in KNOWN.values()]
+    print(
+        tabulate(
+            rows, ["name", "trained on, joints", "published accuracy", "licence", "source"], disable_numparse=True,
+            maxcolwidths=[None, None, 30, 24, None],
+        )
+    )  # fmt: skip
+    return 0
+
+
+COMMANDS = {
+    "run": run, "status": status, "report": report, "why": why, "verify": verify, "rerun": rerun, "models": models,
+    "clean": clean,
+}  # fmt: skip

@@ -1,0 +1,80 @@
+"""exp/report: a page that shows where the chain stands and what came out of it."""
+
+from datetime import UTC, datetime
+from pathlib import Path
+
+from datasets.errors import DataError
+from datasets.files import disk_trouble_as_data_error
+from pipeline import config
+from pipeline.engine.stage import Stage, lock_of
+from pipeline.engine.trash import discard
+from pipeline.tasks.compare import CompareAccuracy, known
+from pipeline.tasks.evaluate import Evaluate
+from stages.reporting import page as report
+from stages.reporting.page import Facts, Setting, StageFacts
+from stages.settings.sections import Recipe, Settings
+
+
+def write_report() -> Path:
+    """Write exp/report anew, in one step; returns its page. Nothing of the chain has to be done."""
+    target = config.exp() / "report"
+    partial = target.with_name("report.partial")
+    with disk_trouble_as_data_error(config.exp()):
+        CompareAccuracy().check_exp()
+        with lock_of(target):
+            discard(partial)  # of a killed process
+            partial.mkdir()
+            page = report.write(partial, _facts())
+            discard(target)
+            partial.rename(target)
+    return target / page.name
+
+
+def _facts() -> Facts:
+    stages = known()
+    standing = {stage.name: _standing(stage) for stage in stages}
+    done = {stage.place: stage.folder for stage in stages if standing[stage.name].state == "done"}
+    sources = []
+    for stage in stages:
+        known_by = (standing[stage.name].manifest or {"identity": {"outside": {}}})["identity"]["outside"]
+        sources += [(stage.name, source, known_by.get(name, "not read yet")) for name, source in stage.outside().items()]
+    return Facts(
+        title=str(config.exp()),
+        written=f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC",
+        stages=list(standing.values()),
+        settings=_settings(),
+        sources=sources,
+        sample="MakeSample" in standing,
+        comparison=done.get(CompareAccuracy().place),
+        evaluations={s.place: s.folder for s in stages if isinstance(s, Evaluate) and s.place in done},
+    )
+
+
+def _standing(stage: Stage) -> StageFacts:
+    reads = list(dict.fromkeys(needed.name for needed in stage.requires().values()))
+    try:
+        state = stage.state()
+        return StageFacts(stage.name, stage.place, state.word, state.why, reads, stage.manifest())
+    except DataError as error:
+        return StageFacts(stage.name, stage.place, "unknown", str(error) if stage.outside() else "an input is unknown", reads)
+
+
+def _settings() -> list[Setting]:
+    """All settings beside the published ones; the recipes stand in the trainings that follow them."""
+    current, published = config.settings(), Settings()
+    found = []
+    for section in Settings.model_fields:
+        mine, theirs = getattr(current, section), getattr(published, section)
+        if type(mine) is not Recipe:
+            found += [
+                Setting(f"[{section}] {name}", _text(value), _text(getattr(theirs, name)), name in mine.significant())
+                for name, value in mine
+            ]
+    return found
+
+
+def _text(value: object) -> str:
+    """A setting as luigi.cfg has it."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    return " ".join(map(str, value)) if isinstance(value, tuple) else str(value)

@@ -1,0 +1,211 @@
+"""What a result folder says about itself: manifest.json and files.csv."""
+
+import contextlib
+import csv
+import hashlib
+import importlib.metadata
+import json
+import math
+import os
+import platform
+import subprocess
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from pydantic import AwareDatetime, BaseModel
+
+from datasets.errors import DataError
+from datasets.files import csv_cell, csv_text, sha256, write_atomically
+from datasets.progress import Report
+
+MANIFEST, FILES = "manifest.json", "files.csv"
+PARTIAL = "partial.json"  # in a folder that is being made: what from, and the seconds spent
+LOOK = 60  # seconds
+LOGS = "logs/"  # times are kept there; it may change after the result is finished
+LIBRARIES = ("torch", "numpy", "scipy", "h5py", "opencv-python-headless", "pandas", "luigi")
+
+
+class _Identity(BaseModel):
+    stage: str
+    version: int
+    settings: dict[str, Any]
+    inputs: dict[str, str]
+    outside: dict[str, str]
+
+
+class _Files(BaseModel):
+    count: int
+    bytes: int
+
+
+class _Manifest(BaseModel):
+    """What has to stand in a manifest, and of which type."""
+
+    fingerprint: str
+    identity: _Identity
+    input_contents: dict[str, str]
+    content: str
+    files: _Files
+    finished: AwareDatetime
+    seconds: float
+
+
+def read(folder: Path) -> dict[str, Any] | None:
+    """The manifest of a result, or None: a folder without a readable manifest is no result."""
+    try:
+        found = json.loads((folder / MANIFEST).read_bytes())
+        _Manifest.model_validate(found)
+    except (OSError, ValueError, RecursionError):
+        return None
+    return found
+
+
+def read_partial(folder: Path) -> dict[str, Any]:
+    """What an unfinished result is made from, and the seconds spent in it; nothing where that is missing or damaged."""
+    try:
+        found = json.loads((folder / PARTIAL).read_text())
+        return found | {"seconds": float(found["seconds"])}
+    except (OSError, ValueError, LookupError, TypeError):
+        return {}
+
+
+def write(folder: Path, facts: dict[str, Any], report: Report) -> None:
+    """List and hash the folder's files, then write the manifest, last.
+
+    `content` identifies the result: the digest of the list of files, leaving out logs/, where times are kept.
+    """
+    paths = sorted(p for p in folder.rglob("*") if p.is_file() and p.name not in (MANIFEST, FILES, PARTIAL))
+    rows = []
+    for i, path in enumerate(paths):
+        rows.append(File(path.relative_to(folder).as_posix(), path.stat().st_size, sha256(path)))
+        report(i + 1, len(paths), "listing files")
+    with open(folder / FILES, "w", newline="", encoding="utf-8") as file:
+        csv.writer(file).writerows([File._fields, *((csv_text(row.path), *row[1:]) for row in rows)])
+    facts = facts | {
+        "content": _content(rows),
+        "files": {"count": len(rows), "bytes": sum(row.bytes for row in rows), "list": FILES},
+        "finished": datetime.now(UTC).isoformat(timespec="seconds"),
+        "libraries": {name: _version(name) for name in LIBRARIES} | {"python": platform.python_version()},
+        "commit": _commit(),
+    }
+    write_atomically(folder / MANIFEST, json.dumps(facts, indent=1, sort_keys=True).encode())
+
+
+class File(NamedTuple):
+    """A row of files.csv."""
+
+    path: str  # within the result's folder
+    bytes: int
+    sha256: str
+
+
+class Damaged(DataError):
+    """A file of a result is not what it was when the result was finished."""
+
+
+def _content(rows: list[File]) -> str:
+    """What identifies a result: its files without logs/, where times are kept."""
+    return hashlib.sha256(json.dumps([row for row in rows if not row.path.startswith(LOGS)]).encode()).hexdigest()
+
+
+def _read_list(folder: Path, content: str) -> list[File]:
+    """The rows of files.csv. Raises Damaged where they are not those of the manifest."""
+    try:
+        with open(folder / FILES, newline="", encoding="utf-8") as file:
+            cells = [[row[name] for name in File._fields] for row in csv.DictReader(file)]
+        rows = [File(csv_cell(path), int(size), digest) for path, size, digest in cells]
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, csv.Error):
+        raise Damaged(f"{FILES} is missing or damaged") from None
+    if _content(rows) != content:
+        raise Damaged(f"{FILES} is not that of {MANIFEST}")
+    return rows
+
+
+def check_sizes(folder: Path, content: str) -> None:
+    """Raise Damaged where a file of a result is missing or has another size than when it was finished; logs/ do not count."""
+    for row in _read_list(folder, content):
+        if not row.path.startswith(LOGS):
+            _checked_size(folder, row)
+
+
+_looks: dict[tuple[Path, int], tuple[float, str]] = {}  # result and time of its manifest -> when it was looked at, and `damage`
+
+
+def quick_damage(folder: Path, content: str) -> str:
+    """Return what `check_sizes` finds, in words; "" where nothing is.
+
+    A look counts for LOOK seconds: `status` asks for each result as often as others read it, and some have 160,000 files.
+    """
+    try:
+        key = folder, os.stat(folder / MANIFEST).st_ctime_ns
+    except OSError:  # another process has just moved it
+        return f"{MANIFEST} is missing"
+    when, found = _looks.get(key, (-math.inf, ""))
+    if time.monotonic() - when > LOOK:
+        try:
+            check_sizes(folder, content)
+            found = ""
+        except Damaged as damage:
+            found = str(damage)
+        _looks[key] = time.monotonic(), found
+    return found
+
+
+def _checked_size(folder: Path, row: File) -> os.stat_result:
+    try:
+        stat = os.stat(folder / row.path)
+    except OSError:
+        raise Damaged(f"{row.path} is missing") from None
+    if stat.st_size != row.bytes:
+        raise Damaged(f"{row.path} has {stat.st_size} bytes in place of {row.bytes}")
+    return stat
+
+
+def check_contents(folder: Path, content: str, report: Report, every: bool = False) -> None:
+    """Raise Damaged where a file of a result is not the one that was finished; logs/ do not count.
+
+    Digests are taken of files that were written, in whatever way, after the manifest was; or of `every` file. Once they are
+    known to be right, the manifest's own time of change (ctime) is now.
+    """
+    try:
+        written, suspects = os.stat(folder / MANIFEST), list[File]()
+    except OSError:
+        raise Damaged(f"{MANIFEST} is missing") from None
+    for row in _read_list(folder, content):
+        if not row.path.startswith(LOGS) and (_checked_size(folder, row).st_ctime_ns > written.st_ctime_ns or every):
+            suspects.append(row)
+    for i, row in enumerate(suspects):
+        if sha256(folder / row.path) != row.sha256:
+            raise Damaged(f"{row.path} has another content than when it was finished")
+        report(i + 1, len(suspects), f"checking {folder.name}")
+    if suspects:
+        with contextlib.suppress(OSError):  # where that cannot be written, the digests are taken once more
+            os.utime(folder / MANIFEST, ns=(written.st_atime_ns, written.st_mtime_ns))
+
+
+def damage(folder: Path, content: str, report: Report) -> str:
+    """Return what is not as it was when the result was finished, by the digests of all its files; "" where nothing is."""
+    try:
+        check_contents(folder, content, report, every=True)
+    except Damaged as damage:
+        return f"damaged: {damage}"
+    return ""
+
+
+def _version(library: str) -> str | None:
+    """None where another distribution, such as opencv-python, provides it."""
+    try:
+        return importlib.metadata.version(library)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+def _commit() -> str | None:
+    """The git commit of this source tree, with + where it has changes; None outside a checkout."""
+    git = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--abbrev=40", "--dirty=+", "--exclude=*"]
+    try:
+        return subprocess.run(git, capture_output=True, text=True, timeout=20, check=True).stdout.strip()
+    except (OSError, subprocess.SubprocessError):
+        return None

@@ -1,0 +1,120 @@
+"""All accuracies side by side, the whole chain, and what stands beside it."""
+
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import luigi
+
+from datasets.errors import DataError
+from datasets.links import target
+from pipeline import config
+from pipeline.engine.stage import Stage, with_inputs
+from pipeline.tasks.data import DATASETS, FURTHER
+from pipeline.tasks.evaluate import MODELS, evaluation
+from pipeline.tasks.export import Export, ExportWeights
+from pipeline.tasks.fetch import FetchPrecomputed
+from pipeline.tasks.train import Pretrain, finetuned, pretrained
+
+SETS = ("mpii", "penn_action")
+
+
+class CompareAccuracy(Stage):
+    """Tables of accuracies before and after fine-tuning, tests, curves, and predictions drawn on validation images."""
+
+    place = "compare"
+    version = 5
+
+    def networks(self) -> dict[str, Stage]:
+        """Column of the table -> the stage that gives the network."""
+        scratch = {"scratch": Pretrain(dataset="penn_action")} if config.settings().compare.scratch else {}
+        return {"before": pretrained(), "after": finetuned()} | scratch
+
+    def scores(self, column: str) -> dict[str, Stage]:
+        """Dataset -> the evaluation of a column's network on it."""
+        if column == "scratch":
+            return {"penn_action": evaluation("penn_action", "scratch")}
+        model = "pretrained" if column == "before" else "finetuned"
+        return {name: evaluation(name, model) for name in SETS}
+
+    def settings(self) -> dict[str, Any]:
+        return {"names": [stage.place for stage in self.networks().values()]}
+
+    def requires(self) -> dict[str, Stage]:
+        networks = self.networks()
+        scores = {f"{column}-{name}": stage for column in networks for name, stage in self.scores(column).items()}
+        data = {f"{name}-{part}": stage for name in SETS for part, stage in DATASETS[name].stages().items()}
+        return networks | scores | data
+
+    def work(self, folder, inputs, report):
+        from stages.reporting.compare import Experiment, compare
+
+        experiments = [
+            Experiment(column, stage.place, inputs[column], "mpii" if column == "before" else "penn_action",
+                       {name: inputs[f"{column}-{name}"] for name in self.scores(column)})
+            for column, stage in self.networks().items()
+        ]  # fmt: skip
+        data = {name: DATASETS[name].open({part: inputs[f"{name}-{part}"] for part in ("annot", "images")}) for name in SETS}
+        return compare(folder, experiments, data)
+
+
+class Pipeline(luigi.WrapperTask):
+    """The whole chain."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        config.check_or_exit()
+        super().__init__(*args, **kwargs)
+
+    def requires(self) -> list[Stage]:
+        return [CompareAccuracy(), ExportWeights()]
+
+    def stages(self) -> list[Stage]:
+        """All stages of the chain, each after those that it reads."""
+        return with_inputs(self.requires())
+
+    def complete(self) -> bool:
+        """Whether both ends are there; on the way, every stage's link follows the current settings."""
+        for stage in self.stages():
+            stage.complete()
+        return super().complete()
+
+
+def others() -> list[Stage]:
+    """All stages that are not in the chain: those of further datasets and networks, and precomputed networks."""
+    ends: list[Stage] = [FetchPrecomputed(dataset=dataset) for dataset in ("mpii", "penn_action")]
+    networks = [("mpii", "pretrained"), ("penn_action", "scratch"), *product(FURTHER, MODELS)]
+    ends += [Export(dataset=dataset, model=model) for dataset, model in networks]
+    chain = {stage.name for stage in Pipeline().stages()}
+    return [stage for stage in with_inputs(ends) if stage.name not in chain]
+
+
+def known() -> list[Stage]:
+    """The stages of the chain, and of the others those of which there is a result, finished or not."""
+    return Pipeline().stages() + [s for s in others() if s.link.exists() or any(s.link.parent.glob(f"{s.link.name}@*"))]
+
+
+def result_at(source: str) -> str:
+    """Return the result that a path or the end of one means under the current settings: exp/export, export, hg-256.
+
+    Where no stage of the current settings has this place, it is returned as it is. Raises DataError where only results of other
+    settings are there.
+    """
+    Stage.read_large_files = False
+    path, made, elsewhere = Path(source), list[str](), ""
+    for stage in known():
+        named = not path.exists() and f"/{stage.place}".endswith(f"/{source}")
+        if path.absolute() != stage.link.absolute() and not named:
+            continue
+        try:
+            if stage.manifest():
+                made.append(str(stage.folder))
+            elif found := target(stage.link):
+                elsewhere = elsewhere or (
+                    f"{stage.name} is {stage.status().word}, and {stage.link} points at {found.name}, of other settings. To "
+                    f"take that, name {found}, or give its settings by --config; or: {config.command('run ' + stage.name)}"
+                )
+        except DataError:  # an archive is missing: the link is all that there is
+            continue
+    if not made and elsewhere:
+        raise DataError(elsewhere)
+    return made[0] if len(made) == 1 else source

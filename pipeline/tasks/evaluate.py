@@ -1,0 +1,83 @@
+"""Accuracies of networks on datasets."""
+
+from typing import Any
+
+import luigi
+
+from pipeline import config
+from pipeline.engine.stage import Stage
+from pipeline.tasks.data import DATASETS, FURTHER
+from pipeline.tasks.train import BEST, Finetune, Pretrain, finetuned, pretrained
+
+MODELS = ("pretrained", "finetuned", "scratch")
+
+
+class Evaluate(Stage):
+    """Score one network on one dataset: accuracy.json, predictions, and where it fails."""
+
+    version = 5
+    dataset = luigi.ChoiceParameter(choices=FURTHER, description="what to score on")
+    model = luigi.ChoiceParameter(
+        choices=MODELS, description="the MPII network, the same fine-tuned on the dataset, or one trained on the dataset alone"
+    )
+
+    leaf = "evaluate-"
+
+    @property
+    def place(self) -> str:
+        return f"{DATASETS[self.dataset].place}/{self.leaf}{self.model}"
+
+    def settings(self) -> dict[str, Any]:
+        settings = config.settings().evaluate.significant()
+        return {name: value for name, value in settings.items() if name != "mpii_test"}
+
+    def splits(self) -> list[str]:
+        """What is scored, or only predicted where labels are withheld."""
+        return list(DATASETS[self.dataset].scored)
+
+    def model_stage(self) -> Stage:
+        """The stage whose network is scored."""
+        if self.model == "pretrained":
+            return pretrained()
+        return Pretrain(dataset=self.dataset) if self.model == "scratch" else Finetune(dataset=self.dataset)
+
+    def requires(self) -> dict[str, Stage]:
+        return DATASETS[self.dataset].stages() | {"model": self.model_stage()}
+
+    def work(self, folder, inputs, report):
+        from stages.evaluation.evaluate import evaluate
+
+        settings, dataset = config.settings(), DATASETS[self.dataset]
+        data, model = dataset.open(inputs), inputs["model"] / BEST
+        return evaluate(folder, model, data, self.splits(), settings.evaluate, settings.workspace, report)
+
+
+class EvaluateMpii(Evaluate):
+    """Score a network on MPII's validation split; predict its test people, too, if asked."""
+
+    dataset = "mpii"
+    model = luigi.ChoiceParameter(choices=["pretrained", "finetuned"], description="the MPII or the Penn Action network")
+
+    def settings(self) -> dict[str, Any]:
+        return config.settings().evaluate.significant()
+
+    def splits(self) -> list[str]:
+        return [*super().splits(), *(["test"] if config.settings().evaluate.mpii_test else [])]
+
+    def model_stage(self) -> Stage:
+        return pretrained() if self.model == "pretrained" else finetuned()
+
+
+class EvaluatePenn(Evaluate):
+    """Score a network on Penn Action's validation and test splits."""
+
+    dataset = "penn_action"
+
+    def model_stage(self) -> Stage:
+        return finetuned() if self.model == "finetuned" else super().model_stage()
+
+
+def evaluation(dataset: str, model: str) -> Evaluate:
+    """The stage that scores a network on a dataset; both by name."""
+    of_the_chain: dict[str, type[Evaluate]] = {"mpii": EvaluateMpii, "penn_action": EvaluatePenn}
+    return of_the_chain[dataset](model=model) if dataset in of_the_chain else Evaluate(dataset=dataset, model=model)

@@ -1,0 +1,60 @@
+"""Networks for other programs, first of all the one that forecasting networks load."""
+
+import json
+from typing import TYPE_CHECKING
+
+import luigi
+
+from pipeline.engine.stage import Stage, with_inputs
+from pipeline.tasks.data import DATASETS
+from pipeline.tasks.evaluate import MODELS, evaluation
+from pipeline.tasks.fetch import Fetch, FetchPrecomputed
+from pipeline.tasks.train import BEST
+
+if TYPE_CHECKING:
+    from stages.interchange.model_card import Step
+
+
+class Export(Stage):
+    """A network in five formats, with a description and a model card."""
+
+    version = 3
+    dataset = luigi.ChoiceParameter(choices=list(DATASETS), description="what the network is scored on")
+    model = luigi.ChoiceParameter(choices=MODELS, description="as for Evaluate")
+
+    leaf = "export-"
+
+    @property
+    def place(self) -> str:
+        return f"{DATASETS[self.dataset].place}/{self.leaf}{self.model}"
+
+    def requires(self) -> dict[str, Stage]:
+        scored = evaluation(self.dataset, self.model)
+        return DATASETS[self.dataset].stages() | {"model": scored.model_stage(), "evaluation": scored}
+
+    def work(self, folder, inputs, report):
+        from stages.interchange.export import export
+        from stages.interchange.model_card import History
+
+        accuracy = json.loads((inputs["evaluation"] / "accuracy.json").read_text())["splits"]
+        steps = tuple(_step(stage) for stage in with_inputs([self]))
+        history = History(self.requires()["model"].place, accuracy, steps)
+        return export(folder, inputs["model"] / BEST, DATASETS[self.dataset].open(inputs), history, report)
+
+
+class ExportWeights(Export):
+    """The Penn Action network, whose weights forecasting networks load."""
+
+    place = "export"
+    dataset, model = "penn_action", "finetuned"
+
+
+def _step(stage: Stage) -> "Step":
+    from stages.interchange.model_card import Step
+
+    dataset = trained_by = ""
+    if isinstance(stage, FetchPrecomputed):
+        trained_by = stage.trained_by()
+    elif isinstance(stage, Fetch) and stage.outside():  # the sample is nobody's
+        dataset = stage.dataset
+    return Step(stage.name, stage.fingerprint, stage.settings(), stage.outside_digests, dataset, trained_by)

@@ -1,0 +1,338 @@
+"""Archives -> their contents, unpacked: what the preparing stages start from."""
+
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, ClassVar
+
+import luigi
+
+from datasets.citations import ORIGINS
+from datasets.errors import DataError
+from pipeline import config
+from pipeline.engine import digests
+from pipeline.engine.progress import say
+from pipeline.engine.stage import Stage
+from stages.fetching import folders, kinds
+from stages.fetching.archives import unpack
+from stages.fetching.folders import Part, Wanted
+from stages.fetching.sources import download_of, obtain, read_source, record_of
+from stages.interchange.known_models import PUBLISHED_FOLDER, KnownModel, read_choice
+
+SAMPLE = "sample"  # the source that stands for the built-in sample data
+
+
+def downloads() -> Path:
+    """Where what comes from an address is kept."""
+    return config.exp() / "downloads"
+
+
+MPII_FILES = r"mpii_human_pose_v1_u12_1\.mat|mpii_annotations\.json(?:\.gz)?|(?:train|valid|test)(?:\.h5|_images\.txt)"
+FLIC_FILES = r"(?:train|valid)(?:(?:_personcentric)?\.h5|_images\.txt)"
+
+
+class MakeSample(Stage):
+    """Draw the built-in sample data and pack it as the two datasets' official archives."""
+
+    place = "sample"
+
+    def settings(self) -> dict[str, Any]:
+        return config.settings().sample.significant()
+
+    def work(self, folder, inputs, report):
+        from datasets.sample import archives as synthetic  # heavy imports stay out of the command line
+
+        sample = config.settings().sample
+        synthetic.write_mpii(folder, sample.people, seed=sample.seed, report=report)
+        frames = (sample.frames, sample.frames + 4)
+        synthetic.write_penn(folder, sample.sequences, frames, seed=sample.seed, report=report)
+
+
+class Fetch(Stage):
+    """A stage whose sources are paths, addresses, or files of the built-in sample; it takes what is wanted of them.
+
+    Archives are unpacked; of a folder, the images are read in place, so that the result has a symlink to them.
+    """
+
+    dataset: ClassVar[str]  # whose citation belongs beside the files
+    wanted: ClassVar[dict[str, Wanted]] = {}  # name of a source -> what is wanted of it
+
+    def sources(self) -> dict[str, tuple[str, str]]:
+        """Name -> (source, name of the file in the sample)."""
+        raise AttributeError(f"{type(self).__name__} has no sources")
+
+    def requires(self) -> dict[str, Stage]:
+        return {"sample": MakeSample()} if any(source == SAMPLE for source, _ in self.sources().values()) else {}
+
+    def outside(self) -> dict[str, str]:
+        return {name: source for name, (source, _) in self.sources().items() if source != SAMPLE}
+
+    def work(self, folder, inputs, report):
+        files = self.unpack(folder, inputs, report)
+        if self.outside():  # not all of it is drawn
+            citation = ORIGINS[self.dataset].text()
+            (folder / "CITATION.txt").write_text(citation, encoding="utf-8")
+            say(citation)
+        places = {name: str(found.place) for name, found in self.in_folders()}
+        return {"files": files, "downloads": self.records(), "folders": places}
+
+    def unpack(self, folder: Path, inputs: dict[str, Path], report) -> dict[str, int]:
+        """Name of each source -> number of its files."""
+        given = dict(self.in_folders())
+        return {name: self._take(name, given.get(name), folder, inputs, report) for name in self.wanted}
+
+    def _take(self, name: str, found: folders.Found | None, folder: Path, inputs: dict[str, Path], report) -> int:
+        wanted = self.wanted[name]
+        into = folder / wanted.into
+        into.mkdir(exist_ok=True)
+        if found:
+            found.give(into)
+            return folders.count(found, wanted)
+        path = self.file(name, inputs, report)
+        single = dict(wanted.single).get(kinds.kind_of(path)) if wanted.single else None
+        if single:
+            shutil.copyfile(path, into / single)
+            return 1
+        return unpack(path, wanted.members, into, report, wanted.expected)
+
+    def in_folders(self) -> Iterator[tuple[str, folders.Found]]:
+        """Name of each source that is a folder, and what was found in it. Raises DataError where that is not what is wanted."""
+        for name, source in self.outside().items():
+            path = read_source(source).path
+            if name in self.wanted and path and path.is_dir():
+                yield name, folders.find(path, self.wanted[name])
+
+    def digest_of(self, name, source, memory, report):
+        path = read_source(source).path
+        if name in self.wanted and path and path.is_dir():
+            by_content = config.settings().workspace.folder_identity == "content"
+            return digests.of_folder(path, self.wanted[name], by_content, memory, report, self.remedy)
+        return super().digest_of(name, source, memory, report)
+
+    def complete(self):
+        done = super().complete()
+        if done:
+            self._point_at_folders()
+        return done
+
+    def before_use(self):
+        given = dict(self.in_folders())
+        for name, path in ((self.manifest() or {}).get("summary") or {}).get("folders", {}).items():
+            if name not in given:
+                raise DataError(f"{path}, whose files {self.name} reads in place, is not there; {self.remedy}.")
+        if given and self.digest_outside() != self.outside_digests:
+            raise DataError(f"A folder that {self.name} reads in place was changed while the program was at work; run again.")
+        self._point_at_folders()
+
+    def _point_at_folders(self) -> None:
+        """Let the symlinks of the finished result point at where the folders are now."""
+        for name, found in self.in_folders():
+            folders.point(self.folder / self.wanted[name].into, found.parts)
+
+    def file(self, name: str, inputs: dict[str, Path], report, unpacked: bool = True) -> Path:
+        """The file that a source means."""
+        source, in_sample = self.sources()[name]
+        return inputs["sample"] / in_sample if source == SAMPLE else obtain(source, downloads(), report, unpacked)
+
+    def downloaded(self) -> dict[str, Path]:
+        """Name -> place of each file that comes from an address, whether it is there or not."""
+        return {n: download_of(source, downloads()) for n, source in self.outside().items() if not read_source(source).path}
+
+    def records(self) -> dict[str, dict[str, Any]]:
+        """Name -> address, size and digest of what was downloaded, for the manifest."""
+        return {name: record_of(path) for name, path in self.downloaded().items()}
+
+    def published(self) -> None:
+        self.drop_downloads()
+
+    def drop_downloads(self) -> None:
+        """Delete what was downloaded for this finished result, unless downloads are to be kept; their records stay."""
+        for path in self.spare_downloads():
+            path.unlink(missing_ok=True)
+
+    def spare_downloads(self) -> list[Path]:
+        """What was downloaded for this finished result and is not to be kept."""
+        if config.settings().workspace.keep_downloads:
+            return []
+        return [path for path in self.downloaded().values() if path.exists()]
+
+
+@contextmanager
+def origin_told(raw: Stage) -> Iterator[None]:
+    """Add to an error about a file in a fetched result where the user's settings have it from."""
+    try:
+        yield
+    except DataError as error:
+        sources = [read_source(source) for source in raw.outside().values()]
+        places = [str(source.path) if source.path else source.addresses[0] for source in sources]
+        if not places or str(raw.folder) not in str(error):
+            raise
+        raise DataError(f"{error} ({raw.folder.name} was made from {' and '.join(places)}.)") from None
+
+
+class FetchMpii(Fetch):
+    """MPII Human Pose: images/*.jpg, and the annotations: the published struct, or the files that others made of it."""
+
+    place = "mpii/raw"
+    version = 2
+    dataset = "mpii"
+    wanted = {
+        "annotations": Wanted(
+            r"(?!.*(?:flic|penn-crop)/)(?:.*/)?(?P<to>" + MPII_FILES + ")",
+            "mpii_human_pose_v1_u12_1.mat, mpii_annotations.json or train.h5 and valid.h5",
+            copied=MPII_FILES,
+            single=(
+                (kinds.MATLAB, "mpii_human_pose_v1_u12_1.mat"),
+                (kinds.JSON, "mpii_annotations.json"),
+                (kinds.JSON_GZ, "mpii_annotations.json.gz"),
+            ),
+        ),
+        "images": Wanted(r"(?:.*/)?(?P<to>images/[^/]+\.jpg)", "images/*.jpg", (Part("images", r"[^.].*\.jpg"),)),
+    }
+
+    def sources(self):
+        mpii = config.settings().mpii
+        return {
+            "images": (mpii.images, "mpii_human_pose_v1.tar.gz"),
+            "annotations": (mpii.annotations, "mpii_human_pose_v1_u12_2.zip"),
+        }
+
+
+class FetchPennAction(Fetch):
+    """Penn Action: frames/NNNN/FFFFFF.jpg and labels/NNNN.mat."""
+
+    place = "penn_action/raw"
+    version = 2
+    dataset = "penn_action"
+    wanted = {
+        "archive": Wanted(
+            r"(?:.*/)?(?P<to>frames/\d+/\d+\.jpg|labels/\d+\.mat)",
+            "frames/NNNN/FFFFFF.jpg and labels/NNNN.mat",
+            (
+                Part("frames", r"\d+\.jpg", inner=r"\d+", named=True),
+                Part("labels", r"\d+\.mat", named=True),
+            ),
+        )
+    }
+    remedy = (
+        "open https://upenn.box.com/PennAction in a browser, download Penn_Action.tar.gz (3 GB) and put it in this place, or "
+        "give its path in [penn_action] archive"
+    )
+
+    def sources(self):
+        return {"archive": (config.settings().penn_action.archive, "Penn_Action.tar.gz")}
+
+
+class FetchFlic(Fetch):
+    """FLIC: images/*.jpg, and in annot/ the annotation files that pose-hg-train publishes."""
+
+    place = "flic/raw"
+    dataset = "flic"
+    wanted = {
+        "annotations": Wanted(
+            r"(?!.*mpii)(?:.*/)?(?P<to>" + FLIC_FILES + ")",
+            "train.h5, train_personcentric.h5, train_images.txt and those of valid",
+            copied=FLIC_FILES,
+            into="annot",
+        ),
+        "images": Wanted(r"(?:.*/)?(?P<to>images/[^/]+\.jpg)", "images/*.jpg", (Part("images", r"[^.].*\.jpg"),)),
+    }
+
+    def sources(self):
+        flic = config.settings().flic
+        return {"images": (flic.images, ""), "annotations": (flic.annotations, "")}
+
+
+class FetchLsp(Fetch):
+    """Leeds Sports Pose: joints.mat, and the images in images/."""
+
+    dataset = "lsp"
+    version = 2
+    wanted = {
+        "archive": Wanted(
+            r"(?!.*visualized)(?:.*/)?(?:(?P<images>im\d+\.(?:jpg|png))|(?P<to>joints\.mat))",
+            "joints.mat and im*.jpg",
+            (Part("images", r"im\d+\.(?:jpg|png)"),),
+            copied=r"joints\.mat",
+        )
+    }
+
+    leaf = "raw"
+
+    @property
+    def place(self) -> str:
+        return f"{self.dataset}/{self.leaf}"
+
+    def sources(self):
+        return {"archive": (getattr(config.settings(), self.dataset).archive, "")}
+
+
+class FetchLspet(FetchLsp):
+    """Leeds Sports Pose Extended, or its full-size edition HR-LSPET."""
+
+    dataset = "lspet"
+
+
+class FetchPrecomputed(Fetch):
+    """A trained network from elsewhere, instead of training one."""
+
+    dataset = luigi.ChoiceParameter(choices=["mpii", "penn_action"], default="mpii", description="trained on which dataset")
+    remedy = "correct its path in [models], or give a name that `python -m pipeline models` lists"
+
+    leaf = "precomputed"
+
+    @property
+    def place(self) -> str:
+        return f"{PUBLISHED_FOLDER[self.dataset]}/{self.leaf}"
+
+    def settings(self) -> dict[str, Any]:
+        known, _ = self.choice()
+        if not known:
+            return {}
+        colours = asdict(known.normalisation) if known.normalisation else {}
+        return {"network": known.name} | {name: list(colour) for name, colour in colours.items()}
+
+    @property
+    def chosen(self) -> str:
+        return getattr(config.settings().models, self.dataset)
+
+    def choice(self) -> tuple[KnownModel | None, str]:
+        """Which known network the settings name, if any, and the source. Raises DataError where they mean none."""
+        if self.chosen.strip() in ("", SAMPLE):
+            raise DataError(f"[models] {self.dataset} = {self.chosen} is no network; give the name, path or address of one.")
+        return read_choice(self.chosen, self.dataset)
+
+    def trained_by(self) -> str:
+        """Whose network it is, in a sentence for its model card."""
+        known, _ = self.choice()
+        if not known:
+            return f"The network was trained elsewhere, for {self.dataset}; the file that it comes from is told below."
+        accuracy = f" Published accuracy: {known.accuracy}." if known.accuracy else ""
+        return f"Others trained the network, {known.name} ({known.address}). Licence of its weights: {known.licence}.{accuracy}"
+
+    def sources(self):
+        return {"model": (self.choice()[1], "")}
+
+    def requires(self):
+        return {}
+
+    def outside(self):
+        """Its source; what is set where that means none, so that `status`, which says so, can tell of the other stages."""
+        try:
+            return {"model": self.choice()[1]}
+        except DataError:
+            return {"model": self.chosen}
+
+    def work(self, folder, inputs, report):
+        from stages.interchange.precomputed import convert
+
+        known, _ = self.choice()
+        facts = convert(self.file("model", inputs, report), self.dataset, folder, known)
+        return facts | {"downloads": self.records()}
+
+    def spare_downloads(self):
+        other = FetchPrecomputed(dataset="penn_action" if self.dataset == "mpii" else "mpii")
+        shared = self.outside() == other.outside() and not other.manifest()
+        return [] if shared else super().spare_downloads()

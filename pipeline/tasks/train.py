@@ -1,0 +1,181 @@
+"""The trainings, and which networks the later stages use."""
+
+from pathlib import Path
+from typing import Any
+
+import luigi
+
+from datasets.errors import DataError
+from datasets.links import follow
+from pipeline import config
+from pipeline.engine.stage import Stage, is_locked
+from pipeline.tasks.data import DATASETS, FURTHER
+from pipeline.tasks.fetch import FetchPrecomputed
+from stages.settings.sections import Training
+
+BEST = "best.safetensors"
+
+
+class CacheCrops(Stage):
+    """The people of a dataset's training images, cut out once for trainings that read them again and again."""
+
+    dataset = luigi.ChoiceParameter(choices=list(DATASETS), description="whose people")
+
+    leaf = "crops"
+
+    @property
+    def place(self) -> str:
+        return f"{DATASETS[self.dataset].place}/{self.leaf}"
+
+    def settings(self) -> dict[str, Any]:
+        return config.settings().input.significant()
+
+    def requires(self) -> dict[str, Stage]:
+        return DATASETS[self.dataset].stages()
+
+    def work(self, folder, inputs, report):
+        from stages.loading.crop_cache import cache_crops
+
+        settings, data = config.settings(), DATASETS[self.dataset].open(inputs)
+        return cache_crops(data, settings.input.resolution, folder, settings.workspace.workers, report)
+
+
+def _data(dataset: str, cache: bool) -> dict[str, Stage]:
+    """What a training on a dataset requires of it."""
+    return DATASETS[dataset].stages() | ({"crops": CacheCrops(dataset=dataset)} if cache else {})
+
+
+class Branch(Stage):
+    """A training that may branch off another: base of both trainings."""
+
+    reads_at_once = True
+    remade_unasked = False
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        config.check_or_exit(self._check_experiment)
+
+    def _check_experiment(self) -> None:
+        """Raise DataError where the experiment is called as the result of another stage is, next to which it stands."""
+        name, taken = self.training().experiment, reserved_names()
+        if name.lower().startswith(tuple(t for t in taken if t.endswith("-"))) or name.lower() in taken:
+            names = ", ".join(f"{t}..." if t.endswith("-") else t for t in sorted(taken))
+            raise DataError(
+                f"experiment = {name}: the result of another stage has this name; the names of stages' results are {names}."
+            )
+
+    def training(self) -> Training:
+        """Its settings."""
+        raise AttributeError(f"{type(self).__name__} has no training")
+
+    def outside(self) -> dict[str, str]:
+        file = self.training().branch_file
+        return {"branch_from": str(follow(Path(file).expanduser()))} if file else {}
+
+    def digest_outside(self) -> dict[str, str]:
+        """Raises DataError also for a checkpoint that will not stay as it is: the branch would never be done."""
+        for source in self.outside().values():
+            file, exp = Path(source).expanduser(), config.exp().resolve()
+            named = Path(self.training().branch_file).expanduser().parent
+            if named.absolute() == self.link.absolute():
+                raise DataError(f"{named} is the own place of this branch; give it an experiment of another name.")
+            origin = Path(str(file.resolve().parent).removesuffix(".partial"))
+            changes = file.name == "last.safetensors" and origin.is_relative_to(exp)
+            if changes and is_locked(config.exp() / origin.relative_to(exp)):
+                raise DataError(
+                    f"{file} is of a training that goes on, and changes all the time; branch off from an epoch that keep_last "
+                    "kept (last-NNN.safetensors beside it), or once the training has ended."
+                )
+        return super().digest_outside()
+
+
+class Pretrain(Branch):
+    """Train the hourglass on one dataset from random weights."""
+
+    version = 2
+
+    dataset = luigi.ChoiceParameter(choices=["penn_action", *FURTHER], description="what to train on")
+
+    @property
+    def place(self) -> str:
+        return f"{DATASETS[self.dataset].place}/{config.settings().pretrain.experiment}"
+
+    def settings(self) -> dict[str, Any]:
+        settings = config.settings()
+        return settings.network.significant() | settings.input.significant() | settings.pretrain.significant()
+
+    def training(self) -> Training:
+        return config.settings().pretrain
+
+    def requires(self) -> dict[str, Stage]:
+        return _data(self.dataset, config.settings().pretrain.cache)
+
+    def work(self, folder, inputs, report):
+        from stages.training.train import new_network, train
+
+        settings, data = config.settings(), DATASETS[self.dataset].open(inputs)
+        network = new_network(settings.network, len(data.skeleton.joints), settings.pretrain.seed)
+        return train(folder, network, data, settings.input, settings.pretrain, settings.workspace, report)
+
+
+class PretrainMpii(Pretrain):
+    """Train the hourglass on MPII from random weights."""
+
+    dataset = "mpii"
+
+
+class Finetune(Branch):
+    """Go on training the MPII network on another dataset, with the output layer replaced."""
+
+    version = 2
+
+    dataset = luigi.ChoiceParameter(choices=FURTHER, description="what to train on")
+
+    @property
+    def place(self) -> str:
+        return f"{DATASETS[self.dataset].place}/{config.settings().finetune.experiment}"
+
+    def settings(self) -> dict[str, Any]:
+        settings = config.settings()
+        return settings.input.significant() | settings.finetune.significant()
+
+    def training(self) -> Training:
+        return config.settings().finetune
+
+    def requires(self) -> dict[str, Stage]:
+        return _data(self.dataset, config.settings().finetune.cache) | {"model": pretrained()}
+
+    def work(self, folder, inputs, report):
+        from stages.training.train import network_for, train
+
+        settings, data = config.settings(), DATASETS[self.dataset].open(inputs)
+        network = network_for(inputs["model"] / BEST, data.skeleton, settings.finetune)
+        return train(folder, network, data, settings.input, settings.finetune, settings.workspace, report)
+
+
+class FinetunePenn(Finetune):
+    """Go on training the MPII network on cropped Penn Action, with the output layer replaced."""
+
+    dataset = "penn_action"
+
+
+def reserved_names() -> set[str]:
+    """How the results of all stages but trainings are called below a dataset's folder; with a - at the end, how they begin."""
+    names, kinds = set[str](), list[type[Stage]]([Stage])
+    while kinds:
+        kind = kinds.pop()
+        if not issubclass(kind, Branch):
+            kinds += kind.__subclasses__()
+            place = kind.__dict__.get("place")
+            names.add(kind.leaf or (place.rpartition("/")[2] if isinstance(place, str) and "/" in place else ""))
+    return names - {""}
+
+
+def pretrained() -> Stage:
+    """The stage that gives the MPII network."""
+    return PretrainMpii() if config.settings().models.source == "train" else FetchPrecomputed(dataset="mpii")
+
+
+def finetuned() -> Stage:
+    """The stage that gives the Penn Action network."""
+    return FinetunePenn() if config.settings().models.source == "train" else FetchPrecomputed(dataset="penn_action")

@@ -1,0 +1,142 @@
+"""A network's accuracy on the splits of one dataset, its predictions, and where it fails.
+
+The folder gets
+    accuracy.json          dataset, and for each split: people, the training accuracy, mean error in px, and `measures.score`
+    preds_<split>.h5       preds (N, J, 2): joints in px of the original image, counted from 1 as in the annotation files,
+                           NaN for joints that the network does not know; confidence (N, J): height of the heatmap's peak
+    people_<split>.h5      distance (N, J): from prediction to label in px, NaN where there is none; reference (N, M): what
+                           the M measures divide by; group (N,): people who are no independent samples share a number
+    preds_<split>.mat      preds (J, 2, N), the same as in the .h5
+    heatmaps_<split>.h5    heatmaps (N, J, h, w) float32, if asked for
+    pred_keypoints_mpii.mat    for MPII's test people: what its evaluation wants to be sent
+    failures_<split>.csv, worst_<split>.png    see `analyse`
+"""
+
+import copy
+import json
+from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from torch import Tensor
+
+from datasets import mpii
+from datasets.errors import DataError
+from datasets.formats.annotations import write_h5
+from datasets.progress import Report, silent
+from datasets.skeletons import MPII, matching_joints, mirrored
+from stages.evaluation import metrics
+from stages.evaluation.failures import analyse
+from stages.evaluation.measures import MEASURES, number, people_of, score
+from stages.evaluation.predictions import HeatmapFile, write_mat, write_submission
+from stages.inference.predict import average_scales, compute_type, joints_in_image, pick_device, predict
+from stages.loading.loader import Data, Samples, batches, killed_reader_as_data_error
+from stages.machine import memory
+from stages.network.checkpoints import load_network
+from stages.network.hourglass import HourglassNet
+from stages.settings.sections import Evaluation, Input, Workspace
+
+BATCH = 16
+
+
+@killed_reader_as_data_error()
+def evaluate(folder: Path, model: Path, data: Data, splits: list[str], evaluation: Evaluation, workspace: Workspace,
+             report: Report = silent) -> dict[str, Any]:  # fmt: skip
+    """Score the network in the file `model` on splits of `data`; returns the training accuracy and the first measure of each.
+
+    Joints that the network does not know by name neither count nor cost. The training accuracy weighs each person the same.
+    """
+    memory.keep_big_blocks()
+    network, description = load_network(model)
+    channels = matching_joints(description.joints, data.skeleton.joints)
+    if all(channel is None for channel in channels):
+        raise DataError(f"{model} knows none of the joints of {data.skeleton.name}; give a network for people.")
+    size = Input(resolution=description.resolution)
+    result: dict[str, Any] = {}
+    for split in splits:
+        samples = Samples(data, split, size)
+        predictions = Predictions(samples, channels, evaluation.decoder)
+        with ExitStack() as stack:
+            kept = None
+            if evaluation.heatmaps:
+                shape = (len(samples), len(channels), size.heatmap, size.heatmap)
+                kept = stack.enter_context(HeatmapFile(folder / f"heatmaps_{split}.h5", shape))
+            for batch, maps in heatmaps_of(network, samples, mirrored(description.joints), evaluation, workspace):
+                ours = predictions.add(batch, maps.numpy())
+                if kept:
+                    kept.append(ours)
+                report(len(predictions.rows_seen), len(samples), split)
+        report(0, 1, f"{split}: writing")
+        result[split] = _write(folder, split, data, predictions)
+    (folder / "accuracy.json").write_text(json.dumps({"dataset": data.skeleton.name, "splits": result}, indent=1))
+    first = MEASURES[data.skeleton.name][0].name
+    return {split: {"acc": found["acc"], first: found["measures"][first]["value"]} for split, found in result.items()}
+
+
+def heatmaps_of(network: HourglassNet, samples: Samples, mirror: list[int], evaluation: Evaluation,
+                workspace: Workspace) -> Iterator[tuple[dict, Tensor]]:  # fmt: skip
+    """Batches of samples with the network's heatmaps (N, its joints, h, w), averaged as the settings say.
+
+    mirror: the network's channels in mirrored order. With several scales, a batch is of the first.
+    """
+    device = pick_device(workspace.device)
+    compute = compute_type(evaluation.precision, device)
+    streams = []
+    for scale in evaluation.scales:
+        scaled = copy.copy(samples)
+        scaled.rows = replace(samples.rows, scale=samples.rows.scale * scale)
+        stream = batches(scaled, BATCH, workspace.workers)
+        streams.append(predict(network, stream, mirror, device, evaluation.flip, compute))
+    for found in zip(*streams, strict=True):
+        yield found[0][0], average_scales([maps for _, maps in found], evaluation.scales)
+
+
+class Predictions:
+    """One split's predictions and training accuracy, collected batch by batch."""
+
+    def __init__(self, samples: Samples, channels: list[int | None], decoder: str) -> None:
+        self.samples, self.decoder = samples, decoder
+        self.known = [j for j, channel in enumerate(channels) if channel is not None]
+        self.channels = [channel for channel in channels if channel is not None]
+        self.training = metrics.TrainingAccuracy([j for j in samples.data.skeleton.scoring if j in self.known])
+        self.rows_seen: list[int] = []
+        self.preds = np.full(samples.rows.part.shape, np.nan)
+        self.confidence = np.zeros(samples.rows.part.shape[:2])
+
+    def add(self, batch: dict, maps: np.ndarray) -> np.ndarray:
+        """Add the network's heatmaps (N, its joints, h, w) of a batch; returns those of the dataset's joints, else zero."""
+        rows, target = batch["row"].numpy(), batch["heatmaps"].numpy()
+        ours = np.zeros_like(target)
+        ours[:, self.known] = maps[:, self.channels]
+        self.training.update_each(ours, target)
+        resolution = batch["input"].shape[-1]
+        points, confidence = joints_in_image(ours[:, self.known], batch["image_to_crop"].numpy(), resolution, self.decoder)
+        self.preds[np.ix_(rows, self.known)] = points
+        self.confidence[np.ix_(rows, self.known)] = confidence
+        self.rows_seen.extend(rows.tolist())
+        return ours
+
+
+def _write(folder: Path, split: str, data: Data, found: Predictions) -> dict[str, Any]:
+    """Write all that is kept of a split; returns its figures."""
+    people, preds = people_of(data, split), found.preds
+    write_h5(folder / f"preds_{split}.h5", {"preds": preds + 1, "confidence": found.confidence})
+    write_mat(folder / f"preds_{split}.mat", {"preds": (preds + 1).transpose(1, 2, 0)})
+    if data.skeleton is MPII and split == "test":
+        write_submission(folder / "pred_keypoints_mpii.mat", data.images.parent / mpii.MAT_NAME, people.rows, preds)
+    distance = np.linalg.norm(preds - people.rows.part, axis=-1)
+    reference = [measure.reference(people) for measure in MEASURES[data.skeleton.name]]
+    columns = {"distance": distance, "reference": np.stack(reference, axis=1), "group": people.groups}
+    write_h5(folder / f"people_{split}.h5", columns)
+    if not np.isnan(distance).all():
+        analyse(folder, split, data, people, preds)
+    return {
+        "people": len(preds),
+        "acc": number(found.training.result()),
+        "acc joints": len(found.training.scoring),
+        "pixels": None if np.isnan(distance).all() else float(np.nanmean(distance)),
+        "measures": score(people, preds, data.skeleton),
+    }

@@ -1,0 +1,93 @@
+"""Where a network fails: error by joint, action, visibility and size of the person, left and right confused, the worst images.
+
+`failures_<split>.csv` has a row for every value of each: by, value, joints (how many are labelled), measure, rate and confused
+in per cent, median in px. The measure is the dataset's first; its rate is over all joints alike. A joint counts as confused
+where the prediction lies within the measure's threshold of the same joint of the other side, and nearer to it than to its
+own; among joints whose two sides are labelled. `worst_<split>.png` shows labels and predictions of the people with the
+largest errors, one of each image or sequence.
+"""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from datasets.files import csv_text
+from datasets.imaging import draw
+from stages.evaluation.measures import MEASURES, People, known_joints
+from stages.loading.loader import Data
+
+SHOWN = 8  # people in the picture
+
+
+def analyse(folder: Path, split: str, data: Data, people: People, preds: np.ndarray) -> None:
+    """Write both files; preds: (N, J, 2) in the images' 0-based px, NaN for joints that the network does not know."""
+    measure = MEASURES[data.skeleton.name][0]
+    reference = measure.reference(people)[:, None]
+    with np.errstate(invalid="ignore"):
+        limit = np.where(reference > 0, measure.threshold * reference, np.nan)
+    distance = np.linalg.norm(preds - people.rows.part, axis=-1)
+    confused = _confused(people, preds, distance, limit, data.skeleton.mirrored())
+    table = failures(data.skeleton.joints, people, distance, limit, confused)
+    table.insert(table.columns.get_loc("rate"), "measure", measure.name)
+    table["value"] = table["value"].map(csv_text)  # names of actions come out of archives
+    table.to_csv(folder / f"failures_{split}.csv", index=False)
+    _draw_worst(folder / f"worst_{split}.png", data, people, preds, distance / limit)
+
+
+def _confused(people: People, preds: np.ndarray, distance: np.ndarray, limit: np.ndarray, mirrored: list[int]) -> np.ndarray:
+    """(N, J) float: 1 where the other side was taken for this one, 0 where not, NaN where that cannot be said."""
+    other = np.linalg.norm(preds - people.rows.part[:, mirrored], axis=-1)
+    with np.errstate(invalid="ignore"):
+        confused = ((other <= limit) & (other < distance)).astype(np.float64)
+    single = np.array(mirrored) == np.arange(len(mirrored))
+    confused[np.isnan(distance) | np.isnan(other) | np.isnan(limit) | single] = np.nan
+    return confused
+
+
+def failures(joints: tuple[str, ...], people: People, distance: np.ndarray, limit: np.ndarray,
+             confused: np.ndarray) -> pd.DataFrame:  # fmt: skip
+    """The table; distance in px and confused (N, J), NaN where they cannot be said, limit (N, 1) of a hit in px."""
+    counted = ~np.isnan(distance) & ~np.isnan(limit)
+    rows = []
+    for by, value, which in _divisions(joints, people, counted):
+        chosen = counted & which
+        if chosen.any():
+            hits, sides = (distance <= limit)[chosen], confused[chosen & ~np.isnan(confused)]
+            share = 100 * sides.mean() if sides.size else np.nan
+            rows.append([by, value, chosen.sum(), 100 * hits.mean(), np.median(distance[chosen]), share])
+    return pd.DataFrame(rows, columns=["by", "value", "joints", "rate", "median", "confused"]).round(3)
+
+
+def _divisions(joints: tuple[str, ...], people: People, counted: np.ndarray) -> Iterator[tuple[str, str, np.ndarray]]:
+    """(by, value, mask that fits (N, J)): what the table has a row for."""
+    yield "all", "all", np.array(True)
+    for j, joint in enumerate(joints):
+        yield "joint", joint, np.arange(len(joints)) == j
+    actions = np.array(people.actions)
+    for action in sorted(set(people.actions) - {""}):
+        yield "action", action, (actions == action)[:, None]
+    yield "visibility", "visible", people.rows.visible
+    yield "visibility", "occluded", ~people.rows.visible
+    side = people.rows.scale * 200
+    edges = np.quantile(side[counted.any(axis=1)], [0, 0.25, 0.5, 0.75, 1]) if counted.any() else np.zeros(5)
+    for low, high in zip(edges, edges[1:], strict=False):
+        inside = (side >= low) & ((side < high) | (high == edges[-1]))
+        yield "box side", f"{low:.0f} to {high:.0f} px", inside[:, None]
+
+
+def _draw_worst(path: Path, data: Data, people: People, preds: np.ndarray, relative: np.ndarray) -> None:
+    """Labels above predictions of the people whose mean distance is largest, each joint's at most 10 times the limit."""
+    errors = np.minimum(relative, 10.0)
+    known = ~np.isnan(errors)
+    enough = known.sum(axis=1) >= max(1, len(known_joints(preds)) // 2)
+    mean = np.where(enough, np.where(known, errors, 0).sum(axis=1) / np.maximum(known.sum(axis=1), 1), -1.0)
+    worst: dict[int, int] = {}
+    for row in np.argsort(-mean, kind="stable").tolist():
+        if mean[row] >= 0 and len(worst) < SHOWN:
+            worst.setdefault(int(people.groups[row]), row)
+    if worst:
+        pictures = [[draw.person(data, people.rows, row, joints[row]) for row in worst.values()]
+                    for joints in (people.rows.part, preds)]  # fmt: skip
+        draw.write_png(path, draw.contact_sheet(pictures, ["the largest errors: labels", "predictions"]))

@@ -1,0 +1,140 @@
+"""Predictions of other programs for MPII's people, in the layouts that evaluators of the field take.
+
+An array has an axis of the people, one of the 16 joints and one of x and y, in any order, with or without confidences:
+N x 16 x 2 (most PyTorch programs), 16 x 2 x N (detections_our_format.mat), 2 x 16 x N (MATLAB, also as it writes .h5). MPII's
+own toolkit has a struct annolist(i).annorect(k).annopoints.point(j) with x, y and id. People are in the order of the truth.
+"""
+
+import gzip
+import itertools
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from datasets.errors import DataError
+from datasets.formats.annotations import h5_field, open_h5
+from datasets.formats.matlab import Record, read_mat
+from datasets.skeletons import MPII
+from datasets.text import decode
+
+NAMES = ("preds", "pred", "predictions", "keypoints", "pos_pred_src", "annolist")  # of the variable in a file
+MOST = 1 << 28  # bytes of a file; predictions for MPII's 2,958 people have 0.4e6, as .json 5e6
+JOINTS = len(MPII.joints)
+_ORDERS = ("N J C", "J C N", "C J N", "N C J", "J N C", "C N J")  # the usual ones first: they count where sizes agree
+
+
+def read_predictions(path: Path, people: int) -> tuple[np.ndarray, str]:
+    """Return predictions (N, 16, 2) float64 px from 1, NaN where there is none, and how the file was understood.
+
+    Raises DataError where the file cannot be read, or has no array of predictions for so many people.
+    """
+    reader = _READERS.get("".join(path.suffixes[-2:]) if path.suffix == ".gz" else path.suffix)
+    if reader is None:
+        raise DataError(f"{path} is not a file of predictions: expected {', '.join(_READERS)}.")
+    if not path.is_file():
+        raise DataError(f"{path} is missing; check the path.")
+    if path.stat().st_size > MOST:
+        raise DataError(f"{path} has more than {MOST} bytes, which no file of predictions has; check the path.")
+    name, values, first = reader(path)
+    return arranged(path, name, values, people, first)
+
+
+def arranged(path: Path, name: str, values: Any, people: int, first: int = 1) -> tuple[np.ndarray, str]:
+    """Return an array of any layout as (N, 16, 2) float64 px from 1, and in words how it was understood.
+
+    first: the number of the first pixel in the array. Raises DataError where it has no such layout.
+    """
+    if not isinstance(values, np.ndarray) or values.dtype.kind not in "fiub":
+        raise DataError(f"{path}: {name} holds no numbers; it is another kind of file.")
+    shape, found = values.shape, values
+    if shape in ((people, 2 * JOINTS), (people, 3 * JOINTS)):
+        found = found.reshape(people, JOINTS, -1)
+    for order, count in itertools.product(_ORDERS, (2, 3)):
+        sizes = {"N": people, "J": JOINTS, "C": count}
+        axes = order.split()
+        if found.shape == tuple(sizes[axis] for axis in axes):
+            points = found.transpose([axes.index(axis) for axis in "NJC"])[..., :2].astype(np.float64)
+            words = {"N": "people", "J": "joints", "C": "x and y" if count == 2 else "x, y and confidence"}
+            meaning = f"people, joints with {words['C']}" if len(shape) == 2 else ", ".join(words[axis] for axis in axes)
+            return points + 1 - first, f"{name}, {' x '.join(map(str, shape))} ({meaning}), px counted from {first}"
+    raise DataError(
+        f"{path}: {name} is of shape {' x '.join(map(str, shape))}, expected {people} x {JOINTS} x 2: the same people as in the"
+        " truth, their joints, x and y, in any order of these axes."
+    )
+
+
+def _of_mat(path: Path) -> tuple[str, Any, int]:
+    failures = []
+    for name in NAMES:
+        try:
+            value = read_mat(path, name)[name]
+        except DataError as error:
+            failures.append(error)
+            continue
+        return (name, _of_structs(value), 1) if isinstance(value, list) else (name, value, 1)
+    raise failures[0]
+
+
+def _of_structs(annolist: list[Record]) -> np.ndarray:
+    """Return (N, 16, 2) of the people with annopoints in the struct of MPII's toolkit, in its order."""
+    people = []
+    for entry in annolist:
+        annorect = entry.get("annorect")
+        for person in annorect if isinstance(annorect, list) else ():
+            points = person.get("annopoints")
+            points = points[0].get("point") if isinstance(points, list) and points else None
+            if isinstance(points, list):
+                people.append(np.full((JOINTS, 2), np.nan))
+                for point in points:
+                    x, y, joint = (point.get(name) for name in ("x", "y", "id"))
+                    if isinstance(x, float) and isinstance(y, float) and isinstance(joint, float) and joint in range(JOINTS):
+                        people[-1][int(joint)] = x, y
+    return np.array(people).reshape(-1, JOINTS, 2)
+
+
+def _of_h5(path: Path) -> tuple[str, Any, int]:
+    with open_h5(path) as file:
+        name = next((name for name in NAMES if name in file), next(iter(file)) if len(file) == 1 else NAMES[0])
+        dataset = h5_field(file, path, name)
+        if dataset.nbytes > path.stat().st_size:
+            raise DataError(f"{path}: {name} claims more numbers than the file has bytes; it is damaged.")
+        return name, dataset[()], 1
+
+
+def _of_npy(path: Path) -> tuple[str, Any, int]:
+    try:
+        return "the array", np.array(np.load(path, mmap_mode="r", allow_pickle=False)), 1
+    except Exception as error:  # a damaged header is Python code, whose parser raises nearly anything
+        raise DataError(f"{path} cannot be read as an array of numbers ({error}).") from None
+
+
+def _of_json(path: Path) -> tuple[str, Any, int]:
+    """Nested lists, alone or under a name; or a list of people with keypoints, which COCO's and mmpose's count from 0."""
+    try:
+        with gzip.open(path) if path.suffix == ".gz" else open(path, "rb") as file:
+            content = file.read(MOST + 1)
+        if len(content) > MOST:
+            raise ValueError(f"more than {MOST} bytes")
+        found, name, first = json.loads(decode(content)), "the list", 1
+        if isinstance(found, dict):
+            name = next((name for name in NAMES if name in found), NAMES[0])
+            found = found[name]
+        if isinstance(found[0], dict):
+            name, first = "keypoints", 0
+            if all("bbox_id" in person for person in found):
+                found = sorted(found, key=lambda person: person["bbox_id"])
+            found = [person[name] for person in found]
+        return name, np.array(found, dtype=np.float64), first  # null is NaN
+    except (OSError, EOFError, ValueError, LookupError, TypeError, RecursionError, OverflowError) as error:
+        raise DataError(
+            f"{path} cannot be read as predictions ({type(error).__name__}: {error}); expected nested lists of numbers, alone"
+            f" or as {NAMES[0]}, or a list of people with keypoints."
+        ) from None
+
+
+_READERS: dict[str, Callable[[Path], tuple[str, Any, int]]] = {
+    ".mat": _of_mat, ".h5": _of_h5, ".hdf5": _of_h5, ".npy": _of_npy, ".json": _of_json, ".json.gz": _of_json,
+}  # fmt: skip

@@ -1,0 +1,262 @@
+"""The contents of archives, unpacked safely and in bounded memory.
+
+Archives come from the internet: only the wanted regular files are taken out of them, each is written by us below the
+target folder, and nothing in the archive decides where, how much, or how many.
+"""
+
+import bz2
+import errno
+import gzip
+import lzma
+import os
+import struct
+import sys
+import tarfile
+import zipfile
+import zlib
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, Any, Self, TypeVar
+
+from datasets.errors import DataError
+from datasets.files import CHUNK
+from datasets.progress import Report, silent
+from stages.fetching.kinds import ARCHIVE, is_web_page, kind_of_bytes
+from stages.fetching.sources import how_to_replace
+from stages.fetching.unpacking import LARGEST_MEMBER, Output, unreadable
+
+if sys.version_info >= (3, 14):
+    from compression import zstd
+else:
+    from backports import zstd  # comes with py7zr
+
+_T = TypeVar("_T", bound=tarfile.TarInfo)
+LONGEST_END = 22 + 0xFFFF  # bytes of what ends a zip: a record and a comment
+LONGEST_HEADER = 1 << 20  # tarfile takes these, which hold long names and the like, into memory
+HEADERS = (
+    tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK, tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.SOLARIS_XHDTYPE,
+)  # fmt: skip
+ROOM = 1.1  # a tar's contents to its size: JPEGs hardly compress, and every file fills whole blocks of the disk
+MOST_LAYERS = 3  # a .tar.gz that was compressed again, by a server or a browser
+
+OPENERS: dict[bytes, Any] = {b"\x1f\x8b": gzip.open, b"BZh": bz2.open, b"\xfd7zXZ\0": lzma.open, b"\x28\xb5\x2f\xfd": zstd.open}
+SEVEN_ZIP = b"7z\xbc\xaf\x27\x1c"
+DAMAGE = (
+    tarfile.TarError, zipfile.BadZipFile, gzip.BadGzipFile, zlib.error, lzma.LZMAError, zstd.ZstdError, EOFError,
+    RuntimeError, ValueError, LookupError, struct.error,
+)  # fmt: skip
+
+
+def unpack(archive: Path, pattern: str, folder: Path, report: Report = silent, expected: str = "") -> int:
+    """Unpack the members of a .zip, .7z, .tar or .tar.{gz,bz2,xz,zst} whose name matches `pattern` into `folder`.
+
+    pattern: regular expression over the whole name whose group `to` is the path below `folder`, or whose group `images` is the
+    name below `folder`/images; expected: the same in words.
+    Returns the number of members. Files that an earlier, interrupted call has written are compared with the archive and kept.
+    Raises DataError for a damaged archive (naming the member where it broke), for a file that is no archive (saying what it
+    is), a member that points outside, more contents than the archive's size can explain, too little space on the disk, and an
+    archive in which nothing matches.
+    """
+    output = Output(archive, folder, pattern)
+    try:
+        with open(archive, "rb") as raw:
+            output.progress = lambda: report(raw.tell(), archive.stat().st_size, f"unpacking {archive.name}", unit="B")
+            _reader(raw, archive, expected)(raw, output)
+    except DAMAGE as error:
+        raise _damaged(output, error) from None
+    except OSError as error:
+        if error.errno not in (None, errno.EINVAL):  # of the disk
+            raise
+        raise _damaged(output, error) from None  # bz2 and a seek to nowhere have no exceptions of their own
+    if not output.count:
+        wanted = f"no {expected}, as expected," if expected else "none of the files that are wanted from it,"
+        found = f"files such as {output.unwanted!r}" if output.unwanted else "nothing"
+        raise DataError(f"{archive} has {wanted} but {found}; is it the right archive?")
+    return output.count
+
+
+def _damaged(output: Output, error: Exception) -> DataError:
+    archive = output.archive
+    return DataError(f"{archive} is damaged or cut off: reading broke {output.where} ({error}). {how_to_replace(archive)}")
+
+
+def _reader(raw: IO[bytes], archive: Path, expected: str) -> Callable[[IO[bytes], Output], None]:
+    """The function that unpacks this kind of archive. Raises DataError for a file that is none, saying what it is."""
+    begin = raw.read(CHUNK)
+    raw.seek(0)
+    if is_web_page(begin):
+        raise DataError(f"{archive} is a web page, not an archive. {how_to_replace(archive)}")
+    if begin.startswith((b"PK\3\4", b"PK\5\6")):
+        return _unpack_zip
+    if begin.startswith(SEVEN_ZIP):
+        from stages.fetching.seven_zip import unpack_7z  # a heavy import
+
+        return unpack_7z
+    kind = kind_of_bytes(begin)
+    if begin and kind != ARCHIVE and not _begins_tar(begin):
+        wanted = f" with {expected}" if expected else ""
+        raise DataError(
+            f"{archive} is {kind}; expected an archive{wanted} (.zip, .7z, .tar or .tar.gz, .bz2, .xz, .zst), or the unpacked "
+            "folder."
+        )
+    return _unpack_tar
+
+
+def _begins_tar(begin: bytes) -> bool:
+    """Whether a file begins with a tar's header, old kinds without a magic number and empty tars included."""
+    try:
+        tarfile.TarInfo.frombuf(begin[: tarfile.BLOCKSIZE], "utf-8", "surrogateescape")
+    except tarfile.EOFHeaderError:  # type: ignore[attr-defined]
+        return True
+    except tarfile.HeaderError:  # type: ignore[attr-defined]
+        return False
+    return True
+
+
+def _unpack_tar(raw: IO[bytes], output: Output) -> None:
+    output.require_room(int(ROOM * output.archive.stat().st_size))
+    stream = _decompressed(raw, output)
+    _check_is_tar(stream, output.archive)
+    with tarfile.open(fileobj=stream, mode="r|", tarinfo=_Member) as tar:  # type: ignore[call-overload]
+        for number, member in enumerate(tar):
+            output.check(member.name, member.size, number)
+            to = output.wanted(member.name)
+            if to:
+                output.begin(member.name)
+            if to and member.islnk():
+                output.check(member.linkname, 0, number)
+                output.repeat(to, member.linkname)
+            elif to and member.isreg():
+                if member.issparse():
+                    raise unreadable(output.archive, f"holds {member.name!r} as a sparse file, whose size may fill any disk")
+                content = tar.extractfile(member)
+                assert content  # of a regular file
+                output.write(to, member.size, content)
+            output.passed(member.name + "/" * member.isdir())
+            tar.members.clear()  # it would keep every member that it has seen
+    while stream.read(CHUNK):  # to the checksum that ends a compressed file
+        pass
+
+
+def _decompressed(raw: IO[bytes], output: Output) -> "_Bounded":
+    """The tar in a compressed file; also where it was compressed more than once."""
+    stream = _Bounded(raw, output)
+    for _ in range(MOST_LAYERS):
+        begin = stream.peek(len(max(OPENERS, key=len)))
+        opener = next((opener for magic, opener in OPENERS.items() if begin.startswith(magic)), None)
+        if not opener:
+            break
+        stream = _Bounded(opener(stream), output)
+    return stream
+
+
+def _check_is_tar(stream: "_Bounded", archive: Path) -> None:
+    """Raise DataError for a whole compressed file that holds no tar; a damaged one breaks while it is read."""
+    begin = stream.peek(tarfile.BLOCKSIZE)
+    kind = kind_of_bytes(begin)
+    if not begin or kind == ARCHIVE or _begins_tar(begin):
+        return
+    while stream.read(CHUNK):
+        pass
+    raise DataError(f"{archive} is compressed, but holds {kind}; expected an archive, such as a .tar.gz or a .zip.")
+
+
+class _Bounded:
+    """A stream that ends in an error where more comes out of an archive than it may hold."""
+
+    def __init__(self, stream: IO[bytes], output: Output) -> None:
+        self.stream, self.output, self.left, self.ahead = stream, output, output.most, b""
+
+    def peek(self, count: int) -> bytes:
+        """The next bytes, which `read` gives, too."""
+        while len(self.ahead) < count and (data := self.stream.read(count - len(self.ahead))):
+            self.ahead += data
+        return self.ahead
+
+    def read(self, count: int = -1) -> bytes:
+        data, self.ahead = (self.ahead, b"") if self.ahead else (self.stream.read(count), b"")
+        if 0 <= count < len(data):
+            data, self.ahead = data[:count], data[count:]
+        self.left -= len(data)
+        if self.left < 0:
+            raise self.output.too_much()
+        return data
+
+    def seekable(self) -> bool:
+        return False
+
+    def close(self) -> None:
+        """The file below is closed by whoever opened it."""
+
+
+class _Member(tarfile.TarInfo):
+    """tarfile takes a damaged header, or the file's end between two members, for the end of the archive; we do not."""
+
+    # Since CVE-2025-13462 was mended, tarfile itself calls the methods that begin with an underscore.
+
+    @classmethod
+    def fromtarfile(cls, tarfile_: tarfile.TarFile) -> Self:
+        with _damage_is_no_end():
+            return super().fromtarfile(tarfile_)
+
+    @classmethod
+    def _fromtarfile(cls, tarfile_: tarfile.TarFile, **how: bool) -> Self:
+        with _damage_is_no_end():
+            return super()._fromtarfile(tarfile_, **how)  # type: ignore[misc]
+
+    @classmethod
+    def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> Self:
+        return _checked(super().frombuf(buf, encoding, errors))
+
+    @classmethod
+    def _frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str, **how: bool) -> Self:
+        return _checked(super()._frombuf(buf, encoding, errors, **how))  # type: ignore[misc]
+
+
+@contextmanager
+def _damage_is_no_end() -> Iterator[None]:
+    """Raise tarfile.ReadError for a damaged header, which tarfile takes for the end of the archive."""
+    try:
+        yield
+    except tarfile.HeaderError as error:
+        if isinstance(error, tarfile.EOFHeaderError):  # type: ignore[attr-defined]  # the block of zeros at the end
+            raise
+        raise tarfile.ReadError(str(error)) from None
+
+
+def _checked(member: _T) -> _T:
+    """Return the member; tarfile.ReadError where its header claims more than any member of these archives has."""
+    if not 0 <= member.size <= (LONGEST_HEADER if member.type in HEADERS else LARGEST_MEMBER):
+        raise tarfile.ReadError(f"a header claims {member.size} bytes")
+    return member
+
+
+def _unpack_zip(raw: IO[bytes], output: Output) -> None:
+    with zipfile.ZipFile(raw) as file:
+        _check_count(raw, len(file.infolist()))
+        for number, info in enumerate(file.infolist()):
+            output.check(info.filename, info.file_size, number)
+        output.require_room(sum(info.file_size for info in file.infolist() if output.wanted(info.filename)))
+        for info in file.infolist():
+            to = output.wanted(info.filename)
+            if not info.is_dir():
+                output.begin(info.filename)
+                if info.flag_bits & 1:
+                    raise unreadable(output.archive, "is encrypted")
+                try:
+                    with file.open(info) as content:  # also of what nobody wants: a damaged name may hide what is wanted
+                        if to:
+                            output.write(to, info.file_size, content)
+                except NotImplementedError as error:
+                    raise unreadable(output.archive, f"cannot be read here ({error})") from None
+            output.passed(info.filename)
+
+
+def _check_count(raw: IO[bytes], found: int) -> None:
+    """zipfile does not compare the members it finds with their number at the file's end: a wrong size can hide some."""
+    raw.seek(max(raw.seek(0, os.SEEK_END) - LONGEST_END, 0))
+    end = raw.read()
+    (announced,) = struct.unpack_from("<H", end, end.rindex(b"PK\5\6") + 10)
+    if announced not in (found % (1 << 16), 0xFFFF):  # 0xFFFF: more than fit there
+        raise zipfile.BadZipFile(f"{found} of {announced} members are listed")

@@ -1,0 +1,278 @@
+"""Poses in any image, for applications: load a network, give it images, get joints in their pixels."""
+
+import math
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+from itertools import chain, count, islice
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from datasets.errors import DataError
+from datasets.formats.annotations import person_box
+from datasets.imaging import geometry
+from datasets.imaging.images import read_upright
+from datasets.imaging.samples import warp
+from datasets.links import follow
+from datasets.skeletons import SKELETONS, Skeleton, mirrored
+from stages.fetching.sources import obtain
+from stages.inference import runtimes
+from stages.inference.predict import average_scales, compute_type, joints_in_image, pick_device
+from stages.interchange.known_models import KNOWN, KnownModel
+from stages.interchange.precomputed import convert, read_network
+from stages.machine.pool import in_order, one_opencv_thread, processes
+from stages.network.checkpoints import Description
+from stages.network.hourglass import HourglassNet
+
+Image = str | Path | np.ndarray | Tensor
+_NETWORKS = ("model.safetensors", "best.safetensors", "best_model.t7")  # of an export, a training, the published archive
+EXP = Path("exp")
+
+
+@dataclass(frozen=True)
+class Poses:
+    """N people of J joints."""
+
+    joints: np.ndarray  # (N, J, 2) float64, x and y in 0-based px of their image, pixel centres at integers
+    confidence: np.ndarray  # (N, J) float32: height of the heatmap's peak, about 1 where the network is sure
+    image: np.ndarray  # (N,) int64: which of the images, from 0
+
+
+class PosePredictor:
+    """A network with all that leads from images to joints. `joints` names them; `skeleton` is for drawing."""
+
+    def __init__(self, network: HourglassNet, about: Description, runtime: str = "torch", device: str = "auto",
+                 precision: str = "auto", onnx: Path | None = None) -> None:  # fmt: skip
+        """runtime: torch, onnxruntime or openvino (`runtimes`); device: auto, cpu, cuda or mps; precision: auto, the fastest
+        that is native to the machine, or float32, bfloat16, float16; onnx: the network's ONNX file, where there is one.
+        """
+        self.joints, self.resolution = about.joints, about.resolution
+        known = (skeleton for skeleton in SKELETONS.values() if skeleton.joints == about.joints)
+        self.skeleton = next(known, Skeleton("", about.joints, (), ()))
+        self._device = pick_device(device)
+        compute = compute_type(precision, self._device)
+        self._run = runtimes.start(runtime, network, about, self._device, compute, onnx)
+        self._run_with_flip = runtimes.with_flip(self._run, mirrored(about.joints))
+
+    @classmethod
+    def load(cls, source: str | Path, runtime: str = "torch", device: str = "auto",
+             precision: str = "auto") -> "PosePredictor":  # fmt: skip
+        """From an export's or a training's folder, a .safetensors, .t7 or PyTorch checkpoint, or a name.
+
+        A name is that of an experiment below exp/, such as hg-256-ft or penn_action_cropped/hg-256-ft, or of a network in
+        `known_models`, which is then downloaded. Raises DataError.
+        """
+        path = find(source)
+        onnx = path.with_name("model.onnx")
+        network, about = read_network(path)
+        return cls(network, about, runtime, device, precision, onnx if path.name == _NETWORKS[0] and onnx.is_file() else None)
+
+    def predict(self, images: Image | Sequence[Image], boxes: Any = None, *, centers: Any = None, scales: Any = None,
+                flip: bool = True, sizes: Sequence[float] = (1.0,), batch: int = 8) -> Poses:  # fmt: skip
+        """The joints of people in one image or several.
+
+        An image is a path, an (H, W, 3) uint8 RGB array, or a (3, H, W) tensor, uint8 or float in [0, 1]; several are a list,
+        an (N, H, W, 3) array or an (N, 3, H, W) tensor. Without boxes, each shows one person, whom the whole image frames.
+        A file is taken as it is shown, turned by its EXIF orientation: its px are those of the upright image.
+
+        boxes: around people, (4,) or (P, 4): left, top, right, bottom in 0-based px; the network sees them as in training,
+        moved down a little and 1.25 times as large. Or, exactly what the network shall see: centers, (2,) or (P, 2) px, and
+        scales, one or (P,): sides of square boxes / 200 px. For several images, one such entry for each.
+
+        flip: average with the mirrored image; sizes: average over boxes so many times as large; batch: crops that are computed
+        at a time. Images given by path are read when their turn comes. Raises DataError for what is no such image or box.
+        """
+        sizes = np.ravel(sizes).tolist()
+        if batch < 1 or not sizes or not min(sizes) > 0:
+            raise DataError(f"batch = {batch} and sizes = {sizes} should be above 0, and one size at least.")
+        several = _as_list(images)
+        if several is None:
+            several, boxes, centers, scales = [cast(Image, images)], *([given] for given in (boxes, centers, scales))
+        if not len(several):
+            raise DataError("the list of images is empty; give at least one.")
+        boxes, centers, scales = (_for_each(given, len(several)) for given in (boxes, centers, scales))
+        jobs = zip(count(), several, boxes, centers, scales, strict=False)
+        joints, confidence, numbers = [], [], list[int]()
+        with one_opencv_thread(), ThreadPoolExecutor(processes(0)) as pool:
+            crops = chain.from_iterable(in_order(pool, partial(self._cut, sizes), jobs, 2 * batch))
+            for points, peaks, of_images in in_order(pool, self._decode, self._computed(crops, batch, flip, sizes), 1):
+                joints.append(points)
+                confidence.append(peaks)
+                numbers += of_images
+        if not numbers:
+            return Poses(np.empty((0, len(self.joints), 2)), np.empty((0, len(self.joints)), np.float32), np.empty(0, np.int64))
+        return Poses(np.concatenate(joints), np.concatenate(confidence), np.array(numbers))
+
+    def _cut(self, sizes: Sequence[float], number: int, image: Image, boxes: Any, centers: Any, scales: Any) -> list["_Crops"]:
+        """What the network sees of the people in an image; several threads do this at a time."""
+        name = str(image) if isinstance(image, (str, Path)) else f"image {number}"
+        pixels, side, people = _pixels(image, name), self.resolution, []
+        for center, scale in zip(*_frames(pixels, name, boxes, centers, scales), strict=True):
+            maps = [geometry.image_to_crop(center, float(scale) * size, side) for size in sizes]
+            people.append(_Crops(number, [warp(pixels, affine, side) for affine in maps], maps[0]))
+        return people
+
+    def _computed(self, people: Iterator["_Crops"], batch: int, flip: bool, sizes: Sequence[float]) -> Iterator[tuple]:
+        """The arguments of `_decode` for a batch of people at a time; the device need not have finished."""
+        run = self._run_with_flip if flip else self._run
+        while chunk := list(islice(people, batch)):
+            maps = []
+            for crops in zip(*(person.crops for person in chunk), strict=True):
+                images = torch.from_numpy(np.stack(crops))
+                if self._device.type == "cuda":
+                    images = images.pin_memory().to(self._device, non_blocking=True)
+                maps.append(run(images.permute(0, 3, 1, 2) / 255))
+            yield Fetched(average_scales(maps, sizes)), np.stack([p.to_crop for p in chunk]), [p.image for p in chunk]
+
+    def _decode(self, maps: "Fetched", to_crop: np.ndarray, images: list[int]) -> tuple[np.ndarray, np.ndarray, list[int]]:
+        """Joints (n, J, 2) in the images' px and confidences (n, J) of a batch, and the numbers of its images."""
+        return *joints_in_image(maps.get(), to_crop, self.resolution), images
+
+
+@dataclass(frozen=True)
+class _Crops:
+    """A person as the network sees it."""
+
+    image: int  # number of the image
+    crops: list[np.ndarray]  # (R, R, 3) uint8 RGB, one for each size
+    to_crop: np.ndarray  # (2, 3): image px -> px of the first crop
+
+
+class Fetched:
+    """Numbers on their way from the device: whoever wants them waits for them, and nobody else."""
+
+    def __init__(self, tensor: Tensor) -> None:
+        self.tensor, self.arrived = tensor, None
+        if tensor.is_cuda:
+            self.tensor = torch.empty(tensor.shape, dtype=tensor.dtype, pin_memory=True).copy_(tensor, non_blocking=True)
+            self.arrived = torch.cuda.Event()
+            self.arrived.record()
+
+    def get(self) -> np.ndarray:
+        """The numbers on the CPU."""
+        if self.arrived:
+            self.arrived.synchronize()
+        return self.tensor.cpu().numpy()
+
+
+def find(source: str | Path) -> Path:
+    """The file that a path, an experiment's name below exp/, or a known network's name means. Raises DataError."""
+    path = follow(Path(source))
+    if path.is_file():
+        return path
+    if path.is_dir():
+        below = [path]
+        if not any((path / name).is_file() for name in _NETWORKS):  # the results of a chain: what it exported, or all of it
+            exported = follow(path / "export")
+            deeper = [follow(p) for up in ("*", "*/*") for p in sorted(path.glob(up)) if "@" not in str(p.relative_to(path))]
+            below += [exported] if any((exported / name).is_file() for name in _NETWORKS) else deeper
+    else:
+        places = [] if path.is_absolute() else [f"{up}{source}" for up in ("", "*/", "*/*/")]
+        below = [follow(folder) for place in places for folder in sorted(EXP.glob(place))]
+    found = [folder / name for folder in below for name in _NETWORKS if (folder / name).is_file()]
+    folders = sorted({file.parent for file in found})
+    if len(folders) > 1:
+        raise DataError(f"{source} may mean {' or '.join(map(str, folders))}; give the path of one.")
+    if not found and str(source) in KNOWN:
+        return _fetch(KNOWN[str(source)])
+    if not found:
+        what = f"holds none of {', '.join(_NETWORKS)}" if below else "is neither a file or folder nor an experiment below exp/"
+        raise DataError(f"{source} {what}; give an export folder, a checkpoint, an experiment or one of {', '.join(KNOWN)}.")
+    return found[0]
+
+
+def _fetch(model: KnownModel) -> Path:
+    """A known network, downloaded and converted when it is first asked for."""
+    folder = EXP / "downloads/networks" / model.name
+    path = folder / "best.safetensors"
+    if not path.is_file():
+        folder.mkdir(parents=True, exist_ok=True)
+        convert(obtain(model.source(), EXP / "downloads"), model.dataset, folder, model)
+    return path
+
+
+def _as_list(images: Any) -> Any:
+    """The images one by one where there are several; None for one, or for what is no image."""
+    if isinstance(images, (np.ndarray, Tensor)):
+        return images if images.ndim == 4 else None
+    return list(images) if hasattr(images, "__iter__") and not isinstance(images, str) else None
+
+
+def _for_each(given: Any, count: int) -> Sequence[Any]:
+    if given is None:
+        return [None] * count
+    there = len(given) if hasattr(given, "__len__") else 1
+    if there != count:
+        raise DataError(f"there are {count} images, but boxes, centers or scales for {there}; give one entry for each.")
+    return given
+
+
+def _pixels(image: Image, name: str) -> np.ndarray:
+    """(H, W, 3) uint8. Raises DataError for what is no image as `predict` says."""
+    if isinstance(image, (str, Path)):
+        return read_upright(Path(image))
+    if isinstance(image, Tensor):
+        image = image.detach().cpu()
+        if image.is_floating_point():
+            if not (image.numel() and image.min() >= 0 and image.max() <= 1):
+                raise DataError(f"{name} is a tensor of numbers outside of [0, 1]; divide its colours by 255.")
+            image = (image * 255).round().to(torch.uint8)
+        image = image.movedim(0, -1).numpy() if image.ndim == 3 else image.numpy()
+    if not isinstance(image, np.ndarray):
+        raise DataError(f"{name} is a {type(image).__name__}; give a path, an (H, W, 3) uint8 array or a (3, H, W) tensor.")
+    if image.dtype != np.uint8:
+        raise DataError(f"{name} is an array of {image.dtype}; give uint8 colours from 0 to 255.")
+    if image.ndim == 2 or (image.ndim == 3 and image.shape[2] == 1):
+        raise DataError(f"{name} is grey; repeat its channel three times: cv2.cvtColor(image, cv2.COLOR_GRAY2RGB).")
+    if image.ndim != 3 or image.shape[2] != 3 or not image.size:
+        raise DataError(f"{name} has the shape {image.shape}; an image is (H, W, 3) as an array, (3, H, W) as a tensor, RGB.")
+    return np.ascontiguousarray(image)
+
+
+def _frames(pixels: np.ndarray, name: str, boxes: Any, centers: Any, scales: Any) -> tuple[np.ndarray, np.ndarray]:
+    """Centres (P, 2) px and scales (P,) of what the network shall see of an image."""
+    size = np.array(pixels.shape[1::-1], dtype=np.float64)
+    if boxes is not None and (centers is not None or scales is not None):
+        raise DataError("give boxes, or centers and scales, not both.")
+    if (centers is None) != (scales is None):
+        raise DataError("centers and scales belong together; give both.")
+    if boxes is not None:
+        corners = _numbers(boxes, 4, f"{name}: boxes")
+        sides = corners[:, 2:] - corners[:, :2]
+        if not (sides > 0).all():
+            raise DataError(f"{name}: a box is left, top, right, bottom in px, with left < right and top < bottom.")
+        middle, scale = (corners[:, :2] + corners[:, 2:]) / 2, sides.max(axis=1) / 200
+        _inside(corners[:, :2], corners[:, 2:], size, name)
+        return person_box(middle, scale)
+    if centers is not None:
+        middle, scale = _numbers(centers, 2, f"{name}: centers"), _numbers(scales, 1, f"{name}: scales")[:, 0]
+        if len(middle) != len(scale) or not (scale > 0).all():
+            raise DataError(f"{name}: {len(middle)} centers and {len(scale)} scales; give as many, and scales above 0.")
+        half = 100 * scale[:, None]
+        _inside(middle - half, middle + half, size, name)
+        return middle, scale
+    return (size[None] - 1) / 2, size.max(keepdims=True) / 200
+
+
+def _numbers(given: Any, length: int, what: str) -> np.ndarray:
+    """(P, length) float64 of one or several rows."""
+    try:
+        array = np.asarray(given, dtype=np.float64)
+    except (TypeError, ValueError):
+        array = np.array(math.nan)
+    if not array.size and array.ndim <= 2:
+        return np.empty((0, length))
+    if not np.isfinite(array).all() or array.ndim > 2 or array.size % length or (array.ndim == 2 and array.shape[1] != length):
+        raise DataError(f"{what} should be {length} numbers a person; found the shape {array.shape}, or a number that is none.")
+    return array.reshape(-1, length)
+
+
+def _inside(low: np.ndarray, high: np.ndarray, size: np.ndarray, name: str) -> None:
+    for box in np.hstack((low, high))[((high < 0) | (low > size - 1)).any(axis=1)]:
+        where = "({:g}, {:g}) to ({:g}, {:g})".format(*box)
+        raise DataError(f"{name}: the box from {where} lies outside of the image of {size[0]:g} x {size[1]:g} px.")

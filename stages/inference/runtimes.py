@@ -1,0 +1,127 @@
+"""What computes heatmaps of crops as fast as the machine allows: PyTorch, onnxruntime or OpenVINO.
+
+Each is a function from images (N, 3, R, R), float32 RGB in [0, 1], to the last stack's heatmaps (N, J, h, w), float32, where
+they were computed: on CUDA, perhaps, before they are ready.
+"""
+
+import copy
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
+
+from datasets.errors import DataError
+from stages.network.blocks import Residual
+from stages.network.checkpoints import Description
+from stages.network.hourglass import Head, HourglassNet, Stem
+from stages.settings.sections import RUNTIMES
+
+Run = Callable[[Tensor], Tensor]
+
+
+def start(runtime: str, network: HourglassNet, about: Description, device: torch.device, compute: torch.dtype,
+          onnx: Path | None = None) -> Run:  # fmt: skip
+    """A network in one of the `RUNTIMES`.
+
+    device, compute: see `predict`; OpenVINO computes on the CPU, onnxruntime in float32 and on CUDA where its own build can.
+    onnx: the same network in ONNX, where it is written already. Raises DataError for a runtime that is not installed, and for
+    a damaged file.
+    """
+    if runtime not in RUNTIMES:
+        raise DataError(f"runtime = {runtime} is unknown; use one of {', '.join(RUNTIMES)}.")
+    if runtime == "torch":
+        return in_torch(network, device, compute)
+    in_other = in_onnxruntime if runtime == "onnxruntime" else in_openvino
+    try:
+        return in_other(_graph(network, about, onnx), device, compute)
+    except ImportError:
+        raise DataError(f"{runtime} is not installed; run: pip install {runtime}, or use runtime = torch.") from None
+    except Exception as error:  # each runtime has its own
+        if not onnx:
+            raise
+        why = " ".join(str(error).split())[-200:]
+        raise DataError(f"{onnx} cannot be read by {runtime} ({why}); export it again, or delete it.") from None
+
+
+def with_flip(run: Run, mirrored: list[int]) -> Run:
+    """The same, averaged with what comes of the mirrored images, mirrored back, left and right joints exchanged.
+
+    mirrored: the network's channels in mirrored order. Both go through the network in one batch.
+    """
+
+    def run_both(images: Tensor) -> Tensor:
+        plain, back = run(torch.cat([images, images.flip(-1)])).chunk(2)
+        return (plain + back.flip(-1)[:, mirrored]) / 2
+
+    return run_both
+
+
+def in_torch(network: nn.Module, device: torch.device, compute: torch.dtype) -> Run:
+    """A copy of the network with normalisation folded into convolutions, whose weights are of type `compute` if it is short."""
+    fast = folded(network).to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    for module in fast.modules():
+        if isinstance(module, nn.Conv2d) and compute != torch.float32:
+            module.to(compute)
+
+    def run(images: Tensor) -> Tensor:
+        images = images.to(device, memory_format=torch.channels_last, non_blocking=True)
+        # Not longer: what comes between two batches should not find the mode of this one.
+        with torch.inference_mode(), torch.autocast(device.type, compute, enabled=compute != torch.float32):
+            return fast(images)[-1].float()
+
+    return run
+
+
+def folded(network: nn.Module) -> nn.Module:
+    """A copy in evaluation mode in which batch normalisation that follows a convolution is part of it."""
+    network = copy.deepcopy(network).eval()
+    for module in list(network.modules()):
+        if isinstance(module, Stem):
+            _fold(module, "conv", "norm")
+        elif isinstance(module, Head):
+            for i in range(len(module.layers)):
+                _fold(module.layers, f"{i}.0", f"{i}.1")
+        elif isinstance(module, Residual):
+            _fold(module, "conv1", "norm2")
+            _fold(module, "conv2" if isinstance(module.conv2, nn.Conv2d) else "conv2.1", "norm3")
+    return network
+
+
+def _fold(module: nn.Module, conv: str, norm: str) -> None:
+    before, after = module.get_submodule(conv), module.get_submodule(norm)
+    if isinstance(before, nn.Conv2d) and isinstance(after, nn.BatchNorm2d):
+        module.set_submodule(conv, fuse_conv_bn_eval(before, after))
+        module.set_submodule(norm, nn.Identity())
+
+
+def _graph(network: HourglassNet, about: Description, onnx: Path | None) -> bytes:
+    if onnx:
+        return onnx.read_bytes()
+    from stages.interchange.export import write_onnx
+
+    with tempfile.TemporaryDirectory() as folder:
+        write_onnx(Path(folder) / "model.onnx", network, about)
+        return (Path(folder) / "model.onnx").read_bytes()
+
+
+def in_onnxruntime(graph: bytes, device: torch.device, _: torch.dtype) -> Run:
+    """The contents of an .onnx file in onnxruntime."""
+    import onnxruntime
+
+    wanted = ["CUDAExecutionProvider"] if device.type == "cuda" else []
+    there = [name for name in wanted if name in onnxruntime.get_available_providers()]
+    session = onnxruntime.InferenceSession(graph, providers=[*there, "CPUExecutionProvider"])
+    return lambda images: torch.from_numpy(session.run(["heatmaps"], {"images": images.cpu().numpy()})[0])
+
+
+def in_openvino(graph: bytes, _: torch.device, compute: torch.dtype) -> Run:
+    """The contents of an .onnx file in OpenVINO."""
+    import openvino
+
+    core = openvino.Core()
+    hint = {"INFERENCE_PRECISION_HINT": "bf16" if compute == torch.bfloat16 else "f32"}
+    model = core.compile_model(core.read_model(graph), "CPU", hint)
+    return lambda images: torch.from_numpy(model(images.cpu().numpy())["heatmaps"].copy())

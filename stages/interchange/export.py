@@ -1,0 +1,202 @@
+"""A trained network for other programs, in one folder.
+
+model.safetensors  the network, self-describing, as `checkpoints.load_network` reads it
+model.onnx         images (N, 3, R, R) in [0, 1] -> heatmaps (N, J, R/4, R/4) of the last stack; any N
+best_model.t7      what image-play and skeleton2d3d take as -hgModel (cudnn, GPU tensors), where Torch7 can express the network
+best_model_cpu.t7  the same for a Torch7 without GPU (nn, float tensors)
+weights.h5         the arrays by name, and the description of model.safetensors as the attribute `description`
+model.json         the description: options, joints, input, output, accuracies, how exactly each file gives the heatmaps
+MODEL_CARD.md      for people: data, settings, accuracies, and how exactly each file gives the network's heatmaps
+"""
+
+import contextlib
+import io
+import json
+import logging
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from datasets.errors import DataError
+from datasets.formats.annotations import write_h5
+from datasets.progress import Report, silent
+from stages.interchange.model_card import History, model_card
+from stages.loading.loader import Data, Samples
+from stages.network import checkpoints
+from stages.network.checkpoints import Description
+from stages.network.hourglass import HourglassNet
+from stages.settings.sections import Input
+from stages.torch7 import t7 as torch7
+from stages.torch7.export_network import as_torch7, obstacle
+from stages.torch7.import_network import read_hourglass
+
+OPSET = 18
+CHECKED = 4  # images on which what was written is compared with the network
+TOLERANCE = 1e-4
+
+
+@dataclass(frozen=True)
+class Format:
+    """One file of the export: how it is written, and what it makes of images (N, 3, R, R): heatmaps (N, J, R/4, R/4)."""
+
+    what_for: str
+    write: Callable[[Path, HourglassNet, Description], None]
+    heatmaps: Callable[[Path, Tensor], np.ndarray]
+
+
+def export(folder: Path, model: Path, data: Data, history: History, report: Report = silent) -> dict[str, Any]:
+    """Write the network of the file `model` in every format; each is read back and compared on images of `data`.
+
+    `history` goes into MODEL_CARD.md. Returns a part of what model.json holds. Raises DataError where a format does not
+    give the network's heatmaps.
+    """
+    network, description = checkpoints.load_network(model)
+    images = _validation_images(data, description.resolution)
+    expected = _heatmaps(network, images)
+    reason = obstacle(network)
+    written = {name: form for name, form in FORMATS.items() if not (reason and name.endswith(".t7"))}
+    differences = {}
+    for done, (name, form) in enumerate(written.items()):
+        report(done, len(written), name)
+        form.write(folder / name, network, description)
+        differences[name] = float(np.abs(form.heatmaps(folder / name, images) - expected).max())
+        if not differences[name] <= TOLERANCE:  # also for NaN
+            raise DataError(
+                f"{folder / name}: its heatmaps differ from the network's by up to {differences[name]:.1e}, where "
+                f"{TOLERANCE:.0e} is allowed; nothing is exported. Check {model}."
+            )
+    facts = _facts(network, description) | {"largest_difference_of_heatmaps": differences}
+    (folder / "model.json").write_text(json.dumps(facts, indent=1))
+    uses = {name: form.what_for for name, form in written.items()}
+    (folder / "MODEL_CARD.md").write_text(model_card(facts, uses, len(images), reason, history), encoding="utf-8")
+    report(len(written), len(written), "")
+    return {"parameters": facts["parameters"], "largest_difference_of_heatmaps": differences}
+
+
+def _facts(network: HourglassNet, description: Description) -> dict[str, Any]:
+    r, h = description.resolution, description.resolution // 4
+    return {
+        "network": description.options.significant(),
+        "parameters": sum(p.numel() for p in network.parameters()),
+        "joints": description.joints,
+        "input": {"name": "images", "shape": ["N", 3, r, r], "dtype": "float32", "colours": "RGB", "range": [0, 1]},
+        "output": {
+            "name": "heatmaps", "shape": ["N", len(description.joints), h, h],
+            "crop_from_heatmap": f"x_crop = (x + 0.5) * {r / h:g} - 0.5, 0-based pixel centres",
+        },
+        "metrics": description.metrics,
+        "onnx_opset": OPSET,
+    }  # fmt: skip
+
+
+def _validation_images(data: Data, resolution: int) -> Tensor:
+    """The first people of the validation split as network inputs (N, 3, R, R)."""
+    samples = Samples(data, "valid", Input(resolution=resolution))
+    inputs = []
+    for row in range(min(CHECKED, len(samples))):
+        sample = samples[row]
+        if isinstance(sample, DataError):
+            raise sample
+        inputs.append(sample["input"])
+    return torch.from_numpy(np.stack(inputs))
+
+
+def _heatmaps(network: HourglassNet, images: Tensor) -> np.ndarray:
+    with torch.inference_mode():
+        return network(images)[-1].numpy()
+
+
+def _write_safetensors(path: Path, network: HourglassNet, description: Description) -> None:
+    checkpoints.save_network(path, network, description.joints, description.resolution, description.metrics)
+
+
+class _LastStack(nn.Module):
+    """The network with one output."""
+
+    def __init__(self, network: HourglassNet) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.network(images)[-1]
+
+
+def write_onnx(path: Path, network: HourglassNet, description: Description) -> None:
+    """The last stack's heatmaps as an ONNX graph that takes any number of images."""
+    example = torch.zeros(2, 3, description.resolution, description.resolution)
+    logging.getLogger("torch.onnx").setLevel(logging.ERROR)
+    with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+        warnings.simplefilter("ignore")  # the exporter's advice to its own developers
+        torch.onnx.export(
+            _LastStack(network).eval(), (example,), str(path), input_names=["images"], output_names=["heatmaps"],
+            dynamic_shapes={"images": {0: torch.export.Dim("batch", min=1)}}, opset_version=OPSET, external_data=False,
+            dynamo=True, verbose=False,
+        )  # fmt: skip
+    _forget_places(path)
+
+
+def _forget_places(path: Path) -> None:
+    """Take out what the exporter notes about our source files: equal networks should give equal bytes in every folder."""
+    import onnx
+
+    model = onnx.load(str(path))
+    for part in (*model.graph.node, *model.graph.value_info, *model.graph.input, *model.graph.output, model.graph, model):
+        part.ClearField("metadata_props")
+        part.ClearField("doc_string")
+    path.write_bytes(model.SerializeToString(deterministic=True))
+
+
+def _heatmaps_of_onnx(path: Path, images: Tensor) -> np.ndarray:
+    """The first image in a batch of its own, to see that the batch size is free."""
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    return np.concatenate([session.run(["heatmaps"], {"images": part.numpy()})[0] for part in (images[:1], images[1:])])
+
+
+def _write_hdf5(path: Path, network: HourglassNet, description: Description) -> None:
+    arrays = {name: tensor.numpy() for name, tensor in network.state_dict().items()}
+    write_h5(path, arrays, description=json.dumps(checkpoints.as_json(description)))
+
+
+def _heatmaps_of_hdf5(path: Path, images: Tensor) -> np.ndarray:
+    with h5py.File(path) as file:
+        tensors = {name: torch.from_numpy(np.asarray(field)) for name, field in file.items()}
+        network, _ = checkpoints.build(tensors, json.loads(file.attrs["description"]), path)
+    return _heatmaps(network, images)
+
+
+FORMATS = {
+    "model.safetensors": Format(
+        "Python: `stages.network.checkpoints.load_network`, or any reader of safetensors",
+        _write_safetensors,
+        lambda path, images: _heatmaps(checkpoints.load_network(path)[0], images),
+    ),
+    "model.onnx": Format(
+        f"onnxruntime, OpenVINO and others: ONNX, opset {OPSET}; any number of images",
+        write_onnx,
+        _heatmaps_of_onnx,
+    ),
+    "best_model.t7": Format(
+        "`-hgModel` of image-play and skeleton2d3d: a Torch7 nn.gModule of cudnn modules, CUDA tensors",
+        lambda path, network, _: torch7.write(path, as_torch7(network, cudnn=True)),
+        lambda path, images: _heatmaps(read_hourglass(path), images),
+    ),
+    "best_model_cpu.t7": Format(
+        "Torch7 without a GPU: the same of nn modules, float tensors",
+        lambda path, network, _: torch7.write(path, as_torch7(network, cudnn=False)),
+        lambda path, images: _heatmaps(read_hourglass(path), images),
+    ),
+    "weights.h5": Format(
+        "Keras, MATLAB and others: HDF5, the arrays by name",
+        _write_hdf5,
+        _heatmaps_of_hdf5,
+    ),
+}

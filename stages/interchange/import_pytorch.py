@@ -1,0 +1,258 @@
+"""Checkpoints of two PyTorch ports of the stacked hourglass as networks of ours: files of torch.save, or .safetensors.
+
+princeton-vl's pytorch_stacked_hourglass, with its fork by C. Rockwell that adds regularisation, and bearpaw's pytorch-pose
+with anibali's pytorch-stacked-hourglass. Their names become ours first; the network's options are then read off names and
+shapes, and every tensor is compared with such a network.
+"""
+
+import os
+import re
+import warnings
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+
+from datasets.errors import DataError
+from stages.interchange.known_models import Normalisation
+from stages.network.checkpoints import is_safetensors
+from stages.network.hourglass import HourglassNet
+from stages.settings.sections import Network
+from stages.torch7.import_network import with_tensors
+
+# Of bearpaw's, which every program that uses them subtracts: the mean colour of MPII, RGB in [0, 1].
+BEARPAW_MEAN = (0.4404, 0.4440, 0.4327)
+
+# (beginning or part of a name of theirs, ours), one after the other.
+_PRINCETON = (
+    (r"^pre\.0\.conv\.", "stem.conv."), (r"^pre\.0\.bn\.", "stem.norm."), (r"^pre\.1\.", "stem.residuals.0."),
+    (r"^pre\.3\.", "stem.residuals.1."), (r"^pre\.4\.", "stem.residuals.2."),
+    (r"^hgs\.(\d+)\.0\.", r"hourglasses.\1."), (r"\blow2\.(?=low|up)", "inner."), (r"\blow2\.", "inner.0."),
+    (r"\bup1\.", "upper.0."), (r"\blow1\.", "lower1.0."), (r"\blow3\.", "lower2.0."),
+    (r"^features\.(\d+)\.0\.", r"heads.\1.residuals.0."), (r"^features\.(\d+)\.1\.conv\.", r"heads.\1.layers.0.0."),
+    (r"^features\.(\d+)\.1\.bn\.", r"heads.\1.layers.0.1."), (r"^outs\.(\d+)\.conv\.", r"heads.\1.output."),
+    (r"^merge_features\.(\d+)\.conv\.conv\.", r"joins.\1.features."),
+    (r"^merge_preds\.(\d+)\.conv\.conv\.", r"joins.\1.heatmaps."),
+    (r"\bconv(\d)\.conv\.", r"conv\1."), (r"\bskip_layer\.conv\.", "skip."), (r"\bbn(\d)\.", r"norm\1."),
+)  # fmt: skip
+_BEARPAW = (
+    (r"^conv1\.", "stem.conv."), (r"^bn1\.", "stem.norm."), (r"^layer1\.0\.", "stem.residuals.0."),
+    (r"^layer2\.0\.", "stem.residuals.1."), (r"^layer3\.0\.", "stem.residuals.2."),
+    (r"^res\.(\d+)\.", r"heads.\1.residuals."), (r"^fc\.(\d+)\.([01])\.", r"heads.\1.layers.0.\2."),
+    (r"^score\.(\d+)\.", r"heads.\1.output."), (r"^fc_\.(\d+)\.", r"joins.\1.features."),
+    (r"^score_\.(\d+)\.", r"joins.\1.heatmaps."), (r"\bdownsample\.0\.", "skip."), (r"\bbn(\d)\.", r"norm\1."),
+)  # fmt: skip
+_LEVEL = re.compile(r"hg\.(?P<stack>\d+)\.hg\.(?P<level>\d)\.(?P<part>[0-3])\.(?P<rest>.+)")  # of bearpaw's; 0: innermost
+
+# Where training programs keep the network's tensors in what they save.
+_PLACES = ("state_dict", "model_state_dict", "model_state", "model", "network", "net", "weights")
+
+_ZIP = b"PK\3\4"
+_LONGEST_NAME = 200  # of a tensor; the ports' have up to 70 letters
+
+
+class Beside:
+    """What stands in for a value next to the tensors: options, a metric, a path. It is made of anything, and does nothing."""
+
+    def __init__(self, *_: object) -> None:
+        pass
+
+    def __setstate__(self, _: object) -> None:
+        pass
+
+    def __repr__(self) -> str:
+        return "no tensor"
+
+
+# The names in a pickle that `Beside` stands in for; whatever else is no part of a tensor is refused.
+_BESIDE = [
+    "argparse.Namespace", "numpy.dtype", "numpy.ndarray",
+    *(f"numpy.{core}.multiarray.{name}" for core in ("core", "_core") for name in ("scalar", "_reconstruct")),
+    *(f"numpy.dtypes.{kind}DType" for kind in ("Bool", "Str", *(f"{kind}{bits}" for kind, sizes in (
+        ("Int", (8, 16, 32, 64)), ("UInt", (8, 16, 32, 64)), ("Float", (16, 32, 64))) for bits in sizes))),
+    *(f"pathlib{module}.{kind}Path" for module in ("", "._local") for kind in ("Posix", "PurePosix", "Windows", "PureWindows")),
+]  # fmt: skip
+
+
+def is_checkpoint(path: Path) -> bool:
+    """Whether a file begins as torch.save's do: as a zip, or as the pickle of older versions."""
+    with open(path, "rb") as file:
+        return file.read(len(_ZIP)).startswith((_ZIP, b"\x80"))
+
+
+def read_hourglass(path: Path) -> HourglassNet:
+    """The network of a checkpoint, in evaluation mode; images as its `mean` says, which is not in the file but known.
+
+    Raises DataError where the file is damaged, holds more than tensors, or another network; the message has the layer's
+    name there and here, what was found and what was expected.
+    """
+    theirs = _state(path, _load(path))
+    bearpaw = "conv1.weight" in theirs
+    ours = _named_by_us(path, theirs, bearpaw)
+    options, joints = _options(path, ours)
+    with torch.device("meta"):
+        network = HourglassNet(options, joints)
+    tensors = _tensors(path, ours, network)
+    if bearpaw:
+        tensors["mean"] = torch.tensor(BEARPAW_MEAN)
+    return with_tensors(network, tensors)
+
+
+def normalise(network: HourglassNet, normalisation: Normalisation) -> None:
+    """Let a network that was trained on normalised images take images in [0, 1].
+
+    The deviation goes into the weights of the first convolution. Its padding is 0 after the mean is subtracted, there and
+    here, so the edges come out the same.
+    """
+    with torch.no_grad():
+        network.mean.copy_(torch.tensor(normalisation.mean))
+        network.stem.conv.weight /= torch.tensor(normalisation.deviation).view(1, 3, 1, 1)
+
+
+def _load(path: Path) -> Any:
+    """What torch.save or safetensors wrote, as far as it can be read without running anything of it."""
+    if is_safetensors(path):
+        try:
+            return load_file(path)
+        except (SafetensorError, OSError, ValueError, LookupError) as error:
+            raise DataError(f"{path} is damaged or cut off ({error}); fetch it again from its owner.") from None
+    with open(path, "rb") as file:
+        zipped = file.read(len(_ZIP)) == _ZIP
+    if zipped:
+        _check_members(path)
+    size, claimed = path.stat().st_size, 0
+
+    def bounded(storage: torch.UntypedStorage, _: str) -> torch.UntypedStorage:
+        nonlocal claimed
+        claimed += storage.nbytes()
+        if claimed > size:
+            raise DataError(f"{path} claims to hold more numbers than it has bytes; it is damaged.")
+        return storage[:]  # which no tensor that claims more can enlarge
+
+    try:
+        beside = torch.serialization.safe_globals([(Beside, name) for name in _BESIDE])
+        with beside, warnings.catch_warnings(action="ignore"):  # torch's, about pickles that it did not write
+            return torch.load(path, map_location=bounded, weights_only=True, mmap=zipped)  # type: ignore[arg-type]
+    except DataError:
+        raise
+    except Exception as error:  # whatever its pickle makes of torch's reader
+        refused = re.search(r"[Uu]nsupported (?:global: )?(?:GLOBAL|class) (\S+)", str(error))
+        if refused:
+            raise DataError(
+                f"{path} holds more than tensors ({refused[1]:.200}), which may run anything and is not loaded. Where you "
+                "trust its origin, save its state_dict alone with torch.save and give the path of that file."
+            ) from None
+        why = " ".join(str(error).rpartition("WeightsUnpickler error: ")[2].split())[:200]
+        raise DataError(
+            f"{path} cannot be read as a PyTorch checkpoint: it is damaged, cut off or of another kind "
+            f"({type(error).__name__}: {why})."
+        ) from None
+
+
+def _check_members(path: Path) -> None:
+    """Raise DataError for a zip that is not as torch.save writes it: its members whole, not compressed, within the file."""
+    try:
+        with zipfile.ZipFile(path) as file:
+            members = file.infolist()
+            stored = all(member.compress_type == zipfile.ZIP_STORED for member in members)
+            if not stored or sum(member.file_size for member in members) > path.stat().st_size:
+                raise DataError(f"{path} is no checkpoint that torch.save wrote: its members are compressed or overlap.")
+            broken = file.testzip()
+    except (zipfile.BadZipFile, EOFError, NotImplementedError, RuntimeError, ValueError, OSError, LookupError) as error:
+        raise DataError(f"{path} is damaged or cut off ({error}); fetch it again from its owner.") from None
+    if broken:
+        raise DataError(f"{path} is damaged: the checksum of its member {broken!r} is wrong; fetch it again from its owner.")
+
+
+def _state(path: Path, loaded: Any) -> dict[str, torch.Tensor]:
+    """The network's tensors under their names, without what begins every name: module., _orig_mod., net. and so on."""
+    state = loaded
+    while isinstance(state, dict) and (place := next((p for p in _PLACES if isinstance(state.get(p), dict)), None)):
+        state = state[place]
+    if not isinstance(state, dict) or not state:
+        raise DataError(f"{path} holds no tensors by name; give a checkpoint with a state_dict.")
+    for name, tensor in state.items():
+        named = isinstance(name, str) and len(name) < _LONGEST_NAME and name.isprintable()
+        if not named or type(tensor) is not torch.Tensor or tensor.layout != torch.strided or tensor.is_meta:
+            found = " ".join(f"{tensor!r:.80}".split())
+            raise DataError(f"{path} holds {name!r:.80} = {found} in its state_dict, expected a tensor by its name.")
+    if sum(tensor.numel() * tensor.element_size() for tensor in state.values()) > path.stat().st_size:
+        raise DataError(f"{path} holds more numbers than bytes: a tensor repeats the same ones, as in no checkpoint.")
+    common = os.path.commonprefix([name.split(".")[:-1] for name in state])
+    return {".".join(name.split(".")[len(common) :]): tensor for name, tensor in state.items()}
+
+
+def _named_by_us(path: Path, theirs: dict[str, torch.Tensor], bearpaw: bool) -> dict[str, tuple[str, torch.Tensor]]:
+    """Our name -> (their name, tensor). A name that is none of theirs stays as it is, and fits nowhere."""
+    depth = len({match["level"] for name in theirs if (match := _LEVEL.fullmatch(name))})
+    ours: dict[str, tuple[str, torch.Tensor]] = {}
+    for name, tensor in theirs.items():
+        renamed = _level(name, depth)
+        for pattern, replacement in _BEARPAW if bearpaw else _PRINCETON:
+            renamed = re.sub(pattern, replacement, renamed)
+        if renamed in ours:
+            raise DataError(f"{path} holds {name} twice, also as {ours[renamed][0]}.")
+        ours[renamed] = (name, tensor)
+    return ours
+
+
+def _level(name: str, depth: int) -> str:
+    """Our name for a residual of bearpaw's hourglasses, which list their levels; ours hold each other."""
+    match = _LEVEL.fullmatch(name)
+    if not match or int(match["level"]) >= depth:
+        return name
+    inside = "inner." * (depth - 1 - int(match["level"]))
+    return f"hourglasses.{match['stack']}.{inside}{('upper', 'lower1', 'lower2', 'inner')[int(match['part'])]}.{match['rest']}"
+
+
+def _options(path: Path, ours: dict[str, tuple[str, torch.Tensor]]) -> tuple[Network, int]:
+    """The options of the network, as names and shapes tell them, and the number of joints."""
+
+    def width(name: str) -> int:
+        """The outputs of a convolution."""
+        there, tensor = ours.get(f"{name}.weight", ("", torch.empty(0)))
+        if tensor.ndim != 4:
+            raise DataError(f"{path} has no convolution in the place of {name}; it is no hourglass of the known ports.")
+        return tensor.shape[0]
+
+    def count(pattern: str) -> int:
+        return len({match[0] for name in ours if (match := re.match(pattern, name))})
+
+    widths = [width("stem.conv")] + [width(f"stem.residuals.{i}.conv3") for i in range(3)]
+    residuals = count(r"hourglasses\.0\.upper\.\d+\.")
+    try:
+        options = Network(
+            stem=tuple(widths[:-1]), features=widths[-1], outputs=widths[-1], stacks=count(r"heads\.\d+\.output\."),
+            depth=1 + max(name.count("inner.") for name in ours if not re.search(r"inner\.\d", name)), residuals=residuals,
+            head_residuals=count(r"heads\.0\.residuals\.\d+\."), join="remap",
+        )  # fmt: skip
+    except DataError as error:
+        raise DataError(f"{path} holds an hourglass that cannot be built here: {error}") from None
+    return options, width("heads.0.output")
+
+
+def _tensors(path: Path, ours: dict[str, tuple[str, torch.Tensor]], network: HourglassNet) -> dict[str, torch.Tensor]:
+    """The tensors of such a network, as float32. Raises DataError for what is missing, differs or is left over."""
+    expected = network.state_dict()
+    tensors: dict[str, torch.Tensor] = {}
+    for name, (there, tensor) in ours.items():
+        if name not in expected:
+            # princeton-vl's residuals have a skip convolution even where input and output are equally wide, and never use it.
+            if ".skip." in name and name.replace(".skip.", ".conv3.") in expected:
+                continue
+            raise DataError(f"{path}: {there} is left over: the network that the other layers make has no place for it.")
+        shape = tuple(expected[name].shape)
+        if tuple(tensor.shape) != shape:
+            raise DataError(f"{path}: {there} ({name}) has shape {tuple(tensor.shape)}, expected {shape}.")
+        if name.endswith("num_batches_tracked"):
+            continue
+        if not tensor.is_floating_point() or not tensor.isfinite().all():
+            raise DataError(f"{path}: {there} ({name}) holds other things than finite numbers.")
+        tensors[name] = tensor.to(torch.float32, copy=True, memory_format=torch.contiguous_format)
+    missing = [n for n in expected if n not in ours and n != "mean" and not n.endswith("num_batches_tracked")]
+    if missing:
+        raise DataError(f"{path} has no {missing[0]}; of all that such a network has, it lacks {len(missing)}.")
+    return tensors

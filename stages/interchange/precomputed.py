@@ -1,0 +1,86 @@
+"""A network trained elsewhere -> best.safetensors, as a training of ours leaves it."""
+
+import tarfile
+import zipfile
+from pathlib import Path
+from typing import Any
+
+from datasets.errors import DataError
+from datasets.skeletons import SKELETONS
+from stages.fetching.archives import OPENERS, SEVEN_ZIP, unpack
+from stages.fetching.kinds import is_web_page
+from stages.interchange import import_pytorch
+from stages.interchange.known_models import PUBLISHED_FOLDER, KnownModel
+from stages.network import checkpoints
+from stages.network.hourglass import HourglassNet
+from stages.torch7 import import_network as import_torch7
+
+PUBLISHED_RESOLUTION = 256
+
+
+def convert(source: Path, dataset: str, folder: Path, known: KnownModel | None = None) -> dict[str, Any]:
+    """Write `folder`/best.safetensors from a network for the joints of `dataset`.
+
+    source: a .safetensors of this workspace, a .t7 of a published hourglass, a checkpoint of one of the two ports (of
+    torch.save or .safetensors), or the published archive of .../{mpii,penn_action_cropped}/<experiment>/best_model.t7. Raises
+    DataError for anything else, and for other joints. Of a `known` network the images are normalised as it expects.
+    """
+    if _is_archive(source):
+        member = rf"(?:.*/)?{PUBLISHED_FOLDER[dataset]}/[^/]+/(?P<to>best_model\.t7)"
+        if unpack(source, member, folder, expected=f"{PUBLISHED_FOLDER[dataset]}/*/best_model.t7") > 1:
+            raise DataError(f"{source} holds several networks for {dataset}; unpack it and give the path of one best_model.t7.")
+        source = folder / "best_model.t7"
+    network, description = read_network(source)
+    if known and known.normalisation:
+        import_pytorch.normalise(network, known.normalisation)
+    joints = SKELETONS[dataset].joints
+    if description.joints != joints:
+        raise DataError(
+            f"{source} predicts {len(description.joints)} joints ({', '.join(description.joints[:3])} ...), but {dataset} has "
+            f"{len(joints)} ({', '.join(joints[:3])} ...); give a network that was trained on {dataset}."
+        )
+    target = folder / "best.safetensors"
+    checkpoints.save_network(target, network, joints, description.resolution, description.metrics)
+    return {"options": network.options.significant()}
+
+
+def _is_archive(path: Path) -> bool:
+    """Whether a file is compressed, a tar, or a zip of other things than a checkpoint."""
+    with open(path, "rb") as opened:
+        if opened.read(8).startswith((*OPENERS, SEVEN_ZIP)):
+            return True
+    try:
+        if not zipfile.is_zipfile(path):
+            return tarfile.is_tarfile(path)
+        with zipfile.ZipFile(path) as file:
+            return not any(name.endswith("/data.pkl") for name in file.namelist())
+    except (zipfile.BadZipFile, ValueError, OSError):
+        return True  # unpacking it will say what is wrong
+
+
+def read_network(path: Path) -> tuple[HourglassNet, checkpoints.Description]:
+    """The network of a .safetensors of this workspace, a .t7 of a published hourglass, or a checkpoint of the two ports.
+
+    Only the first kind names its joints; the others' are known by their number. Raises DataError.
+    """
+    if path.is_file() and _begins_as_web_page(path):
+        raise DataError(
+            f"{path} is a web page, not a network: the site wants a person to press a button before it gives the file. Open "
+            "its address in a browser, download the file there and give its path."
+        )
+    if path.suffix == ".safetensors" or checkpoints.is_safetensors(path):
+        if checkpoints.is_ours(path):
+            return checkpoints.load_network(path)
+        read = import_pytorch.read_hourglass
+    else:
+        read = import_pytorch.read_hourglass if import_pytorch.is_checkpoint(path) else import_torch7.read_hourglass
+    network = read(path)
+    skeletons = [skeleton for skeleton in SKELETONS.values() if len(skeleton.joints) == network.joints]
+    if not skeletons:
+        raise DataError(f"{path} predicts {network.joints} joints, which is no skeleton known here; give another network.")
+    return network, checkpoints.Description(network.options, skeletons[0].joints, PUBLISHED_RESOLUTION, {})
+
+
+def _begins_as_web_page(path: Path) -> bool:
+    with open(path, "rb") as file:
+        return is_web_page(file.read(1000))

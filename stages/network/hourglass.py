@@ -1,0 +1,180 @@
+"""The hourglass network, read from top to bottom: stem, hourglass, head, join, and the network of them.
+
+One class for every published variant; `presets` names them, `settings.Network` holds the options. The customised hourglass
+hg-256 of "Forecasting Human Dynamics from Static Images" (Chao et al., CVPR 2017) is the default.
+"""
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from stages.network.blocks import BLOCKS, norm_layer
+from stages.settings.sections import Network
+
+
+def _residuals(widths: Sequence[int], options: Network) -> nn.Sequential:
+    """One residual block from each width (channels) to the next."""
+    block = BLOCKS[options.block]
+    return nn.Sequential(*(block(a, b, options.norm) for a, b in zip(widths, widths[1:], strict=False)))
+
+
+class Stem(nn.Module):
+    """Image (N, 3, R, R) -> features (N, features, R/4, R/4), and what it pooled on the way (N, pooled, R/4, R/4)."""
+
+    def __init__(self, options: Network) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(3, options.stem[0], 7, stride=2, padding=3)
+        self.norm = norm_layer(options.norm, options.stem[0])
+        widths = [*options.stem, options.features]
+        self.residuals = _residuals(widths, options)
+        self.pooled = widths[1]
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        first, *others = self.residuals
+        x = pooled = F.max_pool2d(first(F.relu(self.norm(self.conv(x)))), 2)
+        for residual in others:
+            x = residual(x)
+        return x, pooled
+
+
+class Hourglass(nn.Module):
+    """(N, inputs, h, w) -> (N, outputs, h, w) in `depth` levels.
+
+    Each level adds the `upper` branch, at full size, to the lower one, which is halved, processed, given to the next level
+    (`inner`; in the last level residuals) and doubled again. Inside there are `features` channels.
+    """
+
+    def __init__(self, depth: int, inputs: int, options: Network) -> None:
+        super().__init__()
+        f, outputs = options.features, options.outputs
+        above, down, bottom, up = options.residuals * (4 // len(options.residuals))
+        if options.upper:
+            self.upper = _residuals([inputs] + [f] * (above - 1) + [outputs], options)
+        self.lower1 = _residuals([inputs] + [f] * down, options)
+        self.inner = Hourglass(depth - 1, f, options) if depth > 1 else _residuals([f] * bottom + [outputs], options)
+        self.lower2 = _residuals([outputs] * (up + 1), options)
+
+    def forward(self, x: Tensor) -> Tensor:
+        skip, lower = self.descend(x)
+        return self.ascend(skip, self.inner(lower))
+
+    def descend(self, x: Tensor) -> tuple[Tensor | None, Tensor]:
+        """What leaves this level: the upper branch (N, outputs, h, w), where there is one, and (N, features, h/2, w/2)."""
+        return self.upper(x) if hasattr(self, "upper") else None, self.lower1(F.max_pool2d(x, 2))
+
+    def ascend(self, skip: Tensor | None, inner: Tensor) -> Tensor:
+        """The upper branch and what comes back from within, (N, outputs, h/2, w/2), joined: (N, outputs, h, w)."""
+        lower = F.interpolate(self.lower2(inner), scale_factor=2.0, mode="nearest")
+        return lower if skip is None else skip + lower
+
+
+class Head(nn.Module):
+    """(N, inputs, h, w) -> features (N, features, h, w) and, from them, heatmaps (N, joints, h, w)."""
+
+    def __init__(self, inputs: int, features: int, joints: int, options: Network) -> None:
+        super().__init__()
+        self.residuals = _residuals([inputs] * (options.head_residuals + 1), options)
+        widths = [inputs] * options.head_layers + [features]
+        layers = [
+            nn.Sequential(nn.Conv2d(a, b, 1), norm_layer(options.norm, b), nn.ReLU())
+            for a, b in zip(widths, widths[1:], strict=False)
+        ]
+        self.layers = nn.Sequential(*layers)
+        self.output = nn.Conv2d(features, joints, 1)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        features = self.layers(self.residuals(x))
+        return features, self.output(features)
+
+
+class Join(nn.Module):
+    """Features and heatmaps, each remapped by a 1x1 convolution, and added: (N, outputs, h, w)."""
+
+    def __init__(self, features: int, joints: int, outputs: int) -> None:
+        super().__init__()
+        self.features = nn.Conv2d(features, outputs, 1)
+        self.heatmaps = nn.Conv2d(joints, outputs, 1)
+
+    def forward(self, features: Tensor, heatmaps: Tensor) -> Tensor:
+        return self.features(features) + self.heatmaps(heatmaps)
+
+
+class HourglassNet(nn.Module):
+    """Images (N, 3, R, R), float, RGB in [0, 1] -> one (N, joints, R/4, R/4) tensor of heatmaps per stack, last one best.
+
+    R must be a multiple of 4 * 2**depth. The buffer `mean` (3,), 0 until it is set, is subtracted from the images.
+    The input of the next hourglass is, by options.join, the input of this one plus its output (sum); its input plus
+    remapped features and heatmaps (remap); or features beside what the stem pooled, and heatmaps, remapped (concatenate).
+    """
+
+    mean: Tensor
+
+    def __init__(self, options: Network, joints: int) -> None:
+        super().__init__()
+        self.options, self.joints = options, joints
+        self.register_buffer("mean", torch.zeros(3))
+        self.stem = Stem(options)
+        features, outputs, stacks = options.features, options.outputs, options.stacks
+        beside = self.stem.pooled if options.join == "concatenate" else 0
+        inputs = [features] + [features + beside] * (stacks - 1)
+        depths = options.depth * (stacks // len(options.depth))
+        self.hourglasses = nn.ModuleList(Hourglass(depth, n, options) for depth, n in zip(depths, inputs, strict=True))
+        # What is concatenated is narrowed to `features` by its head; the last head stays wide.
+        widths = [features if beside else outputs] * (stacks - 1) + [outputs]
+        self.heads = nn.ModuleList(Head(outputs, width, joints, options) for width in widths)
+        remapped = [] if options.join == "sum" else widths[:-1]
+        self.joins = nn.ModuleList(Join(width + beside, joints, features + beside) for width in remapped)
+        if options.initial == "torch7":
+            for module in self.modules():
+                if isinstance(module, nn.BatchNorm2d):
+                    nn.init.uniform_(module.weight)
+
+    def forward(self, images: Tensor) -> list[Tensor]:
+        x, heatmaps = self.before_last(images)
+        return [*heatmaps, self.heads[-1](self.hourglasses[-1](x))[1]]
+
+    def before_last(self, images: Tensor) -> tuple[Tensor, list[Tensor]]:
+        """The input of the last hourglass (N, its inputs, R/4, R/4), and the heatmaps of the stacks before it."""
+        x, pooled = self.stem(images - self.mean.view(3, 1, 1))
+        heatmaps = []
+        for stack in range(len(self.heads) - 1):
+            y = self.hourglasses[stack](x)
+            features, maps = self.heads[stack](y)
+            heatmaps.append(maps)
+            if self.options.join == "sum":
+                x = x + y
+            elif self.options.join == "remap":
+                x = x + self.joins[stack](features, maps)
+            else:
+                x = self.joins[stack](torch.cat([features, pooled], 1), maps)
+        return x, heatmaps
+
+
+def replace_head(network: HourglassNet, sources: Sequence[int | None]) -> HourglassNet:
+    """A copy of `network` with one output per entry of `sources`.
+
+    An output whose source is an index (each at most once) is that output of `network`, in every stack; None starts afresh,
+    drawn from torch's global random state.
+    """
+    fresh = HourglassNet(network.options, len(sources))
+    kept = [source for source in sources if source is not None]
+    targets = [target for target, source in enumerate(sources) if source is not None]
+    gone = [source for source in range(network.joints) if source not in kept]
+    old, new = network.state_dict(), fresh.state_dict()  # both share memory with their networks
+    for name, tensor in new.items():
+        if ".output." in name:
+            tensor[targets] = old[name][kept]
+        elif name.endswith("heatmaps.weight"):
+            tensor.zero_()  # a fresh output means nothing yet, so it should not disturb the next hourglass
+            tensor[:, targets] = old[name][:, kept]
+        else:
+            tensor.copy_(old[name])
+    # Heatmaps are linear in the features: what the next hourglass was told by an output that is gone, the features tell it.
+    for i in range(len(network.joins)):
+        told = old[f"joins.{i}.heatmaps.weight"][:, gone, 0, 0]
+        weight, bias = old[f"heads.{i}.output.weight"][gone, :, 0, 0], old[f"heads.{i}.output.bias"][gone]
+        new[f"joins.{i}.features.weight"][:, : weight.shape[1], 0, 0] += told @ weight
+        new[f"joins.{i}.features.bias"] += told @ bias
+    return fresh

@@ -1,0 +1,122 @@
+"""All accuracies side by side: tables, tests, curves, and predictions drawn on validation images.
+
+The folder gets
+    accuracy.csv, .md, .txt    before and after fine-tuning, and from scratch where there is such a network
+    parts.csv, .md, .txt       per body part and total with 95 % intervals, published rows beside ours
+    joints.csv                 per joint
+    tests.csv, .md, .txt       is the fine-tuned network better than the others?
+    curves_<dataset>           loss and accuracy by epoch, .png and .pdf; pck_<dataset>: PCK by threshold
+    predictions.png            people of both validation splits
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from datasets.formats.annotations import h5_field, open_h5
+from datasets.skeletons import TITLES
+from stages.evaluation.measures import MEASURES
+from stages.evaluation.scores import TRAINING_METRIC, Scored, as_text, joint_table, pair_table, part_table, part_text
+from stages.loading.loader import Data
+from stages.reporting import curves, draw
+
+SHOWN = 6  # people a row of the picture
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """A network of the chain: before or after fine-tuning, or from scratch."""
+
+    column: str  # before, after, scratch
+    name: str  # its place below exp/, such as mpii/hg-256
+    training: Path  # folder of its training, or of a precomputed network
+    dataset: str  # that it was trained on last
+    scores: dict[str, Path]  # dataset -> folder of its evaluation
+
+    def scored(self, dataset: str) -> Scored:
+        return Scored(self.name, self.scores[dataset])
+
+
+def compare(folder: Path, experiments: list[Experiment], data: dict[str, Data]) -> dict[str, Any]:
+    """Compare experiments, `before` and `after` the first two; data: dataset -> where its images are."""
+    table = accuracy_table(experiments)
+    table.to_csv(folder / "accuracy.csv", index=False)
+    percent = table.map(lambda v: f"{v:.2f} %" if isinstance(v, float) else v)
+    (folder / "accuracy.md").write_text(percent.to_markdown(index=False) + "\n")
+    legend = f"before fine-tuning: {experiments[0].name}    after: {experiments[1].name}\n\n"
+    right = ("left", "right", "left", *("right",) * (len(table.columns) - 3))
+    (folder / "accuracy.txt").write_text(legend + percent.to_markdown(index=False, tablefmt="simple", colalign=right) + "\n")
+    write_tables(folder, [e.scored(dataset) for dataset in data for e in experiments if dataset in e.scores])
+    fine_tuned = experiments[1]
+    pairs = [(e.scored(d), fine_tuned.scored(d)) for d in data for e in experiments if e is not fine_tuned and d in e.scores]
+    write_tests(folder, pair_table(pairs))
+    _draw_curves(folder, experiments, list(data))
+    _draw_predictions(folder / "predictions.png", experiments, data)
+    return {"rows": len(table)}
+
+
+def accuracy_table(experiments: list[Experiment]) -> pd.DataFrame:
+    """A row per split and measure; a column of accuracies in per cent for each experiment, NaN where it has none.
+
+    `joints` counts those that enter the mean; a/b where the networks know different ones.
+    """
+    rows = []
+    for dataset, split in dict.fromkeys((d, s) for d in experiments[0].scores for s in experiments[0].scored(d).splits):
+        found = {e.column: e.scored(dataset).splits[split] for e in experiments if dataset in e.scores}
+        first = MEASURES[dataset][0].name
+        for name in (TRAINING_METRIC, first):
+            values = {c: f["acc"] if name != first else f["measures"][first]["value"] for c, f in found.items()}
+            joints = [f["acc joints"] if name != first else f["measures"][first]["joints"] for f in found.values()]
+            people = str(next(iter(found.values()))["people"])
+            row = [f"{TITLES[dataset]} {split}", people, name, "/".join(dict.fromkeys(map(str, joints)))]
+            numbers = [values.get(e.column) for e in experiments]
+            rows.append(row + [float("nan") if v is None else 100 * v for v in numbers])
+    return pd.DataFrame(rows, columns=["split", "people", "measure", "joints", *(e.column for e in experiments)])
+
+
+def write_tables(folder: Path, scored: list[Scored]) -> pd.DataFrame:
+    """Write parts.* and joints.csv; returns the former's table."""
+    table = part_table(scored)
+    table.to_csv(folder / "parts.csv", index=False)
+    (folder / "parts.md").write_text(part_text(table, "github") + "\n")
+    (folder / "parts.txt").write_text(part_text(table) + "\n")
+    joint_table(scored).to_csv(folder / "joints.csv", index=False)
+    return table
+
+
+def write_tests(folder: Path, table: pd.DataFrame) -> None:
+    """Write tests.*."""
+    table.to_csv(folder / "tests.csv", index=False)
+    (folder / "tests.md").write_text(as_text(table, "github") + "\n")
+    (folder / "tests.txt").write_text(as_text(table) + "\n")
+
+
+def _draw_curves(folder: Path, experiments: list[Experiment], datasets: list[str]) -> None:
+    for dataset in datasets:
+        trainings = []
+        for e in experiments:
+            if e.dataset == dataset:
+                test = e.scored(dataset).splits.get("test", {}).get("acc")
+                trainings.append(curves.Training(e.name, e.training, test))
+        curves.draw_training(folder / f"curves_{dataset}", trainings)
+        curves.draw_pck(folder / f"pck_{dataset}", [e.scored(dataset) for e in experiments if dataset in e.scores])
+
+
+def _draw_predictions(path: Path, experiments: list[Experiment], data: dict[str, Data]) -> None:
+    """People of the validation splits: the labels, and what the networks say; MPII by the network before fine-tuning."""
+    rows, titles = [], []
+    for dataset, place in data.items():
+        people = place.split("valid")
+        chosen = np.unique(np.linspace(0, len(people) - 1, SHOWN).astype(int)).tolist()
+        versions = {"labels": people.part}
+        for e in experiments[:1] if dataset == experiments[0].dataset else experiments:
+            preds = e.scores[dataset] / "preds_valid.h5"
+            with open_h5(preds) as file:
+                versions[f"{e.column} ({e.name})"] = h5_field(file, preds, "preds")[:] - 1  # to 0-based pixels
+        for title, joints in versions.items():
+            rows.append([draw.person(place, people, row, joints[row]) for row in chosen])
+            titles.append(f"{TITLES[dataset]} valid: {title}")
+    draw.write_png(path, draw.contact_sheet(rows, titles))

@@ -1,0 +1,117 @@
+"""Loss and accuracy by epoch, a figure for each dataset that networks were trained on, and PCK by threshold.
+
+Every figure is written as .png and .pdf on white, and as .svg without a background, whose colours follow the reader's light or
+dark.
+"""
+
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from datasets.skeletons import TITLES
+from stages.evaluation.measures import MEASURES, STEPS
+from stages.evaluation.scores import Scored
+
+# Told apart with every common kind of colour blindness (after Okabe and Ito); the second ones stand out from a dark ground.
+COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#8a6100", "#2b8cbe", "#777777")
+INK = "#1c1e21"
+DARK = dict(zip((*COLOURS, INK), ("#4db8ff", "#ff8c42", "#2fd3a2", "#eda4cb", "#e6b84d", "#9ad7f7", "#a8a8a8", "#e8eaed"),
+                strict=True))  # fmt: skip
+STYLE: dict[Any, Any] = {
+    "text.color": INK, "axes.labelcolor": INK, "axes.edgecolor": INK, "xtick.color": INK, "ytick.color": INK,
+    "axes.facecolor": "none", "svg.fonttype": "none", "legend.frameon": False, "svg.hashsalt": "curves",
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Training:
+    """A training's name and folder (train.log, valid.log), and its network's training accuracy on test data, or None."""
+
+    name: str
+    folder: Path
+    test: float | None = None
+
+
+@matplotlib.rc_context(STYLE)
+def draw_training(path: Path, trainings: Sequence[Training]) -> None:
+    """Accuracy and loss by epoch of trainings on one dataset, as `path`.png, .pdf and .svg; nothing where none has logs.
+
+    As published (pose-hg-train, branch image-play, compare_acc_*.m): a colour a network, training dashed, validation solid,
+    the test accuracy a dotted line.
+    """
+    logged = [training for training in trainings if (training.folder / "valid.log").exists()]
+    if not logged:
+        return
+    figure, (left, right) = _figure(2)
+    for training, colour in zip(logged, COLOURS * len(logged), strict=False):
+        for part, line in (("train", "--"), ("valid", "-")):
+            log = pd.read_csv(training.folder / f"{part}.log", sep="\t")
+            label = f"{training.name} ({part})"
+            left.plot(log["epoch"], 100 * log["acc"], line, color=colour, marker=".", label=label)
+            right.plot(log["epoch"], log["loss"], line, color=colour, marker=".", label=label)
+        if training.test is not None:
+            left.axhline(100 * training.test, linestyle=":", color=colour, label=f"{training.name} (test)")
+    left.set(xlabel="epoch", ylabel="training metric (%)", ylim=(0, 100))
+    right.set(xlabel="epoch", ylabel="loss", ylim=(0, None))
+    for axis in (left, right):
+        axis.xaxis.set_major_locator(MaxNLocator(integer=True))
+    _save(figure, path, left, columns=2)
+
+
+@matplotlib.rc_context(STYLE)
+def draw_pck(path: Path, scored: Sequence[Scored]) -> None:
+    """PCK by threshold of networks scored on one dataset, a row of axes for each split, as `path`.png, .pdf and .svg."""
+    dataset = scored[0].skeleton.name
+    shown = [(split, measure) for split in scored[0].splits for measure in MEASURES[dataset]]
+    figure, axes = _figure(len(MEASURES[dataset]), len(scored[0].splits))
+    for axis, (split, measure) in zip(axes, shown, strict=True):
+        thresholds = np.linspace(0, measure.threshold, STEPS + 1)
+        for network, colour in zip(scored, COLOURS * len(scored), strict=False):
+            if split in network.splits:
+                curve = np.array(network.splits[split]["measures"][measure.name]["curve"], dtype=np.float64)
+                axis.plot(thresholds, 100 * curve, color=colour, label=network.network)
+        axis.xaxis.set_major_locator(MaxNLocator(5))
+        axis.set(title=f"{TITLES[dataset]} {split}: {measure.name}", xlabel="threshold", ylabel="%", ylim=(0, 100))
+    _save(figure, path, axes[0])
+
+
+def _figure(columns: int, rows: int = 1) -> tuple[Figure, list[Axes]]:
+    figure = Figure(figsize=(4.6 * columns, 3.6 * rows), layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = list(figure.subplots(rows, columns, squeeze=False).flat)
+    for axis in axes:
+        axis.grid(alpha=0.3)
+    return figure, axes
+
+
+def _save(figure: Figure, path: Path, named: Axes, columns: int = 1) -> None:
+    """Write the figure, with the legend of the lines of `named` below it."""
+    figure.legend(*named.get_legend_handles_labels(), fontsize="small", loc="outside lower left", ncols=columns)
+    figure.savefig(path.with_suffix(".png"), dpi=110, metadata={"Software": None})
+    figure.savefig(path.with_suffix(".pdf"), metadata={"Creator": None, "Producer": None, "CreationDate": None})
+    svg = io.StringIO()
+    figure.savefig(svg, format="svg", transparent=True, metadata=dict.fromkeys(("Date", "Creator", "Type", "Format")))
+    path.with_suffix(".svg").write_text(_light_and_dark(svg.getvalue()))
+
+
+def _light_and_dark(svg: str) -> str:
+    """Every colour as a variable which has another value where the reader prefers dark."""
+    names = {colour: f"--c{i}" for i, colour in enumerate(DARK)}
+    for colour, name in names.items():
+        svg = svg.replace(f": {colour}", f": var({name})")
+    light, dark = (
+        "".join(f"{names[colour]}:{value};" for colour, value in values.items())
+        for values in (dict(zip(DARK, DARK, strict=True)), DARK)
+    )
+    style = f"<style>svg{{{light}}}@media(prefers-color-scheme:dark){{svg{{{dark}}}}}</style>"
+    return svg[svg.index("<svg") :].replace("<defs>", f"{style}<defs>", 1)  # without the address of a document type

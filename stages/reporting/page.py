@@ -1,0 +1,204 @@
+"""The report: one folder with index.html, which opens from disk and needs no server, no network and no script.
+
+The folder gets index.html, copies of the comparison's curves and pictures and of the evaluations' worst images, and
+manifests/, what each result says of itself.
+"""
+
+import csv
+import json
+import re
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import jinja2
+
+from datasets.skeletons import TITLES
+
+# Headings of the files' columns where the name does not say enough.
+HEADINGS = {
+    "low": "with 95 %",
+    "auc": "AUC", "pixels": "mean error, px", "p": "p by chance",
+    "median": "median error, px", "confused": "left and right confused, %", "rate": "right, %", "value": "of",
+}  # fmt: skip
+
+
+# On a phone, what matters stands next to the name, and what counts people is left out.
+FIRST, MINOR = ["verdict", "difference", "overall", "low", "rate"], ("people", "joints", "groups")
+
+
+@dataclass(frozen=True)
+class StageFacts:
+    """Where a stage stands, and the manifest of its result where there is one."""
+
+    name: str
+    place: str
+    state: str  # of pipeline.engine.stage.Status
+    why: str
+    reads: list[str]  # names of the stages that it reads
+    manifest: dict[str, Any] | None = None
+
+
+@dataclass(frozen=True)
+class Setting:
+    """A setting of luigi.cfg as text."""
+
+    name: str  # [section] name
+    value: str
+    published: str
+    significant: bool
+
+    @property
+    def same(self) -> bool:
+        """Whether it is the published one."""
+        return self.value == self.published
+
+
+@dataclass(frozen=True)
+class Facts:
+    """All that a report tells."""
+
+    title: str
+    written: str  # when
+    stages: list[StageFacts]
+    settings: list[Setting]
+    sources: list[tuple[str, str, str]]  # stage, file or address, what it is known by
+    sample: bool  # whether the data are drawn
+    comparison: Path | None = None  # folder of CompareAccuracy's result
+    evaluations: dict[str, Path] = field(default_factory=dict)  # place -> folder of the result
+
+
+@dataclass(frozen=True)
+class Table:
+    """Text cells; `numbers` are the columns that hold numbers, `bars` the heading of shares that are drawn as bars."""
+
+    caption: str
+    columns: list[str]
+    rows: list[list[str]]
+    numbers: list[bool]
+    bars: str = ""
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A file of the report's folder, and what it shows."""
+
+    file: str
+    shows: str
+
+
+def write(folder: Path, facts: Facts) -> Path:
+    """Fill the empty `folder`; returns the page."""
+    (folder / "manifests").mkdir()
+    for stage in facts.stages:
+        if stage.manifest:
+            path = folder / "manifests" / manifest_name(stage)
+            path.write_text(json.dumps(stage.manifest, indent=1, sort_keys=True))
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=jinja2.StrictUndefined,
+        trim_blocks=True, lstrip_blocks=True,
+    )  # fmt: skip
+    environment.globals |= {"manifest_name": manifest_name, "duration": duration}
+    failures = [
+        (place, split, table, _worst(folder, place, split, evaluation))
+        for place, evaluation in facts.evaluations.items() for split, table in _failures(place, evaluation)
+    ]  # fmt: skip
+    accuracies, tests = (_read(facts.comparison, f"{name}.csv") for name in ("accuracy", "tests"))
+    page = environment.get_template("page.html").render(
+        facts=facts, done=[s.manifest for s in facts.stages if s.state == "done" and s.manifest],
+        accuracies=accuracies, accuracy=_table("Accuracies in per cent", accuracies) if accuracies else None,
+        tests=_table("Differences in points of per cent", tests) if tests else None, parts=_parts(facts.comparison),
+        curves=[*_pictures(folder, facts.comparison, "curves_*.svg", "Accuracy and loss by epoch of networks trained on {}"),
+                *_pictures(folder, facts.comparison, "pck_*.svg", "Share of joints that are right on {}, by threshold")],
+        predictions=_pictures(folder, facts.comparison, "predictions.png", "Labels and predictions of validation people"),
+        failures=failures, minor=MINOR,
+    )  # fmt: skip
+    (folder / "index.html").write_text(page, encoding="utf-8")
+    return folder / "index.html"
+
+
+def manifest_name(stage: StageFacts) -> str:
+    """The file that keeps a stage's manifest in the report."""
+    return stage.place.replace("/", "-") + ".json"
+
+
+def duration(seconds: float) -> str:
+    """Seconds in words: 4.2 s, 3 min 05 s, 2 h 10 min."""
+    if seconds < 59.95:
+        return f"{seconds:.1f} s"
+    minutes = round(seconds) // 60
+    return f"{minutes} min {round(seconds) % 60:02d} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02d} min"
+
+
+def _read(folder: Path | None, name: str) -> list[dict[str, str]]:
+    """The rows of a table of ours, numbers rounded as they are shown; none where it is not there."""
+    if folder is None or not (folder / name).is_file():
+        return []
+    with open(folder / name, newline="") as file:
+        return [{column: _shown(column, cell) for column, cell in row.items()} for row in csv.DictReader(file)]
+
+
+def _shown(column: str, cell: str) -> str:
+    try:
+        number = float(cell)
+    except ValueError:
+        return cell
+    if column in ("people", "groups", "joints"):
+        return f"{number:.0f}"
+    return f"{number:.4f}" if column == "p" else f"{number:.2f}"
+
+
+def _table(caption: str, rows: list[dict[str, str]], leave_out: tuple[str, ...] = (), bars: str = "") -> Table:
+    """Rows without the columns that are empty or left out."""
+    if any(row.get("low") for row in rows):
+        rows = [row | {"low": f"{row['low']} to {row['high']}" if row["low"] else ""} for row in rows]
+    columns = [name for name in rows[0] if name not in leave_out and name != "high" and any(row[name] for row in rows)]
+    columns = columns[:1] + sorted(columns[1:], key=lambda name: FIRST.index(name) if name in FIRST else len(FIRST))
+    numbers = [HEADINGS.get(n) != bars and all(_is_number(row[n]) for row in rows) for n in columns]
+    return Table(caption, [HEADINGS.get(n, n) for n in columns], [[row[n] for n in columns] for row in rows], numbers, bars)
+
+
+def _is_number(cell: str) -> bool:
+    return all(part.replace(".", "", 1).removeprefix("-").isdigit() for part in re.split(" to |/", cell) if part)
+
+
+def _parts(comparison: Path | None) -> dict[str, list[Table]]:
+    """Split -> a table a measure, the dataset's first and the training metric before the others."""
+    tables: dict[str, dict[str, list[dict[str, str]]]] = {}
+    for row in _read(comparison, "parts.csv"):
+        row["network"] += " (published)" if row["published"] else ""
+        tables.setdefault(row["split"], {}).setdefault(row["measure"], []).append(row)
+    return {
+        split: [_table(f"{split}: {name}, %", rows, ("split", "measure", "published")) for name, rows in measures.items()]
+        for split, measures in tables.items()
+    }
+
+
+def _failures(place: str, evaluation: Path) -> Iterator[tuple[str, Table]]:
+    """(split, table of where the network fails) for each split."""
+    for path in sorted(evaluation.glob("failures_*.csv"), reverse=True):
+        split = path.stem.removeprefix("failures_")
+        rows = [row | {"value": f"{row['by']}: {row['value']}".replace("_", " ")} for row in _read(evaluation, path.name)]
+        if rows:
+            caption = f"{place}, {split}, {rows[0]['measure']}: by joint, action, visibility and size"
+            yield split, _table(caption, rows, ("by", "measure"), HEADINGS["rate"])
+
+
+def _worst(folder: Path, place: str, split: str, evaluation: Path) -> Picture | None:
+    """The picture of a split's largest errors, copied to the report."""
+    source, name = evaluation / f"worst_{split}.png", f"worst-{place.replace('/', '-')}-{split}.png"
+    if not source.is_file():
+        return None
+    shutil.copyfile(source, folder / name)
+    return Picture(name, f"{place}, {split}: labels above predictions of the people with the largest errors")
+
+
+def _pictures(folder: Path, comparison: Path | None, pattern: str, shows: str) -> list[Picture]:
+    """Files of the comparison, copied to the report; {} in `shows` stands for the dataset in the file's name."""
+    found = sorted(comparison.glob(pattern)) if comparison else []
+    for path in found:
+        shutil.copyfile(path, folder / path.name)
+    datasets = [path.stem.partition("_")[2] for path in found]
+    return [Picture(path.name, shows.format(TITLES.get(name, name))) for path, name in zip(found, datasets, strict=True)]

@@ -1,0 +1,92 @@
+"""An hourglass as a graph of Torch7 modules: what import_torch7 looks for in a file, and export_torch7 writes."""
+
+from dataclasses import dataclass
+
+from stages.network.hourglass import Hourglass, HourglassNet
+
+CONV, NORM, RELU = "SpatialConvolution", "SpatialBatchNormalization", "ReLU"
+POOL, UPSAMPLE, SUM, CONCATENATE = "SpatialMaxPooling", "SpatialUpSamplingNearest", "CAddTable", "JoinTable"
+IDENTITY, RESIDUAL = "Identity", "Sequential"
+
+# A residual is Sequential{ConcatTable{Sequential{these}, skip}, CAddTable}; the skip is Identity or Sequential{CONV}.
+BRANCH = [
+    (NORM, "norm1"), (RELU, ""), (CONV, "conv1"),
+    (NORM, "norm2"), (RELU, ""), (CONV, "conv2"),
+    (NORM, "norm3"), (RELU, ""), (CONV, "conv3"),
+]  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Layer:
+    """A node of the graph."""
+
+    kind: str  # Torch7's class without its package
+    inputs: tuple[int, ...]  # places of other layers in the list
+    name: str = ""  # of the module of HourglassNet that has its weights
+
+
+def layers(network: HourglassNet) -> tuple[list[Layer], list[int]]:
+    """The graph's layers in the published order, and the places of those that give heatmaps, one a stack.
+
+    That order is nngraph's: depth first from the outputs, inputs before what reads them.
+    """
+    build = _Builder(network)
+    x, pooled = build.stem()
+    outputs = []
+    for stack in range(len(network.hourglasses)):
+        y = build.hourglass(x, f"hourglasses.{stack}")
+        features, heatmaps = build.head(y, f"heads.{stack}")
+        outputs.append(heatmaps)
+        if stack + 1 < len(network.hourglasses):
+            x = build.join(stack, x, y, features, heatmaps, pooled)
+    return build.layers, outputs
+
+
+class _Builder:
+    """Adds layers to the list; what stands for a tensor is the place of the layer that computes it."""
+
+    def __init__(self, network: HourglassNet) -> None:
+        self.network = network
+        self.layers: list[Layer] = []
+
+    def add(self, kind: str, *inputs: int, name: str = "") -> int:
+        self.layers.append(Layer(kind, inputs, name))
+        return len(self.layers) - 1
+
+    def residuals(self, x: int, name: str, begin: int = 0, end: int | None = None) -> int:
+        """Some of the residuals of an nn.Sequential."""
+        for i in range(len(self.network.get_submodule(name)))[begin:end]:  # type: ignore[arg-type]
+            x = self.add(RESIDUAL, x, name=f"{name}.{i}")
+        return x
+
+    def stem(self) -> tuple[int, int]:
+        x = self.add(CONV, self.add(IDENTITY), name="stem.conv")
+        x = self.add(RELU, self.add(NORM, x, name="stem.norm"))
+        pooled = self.add(POOL, self.residuals(x, "stem.residuals", end=1))
+        return self.residuals(pooled, "stem.residuals", begin=1), pooled
+
+    def hourglass(self, x: int, name: str) -> int:
+        module = self.network.get_submodule(name)
+        upper = self.residuals(x, f"{name}.upper") if hasattr(module, "upper") else None
+        x = self.residuals(self.add(POOL, x), f"{name}.lower1")
+        inner = self.hourglass if isinstance(module.inner, Hourglass) else self.residuals
+        x = self.residuals(inner(x, f"{name}.inner"), f"{name}.lower2")
+        x = self.add(UPSAMPLE, x)
+        return x if upper is None else self.add(SUM, upper, x)
+
+    def head(self, x: int, name: str) -> tuple[int, int]:
+        x = self.residuals(x, f"{name}.residuals")
+        for i in range(len(self.network.get_submodule(f"{name}.layers"))):  # type: ignore[arg-type]
+            x = self.add(CONV, x, name=f"{name}.layers.{i}.0")
+            x = self.add(RELU, self.add(NORM, x, name=f"{name}.layers.{i}.1"))
+        return x, self.add(CONV, x, name=f"{name}.output")
+
+    def join(self, stack: int, x: int, y: int, features: int, heatmaps: int, pooled: int) -> int:
+        how = self.network.options.join
+        if how == "sum":
+            return self.add(SUM, x, y)
+        if how == "concatenate":
+            features = self.add(CONCATENATE, features, pooled)
+        features = self.add(CONV, features, name=f"joins.{stack}.features")
+        heatmaps = self.add(CONV, heatmaps, name=f"joins.{stack}.heatmaps")
+        return self.add(SUM, features, heatmaps) if how == "concatenate" else self.add(SUM, x, features, heatmaps)

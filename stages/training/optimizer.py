@@ -1,0 +1,109 @@
+"""How weights are moved: the optimizer, the learning rate of each iteration, and the running mean of the weights."""
+
+import copy
+import math
+
+import torch
+from torch import Tensor, nn
+
+from stages.network.hourglass import HourglassNet
+from stages.settings.sections import Recipe
+
+
+def make_optimizer(recipe: Recipe, network: nn.Module) -> torch.optim.Optimizer:
+    """The recipe's optimizer for all weights. Weight decay is for convolutions, not for biases and norms.
+
+    On CUDA all that changes from one iteration to the next, the learning rate too, is kept on the device (`recorded`).
+    """
+    parameters = list(network.parameters())
+    on_cuda = parameters[0].is_cuda
+    rate = torch.tensor(recipe.learning_rate, device=parameters[0].device) if on_cuda else recipe.learning_rate
+    groups = [
+        {"params": [p for p in parameters if p.dim() > 1], "weight_decay": recipe.weight_decay},
+        {"params": [p for p in parameters if p.dim() <= 1], "weight_decay": 0.0},
+    ]
+    if recipe.optimizer == "rmsprop":
+        return torch.optim.RMSprop(groups, lr=rate, capturable=on_cuda)
+    kind = torch.optim.Adam if recipe.optimizer == "adam" else torch.optim.AdamW
+    return kind(groups, lr=rate, fused=True, capturable=on_cuda)
+
+
+def cancelled_biases(network: HourglassNet) -> list[Tensor]:
+    """The biases of convolutions that batch normalisation takes out again, whatever they are: all but the heatmaps' own.
+
+    Their true gradient is zero. RMSprop and Adam make whole steps of the rounding noise in it, and far away from zero, what the
+    residuals add up is rounded coarsely: by bfloat16 so much that joints move. None where they have a meaning: without batch
+    normalisation, and in blocks that begin with a convolution.
+    """
+    if network.options.norm != "batch" or network.options.block == "four":
+        return []
+    convolutions = {name: module for name, module in network.named_modules() if isinstance(module, nn.Conv2d)}
+    return [module.bias for name, module in convolutions.items() if not name.endswith(".output") and module.bias is not None]
+
+
+def learning_rate(recipe: Recipe, iteration: int, iterations: int) -> float:
+    """The rate of an iteration, counted from 0, of a training of so many iterations: warm-up times schedule."""
+    rate = recipe.learning_rate * min(1.0, (iteration + 1) / max(recipe.warmup, 1))
+    if recipe.schedule == "cosine":
+        return rate * 0.5 * (1 + math.cos(math.pi * iteration / iterations))
+    if recipe.schedule == "step":
+        return rate * recipe.factor ** sum(iteration >= part * iterations for part in recipe.milestones)
+    return rate
+
+
+def set_rate(optimizer: torch.optim.Optimizer, rate: Tensor) -> None:
+    """Let the optimizer take steps of this learning rate, a number on the device of the weights."""
+    for group in optimizer.param_groups:
+        if isinstance(group["lr"], Tensor):
+            group["lr"].copy_(rate)
+        else:
+            group["lr"] = rate.item()
+
+
+def optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
+    """What the optimizer remembers of each weight: `<number of the weight>.<name>` -> tensor."""
+    states = optimizer.state_dict()["state"]
+    return {f"{i}.{name}": value for i, state in states.items() for name, value in state.items()}
+
+
+def load_optimizer(optimizer: torch.optim.Optimizer, tensors: dict[str, Tensor]) -> None:
+    """Let the optimizer remember what `optimizer_tensors` gave."""
+    parameters = [p for group in optimizer.param_groups for p in group["params"]]
+    saved = optimizer.state_dict()
+    for name, value in tensors.items():
+        i, _, kind = name.partition(".")
+        if value.dim():  # in the parameter's memory layout: another would round differently
+            value = torch.empty_like(parameters[int(i)]).copy_(value)
+        saved["state"].setdefault(int(i), {})[kind] = value
+    optimizer.load_state_dict(saved)
+
+
+class Ema:
+    """A network whose weights and BatchNorm statistics are the running mean of another's.
+
+    After iteration i, counted from 0: mean = d * mean + (1 - d) * weights with d = min(decay, (1 + i) / (10 + i)), so that
+    the first weights, drawn at random, are soon forgotten.
+    """
+
+    def __init__(self, network: nn.Module, decay: float) -> None:
+        self.network, self.decay = copy.deepcopy(network), decay
+
+    def share(self, iteration: int) -> float:
+        """The part 1 - d that the weights have in the mean after an iteration."""
+        return 1 - min(self.decay, (1 + iteration) / (10 + iteration))
+
+    @torch.no_grad()
+    def update(self, network: nn.Module, share: Tensor) -> None:
+        """Take in the weights after an iteration; share: a number on their device, see `share`."""
+        pairs = list(zip(self.network.state_dict().values(), network.state_dict().values(), strict=True))
+        weights = [pair for pair in pairs if pair[0].is_floating_point()]
+        counts = [pair for pair in pairs if not pair[0].is_floating_point()]  # of batches that BatchNorm has seen
+        means, now = [mean for mean, _ in weights], [value for _, value in weights]
+        if share.device.type == "cpu":  # in one pass over the memory
+            torch._foreach_lerp_(means, now, share.item())
+        else:
+            steps = torch._foreach_sub(now, means)
+            torch._foreach_mul_(steps, share)
+            torch._foreach_add_(means, steps)
+        if counts:
+            torch._foreach_copy_([mean for mean, _ in counts], [now for _, now in counts])
