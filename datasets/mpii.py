@@ -18,7 +18,8 @@ import numpy as np
 
 from datasets.errors import DataError
 from datasets.formats.annotations import LARGEST, Annotations, h5_field, hold_out, open_h5, person_box, read_numbers
-from datasets.formats.matlab import Record, Value, read_mat
+from datasets.formats.matlab import read_mat
+from datasets.formats.matlab_values import Record, Value
 from datasets.progress import Report, silent
 from datasets.skeletons import MPII
 from datasets.text import decode

@@ -18,7 +18,8 @@ from scipy.io import savemat
 
 from datasets.errors import DataError
 from datasets.formats.annotations import LARGEST, Annotations, RowsH5, h5_field, open_h5, person_box, read_field
-from datasets.formats.matlab import Value, read_mat
+from datasets.formats.matlab import read_mat
+from datasets.formats.matlab_values import Value
 from datasets.skeletons import PENN_ACTION
 
 # Share of an action's training sequences that validate (pose-hg-train, branch image-play).

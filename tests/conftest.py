@@ -10,11 +10,11 @@ import cv2
 import numpy as np
 import pytest
 
+from datasets.dataset_files import DatasetFiles
 from datasets.formats import annotations
 from datasets.formats.annotations import Annotations
 from datasets.penn_action import Label, write_label
 from datasets.skeletons import PENN_ACTION
-from stages.loading.loader import Data
 
 
 @pytest.fixture(scope="session")
@@ -38,7 +38,7 @@ def tiny_penn(tmp_path_factory):
             normalize=np.full(count, -1.0), torsoangle=np.full(count, -1.0),
         )  # fmt: skip
         annotations.write(folder, split, rows)
-    return Data(PENN_ACTION, folder, images)
+    return DatasetFiles(PENN_ACTION, folder, images)
 
 
 @pytest.fixture(scope="session")
@@ -54,4 +54,4 @@ def penn_sequences(tiny_penn, tmp_path_factory):
                       np.array([[2.0, 3, 32, 43]]), 40, 48)  # fmt: skip
         write_label(root / "labels" / f"000{i}.mat", label)
     annotations.write(root, "valid", replace(rows, images=["0000/000001.jpg", "0001/000001.jpg"]))
-    return Data(PENN_ACTION, root, root / "frames")
+    return DatasetFiles(PENN_ACTION, root, root / "frames")

@@ -6,13 +6,14 @@ import cv2
 import numpy as np
 import pytest
 
+from datasets.dataset_files import DatasetFiles
 from datasets.errors import DataError
 from datasets.formats import annotations
 from datasets.formats.annotations import Annotations
 from datasets.imaging import geometry
 from datasets.skeletons import PENN_ACTION
 from stages.loading.crop_cache import cache_crops
-from stages.loading.loader import Data, Samples
+from stages.loading.loader import Samples
 from stages.settings.sections import Input, Recipe, Settings
 
 SIZE = Input(resolution=64)
@@ -37,7 +38,7 @@ def data(tmp_path_factory):
     )  # fmt: skip
     annotations.write(folder, "train", rows)
     (folder / "crops").mkdir()
-    found = Data(PENN_ACTION, folder, folder, folder / "crops")
+    found = DatasetFiles(PENN_ACTION, folder, folder, folder / "crops")
     assert cache_crops(found, SIZE.resolution, found.crops, 1) == {"crops": PEOPLE, "side": 96}
     return found
 

@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 
 from datasets import flic
+from datasets.dataset_files import DatasetFiles
 from datasets.errors import DataError
 from datasets.formats import annotations
 from datasets.skeletons import FLIC
-from stages.loading.loader import Data
 from stages.preparing.annotate import annotate_flic
 from tests.drawn import peak_error, write_flic
 
@@ -29,7 +29,7 @@ def raw(tmp_path):
 def test_files_and_samples(raw, tmp_path):
     summary = annotate_flic(raw, tmp_path / "annot", "person", 1)
     assert [summary[split]["rows"] for split in ("train", "valid", "test")] == [4, 2, 0]
-    errors = peak_error(Data(FLIC, tmp_path / "annot", raw / "images"), "train")
+    errors = peak_error(DatasetFiles(FLIC, tmp_path / "annot", raw / "images"), "train")
     assert len(errors) > 30 and errors.max() <= 2.01
 
 

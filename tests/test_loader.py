@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 import torch
 
+from datasets.dataset_files import DatasetFiles
 from datasets.errors import DataError
 from datasets.formats import annotations
-from stages.loading.loader import Data, Samples, batches, channel_mean, killed_reader_as_data_error
+from stages.loading.loader import Samples, batches, channel_mean, killed_reader_as_data_error
 from stages.settings.sections import Input, Recipe
 
 SIZE = Input(resolution=32)
@@ -107,7 +108,7 @@ def test_channel_mean_is_red_green_blue_and_each_image_counts_the_same(tiny_penn
     for i, name in enumerate(tiny_penn.split("train").images):
         image = np.full((10 + 10 * i, 20, 3), (10 * i, 100, 30 * i), np.uint8)  # OpenCV's order: blue, green, red
         cv2.imwrite(str(tmp_path / name), image, [cv2.IMWRITE_JPEG_QUALITY, 100])
-    mean = channel_mean(Data(tiny_penn.skeleton, tiny_penn.annotations, tmp_path), 3)
+    mean = channel_mean(DatasetFiles(tiny_penn.skeleton, tiny_penn.annotations, tmp_path), 3)
     np.testing.assert_allclose(mean, np.array([75, 100, 25]) / 255, atol=0.01)
 
 

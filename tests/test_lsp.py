@@ -7,10 +7,10 @@ import pytest
 from scipy.io import savemat
 
 from datasets import lsp
+from datasets.dataset_files import DatasetFiles
 from datasets.errors import DataError
 from datasets.formats import annotations
 from datasets.skeletons import LSP
-from stages.loading.loader import Data
 from stages.preparing.annotate import annotate_lsp
 from tests.drawn import peak_error, write_lsp
 
@@ -128,5 +128,5 @@ def test_files_and_samples_from_an_archive(tmp_path):
     assert summary["test"]["joints_labelled"] == 4 * 14
     test = annotations.read(tmp_path / "annot", "test")
     assert test.images[0] == "im0005.jpg" and np.allclose(test.part, part[4:])
-    errors = peak_error(Data(LSP, tmp_path / "annot", tmp_path / "images"), "test")
+    errors = peak_error(DatasetFiles(LSP, tmp_path / "annot", tmp_path / "images"), "test")
     assert len(errors) > 48 and errors.max() <= 2.01

@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 
 from datasets import penn_action
+from datasets.dataset_files import DatasetFiles
 from datasets.formats import annotations
 from datasets.formats.annotations import Annotations
 from datasets.skeletons import MPII, PENN_ACTION
 from stages.evaluation.measures import People, people_of, score
-from stages.loading.loader import Data
 
 
 def people(part, scale=1.0, normalize=-1.0, visible=None):
@@ -83,7 +83,7 @@ def test_people_of_penn_action_have_their_sequence_action_and_box(tmp_path):
     for label in labels:
         penn_action.write_label(tmp_path / "labels" / f"{label.sequence}.mat", label)
     annotations.write(tmp_path, "test", penn_action.annotations(labels, {"0003": 0, "0007": 2}))
-    found = people_of(Data(PENN_ACTION, tmp_path, tmp_path / "frames"), "test")
+    found = people_of(DatasetFiles(PENN_ACTION, tmp_path, tmp_path / "frames"), "test")
     assert found.actions == ["bowl", "bowl", "squat", "squat"]
     np.testing.assert_array_equal(found.groups, [0, 0, 1, 1])
     np.testing.assert_allclose(found.box, [30, 40, 10, 10])
@@ -94,5 +94,5 @@ def test_people_of_mpii_share_a_group_with_those_on_the_same_image(tmp_path):
     rows = people(np.ones((3, 16, 2))).rows
     rows.images[:] = ["b.jpg", "a.jpg", "b.jpg"]
     annotations.write(tmp_path / "annot", "valid", rows)
-    found = people_of(Data(MPII, tmp_path / "annot", tmp_path / "images"), "valid")
+    found = people_of(DatasetFiles(MPII, tmp_path / "annot", tmp_path / "images"), "valid")
     assert found.groups[0] == found.groups[2] != found.groups[1]

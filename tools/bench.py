@@ -15,45 +15,12 @@ from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
-from typing import Any
 
 import cv2
 import numpy as np
 
 from tools import program
-
-
-def seconds(work: Callable[[], object], repeats: int = 5) -> float:
-    """Median time of a call, after one to warm up."""
-    work()
-    times = []
-    for _ in range(repeats):
-        start = time.perf_counter()
-        work()
-        times.append(time.perf_counter() - start)
-    return statistics.median(times)
-
-
-def show(what: str, value: float, unit: str, note: str = "") -> None:
-    """One line of the result."""
-    print(f"{what:52} {value:10.2f} {unit:9} {note}", flush=True)
-
-
-def in_process(work: Callable[..., Any], *arguments: object) -> Any:
-    """What `work` returns in a new process."""
-    with ProcessPoolExecutor(1, get_context("spawn")) as pool:
-        return pool.submit(work, *arguments).result()
-
-
-def photograph(height: int, width: int, seed: int = 0) -> np.ndarray:
-    """(height, width, 3) uint8 of noise whose amplitude falls with the frequency, as that of photographs does."""
-    rng = np.random.default_rng(seed)
-    frequency = np.hypot(np.fft.fftfreq(height)[:, None], np.fft.rfftfreq(width))
-    frequency[0, 0] = np.inf  # no mean
-    noise = np.fft.irfft2(np.fft.rfft2(rng.normal(size=(4, height, width))) / frequency, (height, width))
-    noise /= noise.std(axis=(1, 2), keepdims=True)
-    image = 128 + 45 * noise[3, :, :, None] + 15 * noise[:3].transpose(1, 2, 0)  # bright and dark, and some colour
-    return np.ascontiguousarray(np.clip(image, 0, 255).astype(np.uint8))
+from tools.bench_parts import in_process, photograph, seconds, show, write_people
 
 
 def training() -> None:
@@ -109,15 +76,16 @@ def samples() -> None:
     """Training samples for 256 px from JPEG files of 1280 x 720 and from the cache, by the time of this one process."""
     from dataclasses import replace
 
+    from datasets.dataset_files import DatasetFiles
     from datasets.imaging.images import read_image
     from datasets.skeletons import MPII
     from stages.loading.crop_cache import cache_crops
-    from stages.loading.loader import Data, Samples
+    from stages.loading.loader import Samples
     from stages.settings.sections import Input, Settings
 
     cv2.setNumThreads(1)
     with tempfile.TemporaryDirectory() as name:
-        data = Data(MPII, Path(name), Path(name))
+        data = DatasetFiles(MPII, Path(name), Path(name))
         write_people(data.images)
         path = data.images / "0.jpg"
         works: dict[str, Callable[[int], object]] = {
@@ -137,24 +105,6 @@ def samples() -> None:
                 spent[what].append((time.process_time() - start) / 64)
         for what, times in spent.items():
             show(what, 1 / statistics.median(times), "1/s")
-
-
-def write_people(folder: Path) -> None:
-    """16 photographs of 1280 x 720, each with 4 people whose sizes are as those of MPII's people."""
-    from datasets.formats import annotations
-
-    rng = np.random.default_rng(0)
-    for number in range(16):
-        jpeg = cv2.imencode(".jpg", photograph(720, 1280, number), [cv2.IMWRITE_JPEG_QUALITY, 87])[1]
-        (folder / f"{number}.jpg").write_bytes(jpeg.tobytes())
-    center = rng.uniform((320, 180), (960, 540), (64, 2))
-    rows = annotations.Annotations(
-        images=[f"{i // 4}.jpg" for i in range(64)], index=np.arange(64), person=np.zeros(64, int), center=center,
-        scale=np.exp(rng.normal(np.log(3.4), 0.5, 64)), part=center[:, None] + rng.uniform(-150, 150, (64, 16, 2)),
-        visible=np.ones((64, 16), bool), normalize=np.full(64, 60.0), torsoangle=np.zeros(64),
-    )  # fmt: skip
-    for split in ("train", "valid"):
-        annotations.write(folder, split, rows)
 
 
 def metrics() -> None:

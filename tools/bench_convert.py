@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from tools.bench import in_process, show
+from tools.bench_parts import in_process, show
 
 
 def measure() -> None:

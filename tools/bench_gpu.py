@@ -22,6 +22,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import default_collate
 
+from datasets.dataset_files import DatasetFiles
 from datasets.progress import Report, silent
 from datasets.skeletons import MPII
 from stages.evaluation.evaluate import evaluate
@@ -30,14 +31,14 @@ from stages.inference.predict import compute_type
 from stages.inference.predictor import PosePredictor
 from stages.loading.augment import plans
 from stages.loading.crop_cache import cache_crops
-from stages.loading.loader import Data, Samples, batches
+from stages.loading.loader import Samples, batches
 from stages.machine.pool import processes
 from stages.network.checkpoints import Description
 from stages.network.hourglass import HourglassNet
 from stages.settings.sections import Evaluation, Input, Network, Settings, Training, Workspace
 from stages.training.logs import read_metrics
 from stages.training.train import Trainer, train
-from tools.bench import photograph, show, write_people
+from tools.bench_parts import photograph, show, write_people
 
 FLOP = 25.4e9  # of an image of 256 px, forward and backward: multiplications and additions
 CUDA = torch.cuda.is_available()
@@ -86,7 +87,9 @@ def settings(batch: int, precision: str, **more: Any) -> Training:
     )
 
 
-def trainer(folder: Path, data: Data, training: Training, deterministic: bool = True, preset: str = "hg-256") -> Trainer:
+def trainer(
+    folder: Path, data: DatasetFiles, training: Training, deterministic: bool = True, preset: str = "hg-256"
+) -> Trainer:
     """A training that is about to begin."""
     torch.manual_seed(0)
     torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark = deterministic, False
@@ -101,7 +104,7 @@ def on_device(samples: Samples, first: int, count: int) -> dict[str, Tensor]:
     return {name: tensor.to(DEVICE) for name, tensor in items.items() if name != "image_to_crop"}
 
 
-def correct(data: Data) -> None:
+def correct(data: DatasetFiles) -> None:
     """Say how far results are from those of the CPU, and whether what must be equal is."""
     torch.manual_seed(0)
     network = HourglassNet(Network(), 16).eval()
@@ -147,7 +150,7 @@ def correct(data: Data) -> None:
         print(f"onnxruntime {onnxruntime.__version__}: {'with' if there else 'without'} CUDA")
 
 
-def _resumes(data: Data) -> bool:
+def _resumes(data: DatasetFiles) -> bool:
     """Whether a training that is interrupted in its second epoch ends as the one that is not."""
     training = settings(4, "auto", epochs=2, iterations=50 if CUDA else 5, seed=5)
     workspace = Workspace(device=DEVICE.type, workers=2, checkpoint_seconds=1e-9)
@@ -174,7 +177,7 @@ def _told(equal: bool) -> str:
     return "equal, bit for bit" if equal else "DIFFERENT"
 
 
-def steps(data: Data, top: float) -> None:
+def steps(data: DatasetFiles, top: float) -> None:
     """Training steps on a batch that lies on the device, beside a plain loop of the same network."""
     for preset, sizes in (("hg-256", BATCHES), ("hg2", (16,) if CUDA else ())):
         for batch in sizes:
@@ -222,7 +225,7 @@ def _plain(preset: str, inputs: dict[str, Tensor], kind: str) -> float:
     return rate(step, len(inputs["input"]))
 
 
-def feeding(data: Data) -> None:
+def feeding(data: DatasetFiles) -> None:
     """What the processes that read give, and whole trainings, whose images they are."""
     workers, count = processes(0), 200 if CUDA else 5
     for batch in BATCHES:
@@ -274,7 +277,7 @@ def prediction(folder: Path) -> None:
             )
 
 
-def training_for(minutes: float, data: Data, batch: int) -> None:
+def training_for(minutes: float, data: DatasetFiles, batch: int) -> None:
     """Train hg-256 for some minutes, of which the validations are a part, and score it."""
     network = HourglassNet(Network(), 16)
     with tempfile.TemporaryDirectory() as name:  # a short one first, for the rate
@@ -300,17 +303,17 @@ def measure(minutes: float, people: Path | None) -> None:
     with tempfile.TemporaryDirectory() as name:
         place = Path(name)
         write_people(place)
-        made = _with_crops(Data(MPII, place, place), place / "crops")
+        made = _with_crops(DatasetFiles(MPII, place, place), place / "crops")
         top = facts()
         for part in (partial(correct, made), partial(steps, made, top), partial(feeding, made), partial(prediction, place)):
             start = time.perf_counter()
             part()
             print(f"({time.perf_counter() - start:.0f} s)", flush=True)
         if people:
-            training_for(minutes, _with_crops(Data(MPII, people, people / "images"), place / "real"), 32 if CUDA else 2)
+            training_for(minutes, _with_crops(DatasetFiles(MPII, people, people / "images"), place / "real"), 32 if CUDA else 2)
 
 
-def _with_crops(data: Data, folder: Path) -> Data:
+def _with_crops(data: DatasetFiles, folder: Path) -> DatasetFiles:
     folder.mkdir()
     cache_crops(data, SIZE.resolution, folder)
     return replace(data, crops=folder)

@@ -19,7 +19,7 @@ from stages.machine import memory
 from stages.network.checkpoints import Description
 from stages.network.hourglass import HourglassNet
 from stages.settings.sections import Network
-from tools.bench import seconds, show
+from tools.bench_parts import seconds, show
 
 FLOP = 2 * 2 * 4.278e9  # of an image: two forwards, multiplication and addition
 ROUNDS = 5

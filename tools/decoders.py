@@ -36,12 +36,13 @@ def print_table(model: Path, annotations: Path, images: Path, split: str, scales
     from tabulate import tabulate
     from tqdm import tqdm
 
+    from datasets.dataset_files import DatasetFiles
     from datasets.formats.annotations import open_h5
     from datasets.imaging.heatmaps import DECODERS
     from datasets.skeletons import SKELETONS, matching_joints, mirrored
     from stages.evaluation.evaluate import BATCH, Predictions, heatmaps_of
     from stages.evaluation.measures import MEASURES, people_of, score
-    from stages.loading.loader import Data, Samples
+    from stages.loading.loader import Samples
     from stages.network.checkpoints import load_network
     from stages.settings.sections import Evaluation, Input, Workspace
 
@@ -49,7 +50,7 @@ def print_table(model: Path, annotations: Path, images: Path, split: str, scales
         name = str(file.attrs.get("name", "mpii"))
     if name not in SKELETONS:
         raise DataError(f"{annotations / split}.h5 is of the dataset {name!r}; expected one of {', '.join(SKELETONS)}.")
-    data = Data(SKELETONS[name], annotations, images)
+    data = DatasetFiles(SKELETONS[name], annotations, images)
     network, description = load_network(model)
     samples, people = Samples(data, split, Input(resolution=description.resolution)), people_of(data, split)
     if np.isnan(people.rows.part).all():

@@ -11,13 +11,13 @@ import math
 import struct
 import zlib
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import NoReturn
 
 import numpy as np
 
 from datasets.errors import DataError
-
-MOST = 1 << 29  # bytes of a file, and of its variables when they are unpacked; MPII's has 0.12e9
+from datasets.formats.matlab_hdf5 import read_mat73
+from datasets.formats.matlab_values import MOST, Record, Value
 
 _HEADER = 128
 _HDF5, _SIGNATURE_AT = b"\x89HDF\r\n\x1a\n", 512
@@ -32,7 +32,7 @@ _TAG = struct.Struct("<2I")
 _HEAD = struct.Struct("<6I")  # flags with their tag, and the tag of the dimensions that follow
 
 
-def read_mat(path: Path, *names: str) -> dict[str, "Value"]:
+def read_mat(path: Path, *names: str) -> dict[str, Value]:
     """The variables `names` of a MATLAB file, of version 5 or (see `matlab_hdf5`) 7.3.
 
     A single number comes as float, others as arrays of two or more dimensions and of the type they are stored with, which
@@ -43,8 +43,6 @@ def read_mat(path: Path, *names: str) -> dict[str, "Value"]:
     if not path.is_file():
         raise DataError(f"{path} is missing; unpack the dataset's archive again, or check the path.")
     if is_hdf5(path):
-        from datasets.formats.matlab_hdf5 import read_mat73  # a module above this one
-
         return read_mat73(path, *names)
     if path.stat().st_size > MOST:
         raise DataError(f"{path} has more than {MOST} bytes, which no annotation file has; check the path.")
@@ -80,27 +78,6 @@ def is_hdf5(path: Path) -> bool:
     with open(path, "rb") as file:
         begin = file.read(_SIGNATURE_AT + len(_HDF5))
     return begin.startswith(_HDF5) or begin.endswith(_HDF5)
-
-
-class Record:
-    """One record of a struct array."""
-
-    __slots__ = ("_places", "_source")
-
-    def __init__(self, source: Any, places: dict[str, tuple[Any, ...]]) -> None:
-        """`source`: its `value`, called with the places of a field, gives the field's value."""
-        self._source, self._places = source, places
-
-    def __contains__(self, name: str) -> bool:
-        return name in self._places
-
-    def get(self, name: str) -> "Value | None":
-        """The value of a field, None where there is no such field. Raises DataError where it is damaged."""
-        place = self._places.get(name)
-        return None if place is None else self._source.value(*place)
-
-
-Value = float | np.ndarray | str | list[Record]
 
 
 class _Elements:

@@ -12,7 +12,7 @@ import h5py
 import numpy as np
 
 from datasets.errors import DataError
-from datasets.formats.matlab import MOST, Record, Value
+from datasets.formats.matlab_values import MOST, Record, Value
 
 _FILTERS = {h5py.h5z.FILTER_DEFLATE, h5py.h5z.FILTER_SHUFFLE, h5py.h5z.FILTER_FLETCHER32}
 _INTERNAL = "#"  # how MATLAB's own groups begin, #refs# and #subsystem#

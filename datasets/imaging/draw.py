@@ -5,11 +5,11 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from datasets.dataset_files import DatasetFiles
 from datasets.formats.annotations import Annotations
 from datasets.imaging import geometry
 from datasets.imaging.images import read_image
 from datasets.skeletons import Skeleton
-from stages.loading.loader import Data
 
 COLOURS = {"right": (255, 140, 30), "left": (40, 150, 255), "": (235, 235, 235)}  # RGB
 
@@ -38,7 +38,7 @@ def draw_person(image: np.ndarray, joints: np.ndarray, skeleton: Skeleton, visib
     return image
 
 
-def person(data: Data, rows: Annotations, row: int, joints: np.ndarray, side: int = 224) -> np.ndarray:
+def person(data: DatasetFiles, rows: Annotations, row: int, joints: np.ndarray, side: int = 224) -> np.ndarray:
     """The box of a person of `data`, side x side px, with joints (J, 2) in the image's 0-based px."""
     image = read_image(data.images / rows.images[row])
     affine = geometry.image_to_crop(rows.center[row], rows.scale[row], side)

@@ -5,7 +5,7 @@ Nothing is found through a link alone: `Stage.folder` finds a result by its sett
 
 import contextlib
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any, Protocol
 
 from datasets.errors import DataError
 from datasets.links import RESULT, point, target
@@ -13,11 +13,20 @@ from pipeline.engine import manifest
 from pipeline.engine.progress import say
 from pipeline.engine.trash import to_trash
 
-if TYPE_CHECKING:
-    from pipeline.engine.stage import Stage
+
+class Linked(Protocol):
+    """A stage, as far as its link is concerned."""
+
+    @property
+    def link(self) -> Path: ...
+
+    @property
+    def folder(self) -> Path: ...
+
+    def manifest(self) -> dict[str, Any] | None: ...
 
 
-def elsewhere(stage: "Stage") -> str:
+def elsewhere(stage: Linked) -> str:
     """Return what the stage's link is where it is not the result of the current settings, in words; "" where it is right."""
     link, mine = stage.link, stage.manifest()
     found = target(link)
@@ -49,7 +58,7 @@ def _name_of_copy(link: Path, found: dict) -> str:
     return f"{link.name}@{str(found['fingerprint'])[:8]}"
 
 
-def follow_settings(stage: "Stage") -> None:
+def follow_settings(stage: Linked) -> None:
     """Let the stage's link point at the result of the current settings, which is there.
 
     A folder in its place, which is a result of other settings, is first given its own name. Raises DataError where the folder

@@ -4,12 +4,9 @@ import logging
 import sys
 import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import Any, Protocol
 
 from tqdm import tqdm
-
-if TYPE_CHECKING:
-    from pipeline.engine.stage import Stage
 
 LOG_SECONDS = 30  # between lines where there is no terminal
 
@@ -34,13 +31,23 @@ def show_warnings_of_stages() -> None:
         logger.propagate = False
 
 
+class Shown(Protocol):
+    """A Luigi task whose progress is shown: its name, and Luigi's two callbacks, which are None outside of a worker."""
+
+    set_status_message: Any
+    set_progress_percentage: Any
+
+    @property
+    def name(self) -> str: ...
+
+
 class Progress:
     """A callback `report(done, total, text="", unit="")` with a bar on a terminal, a line now and then elsewhere.
 
     Luigi's status and percentage follow it, at most once a second, and its scheduler may die without harm.
     """
 
-    def __init__(self, stage: "Stage") -> None:
+    def __init__(self, stage: Shown) -> None:
         self.stage = stage
         self.bar = tqdm(disable=True)
         self.every_few_seconds: Callable[[], None] = lambda: None

@@ -10,7 +10,7 @@ from pipeline.tasks.fetch import FetchFlic, FetchLsp, FetchLspet, FetchMpii
 from pipeline.tasks.prepare import AnnotateFlic, AnnotateLsp, AnnotateLspet, AnnotateMpii, AnnotatePenn, CropPenn
 
 if TYPE_CHECKING:
-    from stages.loading.loader import Data
+    from datasets.dataset_files import DatasetFiles
 
 
 @dataclass(frozen=True)
@@ -28,11 +28,11 @@ class Dataset:
         """What a stage that reads the dataset requires."""
         return {"annot": self.annot(), "images": self.images()}
 
-    def open(self, inputs: dict[str, Path]) -> "Data":
+    def open(self, inputs: dict[str, Path]) -> "DatasetFiles":
         """The dataset as the loader wants it, from the results of `stages` and, where there are any, its `crops`."""
-        from stages.loading.loader import Data
+        from datasets.dataset_files import DatasetFiles
 
-        return Data(self.skeleton, inputs["annot"], inputs["images"] / self.folder, inputs.get("crops"))
+        return DatasetFiles(self.skeleton, inputs["annot"], inputs["images"] / self.folder, inputs.get("crops"))
 
 
 DATASETS = {

@@ -24,6 +24,7 @@ import numpy as np
 from torch import Tensor
 
 from datasets import mpii
+from datasets.dataset_files import DatasetFiles
 from datasets.errors import DataError
 from datasets.formats.annotations import write_h5
 from datasets.progress import Report, silent
@@ -33,7 +34,7 @@ from stages.evaluation.failures import analyse
 from stages.evaluation.measures import MEASURES, number, people_of, score
 from stages.evaluation.predictions import HeatmapFile, write_mat, write_submission
 from stages.inference.predict import average_scales, compute_type, joints_in_image, pick_device, predict
-from stages.loading.loader import Data, Samples, batches, killed_reader_as_data_error
+from stages.loading.loader import Samples, batches, killed_reader_as_data_error
 from stages.machine import memory
 from stages.network.checkpoints import load_network
 from stages.network.hourglass import HourglassNet
@@ -43,7 +44,7 @@ BATCH = 16
 
 
 @killed_reader_as_data_error()
-def evaluate(folder: Path, model: Path, data: Data, splits: list[str], evaluation: Evaluation, workspace: Workspace,
+def evaluate(folder: Path, model: Path, data: DatasetFiles, splits: list[str], evaluation: Evaluation, workspace: Workspace,
              report: Report = silent) -> dict[str, Any]:  # fmt: skip
     """Score the network in the file `model` on splits of `data`; returns the training accuracy and the first measure of each.
 
@@ -120,7 +121,7 @@ class Predictions:
         return ours
 
 
-def _write(folder: Path, split: str, data: Data, found: Predictions) -> dict[str, Any]:
+def _write(folder: Path, split: str, data: DatasetFiles, found: Predictions) -> dict[str, Any]:
     """Write all that is kept of a split; returns its figures."""
     people, preds = people_of(data, split), found.preds
     write_h5(folder / f"preds_{split}.h5", {"preds": preds + 1, "confidence": found.confidence})

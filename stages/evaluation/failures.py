@@ -13,15 +13,15 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from datasets.dataset_files import DatasetFiles
 from datasets.files import csv_text
 from datasets.imaging import draw
 from stages.evaluation.measures import MEASURES, People, known_joints
-from stages.loading.loader import Data
 
 SHOWN = 8  # people in the picture
 
 
-def analyse(folder: Path, split: str, data: Data, people: People, preds: np.ndarray) -> None:
+def analyse(folder: Path, split: str, data: DatasetFiles, people: People, preds: np.ndarray) -> None:
     """Write both files; preds: (N, J, 2) in the images' 0-based px, NaN for joints that the network does not know."""
     measure = MEASURES[data.skeleton.name][0]
     reference = measure.reference(people)[:, None]
@@ -77,7 +77,7 @@ def _divisions(joints: tuple[str, ...], people: People, counted: np.ndarray) -> 
         yield "box side", f"{low:.0f} to {high:.0f} px", inside[:, None]
 
 
-def _draw_worst(path: Path, data: Data, people: People, preds: np.ndarray, relative: np.ndarray) -> None:
+def _draw_worst(path: Path, data: DatasetFiles, people: People, preds: np.ndarray, relative: np.ndarray) -> None:
     """Labels above predictions of the people whose mean distance is largest, each joint's at most 10 times the limit."""
     errors = np.minimum(relative, 10.0)
     known = ~np.isnan(errors)

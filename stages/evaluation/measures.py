@@ -7,10 +7,10 @@ from typing import Any, Literal
 import numpy as np
 
 from datasets import penn_action
+from datasets.dataset_files import DatasetFiles
 from datasets.formats.annotations import Annotations
 from datasets.skeletons import PENN_ACTION, Skeleton
 from stages.evaluation import metrics
-from stages.loading.loader import Data
 
 STEPS = 50  # of a curve; MPII's evaluation has one every 0.01 of PCKh up to 0.5
 PEOPLE = 4096  # scored at a time
@@ -26,7 +26,7 @@ class People:
     box: np.ndarray  # (N,) px, longer side of the label's own box; NaN where the dataset has none
 
 
-def people_of(data: Data, split: str) -> People:
+def people_of(data: DatasetFiles, split: str) -> People:
     """The people of a split. For Penn Action, actions and boxes come from the labels beside the frames."""
     rows = data.split(split)
     names = [image.rpartition("/")[0] or image for image in rows.images]

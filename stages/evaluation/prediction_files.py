@@ -16,7 +16,8 @@ import numpy as np
 
 from datasets.errors import DataError
 from datasets.formats.annotations import h5_field, open_h5
-from datasets.formats.matlab import Record, read_mat
+from datasets.formats.matlab import read_mat
+from datasets.formats.matlab_values import Record
 from datasets.skeletons import MPII
 from datasets.text import decode
 

@@ -24,11 +24,12 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from datasets.dataset_files import DatasetFiles
 from datasets.errors import DataError
 from datasets.formats.annotations import write_h5
 from datasets.progress import Report, silent
 from stages.interchange.model_card import History, model_card
-from stages.loading.loader import Data, Samples
+from stages.loading.loader import Samples
 from stages.network import checkpoints
 from stages.network.checkpoints import Description
 from stages.network.hourglass import HourglassNet
@@ -51,7 +52,7 @@ class Format:
     heatmaps: Callable[[Path, Tensor], np.ndarray]
 
 
-def export(folder: Path, model: Path, data: Data, history: History, report: Report = silent) -> dict[str, Any]:
+def export(folder: Path, model: Path, data: DatasetFiles, history: History, report: Report = silent) -> dict[str, Any]:
     """Write the network of the file `model` in every format; each is read back and compared on images of `data`.
 
     `history` goes into MODEL_CARD.md. Returns a part of what model.json holds. Raises DataError where a format does not
@@ -96,7 +97,7 @@ def _facts(network: HourglassNet, description: Description) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _validation_images(data: Data, resolution: int) -> Tensor:
+def _validation_images(data: DatasetFiles, resolution: int) -> Tensor:
     """The first people of the validation split as network inputs (N, 3, R, R)."""
     samples = Samples(data, "valid", Input(resolution=resolution))
     inputs = []

@@ -8,15 +8,16 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from datasets.dataset_files import DatasetFiles
 from datasets.imaging.samples import Target
 from stages.loading.crop_cache import crop_side, read_crops
-from stages.loading.loader import Data, Plans
+from stages.loading.loader import Plans
 from stages.settings.sections import Input, Training
 
 PART_OF_MEMORY = 0.5  # crops may take so much of what is free on the device; a training needs the rest
 
 
-def plans(data: Data, size: Input, training: Training, device: torch.device) -> "tuple[Plans, DeviceSamples]":
+def plans(data: DatasetFiles, size: Input, training: Training, device: torch.device) -> "tuple[Plans, DeviceSamples]":
     """The stream of a training's plans, and what makes samples of them; data.crops: where its crops are kept."""
     stream = Plans(data, size, training, training.seed, training.batch)
     stream.pixels = len(stream) * 3 * crop_side(size.resolution) ** 2 > PART_OF_MEMORY * _free_bytes(device)

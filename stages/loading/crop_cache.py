@@ -7,10 +7,10 @@ it; so pixels are kept as they are, `side * side * 3` bytes a person, in files o
 import math
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 
+from datasets.dataset_files import DatasetFiles
 from datasets.errors import DataError
 from datasets.files import require_space, write_atomically
 from datasets.formats.annotations import Annotations
@@ -20,9 +20,6 @@ from datasets.imaging.samples import Person, Target, Variation, block, warp
 from datasets.progress import Report, silent
 from stages.machine.pool import each
 
-if TYPE_CHECKING:
-    from stages.loading.loader import Data
-
 # A crop shows so many times the side of the box, at the resolution of the network's input. That holds the box however it is
 # turned, and one of 1.25 times the side turned by up to 13 degrees; turned by 45, it loses 1 % of its area at each corner:
 # that is black as if it lay outside the image. (The published way, `crop = twice`, sees no more than the plain box.)
@@ -30,7 +27,7 @@ MARGIN = 1.5
 _PEOPLE = 64  # a file
 
 
-def cache_crops(data: "Data", resolution: int, out: Path, workers: int = 0, report: Report = silent) -> dict[str, int]:
+def cache_crops(data: DatasetFiles, resolution: int, out: Path, workers: int = 0, report: Report = silent) -> dict[str, int]:
     """Write the crops of the training split's people for a network's input of `resolution` px into `out`.
 
     `workers` is the number of processes, 0 for one a core. Files are written at once, and those that are there are

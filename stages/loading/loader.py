@@ -11,9 +11,8 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, fields, replace
+from dataclasses import fields, replace
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import cv2
@@ -21,13 +20,11 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset, default_collate, get_worker_info
 
+from datasets.dataset_files import DatasetFiles
 from datasets.errors import DataError
-from datasets.formats import annotations
-from datasets.formats.annotations import Annotations
 from datasets.imaging import geometry
 from datasets.imaging.images import read_image, read_reduced
 from datasets.imaging.samples import Augmentation, Person, Target, Variation, block, erased_square, make_sample, plan
-from datasets.skeletons import Skeleton
 from stages.loading.crop_cache import crop_map, read_crop
 from stages.machine.pool import processes
 from stages.settings.sections import Input, Recipe
@@ -40,23 +37,6 @@ _IMAGES_FOR_MEAN = 500
 _SHARED_MEMORY = "/dev/shm"  # of Linux; 64 MB in Docker's containers by default
 
 
-@dataclass(frozen=True)
-class Data:
-    """A converted dataset: its annotation folder, its images, its skeleton; where they were made, its training crops."""
-
-    skeleton: Skeleton
-    annotations: Path
-    images: Path
-    crops: Path | None = None
-
-    def split(self, name: str) -> Annotations:
-        """Annotations of train, valid or test. Raises DataError where the split is empty or cannot be read."""
-        split = annotations.read(self.annotations, name)
-        if not len(split.images):
-            raise DataError(f"{self.annotations / name}.h5 holds no person; nothing can be trained or scored on it.")
-        return split
-
-
 class Samples(Dataset):
     """Rows of one split as network inputs and target heatmaps, by position.
 
@@ -64,7 +44,7 @@ class Samples(Dataset):
     have the recipe's blobs, exactly where the joints are.
     """
 
-    def __init__(self, data: Data, split: str, size: Input, recipe: Recipe = PUBLISHED, seed: int | None = None,
+    def __init__(self, data: DatasetFiles, split: str, size: Input, recipe: Recipe = PUBLISHED, seed: int | None = None,
                  batch: int = 1) -> None:  # fmt: skip
         self.data, self.rows, self.recipe, self.seed, self.batch = data, data.split(split), recipe, seed, batch
         self.mirrored = data.skeleton.mirrored()
@@ -136,7 +116,7 @@ class Plans(Samples):
     With `pixels`, each comes with its crop; without, the device holds the crops of all rows.
     """
 
-    def __init__(self, data: Data, size: Input, recipe: Recipe, seed: int, batch: int) -> None:
+    def __init__(self, data: DatasetFiles, size: Input, recipe: Recipe, seed: int, batch: int) -> None:
         super().__init__(data, "train", size, recipe, seed, batch)
         assert data.crops is not None
         self.crops, self.pixels = data.crops, True
@@ -167,7 +147,7 @@ class Plans(Samples):
         }  # fmt: skip
 
 
-def channel_mean(data: Data, seed: int) -> np.ndarray:
+def channel_mean(data: DatasetFiles, seed: int) -> np.ndarray:
     """Mean red, green and blue in [0, 1] over images of the training split, each counting the same; (3,) float64.
 
     Of many images only some, drawn by the seed: their means deviate by about 0.15, so the result by 0.007. Raises

@@ -16,12 +16,13 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from datasets.dataset_files import DatasetFiles
 from datasets.formats.annotations import h5_field, open_h5
+from datasets.imaging import draw
 from datasets.skeletons import TITLES
 from stages.evaluation.measures import MEASURES
 from stages.evaluation.scores import TRAINING_METRIC, Scored, as_text, joint_table, pair_table, part_table, part_text
-from stages.loading.loader import Data
-from stages.reporting import curves, draw
+from stages.reporting import curves
 
 SHOWN = 6  # people a row of the picture
 
@@ -40,7 +41,7 @@ class Experiment:
         return Scored(self.name, self.scores[dataset])
 
 
-def compare(folder: Path, experiments: list[Experiment], data: dict[str, Data]) -> dict[str, Any]:
+def compare(folder: Path, experiments: list[Experiment], data: dict[str, DatasetFiles]) -> dict[str, Any]:
     """Compare experiments, `before` and `after` the first two; data: dataset -> where its images are."""
     table = accuracy_table(experiments)
     table.to_csv(folder / "accuracy.csv", index=False)
@@ -105,7 +106,7 @@ def _draw_curves(folder: Path, experiments: list[Experiment], datasets: list[str
         curves.draw_pck(folder / f"pck_{dataset}", [e.scored(dataset) for e in experiments if dataset in e.scores])
 
 
-def _draw_predictions(path: Path, experiments: list[Experiment], data: dict[str, Data]) -> None:
+def _draw_predictions(path: Path, experiments: list[Experiment], data: dict[str, DatasetFiles]) -> None:
     """People of the validation splits: the labels, and what the networks say; MPII by the network before fine-tuning."""
     rows, titles = [], []
     for dataset, place in data.items():

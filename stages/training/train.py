@@ -24,6 +24,7 @@ import torch
 from pydantic.dataclasses import dataclass
 from torch import Tensor
 
+from datasets.dataset_files import DatasetFiles
 from datasets.errors import DataError
 from datasets.files import disk_trouble_as_data_error, require_space
 from datasets.imaging import draw
@@ -33,7 +34,7 @@ from datasets.skeletons import Skeleton, matching_joints
 from stages.evaluation.metrics import mean_rate, training_hits
 from stages.inference.predict import compute_type, pick_device, predict
 from stages.loading import augment
-from stages.loading.loader import Data, Samples, batches, channel_mean, killed_reader_as_data_error
+from stages.loading.loader import Samples, batches, channel_mean, killed_reader_as_data_error
 from stages.machine import memory
 from stages.machine.pool import processes
 from stages.machine.recorded import Recorded, is_compiled
@@ -97,7 +98,7 @@ def network_for(model: Path, skeleton: Skeleton, settings: Finetuning) -> Hourgl
     return replace_head(network, sources if settings.head == "matching" else [None] * len(sources))
 
 
-def train(folder: Path, network: HourglassNet, data: Data, size: Input, training: Training, workspace: Workspace,
+def train(folder: Path, network: HourglassNet, data: DatasetFiles, size: Input, training: Training, workspace: Workspace,
           report: Report = silent) -> dict[str, float]:  # fmt: skip
     """Train in a folder to the end, in [workspace] processes and machines; see `Trainer`."""
     Settings(network=network.options, input=size)  # refuses what a network, perhaps a precomputed one, cannot halve that often
@@ -123,7 +124,7 @@ class Trainer:
     """A training in a folder, or one process's part of it. `run` trains to the end, from wherever the folder's checkpoint
     stands; without one, from where the training that it branches off from stands, or from the weights of `network`."""
 
-    def __init__(self, folder: Path, network: HourglassNet, data: Data, size: Input, training: Training,
+    def __init__(self, folder: Path, network: HourglassNet, data: DatasetFiles, size: Input, training: Training,
                  workspace: Workspace) -> None:  # fmt: skip
         self.folder, self.data, self.size, self.training, self.workspace = folder, data, size, training, workspace
         self.device, self.group = pick_device(workspace.device), distributed.group()
