@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 import torch
-from stages.forecasting.sequences.sequences import PennSequences, SplitHourglass
+from stages.forecasting.sequences import PennSequences, SplitHourglass
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 

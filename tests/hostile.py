@@ -46,7 +46,8 @@ from stages.settings.sections import Network
 from stages.torch7 import import_network as import_torch7
 from stages.torch7 import t7 as torch7
 from stages.torch7.export_network import as_torch7
-from tests import test_annotations, test_mpii, test_penn_action
+from tests.datasets import test_mpii, test_penn_action
+from tests.datasets.formats import test_annotations
 from tests.ports import Bearpaw, Princeton, port
 
 pillow_heif.register_heif_opener()

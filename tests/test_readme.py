@@ -52,7 +52,7 @@ def test_python_examples(place: Place):
 
 @pytest.mark.parametrize("block", blocks("ini"))
 def test_profiles_are_legal(block):
-    from tests.test_settings import Settings, read_sections
+    from tests.stages.settings.test_sections import Settings, read_sections
 
     Settings.from_text(read_sections(block))
 

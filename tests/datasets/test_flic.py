@@ -1,0 +1,75 @@
+"""FLIC's annotation files: made ones, and the published."""
+
+import zipfile
+
+import numpy as np
+import pytest
+
+from datasets import flic
+from datasets.dataset_files import DatasetFiles
+from datasets.errors import DataError
+from datasets.formats import annotations
+from datasets.skeletons import FLIC
+from stages.preparing.annotate import annotate_flic
+from tests.drawn import peak_error, write_flic
+from tests.shared import SHARED
+
+PUBLISHED = SHARED / "flic_annot"
+
+
+@pytest.fixture
+def raw(tmp_path):
+    """Images and annotation files of 4 training and 2 validation people as the fetching stage leaves them."""
+    write_flic(tmp_path / "FLIC.zip", tmp_path / "FLIC/annot", 4, 2)
+    with zipfile.ZipFile(tmp_path / "FLIC.zip") as archive:
+        archive.extractall(tmp_path)
+    return tmp_path / "FLIC"
+
+
+def test_files_and_samples(raw, tmp_path):
+    summary = annotate_flic(raw, tmp_path / "annot", "person", 1)
+    assert [summary[split]["rows"] for split in ("train", "valid", "test")] == [4, 2, 0]
+    errors = peak_error(DatasetFiles(FLIC, tmp_path / "annot", raw / "images"), "train")
+    assert len(errors) > 30 and errors.max() <= 2.01
+
+
+def test_sides(raw):
+    own, seen = (flic.read(raw / "annot", sides)["train"] for sides in ("person", "observer"))
+    assert np.array_equal(own.part[::2], seen.part[::2])
+    assert np.array_equal(own.part[1::2][:, FLIC.mirrored()], seen.part[1::2])
+    assert not np.array_equal(own.part[1::2], seen.part[1::2])
+
+
+def test_what_does_not_fit_is_told(raw):
+    (raw / "annot/valid_personcentric.h5").unlink()
+    with pytest.raises(DataError, match=r"valid_personcentric\.h5 is missing"):
+        flic.read(raw / "annot", "person")
+    with pytest.raises(DataError, match=r"lacks 1 of the 6 images that are annotated, such as film-00000002\.jpg"):
+        (raw / "images/film-00000002.jpg").unlink()
+        annotate_flic(raw, raw / "new", "observer", 1)
+    rows = annotations.read(raw / "annot", "train")
+    annotations.write(raw / "annot", "train", rows.select(np.arange(4)))
+    other = annotations.Annotations(**{**vars(rows), "part": rows.part[:, :9], "visible": rows.visible[:, :9]})
+    annotations.write(raw / "annot", "train", other)
+    with pytest.raises(DataError, match=r"train\.h5 has 9 joints, expected FLIC's 11"):
+        flic.read(raw / "annot", "observer")
+
+
+@pytest.mark.skipif(not PUBLISHED.is_dir(), reason="FLIC's published annotation files are not at hand")
+def test_published_files():
+    own, seen = flic.read(PUBLISHED, "person"), flic.read(PUBLISHED, "observer")
+    exchanged = 0
+    for split, count in (("train", 3987), ("valid", 1016)):
+        a, b = own[split], seen[split]
+        assert len(a) == len(b) == count and a.part.shape == (count, 11, 2)
+        turned = (a.part != b.part).any(axis=(1, 2))
+        assert np.array_equal(a.part[turned][:, FLIC.mirrored()], b.part[turned])
+        exchanged += turned.sum()
+        # An observer takes everybody to face the camera: the left shoulder is on the right of the picture.
+        assert (b.part[:, 0, 0] > b.part[:, 3, 0]).all() and (a.part[turned, 0, 0] < a.part[turned, 3, 0]).all()
+        torso = np.linalg.norm(a.part[:, 3] - a.part[:, 6], axis=1)
+        assert np.allclose(a.normalize, torso) and (a.scale == 2.2).all()
+        eyes, hips = a.part[:, 8:10, 1].mean(), a.part[:, 6:8, 1].mean()
+        assert eyes < a.part[:, 10, 1].mean() < a.part[:, [0, 3], 1].mean() < hips  # the nose under the eyes, on top of all
+    assert exchanged == 247
+    assert len(set(own["train"].images) & set(own["valid"].images)) == 2

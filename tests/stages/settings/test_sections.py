@@ -1,0 +1,133 @@
+"""Settings: the published recipe, legal ranges, sentences for wrong ones, and luigi.cfg as their complete text."""
+
+import configparser
+import re
+from pathlib import Path
+
+import pytest
+
+from datasets.errors import DataError
+from stages.settings.sections import Finetuning, Network, Recipe, Settings, Training
+
+ROOT = Path(__file__).resolve().parents[3]
+LUIGI = {"core", "retcode"}
+TRAININGS = {"pretrain", "finetune"}
+
+
+def read_sections(text):
+    parser = configparser.ConfigParser(interpolation=None)
+    parser.optionxform = str
+    parser.read_string(text)
+    return {name: dict(parser[name]) for name in parser.sections() if name not in LUIGI}
+
+
+def test_defaults_are_the_published_recipe():
+    # The figures of the published scripts: 100 x 4000 x 6 on MPII, 10 x 13121 x 6 on Penn Action, RMSprop at 2.5e-4.
+    s = Settings()
+    assert (s.pretrain.epochs, s.pretrain.iterations, s.pretrain.batch) == (100, 4000, 6)
+    assert (s.finetune.epochs, s.finetune.iterations, s.finetune.batch) == (10, 13121, 6)
+    assert s.pretrain.learning_rate == s.finetune.learning_rate == 2.5e-4
+    assert (s.network.stacks, s.network.features, s.network.depth) == (1, 256, (4,))
+    assert (s.input.resolution, s.input.heatmap, s.pretrain.blob_sigma, s.pretrain.blob_radius) == (256, 64, 3.25, 6)
+    assert (s.pretrain.rotation, s.pretrain.rotation_probability, s.pretrain.scale) == (30, 0.4, 0.25)
+    for t in (s.pretrain, s.finetune):
+        assert (t.crop, t.targets, t.sampling, t.flip, t.flip_by) == ("twice", "truncated", "consecutive", 0.5, "batch")
+        assert (t.half_turns, t.cutout, t.subtract_mean, t.occluded_weight, t.unlabelled_weight) == (0, 0, False, 1, 1)
+    assert s.finetune.head == "random" and s.pretrain.seed == 3
+
+
+def test_luigi_cfg_lists_every_setting_at_its_default_with_a_comment():
+    written = read_sections((ROOT / "luigi.cfg").read_text())
+    assert Settings.from_text(written) == Settings()
+    for name, field in Settings.model_fields.items():
+        settings = set(type(field.default).model_fields)
+        assert set(written[name]) == (settings - set(Recipe.model_fields) if name in TRAININGS else settings), name
+    lines = (ROOT / "luigi.cfg").read_text().splitlines()
+    described = set()
+    for before, line in zip(lines, lines[1:], strict=False):
+        match = re.match(r"(\w+) =", line)
+        if match and before.startswith("#"):
+            described.add(match[1])
+    groups = {"iterations": "epochs", "split_seed": "valid_fraction", "blob_radius": "blob_sigma", "factor": "epochs"}
+    undescribed = {n for texts in written.values() for n in texts} - described
+    assert {groups.get(n, n) for n in undescribed} <= {
+        "epochs", "valid_fraction", "blob_sigma", "rotation_probability", "penn_action", "people", "sequences", "frames",
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("profile", sorted((ROOT / "configs").glob("*.cfg")), ids=lambda p: p.name)
+def test_profiles_are_legal(profile):
+    Settings.from_text(read_sections(profile.read_text()))
+
+
+@pytest.mark.parametrize(
+    ("texts", "words"),
+    [
+        ({"finetune": {"learning_rat": "1"}}, ["[finetune]", "learning_rat", "Did you mean learning_rate?"]),
+        ({"finetune": {"learning_rate": "-1"}}, ["[finetune]", "learning_rate = -1", "greater than 0"]),
+        ({"finetune": {"learning_rate": "nan"}}, ["learning_rate = nan", "finite"]),
+        ({"pretrain": {"batch": "1.5"}}, ["[pretrain]", "batch = 1.5", "integer"]),
+        ({"pretrain": {"schedule": "linear"}}, ["schedule = linear", "'constant', 'step' or 'cosine'"]),
+        ({"modern": {"milestones": "0.5 1.5"}}, ["[modern]", "milestones = 1.5", "less than 1"]),
+        ({"pretrain": {"recipe": "moden"}}, ["[pretrain]", "recipe = moden", "'published' or 'modern'"]),
+        ({"pretrain": {"experiment": "../evil"}}, ["experiment = ../evil"]),
+        ({"finetun": {}}, ["[finetun]", "Did you mean finetune?"]),
+        ({"input": {"resolution": "100"}}, ["resolution = 100", "multiple of 64"]),
+        ({"workspace": {"exp": ""}}, ["[workspace]", "exp"]),
+        ({"network": {"preset": "hg256"}}, ["[network]", "preset hg256", "Did you mean hg-256?", "hg-stacked"]),
+        ({"network": {"depth": "4 x"}}, ["[network]", "depth = x", "integer"]),
+        ({"network": {"depth": "4 3", "stacks": "3"}}, ["depth has 2 numbers", "3 stacks"]),
+        ({"network": {"residuals": "1 2"}}, ["residuals", "four"]),
+        ({"network": {"stem": "64 127"}}, ["stem = 127", "multiple of 2"]),
+        ({"network": {"preset": "hg-single", "stacks": "2"}}, ["join = sum", "512", "256"]),
+        ({"network": {"stacks": "2", "depth": "2 5"}, "input": {"resolution": "64"}}, ["depth = 5", "multiple of 128"]),
+        ({"network": {"norm": "instance"}, "input": {"resolution": "64"}}, ["norm = instance", "smaller depth"]),
+        ({"pretrain": {"batch": "3", "accumulate": "2"}, "input": {"resolution": "64"}}, ["norm = batch", "in fewer parts"]),
+        ({"pretrain": {"experiment": "a"}, "finetune": {"experiment": "a"}}, ["experiment = a", "two names"]),
+        ({"lspet": {"archive": "sample"}}, ["[lspet]", "archive = sample", "a path or an address"]),
+        ({"flic": {"sides": "mirror"}}, ["[flic]", "'person' or 'observer'"]),
+    ],
+)
+def test_wrong_settings_are_named_with_the_legal_ones(texts, words):
+    with pytest.raises(DataError) as caught:
+        Settings.from_text(texts)
+    for word in words:
+        assert word in str(caught.value)
+
+
+def test_a_preset_is_its_options_written_out():
+    empty = dict.fromkeys(read_sections((ROOT / "luigi.cfg").read_text())["network"], "")
+    assert Network(**empty) == Network()
+    options = {"stacks": "2", "stem": "64 128 128 128", "outputs": "512", "residuals": "3, 3, 1, 1", "head_layers": "2"}
+    written = Network(**empty | options | {"join": "concatenate"})
+    assert Network(preset="hg-stacked").significant() == written.significant()
+    assert Network(stacks=2, depth="4 4").significant() == Network(preset="hg-generic").significant()
+    assert Network(preset="hg-512", features="64").significant() == Network(features=64).significant()
+    growing = Network(preset="hg8-64-growing")
+    assert growing.depth == (2, 2, 2, 3, 3, 3, 4, 4) and Network(**growing.significant()).significant() == growing.significant()
+
+
+def test_only_what_changes_results_is_significant():
+    assert "experiment" not in Training().significant()
+    assert Finetuning(experiment="other").significant() == Finetuning().significant()
+    assert Finetuning(head="matching").significant() != Finetuning().significant()
+    assert Settings().workspace.significant() == {}
+
+
+def test_a_training_takes_from_its_recipe_what_it_does_not_say_itself():
+    s = Settings.from_text(
+        {
+            "modern": {"colour": "0.5", "flip": "0.1"},
+            "pretrain": {"recipe": "modern", "flip": "0.4"},
+            "published": {"scale": "0.1"},
+        }
+    )
+    assert (s.pretrain.colour, s.pretrain.flip) == (0.5, 0.4)
+    assert s.pretrain.learning_rate == s.modern.learning_rate != s.published.learning_rate
+    assert (s.finetune.colour, s.finetune.scale, s.finetune.learning_rate) == (0.2, 0.1, 0.00025)
+
+
+def test_a_recipe_counts_by_what_it_says_not_by_its_name():
+    published = Settings().published.model_dump() | {"milestones": "0.6 0.9"}
+    same = Settings.from_text({"modern": {n: str(v) for n, v in published.items()}, "pretrain": {"recipe": "modern"}})
+    assert same.pretrain.significant() == Settings().pretrain.significant()

@@ -1,0 +1,140 @@
+"""The published table of MPII's validation people from the command line."""
+
+import json
+import re
+import sys
+
+import h5py
+import numpy as np
+import pytest
+from scipy.io import savemat
+
+from tests.shared import SHARED
+from tools import score
+
+DETECTIONS = SHARED / "mpii_eval" / "detections_our_format.mat"
+
+
+@pytest.fixture
+def run(monkeypatch, capsys):
+    def call(*arguments, code=0):
+        monkeypatch.setattr(sys, "argv", ["score", *map(str, arguments)])
+        assert score.main() == code
+        out, err = capsys.readouterr()
+        return err if code else out
+
+    return call
+
+
+def table(text, threshold):
+    return re.search(rf"^@{threshold} +(.*)$", text, flags=re.M)[1].split()
+
+
+def test_published_predictions_give_the_published_table(run):
+    if not DETECTIONS.exists():
+        pytest.skip(f"{DETECTIONS} is not here: it holds published detections for MPII's validation people")
+    text = run(DETECTIONS)
+    assert table(text, 0.5)[:8] == ["95.60", "92.71", "83.36", "76.74", "81.93", "73.36", "65.45", "81.46"]
+    assert [table(text, t)[7] for t in (0.1, 0.2, 0.3, 0.4)] == ["28.40", "57.45", "71.00", "77.63"]
+
+
+@pytest.fixture
+def truth(tmp_path):
+    """Three people with heads of 10 px; of the third only the head top is labelled. Their own predictions are all wrong."""
+    missing = np.zeros((16, 3), np.uint8)
+    missing[[j for j in range(16) if j != 9], 2] = 1
+    boxes = np.zeros((2, 2, 3))
+    boxes[1] = [[10 / 0.6] * 3, [0] * 3]
+    path = tmp_path / "truth.mat"
+    points = np.ones((16, 2, 3))
+    savemat(path, {"pos_gt_src": points, "jnt_missing": missing, "headboxes_src": boxes, "pos_pred_src": points + 1000})
+    return path
+
+
+def write(path, preds):
+    """Predictions (3, 16, 2), px from 1, in the layout that a file's name says; returns the layout in words."""
+    people = [{"keypoints": np.insert(p - 1, 2, 0.9, axis=1).tolist(), "bbox_id": i} for i, p in enumerate(preds)]
+    match path.name:
+        case "torch.mat":
+            savemat(path, {"preds": preds})
+            return "preds, 3 x 16 x 2 (people, joints, x and y), px counted from 1"
+        case "ours.mat":
+            savemat(path, {"preds": preds.transpose(1, 2, 0)})
+            return "preds, 16 x 2 x 3 (joints, x and y, people), px counted from 1"
+        case "toolkit.mat":
+            annolist = np.empty((1, 3), dtype=[("annorect", object)])
+            annolist[0] = [({"annopoints": {"point": points(p)}},) for p in preds]
+            savemat(path, {"annolist": annolist})
+            return "annolist, 3 x 16 x 2"
+        case "torch.h5" | "matlab.h5":
+            with h5py.File(path, "w") as file:
+                file["preds"] = preds.T if path.name == "matlab.h5" else preds
+            return "2 x 16 x 3 (x and y, joints, people)" if path.name == "matlab.h5" else "3 x 16 x 2 (people"
+        case "confident.npy":
+            np.save(path, np.insert(preds, 2, 0.9, axis=2))
+            return "3 x 16 x 3 (people, joints, x, y and confidence), px counted from 1"
+        case "fortran.npy":
+            np.save(path, np.asfortranarray(preds.astype(np.float32)))
+            return "3 x 16 x 2 (people, joints, x and y)"
+        case "flat.json":
+            path.write_text(json.dumps({"preds": preds.reshape(3, 32).tolist()}))
+            return "preds, 3 x 32 (people, joints with x and y), px counted from 1"
+        case "mmpose.json":  # in another order, and from 0
+            path.write_text(json.dumps([people[i] for i in (2, 0, 1)]))
+            return "keypoints, 3 x 16 x 3 (people, joints, x, y and confidence), px counted from 0"
+    raise ValueError(path)
+
+
+def points(joints):
+    """The struct array of MPII's toolkit, joints in another order."""
+    array = np.empty((1, 16), dtype=[(name, object) for name in ("id", "x", "y")])
+    array[0] = [(float(j), *joints[j]) for j in reversed(range(16))]
+    return array
+
+
+FORMS = "torch.mat ours.mat toolkit.mat torch.h5 matlab.h5 confident.npy fortran.npy flat.json mmpose.json"
+
+
+@pytest.mark.parametrize("form", FORMS.split())
+def test_predictions_of_any_layout_are_scored(run, truth, tmp_path, form):
+    preds = np.ones((3, 16, 2))
+    preds[2, 9, 1] = 6  # 5 px: a hit at 0.5 only
+    preds[0, 0, 0] = 7  # one of two right ankles
+    layout = write(tmp_path / form, preds)
+    own, ours = run(truth, tmp_path / form).split(f"{form}: ")
+    assert layout in ours.splitlines()[0]
+    assert set(table(own, 0.5)) == {"0.00"}
+    errors = re.search("^mean error, px +(.*)$", ours, flags=re.M)[1].split()
+    assert (errors[0], errors[6], errors[-1]) == ("1.67", "1.50", f"{11 / 29:.2f}")
+    assert table(ours, 0.5)[0] == "100.00" and table(ours, 0.5)[6] == "75.00"
+    assert table(ours, 0.5)[7:] == [f"{100 * 13.5 / 14:.2f}", f"{100 * 28 / 29:.2f}"]
+    assert table(ours, 0.4)[0] == "66.67"
+
+
+def test_a_joint_that_was_not_found_is_a_miss(run, truth, tmp_path):
+    preds = np.ones((3, 16, 2)).tolist()
+    preds[0][9] = [None, None]
+    (tmp_path / "p.json").write_text(json.dumps(preds))
+    assert table(run(truth, tmp_path / "p.json").split("p.json: ")[1], 0.5)[0] == "66.67"
+
+
+@pytest.mark.parametrize(("name", "mean"), [("tompson.h5", "81.46"), ("bearpaw-hg_s2_b1.mat", "86.76")])
+def test_published_files_give_their_published_means(run, name, mean):
+    if not DETECTIONS.exists():
+        pytest.skip(f"{DETECTIONS} is not here")
+    assert table(run(DETECTIONS, DETECTIONS.with_name(name)).split(f"{name}: ")[1], 0.5)[7] == mean
+
+
+def test_files_of_another_kind_are_refused_in_a_sentence(run, truth, tmp_path):
+    savemat(tmp_path / "few.mat", {"preds": np.ones((16, 2, 5))})
+    assert "16 x 2 x 5, expected 3 x 16 x 2" in run(truth, tmp_path / "few.mat", code=1)
+    assert "pos_gt_src" in run(tmp_path / "few.mat", code=1)
+    assert "missing" in run(tmp_path / "nothing.mat", code=1)
+    savemat(tmp_path / "text.mat", {"preds": "words"})
+    assert "no numbers" in run(truth, tmp_path / "text.mat", code=1)
+    others = {"a.csv": b"1,2", "b.npy": b"no", "c.json": b"{}", "d.json": b'[{"joints": {}}]', "e.h5": b"no", "f.json": b"3"}
+    for name, content in others.items():
+        (tmp_path / name).write_bytes(content)
+        assert name in run(truth, tmp_path / name, code=1)
+    np.save(tmp_path / "objects.npy", np.array([{}]), allow_pickle=True)
+    assert "objects.npy cannot be read as an array of numbers" in run(truth, tmp_path / "objects.npy", code=1)
