@@ -9,12 +9,12 @@ import sys
 from pathlib import Path
 
 import torch
-from stages.forecasting.sequences import PennSequences, SplitHourglass
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from datasets.errors import DataError
 from datasets.links import follow
+from stages.forecasting.sequences import PennSequences, SplitHourglass
 
 
 class ResidualGru(nn.Module):

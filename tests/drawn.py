@@ -12,7 +12,7 @@ from scipy.io import savemat
 from datasets.dataset_files import DatasetFiles
 from datasets.sample.pictures import draw_still
 from datasets.skeletons import LSP, MPII
-from stages.loading.loader import Samples
+from stages.loading.loader import PoseDataset
 from stages.settings.sections import Input
 
 SIZE = (120, 100)  # height, width px
@@ -49,7 +49,7 @@ def write_lsp(path: Path, count: int, extended: bool = False) -> np.ndarray:
 
 def peak_error(data: DatasetFiles, split: str) -> np.ndarray:
     """Distance (K,) in px of the network's input between joints inside the box and the peaks of their heatmaps."""
-    samples, errors = Samples(data, split, Input(resolution=128)), []
+    samples, errors = PoseDataset(data, split, Input(resolution=128)), []
     for row in range(len(samples)):
         sample = samples[row]
         affine = sample["image_to_crop"]

@@ -23,7 +23,7 @@ SIZE = Input(resolution=64)
 GPU = Workspace(device="cuda", workers=1, checkpoint_seconds=1e-9)
 SETTINGS = Training(
     optimizer="adamw", learning_rate=1e-3, warmup=3, schedule="cosine", ema=0.9, epochs=2, iterations=30, batch=4, seed=5,
-    accumulate=2, snapshot_epochs=0, blob_sigma=1.0, blob_radius=2, unlabelled_weight=0,
+    gradient_accumulation=2, snapshot_epochs=0, target_sigma=1.0, target_radius=2, unlabelled_weight=0,
 )  # fmt: skip
 
 

@@ -80,7 +80,7 @@ def samples() -> None:
     from datasets.imaging.images import read_image
     from datasets.skeletons import MPII
     from stages.loading.crop_cache import cache_crops
-    from stages.loading.loader import Samples
+    from stages.loading.loader import PoseDataset
     from stages.settings.sections import Input, Settings
 
     cv2.setNumThreads(1)
@@ -95,7 +95,9 @@ def samples() -> None:
         cache_crops(data, Input().resolution, Path(name), 1)
         for place, source in (("originals", data), ("cache", replace(data, crops=Path(name)))):
             for how, recipe in (("published", Settings().published), ("modern", Settings().modern)):
-                works[f"samples from {place}, {how}"] = Samples(source, "train", Input(), recipe, seed=1, batch=6).__getitem__
+                works[f"samples from {place}, {how}"] = PoseDataset(
+                    source, "train", Input(), recipe, seed=1, batch=6
+                ).__getitem__
         spent: dict[str, list[float]] = {what: [] for what in works}
         for position in range(0, 640, 64):
             for what, work in works.items():

@@ -31,7 +31,7 @@ from stages.inference.predict import compute_type
 from stages.inference.predictor import PosePredictor
 from stages.loading.augment import plans
 from stages.loading.crop_cache import cache_crops
-from stages.loading.loader import Samples, batches
+from stages.loading.loader import PoseDataset, batches
 from stages.machine.pool import processes
 from stages.network.checkpoints import Description
 from stages.network.hourglass import HourglassNet
@@ -98,7 +98,7 @@ def trainer(
     return made
 
 
-def on_device(samples: Samples, first: int, count: int) -> dict[str, Tensor]:
+def on_device(samples: PoseDataset, first: int, count: int) -> dict[str, Tensor]:
     """A batch of the stream, where the network is."""
     items = default_collate([samples[i] for i in range(first, first + count)])
     return {name: tensor.to(DEVICE) for name, tensor in items.items() if name != "image_to_crop"}
@@ -116,7 +116,7 @@ def correct(data: DatasetFiles) -> None:
     show("forward in float32, largest difference from the CPU", (found - expected).abs().max().item() * 1e6, "millionths")
     stream, make = plans(data, SIZE, settings(16, "float32"), DEVICE)
     made = make(on_device(stream, 0, 16))
-    loaded = on_device(Samples(data, "train", SIZE, settings(16, "float32"), stream.seed, 16), 0, 16)
+    loaded = on_device(PoseDataset(data, "train", SIZE, settings(16, "float32"), stream.seed, 16), 0, 16)
     difference = (made["input"] - loaded["input"]).abs().mean().item() * 255
     show("samples made on the device, mean difference", difference, "of 255", f"the loader's; crops there: {not stream.pixels}")
     for precision in ("float32", "auto"):
@@ -125,7 +125,7 @@ def correct(data: DatasetFiles) -> None:
             with tempfile.TemporaryDirectory() as name:
                 one = trainer(Path(name), data, settings(6, precision))
                 one.recorded = one.recorded if recorded else None
-                batch = on_device(Samples(data, "train", SIZE, one.training, 3, 6), 0, 6)
+                batch = on_device(PoseDataset(data, "train", SIZE, one.training, 3, 6), 0, 6)
                 for _ in range(8):
                     one.step(batch)
                     one.state.iteration += 1
@@ -181,7 +181,7 @@ def steps(data: DatasetFiles, top: float) -> None:
     """Training steps on a batch that lies on the device, beside a plain loop of the same network."""
     for preset, sizes in (("hg-256", BATCHES), ("hg2", (16,) if CUDA else ())):
         for batch in sizes:
-            samples = Samples(data, "train", SIZE, settings(batch, "float32"), 3, batch)
+            samples = PoseDataset(data, "train", SIZE, settings(batch, "float32"), 3, batch)
             inputs = on_device(samples, 0, batch)
             plain = {kind: _plain(preset, inputs, kind) for kind in ("float32", "tf32", "bfloat16")}
             for kind, images in plain.items():
@@ -232,7 +232,7 @@ def feeding(data: DatasetFiles) -> None:
         training = settings(batch, "auto")
         stream, _ = plans(data, SIZE, training, DEVICE)
         sources = {"files": replace(data, crops=None), "cache": data}
-        every = {f"samples from {name}": Samples(each, "train", SIZE, training, 3, batch) for name, each in sources.items()}
+        every = {f"samples from {name}": PoseDataset(each, "train", SIZE, training, 3, batch) for name, each in sources.items()}
         for what, samples in (every | {"plans of samples": stream}).items():
             start = 0.0
             for number, _ in enumerate(batches(samples, batch, workers, count=count + 20)):

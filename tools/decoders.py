@@ -42,7 +42,7 @@ def print_table(model: Path, annotations: Path, images: Path, split: str, scales
     from datasets.skeletons import SKELETONS, matching_joints, mirrored
     from stages.evaluation.evaluate import BATCH, Predictions, heatmaps_of
     from stages.evaluation.measures import MEASURES, people_of, score
-    from stages.loading.loader import Samples
+    from stages.loading.loader import PoseDataset
     from stages.network.checkpoints import load_network
     from stages.settings.sections import Evaluation, Input, Workspace
 
@@ -52,13 +52,13 @@ def print_table(model: Path, annotations: Path, images: Path, split: str, scales
         raise DataError(f"{annotations / split}.h5 is of the dataset {name!r}; expected one of {', '.join(SKELETONS)}.")
     data = DatasetFiles(SKELETONS[name], annotations, images)
     network, description = load_network(model)
-    samples, people = Samples(data, split, Input(resolution=description.resolution)), people_of(data, split)
+    samples, people = PoseDataset(data, split, Input(resolution=description.resolution)), people_of(data, split)
     if np.isnan(people.rows.part).all():
         raise DataError(f"{annotations / split}.h5 has no labels; choose another --split.")
     channels = matching_joints(description.joints, data.skeleton.joints)
     rows = []
     for flip, boxes in ((False, "1"), (True, "1"), (True, scales)):
-        evaluation = Evaluation(flip=flip, scales=boxes, precision="auto")
+        evaluation = Evaluation(flip_test=flip, test_scales=boxes, precision="auto")
         found = {decoder: Predictions(samples, channels, decoder) for decoder in reversed(DECODERS)}
         stream = heatmaps_of(network, samples, mirrored(description.joints), evaluation, Workspace())
         bar = tqdm(stream, f"scales {boxes}", -(-len(samples) // BATCH), leave=False, disable=not sys.stderr.isatty())

@@ -23,7 +23,7 @@ class Person:
 
 
 @dataclass(frozen=True)
-class Target:
+class CropSpec:
     """What a person becomes: sides of input and heatmaps in px, blobs in heatmap px (`heatmaps.draw`).
 
     The last two are the published ways (pose-hg-train, branch image-play) to do the same less exactly. `truncated`: blobs
@@ -56,7 +56,7 @@ class Target:
 
 
 @dataclass(frozen=True)
-class Variation:
+class SampledAugmentation:
     """How one sample is varied; the defaults change nothing."""
 
     scale: float = 1.0  # factor on the box side
@@ -70,32 +70,32 @@ class Variation:
 class Augmentation:
     """How training samples are varied; the defaults change nothing. What each number means stands in luigi.cfg."""
 
-    scale: float = 0.0
-    rotation: float = 0.0
+    scale_std: float = 0.0
+    rotation_std: float = 0.0
     rotation_probability: float = 0.0
-    half_turns: float = 0.0
-    colour: float = 0.0
-    flip: float = 0.0
-    cutout: float = 0.0
+    rotate180_probability: float = 0.0
+    colour_jitter: float = 0.0
+    flip_probability: float = 0.0
+    cutout_probability: float = 0.0
     cutout_size: float = 0.0
 
-    def draw(self, rng: np.random.Generator) -> Variation:
+    def draw(self, rng: np.random.Generator) -> SampledAugmentation:
         """Draw one variation. Takes two normal numbers and nine uniform ones from rng, whatever comes of them.
 
-        The box side is multiplied by 1 + scale * N(0, 1), kept within 1 +- scale. With rotation_probability the crop is
-        turned by rotation * N(0, 1) degrees, kept within twice rotation, and with half_turns by 180 more. Each channel is
-        multiplied by U(1 - colour, 1 + colour). With probability flip the crop is mirrored, with probability cutout a
-        square is erased whose centre lies anywhere in it.
+        The box side is multiplied by 1 + scale_std * N(0, 1), kept within 1 +- scale_std. With rotation_probability the crop is
+        turned by rotation_std * N(0, 1) degrees, kept within twice rotation_std, and with rotate180_probability by 180 more.
+        Each channel is multiplied by U(1 - colour_jitter, 1 + colour_jitter). With flip_probability the crop is mirrored,
+        with cutout_probability a square is erased whose centre lies anywhere in it.
         """
         size, angle = rng.standard_normal(2).tolist()
         rotate, red, green, blue, flip, turn, erase, x, y = rng.random(9).tolist()
-        turned = min(max(angle, -2.0), 2.0) * self.rotation if rotate < self.rotation_probability else 0.0
-        return Variation(
-            scale=1 + self.scale * min(max(size, -1.0), 1.0),
-            rotation=turned + (180.0 if turn < self.half_turns else 0.0),
-            colour=tuple(1 + self.colour * (2 * value - 1) for value in (red, green, blue)),
-            flip=flip < self.flip,
-            erased=(x, y, self.cutout_size) if erase < self.cutout else None,
+        turned = min(max(angle, -2.0), 2.0) * self.rotation_std if rotate < self.rotation_probability else 0.0
+        return SampledAugmentation(
+            scale=1 + self.scale_std * min(max(size, -1.0), 1.0),
+            rotation=turned + (180.0 if turn < self.rotate180_probability else 0.0),
+            colour=tuple(1 + self.colour_jitter * (2 * value - 1) for value in (red, green, blue)),
+            flip=flip < self.flip_probability,
+            erased=(x, y, self.cutout_size) if erase < self.cutout_probability else None,
         )
 
 
@@ -110,8 +110,8 @@ class Sample:
 
 
 def make_sample(
-    image: np.ndarray, person: Person, mirrored: list[int], target: Target, variation: Variation = Variation(),
-    to_image: np.ndarray = AS_LABELLED,
+    image: np.ndarray, person: Person, mirrored: list[int], target: CropSpec,
+    variation: SampledAugmentation = SampledAugmentation(), to_image: np.ndarray = AS_LABELLED,
 ) -> Sample:  # fmt: skip
     """Cut out one person, varied, and draw the target heatmaps.
 
@@ -143,7 +143,7 @@ class Plan:
     joints: np.ndarray  # (J, 2) heatmap px of the sample, in the order of its heatmaps; NaN where not labelled
 
 
-def plan(person: Person, mirrored: list[int], target: Target, variation: Variation) -> Plan:
+def plan(person: Person, mirrored: list[int], target: CropSpec, variation: SampledAugmentation) -> Plan:
     """Plan one sample; see `make_sample`. Raises DataError for a box without a position or a size."""
     part = person.part[mirrored] if variation.flip else person.part
     res, small = target.input_res, target.heatmap_res
@@ -159,13 +159,13 @@ def plan(person: Person, mirrored: list[int], target: Target, variation: Variati
     return Plan((affine,), AS_LABELLED, target.centers(joints, part), joints)
 
 
-def block(person: Person, target: Target, variation: Variation) -> int:
+def block(person: Person, target: CropSpec, variation: SampledAugmentation) -> int:
     """The side in image px of the blocks that a sample averages; an image may be reduced by a divisor of it beforehand."""
     scale = person.scale if target.twice else person.scale * variation.scale
     return _block(geometry.invert(geometry.image_to_crop(person.center, scale, target.input_res)))
 
 
-def _vary_crop(res: int, variation: Variation) -> np.ndarray:
+def _vary_crop(res: int, variation: SampledAugmentation) -> np.ndarray:
     """Map from a plain crop (or heatmap) of res x res px to the scaled, turned and mirrored one."""
     middle, whole = np.full(2, (res - 1) / 2), res / geometry.PIXELS_PER_SCALE
     scaled = geometry.whole_pixel_crop(middle, whole * variation.scale, res)
@@ -228,7 +228,7 @@ def _to_float(crop: np.ndarray, colour: tuple[float, ...]) -> np.ndarray:
     return output
 
 
-def erased_square(variation: Variation, res: int) -> tuple[int, int, int, int]:
+def erased_square(variation: SampledAugmentation, res: int) -> tuple[int, int, int, int]:
     """Left, top, right and bottom of the px of a crop of res x res px that are set to zero; the last two are not among them."""
     if not variation.erased:
         return 0, 0, 0, 0

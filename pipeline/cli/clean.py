@@ -24,7 +24,7 @@ from pipeline.engine.stage import Stage, is_locked, lock_of
 from pipeline.engine.trash import empty, to_trash, trash
 from pipeline.tasks.compare import Pipeline, others
 from pipeline.tasks.fetch import Fetch
-from pipeline.tasks.train import Branch
+from pipeline.tasks.train import TrainingStage
 from stages.training.logs import METRICS, how_far
 
 FINISHED, TRAINING, OTHER = "finished", "interrupted training", "interrupted"
@@ -142,7 +142,7 @@ def _facts(folder: Path) -> dict[str, Any]:
     # A process that was killed as it gave a result its name leaves the manifest alone.
     facts = (manifest.read_partial(folder) if folder.name.endswith(PARTIAL) else None) or manifest.read(folder) or {}
     identity = facts.get("identity")
-    whole = isinstance(identity, dict) and {"stage", "version", "settings", "inputs", "outside"} <= identity.keys()
+    whole = isinstance(identity, dict) and {"stage", "version", "settings", "inputs", "external_inputs"} <= identity.keys()
     return facts if whole else {name: value for name, value in facts.items() if name != "identity"}
 
 
@@ -190,7 +190,7 @@ def _leftover(folder: Path, facts: dict[str, Any], stage: Stage | None) -> Lefto
         size = facts["files"]["bytes"] if facts else _size(folder)
         progress = "" if facts else "without a manifest"
         return Leftover(folder, FINISHED, name, size, _age(folder, facts), progress, settings, facts.get("content", ""))
-    is_training = isinstance(stage, Branch) or (folder / METRICS).exists() or bool(_below(folder, "*.safetensors"))
+    is_training = isinstance(stage, TrainingStage) or (folder / METRICS).exists() or bool(_below(folder, "*.safetensors"))
     spent = time_in_words(facts["seconds"]) + " of work" if facts else ""
     progress = ", ".join(filter(None, [how_far(folder) if is_training else "", spent]))
     return Leftover(folder, TRAINING if is_training else OTHER, name, _size(folder), _age(folder, facts), progress, settings)

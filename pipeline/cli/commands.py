@@ -66,7 +66,7 @@ def _damaged(tasks: list) -> list[Stage]:
     for stage in with_inputs(each for task in tasks for each in (task.stages() if isinstance(task, Pipeline) else [task])):
         with contextlib.suppress(DataError):  # an archive is missing; the stage that reads it will say so
             state = stage.status()
-            if state.word == "damaged":
+            if state.state == "damaged":
                 found.append((stage, state.why))
     for stage, what in found:
         if not stage.remade_unasked:
@@ -85,8 +85,8 @@ def _refuse_without_inputs(tasks: list) -> None:
         for needed in stage.requires().values() if isinstance(stage, Stage) else stage.requires():
             if not needed.complete():
                 raise UsageError(
-                    f"{getattr(stage, 'name', 'Pipeline')} needs {needed.name}, which is {needed.status().word}; make it with: "
-                    f"{config.command('run ' + needed.name)}"
+                    f"{getattr(stage, 'name', 'Pipeline')} needs {needed.name}, which is {needed.status().state}; "
+                    f"make it with: {config.command('run ' + needed.name)}"
                 )
 
 
@@ -121,7 +121,7 @@ def _finished() -> dict[str, str]:
 def _stale_in_between(before: dict[str, str]) -> bool:
     """Whether a stage that Luigi took for done became stale, because an input that was deleted came out otherwise."""
     now = _finished()
-    stale = [stage for stage in known() if stage.name in before and stage.status().word == "stale"]
+    stale = [stage for stage in known() if stage.name in before and stage.status().state == "stale"]
     return now != before and any(now.get(stage.name) == before[stage.name] for stage in stale)
 
 
@@ -154,14 +154,14 @@ def _status_row(stage: Stage) -> list:
     try:
         state, mine = stage.state(), stage.manifest()
     except DataError as error:
-        own = bool(stage.outside())
+        own = bool(stage.external_inputs())
         return [stage.name, "unknown", str(error) if own else "an input is unknown", "", "", "", stage.link]
     facts, why = ["", "", ""], state.why
     if mine:
         facts = [size_in_words(mine["files"]["bytes"]), _age(mine["finished"]), f"{mine['seconds']:.0f}"]
         with contextlib.suppress(DataError):  # what is in the way of the link is told below
             links.follow_settings(stage)
-    return [stage.name, state.word, "; ".join(filter(None, [why, links.elsewhere(stage)])), *facts, stage.folder]
+    return [stage.name, state.state, "; ".join(filter(None, [why, links.elsewhere(stage)])), *facts, stage.folder]
 
 
 def _age(finished: str) -> str:
@@ -181,7 +181,7 @@ def why(options: argparse.Namespace) -> int:
     """Say in words where a stage stands."""
     for stage in find(options.stage):
         state = stage.state()
-        print(f"{stage.name} is {state.word}" + (f": {state.why}" if state.why else ""))
+        print(f"{stage.name} is {state.state}" + (f": {state.why}" if state.why else ""))
         print(f"  result: {stage.folder}" + ("" if stage.manifest() else ", not there"))
         if pointed := links.elsewhere(stage):
             print(f"  {pointed}")

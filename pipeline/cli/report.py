@@ -33,11 +33,13 @@ def write_report() -> Path:
 def _facts() -> Facts:
     stages = known()
     standing = {stage.name: _standing(stage) for stage in stages}
-    done = {stage.place: stage.folder for stage in stages if standing[stage.name].state == "done"}
+    done = {stage.result_path: stage.folder for stage in stages if standing[stage.name].state == "done"}
     sources = []
     for stage in stages:
-        known_by = (standing[stage.name].manifest or {"identity": {"outside": {}}})["identity"]["outside"]
-        sources += [(stage.name, source, known_by.get(name, "not read yet")) for name, source in stage.outside().items()]
+        known_by = (standing[stage.name].manifest or {"identity": {"external_inputs": {}}})["identity"]["external_inputs"]
+        sources += [
+            (stage.name, source, known_by.get(name, "not read yet")) for name, source in stage.external_inputs().items()
+        ]
     return Facts(
         title=str(config.exp()),
         written=f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC",
@@ -45,8 +47,8 @@ def _facts() -> Facts:
         settings=_settings(),
         sources=sources,
         sample="MakeSample" in standing,
-        comparison=done.get(CompareAccuracy().place),
-        evaluations={s.place: s.folder for s in stages if isinstance(s, Evaluate) and s.place in done},
+        comparison=done.get(CompareAccuracy().result_path),
+        evaluations={s.result_path: s.folder for s in stages if isinstance(s, Evaluate) and s.result_path in done},
     )
 
 
@@ -54,9 +56,11 @@ def _standing(stage: Stage) -> StageFacts:
     reads = list(dict.fromkeys(needed.name for needed in stage.requires().values()))
     try:
         state = stage.state()
-        return StageFacts(stage.name, stage.place, state.word, state.why, reads, stage.manifest())
+        return StageFacts(stage.name, stage.result_path, state.state, state.why, reads, stage.manifest())
     except DataError as error:
-        return StageFacts(stage.name, stage.place, "unknown", str(error) if stage.outside() else "an input is unknown", reads)
+        return StageFacts(
+            stage.name, stage.result_path, "unknown", str(error) if stage.external_inputs() else "an input is unknown", reads
+        )
 
 
 def _settings() -> list[Setting]:

@@ -32,7 +32,7 @@ class _Identity(BaseModel):
     version: int
     settings: dict[str, Any]
     inputs: dict[str, str]
-    outside: dict[str, str]
+    external_inputs: dict[str, str]
 
 
 class _Files(BaseModel):

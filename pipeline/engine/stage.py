@@ -30,22 +30,23 @@ from pipeline.engine.trash import discard, to_trash
 
 @dataclass(frozen=True)
 class Status:
-    """Where a stage stands. `word`: done, stale, damaged, missing, interrupted or running; `why` says what is behind it."""
+    """Where a stage stands. `state`: done, stale, damaged, missing, interrupted or running; `why` says what is behind it."""
 
-    word: str
+    state: str
     why: str = ""
 
 
 class Stage(luigi.Task):
     """A task with a fingerprint, an atomic result, a manifest and a lock.
 
-    A subclass gives `place`, and where it has them `settings`, `outside` and `requires`, and does its work in `work`.
+    A subclass gives `result_path`, does its work in `work`, and where it has them gives `settings`, `external_inputs` and
+    `requires`.
     """
 
     version: ClassVar[int] = 1  # raise it when the code changes what comes out
     read_large_files: ClassVar[bool] = True  # off while only a quick answer is wanted
-    reads_at_once: ClassVar[bool] = False  # what is outside is read as the work begins, and may change once that is done
-    leaf: ClassVar[str] = ""  # how the last part of `place` begins, where `place` depends on parameters
+    reads_at_once: ClassVar[bool] = False  # external inputs are read as the work begins; they may change once the work is done
+    leaf: ClassVar[str] = ""  # how the last part of `result_path` begins, where it depends on parameters
     remedy: ClassVar[str] = "put the file in this place or correct its path in the settings"  # where one is missing
     remade_unasked: ClassVar[bool] = True  # whether `run` makes a damaged result again; not where that takes days
     redo = False  # set by `rerun`
@@ -57,15 +58,15 @@ class Stage(luigi.Task):
     # What a stage says of itself.
 
     @property
-    def place(self) -> str:
+    def result_path(self) -> str:
         """Where the result stands below exp/, such as mpii/hg-256."""
-        raise AttributeError(f"{type(self).__name__} has no place")
+        raise AttributeError(f"{type(self).__name__} has no result_path")
 
     def settings(self) -> dict[str, Any]:
         """The settings that its result depends on."""
         return {}
 
-    def outside(self) -> dict[str, str]:
+    def external_inputs(self) -> dict[str, str]:
         """Name -> source (path or address) of what it reads from outside exp/."""
         return {}
 
@@ -96,12 +97,12 @@ class Stage(luigi.Task):
 
     @property
     def link(self) -> Path:
-        return self.exp / self.place
+        return self.exp / self.result_path
 
     @property
     def home(self) -> Path:
         """The folder in which the result of the current settings is made: exp/<place>@<8 digits>."""
-        return self.exp / f"{self.place}@{self.fingerprint[:8]}"
+        return self.exp / f"{self.result_path}@{self.fingerprint[:8]}"
 
     @property
     def folder(self) -> Path:
@@ -123,17 +124,17 @@ class Stage(luigi.Task):
         return luigi.LocalTarget(self.folder / manifest.MANIFEST)
 
     @cached_property
-    def outside_digests(self) -> dict[str, str]:
-        """`digest_outside` when this process first asked: what the fingerprint is made from."""
-        return self.digest_outside()
+    def external_digests(self) -> dict[str, str]:
+        """`digest_external_inputs` when this process first asked: what the fingerprint is made from."""
+        return self.digest_external_inputs()
 
-    def digest_outside(self) -> dict[str, str]:
+    def digest_external_inputs(self) -> dict[str, str]:
         """Name -> what each outside file is known by: `digests.identity`. Raises DataError where one is missing."""
         memory = self.exp / ".digests.json"
         with Progress(self) as report:
             return {
                 name: self.digest_of(name, source, memory, report if self.read_large_files else None)
-                for name, source in self.outside().items()
+                for name, source in self.external_inputs().items()
             }
 
     def digest_of(self, name: str, source: str, memory: Path, report: Progress | None) -> str:
@@ -148,7 +149,7 @@ class Stage(luigi.Task):
             "version": self.version,
             "settings": self.settings(),
             "inputs": {name: stage.fingerprint for name, stage in self.requires().items()},
-            "outside": self.outside_digests,
+            "external_inputs": self.external_digests,
         }
 
     @cached_property
@@ -177,10 +178,10 @@ class Stage(luigi.Task):
             theirs = stage.manifest()
             if theirs is None:
                 continue  # an input that was deleted after use takes nothing from this result
-            if stage.status().word == "stale":
-                return Status("stale", f"input {stage.place} is stale")
+            if stage.status().state == "stale":
+                return Status("stale", f"input {stage.result_path} is stale")
             if theirs["content"] != mine["input_contents"].get(name):
-                return Status("stale", f"input {stage.place} was redone with another content")
+                return Status("stale", f"input {stage.result_path} was redone with another content")
         return Status("done")
 
     def is_running(self) -> bool:
@@ -190,12 +191,12 @@ class Stage(luigi.Task):
     def state(self) -> Status:
         """The status, or running where it is not done and a process is at it."""
         found = self.status()
-        return Status("running") if found.word != "done" and self.is_running() else found
+        return Status("running") if found.state != "done" and self.is_running() else found
 
     def complete(self) -> bool:
         """Luigi's question. As a side effect, the link follows the current settings."""
         try:
-            done = not self.redo and self.status().word == "done"
+            done = not self.redo and self.status().state == "done"
             if done:
                 links.follow_settings(self)
             return done
@@ -220,10 +221,10 @@ class Stage(luigi.Task):
                 words.append(f"{key} {a} -> {b}")
         for key in sorted(old["inputs"].keys() | new["inputs"].keys()):
             if old["inputs"].get(key) != new["inputs"].get(key):
-                words.append(f"input {self.requires()[key].place if key in new['inputs'] else key} changed")
-        for key in sorted(old["outside"].keys() | new["outside"].keys()):
-            if old["outside"].get(key) != new["outside"].get(key):
-                source = self.outside().get(key, key)
+                words.append(f"input {self.requires()[key].result_path if key in new['inputs'] else key} changed")
+        for key in sorted(old["external_inputs"].keys() | new["external_inputs"].keys()):
+            if old["external_inputs"].get(key) != new["external_inputs"].get(key):
+                source = self.external_inputs().get(key, key)
                 words.append(f"{'folder' if Path(source).is_dir() else 'file'} {source} changed")
         return "; ".join(words)
 
@@ -246,9 +247,9 @@ class Stage(luigi.Task):
             links.check(self.link)
             with self.lock():
                 state = self.status()
-                if state.word == "damaged" and not (self.redo or self.remade_unasked):
+                if state.state == "damaged" and not (self.redo or self.remade_unasked):
                     raise self.damaged(state.why)
-                if self.redo or state.word != "done":
+                if self.redo or state.state != "done":
                     self._make(report)
                 self.redo = False
             links.follow_settings(self)
@@ -320,7 +321,7 @@ class Stage(luigi.Task):
 
     def _check_outside(self) -> None:
         """An archive that was replaced since its digest was taken must not give a result in the old one's name."""
-        if self.digest_outside() != self.outside_digests:
+        if self.digest_external_inputs() != self.external_digests:
             raise DataError(f"A file that {self.name} reads was changed while it was at work; run again.")
 
     def _open_partial(self, begun: dict[str, Any]) -> float:

@@ -22,7 +22,7 @@ SETS = ("mpii", "penn_action")
 class CompareAccuracy(Stage):
     """Tables of accuracies before and after fine-tuning, tests, curves, and predictions drawn on validation images."""
 
-    place = "compare"
+    result_path = "compare"
     version = 5
 
     def networks(self) -> dict[str, Stage]:
@@ -38,7 +38,7 @@ class CompareAccuracy(Stage):
         return {name: evaluation(name, model) for name in SETS}
 
     def settings(self) -> dict[str, Any]:
-        return {"names": [stage.place for stage in self.networks().values()]}
+        return {"names": [stage.result_path for stage in self.networks().values()]}
 
     def requires(self) -> dict[str, Stage]:
         networks = self.networks()
@@ -50,7 +50,7 @@ class CompareAccuracy(Stage):
         from stages.reporting.compare import Experiment, compare
 
         experiments = [
-            Experiment(column, stage.place, inputs[column], "mpii" if column == "before" else "penn_action",
+            Experiment(column, stage.result_path, inputs[column], "mpii" if column == "before" else "penn_action",
                        {name: inputs[f"{column}-{name}"] for name in self.scores(column)})
             for column, stage in self.networks().items()
         ]  # fmt: skip
@@ -102,7 +102,7 @@ def result_at(source: str) -> str:
     Stage.read_large_files = False
     path, made, elsewhere = Path(source), list[str](), ""
     for stage in known():
-        named = not path.exists() and f"/{stage.place}".endswith(f"/{source}")
+        named = not path.exists() and f"/{stage.result_path}".endswith(f"/{source}")
         if path.absolute() != stage.link.absolute() and not named:
             continue
         try:
@@ -110,7 +110,7 @@ def result_at(source: str) -> str:
                 made.append(str(stage.folder))
             elif found := target(stage.link):
                 elsewhere = elsewhere or (
-                    f"{stage.name} is {stage.status().word}, and {stage.link} points at {found.name}, of other settings. To "
+                    f"{stage.name} is {stage.status().state}, and {stage.link} points at {found.name}, of other settings. To "
                     f"take that, name {found}, or give its settings by --config; or: {config.command('run ' + stage.name)}"
                 )
         except DataError:  # an archive is missing: the link is all that there is

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 class Dataset:
     """One dataset in the pipeline."""
 
-    place: str  # of its results below exp/
+    result_path: str  # of its results below exp/
     skeleton: Skeleton
     annot: type[Stage]
     images: type[Stage]

@@ -24,8 +24,8 @@ class Evaluate(Stage):
     leaf = "evaluate-"
 
     @property
-    def place(self) -> str:
-        return f"{DATASETS[self.dataset].place}/{self.leaf}{self.model}"
+    def result_path(self) -> str:
+        return f"{DATASETS[self.dataset].result_path}/{self.leaf}{self.model}"
 
     def settings(self) -> dict[str, Any]:
         settings = config.settings().evaluate.significant()

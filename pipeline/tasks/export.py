@@ -25,8 +25,8 @@ class Export(Stage):
     leaf = "export-"
 
     @property
-    def place(self) -> str:
-        return f"{DATASETS[self.dataset].place}/{self.leaf}{self.model}"
+    def result_path(self) -> str:
+        return f"{DATASETS[self.dataset].result_path}/{self.leaf}{self.model}"
 
     def requires(self) -> dict[str, Stage]:
         scored = evaluation(self.dataset, self.model)
@@ -38,14 +38,14 @@ class Export(Stage):
 
         accuracy = json.loads((inputs["evaluation"] / "accuracy.json").read_text())["splits"]
         steps = tuple(_step(stage) for stage in with_inputs([self]))
-        history = History(self.requires()["model"].place, accuracy, steps)
+        history = History(self.requires()["model"].result_path, accuracy, steps)
         return export(folder, inputs["model"] / BEST, DATASETS[self.dataset].open(inputs), history, report)
 
 
 class ExportWeights(Export):
     """The Penn Action network, whose weights forecasting networks load."""
 
-    place = "export"
+    result_path = "export"
     dataset, model = "penn_action", "finetuned"
 
 
@@ -55,6 +55,6 @@ def _step(stage: Stage) -> "Step":
     dataset = trained_by = ""
     if isinstance(stage, FetchPrecomputed):
         trained_by = stage.trained_by()
-    elif isinstance(stage, Fetch) and stage.outside():  # the sample is nobody's
+    elif isinstance(stage, Fetch) and stage.external_inputs():  # the sample is nobody's
         dataset = stage.dataset
-    return Step(stage.name, stage.fingerprint, stage.settings(), stage.outside_digests, dataset, trained_by)
+    return Step(stage.name, stage.fingerprint, stage.settings(), stage.external_digests, dataset, trained_by)

@@ -36,7 +36,7 @@ FLIC_FILES = r"(?:train|valid)(?:(?:_personcentric)?\.h5|_images\.txt)"
 class MakeSample(Stage):
     """Draw the built-in sample data and pack it as the two datasets' official archives."""
 
-    place = "sample"
+    result_path = "sample"
 
     def settings(self) -> dict[str, Any]:
         return config.settings().sample.significant()
@@ -66,12 +66,12 @@ class Fetch(Stage):
     def requires(self) -> dict[str, Stage]:
         return {"sample": MakeSample()} if any(source == SAMPLE for source, _ in self.sources().values()) else {}
 
-    def outside(self) -> dict[str, str]:
+    def external_inputs(self) -> dict[str, str]:
         return {name: source for name, (source, _) in self.sources().items() if source != SAMPLE}
 
     def work(self, folder, inputs, report):
         files = self.unpack(folder, inputs, report)
-        if self.outside():  # not all of it is drawn
+        if self.external_inputs():  # not all of it is drawn
             citation = ORIGINS[self.dataset].text()
             (folder / "CITATION.txt").write_text(citation, encoding="utf-8")
             say(citation)
@@ -99,7 +99,7 @@ class Fetch(Stage):
 
     def in_folders(self) -> Iterator[tuple[str, folders.Found]]:
         """Name of each source that is a folder, and what was found in it. Raises DataError where that is not what is wanted."""
-        for name, source in self.outside().items():
+        for name, source in self.external_inputs().items():
             path = read_source(source).path
             if name in self.wanted and path and path.is_dir():
                 yield name, folders.find(path, self.wanted[name])
@@ -122,7 +122,7 @@ class Fetch(Stage):
         for name, path in ((self.manifest() or {}).get("summary") or {}).get("folders", {}).items():
             if name not in given:
                 raise DataError(f"{path}, whose files {self.name} reads in place, is not there; {self.remedy}.")
-        if given and self.digest_outside() != self.outside_digests:
+        if given and self.digest_external_inputs() != self.external_digests:
             raise DataError(f"A folder that {self.name} reads in place was changed while the program was at work; run again.")
         self._point_at_folders()
 
@@ -138,7 +138,9 @@ class Fetch(Stage):
 
     def downloaded(self) -> dict[str, Path]:
         """Name -> place of each file that comes from an address, whether it is there or not."""
-        return {n: download_of(source, downloads()) for n, source in self.outside().items() if not read_source(source).path}
+        return {
+            n: download_of(source, downloads()) for n, source in self.external_inputs().items() if not read_source(source).path
+        }
 
     def records(self) -> dict[str, dict[str, Any]]:
         """Name -> address, size and digest of what was downloaded, for the manifest."""
@@ -165,7 +167,7 @@ def origin_told(raw: Stage) -> Iterator[None]:
     try:
         yield
     except DataError as error:
-        sources = [read_source(source) for source in raw.outside().values()]
+        sources = [read_source(source) for source in raw.external_inputs().values()]
         places = [str(source.path) if source.path else source.addresses[0] for source in sources]
         if not places or str(raw.folder) not in str(error):
             raise
@@ -175,7 +177,7 @@ def origin_told(raw: Stage) -> Iterator[None]:
 class FetchMpii(Fetch):
     """MPII Human Pose: images/*.jpg, and the annotations: the published struct, or the files that others made of it."""
 
-    place = "mpii/raw"
+    result_path = "mpii/raw"
     version = 2
     dataset = "mpii"
     wanted = {
@@ -203,7 +205,7 @@ class FetchMpii(Fetch):
 class FetchPennAction(Fetch):
     """Penn Action: frames/NNNN/FFFFFF.jpg and labels/NNNN.mat."""
 
-    place = "penn_action/raw"
+    result_path = "penn_action/raw"
     version = 2
     dataset = "penn_action"
     wanted = {
@@ -228,7 +230,7 @@ class FetchPennAction(Fetch):
 class FetchFlic(Fetch):
     """FLIC: images/*.jpg, and in annot/ the annotation files that pose-hg-train publishes."""
 
-    place = "flic/raw"
+    result_path = "flic/raw"
     dataset = "flic"
     wanted = {
         "annotations": Wanted(
@@ -262,7 +264,7 @@ class FetchLsp(Fetch):
     leaf = "raw"
 
     @property
-    def place(self) -> str:
+    def result_path(self) -> str:
         return f"{self.dataset}/{self.leaf}"
 
     def sources(self):
@@ -284,7 +286,7 @@ class FetchPrecomputed(Fetch):
     leaf = "precomputed"
 
     @property
-    def place(self) -> str:
+    def result_path(self) -> str:
         return f"{PUBLISHED_FOLDER[self.dataset]}/{self.leaf}"
 
     def settings(self) -> dict[str, Any]:
@@ -318,7 +320,7 @@ class FetchPrecomputed(Fetch):
     def requires(self):
         return {}
 
-    def outside(self):
+    def external_inputs(self):
         """Its source; what is set where that means none, so that `status`, which says so, can tell of the other stages."""
         try:
             return {"model": self.choice()[1]}
@@ -334,5 +336,5 @@ class FetchPrecomputed(Fetch):
 
     def spare_downloads(self):
         other = FetchPrecomputed(dataset="penn_action" if self.dataset == "mpii" else "mpii")
-        shared = self.outside() == other.outside() and not other.manifest()
+        shared = self.external_inputs() == other.external_inputs() and not other.manifest()
         return [] if shared else super().spare_downloads()

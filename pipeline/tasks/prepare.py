@@ -31,13 +31,13 @@ class Annotate(Stage):
 class AnnotateMpii(Annotate):
     """MPII's annotation struct -> train.h5, valid.h5, test.h5 and image lists."""
 
-    place = "mpii/annot"
+    result_path = "mpii/annot"
 
     def settings(self) -> dict[str, Any]:
         mpii = config.settings().mpii
         return {} if mpii.split_file else mpii.significant()
 
-    def outside(self) -> dict[str, str]:
+    def external_inputs(self) -> dict[str, str]:
         split_file = config.settings().mpii.split_file
         return {"split_file": split_file} if split_file else {}
 
@@ -60,7 +60,7 @@ class AnnotateMpii(Annotate):
 class CropPenn(Stage):
     """Penn Action's frames and labels, cut to one window per sequence."""
 
-    place = "penn_action_cropped/data"
+    result_path = "penn_action_cropped/data"
 
     def settings(self) -> dict[str, Any]:
         return config.settings().penn_action.significant()
@@ -79,7 +79,7 @@ class CropPenn(Stage):
 class AnnotatePenn(Annotate):
     """Cropped labels -> train.h5, valid.h5, test.h5, image lists and the published validation split."""
 
-    place = "penn_action_cropped/annot"
+    result_path = "penn_action_cropped/annot"
 
     def requires(self) -> dict[str, Stage]:
         return {"cropped": CropPenn()}
@@ -93,7 +93,7 @@ class AnnotatePenn(Annotate):
 class AnnotateFlic(Annotate):
     """FLIC's published annotation files -> the same for the wanted sides, checked against the images."""
 
-    place = "flic/annot"
+    result_path = "flic/annot"
 
     def settings(self) -> dict[str, Any]:
         return config.settings().flic.significant()
@@ -117,7 +117,7 @@ class AnnotateLsp(Annotate):
     leaf = "annot"
 
     @property
-    def place(self) -> str:
+    def result_path(self) -> str:
         return f"{self.dataset}/{self.leaf}"
 
     def settings(self) -> dict[str, Any]:

@@ -24,8 +24,8 @@ class CacheCrops(Stage):
     leaf = "crops"
 
     @property
-    def place(self) -> str:
-        return f"{DATASETS[self.dataset].place}/{self.leaf}"
+    def result_path(self) -> str:
+        return f"{DATASETS[self.dataset].result_path}/{self.leaf}"
 
     def settings(self) -> dict[str, Any]:
         return config.settings().input.significant()
@@ -45,7 +45,7 @@ def _data(dataset: str, cache: bool) -> dict[str, Stage]:
     return DATASETS[dataset].stages() | ({"crops": CacheCrops(dataset=dataset)} if cache else {})
 
 
-class Branch(Stage):
+class TrainingStage(Stage):
     """A training that may branch off another: base of both trainings."""
 
     reads_at_once = True
@@ -68,13 +68,13 @@ class Branch(Stage):
         """Its settings."""
         raise AttributeError(f"{type(self).__name__} has no training")
 
-    def outside(self) -> dict[str, str]:
+    def external_inputs(self) -> dict[str, str]:
         file = self.training().branch_file
         return {"branch_from": str(follow(Path(file).expanduser()))} if file else {}
 
-    def digest_outside(self) -> dict[str, str]:
+    def digest_external_inputs(self) -> dict[str, str]:
         """Raises DataError also for a checkpoint that will not stay as it is: the branch would never be done."""
-        for source in self.outside().values():
+        for source in self.external_inputs().values():
             file, exp = Path(source).expanduser(), config.exp().resolve()
             named = Path(self.training().branch_file).expanduser().parent
             if named.absolute() == self.link.absolute():
@@ -86,10 +86,10 @@ class Branch(Stage):
                     f"{file} is of a training that goes on, and changes all the time; branch off from an epoch that keep_last "
                     "kept (last-NNN.safetensors beside it), or once the training has ended."
                 )
-        return super().digest_outside()
+        return super().digest_external_inputs()
 
 
-class Pretrain(Branch):
+class Pretrain(TrainingStage):
     """Train the hourglass on one dataset from random weights."""
 
     version = 2
@@ -97,8 +97,8 @@ class Pretrain(Branch):
     dataset = luigi.ChoiceParameter(choices=["penn_action", *FURTHER], description="what to train on")
 
     @property
-    def place(self) -> str:
-        return f"{DATASETS[self.dataset].place}/{config.settings().pretrain.experiment}"
+    def result_path(self) -> str:
+        return f"{DATASETS[self.dataset].result_path}/{config.settings().pretrain.experiment}"
 
     def settings(self) -> dict[str, Any]:
         settings = config.settings()
@@ -124,7 +124,7 @@ class PretrainMpii(Pretrain):
     dataset = "mpii"
 
 
-class Finetune(Branch):
+class Finetune(TrainingStage):
     """Go on training the MPII network on another dataset, with the output layer replaced."""
 
     version = 2
@@ -132,8 +132,8 @@ class Finetune(Branch):
     dataset = luigi.ChoiceParameter(choices=FURTHER, description="what to train on")
 
     @property
-    def place(self) -> str:
-        return f"{DATASETS[self.dataset].place}/{config.settings().finetune.experiment}"
+    def result_path(self) -> str:
+        return f"{DATASETS[self.dataset].result_path}/{config.settings().finetune.experiment}"
 
     def settings(self) -> dict[str, Any]:
         settings = config.settings()
@@ -164,7 +164,7 @@ def reserved_names() -> set[str]:
     names, kinds = set[str](), list[type[Stage]]([Stage])
     while kinds:
         kind = kinds.pop()
-        if not issubclass(kind, Branch):
+        if not issubclass(kind, TrainingStage):
             kinds += kind.__subclasses__()
             place = kind.__dict__.get("place")
             names.add(kind.leaf or (place.rpartition("/")[2] if isinstance(place, str) and "/" in place else ""))

@@ -34,7 +34,7 @@ from stages.evaluation.failures import analyse
 from stages.evaluation.measures import MEASURES, number, people_of, score
 from stages.evaluation.predictions import HeatmapFile, write_mat, write_submission
 from stages.inference.predict import average_scales, compute_type, joints_in_image, pick_device, predict
-from stages.loading.loader import Samples, batches, killed_reader_as_data_error
+from stages.loading.loader import PoseDataset, batches, killed_reader_as_data_error
 from stages.machine import memory
 from stages.network.checkpoints import load_network
 from stages.network.hourglass import HourglassNet
@@ -58,7 +58,7 @@ def evaluate(folder: Path, model: Path, data: DatasetFiles, splits: list[str], e
     size = Input(resolution=description.resolution)
     result: dict[str, Any] = {}
     for split in splits:
-        samples = Samples(data, split, size)
+        samples = PoseDataset(data, split, size)
         predictions = Predictions(samples, channels, evaluation.decoder)
         with ExitStack() as stack:
             kept = None
@@ -77,7 +77,7 @@ def evaluate(folder: Path, model: Path, data: DatasetFiles, splits: list[str], e
     return {split: {"acc": found["acc"], first: found["measures"][first]["value"]} for split, found in result.items()}
 
 
-def heatmaps_of(network: HourglassNet, samples: Samples, mirror: list[int], evaluation: Evaluation,
+def heatmaps_of(network: HourglassNet, samples: PoseDataset, mirror: list[int], evaluation: Evaluation,
                 workspace: Workspace) -> Iterator[tuple[dict, Tensor]]:  # fmt: skip
     """Batches of samples with the network's heatmaps (N, its joints, h, w), averaged as the settings say.
 
@@ -86,19 +86,19 @@ def heatmaps_of(network: HourglassNet, samples: Samples, mirror: list[int], eval
     device = pick_device(workspace.device)
     compute = compute_type(evaluation.precision, device)
     streams = []
-    for scale in evaluation.scales:
+    for scale in evaluation.test_scales:
         scaled = copy.copy(samples)
         scaled.rows = replace(samples.rows, scale=samples.rows.scale * scale)
         stream = batches(scaled, BATCH, workspace.workers)
-        streams.append(predict(network, stream, mirror, device, evaluation.flip, compute))
+        streams.append(predict(network, stream, mirror, device, evaluation.flip_test, compute))
     for found in zip(*streams, strict=True):
-        yield found[0][0], average_scales([maps for _, maps in found], evaluation.scales)
+        yield found[0][0], average_scales([maps for _, maps in found], evaluation.test_scales)
 
 
 class Predictions:
     """One split's predictions and training accuracy, collected batch by batch."""
 
-    def __init__(self, samples: Samples, channels: list[int | None], decoder: str) -> None:
+    def __init__(self, samples: PoseDataset, channels: list[int | None], decoder: str) -> None:
         self.samples, self.decoder = samples, decoder
         self.known = [j for j, channel in enumerate(channels) if channel is not None]
         self.channels = [channel for channel in channels if channel is not None]

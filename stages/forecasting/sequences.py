@@ -14,7 +14,7 @@ from torch.utils.data import Dataset
 
 from datasets.errors import DataError
 from datasets.imaging.images import read_image
-from datasets.imaging.samples import Person, Target, make_sample
+from datasets.imaging.samples import CropSpec, Person, make_sample
 from datasets.penn_action import frame_box, frame_name, read_image_play
 from datasets.skeletons import PENN_ACTION
 from stages.network.checkpoints import Description, load_network
@@ -99,7 +99,7 @@ class PennSequences(Dataset):
         self.frames, self.steps, self.stride = frames, steps, stride
         self.numbers, self.part = read_image_play(path)
         size = Input(resolution=resolution)
-        self.target = Target(size.resolution, size.heatmap, BLOBS.blob_sigma, BLOBS.blob_radius)
+        self.target = CropSpec(size.resolution, size.heatmap, BLOBS.target_sigma, BLOBS.target_radius)
         reach = (steps - 1) * stride
         whole = (self.numbers[reach:] == self.numbers[: max(len(self.numbers) - reach, 0)] + (0, reach)).all(axis=1)
         self.first = np.flatnonzero(whole)

@@ -29,7 +29,7 @@ from datasets.errors import DataError
 from datasets.formats.annotations import write_h5
 from datasets.progress import Report, silent
 from stages.interchange.model_card import History, model_card
-from stages.loading.loader import Samples
+from stages.loading.loader import PoseDataset
 from stages.network import checkpoints
 from stages.network.checkpoints import Description
 from stages.network.hourglass import HourglassNet
@@ -99,7 +99,7 @@ def _facts(network: HourglassNet, description: Description) -> dict[str, Any]:
 
 def _validation_images(data: DatasetFiles, resolution: int) -> Tensor:
     """The first people of the validation split as network inputs (N, 3, R, R)."""
-    samples = Samples(data, "valid", Input(resolution=resolution))
+    samples = PoseDataset(data, "valid", Input(resolution=resolution))
     inputs = []
     for row in range(min(CHECKED, len(samples))):
         sample = samples[row]

@@ -1,7 +1,7 @@
 """Training samples made on the device: crops are warped, coloured, erased and labelled there, a whole batch at a time.
 
 The processes that read ahead (`loader.Plans`) send only numbers, or numbers and plain crops. What comes of them is that of
-`loader.Samples`, but for how finely OpenCV weighs neighbouring pixels (in steps of 1/32 px).
+`loader.PoseDataset`, but for how finely OpenCV weighs neighbouring pixels (in steps of 1/32 px).
 """
 
 import torch
@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from datasets.dataset_files import DatasetFiles
-from datasets.imaging.samples import Target
+from datasets.imaging.samples import CropSpec
 from stages.loading.crop_cache import crop_side, read_crops
 from stages.loading.loader import Plans
 from stages.settings.sections import Input, Training
@@ -41,7 +41,7 @@ def load(stream: Plans, device: torch.device) -> Tensor:
 class DeviceSamples:
     """Makes batches of plans. `crops`: those of all rows (P, side, side, 3) uint8, or None where each plan brings its own."""
 
-    def __init__(self, target: Target, crops: Tensor | None) -> None:
+    def __init__(self, target: CropSpec, crops: Tensor | None) -> None:
         self.target, self.crops = target, crops
 
     def __call__(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -16,13 +16,13 @@ from datasets.files import require_space, write_atomically
 from datasets.formats.annotations import Annotations
 from datasets.imaging import geometry
 from datasets.imaging.images import read_reduced
-from datasets.imaging.samples import Person, Target, Variation, block, warp
+from datasets.imaging.samples import CropSpec, Person, SampledAugmentation, block, warp
 from datasets.progress import Report, silent
 from stages.machine.pool import each
 
 # A crop shows so many times the side of the box, at the resolution of the network's input. That holds the box however it is
 # turned, and one of 1.25 times the side turned by up to 13 degrees; turned by 45, it loses 1 % of its area at each corner:
-# that is black as if it lay outside the image. (The published way, `crop = twice`, sees no more than the plain box.)
+# that is black as if it lay outside the image. (The published way, `crop = published`, sees no more than the plain box.)
 MARGIN = 1.5
 _PEOPLE = 64  # a file
 
@@ -90,7 +90,7 @@ def _write(images: Path, rows: Annotations, first: int, resolution: int, path: P
     for i, name in enumerate(rows.images):
         person = Person(rows.center[i], rows.scale[i] * MARGIN, rows.part[i])
         try:
-            image, factor = read_reduced(images / name, block(person, Target(side, side, 1, 1), Variation()))
+            image, factor = read_reduced(images / name, block(person, CropSpec(side, side, 1, 1), SampledAugmentation()))
             reduced = geometry.invert(geometry.crop_to_heatmap(factor, 1))
             crops[i] = warp(image, geometry.compose(reduced, _map(rows, i, side)), side)
         except DataError as error:

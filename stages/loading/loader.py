@@ -24,7 +24,16 @@ from datasets.dataset_files import DatasetFiles
 from datasets.errors import DataError
 from datasets.imaging import geometry
 from datasets.imaging.images import read_image, read_reduced
-from datasets.imaging.samples import Augmentation, Person, Target, Variation, block, erased_square, make_sample, plan
+from datasets.imaging.samples import (
+    Augmentation,
+    CropSpec,
+    Person,
+    SampledAugmentation,
+    block,
+    erased_square,
+    make_sample,
+    plan,
+)
 from stages.loading.crop_cache import crop_map, read_crop
 from stages.machine.pool import processes
 from stages.settings.sections import Input, Recipe
@@ -37,7 +46,7 @@ _IMAGES_FOR_MEAN = 500
 _SHARED_MEMORY = "/dev/shm"  # of Linux; 64 MB in Docker's containers by default
 
 
-class Samples(Dataset):
+class PoseDataset(Dataset):
     """Rows of one split as network inputs and target heatmaps, by position.
 
     With a seed: the endless stream of a training in batches of `batch`. Without: each row once, as it is; its targets
@@ -48,12 +57,12 @@ class Samples(Dataset):
                  batch: int = 1) -> None:  # fmt: skip
         self.data, self.rows, self.recipe, self.seed, self.batch = data, data.split(split), recipe, seed, batch
         self.mirrored = data.skeleton.mirrored()
-        self.target = Target(size.resolution, size.heatmap, recipe.blob_sigma, recipe.blob_radius)
+        self.target = CropSpec(size.resolution, size.heatmap, recipe.target_sigma, recipe.target_radius)
         self.augmentation = Augmentation()
         self.weights = np.ones(self.rows.visible.shape, np.float32)
         self.shuffle: tuple[int, np.ndarray] = (-1, np.empty(0, int))
         if seed is not None:
-            self.target = replace(self.target, truncated=recipe.targets == "truncated", twice=recipe.crop == "twice")
+            self.target = replace(self.target, truncated=recipe.targets == "truncated", twice=recipe.crop == "published")
             self.augmentation = Augmentation(**{f.name: getattr(recipe, f.name) for f in fields(Augmentation)})
             self.weights[~self.rows.visible] = recipe.occluded_weight
             self.weights[np.isnan(self.rows.part).any(axis=2)] = recipe.unlabelled_weight
@@ -73,13 +82,13 @@ class Samples(Dataset):
             self.shuffle = past, self._random(_ORDER, past).permutation(len(self))
         return int(self.shuffle[1][offset])
 
-    def variation_at(self, position: int) -> Variation:
+    def variation_at(self, position: int) -> SampledAugmentation:
         """How the sample at a position of the stream is varied."""
         variation = self.augmentation.draw(self._random(_AUGMENTATION, position))
         if self.recipe.flip_by == "sample":
             return variation
         number = position // self.batch
-        return replace(variation, flip=self._random(_FLIP, number).random() < self.augmentation.flip)
+        return replace(variation, flip=self._random(_FLIP, number).random() < self.augmentation.flip_probability)
 
     def _random(self, stream: int, number: int) -> np.random.Generator:
         return np.random.default_rng([self.seed or 0, stream, number])
@@ -110,8 +119,8 @@ class Samples(Dataset):
         }  # fmt: skip
 
 
-class Plans(Samples):
-    """The same stream as `Samples`, but what `stages.loading.augment` needs to make the samples on a device from cached crops.
+class Plans(PoseDataset):
+    """The stream of `PoseDataset` as plans: what `stages.loading.augment` needs to make the samples on a device.
 
     With `pixels`, each comes with its crop; without, the device holds the crops of all rows.
     """
@@ -188,7 +197,7 @@ def _begin(_worker: int) -> None:
     sys.excepthook = lambda *error: None
 
 
-def batches(samples: Samples, batch: int, workers: int, first: int = 0, count: int | None = None,
+def batches(samples: PoseDataset, batch: int, workers: int, first: int = 0, count: int | None = None,
             share: tuple[int, int] = (0, 1)) -> Iterator[dict]:  # fmt: skip
     """Batches number `first` to `count` - 1 of the stream; without a count, one pass in which the last may be smaller.
 

@@ -35,6 +35,6 @@ def shortage_as_data_error(batch: int, resolution: int) -> Iterator[None]:
         if not short and "DefaultCPUAllocator" not in str(error) and "not enough memory" not in str(error):
             raise
         raise DataError(
-            f"A batch of {batch} images of {resolution} px does not fit in memory. Set accumulate = 2 or more to compute it in "
-            "parts, precision = auto if it is float32, or a smaller batch."
+            f"A batch of {batch} images of {resolution} px does not fit in memory. Set gradient_accumulation = 2 or more to "
+            "compute it in parts, precision = auto if it is float32, or a smaller batch."
         ) from error

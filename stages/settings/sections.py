@@ -245,26 +245,26 @@ class Recipe(Section):
     warmup: int = Field(0, ge=0)
     schedule: Literal["constant", "step", "cosine"] = "constant"
     milestones: _Numbers[_Part] = (0.6, 0.9)
-    factor: float = Field(0.1, gt=0, le=1)
+    gamma: float = Field(0.1, gt=0, le=1)
     weight_decay: float = Field(0.0, ge=0, le=1)
-    cancelled_biases: bool = True
+    train_redundant_biases: bool = True
     ema: float = Field(0.0, ge=0, lt=1)
     sampling: Literal["shuffled", "consecutive"] = "consecutive"
-    crop: Literal["once", "twice"] = "twice"
+    crop: Literal["single_warp", "published"] = "published"
     targets: Literal["subpixel", "truncated"] = "truncated"
     subtract_mean: bool = False
     occluded_weight: float = Field(1.0, ge=0, le=1)
     unlabelled_weight: float = Field(1.0, ge=0, le=1)
-    blob_sigma: float = Field(3.25, gt=0, le=64)
-    blob_radius: int = Field(6, ge=1, le=128)
-    scale: float = Field(0.25, ge=0, lt=1)
-    rotation: float = Field(30.0, ge=0, le=90)
+    target_sigma: float = Field(3.25, gt=0, le=64)
+    target_radius: int = Field(6, ge=1, le=128)
+    scale_std: float = Field(0.25, ge=0, lt=1)
+    rotation_std: float = Field(30.0, ge=0, le=90)
     rotation_probability: float = Field(0.4, ge=0, le=1)
-    half_turns: float = Field(0.0, ge=0, le=1)
-    colour: float = Field(0.2, ge=0, le=1)
-    flip: float = Field(0.5, ge=0, le=1)
+    rotate180_probability: float = Field(0.0, ge=0, le=1)
+    colour_jitter: float = Field(0.2, ge=0, le=1)
+    flip_probability: float = Field(0.5, ge=0, le=1)
     flip_by: Literal["sample", "batch"] = "batch"
-    cutout: float = Field(0.0, ge=0, le=1)
+    cutout_probability: float = Field(0.0, ge=0, le=1)
     cutout_size: float = Field(0.25, gt=0, le=1)
 
 
@@ -277,7 +277,7 @@ class Training(Recipe):
     epochs: int = Field(100, ge=1)
     iterations: int = Field(4000, ge=1)
     batch: int = Field(6, ge=1)
-    accumulate: int = Field(1, ge=1)
+    gradient_accumulation: int = Field(1, ge=1)
     precision: Precision = "float32"
     seed: int = Field(3, ge=0, lt=2**32)
     stop_after: int = Field(0, ge=0)
@@ -320,8 +320,8 @@ class Models(Section):
 class Evaluation(Section):
     """How networks are scored, and what is kept."""
 
-    flip: bool = True
-    scales: _Numbers[Annotated[float, Field(ge=0.25, le=4)]] = (1.0,)
+    flip_test: bool = True
+    test_scales: _Numbers[Annotated[float, Field(ge=0.25, le=4)]] = (1.0,)
     decoder: Literal["subpixel", "quarter", "argmax"] = "subpixel"
     precision: Precision = "float32"
     heatmaps: bool = False
@@ -348,8 +348,8 @@ class Settings(Section):
     input: Input = Input()
     published: Recipe = Recipe()
     modern: Recipe = Recipe(
-        optimizer="rmsprop", learning_rate=3e-3, warmup=500, schedule="cosine", cancelled_biases=False, ema=0.999,
-        sampling="shuffled", crop="once", targets="subpixel", unlabelled_weight=0, blob_sigma=2, flip_by="sample",
+        optimizer="rmsprop", learning_rate=3e-3, warmup=500, schedule="cosine", train_redundant_biases=False, ema=0.999,
+        sampling="shuffled", crop="single_warp", targets="subpixel", unlabelled_weight=0, target_sigma=2, flip_by="sample",
     )  # fmt: skip
     pretrain: Training = Training()
     finetune: Finetuning = Finetuning()
@@ -376,7 +376,7 @@ class Settings(Section):
                 f"depth = {depth} cannot halve {depth} times; use a multiple of {4 * 2**depth} or a smaller depth."
             )
         norm = self.network.norm
-        parts = [t.batch // min(t.batch, t.accumulate) for t in (self.pretrain, self.finetune)]
+        parts = [t.batch // min(t.batch, t.gradient_accumulation) for t in (self.pretrain, self.finetune)]
         alone = norm == "instance" or (norm == "batch" and 1 in parts)
         if side == 2**depth and alone:
             raise ValueError(

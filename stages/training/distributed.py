@@ -155,7 +155,7 @@ def launch(work: Callable[..., Any], arguments: tuple, name: str, workspace: Wor
                 raise
             raise DataError(
                 f"A training process was killed {RESTARTS + 1} times (signal {-code}), perhaps for want of memory; set fewer "
-                "[workspace] processes or workers, or [pretrain] accumulate."
+                "[workspace] processes or workers, or [pretrain] gradient_accumulation."
             ) from None
         finally:
             sender.close()

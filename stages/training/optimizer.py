@@ -47,7 +47,7 @@ def learning_rate(recipe: Recipe, iteration: int, iterations: int) -> float:
     if recipe.schedule == "cosine":
         return rate * 0.5 * (1 + math.cos(math.pi * iteration / iterations))
     if recipe.schedule == "step":
-        return rate * recipe.factor ** sum(iteration >= part * iterations for part in recipe.milestones)
+        return rate * recipe.gamma ** sum(iteration >= part * iterations for part in recipe.milestones)
     return rate
 
 

@@ -34,7 +34,7 @@ from datasets.skeletons import Skeleton, matching_joints
 from stages.evaluation.metrics import mean_rate, training_hits
 from stages.inference.predict import compute_type, pick_device, predict
 from stages.loading import augment
-from stages.loading.loader import Samples, batches, channel_mean, killed_reader_as_data_error
+from stages.loading.loader import PoseDataset, batches, channel_mean, killed_reader_as_data_error
 from stages.machine import memory
 from stages.machine.pool import processes
 from stages.machine.recorded import Recorded, is_compiled
@@ -131,7 +131,7 @@ class Trainer:
         self.compute = compute_type(training.precision, self.device)
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=self.compute == torch.float16)
         self.network = network.to(self.device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        if not training.cancelled_biases:
+        if not training.train_redundant_biases:
             for bias in cancelled_biases(self.network):
                 bias.requires_grad_(False)
         self.optimizer = make_optimizer(training, self.network)
@@ -163,7 +163,7 @@ class Trainer:
         torch.backends.cudnn.benchmark_limit = MOST_TRIALS
         self.workers = max(1, processes(w.workers) // w.processes)
         self.share = self.group.rank, self.group.size
-        self.valid_samples = Samples(self.data, "valid", self.size, t)
+        self.valid_samples = PoseDataset(self.data, "valid", self.size, t)
         if np.isnan(self.valid_samples.rows.part[:, list(self.data.skeleton.scoring)]).all():
             raise DataError(f"{self.data.annotations}/valid.h5 labels none of the joints that score; validation needs some.")
         self.logs = Logs(
@@ -180,11 +180,11 @@ class Trainer:
             (self.folder / BEFORE).unlink(missing_ok=True)  # how far it was when the training ended is chance
         return {"best_epoch": state.best[0], "valid_accuracy": state.best[2], "valid_loss": state.best[1]}
 
-    def _samples(self) -> Samples:
+    def _samples(self) -> PoseDataset:
         """The stream that is trained on; where crops are kept and the device is CUDA, samples are made there of plans."""
         t = self.training
         if not self.data.crops or self.device.type != "cuda":
-            return Samples(self.data, "train", self.size, t, t.seed, t.batch)
+            return PoseDataset(self.data, "train", self.size, t, t.seed, t.batch)
         stream, self.make = augment.plans(self.data, self.size, t, self.device)
         return stream
 
@@ -246,7 +246,7 @@ class Trainer:
         rate, share = inputs["rates"]
         set_rate(self.optimizer, rate)
         self.optimizer.zero_grad(set_to_none=True)
-        count = min(self.training.accumulate, self.training.batch // self.group.size)  # the same in all processes
+        count = min(self.training.gradient_accumulation, self.training.batch // self.group.size)  # the same in all processes
         tensors = {name: t.tensor_split(count) for name, t in inputs.items() if name not in ("rates", "scoring")}
         parts = [{name: tensors[name][i] for name in tensors} for i in range(count)]
         figures = [self._backward(part, inputs["scoring"], part is parts[-1]) for part in parts]
@@ -302,7 +302,7 @@ class Trainer:
         t = self.training
         path = self.folder / f"logs/bad-batch-{iteration + 1}.npz"
         if self.group.writes:
-            samples = Samples(self.data, "train", self.size, t, t.seed, t.batch)
+            samples = PoseDataset(self.data, "train", self.size, t, t.seed, t.batch)
             batch = next(batches(samples, t.batch, 1, first=iteration, count=iteration + 1))
             arrays: dict[str, Any] = {name: np.asarray(values) for name, values in batch.items()}
             np.savez(path, images=[samples.rows.images[row] for row in batch["row"]], **arrays)

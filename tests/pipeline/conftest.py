@@ -35,8 +35,8 @@ depth = 2
 [input]
 resolution = 32
 [published]
-blob_sigma = 1
-blob_radius = 2
+target_sigma = 1
+target_radius = 2
 [pretrain]
 epochs = 2
 iterations = 4

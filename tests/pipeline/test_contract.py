@@ -120,10 +120,12 @@ def test_what_was_made_from_a_replaced_archive_is_not_continued(place):
 def test_the_names_of_all_results_are_reserved():
     from pipeline.tasks.compare import Pipeline, others
     from pipeline.tasks.data import DATASETS
-    from pipeline.tasks.train import Branch, CacheCrops, reserved_names
+    from pipeline.tasks.train import CacheCrops, TrainingStage, reserved_names
 
     stages = [*Pipeline().stages(), *others(), *(CacheCrops(dataset=name) for name in DATASETS)]
-    below = [stage.place.split("/")[1] for stage in stages if "/" in stage.place and not isinstance(stage, Branch)]
+    below = [
+        stage.result_path.split("/")[1] for stage in stages if "/" in stage.result_path and not isinstance(stage, TrainingStage)
+    ]
     assert len(below) > 40
     for name in below:
         assert name in reserved_names() or name.startswith(tuple(n for n in reserved_names() if n.endswith("-"))), name

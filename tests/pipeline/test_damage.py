@@ -89,7 +89,7 @@ def test_a_training_of_which_is_not_known_what_it_was_made_from_goes_to_the_tras
 @pytest.fixture
 def result(tmp_path):
     """A folder with a whole manifest."""
-    identity = {"stage": "S", "version": 1, "settings": {}, "inputs": {}, "outside": {}}
+    identity = {"stage": "S", "version": 1, "settings": {}, "inputs": {}, "external_inputs": {}}
     (tmp_path / "a.txt").write_text("a")
     (tmp_path / "=cmd.txt").write_text("b")
     facts = {"fingerprint": "f" * 64, "identity": identity, "input_contents": {}, "seconds": 1.0}

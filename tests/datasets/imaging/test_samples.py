@@ -7,15 +7,15 @@ import pytest
 
 from datasets.formats import annotations
 from datasets.imaging import geometry, heatmaps
-from datasets.imaging.samples import Augmentation, Person, Target, Variation, make_sample
+from datasets.imaging.samples import Augmentation, CropSpec, Person, SampledAugmentation, make_sample
 from datasets.skeletons import MPII, PENN_ACTION
 from tests.shared import SHARED as DATA
 
 SHARED = DATA / "mpii_real_annotations"
 MIRRORED = PENN_ACTION.mirrored()
 HEAD, RIGHT_WRIST, LEFT_WRIST = 0, 5, 6
-AUGMENTATION = Augmentation(scale=0.25, rotation=30, rotation_probability=0.4, colour=0.2, flip=0.5)
-PLAIN = Variation()
+AUGMENTATION = Augmentation(scale_std=0.25, rotation_std=30, rotation_probability=0.4, colour_jitter=0.2, flip_probability=0.5)
+PLAIN = SampledAugmentation()
 NOWHERE = np.full((13, 2), np.nan)
 
 
@@ -38,7 +38,7 @@ def joints_at(joint, point):
 
 
 def sample_of(image, part, center=(320.0, 240.0), scale=1.6, variation=PLAIN, res=128, **how):
-    target = Target(res, res // 4, 1.75, 3, **how)
+    target = CropSpec(res, res // 4, 1.75, 3, **how)
     return make_sample(image, Person(np.array(center), scale, part), MIRRORED, target, variation)
 
 
@@ -50,7 +50,7 @@ def drawn(augmentation, seed):
 @pytest.mark.parametrize("flip", [False, True])
 @pytest.mark.parametrize("scale, sigma", [(0.707, 2.0), (1.3, 4.0), (2.21, 6.0), (3.17, 9.0), (6.35, 20.0)])
 def test_the_label_lies_on_the_bright_dot(scale, sigma, flip):
-    turned = Augmentation(scale=0.25, rotation=30, rotation_probability=1, half_turns=0.5)
+    turned = Augmentation(scale_std=0.25, rotation_std=30, rotation_probability=1, rotate180_probability=0.5)
     for i, variation in enumerate([PLAIN, *(drawn(turned, seed) for seed in (1, 2, 3))]):
         dot = np.array([309.3, 248.6]) + 7 * scale * np.array([i - 1, 1.5 - i])
         sample = sample_of(dot_image(*dot, sigma=sigma), joints_at(RIGHT_WRIST, dot), (311.2, 237.7), scale,
@@ -72,7 +72,7 @@ def test_a_box_of_the_crops_size_copies_pixels():
     sample = sample_of(image, joints_at(HEAD, (40, 30)), (41.5, 33.5), 64 / 200, res=64)
     assert sample.input.shape == (3, 64, 64) and sample.input.dtype == np.float32
     np.testing.assert_allclose(sample.input, image[2:66, 10:74].transpose(2, 0, 1) / 255, atol=1e-6)
-    mirrored = sample_of(image, joints_at(HEAD, (40, 30)), (41.5, 33.5), 64 / 200, Variation(flip=True), res=64)
+    mirrored = sample_of(image, joints_at(HEAD, (40, 30)), (41.5, 33.5), 64 / 200, SampledAugmentation(flip=True), res=64)
     np.testing.assert_array_equal(mirrored.input, sample.input[:, :, ::-1])
 
 
@@ -113,7 +113,7 @@ def test_a_joint_outside_the_crop_keeps_its_place_and_has_no_heatmap():
 
 def test_colour_multiplies_channels_and_clamps():
     image = np.full((64, 64, 3), (100, 250, 30), np.uint8)
-    augmentation = Augmentation(colour=0.2)
+    augmentation = Augmentation(colour_jitter=0.2)
     seen = []
     for seed in range(20):
         sample = sample_of(image, NOWHERE, (31.5, 31.5), 0.32, drawn(augmentation, seed), res=64)
@@ -129,7 +129,9 @@ def test_colour_multiplies_channels_and_clamps():
 def test_half_turns_stand_the_crop_on_its_head():
     image = np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)
     plain, turned = (
-        sample_of(image, joints_at(HEAD, (20, 30)), (31.5, 31.5), 0.32, drawn(Augmentation(half_turns=half), 1), res=64)
+        sample_of(
+            image, joints_at(HEAD, (20, 30)), (31.5, 31.5), 0.32, drawn(Augmentation(rotate180_probability=half), 1), res=64
+        )
         for half in (0, 1)
     )
     np.testing.assert_allclose(turned.input, plain.input[:, ::-1, ::-1], atol=1 / 255)
@@ -139,7 +141,7 @@ def test_half_turns_stand_the_crop_on_its_head():
 def test_cutout_erases_a_square_and_leaves_the_heatmaps():
     image, places = np.full((64, 64, 3), 200, np.uint8), []
     for seed in range(30):
-        variation = drawn(Augmentation(cutout=1, cutout_size=0.25), seed)
+        variation = drawn(Augmentation(cutout_probability=1, cutout_size=0.25), seed)
         sample = sample_of(image, joints_at(HEAD, (31, 31)), (31.5, 31.5), 0.32, variation, res=64)
         rows, columns = np.nonzero(sample.input[0] == 0)
         height, width = np.ptp(rows) + 1, np.ptp(columns) + 1
@@ -167,13 +169,13 @@ def test_the_draws_have_the_published_distribution():
 
 
 def test_a_variation_does_what_it_says():
-    sample = sample_of(np.zeros((8, 8, 3), np.uint8), NOWHERE, (0, 0), 1, Variation(scale=1.2, rotation=30), res=8)
+    sample = sample_of(np.zeros((8, 8, 3), np.uint8), NOWHERE, (0, 0), 1, SampledAugmentation(scale=1.2, rotation=30), res=8)
     linear = sample.image_to_crop[:, :2] * 200 * 1.2 / 8  # what is right of the centre rises: y falls
     np.testing.assert_allclose(linear, [[math.sqrt(0.75), 0.5], [-0.5, math.sqrt(0.75)]], atol=1e-9)
 
 
 def test_a_draw_takes_the_same_random_numbers_whatever_comes_of_it():
-    for augmentation in (AUGMENTATION, Augmentation(), Augmentation(cutout=1, half_turns=1)):
+    for augmentation in (AUGMENTATION, Augmentation(), Augmentation(cutout_probability=1, rotate180_probability=1)):
         rng, expected = np.random.default_rng(9), np.random.default_rng(9)
         augmentation.draw(rng)
         expected.standard_normal(2), expected.random(9)
@@ -191,7 +193,7 @@ def test_the_same_seed_gives_the_same_sample():
 
 
 def test_no_augmentation_changes_nothing():
-    assert drawn(Augmentation(), 3) == Variation()
+    assert drawn(Augmentation(), 3) == SampledAugmentation()
 
 
 # The published samples, written down once more from the description of the published system, pixel by pixel and with
@@ -256,9 +258,11 @@ def person_of(seed, res):
 def test_the_published_target_to_the_pixel(seed, patch):
     center, scale, part = person_of(seed, 64)
     for flip in (False, True):
-        target = Target(256, 64, 0.25 * patch, patch // 2, truncated=True, twice=True)
+        target = CropSpec(256, 64, 0.25 * patch, patch // 2, truncated=True, twice=True)
         person = Person(center - 1, scale, part - 1)
-        sample = make_sample(smooth_image(120, 110)[..., None].repeat(3, 2), person, MIRRORED, target, Variation(flip=flip))
+        sample = make_sample(
+            smooth_image(120, 110)[..., None].repeat(3, 2), person, MIRRORED, target, SampledAugmentation(flip=flip)
+        )
         expected = published_target(part, center, scale, 64, patch)
         np.testing.assert_allclose(sample.heatmaps, expected[MIRRORED, :, ::-1] if flip else expected, atol=1e-6)
         assert not expected[1].any() and expected[2].any() == (part[2, 0] > 0)
@@ -280,7 +284,7 @@ BY_HAND = [
 def test_published_joints_by_hand(twice):
     part = NOWHERE.copy()
     part[: len(BY_HAND)] = [joint for joint, _, _ in BY_HAND]
-    target = Target(256, 64, 3.25, 6, truncated=True, twice=twice)
+    target = CropSpec(256, 64, 3.25, 6, truncated=True, twice=twice)
     person = Person(np.array([100.5, 100.5]), 1.0, part - 1)
     sample = make_sample(np.zeros((9, 9, 3), np.uint8), person, MIRRORED, target)
     points, heights = heatmaps.decode_argmax(sample.heatmaps[: len(BY_HAND)])
@@ -293,7 +297,7 @@ def test_the_published_target_of_real_people_to_the_pixel():
     with h5py.File(SHARED / "valid.h5") as file:
         published = [file[name][::60] for name in ("part", "center", "scale")]
     rows = annotations.read(SHARED, "valid").select(np.arange(0, 2958, 60))
-    target = Target(256, 64, 3.25, 6, truncated=True, twice=True)
+    target = CropSpec(256, 64, 3.25, 6, truncated=True, twice=True)
     for i, (part, center, scale) in enumerate(zip(*published, strict=True)):
         person = Person(rows.center[i], rows.scale[i], rows.part[i])
         sample = make_sample(np.zeros((9, 9, 3), np.uint8), person, MPII.mirrored(), target)
@@ -306,8 +310,8 @@ def test_the_published_double_crop(scale, rotation, flip):
     for seed in (0, 1):
         center, box, part = person_of(seed, res // 4)
         image = smooth_image(120, 110)
-        target = Target(res, res // 4, 1.75, 3, truncated=True, twice=True)
-        variation = Variation(scale=scale, rotation=rotation, flip=flip)
+        target = CropSpec(res, res // 4, 1.75, 3, truncated=True, twice=True)
+        variation = SampledAugmentation(scale=scale, rotation=rotation, flip=flip)
         person = Person(center - 1, box, part - 1)
         sample = make_sample(image[..., None].repeat(3, axis=2), person, MIRRORED, target, variation)
 
@@ -323,7 +327,7 @@ def test_the_published_double_crop(scale, rotation, flip):
 
 
 def test_the_double_crop_cuts_away_what_a_larger_box_shows():
-    image, smaller = np.full((400, 400, 3), 255, np.uint8), Variation(scale=1.25)
+    image, smaller = np.full((400, 400, 3), 255, np.uint8), SampledAugmentation(scale=1.25)
     once, twice = (sample_of(image, NOWHERE, (200, 200), 0.64, smaller, twice=each) for each in (False, True))
     assert once.input.min() == 1
     assert not twice.input[:, :12].any() and not twice.input[:, :, -12:].any()  # the plain crop fills 128 / 1.25 px

@@ -14,7 +14,7 @@ from datasets.formats import annotations
 from datasets.skeletons import MPII, PENN_ACTION
 from stages.evaluation import evaluate as module
 from stages.evaluation.evaluate import evaluate
-from stages.loading.loader import Samples
+from stages.loading.loader import PoseDataset
 from stages.network.checkpoints import Description
 from stages.settings.sections import Evaluation, Input, Network, Recipe, Workspace
 
@@ -43,8 +43,8 @@ class Oracle(torch.nn.Module):
 def score(penn_sequences, tmp_path, monkeypatch):
     """Scores an oracle that knows some joints; returns what accuracy.json holds of the validation split."""
 
-    def run(joints, evaluation=Evaluation(flip=False), **oracle):  # noqa: B008
-        samples = Samples(penn_sequences, "valid", Input(resolution=64), Recipe(blob_sigma=1.5, blob_radius=5))
+    def run(joints, evaluation=Evaluation(flip_test=False), **oracle):  # noqa: B008
+        samples = PoseDataset(penn_sequences, "valid", Input(resolution=64), Recipe(target_sigma=1.5, target_radius=5))
         description = Description(Network(), joints, 64, {})
         monkeypatch.setattr(module, "load_network", lambda _: (Oracle(samples, joints, **oracle), description))
         result = evaluate(tmp_path, tmp_path, penn_sequences, ["valid"], evaluation, Workspace(device="cpu", workers=1))
@@ -58,7 +58,7 @@ def score(penn_sequences, tmp_path, monkeypatch):
 
 
 def test_a_perfect_network_scores_everything(score, penn_sequences, tmp_path):
-    result = score(PENN_ACTION.joints, Evaluation(flip=False, heatmaps=True))
+    result = score(PENN_ACTION.joints, Evaluation(flip_test=False, heatmaps=True))
     assert result["acc"] == 1 and result["measures"]["PCK@0.05"]["value"] == 1 and result["people"] == 2
     rows = annotations.read(penn_sequences.annotations, "valid")
     with h5py.File(tmp_path / "preds_valid.h5") as file:
@@ -110,9 +110,9 @@ def test_boxes_of_several_sizes_agree_where_a_joint_is(penn_sequences, tmp_path)
         image = cv2.circle(np.zeros((48, 40, 3), np.uint8), dot, 2, (255, 255, 255), -1)
         (tmp_path / f"000{i}").mkdir()
         cv2.imwrite(str(tmp_path / f"000{i}/000001.jpg"), image)
-    samples = Samples(replace(penn_sequences, images=tmp_path), "valid", Input(resolution=128))
+    samples = PoseDataset(replace(penn_sequences, images=tmp_path), "valid", Input(resolution=128))
     for scales in ("1", "1.25", "1 0.8 1.25", "1.25 0.8"):
-        settings = Evaluation(flip=False, scales=scales)
+        settings = Evaluation(flip_test=False, test_scales=scales)
         ((batch, maps),) = module.heatmaps_of(Brightness(), samples, [0], settings, Workspace(device="cpu", workers=1))
         found, _ = module.joints_in_image(maps.numpy(), batch["image_to_crop"].numpy(), 128)
         assert np.abs(found[:, 0] - dots).max() < 0.15, scales

@@ -13,7 +13,8 @@ import backports.zstd.tarfile as newer
 assert hasattr(newer.TarInfo, "_frombuf")
 sys.modules["tarfile"] = newer
 import pytest
-sys.exit(pytest.main(["-q", "-p", "no:cacheprovider", "tests/stages/fetching/test_archives.py", "-k", "header or cut or damaged or tar"]))
+sys.exit(pytest.main(["-q", "-p", "no:cacheprovider", "tests/stages/fetching/test_archives.py",
+                      "-k", "header or cut or damaged or tar"]))
 """
 
 

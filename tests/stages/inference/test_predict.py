@@ -7,7 +7,7 @@ from torch import nn
 
 from datasets.errors import DataError
 from datasets.imaging import geometry, heatmaps
-from datasets.imaging.samples import Person, Target, Variation, make_sample
+from datasets.imaging.samples import CropSpec, Person, SampledAugmentation, make_sample
 from datasets.skeletons import MPII, PENN_ACTION
 from stages.inference.predict import average_scales, compute_type, joints_in_image, pick_device, predict
 from stages.settings.sections import Recipe
@@ -123,7 +123,7 @@ def test_a_joint_comes_back_from_image_crop_and_heatmap():
     Also where the border cuts the blob. With decoder = quarter that holds on each axis, and not on the outermost pixels.
     """
     rng, mirrored = np.random.default_rng(0), MPII.mirrored()
-    target = Target(256, 64, Recipe().blob_sigma, Recipe().blob_radius)
+    target = CropSpec(256, 64, Recipe().target_sigma, Recipe().target_radius)
     image, counted = np.zeros((4, 4, 3), np.uint8), 0
     for _ in range(400):
         center, scale = rng.uniform(-100, 2000, 2), float(np.exp(rng.uniform(-1.5, 2.5)))
@@ -132,7 +132,7 @@ def test_a_joint_comes_back_from_image_crop_and_heatmap():
         in_box = rng.uniform(-0.5, 0.5, (16, 2))  # parts of the box's side, as the turned crop shows it
         cos, sin = np.cos(np.radians(turn)), np.sin(np.radians(turn))
         part = center + side * in_box @ np.array([[cos, sin], [-sin, cos]])
-        variation = Variation(scale=factor, rotation=turn, flip=flip)
+        variation = SampledAugmentation(scale=factor, rotation=turn, flip=flip)
         sample = make_sample(image, Person(center, scale, part), mirrored, target, variation)
         expected, place = (each[mirrored] if flip else each for each in (part, in_box))
         margin = 64 * (0.5 - np.abs(place).max(axis=1))

@@ -1,4 +1,4 @@
-"""Samples made on the device are those of the processes that read images."""
+"""PoseDataset made on the device are those of the processes that read images."""
 
 from dataclasses import replace
 
@@ -11,7 +11,7 @@ from datasets.formats import annotations
 from datasets.progress import silent
 from stages.loading import augment
 from stages.loading.augment import DeviceSamples
-from stages.loading.loader import Plans, Samples
+from stages.loading.loader import Plans, PoseDataset
 from stages.settings.sections import Network, Settings, Training, Workspace
 from stages.training.train import Trainer, new_network
 from tests.other_device import OnOtherDevice, OtherDevice, to_other_device
@@ -23,13 +23,15 @@ COUNT = 2 * PEOPLE
 
 
 def recipe(name):
-    return getattr(Settings(), name).model_copy(update={"half_turns": 0.3, "cutout": 0.3, "occluded_weight": 0.5})
+    return getattr(Settings(), name).model_copy(
+        update={"rotate180_probability": 0.3, "cutout_probability": 0.3, "occluded_weight": 0.5}
+    )
 
 
 @pytest.mark.parametrize("pixels", [False, True])
 @pytest.mark.parametrize("name", ["published", "modern"])
 def test_they_are_equal_within_interpolation(data, name, pixels):
-    plans, samples = Plans(data, SIZE, recipe(name), 3, 6), Samples(data, "train", SIZE, recipe(name), 3, 6)
+    plans, samples = Plans(data, SIZE, recipe(name), 3, 6), PoseDataset(data, "train", SIZE, recipe(name), 3, 6)
     plans.pixels = pixels
     made = DeviceSamples(plans.target, None if pixels else augment.load(plans, torch.device("cpu")))(
         default_collate([plans[i] for i in range(COUNT)])
@@ -81,7 +83,9 @@ def test_a_training_on_plans_is_that_on_samples_and_resumes_to_the_bit(data, tmp
     rows = data.split("train")
     annotations.write(tmp_path, "train", rows)
     annotations.write(tmp_path, "valid", rows.select(np.arange(4)))
-    settings = Training(epochs=2, iterations=3, batch=4, snapshot_epochs=0, accumulate=2, blob_sigma=1.0, blob_radius=2)
+    settings = Training(
+        epochs=2, iterations=3, batch=4, snapshot_epochs=0, gradient_accumulation=2, target_sigma=1.0, target_radius=2
+    )
 
     def run(name, kind, report=silent):
         (tmp_path / name).mkdir(exist_ok=True)

@@ -13,7 +13,7 @@ from datasets.formats.annotations import Annotations
 from datasets.imaging import geometry
 from datasets.skeletons import PENN_ACTION
 from stages.loading.crop_cache import cache_crops
-from stages.loading.loader import Samples
+from stages.loading.loader import PoseDataset
 from stages.settings.sections import Input, Recipe, Settings
 
 SIZE = Input(resolution=64)
@@ -45,12 +45,12 @@ def data(tmp_path_factory):
 
 def pair(data, recipe):
     """The streams from the cache and from the images."""
-    return (Samples(each, "train", SIZE, recipe, 3, 6) for each in (data, replace(data, crops=None)))
+    return (PoseDataset(each, "train", SIZE, recipe, 3, 6) for each in (data, replace(data, crops=None)))
 
 
 @pytest.mark.parametrize("recipe", [Settings().published, Settings().modern], ids=["published", "modern"])
 def test_samples_are_those_of_the_original_images(data, recipe):
-    recipe = recipe.model_copy(update={"half_turns": 0.3, "cutout": 0.3})
+    recipe = recipe.model_copy(update={"rotate180_probability": 0.3, "cutout_probability": 0.3})
     cached, original = pair(data, recipe)
     corners = [(x, y) for x in (-0.5, 63.5) for y in (-0.5, 63.5)]
     worst = []
@@ -61,7 +61,7 @@ def test_samples_are_those_of_the_original_images(data, recipe):
         # What the cached crop shows: one and a half boxes around the centre.
         half = 150 * cached.rows.scale[a["row"]]
         seen = geometry.apply(geometry.invert(a["image_to_crop"]), corners) - cached.rows.center[a["row"]]
-        if recipe.crop == "once" and np.abs(seen).max() > half:
+        if recipe.crop == "single_warp" and np.abs(seen).max() > half:
             continue
         inside = cv2.erode((b["input"].sum(axis=0) > 0).astype(np.uint8), np.ones((9, 9))) > 0  # the picture's edge is soft
         worst.append(np.mean((a["input"] - b["input"])[:, inside] ** 2))
@@ -71,7 +71,7 @@ def test_samples_are_those_of_the_original_images(data, recipe):
 
 
 def test_nothing_but_corners_is_lost(data):
-    cached, original = pair(data, Recipe(crop="once", scale=0.25, rotation=90, rotation_probability=1))
+    cached, original = pair(data, Recipe(crop="single_warp", scale_std=0.25, rotation_std=90, rotation_probability=1))
     lost = []
     for position in range(PEOPLE):
         a, b = (each[position]["input"].sum(axis=0) > 0 for each in (cached, original))
@@ -85,7 +85,7 @@ def test_a_damaged_cache_is_named(data, tmp_path, damage):
     content = (data.crops / path.name).read_bytes()
     if damage != "missing":
         path.write_bytes(content[:-1] if damage == "shorter" else content + b"\0")
-    samples = Samples(replace(data, crops=tmp_path), "train", SIZE, Recipe(sampling="shuffled"), 3)
+    samples = PoseDataset(replace(data, crops=tmp_path), "train", SIZE, Recipe(sampling="shuffled"), 3)
     position = next(i for i in range(PEOPLE) if samples.row_at(i) >= 64)
     error = samples[position]
     assert isinstance(error, DataError) and "000064.rgb" in str(error) and "rerun" in str(error)

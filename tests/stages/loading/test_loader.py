@@ -11,19 +11,19 @@ import torch
 from datasets.dataset_files import DatasetFiles
 from datasets.errors import DataError
 from datasets.formats import annotations
-from stages.loading.loader import Samples, batches, channel_mean, killed_reader_as_data_error
+from stages.loading.loader import PoseDataset, batches, channel_mean, killed_reader_as_data_error
 from stages.settings.sections import Input, Recipe
 
 SIZE = Input(resolution=32)
 
 
-MODERN = {"sampling": "shuffled", "crop": "once", "targets": "subpixel", "flip_by": "sample"}
-PUBLISHED = {"sampling": "consecutive", "crop": "twice", "targets": "truncated", "flip_by": "batch"}
+MODERN = {"sampling": "shuffled", "crop": "single_warp", "targets": "subpixel", "flip_by": "sample"}
+PUBLISHED = {"sampling": "consecutive", "crop": "published", "targets": "truncated", "flip_by": "batch"}
 
 
 def stream(data, workers=1, first=0, count=5, batch=4, **settings):
-    recipe = Recipe(blob_sigma=1.0, blob_radius=2, **(MODERN | settings))
-    return list(batches(Samples(data, "train", SIZE, recipe, 7, batch), batch, workers, first, count))
+    recipe = Recipe(target_sigma=1.0, target_radius=2, **(MODERN | settings))
+    return list(batches(PoseDataset(data, "train", SIZE, recipe, 7, batch), batch, workers, first, count))
 
 
 @pytest.mark.parametrize("how", [MODERN, PUBLISHED], ids=["modern", "published"])
@@ -82,7 +82,7 @@ def is_mirrored(batch):
 
 
 def test_a_batch_is_mirrored_as_a_whole_or_by_sample(tiny_penn):
-    whole = [is_mirrored(b) for b in stream(tiny_penn, count=40, flip_by="batch", flip=0.4)]
+    whole = [is_mirrored(b) for b in stream(tiny_penn, count=40, flip_by="batch", flip_probability=0.4)]
     assert all(len(set(flips)) == 1 for flips in whole)
     assert 5 < sum(flips[0] for flips in whole) < 27  # 16 expected, deviation 3.1
     single = [is_mirrored(b) for b in stream(tiny_penn, count=20)]
@@ -121,9 +121,9 @@ def test_augmentation_differs_between_passes(tiny_penn):
 
 
 def test_validation_reads_each_row_once_in_order_without_augmentation(tiny_penn):
-    seen = [b["row"].tolist() for b in batches(Samples(tiny_penn, "train", SIZE), 4, 2)]
+    seen = [b["row"].tolist() for b in batches(PoseDataset(tiny_penn, "train", SIZE), 4, 2)]
     assert seen == [[0, 1, 2, 3], [4, 5]]
-    a, b = (next(batches(Samples(tiny_penn, "valid", SIZE), 2, 1))["input"] for _ in range(2))
+    a, b = (next(batches(PoseDataset(tiny_penn, "valid", SIZE), 2, 1))["input"] for _ in range(2))
     assert torch.equal(a, b)
 
 
@@ -138,7 +138,7 @@ def test_a_broken_image_is_named(tiny_penn, tmp_path):
 
 def test_input_shows_the_box(tiny_penn):
     # 0.3 * 200 = 60 px around the image's centre shown at 32 px: the 40 px wide image leaves black margins of 10/60 each.
-    batch = next(batches(Samples(tiny_penn, "valid", SIZE), 1, 1))
+    batch = next(batches(PoseDataset(tiny_penn, "valid", SIZE), 1, 1))
     image = batch["input"][0].sum(0)
     assert image.shape == (32, 32)
     assert (image[:, :4] == 0).all() and (image[:, -4:] == 0).all() and image[16, 8:24].min() > 0

@@ -28,11 +28,23 @@ def test_defaults_are_the_published_recipe():
     assert (s.finetune.epochs, s.finetune.iterations, s.finetune.batch) == (10, 13121, 6)
     assert s.pretrain.learning_rate == s.finetune.learning_rate == 2.5e-4
     assert (s.network.stacks, s.network.features, s.network.depth) == (1, 256, (4,))
-    assert (s.input.resolution, s.input.heatmap, s.pretrain.blob_sigma, s.pretrain.blob_radius) == (256, 64, 3.25, 6)
-    assert (s.pretrain.rotation, s.pretrain.rotation_probability, s.pretrain.scale) == (30, 0.4, 0.25)
+    assert (s.input.resolution, s.input.heatmap, s.pretrain.target_sigma, s.pretrain.target_radius) == (256, 64, 3.25, 6)
+    assert (s.pretrain.rotation_std, s.pretrain.rotation_probability, s.pretrain.scale_std) == (30, 0.4, 0.25)
     for t in (s.pretrain, s.finetune):
-        assert (t.crop, t.targets, t.sampling, t.flip, t.flip_by) == ("twice", "truncated", "consecutive", 0.5, "batch")
-        assert (t.half_turns, t.cutout, t.subtract_mean, t.occluded_weight, t.unlabelled_weight) == (0, 0, False, 1, 1)
+        assert (t.crop, t.targets, t.sampling, t.flip_probability, t.flip_by) == (
+            "published",
+            "truncated",
+            "consecutive",
+            0.5,
+            "batch",
+        )
+        assert (t.rotate180_probability, t.cutout_probability, t.subtract_mean, t.occluded_weight, t.unlabelled_weight) == (
+            0,
+            0,
+            False,
+            1,
+            1,
+        )
     assert s.finetune.head == "random" and s.pretrain.seed == 3
 
 
@@ -48,10 +60,10 @@ def test_luigi_cfg_lists_every_setting_at_its_default_with_a_comment():
         match = re.match(r"(\w+) =", line)
         if match and before.startswith("#"):
             described.add(match[1])
-    groups = {"iterations": "epochs", "split_seed": "valid_fraction", "blob_radius": "blob_sigma", "factor": "epochs"}
+    groups = {"iterations": "epochs", "split_seed": "valid_fraction", "target_radius": "target_sigma", "gamma": "epochs"}
     undescribed = {n for texts in written.values() for n in texts} - described
     assert {groups.get(n, n) for n in undescribed} <= {
-        "epochs", "valid_fraction", "blob_sigma", "rotation_probability", "penn_action", "people", "sequences", "frames",
+        "epochs", "valid_fraction", "target_sigma", "rotation_probability", "penn_action", "people", "sequences", "frames",
     }  # fmt: skip
 
 
@@ -82,7 +94,10 @@ def test_profiles_are_legal(profile):
         ({"network": {"preset": "hg-single", "stacks": "2"}}, ["join = sum", "512", "256"]),
         ({"network": {"stacks": "2", "depth": "2 5"}, "input": {"resolution": "64"}}, ["depth = 5", "multiple of 128"]),
         ({"network": {"norm": "instance"}, "input": {"resolution": "64"}}, ["norm = instance", "smaller depth"]),
-        ({"pretrain": {"batch": "3", "accumulate": "2"}, "input": {"resolution": "64"}}, ["norm = batch", "in fewer parts"]),
+        (
+            {"pretrain": {"batch": "3", "gradient_accumulation": "2"}, "input": {"resolution": "64"}},
+            ["norm = batch", "in fewer parts"],
+        ),
         ({"pretrain": {"experiment": "a"}, "finetune": {"experiment": "a"}}, ["experiment = a", "two names"]),
         ({"lspet": {"archive": "sample"}}, ["[lspet]", "archive = sample", "a path or an address"]),
         ({"flic": {"sides": "mirror"}}, ["[flic]", "'person' or 'observer'"]),
@@ -117,12 +132,12 @@ def test_only_what_changes_results_is_significant():
 def test_a_training_takes_from_its_recipe_what_it_does_not_say_itself():
     s = Settings.from_text(
         {
-            "modern": {"colour": "0.5", "flip": "0.1"},
-            "pretrain": {"recipe": "modern", "flip": "0.4"},
-            "published": {"scale": "0.1"},
+            "modern": {"colour_jitter": "0.5", "flip_probability": "0.1"},
+            "pretrain": {"recipe": "modern", "flip_probability": "0.4"},
+            "published": {"scale_std": "0.1"},
         }
     )
-    assert (s.pretrain.colour, s.pretrain.flip) == (0.5, 0.4)
+    assert (s.pretrain.colour_jitter, s.pretrain.flip_probability) == (0.5, 0.4)
     assert s.pretrain.learning_rate == s.modern.learning_rate != s.published.learning_rate
     assert (s.finetune.colour, s.finetune.scale, s.finetune.learning_rate) == (0.2, 0.1, 0.00025)
 

@@ -16,7 +16,7 @@ from stages.training import distributed
 from stages.training.train import Trainer, new_network, train
 
 SETTINGS = Training(
-    epochs=2, iterations=3, batch=5, learning_rate=1e-4, ema=0.5, seed=5, snapshot_epochs=0, blob_sigma=1, blob_radius=2
+    epochs=2, iterations=3, batch=5, learning_rate=1e-4, ema=0.5, seed=5, snapshot_epochs=0, target_sigma=1, target_radius=2
 )
 ALONE = Workspace(device="cpu", workers=1, checkpoint_seconds=1e-9)
 TWO = ALONE.model_copy(update={"processes": 2})

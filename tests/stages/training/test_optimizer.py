@@ -25,7 +25,7 @@ def test_warm_up_rises_to_the_rate_in_so_many_iterations():
 
 
 def test_steps_fall_at_parts_of_the_training():
-    found = rates(10, schedule="step", milestones="0.5 0.8", factor=0.5)
+    found = rates(10, schedule="step", milestones="0.5 0.8", gamma=0.5)
     assert found == [1, 1, 1, 1, 1, 0.5, 0.5, 0.5, 0.25, 0.25]
 
 

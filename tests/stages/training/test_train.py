@@ -17,7 +17,7 @@ import torch
 
 from datasets.errors import DataError
 from datasets.skeletons import MPII, PENN_ACTION
-from stages.loading.loader import Samples, batches
+from stages.loading.loader import PoseDataset, batches
 from stages.machine.memory import shortage_as_data_error
 from stages.network.checkpoints import load_network, load_tensors, save_network, save_tensors
 from stages.network.hourglass import HourglassNet
@@ -26,11 +26,18 @@ from stages.training.train import Trainer, _train, all_finite, network_for, new_
 from tests.other_device import to_other_device
 
 SIZE = Input(resolution=32)
-BLOB = {"blob_sigma": 1.0, "blob_radius": 2}
+BLOB = {"target_sigma": 1.0, "target_radius": 2}
 LENGTH = {"epochs": 2, "iterations": 5, "batch": 4, "seed": 5, "snapshot_epochs": 2, "keep_last": 1, **BLOB}
 # Everything that a checkpoint must remember: two moments a weight, a running mean, a schedule with warm-up, parts of batches.
 SETTINGS = Training(
-    optimizer="adamw", learning_rate=1e-3, warmup=3, schedule="cosine", weight_decay=0.1, ema=0.9, accumulate=2, **LENGTH
+    optimizer="adamw",
+    learning_rate=1e-3,
+    warmup=3,
+    schedule="cosine",
+    weight_decay=0.1,
+    ema=0.9,
+    gradient_accumulation=2,
+    **LENGTH,
 )
 FILES = ["best.safetensors", "epoch-002.safetensors", "last-002.safetensors", "last.safetensors", "train.log", "valid.log"]
 
@@ -150,7 +157,7 @@ def test_float16_scales_its_gradients_and_resumes(tiny_penn, tmp_path, monkeypat
     whole = trainer(tmp_path / "whole", tiny_penn, settings)
     whole.scaler = torch.amp.GradScaler("cpu", init_scale=2.0**40)
     before = whole.network.stem.conv.weight.clone()
-    whole.step(next(batches(Samples(tiny_penn, "train", SIZE, settings, 5, 4), 4, 1, count=1)))
+    whole.step(next(batches(PoseDataset(tiny_penn, "train", SIZE, settings, 5, 4), 4, 1, count=1)))
     assert torch.equal(whole.network.stem.conv.weight, before) and whole.scaler.get_scale() == 2.0**39
     trainer(tmp_path / "one", tiny_penn, settings).run()
     with pytest.raises(Killed):
@@ -208,7 +215,13 @@ def test_a_branch_with_other_settings_that_is_killed_goes_on_as_a_branch(tiny_pe
             raise Killed
 
     changed = branch(
-        SETTINGS, finished / "last-002.safetensors", epochs=3, learning_rate=1e-5, optimizer="rmsprop", ema=0.0, flip=0.0
+        SETTINGS,
+        finished / "last-002.safetensors",
+        epochs=3,
+        learning_rate=1e-5,
+        optimizer="rmsprop",
+        ema=0.0,
+        flip_probability=0.0,
     )
     with pytest.raises(Killed):
         trainer(tmp_path / "killed", tiny_penn, changed, seconds=1e-9).run(kill)
@@ -247,7 +260,17 @@ def test_what_cannot_be_branched_off_from_is_said(tiny_penn, finished, tmp_path)
 
 
 def test_it_learns(tiny_penn, tmp_path):
-    settings = Training(epochs=6, iterations=10, batch=6, learning_rate=3e-3, rotation=0, scale=0, colour=0, flip=0, **BLOB)
+    settings = Training(
+        epochs=6,
+        iterations=10,
+        batch=6,
+        learning_rate=3e-3,
+        rotation_std=0,
+        scale_std=0,
+        colour_jitter=0,
+        flip_probability=0,
+        **BLOB,
+    )
     trainer(tmp_path, tiny_penn, settings).run()
     losses = [row[1] for row in log(tmp_path / "train.log")]
     assert losses[-1] < 0.4 * losses[0]
@@ -293,9 +316,9 @@ def test_a_batch_in_parts_is_one_batch(tiny_penn, tmp_path):
     """Loss, accuracy and gradient of a batch of 5 computed in 3 parts, with BatchNorm held still."""
     figures, gradients = [], []
     for accumulate in (1, 3):
-        t = trainer(tmp_path / str(accumulate), tiny_penn, Training(batch=5, accumulate=accumulate, **BLOB))
+        t = trainer(tmp_path / str(accumulate), tiny_penn, Training(batch=5, gradient_accumulation=accumulate, **BLOB))
         t.network.eval()
-        batch = next(batches(Samples(tiny_penn, "train", SIZE, t.training, 5, 5), 5, 1, count=1))
+        batch = next(batches(PoseDataset(tiny_penn, "train", SIZE, t.training, 5, 5), 5, 1, count=1))
         batch["weights"] = torch.linspace(0, 1, 5 * 13).view(5, 13)
         figures.append(t.step(batch))
         gradients.append(torch.cat([p.grad.flatten() for p in t.network.parameters()]))
@@ -315,7 +338,7 @@ def test_weights_of_joints_weigh_their_errors():
 def test_the_loss_of_two_stacks_is_logged_as_that_of_the_last(tiny_penn, tmp_path):
     t = trainer(tmp_path, tiny_penn, Training(batch=4, **BLOB), stacks=2)
     t.network.eval()
-    batch = next(batches(Samples(tiny_penn, "train", SIZE, t.training, 5, 4), 4, 1, count=1))
+    batch = next(batches(PoseDataset(tiny_penn, "train", SIZE, t.training, 5, 4), 4, 1, count=1))
     first, last = ((maps - batch["heatmaps"]).square().mean().item() for maps in t.network(batch["input"]))
     total, logged, *_ = t.step(batch).tolist()
     assert (total, logged) == pytest.approx((first + last, last), rel=1e-5)
@@ -382,7 +405,7 @@ def test_the_batch_of_an_exploding_loss_and_the_last_good_checkpoint_are_named(t
     path = tmp_path / "logs" / "bad-batch-4.npz"
     assert str(path) in str(caught.value)
     saved = np.load(path)
-    batch = list(batches(Samples(tiny_penn, "train", SIZE, SETTINGS, 5, 4), 4, 1, first=0, count=4))[3]
+    batch = list(batches(PoseDataset(tiny_penn, "train", SIZE, SETTINGS, 5, 4), 4, 1, first=0, count=4))[3]
     assert (saved["input"] == batch["input"].numpy()).all() and (saved["row"] == batch["row"].numpy()).all()
     assert saved["images"].tolist() == [f"train{row}.jpg" for row in saved["row"]]
 
@@ -430,7 +453,7 @@ def test_a_batch_that_does_not_fit_says_what_to_change(tiny_penn, tmp_path, monk
 
     t = trainer(tmp_path, tiny_penn)
     monkeypatch.setattr(t.network, "forward", out_of_memory)
-    with pytest.raises(DataError, match=r"4 images of 32 px does not fit.*accumulate = 2"):
+    with pytest.raises(DataError, match=r"4 images of 32 px does not fit.*gradient_accumulation = 2"):
         t.run()
 
 
@@ -467,7 +490,7 @@ def test_a_network_that_halves_its_input_too_often_is_refused(tiny_penn, tmp_pat
 
 
 def test_cancelled_biases_stay_as_they_were_drawn(tiny_penn, tmp_path):
-    settings = SETTINGS.model_copy(update={"cancelled_biases": False})
+    settings = SETTINGS.model_copy(update={"train_redundant_biases": False})
     t = trainer(tmp_path, tiny_penn, settings)
     before = {name: p.detach().clone() for name, p in t.network.named_parameters()}
     t.run()
