@@ -1,14 +1,10 @@
 """The Luigi tasks and the command line; the only place that imports luigi.
 
-config     luigi.cfg -> settings
-settings_files   how Luigi reads them, and which were read
-stage      Stage: fingerprint, atomic result, manifest, lock, state
-fetch prepare train evaluate export compare   the tasks
-links      the link exp/<place> of a stage, set right by `run` and `status`
-trash      exp/.trash
-clean      the command `clean`
-data       the datasets by name: their stages, places and scored splits
-__main__   python -m pipeline {run,status,why,rerun,clean}
+config          luigi.cfg -> settings
+settings_files  how Luigi reads them, and which files were read
+engine          the stage contract
+tasks           the stages of the chain
+cli             the commands of __main__: python -m pipeline {run,status,why,rerun,clean ...}
 """
 
 import sys

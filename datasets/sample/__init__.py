@@ -1,0 +1,8 @@
+"""The built-in sample: drawn people in the layout of the official archives.
+
+poses        movements as 3D figures
+people       drawing one person
+scenes       drawing the background
+pictures     whole images and clips with their labels
+archives     images and labels packed as the archives of MPII and Penn Action
+"""

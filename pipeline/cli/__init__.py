@@ -1,0 +1,6 @@
+"""The commands of python -m pipeline.
+
+commands     run, status, report, why, verify, rerun, models
+clean        the command clean
+report       the facts that the report shows
+"""

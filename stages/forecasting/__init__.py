@@ -1,0 +1,4 @@
+"""Networks that forecast poses.
+
+sequences    sequences of Penn Action frames, and the hourglass in two halves
+"""

@@ -58,7 +58,7 @@ def model_card(facts: dict[str, Any], uses: dict[str, str], images: int, not_tor
         "between its heatmaps and the network's; their peaks are about 1 high.",
         *([f"There is no Torch7 file: {not_torch7}."] if not_torch7 else []),
         "",
-        "## DatasetFiles",
+        "## Data",
         "",
         *_data(history.steps),
         "",

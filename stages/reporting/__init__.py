@@ -1,0 +1,6 @@
+"""Tables, figures and pages that people look at.
+
+compare      the tables, tests, curves and pictures of a comparison
+curves       figures of trainings and of PCK
+page         the report as a web page
+"""

@@ -1,0 +1,7 @@
+"""Torch7 files and networks.
+
+t7               .t7 files (reading, values)
+graph            an hourglass as a graph of Torch7 modules
+import_network   Torch7 network -> ours
+export_network   ours -> Torch7 network
+"""

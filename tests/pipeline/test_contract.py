@@ -88,7 +88,7 @@ def test_the_remedy_names_the_profiles(empty):
 
 
 def test_an_experiment_may_not_take_another_stages_place(place):
-    for name in ("annot", "export-pretrained", "evaluate-x", "DatasetFiles"):
+    for name in ("annot", "export-pretrained", "evaluate-x", "Data"):
         place.set(f"[pretrain]\nexperiment = {name}\n")
         said = place.run("status", "--config", "profile.cfg", code=2)
         assert f"experiment = {name}: the result of another stage has this name" in said and "export-..., precomputed" in said

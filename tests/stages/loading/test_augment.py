@@ -1,4 +1,4 @@
-"""PoseDataset made on the device are those of the processes that read images."""
+"""Samples made on the device are those of the processes that read images."""
 
 from dataclasses import replace
 
