@@ -94,7 +94,7 @@ def samples() -> None:
         }
         cache_crops(data, Input().resolution, Path(name), 1)
         for place, source in (("originals", data), ("cache", replace(data, crops=Path(name)))):
-            for how, recipe in (("published", Settings().published), ("modern", Settings().modern)):
+            for how, recipe in Settings().recipes.items():
                 works[f"samples from {place}, {how}"] = PoseDataset(
                     source, "train", Input(), recipe, seed=1, batch=6
                 ).__getitem__

@@ -81,7 +81,7 @@ def facts() -> float:
 
 def settings(batch: int, precision: str, **more: Any) -> Training:
     """The modern recipe, whose optimizer and running mean take the most launches."""
-    recipe = Settings().modern.model_dump()
+    recipe = Settings().recipes["modern"].model_dump()
     return Training(
         **recipe | {"batch": batch, "precision": precision, "epochs": 1, "iterations": 1000, "snapshot_epochs": 0} | more
     )

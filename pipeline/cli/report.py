@@ -12,7 +12,8 @@ from pipeline.tasks.compare import CompareAccuracy, known
 from pipeline.tasks.evaluate import Evaluate
 from stages.reporting import page as report
 from stages.reporting.page import Facts, Setting, StageFacts
-from stages.settings.sections import Recipe, Settings
+from stages.settings.recipes import Recipe
+from stages.settings.sections import Settings
 
 
 def write_report() -> Path:
@@ -67,7 +68,7 @@ def _settings() -> list[Setting]:
     """All settings beside the published ones; the recipes stand in the trainings that follow them."""
     current, published = config.settings(), Settings()
     found = []
-    for section in Settings.model_fields:
+    for section in Settings.section_names():
         mine, theirs = getattr(current, section), getattr(published, section)
         if type(mine) is not Recipe:
             found += [

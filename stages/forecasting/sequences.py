@@ -19,7 +19,8 @@ from datasets.penn_action import frame_box, frame_name, read_image_play
 from datasets.skeletons import PENN_ACTION
 from stages.network.checkpoints import Description, load_network
 from stages.network.hourglass import Hourglass, HourglassNet
-from stages.settings.sections import Input, Recipe
+from stages.settings.recipes import Recipe
+from stages.settings.sections import Input
 
 BLOBS = Recipe()
 

@@ -36,7 +36,8 @@ from datasets.imaging.samples import (
 )
 from stages.loading.crop_cache import crop_map, read_crop
 from stages.machine.pool import processes
-from stages.settings.sections import Input, Recipe
+from stages.settings.recipes import Recipe
+from stages.settings.sections import Input
 
 PUBLISHED = Recipe()
 

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from stages.network.hourglass import HourglassNet
-from stages.settings.sections import Recipe
+from stages.settings.recipes import Recipe
 
 
 def make_optimizer(recipe: Recipe, network: nn.Module) -> torch.optim.Optimizer:

@@ -34,7 +34,7 @@ features = 8
 depth = 2
 [input]
 resolution = 32
-[published]
+[recipe:published]
 target_sigma = 1
 target_radius = 2
 [pretrain]

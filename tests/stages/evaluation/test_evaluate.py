@@ -16,7 +16,8 @@ from stages.evaluation import evaluate as module
 from stages.evaluation.evaluate import evaluate
 from stages.loading.loader import PoseDataset
 from stages.network.checkpoints import Description
-from stages.settings.sections import Evaluation, Input, Network, Recipe, Workspace
+from stages.settings.recipes import Recipe
+from stages.settings.sections import Evaluation, Input, Network, Workspace
 
 
 class Oracle(torch.nn.Module):

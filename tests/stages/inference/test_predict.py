@@ -10,7 +10,7 @@ from datasets.imaging import geometry, heatmaps
 from datasets.imaging.samples import CropSpec, Person, SampledAugmentation, make_sample
 from datasets.skeletons import MPII, PENN_ACTION
 from stages.inference.predict import average_scales, compute_type, joints_in_image, pick_device, predict
-from stages.settings.sections import Recipe
+from stages.settings.recipes import Recipe
 from tests.other_device import OnOtherDevice, OtherDevice, to_other_device
 
 

@@ -23,8 +23,10 @@ COUNT = 2 * PEOPLE
 
 
 def recipe(name):
-    return getattr(Settings(), name).model_copy(
-        update={"rotate180_probability": 0.3, "cutout_probability": 0.3, "occluded_weight": 0.5}
+    return (
+        Settings()
+        .recipes[name]
+        .model_copy(update={"rotate180_probability": 0.3, "cutout_probability": 0.3, "occluded_weight": 0.5})
     )
 
 

@@ -14,7 +14,8 @@ from datasets.imaging import geometry
 from datasets.skeletons import PENN_ACTION
 from stages.loading.crop_cache import cache_crops
 from stages.loading.loader import PoseDataset
-from stages.settings.sections import Input, Recipe, Settings
+from stages.settings.recipes import Recipe
+from stages.settings.sections import Input, Settings
 
 SIZE = Input(resolution=64)
 PEOPLE = 70  # more than a file holds
@@ -48,7 +49,7 @@ def pair(data, recipe):
     return (PoseDataset(each, "train", SIZE, recipe, 3, 6) for each in (data, replace(data, crops=None)))
 
 
-@pytest.mark.parametrize("recipe", [Settings().published, Settings().modern], ids=["published", "modern"])
+@pytest.mark.parametrize("recipe", Settings().recipes.values(), ids=Settings().recipes)
 def test_samples_are_those_of_the_original_images(data, recipe):
     recipe = recipe.model_copy(update={"rotate180_probability": 0.3, "cutout_probability": 0.3})
     cached, original = pair(data, recipe)

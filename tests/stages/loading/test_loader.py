@@ -12,7 +12,8 @@ from datasets.dataset_files import DatasetFiles
 from datasets.errors import DataError
 from datasets.formats import annotations
 from stages.loading.loader import PoseDataset, batches, channel_mean, killed_reader_as_data_error
-from stages.settings.sections import Input, Recipe
+from stages.settings.recipes import Recipe
+from stages.settings.sections import Input
 
 SIZE = Input(resolution=32)
 

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from datasets.errors import DataError
-from stages.settings.sections import Finetuning, Network, Recipe, Settings, Training
+from stages.settings.recipes import Recipe
+from stages.settings.sections import Finetuning, Network, Settings, Training
 
 ROOT = Path(__file__).resolve().parents[3]
 LUIGI = {"core", "retcode"}
@@ -51,9 +52,10 @@ def test_defaults_are_the_published_recipe():
 def test_luigi_cfg_lists_every_setting_at_its_default_with_a_comment():
     written = read_sections((ROOT / "luigi.cfg").read_text())
     assert Settings.from_text(written) == Settings()
-    for name, field in Settings.model_fields.items():
-        settings = set(type(field.default).model_fields)
+    for name in Settings.section_names():
+        settings = set(type(Settings.model_fields[name].default).model_fields)
         assert set(written[name]) == (settings - set(Recipe.model_fields) if name in TRAININGS else settings), name
+    assert set(written["recipe:published"]) == set(Recipe.model_fields)
     lines = (ROOT / "luigi.cfg").read_text().splitlines()
     described = set()
     for before, line in zip(lines, lines[1:], strict=False):
@@ -61,7 +63,7 @@ def test_luigi_cfg_lists_every_setting_at_its_default_with_a_comment():
         if match and before.startswith("#"):
             described.add(match[1])
     groups = {"iterations": "epochs", "split_seed": "valid_fraction", "target_radius": "target_sigma", "gamma": "epochs"}
-    undescribed = {n for texts in written.values() for n in texts} - described
+    undescribed = {n for texts in written.values() for n in texts} - described - {"base"}
     assert {groups.get(n, n) for n in undescribed} <= {
         "epochs", "valid_fraction", "target_sigma", "rotation_probability", "penn_action", "people", "sequences", "frames",
     }  # fmt: skip
@@ -80,8 +82,12 @@ def test_profiles_are_legal(profile):
         ({"finetune": {"learning_rate": "nan"}}, ["learning_rate = nan", "finite"]),
         ({"pretrain": {"batch": "1.5"}}, ["[pretrain]", "batch = 1.5", "integer"]),
         ({"pretrain": {"schedule": "linear"}}, ["schedule = linear", "'constant', 'step' or 'cosine'"]),
-        ({"modern": {"milestones": "0.5 1.5"}}, ["[modern]", "milestones = 1.5", "less than 1"]),
-        ({"pretrain": {"recipe": "moden"}}, ["[pretrain]", "recipe = moden", "'published' or 'modern'"]),
+        ({"recipe:modern": {"milestones": "0.5 1.5"}}, ["[recipe:modern]", "milestones = 1.5", "less than 1"]),
+        ({"pretrain": {"recipe": "moden"}}, ["[pretrain]", "recipe = moden", "Did you mean modern?", "published, modern"]),
+        ({"recipe:mine": {"base": "moden"}}, ["[recipe:mine] base = moden", "Did you mean modern?"]),
+        ({"recipe:a": {"base": "b"}, "recipe:b": {"base": "a"}}, ["base = ", "built on itself"]),
+        ({"recipe:mine": {"epochs": "3"}}, ["[recipe:mine]", "unknown setting epochs"]),
+        ({"recipe": {}}, ["unknown section [recipe]", "recipe:NAME"]),
         ({"pretrain": {"experiment": "../evil"}}, ["experiment = ../evil"]),
         ({"finetun": {}}, ["[finetun]", "Did you mean finetune?"]),
         ({"input": {"resolution": "100"}}, ["resolution = 100", "multiple of 64"]),
@@ -132,17 +138,24 @@ def test_only_what_changes_results_is_significant():
 def test_a_training_takes_from_its_recipe_what_it_does_not_say_itself():
     s = Settings.from_text(
         {
-            "modern": {"colour_jitter": "0.5", "flip_probability": "0.1"},
+            "recipe:modern": {"colour_jitter": "0.5", "flip_probability": "0.1"},
             "pretrain": {"recipe": "modern", "flip_probability": "0.4"},
-            "published": {"scale_std": "0.1"},
+            "recipe:published": {"scale_std": "0.1"},
         }
     )
     assert (s.pretrain.colour_jitter, s.pretrain.flip_probability) == (0.5, 0.4)
-    assert s.pretrain.learning_rate == s.modern.learning_rate != s.published.learning_rate
-    assert (s.finetune.colour, s.finetune.scale, s.finetune.learning_rate) == (0.2, 0.1, 0.00025)
+    assert s.pretrain.learning_rate == s.recipes["modern"].learning_rate != s.recipes["published"].learning_rate
+    assert (s.finetune.colour_jitter, s.finetune.scale_std, s.finetune.learning_rate) == (0.2, 0.1, 0.00025)
+
+
+def test_a_recipe_has_the_settings_of_its_base_but_for_its_own():
+    mine = {"recipe:gentle": {"base": "strong", "scale_std": "0.1"}, "recipe:strong": {"base": "modern", "rotation_std": "45"}}
+    s = Settings.from_text(mine | {"pretrain": {"recipe": "gentle"}})
+    assert (s.pretrain.scale_std, s.pretrain.rotation_std, s.pretrain.ema, s.pretrain.colour_jitter) == (0.1, 45, 0.999, 0.2)
+    assert s.finetune == Settings().finetune and set(s.recipes) == {"published", "modern", "gentle", "strong"}
 
 
 def test_a_recipe_counts_by_what_it_says_not_by_its_name():
-    published = Settings().published.model_dump() | {"milestones": "0.6 0.9"}
-    same = Settings.from_text({"modern": {n: str(v) for n, v in published.items()}, "pretrain": {"recipe": "modern"}})
+    published = Settings().recipes["published"].model_dump() | {"milestones": "0.6 0.9"}
+    same = Settings.from_text({"recipe:modern": {n: str(v) for n, v in published.items()}, "pretrain": {"recipe": "modern"}})
     assert same.pretrain.significant() == Settings().pretrain.significant()

@@ -7,7 +7,8 @@ import torch
 from torch import nn
 
 from stages.network.hourglass import HourglassNet
-from stages.settings.sections import Network, Recipe
+from stages.settings.recipes import Recipe
+from stages.settings.sections import Network
 from stages.training.optimizer import Ema, cancelled_biases, learning_rate, load_optimizer, make_optimizer, optimizer_tensors
 
 

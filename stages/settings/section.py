@@ -1,0 +1,76 @@
+"""Section: the base of all sections of luigi.cfg, and the types of their settings.
+
+Settings are checked when they are built: a wrong value raises `DataError` with the legal ones. A setting that cannot change a
+result (paths, device, workers ...) is marked `significant=False` and stays out of fingerprints.
+"""
+
+import difflib
+from typing import Annotated, Any, TypeVar
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, ValidationError
+
+from datasets.errors import DataError
+
+
+def insignificant(default: Any, **rules: Any) -> Any:
+    """A setting that cannot change a result."""
+    return Field(default, json_schema_extra={"significant": False}, **rules)
+
+
+class Section(BaseModel):
+    """Base of all sections: immutable, unknown names refused, texts of luigi.cfg read as the field's type."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    def __init__(self, **values: Any) -> None:
+        try:
+            super().__init__(**values)
+        except ValidationError as error:
+            raise DataError(" ".join(self._sentence(e) for e in error.errors())) from None
+
+    @classmethod
+    def _sentence(cls, error: Any) -> str:
+        if error["type"] == "extra_forbidden":
+            return unknown(f"setting {error['loc'][0]}", str(error["loc"][0]), list(cls.model_fields))
+        if not error["loc"]:
+            return str(error["ctx"]["error"])
+        message = (
+            error["msg"]
+            .replace("Input should", "it should")
+            .replace("String should", "it should")
+            .removeprefix("Value error, ")
+        )
+        return f"{error['loc'][0]} = {error['input']}: {message}."
+
+    def significant(self) -> dict[str, Any]:
+        """Name -> value of the settings that can change a result."""
+        insignificant = {n for n, f in type(self).model_fields.items() if f.json_schema_extra}
+        return self.model_dump(exclude=insignificant)
+
+
+def unknown(what: str, name: str, legal: list[str]) -> str:
+    near = difflib.get_close_matches(name, legal, n=1)
+    hint = f" Did you mean {near[0]}?" if near else ""
+    return f"unknown {what}.{hint} Legal here: {', '.join(legal)}."
+
+
+def unquoted(text: str) -> str:
+    """Return a text without the quotes around it, which a shell would want around a path with spaces."""
+    inside = text[1:-1]
+    return inside if len(text) > 1 and text[0] == text[-1] and text[0] in "\"'" and text[0] not in inside else text
+
+
+def _numbers(value: Any) -> Any:
+    """`4`, `2 2 3` or `2, 2, 3` as a tuple."""
+    if isinstance(value, str):
+        return tuple(value.replace(",", " ").split())
+    return (value,) if isinstance(value, (int, float)) else value
+
+
+def _as_json(numbers: tuple) -> Any:
+    return numbers[0] if len(numbers) == 1 else list(numbers)
+
+
+_T = TypeVar("_T")
+Numbers = Annotated[tuple[_T, ...], BeforeValidator(_numbers), PlainSerializer(_as_json), Field(min_length=1, max_length=16)]
+Part = Annotated[float, Field(gt=0, lt=1)]
