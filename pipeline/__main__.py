@@ -1,4 +1,4 @@
-"""python -m pipeline {run,status,report,why,verify,rerun,models,clean}: the chain from the command line.
+"""python -m pipeline {run,status,report,why,verify,rerun,models,settings,clean}: the chain from the command line.
 
 Exit codes: 0 done or already complete; 2 wrong usage or settings; 130 interrupted; else those of [retcode] in luigi.cfg.
 """
@@ -56,6 +56,7 @@ def parser() -> argparse.ArgumentParser:
     verify = commands.add_parser("verify", parents=[common], help="compare every file of the results with its digest")
     verify.add_argument("stage", nargs="?", metavar="STAGE", help="default: all stages")
     commands.add_parser("models", parents=[common], help="the published networks that [models] may name")
+    commands.add_parser("settings", parents=[common], help="print luigi.cfg with every setting, its meaning and its default")
     clean = commands.add_parser(
         "clean", parents=[common], help="show what other settings left unfinished in exp/, ask, and move it to exp/.trash"
     )

@@ -13,7 +13,8 @@ from stages.inference.predictor import PosePredictor
 from stages.loading.crop_cache import cache_crops
 from stages.network.checkpoints import Description
 from stages.network.hourglass import HourglassNet
-from stages.settings.sections import Input, Network, Training, Workspace
+from stages.settings.sections import Input, Network, Workspace
+from stages.settings.trainings import Training
 from stages.training.train import Trainer, new_network, train
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="torch finds no CUDA device here")

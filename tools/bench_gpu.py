@@ -35,7 +35,8 @@ from stages.loading.loader import PoseDataset, batches
 from stages.machine.pool import processes
 from stages.network.checkpoints import Description
 from stages.network.hourglass import HourglassNet
-from stages.settings.sections import Evaluation, Input, Network, Settings, Training, Workspace
+from stages.settings.sections import Evaluation, Input, Network, Settings, Workspace
+from stages.settings.trainings import Training
 from stages.training.logs import read_metrics
 from stages.training.train import Trainer, train
 from tools.bench_parts import photograph, show, write_people

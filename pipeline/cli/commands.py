@@ -229,7 +229,22 @@ def models(options: argparse.Namespace) -> int:
     return 0
 
 
+def settings(options: argparse.Namespace) -> int:
+    """Print luigi.cfg as it is without any change: every setting with its meaning and default."""
+    from stages.settings import luigi_cfg
+
+    print(luigi_cfg.text(), end="")
+    return 0
+
+
 COMMANDS = {
-    "run": run, "status": status, "report": report, "why": why, "verify": verify, "rerun": rerun, "models": models,
+    "run": run,
+    "status": status,
+    "report": report,
+    "why": why,
+    "verify": verify,
+    "rerun": rerun,
+    "models": models,
+    "settings": settings,
     "clean": clean,
-}  # fmt: skip
+}

@@ -12,6 +12,7 @@ from pipeline.tasks.compare import CompareAccuracy, known
 from pipeline.tasks.evaluate import Evaluate
 from stages.reporting import page as report
 from stages.reporting.page import Facts, Setting, StageFacts
+from stages.settings.luigi_cfg import in_words
 from stages.settings.recipes import Recipe
 from stages.settings.sections import Settings
 
@@ -72,14 +73,7 @@ def _settings() -> list[Setting]:
         mine, theirs = getattr(current, section), getattr(published, section)
         if type(mine) is not Recipe:
             found += [
-                Setting(f"[{section}] {name}", _text(value), _text(getattr(theirs, name)), name in mine.significant())
+                Setting(f"[{section}] {name}", in_words(value), in_words(getattr(theirs, name)), name in mine.significant())
                 for name, value in mine
             ]
     return found
-
-
-def _text(value: object) -> str:
-    """A setting as luigi.cfg has it."""
-    if isinstance(value, bool):
-        return str(value).lower()
-    return " ".join(map(str, value)) if isinstance(value, tuple) else str(value)

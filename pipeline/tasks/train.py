@@ -11,7 +11,7 @@ from pipeline import config
 from pipeline.engine.stage import Stage, is_locked
 from pipeline.tasks.data import DATASETS, FURTHER
 from pipeline.tasks.fetch import FetchPrecomputed
-from stages.settings.sections import Training
+from stages.settings.trainings import Training
 
 BEST = "best.safetensors"
 

@@ -12,7 +12,7 @@ from datasets.errors import DataError
 from datasets.imaging import geometry, heatmaps
 from stages.inference import runtimes
 from stages.network.hourglass import HourglassNet
-from stages.settings.sections import Precision
+from stages.settings.trainings import Precision
 
 
 def pick_device(name: str) -> torch.device:

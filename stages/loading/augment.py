@@ -12,7 +12,8 @@ from datasets.dataset_files import DatasetFiles
 from datasets.imaging.samples import CropSpec
 from stages.loading.crop_cache import crop_side, read_crops
 from stages.loading.loader import Plans
-from stages.settings.sections import Input, Training
+from stages.settings.sections import Input
+from stages.settings.trainings import Training
 
 PART_OF_MEMORY = 0.5  # crops may take so much of what is free on the device; a training needs the rest
 

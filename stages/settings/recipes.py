@@ -6,10 +6,8 @@ The published recipe is that of pose-hg-train, branch image-play (options of its
 from collections.abc import Mapping
 from typing import Any, Literal
 
-from pydantic import Field
-
 from datasets.errors import DataError
-from stages.settings.section import Numbers, Part, Section, unknown, unquoted
+from stages.settings.section import Numbers, Part, Section, setting, unknown, unquoted
 
 PREFIX = "recipe:"  # how the sections of recipes begin
 PUBLISHED = "published"  # the recipe that all others are built on
@@ -36,32 +34,81 @@ BUILT_IN: dict[str, dict[str, Any]] = {
 class Recipe(Section):
     """How a network is taught; the defaults are the published recipe. Lengths in heatmap pixels, a quarter of the input's."""
 
-    optimizer: Literal["rmsprop", "adam", "adamw"] = "rmsprop"
-    learning_rate: float = Field(2.5e-4, gt=0, le=10)
-    warmup: int = Field(0, ge=0)
-    schedule: Literal["constant", "step", "cosine"] = "constant"
-    milestones: Numbers[Part] = (0.6, 0.9)
-    gamma: float = Field(0.1, gt=0, le=1)
-    weight_decay: float = Field(0.0, ge=0, le=1)
-    train_redundant_biases: bool = True
-    ema: float = Field(0.0, ge=0, lt=1)
-    sampling: Literal["shuffled", "consecutive"] = "consecutive"
-    crop: Literal["single_warp", "published"] = "published"
-    targets: Literal["subpixel", "truncated"] = "truncated"
-    subtract_mean: bool = False
-    occluded_weight: float = Field(1.0, ge=0, le=1)
-    unlabelled_weight: float = Field(1.0, ge=0, le=1)
-    target_sigma: float = Field(3.25, gt=0, le=64)
-    target_radius: int = Field(6, ge=1, le=128)
-    scale_std: float = Field(0.25, ge=0, lt=1)
-    rotation_std: float = Field(30.0, ge=0, le=90)
-    rotation_probability: float = Field(0.4, ge=0, le=1)
-    rotate180_probability: float = Field(0.0, ge=0, le=1)
-    colour_jitter: float = Field(0.2, ge=0, le=1)
-    flip_probability: float = Field(0.5, ge=0, le=1)
-    flip_by: Literal["sample", "batch"] = "batch"
-    cutout_probability: float = Field(0.0, ge=0, le=1)
-    cutout_size: float = Field(0.25, gt=0, le=1)
+    intro = (
+        "Recipes: how a network is trained. [pretrain] and [finetune] each name one with `recipe`; every setting "
+        "of a recipe can also be given there, for that training alone. A recipe of your own is a section "
+        "[recipe:NAME] with `base`, the recipe that it is built on (published if empty), and only the settings "
+        "that differ. Lengths are in heatmap pixels."
+    )
+
+    optimizer: Literal["rmsprop", "adam", "adamw"] = setting("rmsprop", "Optimizer: rmsprop, adam or adamw.")
+    learning_rate: float = setting(2.5e-4, "Peak learning rate.", gt=0, le=10)
+    warmup: int = setting(0, "Iterations of linear learning rate warm-up; 0: none.", ge=0)
+    schedule: Literal["constant", "step", "cosine"] = setting(
+        "constant", "Learning rate schedule after warm-up: constant, step, or cosine (falls to 0 at the end)."
+    )
+    milestones: Numbers[Part] = setting(
+        (0.6, 0.9), "Fractions of the training after which schedule = step multiplies the learning rate by gamma."
+    )
+    gamma: float = setting(0.1, "Factor of schedule = step.", gt=0, le=1)
+    weight_decay: float = setting(
+        0.0, "Weight decay of convolution weights; with adamw, decoupled from the gradient.", ge=0, le=1
+    )
+    train_redundant_biases: bool = setting(
+        True,
+        "Train convolution biases that a following batch normalisation cancels. Their gradient is only rounding "
+        "noise, so they drift.",
+    )
+    ema: float = setting(
+        0.0, "Decay of the weight EMA, such as 0.999; the EMA network is validated and kept. 0: no EMA.", ge=0, lt=1
+    )
+    sampling: Literal["shuffled", "consecutive"] = setting(
+        "consecutive",
+        "Order of the samples: shuffled (each person once an epoch of the data) or consecutive (a batch is "
+        "consecutive annotations from a random start).",
+    )
+    crop: Literal["single_warp", "published"] = setting(
+        "published",
+        "How a crop is made: single_warp (one affine map from the image to the augmented crop) or published (a "
+        "crop along whole pixels, augmented in a second warp).",
+    )
+    targets: Literal["subpixel", "truncated"] = setting(
+        "truncated", "Centre of the target blobs: subpixel (on the joint) or truncated (on a whole pixel)."
+    )
+    subtract_mean: bool = setting(False, "Subtract the mean colour of the training images; the network stores it.")
+    occluded_weight: float = setting(1.0, "Loss weight of joints that are labelled but occluded.", ge=0, le=1)
+    unlabelled_weight: float = setting(
+        1.0, "Loss weight of joints without a label: 1 teaches empty heatmaps, 0 ignores the joint.", ge=0, le=1
+    )
+    target_sigma: float = setting(
+        3.25, "Standard deviation of the target blob in heatmap pixels; published for several stacks: 1.75.", gt=0, le=64
+    )
+    target_radius: int = setting(
+        6, "Radius of the target blob in heatmap pixels; published for several stacks: 3.", ge=1, le=128
+    )
+    scale_std: float = setting(
+        0.25, "Augmentation: standard deviation of the change of scale; the change is limited to this value.", ge=0, lt=1
+    )
+    rotation_std: float = setting(
+        30.0,
+        "Augmentation: standard deviation of the rotation in degrees; the rotation is limited to twice this value.",
+        ge=0,
+        le=90,
+    )
+    rotation_probability: float = setting(0.4, "Augmentation: probability of a rotation.", ge=0, le=1)
+    rotate180_probability: float = setting(0.0, "Augmentation: probability of a further rotation by 180 degrees.", ge=0, le=1)
+    colour_jitter: float = setting(
+        0.2,
+        "Augmentation: each colour channel is multiplied by a random factor between 1 - colour_jitter and 1 + colour_jitter.",
+        ge=0,
+        le=1,
+    )
+    flip_probability: float = setting(0.5, "Augmentation: probability of mirroring the image.", ge=0, le=1)
+    flip_by: Literal["sample", "batch"] = setting(
+        "batch", "Mirror each sample independently (sample), or all samples of a batch together (batch)."
+    )
+    cutout_probability: float = setting(0.0, "Augmentation: probability of erasing a square of the input.", ge=0, le=1)
+    cutout_size: float = setting(0.25, "Side of the erased square as a fraction of the side of the input.", gt=0, le=1)
 
 
 def read_recipes(sections: Mapping[str, Mapping[str, str]]) -> dict[str, Recipe]:
@@ -72,7 +119,7 @@ def read_recipes(sections: Mapping[str, Mapping[str, str]]) -> dict[str, Recipe]
     texts: dict[str, dict[str, Any]] = {name: dict(values) for name, values in BUILT_IN.items()}
     for section, written in sections.items():
         if section.startswith(PREFIX):
-            own = {setting: unquoted(text) for setting, text in written.items()}
+            own = {key: unquoted(text) for key, text in written.items()}
             texts.setdefault(section.removeprefix(PREFIX), {}).update(own)
     built: dict[str, Recipe] = {}
     for name in texts:

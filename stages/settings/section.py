@@ -5,20 +5,27 @@ result (paths, device, workers ...) is marked `significant=False` and stays out 
 """
 
 import difflib
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, ClassVar, TypeVar
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, ValidationError
 
 from datasets.errors import DataError
 
 
-def insignificant(default: Any, **rules: Any) -> Any:
-    """A setting that cannot change a result."""
-    return Field(default, json_schema_extra={"significant": False}, **rules)
+def setting(default: Any, meaning: str, **rules: Any) -> Any:
+    """Return the field of a setting: its default, its meaning as luigi.cfg states it, and its legal range."""
+    return Field(default, description=meaning, **rules)
+
+
+def insignificant(default: Any, meaning: str, **rules: Any) -> Any:
+    """Return the field of a setting that cannot change a result."""
+    return setting(default, meaning, json_schema_extra={"significant": False}, **rules)
 
 
 class Section(BaseModel):
     """Base of all sections: immutable, unknown names refused, texts of luigi.cfg read as the field's type."""
+
+    intro: ClassVar[str] = ""  # the comment above the section in luigi.cfg
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 

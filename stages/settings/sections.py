@@ -1,102 +1,71 @@
 """Every setting of the workspace, one class a section of luigi.cfg: default (the published recipe) and legal range.
 
-What each setting means stands beside it in luigi.cfg.
+`stages.settings.luigi_cfg` writes luigi.cfg from the meanings here.
 """
 
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, Field, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from datasets.errors import DataError
+from stages.settings.datasets import Flic, Lsp, Lspet, Mpii, PennAction, Sample
 from stages.settings.presets import PRESETS
-from stages.settings.recipes import PREFIX, PUBLISHED, Recipe, read_recipes
-from stages.settings.section import Numbers, Section, insignificant, unknown, unquoted
+from stages.settings.recipes import PREFIX, Recipe, read_recipes
+from stages.settings.section import Numbers, Section, insignificant, setting, unknown, unquoted
+from stages.settings.trainings import Finetuning, Precision, Training
 
-Precision = Literal["float32", "tf32", "bfloat16", "float16", "auto"]
 RUNTIMES = ("torch", "onnxruntime", "openvino")  # what a predictor computes with
-_MPII_SITE = "https://datasets.d2.mpi-inf.mpg.de/andriluka14cvpr/"
 
 
 class Workspace(Section):
     """Where and on what the work is done; nothing here changes a result."""
 
-    exp: str = insignificant("exp", min_length=1)
-    device: Literal["auto", "cpu", "cuda", "mps"] = insignificant("auto")
-    workers: int = insignificant(0, ge=0, le=256)
-    processes: int = insignificant(1, ge=1, le=64)
-    machines: int = insignificant(1, ge=1, le=1024)
-    rendezvous: str = insignificant("", pattern=r"^$|^[^:\s]+:\d+$")
-    compile: Literal["auto", "yes", "no"] = insignificant("auto")
-    deterministic: bool = insignificant(True)
-    checkpoint_seconds: float = insignificant(5.0, gt=0)
-    keep_downloads: bool = insignificant(True)
-    folder_identity: Literal["times", "content"] = insignificant("times")
+    intro = "The workspace. No setting of this section changes a result."
+
+    exp: str = insignificant("exp", "Folder of all results.", min_length=1)
+    device: Literal["auto", "cpu", "cuda", "mps"] = insignificant(
+        "auto", "Device that networks run on: auto (CUDA if available, else MPS, else CPU), cpu, cuda or mps."
+    )
+    workers: int = insignificant(0, "Worker processes that read and crop images; 0: one per CPU core.", ge=0, le=256)
+    processes: int = insignificant(
+        1,
+        "Processes that train one network together on this machine; each takes a GPU of its own where there are enough.",
+        ge=1,
+        le=64,
+    )
+    machines: int = insignificant(1, "Machines that train one network together; each machine has its own exp/.", ge=1, le=1024)
+    rendezvous: str = insignificant(
+        "",
+        "Address where the machines meet, host:port, with a free port of one of the machines. Needed for machines > 1.",
+        pattern=r"^$|^[^:\s]+:\d+$",
+    )
+    compile: Literal["auto", "yes", "no"] = insignificant(
+        "auto",
+        "Compile the network with torch.compile before training, which takes about a minute: yes, no, or auto (on "
+        "CUDA, for trainings of a million images or more).",
+    )
+    deterministic: bool = insignificant(
+        True, "Let cuDNN use only deterministic algorithms: equal runs give equal bits. false is faster."
+    )
+    checkpoint_seconds: float = insignificant(
+        5.0, "Seconds between the checkpoints that a stopped training resumes from.", gt=0
+    )
+    keep_downloads: bool = insignificant(
+        True, "Keep downloaded archives in exp/downloads after they are unpacked: true or false."
+    )
+    folder_identity: Literal["times", "content"] = insignificant(
+        "times",
+        "How the files of an unpacked dataset are identified: times (name, size and modification time of each "
+        "file) or content (sha256 of each file, computed again where a time changes; a copied folder then keeps "
+        "its results).",
+    )
 
     @model_validator(mode="after")
     def _machines_meet(self) -> "Workspace":
         if self.machines > 1 and not self.rendezvous:
             raise ValueError("machines > 1 need a rendezvous: the address and a free port of one of them, host:port.")
         return self
-
-
-class Sample(Section):
-    """The built-in sample data that a source named `sample` stands for."""
-
-    people: int = Field(1200, ge=20, le=100_000)
-    sequences: int = Field(12, ge=10, le=1000)
-    frames: int = Field(20, ge=4, le=600)
-    seed: int = Field(1, ge=0, lt=2**32)
-
-
-class Mpii(Section):
-    """MPII Human Pose. A source is a path, addresses, or the word `sample`; a path counts by content, not by place."""
-
-    images: str = insignificant(_MPII_SITE + "mpii_human_pose_v1.tar.gz", min_length=1)
-    annotations: str = insignificant(_MPII_SITE + "mpii_human_pose_v1_u12_2.zip", min_length=1)
-    split_file: str = insignificant("")
-    valid_fraction: float = Field(0.12, gt=0, le=0.9)
-    split_seed: int = Field(3, ge=0, lt=2**32)
-
-
-class PennAction(Section):
-    """Penn Action: the archive's source, and how crops are written."""
-
-    archive: str = insignificant("Penn_Action.tar.gz", min_length=1)
-    jpeg_quality: int = Field(95, ge=1, le=100)
-
-
-def _not_sample(source: str) -> str:
-    if source == "sample":
-        raise ValueError("it should be a path or an address: the built-in sample has only MPII and Penn Action")
-    return source
-
-
-_Archive = Annotated[str, AfterValidator(_not_sample)]
-
-
-class Flic(Section):
-    """FLIC: the sources of its images and of the published annotation files, and whose left and right the joints mean."""
-
-    images: _Archive = insignificant("https://drive.google.com/uc?id=0B4K3PZp8xXDJN0Fpb0piVjQ3Y3M", min_length=1)
-    annotations: _Archive = insignificant(
-        "https://github.com/princeton-vl/pose-hg-train/archive/9442c50a97e15dc450c6c1f42032abcddf79b2d4.tar.gz", min_length=1
-    )
-    sides: Literal["person", "observer"] = "person"
-
-
-class Lsp(Section):
-    """Leeds Sports Pose: the archive's source, and the part of the training images that validates."""
-
-    archive: _Archive = insignificant("http://sam.johnson.io/research/lsp_dataset.zip", min_length=1)
-    valid_fraction: float = Field(0.1, gt=0, le=0.9)
-    split_seed: int = Field(3, ge=0, lt=2**32)
-
-
-class Lspet(Lsp):
-    """Leeds Sports Pose Extended."""
-
-    archive: _Archive = insignificant("http://sam.johnson.io/research/lspet_dataset.zip", min_length=1)
 
 
 Depth = Annotated[int, Field(ge=1, le=6)]
@@ -110,20 +79,43 @@ class Network(Section):
     After reading, every option has its value, so a preset and its options written out are the same settings.
     """
 
-    preset: str = insignificant("hg-256")
-    stacks: int = Field(1, ge=1, le=16)
-    stem: Numbers[Width] = (64, 128, 128)
-    features: int = Field(256, ge=8, le=2048, multiple_of=8)
-    outputs: int = Field(256, ge=8, le=2048, multiple_of=8)
-    depth: Numbers[Depth] = (4,)
-    residuals: Numbers[Count] = (1,)
-    block: Literal["bottleneck", "four", "mobile"] = "bottleneck"
-    norm: Literal["batch", "instance", "group"] = "batch"
-    upper: bool = True
-    head_residuals: int = Field(0, ge=0, le=8)
-    head_layers: int = Field(1, ge=1, le=8)
-    join: Literal["sum", "remap", "concatenate"] = "sum"
-    initial: Literal["torch7", "pytorch"] = "torch7"
+    intro = "The hourglass network. A setting that is empty has the value of the preset."
+
+    preset: str = insignificant("hg-256", "Name of a published network; python -m tools.describe --list shows all.")
+    stacks: int = setting(1, "Number of hourglasses, one after the other.", ge=1, le=16)
+    stem: Numbers[Width] = setting(
+        (64, 128, 128),
+        "Channels of the stem: of its convolution and of its residual blocks, except the last, which has `features`.",
+    )
+    features: int = setting(256, "Channels inside each hourglass; a multiple of 8.", ge=8, le=2048, multiple_of=8)
+    outputs: int = setting(
+        256,
+        "Output channels of each hourglass. Empty, and not in the preset: same as `features`.",
+        ge=8,
+        le=2048,
+        multiple_of=8,
+    )
+    depth: Numbers[Depth] = setting((4,), "How many times an hourglass halves its input: one number, or one for each stack.")
+    residuals: Numbers[Count] = setting(
+        (1,), "Residual blocks in a row: one number for all places, or four: upper branch, way down, innermost level, way up."
+    )
+    block: Literal["bottleneck", "four", "mobile"] = setting(
+        "bottleneck",
+        "Kind of residual block: bottleneck (pre-activation), four (conv-ReLU-norm) or mobile (depthwise- "
+        "separable bottleneck).",
+    )
+    norm: Literal["batch", "instance", "group"] = setting("batch", "Normalisation: batch, instance or group.")
+    upper: bool = setting(True, "Give each level of an hourglass an upper branch: true or false.")
+    head_residuals: int = setting(0, "Residual blocks between an hourglass and its heatmaps.", ge=0, le=8)
+    head_layers: int = setting(1, "1x1 convolutions with normalisation and ReLU after those residual blocks.", ge=1, le=8)
+    join: Literal["sum", "remap", "concatenate"] = setting(
+        "sum",
+        "Input of the next hourglass: sum (input + output), remap (input + remapped features and heatmaps), or "
+        "concatenate (remapped features and heatmaps, concatenated with the pooled stem features).",
+    )
+    initial: Literal["torch7", "pytorch"] = setting(
+        "torch7", "Initial scale of batch normalisation: torch7 (uniform in 0..1) or pytorch (1)."
+    )
 
     @model_validator(mode="before")
     @classmethod
@@ -155,7 +147,11 @@ class Network(Section):
 class Input(Section):
     """What the network sees, in pixels."""
 
-    resolution: int = Field(256, ge=32, le=2048, multiple_of=4)
+    intro = "The input of the network."
+
+    resolution: int = setting(
+        256, "Side of the input in pixels; heatmaps have a quarter of this side.", ge=32, le=2048, multiple_of=4
+    )
 
     @property
     def heatmap(self) -> int:
@@ -163,77 +159,57 @@ class Input(Section):
         return self.resolution // 4
 
 
-class Training(Recipe):
-    """One training: a recipe and how long it is followed; the defaults are the published pre-training on MPII."""
-
-    experiment: str = insignificant("hg-256", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
-    recipe: str = insignificant(PUBLISHED)
-    cache: bool = insignificant(False)  # the crops that it reads are an input, and count as such
-    epochs: int = Field(100, ge=1)
-    iterations: int = Field(4000, ge=1)
-    batch: int = Field(6, ge=1)
-    gradient_accumulation: int = Field(1, ge=1)
-    precision: Precision = "float32"
-    seed: int = Field(3, ge=0, lt=2**32)
-    stop_after: int = Field(0, ge=0)
-    early_stop: float = Field(0.0, ge=0, lt=1)
-    snapshot_epochs: int = Field(5, ge=0)
-    keep_last: int = Field(0, ge=0)
-    branch_from: str = insignificant("")
-
-    @property
-    def branch_file(self) -> str:
-        """The checkpoint that `branch_from` means, itself or the last one in the folder that it names; empty: none."""
-        named = self.branch_from
-        return named if not named or named.endswith(".safetensors") else f"{named.rstrip('/')}/last.safetensors"
-
-    @field_validator("experiment")
-    @classmethod
-    def _no_ending_of_ours(cls, name: str) -> str:
-        if name.endswith((".partial", ".lock")):
-            raise ValueError("it should not end in .partial or .lock, as folders and files of unfinished results do")
-        return name
-
-
-class Finetuning(Training):
-    """Fine-tuning on Penn Action; the defaults are the published ones."""
-
-    experiment: str = insignificant("hg-256-ft", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
-    epochs: int = Field(10, ge=1)
-    iterations: int = Field(13121, ge=1)
-    head: Literal["random", "matching"] = "random"
-
-
 class Models(Section):
     """Train the two networks, or take precomputed ones (a known name, a path or an address each)."""
 
-    source: Literal["train", "precomputed"] = insignificant("train")
-    mpii: str = insignificant("hg-256")
-    penn_action: str = insignificant("hg-256-ft")
+    intro = "Where the two networks of the chain come from."
+
+    source: Literal["train", "precomputed"] = insignificant(
+        "train", "train, or precomputed: use the two networks below instead of training."
+    )
+    mpii: str = insignificant(
+        "hg-256",
+        "The MPII network: a name that python -m pipeline models lists; a source of a .safetensors file of this "
+        "workspace, a published best_model.t7, a checkpoint of a PyTorch port, or the published archive or its "
+        "folder; or a name followed by the source of that network.",
+    )
+    penn_action: str = insignificant("hg-256-ft", "The Penn Action network, in the same forms.")
 
 
 class Evaluation(Section):
     """How networks are scored, and what is kept."""
 
-    flip_test: bool = True
-    test_scales: Numbers[Annotated[float, Field(ge=0.25, le=4)]] = (1.0,)
-    decoder: Literal["subpixel", "quarter", "argmax"] = "subpixel"
-    precision: Precision = "float32"
-    heatmaps: bool = False
-    mpii_test: bool = False
+    intro = "How networks are evaluated, and which files are kept."
+
+    flip_test: bool = setting(True, "Average the heatmaps of the image and of the mirrored image.")
+    test_scales: Numbers[Annotated[float, Field(ge=0.25, le=4)]] = setting(
+        (1.0,), "Average the heatmaps over boxes of these relative sizes, such as 1 0.85 1.15, in the frame of the first."
+    )
+    decoder: Literal["subpixel", "quarter", "argmax"] = setting(
+        "subpixel",
+        "From heatmap to joint: subpixel, quarter (a quarter pixel towards the larger neighbour, as published) or argmax.",
+    )
+    precision: Precision = setting("float32", "As in [pretrain].")
+    heatmaps: bool = setting(False, "Keep the heatmaps, too (at the published size 262 kB for each person of MPII).")
+    mpii_test: bool = setting(
+        False, "Also predict the test people of MPII and write the predictions in the format of MPII's evaluation server."
+    )
 
 
 class Comparison(Section):
     """What is compared."""
 
-    scratch: bool = False
+    intro = "What is compared."
+
+    scratch: bool = setting(
+        False, "Also train a network on Penn Action from random weights, with [network] and [pretrain], and compare it."
+    )
 
 
 class Settings(Section):
     """All sections, named as in luigi.cfg, and the recipes by name."""
 
     workspace: Workspace = Workspace()
-    sample: Sample = Sample()
     mpii: Mpii = Mpii()
     penn_action: PennAction = PennAction()
     flic: Flic = Flic()
@@ -246,6 +222,7 @@ class Settings(Section):
     models: Models = Models()
     evaluate: Evaluation = Evaluation()
     compare: Comparison = Comparison()
+    sample: Sample = Sample()
     recipes: dict[str, Recipe] = read_recipes({})
 
     @model_validator(mode="after")
@@ -294,7 +271,7 @@ class Settings(Section):
         built: dict[str, Any] = {"recipes": recipes}
         for name in cls.section_names():
             default = cls.model_fields[name].default
-            values = {setting: unquoted(text) for setting, text in sections.get(name, {}).items()}
+            values = {key: unquoted(text) for key, text in sections.get(name, {}).items()}
             if isinstance(default, Training):
                 chosen = values.get("recipe", default.recipe)
                 if chosen not in recipes:

@@ -40,7 +40,8 @@ from stages.machine.pool import processes
 from stages.machine.recorded import Recorded, is_compiled
 from stages.network import checkpoints
 from stages.network.hourglass import HourglassNet, replace_head
-from stages.settings.sections import Finetuning, Input, Network, Settings, Training, Workspace
+from stages.settings.sections import Input, Network, Settings, Workspace
+from stages.settings.trainings import Finetuning, Training
 from stages.training import distributed
 from stages.training.logs import Logs, write_log
 from stages.training.optimizer import (

@@ -12,7 +12,8 @@ from datasets.progress import silent
 from stages.loading import augment
 from stages.loading.augment import DeviceSamples
 from stages.loading.loader import Plans, PoseDataset
-from stages.settings.sections import Network, Settings, Training, Workspace
+from stages.settings.sections import Network, Settings, Workspace
+from stages.settings.trainings import Training
 from stages.training.train import Trainer, new_network
 from tests.other_device import OnOtherDevice, OtherDevice, to_other_device
 from tests.stages.loading.test_crop_cache import PEOPLE, SIZE, data

@@ -11,7 +11,8 @@ import torch
 
 from datasets.errors import DataError
 from stages.network.checkpoints import load_tensors
-from stages.settings.sections import Input, Network, Training, Workspace
+from stages.settings.sections import Input, Network, Workspace
+from stages.settings.trainings import Training
 from stages.training import distributed
 from stages.training.train import Trainer, new_network, train
 

@@ -21,7 +21,8 @@ from stages.loading.loader import PoseDataset, batches
 from stages.machine.memory import shortage_as_data_error
 from stages.network.checkpoints import load_network, load_tensors, save_network, save_tensors
 from stages.network.hourglass import HourglassNet
-from stages.settings.sections import Finetuning, Input, Network, Training, Workspace
+from stages.settings.sections import Input, Network, Workspace
+from stages.settings.trainings import Finetuning, Training
 from stages.training.train import Trainer, _train, all_finite, network_for, new_network, squared_error, train
 from tests.other_device import to_other_device
 

@@ -1,0 +1,83 @@
+"""luigi.cfg as a text: every setting with its meaning and default, in the order of `Settings`."""
+
+import textwrap
+from typing import Any
+
+from stages.settings.recipes import BUILT_IN, PREFIX, PUBLISHED, Recipe
+from stages.settings.section import Section
+from stages.settings.sections import Network, Settings
+from stages.settings.trainings import Finetuning, Training
+
+WIDTH = 128  # characters of a line
+
+_TOP = (
+    "Every setting of the workspace, at the published recipe (pose-hg-train, branch image-play). This file is written by "
+    "python -m pipeline settings. Edit it, or override parts of it in a profile: python -m pipeline run --config "
+    "configs/demo.cfg. After a change only the stages run again whose results it changes. Changes of [workspace], of the "
+    "paths of archives and of the names of experiments change no result: equal settings find their result under any name."
+)
+_LUIGI = """\
+# Sections of Luigi itself.
+[core]
+# How much Luigi itself logs when it is called directly; DEBUG shows each task that it checks.
+log_level = WARNING
+no_configure_logging = false
+autoload_range = false
+
+[retcode]
+# Exit codes as Luigi's manual recommends them.
+already_running = 10
+missing_data = 20
+not_run = 25
+task_failed = 30
+scheduling_error = 35
+unhandled_exception = 40
+"""
+
+
+def text() -> str:
+    """Return the whole file."""
+    parts = [_comment(_TOP)]
+    for name in Settings.section_names():
+        section = Settings.model_fields[name].default
+        if name == "pretrain":
+            parts += [_section(f"{PREFIX}{PUBLISHED}", Recipe())]
+            parts += [_differences(recipe) for recipe in BUILT_IN if recipe != PUBLISHED]
+        parts.append(_section(name, section))
+    return "\n".join([*parts, _LUIGI])
+
+
+def in_words(value: Any) -> str:
+    """Return a setting's value as luigi.cfg writes it."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, tuple):
+        return " ".join(map(in_words, value))
+    return f"{value:.10f}".rstrip("0").rstrip(".") if isinstance(value, float) else str(value)
+
+
+def _section(name: str, section: Section) -> str:
+    """A section with all of its settings; of a training without those of the recipe, of a network as in its preset."""
+    fields = type(section).model_fields
+    known = Training.model_fields if isinstance(section, Finetuning) else {}  # described in the section before
+    lines = [_comment(section.intro)] if section.intro else []
+    lines.append(f"[{name}]\n")
+    for setting, field in fields.items():
+        if isinstance(section, Training) and setting in Recipe.model_fields:
+            continue
+        empty = isinstance(section, Network) and setting != "preset"
+        if setting not in known:
+            lines.append(_comment(field.description or ""))
+        lines.append(f"{setting} = {'' if empty else in_words(field.default)}".rstrip() + "\n")
+    return "".join(lines)
+
+
+def _differences(recipe: str) -> str:
+    """The section of a built-in recipe: its base, and what differs from it."""
+    own = {"base": PUBLISHED} | BUILT_IN[recipe]
+    return "".join([f"[{PREFIX}{recipe}]\n", *(f"{setting} = {in_words(value)}\n" for setting, value in own.items())])
+
+
+def _comment(meaning: str) -> str:
+    wrapped = textwrap.wrap(meaning, WIDTH - 2, break_on_hyphens=False, break_long_words=False)
+    return "".join(f"# {line}\n" for line in wrapped)
