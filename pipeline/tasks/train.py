@@ -166,8 +166,8 @@ def reserved_names() -> set[str]:
         kind = kinds.pop()
         if not issubclass(kind, TrainingStage):
             kinds += kind.__subclasses__()
-            place = kind.__dict__.get("place")
-            names.add(kind.leaf or (place.rpartition("/")[2] if isinstance(place, str) and "/" in place else ""))
+            path = kind.__dict__.get("result_path")
+            names.add(kind.leaf or (path.rpartition("/")[2] if isinstance(path, str) and "/" in path else ""))
     return names - {""}
 
 

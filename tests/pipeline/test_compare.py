@@ -122,7 +122,7 @@ def test_decoders_are_compared_on_the_chain_s_own_network(tool):
 def with_more(finished_chain, tmp_path_factory):
     """The chain with a network from scratch, MPII's test people and two scales."""
     place = Place(shutil.copytree(finished_chain, tmp_path_factory.mktemp("more") / "place", symlinks=True))
-    place.set("[compare]\nscratch = true\n[evaluate]\nmpii_test = true\nscales = 1 0.9\n")
+    place.set("[compare]\nscratch = true\n[evaluate]\nmpii_test = true\ntest_scales = 1 0.9\n")
     place.run("run", "--config", "profile.cfg")
     return place
 
