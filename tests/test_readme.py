@@ -1,4 +1,4 @@
-"""The README's examples, run as they stand, on the tiny chain."""
+"""The examples of the README and of the manual in docs/, run as they stand, on the tiny chain."""
 
 import re
 import shlex
@@ -10,17 +10,17 @@ import pytest
 from tests.pipeline.conftest import Place, finished_chain, place
 
 ROOT = Path(__file__).resolve().parents[1]
-README = (ROOT / "README.md").read_text()
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 __all__ = ["finished_chain", "place"]  # fixtures
 
 
 def blocks(kind):
-    return re.findall(rf"```{kind}\n(.*?)```", README, flags=re.S)
+    return [block for page in PAGES for block in re.findall(rf"```{kind}\n(.*?)```", page.read_text(), flags=re.S)]
 
 
 def commands():
     lines = [line for block in blocks("sh") for line in block.splitlines()]
-    return [line for line in lines if not line.startswith(("make ", ". .venv"))]
+    return [line for line in dict.fromkeys(lines) if not line.startswith(("make ", ". .venv"))]
 
 
 def test_every_command(place: Place):
@@ -37,14 +37,14 @@ def test_every_command(place: Place):
     assert (place.folder / "slower.cfg").exists()
 
 
-def test_the_answer_that_the_readme_quotes(place: Place):
+def test_the_answer_that_the_manual_quotes(place: Place):
     place.set("[finetune]\nlearning_rate = 0.0001\n")
-    quoted = re.search(r"`(FinetunePenn is stale: [^`]*)`", README)
+    quoted = re.search(r"`(FinetunePenn is stale: [^`]*)`", (ROOT / "docs/running.md").read_text())
     assert quoted and quoted[1] in place.run("why", "FinetunePenn", "--config", "profile.cfg")
 
 
 def test_python_examples(place: Place):
-    code = "".join(blocks("python")) + "print(bottleneck.shape, heatmaps.shape)"
+    code = "".join(blocks("python")) + "print(bottleneck.shape, hourglass.decode(skips, bottleneck).shape)"
     out, err = place.start("-c", code.replace("exp/demo/", "exp/")).communicate(timeout=120)
     assert "torch.Size([1, 13, 8, 8])" in out and "torch.Size([3, 8, 2, 2]) torch.Size([3, 13, 8, 8])" in out, err
     assert len(re.findall(r"left_\w+ +at +[\d.-]+, +[\d.-]+ px, confidence", out)) == 6
@@ -57,6 +57,7 @@ def test_profiles_are_legal(block):
     Settings.from_text(read_sections(block))
 
 
-def test_paths_named_in_the_readme_exist():
-    for path in re.findall(r"\]\(([^)#:]+)\)", README):
-        assert (ROOT / path).exists(), path
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_paths_named_in_a_page_exist(page):
+    for path in re.findall(r"\]\(([^)#:]+)\)", page.read_text()):
+        assert (page.parent / path).exists(), path
