@@ -49,7 +49,7 @@ def parser() -> argparse.ArgumentParser:
     commands.add_parser("report", parents=[common], help="write exp/report/index.html: accuracies, states and settings")
     why = commands.add_parser("why", parents=[common], help="why a stage would run again, in words")
     rerun = commands.add_parser(
-        "rerun", parents=[common], help="make a stage anew, and what hangs from it where its content changed"
+        "rerun", parents=[common], help="make a stage again, and its downstream stages if its content changed"
     )
     for command in (why, rerun):
         command.add_argument("stage", metavar="STAGE")

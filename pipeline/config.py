@@ -21,7 +21,7 @@ LUIGI_SECTIONS = {
 
 
 class UsageError(DataError):
-    """A command that cannot be meant; exit code 2."""
+    """Invalid command-line usage; exit code 2."""
 
 
 profiles: list[Path] = []

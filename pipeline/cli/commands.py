@@ -119,7 +119,7 @@ def _finished() -> dict[str, str]:
 
 
 def _stale_in_between(before: dict[str, str]) -> bool:
-    """Whether a stage that Luigi took for done became stale, because an input that was deleted came out otherwise."""
+    """Whether a stage that Luigi took for done became stale, because a deleted input was regenerated with different content."""
     now = _finished()
     stale = [stage for stage in known() if stage.name in before and stage.status().state == "stale"]
     return now != before and any(now.get(stage.name) == before[stage.name] for stage in stale)
@@ -202,7 +202,7 @@ def verify(options: argparse.Namespace) -> int:
 
 
 def rerun(options: argparse.Namespace) -> int:
-    """Make stages anew; then what hangs from them and had been made, where the content changed."""
+    """Make stages again; then the downstream stages that had been made, if the content changed."""
     stages = find(options.stage)
     before = _finished()
     made = [stage for stage in known() if stage.name in before]

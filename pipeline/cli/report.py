@@ -18,7 +18,7 @@ from stages.settings.sections import Settings
 
 
 def write_report() -> Path:
-    """Write exp/report anew, in one step; returns its page. Nothing of the chain has to be done."""
+    """Write exp/report in one step, replacing an older one; returns its page. Nothing of the chain has to be done."""
     target = config.exp() / "report"
     partial = target.with_name("report.partial")
     with disk_trouble_as_data_error(config.exp()):

@@ -12,7 +12,11 @@ class _Sentence(logging.Filter):
             task = record.args[-1] if isinstance(record.args, tuple) and record.args else ""
             record.msg, record.args, record.exc_info = "%s: %s", (getattr(task, "name", task), error), None
         elif isinstance(error, RuntimeError) and "at run time" in str(error):  # Luigi's word for it; `run` goes on
-            record.msg, record.args, record.exc_info = "An input that had been deleted came out otherwise.", (), None
+            record.msg, record.args, record.exc_info = (
+                "A deleted input was regenerated with different content; checking the chain again.",
+                (),
+                None,
+            )
         return True
 
 

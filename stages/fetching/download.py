@@ -20,7 +20,7 @@ from datasets.files import require_space, size_in_words
 from datasets.progress import Report, silent
 from stages.fetching.kinds import is_web_page
 
-WAITS = (1, 2, 4, 8, 16, 32)  # seconds before each further attempt; anew after an attempt that got some way
+WAITS = (1, 2, 4, 8, 16, 32)  # seconds before each further attempt; counted from the first after an attempt that made progress
 LONGEST_WAIT = 120  # seconds that a server may ask for
 SILENCE = 60  # seconds until a server that says nothing counts as gone
 PIECE = 1 << 17  # bytes; what a broken connection loses at most

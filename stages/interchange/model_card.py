@@ -9,7 +9,7 @@ from datasets.citations import ORIGINS
 
 @dataclass(frozen=True)
 class Step:
-    """A stage that the network hangs from."""
+    """A stage upstream of the network."""
 
     name: str
     fingerprint: str  # 64 hexadecimal digits

@@ -314,7 +314,7 @@ class Trainer:
             how = (
                 f"The last good checkpoint is {last}, of iteration {good}: to go on from it, give it as branch_from to an "
                 f"experiment of another name, with {remedy}. Should it explode there, too, its weights were spoilt already: "
-                "begin anew, or from one that keep_last kept."
+                "begin again, or from one that keep_last kept."
             )
         return DataError(f"{what} at iteration {iteration + 1} (epoch {self.state.epoch}). Its batch is in {path}. {how}")
 

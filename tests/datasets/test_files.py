@@ -35,7 +35,7 @@ def test_as_many_files_may_be_open_as_is_allowed():
     assert "Only 100 files may be open at a time; allow more: ulimit -n" in limited("RLIMIT_NOFILE", 64, 100, ALLOW)[0]
 
 
-def test_a_file_that_may_not_grow_is_a_sentence(tmp_path):
+def test_a_file_that_may_not_grow_is_reported_as_an_error(tmp_path):
     code = (
         f"from pathlib import Path; from datasets.files import *\nwith disk_trouble_as_data_error(Path('exp')):\n"
         f" write_atomically(Path({str(tmp_path / 'a')!r}), bytes(10**6))"
@@ -58,7 +58,7 @@ def test_a_file_that_may_not_grow_is_a_sentence(tmp_path):
         (MemoryError(), "There is too little memory"),
     ],
 )
-def test_what_the_user_can_mend_is_a_sentence(tmp_path, error, sentence):
+def test_what_the_user_can_mend_is_reported_as_an_error(tmp_path, error, sentence):
     with pytest.raises(DataError, match=f"{sentence}.*What is finished is kept"), disk_trouble_as_data_error(tmp_path):
         raise error
     with pytest.raises(OSError), disk_trouble_as_data_error(tmp_path):

@@ -94,7 +94,7 @@ def test_what_to_do_by_hand_is_said(empty, site):
     assert not list(empty.exp.glob("penn_action/*"))
 
 
-def test_a_damaged_download_is_fetched_anew_once_its_folder_is_deleted(empty, site, sample):
+def test_a_damaged_download_is_fetched_again_once_its_folder_is_deleted(empty, site, sample):
     """The server itself has half an archive at first: nothing in HTTP shows it, and its digest must not bind the next one."""
     site.files[ARCHIVE] = sample.read_bytes()[: sample.stat().st_size // 2]
     output = fetch(empty, site.address + ARCHIVE, code=30)

@@ -19,14 +19,14 @@ def test_a_task_is_made_with_what_it_needs(empty):
     assert (empty.exp / "penn_action/raw").is_symlink()
 
 
-def test_a_failure_is_a_sentence_and_a_code(empty):
+def test_a_failure_is_reported_as_an_error_and_a_code(empty):
     settings = empty.folder / "luigi.cfg"
     settings.write_text(settings.read_text().replace("archive = sample", "archive = no.tar"))
     code, output = luigi(empty, "CropPenn")
     assert code == 30 and "no.tar is not there" in output and "Traceback" not in output
 
 
-def test_wrong_settings_are_a_sentence_and_a_code(empty):
+def test_wrong_settings_is_reported_as_an_error_and_a_code(empty):
     settings = empty.folder / "luigi.cfg"
     settings.write_text(settings.read_text().replace("archive = sample", "archiv = sample"))
     code, output = luigi(empty, "CropPenn")

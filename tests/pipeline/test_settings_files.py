@@ -58,7 +58,7 @@ def test_settings_as_windows_editors_write_them(call, tmp_path):
     assert code == 0 and expected in output
 
 
-def test_a_damaged_file_is_a_sentence(call, tmp_path):
+def test_a_damaged_file_is_reported_as_an_error(call, tmp_path):
     (tmp_path / "luigi.cfg").write_text("no settings\n")
     code, output = call("-m", "pipeline", "models")
     assert code == 2 and output.startswith("error: The settings cannot be read: ") and "luigi.cfg" in output

@@ -50,7 +50,7 @@ def test_the_same_stream_where_shared_memory_is_short(tiny_penn, monkeypatch):
         "DataLoader worker (pid 9) is killed by signal: Bus error. It is possible that workers are out of shared memory",
     ],
 )
-def test_too_little_shared_memory_is_a_sentence_about_the_container(message):
+def test_too_little_shared_memory_is_reported_as_an_error_about_the_container(message):
     with pytest.raises(DataError, match=r"/dev/shm.* is full.*--shm-size=1g.*workers"), killed_reader_as_data_error():
         raise RuntimeError(message)
     with pytest.raises(RuntimeError), killed_reader_as_data_error():

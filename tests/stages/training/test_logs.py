@@ -90,7 +90,7 @@ def test_rows_that_are_damaged_are_left_out(tmp_path, clock, damage):
         assert [row["iteration"] for row in read_metrics(tmp_path)] == ["50", "100"]
 
 
-def test_a_full_disk_under_tensorboard_is_a_sentence(tmp_path, monkeypatch, capfd):
+def test_a_full_disk_under_tensorboard_is_reported_as_an_error(tmp_path, monkeypatch, capfd):
     """Its own thread writes, and meets the error first."""
 
     def full(*_):

@@ -424,7 +424,7 @@ def test_infinite_weights_are_not_saved_as_a_good_checkpoint(tiny_penn, tmp_path
     assert load_tensors(tmp_path / "last.safetensors")[1]["state"]["iteration"] == 2
 
 
-def test_a_full_disk_is_a_sentence_in_every_process(tiny_penn, tmp_path, monkeypatch):
+def test_a_full_disk_is_reported_as_an_error_in_every_process(tiny_penn, tmp_path, monkeypatch):
     def full(path, data, before=None):
         raise OSError(errno.ENOSPC, "No space left on device", str(path))
 
@@ -434,7 +434,7 @@ def test_a_full_disk_is_a_sentence_in_every_process(tiny_penn, tmp_path, monkeyp
         _train(tmp_path, t.network, tiny_penn, SIZE, SETTINGS, Workspace(device="cpu", workers=1), lambda *_: None)
 
 
-def test_a_killed_reader_of_images_is_a_sentence(tiny_penn, tmp_path):
+def test_a_killed_reader_of_images_is_reported_as_an_error(tiny_penn, tmp_path):
     """Whatever the loop is at when it learns of it."""
 
     def kill(done, *_):
