@@ -1,4 +1,4 @@
-"""The accuracies that each dataset is known by, computed as its owners do, and the people that they are computed on."""
+"""Each dataset's standard metrics, computed as its authors do, and the people they are computed on."""
 
 from collections.abc import Callable
 from dataclasses import dataclass

@@ -54,7 +54,7 @@ def model_card(facts: dict[str, Any], uses: dict[str, str], images: int, not_tor
         "",
         *files,
         "",
-        f"Each file was read back and run on {images} images of the validation split. What is told is the largest difference",
+        f"Each file was read back and run on {images} images of the validation split. The table shows the largest difference",
         "between its heatmaps and the network's; their peaks are about 1 high.",
         *([f"There is no Torch7 file: {not_torch7}."] if not_torch7 else []),
         "",

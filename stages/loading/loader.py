@@ -41,7 +41,7 @@ from stages.settings.sections import Input
 
 PUBLISHED = Recipe()
 
-# The streams of random numbers of one seed; a sample is augmented, a batch mirrored, a pass or a batch has its order.
+# Independent RNG streams of one seed, one per purpose.
 _ORDER, _AUGMENTATION, _FLIP, _MEAN = 0, 1, 2, 3
 _IMAGES_FOR_MEAN = 500
 _SHARED_MEMORY = "/dev/shm"  # of Linux; 64 MB in Docker's containers by default

@@ -27,8 +27,8 @@ def check(rows: Annotations, sizes: np.ndarray, skeleton: Skeleton) -> dict[str,
     Outside the image is what no pixel's area reaches: below -0.5, or at least side - 0.5. Three tests look for sides that
     are exchanged:
 
-    - crossed: two limbs would be less than 0.8 x as long together, and by 0.2 of the person's extent shorter, if the joints
-      at one end changed places;
+    - crossed: swapping the joints at one end would make the two limbs together at least 20 % shorter, and shorter by at least
+      20 % of the person's extent;
     - shoulders against hips: the ways from right to left are both longer than 0.3 of the torso, and more than 143 degrees
       apart (cosine below -0.8);
     - exchanged: two joints would have moved less than 0.4 x as far since the frame before, and by 0.05 of the person's

@@ -102,7 +102,7 @@ def network_for(model: Path, skeleton: Skeleton, settings: Finetuning) -> Hourgl
 def train(folder: Path, network: HourglassNet, data: DatasetFiles, size: Input, training: Training, workspace: Workspace,
           report: Report = silent) -> dict[str, float]:  # fmt: skip
     """Train in a folder to the end, in [workspace] processes and machines; see `Trainer`."""
-    Settings(network=network.options, input=size)  # refuses what a network, perhaps a precomputed one, cannot halve that often
+    Settings(network=network.options, input=size)  # checks that the heatmap size is divisible by 2**depth
     arguments = folder, network, data, size, training, workspace
     together = workspace.processes * workspace.machines
     if together == 1:
@@ -258,7 +258,7 @@ class Trainer:
         return torch.stack(figures).sum(dim=0)
 
     def _backward(self, part: dict[str, Tensor], scoring: Tensor, last: bool) -> Tensor:
-        """Add the gradient of a part of a batch, of all processes with the last part; returns its share of the figures."""
+        """Backpropagate one micro-batch; gradients are all-reduced only on the last one. Returns its share of the metrics."""
         if self.make:
             part = self.make(part)
         share = len(part["input"]) / self.training.batch
