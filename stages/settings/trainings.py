@@ -13,6 +13,8 @@ Precision = Literal["float32", "tf32", "bfloat16", "float16", "auto"]
 class Training(Recipe):
     """One training: a recipe and how long it is followed; the defaults are the published pre-training on MPII."""
 
+    intro = "Pre-training on MPII, and each other training from random weights."
+
     experiment: str = insignificant(
         "hg-256",
         "Name of the experiment: the result is exp/mpii/NAME, or exp/<dataset>/NAME for another dataset.",
@@ -65,6 +67,10 @@ class Training(Recipe):
 
 class Finetuning(Training):
     """Fine-tuning on Penn Action; the defaults are the published ones."""
+
+    intro = (
+        "Fine-tuning of the MPII network on Penn Action or another dataset. Settings without a comment are as in [pretrain]."
+    )
 
     experiment: str = insignificant(
         "hg-256-ft",
