@@ -1,6 +1,7 @@
 """luigi.cfg as a text: every setting with its meaning and default, in the order of `Settings`."""
 
 import textwrap
+from decimal import Decimal
 from typing import Any
 
 from stages.settings.recipes import BUILT_IN, PREFIX, PUBLISHED, Recipe
@@ -53,7 +54,7 @@ def in_words(value: Any) -> str:
         return str(value).lower()
     if isinstance(value, tuple):
         return " ".join(map(in_words, value))
-    return f"{value:.10f}".rstrip("0").rstrip(".") if isinstance(value, float) else str(value)
+    return f"{Decimal(repr(value)).normalize():f}" if isinstance(value, float) else str(value)
 
 
 def _section(name: str, section: Section) -> str:

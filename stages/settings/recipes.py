@@ -134,6 +134,8 @@ def _build(name: str, texts: dict[str, dict[str, Any]], built: dict[str, Recipe]
     own = dict(texts[name])
     base = own.pop("base", "") or PUBLISHED
     start: dict[str, Any] = {}
+    if name == PUBLISHED and base != PUBLISHED:
+        raise DataError(f"[{PREFIX}{name}] base = {base}: all recipes are built on this one; it has no base.")
     if name != PUBLISHED:
         if base not in texts:
             raise DataError(f"[{PREFIX}{name}] base = {base}: {unknown(f'recipe {base}', base, list(texts))}")

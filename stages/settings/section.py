@@ -51,8 +51,7 @@ class Section(BaseModel):
 
     def significant(self) -> dict[str, Any]:
         """Name -> value of the settings that can change a result."""
-        insignificant = {n for n, f in type(self).model_fields.items() if f.json_schema_extra}
-        return self.model_dump(exclude=insignificant)
+        return self.model_dump(exclude={n for n, f in type(self).model_fields.items() if f.json_schema_extra})
 
 
 def unknown(what: str, name: str, legal: list[str]) -> str:

@@ -61,6 +61,14 @@ def test_luigi_cfg_lists_every_setting_at_its_default():
     assert all(field.description for section in classes for field in section.model_fields.values())
 
 
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [(2.5e-4, "0.00025"), (1e-12, "0.000000000001"), (5.0, "5"), (30, "30"), (True, "true"), ((0.6, 0.9), "0.6 0.9")],
+)
+def test_a_value_is_written_without_loss(value, text):
+    assert luigi_cfg.in_words(value) == text
+
+
 def test_luigi_cfg_is_written_by_the_command_settings():
     assert luigi_cfg.text() == (ROOT / "luigi.cfg").read_text()
 
@@ -82,6 +90,7 @@ def test_profiles_are_legal(profile):
         ({"pretrain": {"recipe": "moden"}}, ["[pretrain]", "recipe = moden", "Did you mean modern?", "published, modern"]),
         ({"recipe:mine": {"base": "moden"}}, ["[recipe:mine] base = moden", "Did you mean modern?"]),
         ({"recipe:a": {"base": "b"}, "recipe:b": {"base": "a"}}, ["base = ", "built on itself"]),
+        ({"recipe:published": {"base": "modern"}}, ["[recipe:published] base = modern", "has no base"]),
         ({"recipe:mine": {"epochs": "3"}}, ["[recipe:mine]", "unknown setting epochs"]),
         ({"recipe": {}}, ["unknown section [recipe]", "recipe:NAME"]),
         ({"pretrain": {"experiment": "../evil"}}, ["experiment = ../evil"]),
