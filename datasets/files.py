@@ -1,5 +1,6 @@
-"""Files that are written whole or not at all, and their digests."""
+"""Files: written whole or not at all, their digests, text in any encoding, sizes and free space."""
 
+import codecs
 import ctypes
 import errno
 import hashlib
@@ -46,6 +47,22 @@ def sync(folder: Path) -> None:
             raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()), str(folder))
     finally:
         os.close(at)
+
+
+def decode_text(data: bytes) -> str:
+    """Return the text of a file's content, with \\n at the end of its lines and without a byte order mark.
+
+    Content that is not UTF-8 is read as UTF-16 where it begins with that byte order mark, and else as Windows-1252, which
+    agrees with Latin-1 in all printable characters.
+    """
+    if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        text = data.decode("utf-16", errors="replace")
+    else:
+        try:
+            text = data.decode("utf-8-sig")
+        except UnicodeDecodeError:
+            text = data.decode("cp1252", errors="replace")
+    return text.replace("\r\n", "\n").replace("\r", "\n")
 
 
 def csv_text(cell: str) -> str:

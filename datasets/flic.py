@@ -7,31 +7,101 @@ of the torso, from the right shoulder to the left hip (the person's own). Every 
 the frame's height. Two people are in both splits, labelled once each. There is no test split.
 """
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
 
-from datasets.errors import DataError
+from datasets.dataset import Conversion, Dataset, Split, require_joints
 from datasets.formats import annotations
-from datasets.formats.annotations import Annotations
-from datasets.skeletons import FLIC
+from datasets.measures import PCK_TORSO
+from datasets.progress import Report
+from datasets.section import NotSample, Section, insignificant, setting
+from datasets.skeletons import Skeleton
+from datasets.sources import Origin, Part, Wanted
 
-Sides = Literal["person", "observer"]
-VARIANTS: dict[Sides, str] = {"person": "personcentric", "observer": ""}
+VARIANTS = {"person": "personcentric", "observer": ""}  # whose left and right -> which of the published files
+_POSE_HG_TRAIN = "https://github.com/princeton-vl/pose-hg-train/archive/9442c50a97e15dc450c6c1f42032abcddf79b2d4.tar.gz"
+
+# Upper bodies only.
+SKELETON = Skeleton(
+    joints=(
+        "left_shoulder", "left_elbow", "left_wrist", "right_shoulder", "right_elbow", "right_wrist", "left_hip",
+        "right_hip", "left_eye", "right_eye", "nose",
+    ),
+    scoring=(1, 2, 4, 5, 6, 7),
+    limbs=((0, 1), (1, 2), (3, 4), (4, 5), (0, 3), (0, 6), (3, 7), (6, 7), (8, 10), (9, 10)),
+)  # fmt: skip
+
+ORIGIN = Origin(
+    name="FLIC, Frames Labeled in Cinema",
+    page="https://bensapp.github.io/flic-dataset.html",
+    owners="Ben Sapp and Ben Taskar, University of Pennsylvania; the films belong to their studios",
+    terms="we know of no licence. The frames come from films, so keep them to research and do not pass them on.",
+    bibtex="""\
+@inproceedings{sapp13cvpr,
+  author = {Sapp, Ben and Taskar, Ben},
+  title = {{MODEC}: Multimodal Decomposable Models for Human Pose Estimation},
+  booktitle = {IEEE Conference on Computer Vision and Pattern Recognition (CVPR)},
+  year = {2013}
+}""",
+)
+
+_FILES = r"(?:train|valid)(?:(?:_personcentric)?\.h5|_images\.txt)"
+SOURCES = {
+    "images": Wanted(r"(?:.*/)?(?P<to>images/[^/]+\.jpg)", "images/*.jpg", (Part("images", r"[^.].*\.jpg"),)),
+    "annotations": Wanted(
+        r"(?!.*mpii)(?:.*/)?(?P<to>" + _FILES + ")",
+        "train.h5, train_personcentric.h5, train_images.txt and those of valid",
+        copied=_FILES,
+        into="annot",
+    ),
+}
 
 
-def read(folder: Path, sides: Sides) -> dict[str, Annotations]:
-    """The people of `train`, `valid` and the empty `test` in the published files of `folder`, with 11 joints.
+class Flic(Section):
+    """FLIC: the sources of its images and of the published annotation files, and whose left and right the joints mean."""
 
-    sides: whose left and right the joints' names mean. Raises DataError where a file is missing, damaged or another
-    dataset's.
+    intro = "FLIC, a dataset outside the chain, for Pretrain, Finetune and Evaluate."
+
+    images: NotSample = insignificant(
+        "https://drive.google.com/uc?id=0B4K3PZp8xXDJN0Fpb0piVjQ3Y3M",
+        "Source of FLIC.zip or the folder of images (https://bensapp.github.io/flic-dataset.html).",
+        min_length=1,
+    )
+    annotations: NotSample = insignificant(
+        _POSE_HG_TRAIN,
+        "Source of a .zip or .tar.gz, or a folder, with train.h5, valid.h5 and so on as pose-hg-train publishes them.",
+        min_length=1,
+    )
+    sides: Literal["person", "observer"] = setting(
+        "person",
+        "Whose left and right the joints mean: the person's, as in the other datasets, or the observer's, as in "
+        "published results.",
+    )
+
+
+def read(folder: Path, settings: Flic, files: Mapping[str, Path], report: Report) -> Conversion:
+    """Read the people of train, valid and the empty test from the published files in `annot/`, with 11 joints.
+
+    Raises DataError where a file is missing, damaged or another dataset's.
     """
-    splits = {split: annotations.read(folder, split, VARIANTS[sides]) for split in ("train", "valid")}
+    annot = folder / "annot"
+    splits = {split: annotations.read(annot, split, VARIANTS[settings.sides]) for split in ("train", "valid")}
     for split, people in splits.items():
-        if people.part.shape[1] != len(FLIC.joints):
-            raise DataError(
-                f"{folder / split}.h5 has {people.part.shape[1]} joints, expected FLIC's {len(FLIC.joints)}; it is another"
-                " dataset's annotation file."
-            )
-    return splits | {"test": splits["valid"].select(np.zeros(len(splits["valid"]), bool))}
+        require_joints(people, SKELETON, annot / f"{split}.h5")
+    splits["test"] = splits["valid"].select(np.zeros(len(splits["valid"]), bool))
+    return Conversion({name: Split.of(people) for name, people in splits.items()})
+
+
+FLIC = Dataset(
+    name="flic",
+    title="FLIC",
+    skeleton=SKELETON,
+    origin=ORIGIN,
+    settings=Flic,
+    sources=SOURCES,
+    read=read,
+    measures=(PCK_TORSO,),
+)

@@ -8,19 +8,107 @@ LSP's first half is for training and the second for testing; LSPET is for traini
 """
 
 import re
+from collections.abc import Mapping
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
 
+from datasets.dataset import Conversion, Dataset, Split
 from datasets.errors import DataError
-from datasets.formats.annotations import LARGEST, Annotations, hold_out
+from datasets.formats.annotations import Annotations, hold_out
+from datasets.formats.hdf5 import LARGEST
 from datasets.formats.matlab import read_mat
-from datasets.skeletons import LSP
+from datasets.measures import PCK_TORSO
+from datasets.progress import Report
+from datasets.section import NotSample, Section, insignificant, setting
+from datasets.skeletons import Skeleton
+from datasets.sources import Origin, Part, Wanted
 
 MAT_NAME = "joints.mat"
-JOINTS = len(LSP.joints)
-ONE_MEANS: dict[str, Literal["occluded", "visible"]] = {"lsp": "occluded", "lspet": "visible"}
+PHOTOGRAPHS = "we know of no licence. The photographs come from Flickr, so keep them to research and do not pass them on."
+
+# The published program does not train on LSP: the joints that score are MPII's.
+SKELETON = Skeleton(
+    joints=(
+        "right_ankle", "right_knee", "right_hip", "left_hip", "left_knee", "left_ankle", "right_wrist", "right_elbow",
+        "right_shoulder", "left_shoulder", "left_elbow", "left_wrist", "neck", "head_top",
+    ),
+    scoring=(0, 1, 2, 3, 4, 5, 6, 7, 10, 11),
+    limbs=(
+        (0, 1), (1, 2), (3, 4), (4, 5), (2, 3), (6, 7), (7, 8), (9, 10), (10, 11), (8, 12), (9, 12), (2, 8), (3, 9),
+        (12, 13),
+    ),
+)  # fmt: skip
+JOINTS = len(SKELETON.joints)
+
+ORIGIN = Origin(
+    name="Leeds Sports Pose",
+    page="http://sam.johnson.io/research/lsp.html",
+    owners="Sam Johnson and Mark Everingham, University of Leeds; the photographs belong to members of Flickr",
+    terms=PHOTOGRAPHS,
+    bibtex="""\
+@inproceedings{johnson10bmvc,
+  author = {Johnson, Sam and Everingham, Mark},
+  title = {Clustered Pose and Nonlinear Appearance Models for Human Pose Estimation},
+  booktitle = {British Machine Vision Conference (BMVC)},
+  year = {2010}
+}""",
+)
+
+ORIGIN_LSPET = Origin(
+    name="Leeds Sports Pose Extended",
+    page="http://sam.johnson.io/research/lspet.html",
+    owners="Sam Johnson and Mark Everingham, University of Leeds; the photographs belong to members of Flickr",
+    terms=PHOTOGRAPHS,
+    bibtex="""\
+@inproceedings{johnson11cvpr,
+  author = {Johnson, Sam and Everingham, Mark},
+  title = {Learning Effective Human Pose Estimation from Inaccurate Annotation},
+  booktitle = {IEEE Conference on Computer Vision and Pattern Recognition (CVPR)},
+  year = {2011}
+}""",
+)
+
+SOURCES = {
+    "archive": Wanted(
+        r"(?!.*visualized)(?:.*/)?(?:(?P<images>im\d+\.(?:jpg|png))|(?P<to>joints\.mat))",
+        "joints.mat and im*.jpg",
+        (Part("images", r"im\d+\.(?:jpg|png)"),),
+        copied=r"joints\.mat",
+    )
+}
+
+
+class Lsp(Section):
+    """Leeds Sports Pose: the archive's source, and the part of the training images that validates."""
+
+    intro = "Leeds Sports Pose, a dataset outside the chain."
+
+    archive: NotSample = insignificant(
+        "http://sam.johnson.io/research/lsp_dataset.zip",
+        "Source of lsp_dataset.zip or lsp_dataset_original.zip, or the unpacked folder.",
+        min_length=1,
+    )
+    valid_fraction: float = setting(0.1, "Fraction of the training images that is used for validation.", gt=0, le=0.9)
+    split_seed: int = setting(3, "Seed of the random split.", ge=0, lt=2**32)
+
+
+class Lspet(Lsp):
+    """Leeds Sports Pose Extended."""
+
+    intro = "Leeds Sports Pose Extended, a dataset outside the chain."
+
+    archive: NotSample = insignificant(
+        "http://sam.johnson.io/research/lspet_dataset.zip",
+        "Source of lspet_dataset.zip or hr-lspet.zip, or the unpacked folder (http://datasets.d2.mpi-"
+        "inf.mpg.de/hr-lspet/hr-lspet.zip).",
+        min_length=1,
+    )
+
+
 ENLARGED = 1.25  # the box of the joints, so that head, hands and feet are inside; mmpose enlarges person boxes as much
 
 
@@ -32,7 +120,7 @@ def image_names(folder: Path) -> list[str]:
     return [match[0] for match in sorted(matches, key=lambda match: (int(match[1]), match[0]))]
 
 
-def read(path: Path, images: list[str], one_means: Literal["occluded", "visible"]) -> Annotations:
+def read_people(path: Path, images: list[str], one_means: Literal["occluded", "visible"]) -> Annotations:
     """The people of `joints.mat` at `path`, one on each of `images` (names in the order of their numbers).
 
     People with less than two joints at different places have no box and are left out. The box is a square around the
@@ -81,7 +169,7 @@ def torso(part: np.ndarray) -> np.ndarray:
     From the left shoulder to the right hip, which LSP's PCK@0.2 divides by; where one of them is not labelled, from
     the right shoulder to the left hip.
     """
-    names = LSP.joints
+    names = SKELETON.joints
 
     def distance(first: str, second: str) -> np.ndarray:
         return np.linalg.norm(part[:, names.index(first)] - part[:, names.index(second)], axis=1)
@@ -125,3 +213,37 @@ def _with_boxes(images: list[str], part: np.ndarray, visible: np.ndarray) -> Ann
         torsoangle=np.full(count, -1.0),
     )
     return everybody.select(usable)
+
+
+def read(
+    one_means: Literal["occluded", "visible"], test_half: bool, folder: Path, settings: Lsp, files: Mapping[str, Path],
+    report: Report,
+) -> Conversion:  # fmt: skip
+    """Read the people of all splits from `joints.mat` and the numbered images in `images/`; see `read_people` and `split`."""
+    images = image_names(folder / "images")
+    people = read_people(folder / MAT_NAME, images, one_means)
+    splits = split(people, len(images), settings.valid_fraction, settings.split_seed, test_half)
+    return Conversion({name: Split.of(chosen) for name, chosen in splits.items()})
+
+
+LSP = Dataset(
+    name="lsp",
+    title="LSP",
+    skeleton=SKELETON,
+    origin=ORIGIN,
+    settings=Lsp,
+    sources=SOURCES,
+    read=partial(read, "occluded", True),
+    measures=(PCK_TORSO,),
+    scored=("valid", "test"),
+)
+
+LSPET = replace(
+    LSP,
+    name="lspet",
+    title="LSPET",
+    origin=ORIGIN_LSPET,
+    settings=Lspet,
+    read=partial(read, "visible", False),
+    scored=("valid",),
+)

@@ -1,318 +1,173 @@
-"""MPII Human Pose as distributed: the people of `mpii_human_pose_v1_u12_1.mat`, and who of them validates.
+"""MPII Human Pose: people in YouTube videos, 16 joints. Andriluka et al., CVPR 2014.
 
-The struct RELEASE is described by MPII's annotation description. Its coordinates count from 1 (MATLAB) and are
-converted here. Box, head size and torso angle are made as in the annotation files published with pose-hg-train.
+The people of train, valid and test come from MPII's own `mpii_human_pose_v1_u12_1.mat`, or from the files that others made of
+it (`datasets.formats.mpii_published`), which bring a split of their own.
 """
 
-import gzip
-import json
-import math
-import zlib
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
+from datasets.dataset import Conversion, Dataset, DatasetFiles, Split
 from datasets.errors import DataError
-from datasets.formats.annotations import LARGEST, Annotations, h5_field, hold_out, open_h5, person_box, read_numbers
-from datasets.formats.matlab import read_mat
-from datasets.formats.matlab_values import Record, Value
-from datasets.progress import Report, silent
-from datasets.skeletons import MPII
-from datasets.text import decode
+from datasets.formats import mpii_published, mpii_release
+from datasets.formats.annotations import Annotations
+from datasets.formats.mpii_release import MAT_NAME
+from datasets.formats.mpii_split import split
+from datasets.measures import TRAINING_METRIC, Measure, Published, normalize
+from datasets.progress import Report
+from datasets.section import Section, insignificant, setting
+from datasets.skeletons import Skeleton
+from datasets.sources import JSON, JSON_GZ, MATLAB, Origin, Part, Wanted
 
-MOST_JSON = 1 << 27  # bytes of mpii_annotations.json, unpacked; the published one has 33e6
-MAT_NAME = "mpii_human_pose_v1_u12_1.mat"
-JOINTS = len(MPII.joints)
-PELVIS, THORAX = MPII.joints.index("pelvis"), MPII.joints.index("thorax")
+_NO_HEADS = (
+    "mpii_annotations.json has no head boxes, so that PCKh cannot be computed and stays empty; to have it, give the published "
+    ".mat or .h5 files as [mpii] annotations."
+)
+_SITE = "https://datasets.d2.mpi-inf.mpg.de/andriluka14cvpr/"
 
+# Order and scoring joints are those of the annotation files published with pose-hg-train.
+SKELETON = Skeleton(
+    joints=(
+        "right_ankle", "right_knee", "right_hip", "left_hip", "left_knee", "left_ankle", "pelvis", "thorax",
+        "upper_neck", "head_top", "right_wrist", "right_elbow", "right_shoulder", "left_shoulder", "left_elbow",
+        "left_wrist",
+    ),
+    scoring=(0, 1, 2, 3, 4, 5, 10, 11, 14, 15),
+    limbs=(
+        (0, 1), (1, 2), (2, 6), (5, 4), (4, 3), (3, 6), (6, 7), (7, 8), (8, 9),
+        (10, 11), (11, 12), (12, 7), (15, 14), (14, 13), (13, 7),
+    ),
+    not_in_mean=("pelvis", "thorax"),
+)  # fmt: skip
 
-@dataclass(frozen=True)
-class Release:
-    """The usable people of the distribution's file, and all its images."""
+ORIGIN = Origin(
+    name="MPII Human Pose",
+    page="http://human-pose.mpi-inf.mpg.de",
+    owners="Max Planck Institute for Informatics, Saarbrücken",
+    terms=(
+        "annotations and code are under the Simplified BSD License, free for research. The images come from YouTube videos "
+        "whose rights the institute does not hold: no commercial use; ask its authors about any other purpose."
+    ),
+    bibtex="""\
+@inproceedings{andriluka14cvpr,
+  author = {Andriluka, Mykhaylo and Pishchulin, Leonid and Gehler, Peter and Schiele, Bernt},
+  title = {{2D} Human Pose Estimation: New Benchmark and State of the Art Analysis},
+  booktitle = {IEEE Conference on Computer Vision and Pattern Recognition (CVPR)},
+  year = {2014}
+}""",
+)
 
-    people: Annotations  # in file order: index is the image's place in annolist, person its place in annorect, from 0
-    training: np.ndarray  # (N,) bool: the person stands on a training image; test people have no labelled joints
-    images: list[str]  # names of all images in the order of annolist
-    training_images: np.ndarray  # (number of images,) bool
-
-
-def read(path: Path, report: Report = silent) -> Release:
-    """Read every usable person of the RELEASE file at `path`; `report(images done, images)` now and then.
-
-    A person is usable with scale and objpos and, on a training image, with at least one joint. Absent or empty
-    annorect, annopoints, scale and objpos only make people unusable. `is_visible` may be absent or empty (visible), a
-    number or the text '0' or '1'. Fields are taken by name, joints by id, and whatever else is there is ignored. A
-    person without head box has normalize -1. Raises DataError, naming image, person and field, for anything else that
-    does not fit.
-    """
-    release = _record(read_mat(path, "RELEASE")["RELEASE"], path, "RELEASE")
-    annolist = release.get("annolist")
-    img_train = release.get("img_train")
-    training = np.ravel(img_train) if isinstance(img_train, float | np.ndarray) else np.zeros(0)
-    if not isinstance(annolist, list) or len(training) != len(annolist):
-        raise DataError(
-            f"{path}: RELEASE.annolist is no struct array, or RELEASE.img_train has no number for each of its images; this"
-            " is not MPII's annotation file."
-        )
-    images, rows = [], []
-    for i, entry in enumerate(annolist):
-        images.append(_image_name(entry.get("image"), f"{path}: RELEASE.annolist({i + 1})"))
-        people = entry.get("annorect")
-        for j, person in enumerate(people if isinstance(people, list) else ()):
-            row = _read_person(person, training[i] == 1, f"{path}: image {images[i]}, person {j + 1}")
-            if row is not None:
-                rows.append((i, j, *row))
-        if i % 500 == 0:
-            report(i, len(annolist))
-    report(len(annolist), len(annolist))
-    return Release(_to_annotations(rows, images), training[[row[0] for row in rows]] == 1, images, training == 1)
-
-
-def split(release: Release, split_file: Path | None, fraction: float, seed: int) -> dict[str, Annotations]:
-    """People of `train`, `valid` and `test`, each in file order.
-
-    `test`: all people of test images. `valid`: those that `split_file` tells, which is one of
-    - `*.h5`: published annotations of the validation people (index and person, counted from 0);
-    - `*.json`, `*.json.gz`: mpii_annotations.json (isValidation; annolist_index and people_index, counted from 1), or the
-      validation people of HRNet (valid.json) and mmpose (mpii_val.json), found by image, center and scale;
-    - `*.txt`: names of images, one a line; everybody on them validates;
-    and with None everybody on a share `fraction` of the training images that hold usable people, drawn by
-    `numpy.random.default_rng(seed)` (Tompson et al. hold out 2,958 of 25,204 people, a share of 0.12). `train`:
-    everybody on other training images. People on a validation image whom a published split leaves out belong nowhere.
-    Raises DataError where the split file is damaged or fits another release.
-    """
-    people, training = release.people, release.training
-    if split_file is None:
-        valid = np.zeros(len(people), bool)
-        valid[training] = hold_out(people.index[training], fraction, seed)
-    elif split_file.suffix == ".txt":
-        valid = training & np.isin(people.index, _listed_images(release, split_file))
-    elif split_file.suffix == ".h5":
-        valid = _find_people(release, _people_of_h5(split_file), split_file)
-    elif split_file.name.endswith((".json", ".json.gz")):
-        valid = _find_people_of_json(release, split_file)
-    else:
-        raise DataError(f"{split_file} is not a split file: expected .h5, .json, .json.gz or .txt.")
-    train = training & ~np.isin(people.index, people.index[valid])
-    return {"train": people.select(train), "valid": people.select(valid), "test": people.select(~training)}
+_FILES = r"mpii_human_pose_v1_u12_1\.mat|mpii_annotations\.json(?:\.gz)?|(?:train|valid|test)(?:\.h5|_images\.txt)"
+SOURCES = {
+    "images": Wanted(
+        r"(?:.*/)?(?P<to>images/[^/]+\.jpg)",
+        "images/*.jpg",
+        (Part("images", r"[^.].*\.jpg"),),
+        in_sample="mpii_human_pose_v1.tar.gz",
+    ),
+    "annotations": Wanted(
+        r"(?!.*(?:flic|penn-crop)/)(?:.*/)?(?P<to>" + _FILES + ")",
+        "mpii_human_pose_v1_u12_1.mat, mpii_annotations.json or train.h5 and valid.h5",
+        copied=_FILES,
+        single=((MATLAB, MAT_NAME), (JSON, "mpii_annotations.json"), (JSON_GZ, "mpii_annotations.json.gz")),
+        in_sample="mpii_human_pose_v1_u12_2.zip",
+    ),
+}
 
 
-def _record(value: Value | None, path: Path, name: str) -> Record:
-    if not isinstance(value, list) or len(value) != 1:
-        raise DataError(f"{path}: {name} is not a single struct; this is not MPII's annotation file.")
-    return value[0]
+class Mpii(Section):
+    """MPII Human Pose. A source is a path, addresses, or the word `sample`; a path counts by content, not by place."""
 
-
-def _image_name(image: Value | None, where: str) -> str:
-    """The name in a record `image`, which has to be that of a file in the images folder itself."""
-    name = image[0].get("name") if isinstance(image, list) and len(image) == 1 else None
-    if not isinstance(name, str) or not name or Path(name).name != name:
-        raise DataError(f"{where}.image has no field 'name' with a file's name; this is not MPII's annotation file.")
-    return name
-
-
-def _read_person(person: Record, training: bool, where: str) -> tuple[Any, ...] | None:
-    """Position (2,), scale, joints (16, 2), visible (16,) and head size, pixels from 1; None for an unusable person."""
-    scale = _number(person, "scale", where)
-    objpos = _part(person, "objpos")
-    if scale is None or objpos is None:
-        return None
-    x, y = _number(objpos, "x", where), _number(objpos, "y", where)
-    if x is None or y is None:
-        return None
-    if scale <= 0:
-        raise DataError(f"{where}: field 'scale' is {scale:g}, expected a positive number.")
-    joints, visible = _read_joints(person, where)
-    if training and np.isnan(joints).all():
-        return None
-    corners = [_number(person, name, where) for name in ("x1", "y1", "x2", "y2")]
-    box = [corner for corner in corners if corner is not None]
-    diagonal = math.hypot(box[2] - box[0], box[3] - box[1]) if training and len(box) == 4 else 0
-    return (x, y), scale, joints, visible, 0.6 * diagonal if diagonal else -1.0
-
-
-def _read_joints(person: Record, where: str) -> tuple[np.ndarray, np.ndarray]:
-    """Joints (16, 2) float64, pixels from 1 and NaN where absent or at (0, 0), and visible (16,) bool."""
-    joints, visible = np.full((JOINTS, 2), np.nan), np.zeros(JOINTS, bool)
-    annopoints = _part(person, "annopoints")
-    points = annopoints.get("point") if annopoints is not None else None
-    for point in points if isinstance(points, list) else ():
-        x, y, joint = (_number(point, name, where) for name in ("x", "y", "id"))
-        seen = _visibility(point.get("is_visible"))
-        if x is None or y is None or joint is None or joint not in range(JOINTS) or seen is None:
-            raise DataError(
-                f"{where}: annopoints.point lacks x or y, or has an id beyond 0..15 or an is_visible beyond 0 and 1."
-            )
-        if x or y:  # annotation files say (0, 0) of a joint without a label
-            joints[int(joint)], visible[int(joint)] = (x, y), seen
-    return joints, visible
-
-
-def _visibility(value: Value | None) -> bool | None:
-    """What `is_visible` says: the number or the text 0 or 1; absent or empty means visible. None for anything else."""
-    if _is_empty(value):
-        return True
-    return {0.0: False, 1.0: True, "0": False, "1": True}.get(value) if isinstance(value, float | str) else None
-
-
-def _is_empty(value: Value | None) -> bool:
-    return value is None or (value.size == 0 if isinstance(value, np.ndarray) else value in ("", []))
-
-
-def _part(record: Record, name: str) -> Record | None:
-    """The struct in field `name`, None where it is absent or empty."""
-    value = record.get(name)
-    return value[0] if isinstance(value, list) and value else None
-
-
-def _number(record: Record, name: str, where: str) -> float | None:
-    """The number in field `name`, None where it is absent or empty."""
-    value = record.get(name)
-    if isinstance(value, float) and abs(value) < LARGEST:
-        return value
-    if _is_empty(value):
-        return None
-    raise DataError(f"{where}: field {name!r} is {value!r:.60}, expected one number of a possible size.")
-
-
-def _to_annotations(rows: list[tuple[Any, ...]], images: list[str]) -> Annotations:
-    """Rows of (index, person, position, scale, joints, visible, head size), pixels from 1, as Annotations."""
-    index, person, objpos, scale, part, visible, size = zip(*rows, strict=True) if rows else ((),) * 7
-    joints = np.array(part, dtype=np.float64).reshape(-1, JOINTS, 2)
-    center, side = person_box(np.array(objpos).reshape(-1, 2), np.array(scale, dtype=np.float64))
-    return Annotations(
-        images=[images[i] for i in index],
-        index=np.array(index, dtype=np.int64),
-        person=np.array(person, dtype=np.int64),
-        center=center - 1,
-        scale=side,
-        part=joints - 1,
-        visible=np.array(visible, dtype=bool).reshape(-1, JOINTS),
-        normalize=np.array(size, dtype=np.float64),
-        torsoangle=torso_angle(joints),
+    intro = (
+        "MPII Human Pose. A source is a path, an address, or several addresses of the same file, separated by "
+        "spaces and tried in this order. Each may end in #sha256=... (64 hexadecimal digits, or the first 8 or "
+        "more); a file with another digest is refused. Archives are .zip, .7z, .tar, .tar.gz, .tar.bz2, .tar.xz "
+        "or .tar.zst. A path may also be the folder of an unpacked dataset, which is read in place. A file is "
+        "identified by its content, so moving it changes no result."
     )
 
+    images: str = insignificant(
+        _SITE + "mpii_human_pose_v1.tar.gz",
+        "Source of the images: the archive or the folder of images; `sample` draws a small dataset instead.",
+        min_length=1,
+    )
+    annotations: str = insignificant(
+        _SITE + "mpii_human_pose_v1_u12_2.zip",
+        "Source of the annotations: the .zip, the .mat in it, mpii_annotations.json, or a folder that holds one "
+        "of these or the published train.h5, valid.h5 and image lists, which define their own split; or `sample`.",
+        min_length=1,
+    )
+    split_file: str = insignificant(
+        "",
+        "Source of a file that lists the validation people: a published valid.h5, an mpii_annotations.json, "
+        "HRNet's valid.json, mmpose's mpii_val.json, or a text file of image names. Empty: a random part of the "
+        "images.",
+    )
+    valid_fraction: float = setting(
+        0.12, "Fraction of the training images that a random split uses for validation.", gt=0, le=0.9
+    )
+    split_seed: int = setting(3, "Seed of the random split.", ge=0, lt=2**32)
 
-def torso_angle(joints: np.ndarray) -> np.ndarray:
-    """Degrees (N,) that the torso of joints (N, 16, 2), px from 1, leans to the right of upright, -90 to 270; 0 if unknown.
+    def significant(self) -> dict:
+        """Return the settings that change a result: those of the random split, unless a file gives the split."""
+        return {} if self.split_file else super().significant()
 
-    The angle of the way from pelvis to thorax, plus 90, as in the annotation files published with pose-hg-train, which
-    take a joint at x = 0 for one without a label.
+
+def read(folder: Path, settings: Mpii, files: Mapping[str, Path], report: Report) -> Conversion:
+    """Read the people of all splits; see `datasets.dataset.Reader`.
+
+    folder: `images/`, and the annotations as `mpii_human_pose_v1_u12_1.mat` or as the files of `mpii_published`. files: under
+    `split_file` the file that names the validation people, if one is set (`mpii_split.split`).
     """
-    way = joints[:, THORAX] - joints[:, PELVIS]
-    angle = 90 + np.degrees(np.arctan2(way[:, 1], way[:, 0]))
-    at_edge = (joints[:, [PELVIS, THORAX], 0] == 0).any(axis=1)
-    return np.where(np.isnan(angle) | at_edge, 0.0, angle)
-
-
-def _listed_images(release: Release, path: Path) -> list[int]:
-    """Places in annolist of the images that the text file at `path` names; all have to be training images."""
-    try:
-        names = {line.strip() for line in decode(path.read_bytes()).splitlines()} - {""}
-    except OSError as error:
-        raise DataError(f"{path} cannot be read as a list of image names ({error.strerror}).") from None
-    places = {name: i for i, name in enumerate(release.images) if release.training_images[i]}
-    unknown = sorted(names - places.keys())
-    if unknown or not names:
-        example = f", such as {unknown[0]}" if unknown else ""
+    split_file = files.get("split_file")
+    if (folder / MAT_NAME).is_file():
+        release = mpii_release.read(folder / MAT_NAME, report)
+        splits = split(release, split_file, settings.valid_fraction, settings.split_seed)
+    elif split_file:
         raise DataError(
-            f"{path} names {len(names)} images, of which {len(unknown)} are no training images of the release{example};"
-            " expected names as in the images folder, one a line."
+            f"[mpii] split_file = {settings.split_file} needs {MAT_NAME} as [mpii] annotations; other annotation files bring "
+            "their own split: leave split_file empty."
         )
-    return [places[name] for name in names]
+    else:
+        splits = mpii_published.read(folder)
+    heads = any((people.normalize > 0).any() for people in splits.values())
+    return Conversion({name: Split.of(people) for name, people in splits.items()}, notes=() if heads else (_NO_HEADS,))
 
 
-def _people_of_h5(path: Path) -> list[tuple[int, int, str]]:
-    """(index, person, image name) of every row of published annotations, counted from 0."""
-    with open_h5(path) as file:
-        names = h5_field(file, path, "imgname")
-        if names.dtype.kind != "S" or len(names.shape) != 1 or names.nbytes > path.stat().st_size:
-            raise DataError(f"{path}: field 'imgname' is not one text a row; it is not a published annotation file.")
-        count = names.shape[0]
-        index, person = (read_numbers(file, path, name, count).tolist() for name in ("index", "person"))
-        return list(zip(index, person, [name.decode("latin-1") for name in names[()]], strict=True))
+def submit(folder: Path, files: DatasetFiles, people: Annotations, preds: np.ndarray) -> None:
+    """Write predictions (N, 16, 2), 0-based px, of the test people as pred_keypoints_mpii.mat, for MPII's evaluation."""
+    mpii_release.write_predictions(folder / "pred_keypoints_mpii.mat", files.images.parent / MAT_NAME, people, preds)
 
 
-def _find_people_of_json(release: Release, path: Path) -> np.ndarray:
-    """Return (N,) bool: the validation people of a .json or .json.gz in one of the two layouts that `split` names."""
-    with open_json(path) as entries:
-        if "isValidation" in entries[0]:
-            wanted = [
-                (int(entry["annolist_index"]) - 1, int(entry["people_index"]) - 1, str(entry["img_paths"]))
-                for entry in entries
-                if entry["isValidation"]
-            ]
-            return _find_people(release, wanted, path)
-        return _find_places(release, [_place(entry) for entry in entries], path)
+# Sources: the READMEs of pose-hg-train, branch image-play; of anibali/pytorch-stacked-hourglass (after bearpaw/pytorch-pose);
+# of princeton-vl/pytorch_stacked_hourglass, and of its fork with mean normalisation and cutout.
+_VALID = "valid", 2958
+PUBLISHED = (
+    Published(*_VALID, TRAINING_METRIC, "hg-256 (pose-hg-train, image-play)", 80.58),
+    Published(*_VALID, "PCKh@0.5", "2 stacks (anibali, PyTorch)", 87.33,
+              (96.15, 94.89, 88.14, 83.78, 87.43, 82.19, 77.87)),
+    Published(*_VALID, "PCKh@0.5", "2 stacks (princeton-vl, PyTorch)", 88.5),
+    Published(*_VALID, "PCKh@0.5", "2 stacks, regularised (fork of princeton-vl, PyTorch)", 88.7),
+    Published(*_VALID, "PCKh@0.5", "8 stacks (princeton-vl, PyTorch)", 90.1),
+    Published(*_VALID, "PCKh@0.5", "8 stacks, regularised (fork of princeton-vl, PyTorch)", 90.6),
+)  # fmt: skip
 
-
-@contextmanager
-def open_json(path: Path) -> Iterator[Any]:
-    """The people of a .json or .json.gz; DataError where it is damaged, also for what the block stumbles over."""
-    try:
-        with gzip.open(path) if path.suffix == ".gz" else open(path, "rb") as file:
-            content = file.read(MOST_JSON + 1)
-        if len(content) > MOST_JSON:
-            raise ValueError(f"more than {MOST_JSON} bytes")
-        yield json.loads(decode(content))
-    except DataError:
-        raise
-    except (OSError, EOFError, zlib.error, ValueError, LookupError, TypeError, OverflowError, RecursionError) as error:
-        raise DataError(
-            f"{path} is not a readable split file ({type(error).__name__}: {error}); expected a list of people, each with"
-            " annolist_index, people_index, img_paths and isValidation (mpii_annotations.json), or each with image, center and"
-            " scale (valid.json of HRNet, mpii_val.json of mmpose)."
-        ) from None
-
-
-def _place(entry: dict[str, Any]) -> tuple[str, np.ndarray]:
-    """Return the image of a person in HRNet's layout, and objpos (2,) px from 1 and scale / 200 px as one array (3,)."""
-    x, y = entry["center"]
-    return str(entry["image"]), np.array([float(x), float(y), float(entry["scale"])])
-
-
-def _find_places(release: Release, wanted: Iterable[tuple[str, np.ndarray]], path: Path) -> np.ndarray:
-    """Return (N,) bool: the people at the wanted places of `_place`. Each has to be a single training person.
-
-    Places may differ by 1 px, as files that count pixels from 0 do, and scales by 1 %; no two people of MPII are that close.
-    """
-    people = release.people
-    scale = people.scale / 1.25  # `person_box` undone
-    places = np.column_stack([people.center + 1, scale])
-    places[:, 1] -= 15 * scale
-    rows: dict[str, list[int]] = {}
-    for row in np.flatnonzero(release.training).tolist():
-        rows.setdefault(people.images[row], []).append(row)
-    valid = np.zeros(len(people), bool)
-    for image, place in wanted:
-        near = [row for row in rows.get(image, []) if (np.abs(places[row] - place) <= (1.01, 1.01, 0.01 * place[2])).all()]
-        if len(near) != 1:
-            raise DataError(
-                f"{path} puts a person at {place[:2].tolist()} of scale {place[2]:g} in image {image} into validation, where"
-                f" the release has {len(near)} such training people; the split file belongs to another release."
-            )
-        valid[near] = True
-    return valid
-
-
-def _find_people(release: Release, wanted: Iterable[tuple[int, int, str]], path: Path) -> np.ndarray:
-    """(N,) bool: the wanted people, every one of whom has to stand on a training image of the same name."""
-    people = release.people
-    rows = {
-        key: row
-        for row, key in enumerate(zip(people.index.tolist(), people.person.tolist(), people.images, strict=True))
-        if release.training[row]
-    }
-    valid = np.zeros(len(people), bool)
-    for key in wanted:
-        if key not in rows:
-            raise DataError(
-                f"{path} puts person {key[1]} (from 0) of image {key[2]}, number {key[0]} (from 0), into validation,"
-                " but the release has no such training person; the split file belongs to another release."
-            )
-        valid[rows[key]] = True
-    return valid
+MPII = Dataset(
+    name="mpii",
+    title="MPII",
+    skeleton=SKELETON,
+    origin=ORIGIN,
+    settings=Mpii,
+    sources=SOURCES,
+    read=read,
+    split_sources=("split_file",),
+    # Tables on the validation split show the mean of the joints' rates; MPII's own evaluation of the test split the total.
+    measures=(
+        Measure("PCKh@0.5", 0.5, normalize, "mean"),
+        Measure("PCKh@0.1", 0.1, normalize, "mean"),
+    ),
+    published=PUBLISHED,
+    submit=submit,
+)

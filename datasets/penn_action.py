@@ -1,68 +1,86 @@
-"""Penn Action: its label files, the window each sequence is cropped to, the published split, and its annotations.
+"""Penn Action: sequences of 15 actions, 13 joints in every frame. Zhang et al., ICCV 2013.
+
+Its label files, the window that each sequence is cropped to, the published split, and its annotations.
 
 The distribution holds `frames/NNNN/FFFFFF.jpg` and `labels/NNNN.mat`; coordinates in the files count from 1 (MATLAB),
 here from 0. Windows, split and annotations follow pose-hg-train, branch image-play, which the cropped dataset comes
 from.
 """
 
-import io
 import math
-import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-from scipy.io import savemat
 
+from datasets.dataset import Conversion, Dataset, DatasetFiles, Split, require_images
 from datasets.errors import DataError
-from datasets.formats.annotations import LARGEST, Annotations, RowsH5, h5_field, open_h5, person_box, read_field
-from datasets.formats.matlab import read_mat
-from datasets.formats.matlab_values import Value
-from datasets.skeletons import PENN_ACTION
+from datasets.formats.annotations import Annotations, person_box
+from datasets.formats.image_play import write_image_play, write_valid_ind
+from datasets.formats.penn_labels import Label, head, label_paths, read_label
+from datasets.measures import TRAINING_METRIC, Measure, People, Published, joint_distance, people_by_image
+from datasets.progress import Report
+from datasets.section import Section, insignificant, setting
+from datasets.skeletons import Skeleton
+from datasets.sources import Origin, Part, Wanted
 
 # Share of an action's training sequences that validate (pose-hg-train, branch image-play).
 VALID_SHARE = 0.092
-JOINTS = len(PENN_ACTION.joints)
-FIELDS = ("action", "pose", "x", "y", "visibility", "train", "bbox", "dimensions", "nframes")
-# The first 116 bytes of a MATLAB 5 file are free text. The writer's own holds the time of writing; a fixed one makes
-# equal labels equal files.
-HEADER = b"MATLAB 5.0 MAT-file, Penn Action label".ljust(116)
+SKELETON = Skeleton(
+    joints=(
+        "head", "right_shoulder", "left_shoulder", "right_elbow", "left_elbow", "right_wrist", "left_wrist",
+        "right_hip", "left_hip", "right_knee", "left_knee", "right_ankle", "left_ankle",
+    ),
+    scoring=(3, 4, 5, 6, 7, 8, 9, 10, 11, 12),
+    limbs=(
+        (0, 1), (0, 2), (1, 2), (1, 3), (3, 5), (2, 4), (4, 6), (1, 7), (2, 8), (7, 8), (7, 9), (9, 11), (8, 10),
+        (10, 12),
+    ),
+)  # fmt: skip
+JOINTS = len(SKELETON.joints)
+
+ORIGIN = Origin(
+    name="Penn Action",
+    page="http://dreamdragon.github.io/PennAction/",
+    owners="Weiyu Zhang, Menglong Zhu and Konstantinos G. Derpanis, University of Pennsylvania",
+    terms=(
+        "its owners publish no licence and ask for the citation below; the frames come from videos of others, so keep them "
+        "to research and do not pass them on."
+    ),
+    bibtex="""\
+@inproceedings{zhang13iccv,
+  author = {Zhang, Weiyu and Zhu, Menglong and Derpanis, Konstantinos G.},
+  title = {From Actemes to Action: A Strongly-Supervised Representation for Detailed Action Understanding},
+  booktitle = {IEEE International Conference on Computer Vision (ICCV)},
+  year = {2013},
+  pages = {2248--2255}
+}""",
+)
+
+SOURCES = {
+    "archive": Wanted(
+        r"(?:.*/)?(?P<to>frames/\d+/\d+\.jpg|labels/\d+\.mat)",
+        "frames/NNNN/FFFFFF.jpg and labels/NNNN.mat",
+        (Part("frames", r"\d+\.jpg", inner=r"\d+", named=True), Part("labels", r"\d+\.mat", named=True)),
+        in_sample="Penn_Action.tar.gz",
+    )
+}
 
 
-@dataclass(frozen=True)
-class Label:
-    """The label of one sequence of T frames; pixels of its frames, counted from 0, (x, y).
+class PennAction(Section):
+    """Penn Action: the archive's source, and how crops are written."""
 
-    Joints that are not visible are parked anywhere, (0, 0) and the image's edges included: their coordinates mean
-    nothing.
-    """
+    intro = "Penn Action."
 
-    sequence: str  # "0001"
-    action: str
-    pose: str  # camera: front, back, left, right
-    train: bool
-    joints: np.ndarray  # (T, 13, 2) float64 px
-    visible: np.ndarray  # (T, 13) bool
-    bbox: np.ndarray  # (B, 4) float64 px: x1 y1 x2 y2; B is T but for a few sequences, where it is T - 1
-    width: int  # px of every frame
-    height: int
-
-    @property
-    def frames(self) -> int:
-        """T, the number of frames."""
-        return len(self.joints)
-
-    @property
-    def counted(self) -> np.ndarray:
-        """(T,) bool: frames that count, those that show at least one of the ten joints below the shoulders."""
-        return np.any(self.visible[:, list(PENN_ACTION.scoring)], axis=1)
-
-
-def head(label: Label) -> Label:
-    """The label without its coordinates, which are NaN then and take no memory: for what needs all sequences at once."""
-    return replace(label, joints=np.broadcast_to(np.nan, label.joints.shape), bbox=np.full((1, 4), np.nan))
+    archive: str = insignificant(
+        "Penn_Action.tar.gz",
+        "Source of Penn_Action.tar.gz or the unpacked folder; its owners want a person to download it "
+        "(https://upenn.box.com/PennAction). Or `sample`.",
+        min_length=1,
+    )
+    jpeg_quality: int = setting(95, "JPEG quality of the cropped frames, 1 to 100.", ge=1, le=100)
 
 
 @dataclass(frozen=True)
@@ -78,76 +96,6 @@ class Window:
 def frame_name(frame: int) -> str:
     """File name of a frame, counted from 0: the first is 000001.jpg."""
     return f"{frame + 1:06d}.jpg"
-
-
-def label_paths(root: Path) -> list[Path]:
-    """Label files of a Penn Action folder (`root/labels/NNNN.mat`) in the order of their numbers; DataError if none."""
-    paths = [path for path in (root / "labels").glob("*.mat") if not path.name.startswith(".")]  # ._0001.mat, of macOS
-    if not paths:
-        raise DataError(f"{root / 'labels'} holds no .mat files, expected Penn Action's; unpack the archive there.")
-    for path in paths:
-        if not path.stem.isascii() or not path.stem.isdigit():
-            raise DataError(f"{path} is not named by a sequence's number, such as 0001.mat; move it away.")
-    return sorted(paths, key=lambda path: int(path.stem))
-
-
-def read_label(path: Path) -> Label:
-    """Read `labels/NNNN.mat`, as distributed or as `write_label` wrote it.
-
-    Whole numbers are stored as uint8 or uint16 in some files and are made float64 first. Boxes may have fewer rows than
-    there are frames. Raises DataError, naming file and field, for what is missing, misshapen, not finite or not
-    possible.
-    """
-    content = read_mat(path, *FIELDS)
-    nframes = int(_numbers(content, path, "nframes", (1, 1)).item())
-    x, y, visible = (_numbers(content, path, name, (nframes, JOINTS)) for name in ("x", "y", "visibility"))
-    bbox = _numbers(content, path, "bbox", (None, 4))
-    size = _numbers(content, path, "dimensions", (1, None)).ravel()  # rows, columns, frames
-    train = _numbers(content, path, "train", (1, 1)).item()
-    if len(x) < 1 or len(bbox) < 1:
-        raise DataError(f"{path}: field {'bbox' if len(x) else 'nframes'!r} tells of no frame, expected at least one.")
-    if len(size) < 2 or not all(1 <= side <= 65535 and side == int(side) for side in size[:2]):
-        raise DataError(f"{path}: field 'dimensions' is {size.tolist()}, expected rows, columns and frames.")
-    if train not in (1, -1):
-        raise DataError(f"{path}: field 'train' is {train:g}, expected 1 (training) or -1 (test).")
-    if not np.isin(visible, (0, 1)).all():
-        raise DataError(f"{path}: field 'visibility' holds values other than 0 and 1.")
-    return Label(
-        sequence=path.stem,
-        action=_text(content, path, "action"),
-        pose=_text(content, path, "pose"),
-        train=train == 1,
-        joints=np.stack([x, y], axis=2) - 1,
-        visible=visible == 1,
-        bbox=bbox - 1,
-        width=int(size[1]),
-        height=int(size[0]),
-    )
-
-
-def write_label(path: Path, label: Label) -> None:
-    """Write a label in the distribution's layout, as a whole or not at all; equal labels give equal bytes.
-
-    OSError (disk full) passes, and leaves no file called `path`.
-    """
-    content: dict[str, Any] = {
-        "action": label.action,
-        "pose": label.pose,
-        "x": label.joints[:, :, 0] + 1,
-        "y": label.joints[:, :, 1] + 1,
-        "visibility": label.visible,
-        "train": 1.0 if label.train else -1.0,
-        "bbox": label.bbox + 1,
-        "dimensions": np.array([[label.height, label.width, label.frames]], dtype=np.float64),
-        "nframes": float(label.frames),
-    }
-    buffer = io.BytesIO()
-    savemat(buffer, content, format="5", do_compression=True, oned_as="row")
-    buffer.seek(0)
-    buffer.write(HEADER)
-    partial = path.with_name(path.name + ".partial")
-    partial.write_bytes(buffer.getvalue())
-    os.replace(partial, path)
 
 
 def round_half_away(value: float) -> int:
@@ -246,54 +194,120 @@ def frame_box(size: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return person_box((size - 1) / 2, size.max(axis=-1) / 200)
 
 
-def write_valid_ind(path: Path, valid: Sequence[Label]) -> None:
-    """Write `valid_ind.txt`: the numbers of the validation sequences (1 for 0001), one a line, action by action."""
-    path.write_text("".join(f"{int(label.sequence)}\n" for label in valid), "ascii")
+def read(folder: Path, settings: PennAction, files: Mapping[str, Path], report: Report) -> Conversion:
+    """Read the cropped sequences, `frames/NNNN/FFFFFF.jpg` and `labels/NNNN.mat`; memory holds one sequence's joints.
 
-
-def write_image_play(path: Path, labels: Iterable[Label], frames: int) -> None:
-    """Write image-play's own annotation file: every frame of the labels, `frames` in all, none left out.
-
-    labels: in the order of sequence numbers. `ind2sub` (N, 2) float64: sequence and frame, both from 1; `part` (N, 13, 2)
-    float64 px of the cropped frame, counted from 1, (0, 0) where not visible.
+    Raises DataError where a label is wrong, a frame is missing, or a split is empty.
     """
-    layout = {"ind2sub": ((2,), np.dtype(np.float64)), "part": ((JOINTS, 2), np.dtype(np.float64))}
-    with RowsH5(path, frames, layout) as table:
-        for label in labels:
-            numbers = np.arange(1.0, label.frames + 1)
-            part = np.where(label.visible[:, :, None], label.joints + 1, 0)
-            table.append({"ind2sub": np.column_stack([np.full(label.frames, float(label.sequence)), numbers]), "part": part})
+    paths = label_paths(folder)
+    heads = []
+    for done, path in enumerate(paths, 1):
+        label = read_label(path)
+        require_images([frame_name(frame) for frame in range(label.frames)], folder / "frames" / label.sequence)
+        heads.append(head(label))
+        report(done, len(paths))
+    if not any(not label.train and label.counted.any() for label in heads):
+        raise DataError(f"{folder}: the test split is empty; expected sequences whose label has train = -1.")
+    return conversion(heads, lambda label: read_label(folder / "labels" / f"{label.sequence}.mat"))
 
 
-def read_image_play(path: Path) -> tuple[np.ndarray, np.ndarray]:
-    """Read what `write_image_play` wrote: sequence and frame numbers from 1, (N, 2) int64, and joints.
+def conversion(heads: list[Label], whole: Callable[[Label], Label]) -> Conversion:
+    """Return cropped sequences as they are written: the annotations, and image-play's own files in `penn-crop/`.
 
-    Joints (N, 13, 2) float64 are px of the cropped frame counted from 0, NaN where not visible. Raises DataError naming
-    file and field.
+    heads: the labels of all sequences in file order, whose coordinates are not used (`head`); whole: gives a sequence's whole
+    label.
     """
-    with open_h5(path) as file:
-        count = int(h5_field(file, path, "ind2sub").shape[0])
-        numbers, part = read_field(file, path, "ind2sub", (count, 2)), read_field(file, path, "part", (count, None, 2))
-    if part.shape[1] != JOINTS or not (numbers == np.floor(numbers)).all() or not (numbers >= 1).all():
-        raise DataError(f"{path} does not list sequences and frames from 1 with {JOINTS} joints; run AnnotatePenn again.")
-    return numbers.astype(np.int64), np.where((part == 0).all(axis=2, keepdims=True), np.nan, part - 1)
+    offsets = np.cumsum([0] + [label.frames for label in heads]).tolist()
+    first = {label.sequence: offset for label, offset in zip(heads, offsets, strict=False)}
+    sizes = {label.sequence: (label.width, label.height) for label in heads}
+    splits = split(heads)
+
+    def parts(members: list[Label]) -> Iterator[Annotations]:
+        yield annotations([], first)  # an empty split has the fields, too
+        for member in members:
+            yield annotations([whole(member)], first)
+
+    rows = {
+        name: Split(
+            sum(int(label.counted.sum()) for label in members),
+            parts(members),
+            {"sequences": sum(bool(label.counted.any()) for label in members)},
+        )
+        for name, members in splits.items()
+    }
+    return Conversion(rows, lambda image: sizes[image.split("/")[0]], partial(_write_image_play, splits, whole))
 
 
-def _numbers(content: dict[str, Value], path: Path, name: str, shape: tuple[int | None, int | None]) -> np.ndarray:
-    """Field `name` as float64 below LARGEST of `shape` (None: any size)."""
-    value = content[name]
-    numbers = np.atleast_2d(value).astype(np.float64) if isinstance(value, float | np.ndarray) else None
-    expected = " x ".join("any" if size is None else str(size) for size in shape)
-    if numbers is None or len(numbers.shape) != 2 or any(b not in (a, None) for a, b in zip(numbers.shape, shape, strict=True)):
-        found = "something else" if numbers is None else " x ".join(map(str, numbers.shape))
-        raise DataError(f"{path}: field {name!r} is {found}, expected {expected} numbers; unpack the archive again.")
-    if not (np.abs(numbers) < LARGEST).all():
-        raise DataError(f"{path}: field {name!r} holds a NaN or too large a number; unpack the archive again.")
-    return numbers
+def _write_image_play(splits: Mapping[str, list[Label]], whole: Callable[[Label], Label], folder: Path) -> None:
+    """Write image-play's files of all splits, every frame of their sequences in the order of numbers, and `valid_ind.txt`."""
+    image_play = folder / "penn-crop"
+    image_play.mkdir(exist_ok=True)
+    for name, members in splits.items():
+        ordered = (whole(label) for label in sorted(members, key=lambda label: int(label.sequence)))
+        sequences = ((int(label.sequence), label.joints, label.visible) for label in ordered)
+        frames = sum(label.frames for label in members)
+        write_image_play(image_play / f"{'val' if name == 'valid' else name}.h5", sequences, frames)
+    for place in (folder, image_play):
+        write_valid_ind(place / "valid_ind.txt", [int(label.sequence) for label in splits["valid"]])
 
 
-def _text(content: dict[str, Value], path: Path, name: str) -> str:
-    value = content[name]
-    if not isinstance(value, str) or not value.strip():
-        raise DataError(f"{path}: field {name!r} is not a word, as it should be; unpack the archive again.")
-    return value.strip()
+def people(files: DatasetFiles, rows: Annotations) -> People:
+    """Return the people of a split with the actions and boxes of the labels that stand beside the frames."""
+    by_sequence = people_by_image(rows)
+    names = [image.rpartition("/")[0] for image in rows.images]
+    labels = {name: read_label(files.images.parent / "labels" / f"{name}.mat") for name in sorted(set(names))}
+    frames = [int(image.rpartition("/")[2].removesuffix(".jpg")) - 1 for image in rows.images]
+    # The two sequences whose last frame has no box repeat the one before, as others do who score Penn Action.
+    boxes = np.array(
+        [labels[name].bbox[min(frame, len(labels[name].bbox) - 1)] for name, frame in zip(names, frames, strict=True)]
+    )
+    actions = [labels[name].action for name in names]
+    return replace(by_sequence, actions=actions, box=(boxes[:, 2:] - boxes[:, :2]).max(axis=1))
+
+
+def _longer_side(people: People) -> np.ndarray:
+    """Of the cropped frame: the side of the person's box is 1.25 x as long."""
+    return people.rows.scale * 200 / 1.25
+
+
+def _box(people: People) -> np.ndarray:
+    return people.box
+
+
+def _torso(people: People) -> np.ndarray:
+    shoulder, hip = SKELETON.joints.index("left_shoulder"), SKELETON.joints.index("right_hip")
+    return joint_distance(people.rows.part, shoulder, hip)
+
+
+PENN_ACTION = Dataset(
+    name="penn_action",
+    title="Penn Action",
+    skeleton=SKELETON,
+    origin=ORIGIN,
+    settings=PennAction,
+    sources=SOURCES,
+    read=read,
+    images="frames",
+    cropped=True,
+    one_person=True,
+    folder="penn_action_cropped",
+    scored=("valid", "test"),
+    people=people,
+    # PCK@0.05 of the longer side of the cropped frame is how image-play scores forecasts; 0.2 of the label's box or
+    # of the torso is how pose estimators are scored, such as LSTM Pose Machines.
+    measures=(
+        Measure("PCK@0.05", 0.05, _longer_side, "total"),
+        Measure("PCK@0.2 of the box", 0.2, _box, "total"),
+        Measure("PCK@0.2 of the torso", 0.2, _torso, "total"),
+    ),
+    # Source: the README of pose-hg-train, branch image-play.
+    published=(
+        Published("valid", 8721, TRAINING_METRIC, "hg-256-ft, best epoch (pose-hg-train, image-play)", 91.52),
+        Published("valid", 8721, TRAINING_METRIC, "hg-256-ft, last epoch (pose-hg-train, image-play)", 91.20),
+        Published("test", 76206, TRAINING_METRIC, "hg-256-ft, last epoch (pose-hg-train, image-play)", 91.10),
+    ),
+    remedy=(
+        "open https://upenn.box.com/PennAction in a browser, download Penn_Action.tar.gz (3 GB) and put it in this place, or "
+        "give its path in [penn_action] archive"
+    ),
+)

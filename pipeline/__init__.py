@@ -22,14 +22,12 @@ from pipeline.engine import progress, quiet
 from pipeline.tasks.compare import CompareAccuracy, Pipeline
 from pipeline.tasks.evaluate import Evaluate, EvaluateMpii, EvaluatePenn
 from pipeline.tasks.export import Export, ExportWeights
-from pipeline.tasks.fetch import FetchFlic, FetchLsp, FetchLspet, FetchMpii, FetchPennAction, FetchPrecomputed, MakeSample
-from pipeline.tasks.prepare import AnnotateFlic, AnnotateLsp, AnnotateLspet, AnnotateMpii, AnnotatePenn, CropPenn
+from pipeline.tasks.fetch import Fetch, FetchMpii, FetchPennAction, FetchPrecomputed, MakeSample
+from pipeline.tasks.prepare import Annotate, AnnotateMpii, AnnotatePenn, CropPenn
 from pipeline.tasks.train import Finetune, FinetunePenn, Pretrain, PretrainMpii
 
 __all__ = [
-    "AnnotateFlic",
-    "AnnotateLsp",
-    "AnnotateLspet",
+    "Annotate",
     "AnnotateMpii",
     "AnnotatePenn",
     "CompareAccuracy",
@@ -39,9 +37,7 @@ __all__ = [
     "EvaluatePenn",
     "Export",
     "ExportWeights",
-    "FetchFlic",
-    "FetchLsp",
-    "FetchLspet",
+    "Fetch",
     "FetchMpii",
     "FetchPennAction",
     "FetchPrecomputed",

@@ -11,7 +11,7 @@ from pathlib import Path
 from unittest import mock
 
 from datasets.errors import DataError
-from datasets.text import decode
+from datasets.files import decode_text
 
 VARIABLE = "LUIGI_CONFIG_PATH"
 
@@ -26,7 +26,7 @@ def read(parser: configparser.RawConfigParser, paths: Iterable[str], encoding: s
     found.clear()
     for path in paths:
         try:
-            parser.read_string(decode(Path(path).read_bytes()), source=path)
+            parser.read_string(decode_text(Path(path).read_bytes()), source=path)
         except FileNotFoundError:
             continue
         except OSError as error:

@@ -9,9 +9,10 @@ preparing    unpacked files -> converted datasets
 loading      converted datasets -> batches
 network      the hourglass and its checkpoints
 torch7       Torch7 files and networks
-interchange  networks from and for other programs
+importing    networks that others have trained
 inference    images -> heatmaps and joints
 evaluation   accuracies
+exporting    networks for other programs
 training     the training loop
 forecasting  sequences and the split hourglass for forecasting networks
 reporting    tables, figures, pages

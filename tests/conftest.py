@@ -10,11 +10,11 @@ import cv2
 import numpy as np
 import pytest
 
-from datasets.dataset_files import DatasetFiles
+from datasets.dataset import DatasetFiles
 from datasets.formats import annotations
 from datasets.formats.annotations import Annotations
-from datasets.penn_action import Label, write_label
-from datasets.skeletons import PENN_ACTION
+from datasets.formats.penn_labels import Label, write_label
+from datasets.penn_action import PENN_ACTION
 
 
 @pytest.fixture(scope="session")

@@ -9,14 +9,15 @@ import h5py
 import numpy as np
 from scipy.io import savemat
 
-from datasets.dataset_files import DatasetFiles
+from datasets.dataset import DatasetFiles
+from datasets.lsp import LSP
+from datasets.mpii import MPII
 from datasets.sample.pictures import draw_still
-from datasets.skeletons import LSP, MPII
 from stages.loading.loader import PoseDataset
 from stages.settings.sections import Input
 
 SIZE = (120, 100)  # height, width px
-LSP_IN_MPII = [MPII.joints.index({"neck": "upper_neck"}.get(name, name)) for name in LSP.joints]
+LSP_IN_MPII = [MPII.skeleton.joints.index({"neck": "upper_neck"}.get(name, name)) for name in LSP.skeleton.joints]
 
 
 def people(count: int, seed: int = 0) -> list[tuple[bytes, np.ndarray, np.ndarray]]:

@@ -33,14 +33,14 @@ from numpy.random import Generator
 from PIL import Image
 from scipy.io import savemat
 
-from datasets import lsp, mpii, penn_action
+from datasets import lsp
 from datasets.errors import DataError
-from datasets.formats import annotations
+from datasets.formats import annotations, mpii_release, mpii_split, penn_labels
 from datasets.imaging.images import read_image, read_upright
 from stages.evaluation.prediction_files import read_predictions
 from stages.fetching.archives import unpack, zstd
+from stages.importing import import_pytorch
 from stages.inference.video import VideoReader, VideoWriter
-from stages.interchange import import_pytorch
 from stages.network.hourglass import HourglassNet
 from stages.settings.sections import Network
 from stages.torch7 import import_network as import_torch7
@@ -215,7 +215,7 @@ def mended_7z(data: bytes) -> bytes:
 
 
 def read_label(path: Path) -> None:
-    found = penn_action.read_label(path)
+    found = penn_labels.read_label(path)
     assert found.joints.shape == (found.frames, 13, 2) and found.visible.shape == (found.frames, 13)
     assert np.isfinite(found.joints).all() and np.isfinite(found.bbox).all() and found.frames <= 3
 
@@ -226,12 +226,12 @@ def valid(people: annotations.Annotations, joints: int) -> bool:
 
 
 def read_release(path: Path) -> None:
-    people = mpii.read(path).people
+    people = mpii_release.read(path).people
     assert valid(people, 16) and len(people) <= 4
 
 
 def read_joints(path: Path) -> None:
-    assert valid(lsp.read(path, ["im1.jpg", "im2.jpg", "im3.jpg"], "occluded"), 14)
+    assert valid(lsp.read_people(path, ["im1.jpg", "im2.jpg", "im3.jpg"], "occluded"), 14)
 
 
 def read_h5(path: Path) -> None:
@@ -244,7 +244,7 @@ def read_h5(path: Path) -> None:
 def read_split(path: Path) -> None:
     test_mpii.write_release(path.parent / "r.mat", [test_mpii.struct(test_mpii.PERSON)] * 3, [1, 1, 1])
     split_file = path.rename(path.with_name("split.h5"))
-    assert len(mpii.split(mpii.read(path.parent / "r.mat"), split_file, 0, 0)["valid"]) <= 2
+    assert len(mpii_split.split(mpii_release.read(path.parent / "r.mat"), split_file, 0, 0)["valid"]) <= 2
 
 
 def read_archive(path: Path) -> None:

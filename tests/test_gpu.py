@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from datasets.skeletons import PENN_ACTION
+from datasets.penn_action import PENN_ACTION
 from stages.inference.predict import compute_type
 from stages.inference.predictor import PosePredictor
 from stages.loading.crop_cache import cache_crops
@@ -92,7 +92,7 @@ def test_a_training_on_the_gpu_is_close_to_one_on_the_cpu(tiny_penn, tmp_path):
 
 @pytest.mark.parametrize("precision, near", [("float32", 1e-4), ("auto", 0.1)])
 def test_heatmaps_are_those_of_the_cpu(precision, near):
-    about = Description(SMALL, PENN_ACTION.joints, 64, {})
+    about = Description(SMALL, PENN_ACTION.skeleton.joints, 64, {})
     images = list(np.random.default_rng(0).integers(0, 255, (9, 80, 120, 3), np.uint8))
     net = network()
     expected = PosePredictor(net, about, device="cpu", precision="float32").predict(images, batch=4, sizes=(1, 1.2))

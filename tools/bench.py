@@ -76,9 +76,9 @@ def samples() -> None:
     """Training samples for 256 px from JPEG files of 1280 x 720 and from the cache, by the time of this one process."""
     from dataclasses import replace
 
-    from datasets.dataset_files import DatasetFiles
+    from datasets.dataset import DatasetFiles
     from datasets.imaging.images import read_image
-    from datasets.skeletons import MPII
+    from datasets.mpii import MPII
     from stages.loading.crop_cache import cache_crops
     from stages.loading.loader import PoseDataset
     from stages.settings.sections import Input, Settings
@@ -113,7 +113,7 @@ def metrics() -> None:
     """Decoding and scoring all of MPII's validation."""
     from datasets.imaging.geometry import image_to_crop
     from datasets.imaging.heatmaps import decode_argmax, decode_subpixel
-    from datasets.skeletons import MPII
+    from datasets.mpii import MPII
     from stages.evaluation.metrics import Pck, training_accuracy
     from stages.inference.predict import joints_in_image
 
@@ -130,7 +130,11 @@ def metrics() -> None:
         pck.update(points, points, np.ones(len(points)))
 
     show("from 2958 x 16 heatmaps to PCKh, sub-pixel", seconds(score, 3) * 1e3, "ms")
-    show("training metric on 2958 x 16 heatmaps", seconds(lambda: training_accuracy(maps, other, MPII.scoring), 3) * 1e3, "ms")
+    show(
+        "training metric on 2958 x 16 heatmaps",
+        seconds(lambda: training_accuracy(maps, other, MPII.skeleton.scoring), 3) * 1e3,
+        "ms",
+    )
 
 
 def crop() -> None:
@@ -181,6 +185,7 @@ _BOX = (60, 20, 209, 244)  # left, top, right, bottom px: the median window of P
 def _write_sequences(root: Path) -> None:
     """350 sequences of 18 to 121 frames in Penn Action's layout."""
     from datasets import penn_action
+    from datasets.formats import penn_labels
 
     pictures = [root / f"{i}.picture" for i in range(8)]
     for folder in ("labels", "frames"):
@@ -189,11 +194,11 @@ def _write_sequences(root: Path) -> None:
         path.write_bytes(cv2.imencode(".jpg", photograph(270, 480, seed), [cv2.IMWRITE_JPEG_QUALITY, 20])[1].tobytes())
     rng = np.random.default_rng(0)
     for number, length in enumerate(rng.integers(18, 122, 350).tolist(), 1):
-        label = penn_action.Label(
+        label = penn_labels.Label(
             f"{number:04d}", "squat", "front", True, rng.uniform(60, 200, (length, 13, 2)), np.ones((length, 13), bool),
             np.tile(np.array(_BOX, float), (length, 1)), 480, 270,
         )  # fmt: skip
-        penn_action.write_label(root / "labels" / f"{label.sequence}.mat", label)
+        penn_labels.write_label(root / "labels" / f"{label.sequence}.mat", label)
         (root / "frames" / label.sequence).mkdir()
         for frame in range(length):
             os.link(pictures[frame % 8], root / "frames" / label.sequence / penn_action.frame_name(frame))

@@ -41,31 +41,34 @@ def _peak() -> int:
 
 def _make_labels(root: Path, count: int) -> None:
     """Labels of 18 to 123 frames, 70 on average, of 15 actions, about half of them for training."""
-    from datasets import penn_action
+    from datasets.formats import penn_labels
 
     (root / "labels").mkdir(parents=True)
     rng = np.random.default_rng(0)
     for number, frames in enumerate(rng.integers(18, 124, count).tolist()):
         corner = rng.uniform(1, 100, (frames, 2))
-        label = penn_action.Label(
+        label = penn_labels.Label(
             f"{number + 1:04d}", f"action {15 * number // count}", "front", number % 100 < 54,
             rng.uniform(60, 200, (frames, 13, 2)), rng.random((frames, 13)) < 0.8,
             np.concatenate([corner, corner + rng.uniform(100, 160, (frames, 2))], axis=1), 480, 270,
         )  # fmt: skip
-        penn_action.write_label(root / "labels" / f"{label.sequence}.mat", label)
+        penn_labels.write_label(root / "labels" / f"{label.sequence}.mat", label)
 
 
 def _convert_labels(root: Path, out: Path) -> int:
     """Read, cut to the window, split and write every label; returns the rows."""
     from datasets import penn_action
-    from stages.preparing.annotate import write_penn
+    from datasets.formats import penn_labels
+    from datasets.penn_action import PENN_ACTION, conversion
+    from stages.preparing.annotate import write_conversion
 
-    def read(path: Path) -> penn_action.Label:
-        label = penn_action.read_label(path)
+    def read(path: Path) -> penn_labels.Label:
+        label = penn_labels.read_label(path)
         return penn_action.crop_label(label, penn_action.crop_window(label))
 
-    heads = [penn_action.head(read(path)) for path in penn_action.label_paths(root)]
-    summary = write_penn(heads, lambda head: read(root / "labels" / f"{head.sequence}.mat"), out)
+    heads = [penn_labels.head(read(path)) for path in penn_labels.label_paths(root)]
+    found = conversion(heads, lambda head: read(root / "labels" / f"{head.sequence}.mat"))
+    summary = write_conversion(PENN_ACTION, found, out)
     return sum(split["rows"] for split in summary.values())
 
 
@@ -74,7 +77,7 @@ def _make_release(root: Path, count: int) -> None:
 
     Written by hand, because SciPy's writer takes gigabytes for so many records.
     """
-    from datasets import mpii
+    from datasets.formats import mpii_release
 
     rng = np.random.default_rng(0)
 
@@ -94,7 +97,7 @@ def _make_release(root: Path, count: int) -> None:
     release = {"annolist": _records(images, times=count // 50), "img_train": _variable(9, (1, count), training)}
     root.mkdir()
     header = b"MATLAB 5.0 MAT-file".ljust(124) + b"\0\1IM"
-    (root / mpii.MAT_NAME).write_bytes(header + _records([release], name=b"RELEASE"))
+    (root / mpii_release.MAT_NAME).write_bytes(header + _records([release], name=b"RELEASE"))
 
 
 def _element(kind: int, content: bytes) -> bytes:
@@ -121,11 +124,11 @@ def _records(rows: list[dict[str, bytes]], times: int = 1, name: bytes = b"") ->
 
 def _convert_release(root: Path, out: Path) -> int:
     """Read, split and write everybody; returns the rows."""
-    from datasets import mpii
-    from datasets.formats import annotations
+    from datasets.formats import annotations, mpii_release
+    from datasets.formats.mpii_split import split
 
     out.mkdir()
-    splits = mpii.split(mpii.read(root / mpii.MAT_NAME), None, 0.12, 0)
-    for split, people in splits.items():
-        annotations.write(out, split, people)
+    splits = split(mpii_release.read(root / mpii_release.MAT_NAME), None, 0.12, 0)
+    for name, people in splits.items():
+        annotations.write(out, name, people)
     return sum(map(len, splits.values()))

@@ -22,9 +22,9 @@ import torch
 from torch import Tensor
 from torch.utils.data import default_collate
 
-from datasets.dataset_files import DatasetFiles
+from datasets.dataset import DatasetFiles
+from datasets.mpii import MPII
 from datasets.progress import Report, silent
-from datasets.skeletons import MPII
 from stages.evaluation.evaluate import evaluate
 from stages.inference import runtimes
 from stages.inference.predict import compute_type
@@ -136,7 +136,7 @@ def correct(data: DatasetFiles) -> None:
             f"8 iterations, {precision}: recorded {'equal to' if equal else 'DIFFERENT from'} launched one by one, bit for bit"
         )
     print(f"a training that was stopped and resumed: {_told(_resumes(data))}")
-    about = Description(Network(), MPII.joints, SIZE.resolution, {})
+    about = Description(Network(), MPII.skeleton.joints, SIZE.resolution, {})
     pictures = [photograph(360, 480, i) for i in range(4)]
     joints = [
         PosePredictor(network.cpu(), about, device=kind, precision="float32").predict(pictures).joints
@@ -259,7 +259,7 @@ def feeding(data: DatasetFiles) -> None:
 def prediction(folder: Path) -> None:
     """The predictor on arrays and on files, beside the network alone."""
     torch.manual_seed(0)
-    network, about = HourglassNet(Network(), 16), Description(Network(), MPII.joints, SIZE.resolution, {})
+    network, about = HourglassNet(Network(), 16), Description(Network(), MPII.skeleton.joints, SIZE.resolution, {})
     compute = compute_type("auto", DEVICE)
     run = runtimes.in_torch(network, DEVICE, compute)
     predictor = PosePredictor(network, about, device=DEVICE.type)

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from datasets.imaging.images import read_image
-from datasets.skeletons import MPII
+from datasets.mpii import MPII
 from stages.inference import runtimes
 from stages.inference.predict import compute_type
 from stages.inference.predictor import PosePredictor
@@ -53,8 +53,8 @@ def measure() -> None:
 def _ways() -> dict[str, Callable[[torch.Tensor], object]]:
     """Plain PyTorch first: float32, an image and its mirror image one after the other."""
     torch.manual_seed(0)
-    network, mirrored = HourglassNet(Network(), 16).eval(), MPII.mirrored()
-    about = Description(network.options, MPII.joints, 256, {})
+    network, mirrored = HourglassNet(Network(), 16).eval(), MPII.skeleton.mirrored()
+    about = Description(network.options, MPII.skeleton.joints, 256, {})
 
     @torch.inference_mode()
     def plain(images: torch.Tensor) -> torch.Tensor:

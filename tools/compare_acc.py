@@ -42,7 +42,9 @@ def compare(results: list[Path], out: Path | None) -> None:
     evaluations = list(dict.fromkeys(folder for path in results for folder in evaluations_of(path)))
     networks = short_names(list(dict.fromkeys(network_of(folder) for folder in evaluations)))
     scored = [Scored(name, folder) for folder, name in evaluation_names(evaluations, networks).items()]
-    datasets = {d: [s for s in scored if s.skeleton.name == d] for d in dict.fromkeys(s.skeleton.name for s in scored)}
+    datasets: dict[str, list[Scored]] = {}
+    for one in scored:
+        datasets.setdefault(one.accuracy.dataset, []).append(one)
     table = part_table(scored)
     pairs = pair_table([(those[0], other) for those in datasets.values() for other in those[1:]])
     print(part_text(table), *([as_text(pairs)] if len(pairs) else []), sep="\n\n")

@@ -36,23 +36,27 @@ def print_table(model: Path, annotations: Path, images: Path, split: str, scales
     from tabulate import tabulate
     from tqdm import tqdm
 
-    from datasets.dataset_files import DatasetFiles
-    from datasets.formats.annotations import open_h5
+    from datasets.catalog import DATASETS
+    from datasets.dataset import DatasetFiles
+    from datasets.formats.hdf5 import open_h5
     from datasets.imaging.heatmaps import DECODERS
-    from datasets.skeletons import SKELETONS, matching_joints, mirrored
+    from datasets.skeletons import matching_joints, mirrored
     from stages.evaluation.evaluate import BATCH, Predictions, heatmaps_of
-    from stages.evaluation.measures import MEASURES, people_of, score
+    from stages.evaluation.measures import score
     from stages.loading.loader import PoseDataset
     from stages.network.checkpoints import load_network
     from stages.settings.sections import Evaluation, Input, Workspace
 
     with open_h5(annotations / f"{split}.h5") as file:
-        name = str(file.attrs.get("name", "mpii"))
-    if name not in SKELETONS:
-        raise DataError(f"{annotations / split}.h5 is of the dataset {name!r}; expected one of {', '.join(SKELETONS)}.")
-    data = DatasetFiles(SKELETONS[name], annotations, images)
+        name = str(file.attrs.get("name", ""))
+    if name not in DATASETS:
+        raise DataError(
+            f"{annotations / split}.h5 names the dataset {name!r}, expected one of {', '.join(DATASETS)}; give the annotation "
+            "files of this workspace."
+        )
+    data = DatasetFiles(DATASETS[name], annotations, images)
     network, description = load_network(model)
-    samples, people = PoseDataset(data, split, Input(resolution=description.resolution)), people_of(data, split)
+    samples, people = PoseDataset(data, split, Input(resolution=description.resolution)), data.people(split)
     if np.isnan(people.rows.part).all():
         raise DataError(f"{annotations / split}.h5 has no labels; choose another --split.")
     channels = matching_joints(description.joints, data.skeleton.joints)
@@ -66,11 +70,10 @@ def print_table(model: Path, annotations: Path, images: Path, split: str, scales
             for predictions in found.values():
                 predictions.add(batch, maps.numpy())
         for decoder, predictions in found.items():
-            figures = score(people, predictions.preds, data.skeleton)
-            rates = [figures[measure.name]["value"] for measure in MEASURES[name]]
+            rates = [figures.value for figures in score(people, predictions.preds, data.dataset).values()]
             rows.append([decoder, "yes" if flip else "no", boxes, *(np.nan if r is None else 100 * r for r in rates)])
     print(f"{name} {split}: {len(people.rows)} people, {model}\n")
-    print(tabulate(rows, ["decoder", "flip", "scales", *(m.name for m in MEASURES[name])], floatfmt=".2f"))
+    print(tabulate(rows, ["decoder", "flip", "scales", *(measure.name for measure in data.dataset.measures)], floatfmt=".2f"))
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 import pandas as pd
 
-from datasets import penn_action
+from datasets.catalog import DATASETS
 from datasets.errors import DataError
 from datasets.formats import annotations
 from datasets.formats.annotations import Annotations
@@ -21,7 +21,7 @@ from datasets.imaging import draw, geometry
 from datasets.imaging.images import read_image
 from datasets.skeletons import Skeleton
 from pipeline import config
-from pipeline.tasks.data import DATASETS
+from pipeline.tasks.prepare import converted, files_of
 from stages.preparing.annotate import SUSPICIOUS
 from tools import program
 
@@ -54,15 +54,15 @@ def main() -> None:
 def inspect(options: argparse.Namespace) -> None:
     """What `main` does. Raises DataError where results are missing or no row is like the options."""
     dataset = DATASETS[options.dataset]
-    stages = dataset.stages()
+    stages = converted(dataset)
     for stage in stages.values():
         if not stage.manifest():
             raise DataError(f"{stage.folder} is missing; make it with: {config.command('run ' + stage.name)}")
-    data = dataset.open({name: stage.folder for name, stage in stages.items()})
+    data = files_of(dataset, {name: stage.folder for name, stage in stages.items()})
     splits = {split: annotations.read(data.annotations, split) for split in SPLITS}
     rows, odd = splits[options.split], pd.read_csv(data.annotations / SUSPICIOUS)
-    labels = data.images.parent / "labels"  # Penn Action's
-    actions = {s: pd.Series(read_actions(r, labels), dtype=str) for s, r in splits.items()} if labels.is_dir() else {}
+    actions = {s: pd.Series(dataset.people(data, r).actions, dtype=str) for s, r in splits.items()}
+    actions = {s: of_rows for s, of_rows in actions.items() if any(of_rows)}
     for table in (by_split(splits, odd), by_action(actions), by_joint(rows, data.skeleton), sizes(rows, data.images, options)):
         if len(table):
             print(table.to_string(), end="\n\n")
@@ -78,13 +78,6 @@ def inspect(options: argparse.Namespace) -> None:
     except OSError as error:
         raise DataError(f"{out} cannot be written ({error.strerror}); name another place with --out.") from None
     print(f"{len(chosen)} rows are drawn in {out}")
-
-
-def read_actions(rows: Annotations, labels: Path) -> list[str]:
-    """The action of each row, from the sequences' label files."""
-    sequences = [image.split("/")[0] for image in rows.images]
-    actions = {sequence: penn_action.read_label(labels / f"{sequence}.mat").action for sequence in dict.fromkeys(sequences)}
-    return [actions[sequence] for sequence in sequences]
 
 
 def by_split(splits: dict[str, Annotations], odd: pd.DataFrame) -> pd.DataFrame:

@@ -24,6 +24,7 @@ import cv2
 import numpy as np
 from tqdm import tqdm
 
+from datasets.catalog import DATASETS
 from datasets.errors import DataError
 from datasets.files import csv_text
 from datasets.imaging.images import PICTURES, looks_like_picture, read_upright
@@ -52,6 +53,9 @@ def main() -> int:
     )
     parser.add_argument(
         "--config", type=Path, metavar="FILE", default=[], action="append", help="whose networks, as for python -m pipeline"
+    )
+    parser.add_argument(
+        "--dataset", choices=DATASETS, default="", help="on which it was trained; for files that do not name their joints"
     )
     parser.add_argument("--out", type=Path, default=Path("poses"), help="folder of the results; default: poses")
     parser.add_argument("--threshold", type=float, default=0.2, help="least confidence of a joint that is drawn; default: 0.2")
@@ -96,7 +100,7 @@ def predict(options: argparse.Namespace) -> int:
     memory.keep_big_blocks()
     exported = os.path.join(options.model, "export")  # of a whole run's folder, such as exp/demo
     network = find(result_at(exported if os.path.lexists(exported) else options.model))
-    predictor = PosePredictor.load(network, options.runtime, options.device)
+    predictor = PosePredictor.load(network, options.runtime, options.device, dataset=options.dataset)
     print(f"network: {os.path.relpath(os.path.realpath(network))}, {len(predictor.joints)} joints at {predictor.resolution} px")
     options.out.mkdir(parents=True, exist_ok=True)
     for name in (*source.drawn, *TABLES):  # an earlier run's; where this one ends early, nothing of that stays beside it

@@ -37,7 +37,7 @@ def print_tables(path: Path, predictions: list[Path]) -> None:
     from tabulate import tabulate
 
     from datasets.formats.matlab import read_mat
-    from datasets.skeletons import MPII
+    from datasets.mpii import MPII
     from stages.evaluation import metrics
     from stages.evaluation.prediction_files import arranged, read_predictions
 
@@ -53,14 +53,14 @@ def print_tables(path: Path, predictions: list[Path]) -> None:
     files = {path: arranged(path, "pos_pred_src", found["pos_pred_src"], people)}
     files |= {file: read_predictions(file, people) for file in predictions}
     for file, (preds, layout) in files.items():
-        pck, curve = (metrics.Pck(t, 16, metrics.pckh_joints(MPII)) for t in (metrics.PCKH_THRESHOLDS, CURVE))
+        pck, curve = (metrics.Pck(t, 16, metrics.pckh_joints(MPII.skeleton)) for t in (metrics.PCKH_THRESHOLDS, CURVE))
         for one in (pck, curve):
             one.update(preds, truth, head)
         result = pck.result()
-        parts = metrics.by_part(result.joints, MPII)
+        parts = metrics.by_part(result.joints, MPII.skeleton.joints)
         columns = [100 * rates for rates in (*(parts[part] for part in PARTS), result.mean, result.total)]
         rows = [[f"@{t:g}", *row] for t, row in zip(result.thresholds, np.stack(columns, axis=1), strict=True)]
-        pixels = metrics.by_part(result.pixels, MPII)
+        pixels = metrics.by_part(result.pixels, MPII.skeleton.joints)
         rows.append(["mean error, px", *(pixels[part] for part in PARTS), None, result.mean_pixels])
         names = [part.removesuffix("_top") for part in PARTS]
         print(f"{file}: {layout}")

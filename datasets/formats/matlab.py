@@ -1,4 +1,4 @@
-"""MATLAB files: those of version 5, read without trusting the sizes in them.
+"""MATLAB files of version 5: written, and read without trusting the sizes in them.
 
 SciPy's reader believes those sizes: of our mutated labels and structs about 1 in 60 crashed the process; and it makes an
 array of every number in a struct, which for MPII's took 700 MB. Here each size is checked against what is left, and the
@@ -7,19 +7,22 @@ is a header and elements; an element is a type, a size, and a content padded to 
 elements (flags, dimensions, name, content), often compressed; a struct holds an unnamed one for every field of every record.
 """
 
+import io
 import math
 import struct
 import zlib
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import numpy as np
 
 from datasets.errors import DataError
+from datasets.files import write_atomically
 from datasets.formats.matlab_hdf5 import read_mat73
 from datasets.formats.matlab_values import MOST, Record, Value
 
 _HEADER = 128
+_FREE_TEXT = 116  # bytes at the beginning of the header
 _HDF5, _SIGNATURE_AT = b"\x89HDF\r\n\x1a\n", 512
 _MATRIX, _COMPRESSED = 14, 15
 _CELL, _STRUCT, _TEXT, _NUMBERS = 1, 2, 4, range(6, 16)  # classes of variables
@@ -30,6 +33,28 @@ _SINGLE = struct.pack("<6I", 5, 8, 1, 1, 1, 0)  # the dimensions and the name of
 _SINGLES = {number: struct.Struct(name) for number, name in _TYPES.items()}
 _TAG = struct.Struct("<2I")
 _HEAD = struct.Struct("<6I")  # flags with their tag, and the tag of the dimensions that follow
+
+
+def write_mat(path: Path, content: dict[str, Any], text: str) -> None:
+    """Write variables by name as a compressed MATLAB 5 file, whole or not at all. OSError (a full disk) passes.
+
+    text: what the file begins with, in place of SciPy's own text, which holds the time: equal variables give equal bytes.
+    """
+    from scipy.io import savemat  # takes 60 ms to import, which every command would wait for
+
+    buffer = io.BytesIO()
+    savemat(buffer, content, format="5", do_compression=True, oned_as="row")
+    buffer.seek(0)
+    buffer.write(f"MATLAB 5.0 MAT-file, {text}".encode().ljust(_FREE_TEXT))
+    write_atomically(path, buffer.getvalue())
+
+
+def structs(records: list[dict[str, Any]]) -> np.ndarray:
+    """Return records of the same fields as the 1 x N struct array that `write_mat` takes."""
+    array = np.empty((1, len(records)), dtype=[(name, object) for name in records[0]])
+    for i, record in enumerate(records):
+        array[0, i] = tuple(record.values())
+    return array
 
 
 def read_mat(path: Path, *names: str) -> dict[str, Value]:

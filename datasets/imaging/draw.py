@@ -5,7 +5,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from datasets.dataset_files import DatasetFiles
+from datasets.dataset import DatasetFiles
 from datasets.formats.annotations import Annotations
 from datasets.imaging import geometry
 from datasets.imaging.images import read_image

@@ -9,13 +9,15 @@ import cv2
 import numpy as np
 from numpy.random import Generator
 
+from datasets.mpii import MPII
+from datasets.penn_action import PENN_ACTION
 from datasets.sample.people import RIGHT_HAND, Figure, Look, draw_ground_shadow, draw_person, hsv, visible_joints
 from datasets.sample.poses import ACTIONS, build_figures, everyday_pose, vary_lengths
 from datasets.sample.scenes import draw_box, draw_place, draw_post, finish
-from datasets.skeletons import MPII, PENN_ACTION, matching_joints
+from datasets.skeletons import matching_joints
 
 _PAN = 8  # px that a clip's camera can move to either side
-_PENN_FROM_MPII = [joint for joint in matching_joints(MPII.joints, PENN_ACTION.joints) if joint is not None]
+_PENN_FROM_MPII = [joint for joint in matching_joints(MPII.skeleton.joints, PENN_ACTION.skeleton.joints) if joint is not None]
 
 
 @dataclass

@@ -19,7 +19,7 @@ from pipeline.engine import links, manifest
 from pipeline.engine.progress import Progress
 from pipeline.engine.stage import Stage, with_inputs
 from pipeline.tasks.compare import CompareAccuracy, Pipeline, known, others
-from stages.interchange.known_models import KNOWN
+from stages.importing.known_models import KNOWN
 
 # As Luigi's manual recommends them, where luigi.cfg has no [retcode].
 MISSING_DATA, TASK_FAILED = 20, 30

@@ -69,8 +69,8 @@ def _settings() -> list[Setting]:
     """All settings beside the published ones; the recipes stand in the trainings that follow them."""
     current, published = config.settings(), Settings()
     found = []
-    for section in Settings.section_names():
-        mine, theirs = getattr(current, section), getattr(published, section)
+    for section in Settings.defaults():
+        mine, theirs = current.section(section), published.section(section)
         if type(mine) is not Recipe:
             found += [
                 Setting(f"[{section}] {name}", in_words(value), in_words(getattr(theirs, name)), name in mine.significant())

@@ -47,7 +47,6 @@ class Stage(luigi.Task):
     read_large_files: ClassVar[bool] = True  # off while only a quick answer is wanted
     reads_at_once: ClassVar[bool] = False  # external inputs are read as the work begins; they may change once the work is done
     leaf: ClassVar[str] = ""  # how the last part of `result_path` begins, where it depends on parameters
-    remedy: ClassVar[str] = "put the file in this place or correct its path in the settings"  # where one is missing
     remade_unasked: ClassVar[bool] = True  # whether `run` makes a damaged result again; not where that takes days
     redo = False  # set by `rerun`
 
@@ -69,6 +68,11 @@ class Stage(luigi.Task):
     def external_inputs(self) -> dict[str, str]:
         """Name -> source (path or address) of what it reads from outside exp/."""
         return {}
+
+    @property
+    def remedy(self) -> str:
+        """What to do where one of the external inputs is missing."""
+        return "put the file in this place or correct its path in the settings"
 
     def requires(self) -> dict[str, "Stage"]:
         """Name -> the stage whose result it reads."""

@@ -1,5 +1,4 @@
 """The stages of the chain as Luigi tasks, a few lines each.
 
-fetch prepare train evaluate export compare   the tasks
-data         the datasets by name: their stages, result paths and scored splits
+fetch prepare train evaluate export compare   the tasks; those for each dataset follow from `datasets.catalog`
 """

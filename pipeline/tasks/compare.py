@@ -6,17 +6,16 @@ from typing import Any
 
 import luigi
 
+from datasets.catalog import DATASETS
 from datasets.errors import DataError
 from datasets.links import target
 from pipeline import config
 from pipeline.engine.stage import Stage, with_inputs
-from pipeline.tasks.data import DATASETS, FURTHER
 from pipeline.tasks.evaluate import MODELS, evaluation
 from pipeline.tasks.export import Export, ExportWeights
-from pipeline.tasks.fetch import FetchPrecomputed
+from pipeline.tasks.fetch import CHAIN, FURTHER, FetchPrecomputed
+from pipeline.tasks.prepare import converted, files_of
 from pipeline.tasks.train import Pretrain, finetuned, pretrained
-
-SETS = ("mpii", "penn_action")
 
 
 class CompareAccuracy(Stage):
@@ -35,7 +34,7 @@ class CompareAccuracy(Stage):
         if column == "scratch":
             return {"penn_action": evaluation("penn_action", "scratch")}
         model = "pretrained" if column == "before" else "finetuned"
-        return {name: evaluation(name, model) for name in SETS}
+        return {name: evaluation(name, model) for name in CHAIN}
 
     def settings(self) -> dict[str, Any]:
         return {"names": [stage.result_path for stage in self.networks().values()]}
@@ -43,7 +42,7 @@ class CompareAccuracy(Stage):
     def requires(self) -> dict[str, Stage]:
         networks = self.networks()
         scores = {f"{column}-{name}": stage for column in networks for name, stage in self.scores(column).items()}
-        data = {f"{name}-{part}": stage for name in SETS for part, stage in DATASETS[name].stages().items()}
+        data = {f"{name}-{part}": stage for name in CHAIN for part, stage in converted(DATASETS[name]).items()}
         return networks | scores | data
 
     def work(self, folder, inputs, report):
@@ -54,7 +53,8 @@ class CompareAccuracy(Stage):
                        {name: inputs[f"{column}-{name}"] for name in self.scores(column)})
             for column, stage in self.networks().items()
         ]  # fmt: skip
-        data = {name: DATASETS[name].open({part: inputs[f"{name}-{part}"] for part in ("annot", "images")}) for name in SETS}
+        results = {name: {part: inputs[f"{name}-{part}"] for part in ("annot", "images")} for name in CHAIN}
+        data = {name: files_of(DATASETS[name], found) for name, found in results.items()}
         return compare(folder, experiments, data)
 
 
@@ -81,7 +81,7 @@ class Pipeline(luigi.WrapperTask):
 
 def others() -> list[Stage]:
     """All stages that are not in the chain: those of further datasets and networks, and precomputed networks."""
-    ends: list[Stage] = [FetchPrecomputed(dataset=dataset) for dataset in ("mpii", "penn_action")]
+    ends: list[Stage] = [FetchPrecomputed(dataset=dataset) for dataset in CHAIN]
     networks = [("mpii", "pretrained"), ("penn_action", "scratch"), *product(FURTHER, MODELS)]
     ends += [Export(dataset=dataset, model=model) for dataset, model in networks]
     chain = {stage.name for stage in Pipeline().stages()}

@@ -4,9 +4,11 @@ from typing import Any
 
 import luigi
 
+from datasets.catalog import DATASETS
 from pipeline import config
 from pipeline.engine.stage import Stage
-from pipeline.tasks.data import DATASETS, FURTHER
+from pipeline.tasks.fetch import FURTHER
+from pipeline.tasks.prepare import converted, files_of
 from pipeline.tasks.train import BEST, Finetune, Pretrain, finetuned, pretrained
 
 MODELS = ("pretrained", "finetuned", "scratch")
@@ -42,13 +44,13 @@ class Evaluate(Stage):
         return Pretrain(dataset=self.dataset) if self.model == "scratch" else Finetune(dataset=self.dataset)
 
     def requires(self) -> dict[str, Stage]:
-        return DATASETS[self.dataset].stages() | {"model": self.model_stage()}
+        return converted(DATASETS[self.dataset]) | {"model": self.model_stage()}
 
     def work(self, folder, inputs, report):
         from stages.evaluation.evaluate import evaluate
 
         settings, dataset = config.settings(), DATASETS[self.dataset]
-        data, model = dataset.open(inputs), inputs["model"] / BEST
+        data, model = files_of(dataset, inputs), inputs["model"] / BEST
         return evaluate(folder, model, data, self.splits(), settings.evaluate, settings.workspace, report)
 
 

@@ -1,18 +1,18 @@
 """Networks for other programs, first of all the one that forecasting networks load."""
 
-import json
 from typing import TYPE_CHECKING
 
 import luigi
 
+from datasets.catalog import DATASETS
 from pipeline.engine.stage import Stage, with_inputs
-from pipeline.tasks.data import DATASETS
 from pipeline.tasks.evaluate import MODELS, evaluation
 from pipeline.tasks.fetch import Fetch, FetchPrecomputed
+from pipeline.tasks.prepare import converted, files_of
 from pipeline.tasks.train import BEST
 
 if TYPE_CHECKING:
-    from stages.interchange.model_card import Step
+    from stages.exporting.model_card import Step
 
 
 class Export(Stage):
@@ -30,16 +30,17 @@ class Export(Stage):
 
     def requires(self) -> dict[str, Stage]:
         scored = evaluation(self.dataset, self.model)
-        return DATASETS[self.dataset].stages() | {"model": scored.model_stage(), "evaluation": scored}
+        return converted(DATASETS[self.dataset]) | {"model": scored.model_stage(), "evaluation": scored}
 
     def work(self, folder, inputs, report):
-        from stages.interchange.export import export
-        from stages.interchange.model_card import History
+        from stages.evaluation.accuracy import read
+        from stages.exporting.export import export
+        from stages.exporting.model_card import History
 
-        accuracy = json.loads((inputs["evaluation"] / "accuracy.json").read_text())["splits"]
+        accuracy = read(inputs["evaluation"])
         steps = tuple(_step(stage) for stage in with_inputs([self]))
         history = History(self.requires()["model"].result_path, accuracy, steps)
-        return export(folder, inputs["model"] / BEST, DATASETS[self.dataset].open(inputs), history, report)
+        return export(folder, inputs["model"] / BEST, files_of(DATASETS[self.dataset], inputs), history, report)
 
 
 class ExportWeights(Export):
@@ -50,11 +51,11 @@ class ExportWeights(Export):
 
 
 def _step(stage: Stage) -> "Step":
-    from stages.interchange.model_card import Step
+    from stages.exporting.model_card import Step
 
-    dataset = trained_by = ""
+    origin, trained_by = None, ""
     if isinstance(stage, FetchPrecomputed):
         trained_by = stage.trained_by()
     elif isinstance(stage, Fetch) and stage.external_inputs():  # the sample is nobody's
-        dataset = stage.dataset
-    return Step(stage.name, stage.fingerprint, stage.settings(), stage.external_digests, dataset, trained_by)
+        origin = stage.described.origin
+    return Step(stage.name, stage.fingerprint, stage.settings(), stage.external_digests, origin, trained_by)

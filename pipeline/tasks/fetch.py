@@ -1,36 +1,35 @@
 """Archives -> their contents, unpacked: what the preparing stages start from."""
 
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import luigi
 
-from datasets.citations import ORIGINS
+from datasets.catalog import DATASETS
+from datasets.dataset import Dataset
 from datasets.errors import DataError
+from datasets.sources import Wanted
 from pipeline import config
 from pipeline.engine import digests
 from pipeline.engine.progress import say
 from pipeline.engine.stage import Stage
 from stages.fetching import folders, kinds
 from stages.fetching.archives import unpack
-from stages.fetching.folders import Part, Wanted
 from stages.fetching.sources import download_of, obtain, read_source, record_of
-from stages.interchange.known_models import PUBLISHED_FOLDER, KnownModel, read_choice
+from stages.importing.known_models import KnownModel, read_choice
 
+CHAIN = ("mpii", "penn_action")  # the datasets of the chain
+FURTHER = tuple(name for name in DATASETS if name not in CHAIN)  # those outside the chain
 SAMPLE = "sample"  # the source that stands for the built-in sample data
 
 
 def downloads() -> Path:
     """Where what comes from an address is kept."""
     return config.exp() / "downloads"
-
-
-MPII_FILES = r"mpii_human_pose_v1_u12_1\.mat|mpii_annotations\.json(?:\.gz)?|(?:train|valid|test)(?:\.h5|_images\.txt)"
-FLIC_FILES = r"(?:train|valid)(?:(?:_personcentric)?\.h5|_images\.txt)"
 
 
 class MakeSample(Stage):
@@ -50,14 +49,16 @@ class MakeSample(Stage):
         synthetic.write_penn(folder, sample.sequences, frames, seed=sample.seed, report=report)
 
 
-class Fetch(Stage):
+class FromSources(Stage):
     """A stage whose sources are paths, addresses, or files of the built-in sample; it takes what is wanted of them.
 
     Archives are unpacked; of a folder, the images are read in place, so that the result has a symlink to them.
     """
 
-    dataset: ClassVar[str]  # whose citation belongs beside the files
-    wanted: ClassVar[dict[str, Wanted]] = {}  # name of a source -> what is wanted of it
+    @property
+    def wanted(self) -> Mapping[str, Wanted]:
+        """Name of a source -> which of its files are needed."""
+        return {}
 
     def sources(self) -> dict[str, tuple[str, str]]:
         """Name -> (source, name of the file in the sample)."""
@@ -71,10 +72,6 @@ class Fetch(Stage):
 
     def work(self, folder, inputs, report):
         files = self.unpack(folder, inputs, report)
-        if self.external_inputs():  # not all of it is drawn
-            citation = ORIGINS[self.dataset].text()
-            (folder / "CITATION.txt").write_text(citation, encoding="utf-8")
-            say(citation)
         places = {name: str(found.place) for name, found in self.in_folders()}
         return {"files": files, "downloads": self.records(), "folders": places}
 
@@ -174,120 +171,75 @@ def origin_told(raw: Stage) -> Iterator[None]:
         raise DataError(f"{error} ({raw.folder.name} was made from {' and '.join(places)}.)") from None
 
 
-class FetchMpii(Fetch):
-    """MPII Human Pose: images/*.jpg, and the annotations: the published struct, or the files that others made of it."""
+class Fetch(FromSources):
+    """A dataset's own files, unpacked."""
 
-    result_path = "mpii/raw"
     version = 2
-    dataset = "mpii"
-    wanted = {
-        "annotations": Wanted(
-            r"(?!.*(?:flic|penn-crop)/)(?:.*/)?(?P<to>" + MPII_FILES + ")",
-            "mpii_human_pose_v1_u12_1.mat, mpii_annotations.json or train.h5 and valid.h5",
-            copied=MPII_FILES,
-            single=(
-                (kinds.MATLAB, "mpii_human_pose_v1_u12_1.mat"),
-                (kinds.JSON, "mpii_annotations.json"),
-                (kinds.JSON_GZ, "mpii_annotations.json.gz"),
-            ),
-        ),
-        "images": Wanted(r"(?:.*/)?(?P<to>images/[^/]+\.jpg)", "images/*.jpg", (Part("images", r"[^.].*\.jpg"),)),
-    }
-
-    def sources(self):
-        mpii = config.settings().mpii
-        return {
-            "images": (mpii.images, "mpii_human_pose_v1.tar.gz"),
-            "annotations": (mpii.annotations, "mpii_human_pose_v1_u12_2.zip"),
-        }
-
-
-class FetchPennAction(Fetch):
-    """Penn Action: frames/NNNN/FFFFFF.jpg and labels/NNNN.mat."""
-
-    result_path = "penn_action/raw"
-    version = 2
-    dataset = "penn_action"
-    wanted = {
-        "archive": Wanted(
-            r"(?:.*/)?(?P<to>frames/\d+/\d+\.jpg|labels/\d+\.mat)",
-            "frames/NNNN/FFFFFF.jpg and labels/NNNN.mat",
-            (
-                Part("frames", r"\d+\.jpg", inner=r"\d+", named=True),
-                Part("labels", r"\d+\.mat", named=True),
-            ),
-        )
-    }
-    remedy = (
-        "open https://upenn.box.com/PennAction in a browser, download Penn_Action.tar.gz (3 GB) and put it in this place, or "
-        "give its path in [penn_action] archive"
-    )
-
-    def sources(self):
-        return {"archive": (config.settings().penn_action.archive, "Penn_Action.tar.gz")}
-
-
-class FetchFlic(Fetch):
-    """FLIC: images/*.jpg, and in annot/ the annotation files that pose-hg-train publishes."""
-
-    result_path = "flic/raw"
-    dataset = "flic"
-    wanted = {
-        "annotations": Wanted(
-            r"(?!.*mpii)(?:.*/)?(?P<to>" + FLIC_FILES + ")",
-            "train.h5, train_personcentric.h5, train_images.txt and those of valid",
-            copied=FLIC_FILES,
-            into="annot",
-        ),
-        "images": Wanted(r"(?:.*/)?(?P<to>images/[^/]+\.jpg)", "images/*.jpg", (Part("images", r"[^.].*\.jpg"),)),
-    }
-
-    def sources(self):
-        flic = config.settings().flic
-        return {"images": (flic.images, ""), "annotations": (flic.annotations, "")}
-
-
-class FetchLsp(Fetch):
-    """Leeds Sports Pose: joints.mat, and the images in images/."""
-
-    dataset = "lsp"
-    version = 2
-    wanted = {
-        "archive": Wanted(
-            r"(?!.*visualized)(?:.*/)?(?:(?P<images>im\d+\.(?:jpg|png))|(?P<to>joints\.mat))",
-            "joints.mat and im*.jpg",
-            (Part("images", r"im\d+\.(?:jpg|png)"),),
-            copied=r"joints\.mat",
-        )
-    }
+    dataset = luigi.ChoiceParameter(choices=FURTHER, description="which dataset")
 
     leaf = "raw"
+
+    @property
+    def described(self) -> Dataset:
+        """The dataset's object."""
+        return DATASETS[self.dataset]
 
     @property
     def result_path(self) -> str:
         return f"{self.dataset}/{self.leaf}"
 
+    @property
+    def wanted(self) -> Mapping[str, Wanted]:
+        return self.described.sources
+
+    @property
+    def remedy(self) -> str:
+        return self.described.remedy
+
     def sources(self):
-        return {"archive": (getattr(config.settings(), self.dataset).archive, "")}
+        section = config.settings().datasets[self.dataset]
+        return {name: (getattr(section, name), wanted.in_sample) for name, wanted in self.wanted.items()}
+
+    def work(self, folder, inputs, report):
+        facts = super().work(folder, inputs, report)
+        if self.external_inputs():  # not all of it is drawn
+            citation = self.described.origin.text()
+            (folder / "CITATION.txt").write_text(citation, encoding="utf-8")
+            say(citation)
+        return facts
 
 
-class FetchLspet(FetchLsp):
-    """Leeds Sports Pose Extended, or its full-size edition HR-LSPET."""
+class FetchMpii(Fetch):
+    """MPII Human Pose: images/*.jpg, and the annotations: the published struct, or the files that others made of it."""
 
-    dataset = "lspet"
+    dataset = "mpii"
 
 
-class FetchPrecomputed(Fetch):
+class FetchPennAction(Fetch):
+    """Penn Action: frames/NNNN/FFFFFF.jpg and labels/NNNN.mat."""
+
+    dataset = "penn_action"
+
+
+def fetch(dataset: str) -> Fetch:
+    """Return the stage that fetches a dataset."""
+    of_the_chain: dict[str, type[Fetch]] = {"mpii": FetchMpii, "penn_action": FetchPennAction}
+    return of_the_chain[dataset]() if dataset in of_the_chain else Fetch(dataset=dataset)
+
+
+class FetchPrecomputed(FromSources):
     """A trained network from elsewhere, instead of training one."""
 
-    dataset = luigi.ChoiceParameter(choices=["mpii", "penn_action"], default="mpii", description="trained on which dataset")
-    remedy = "correct its path in [models], or give a name that `python -m pipeline models` lists"
-
+    dataset = luigi.ChoiceParameter(choices=CHAIN, default="mpii", description="trained on which dataset")
     leaf = "precomputed"
 
     @property
+    def remedy(self) -> str:
+        return "correct its path in [models], or give a name that `python -m pipeline models` lists"
+
+    @property
     def result_path(self) -> str:
-        return f"{PUBLISHED_FOLDER[self.dataset]}/{self.leaf}"
+        return f"{DATASETS[self.dataset].result_path}/{self.leaf}"
 
     def settings(self) -> dict[str, Any]:
         known, _ = self.choice()
@@ -328,10 +280,10 @@ class FetchPrecomputed(Fetch):
             return {"model": self.chosen}
 
     def work(self, folder, inputs, report):
-        from stages.interchange.precomputed import convert
+        from stages.importing.precomputed import convert
 
         known, _ = self.choice()
-        facts = convert(self.file("model", inputs, report), self.dataset, folder, known)
+        facts = convert(self.file("model", inputs, report), DATASETS[self.dataset], folder, known)
         return facts | {"downloads": self.records()}
 
     def spare_downloads(self):

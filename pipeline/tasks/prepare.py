@@ -1,26 +1,75 @@
 """Crops and annotation files: what the networks are trained and scored on."""
 
-from typing import Any, ClassVar, Literal
+from pathlib import Path
+from typing import Any
 
+import luigi
+
+from datasets.catalog import DATASETS
+from datasets.dataset import Dataset, DatasetFiles
 from pipeline import config
 from pipeline.engine.progress import say
 from pipeline.engine.stage import Stage
-from pipeline.tasks.fetch import FetchFlic, FetchLsp, FetchLspet, FetchMpii, FetchPennAction, downloads, origin_told
+from pipeline.tasks.fetch import FURTHER, FetchPennAction, downloads, fetch, origin_told
 from stages.fetching.sources import obtain
 
 
-class Annotate(Stage):
-    """A stage that writes annotation files, and says what is odd about them."""
+class CropPenn(Stage):
+    """Penn Action's frames and labels, cut to one window per sequence."""
 
-    version = 3
+    result_path = "penn_action_cropped/data"
 
-    def annotate(self, folder, inputs, report) -> dict[str, dict[str, Any]]:
-        """Write the files; a split's counts by its name, see `stages.preparing.annotate`."""
-        raise AttributeError(f"{type(self).__name__} has no annotate")
+    def settings(self) -> dict[str, Any]:
+        return config.settings().datasets["penn_action"].significant()
+
+    def requires(self) -> dict[str, Stage]:
+        return {"raw": FetchPennAction()}
 
     def work(self, folder, inputs, report):
-        with origin_told(next(iter(self.requires().values()))):
-            summary = self.annotate(folder, inputs, report)
+        from stages.preparing.crop import crop_penn
+
+        settings = config.settings()
+        quality = settings.datasets["penn_action"].jpeg_quality
+        with origin_told(self.requires()["raw"]):
+            return crop_penn(inputs["raw"], folder, quality, settings.workspace.workers, report)
+
+
+class Annotate(Stage):
+    """A dataset's own labels -> train.h5, valid.h5, test.h5 and image lists; prints which labels are suspicious."""
+
+    version = 3
+    dataset = luigi.ChoiceParameter(choices=FURTHER, description="whose labels")
+
+    leaf = "annot"
+
+    @property
+    def described(self) -> Dataset:
+        """The dataset's object."""
+        return DATASETS[self.dataset]
+
+    @property
+    def result_path(self) -> str:
+        return f"{self.described.result_path}/{self.leaf}"
+
+    def settings(self) -> dict[str, Any]:
+        return {} if self.described.cropped else config.settings().datasets[self.dataset].significant()
+
+    def external_inputs(self) -> dict[str, str]:
+        section = config.settings().datasets[self.dataset]
+        sources = {name: getattr(section, name) for name in self.described.split_sources}
+        return {name: source for name, source in sources.items() if source}
+
+    def requires(self) -> dict[str, Stage]:
+        return {"images": images(self.described)}
+
+    def work(self, folder, inputs, report):
+        from stages.preparing.annotate import annotate
+
+        settings = config.settings()
+        files = {name: obtain(source, downloads(), report) for name, source in self.external_inputs().items()}
+        section, workers = settings.datasets[self.dataset], settings.workspace.workers
+        with origin_told(self.requires()["images"]):
+            summary = annotate(self.described, inputs["images"], folder, section, files, workers, report)
         for split, counts in summary.items():
             kinds = ", ".join(f"{kind} {count}" for kind, count in counts["kinds"].items())
             odd = f"; {counts['suspicious']} suspicious, see suspicious.csv ({kinds})" if kinds else ""
@@ -31,112 +80,31 @@ class Annotate(Stage):
 class AnnotateMpii(Annotate):
     """MPII's annotation struct -> train.h5, valid.h5, test.h5 and image lists."""
 
-    result_path = "mpii/annot"
-
-    def settings(self) -> dict[str, Any]:
-        mpii = config.settings().mpii
-        return {} if mpii.split_file else mpii.significant()
-
-    def external_inputs(self) -> dict[str, str]:
-        split_file = config.settings().mpii.split_file
-        return {"split_file": split_file} if split_file else {}
-
-    def requires(self) -> dict[str, Stage]:
-        return {"raw": FetchMpii()}
-
-    def annotate(self, folder, inputs, report):
-        from stages.preparing.annotate import annotate_mpii
-
-        mpii, workers = config.settings().mpii, config.settings().workspace.workers
-        split_file = obtain(mpii.split_file, downloads(), report) if mpii.split_file else None
-        if not any((inputs["raw"] / name).is_file() for name in ("mpii_human_pose_v1_u12_1.mat", "train.h5")):
-            say(
-                "mpii_annotations.json has no head boxes, so that PCKh cannot be computed and stays empty; to have it, give "
-                "the published .mat or .h5 files as [mpii] annotations."
-            )
-        return annotate_mpii(inputs["raw"], folder, split_file, mpii.valid_fraction, mpii.split_seed, workers, report)
-
-
-class CropPenn(Stage):
-    """Penn Action's frames and labels, cut to one window per sequence."""
-
-    result_path = "penn_action_cropped/data"
-
-    def settings(self) -> dict[str, Any]:
-        return config.settings().penn_action.significant()
-
-    def requires(self) -> dict[str, Stage]:
-        return {"raw": FetchPennAction()}
-
-    def work(self, folder, inputs, report):
-        from stages.preparing.crop import crop_penn
-
-        settings = config.settings()
-        with origin_told(self.requires()["raw"]):
-            return crop_penn(inputs["raw"], folder, settings.penn_action.jpeg_quality, settings.workspace.workers, report)
+    dataset = "mpii"
 
 
 class AnnotatePenn(Annotate):
     """Cropped labels -> train.h5, valid.h5, test.h5, image lists and the published validation split."""
 
-    result_path = "penn_action_cropped/annot"
-
-    def requires(self) -> dict[str, Stage]:
-        return {"cropped": CropPenn()}
-
-    def annotate(self, folder, inputs, report):
-        from stages.preparing.annotate import annotate_penn
-
-        return annotate_penn(inputs["cropped"], folder, report)
+    dataset = "penn_action"
 
 
-class AnnotateFlic(Annotate):
-    """FLIC's published annotation files -> the same for the wanted sides, checked against the images."""
-
-    result_path = "flic/annot"
-
-    def settings(self) -> dict[str, Any]:
-        return config.settings().flic.significant()
-
-    def requires(self) -> dict[str, Stage]:
-        return {"raw": FetchFlic()}
-
-    def annotate(self, folder, inputs, report):
-        from stages.preparing.annotate import annotate_flic
-
-        settings = config.settings()
-        return annotate_flic(inputs["raw"], folder, settings.flic.sides, settings.workspace.workers, report)
+def annotations(dataset: Dataset) -> Annotate:
+    """Return the stage that writes a dataset's annotation files."""
+    of_the_chain: dict[str, type[Annotate]] = {"mpii": AnnotateMpii, "penn_action": AnnotatePenn}
+    return of_the_chain[dataset.name]() if dataset.name in of_the_chain else Annotate(dataset=dataset.name)
 
 
-class AnnotateLsp(Annotate):
-    """joints.mat -> train.h5, valid.h5, test.h5 and image lists."""
-
-    dataset: ClassVar[Literal["lsp", "lspet"]] = "lsp"
-    fetch: ClassVar[type[Stage]] = FetchLsp
-
-    leaf = "annot"
-
-    @property
-    def result_path(self) -> str:
-        return f"{self.dataset}/{self.leaf}"
-
-    def settings(self) -> dict[str, Any]:
-        return getattr(config.settings(), self.dataset).significant()
-
-    def requires(self) -> dict[str, Stage]:
-        return {"raw": self.fetch()}
-
-    def annotate(self, folder, inputs, report):
-        from stages.preparing.annotate import annotate_lsp
-
-        split, workers = self.settings(), config.settings().workspace.workers
-        raw = inputs["raw"]
-        return annotate_lsp(self.dataset, raw, folder, split["valid_fraction"], split["split_seed"], workers, report)
+def images(dataset: Dataset) -> Stage:
+    """Return the stage whose result holds a dataset's images."""
+    return CropPenn() if dataset.cropped else fetch(dataset.name)
 
 
-class AnnotateLspet(AnnotateLsp):
-    """The same for the extended training set, where a mark of joints.mat means the opposite."""
+def converted(dataset: Dataset) -> dict[str, Stage]:
+    """Return what a stage that reads a converted dataset requires."""
+    return {"annot": annotations(dataset), "images": images(dataset)}
 
-    dataset = "lspet"
-    version = 4
-    fetch = FetchLspet
+
+def files_of(dataset: Dataset, inputs: dict[str, Path]) -> DatasetFiles:
+    """Return a converted dataset's files from the results of `converted` and, where there are any, its `crops`."""
+    return DatasetFiles(dataset, inputs["annot"], inputs["images"] / dataset.images, inputs.get("crops"))

@@ -5,12 +5,13 @@ from typing import Any
 
 import luigi
 
+from datasets.catalog import DATASETS
 from datasets.errors import DataError
 from datasets.links import follow
 from pipeline import config
 from pipeline.engine.stage import Stage, is_locked
-from pipeline.tasks.data import DATASETS, FURTHER
-from pipeline.tasks.fetch import FetchPrecomputed
+from pipeline.tasks.fetch import FURTHER, FetchPrecomputed
+from pipeline.tasks.prepare import converted, files_of
 from stages.settings.trainings import Training
 
 BEST = "best.safetensors"
@@ -31,18 +32,18 @@ class CacheCrops(Stage):
         return config.settings().input.significant()
 
     def requires(self) -> dict[str, Stage]:
-        return DATASETS[self.dataset].stages()
+        return converted(DATASETS[self.dataset])
 
     def work(self, folder, inputs, report):
         from stages.loading.crop_cache import cache_crops
 
-        settings, data = config.settings(), DATASETS[self.dataset].open(inputs)
+        settings, data = config.settings(), files_of(DATASETS[self.dataset], inputs)
         return cache_crops(data, settings.input.resolution, folder, settings.workspace.workers, report)
 
 
 def _data(dataset: str, cache: bool) -> dict[str, Stage]:
     """What a training on a dataset requires of it."""
-    return DATASETS[dataset].stages() | ({"crops": CacheCrops(dataset=dataset)} if cache else {})
+    return converted(DATASETS[dataset]) | ({"crops": CacheCrops(dataset=dataset)} if cache else {})
 
 
 class TrainingStage(Stage):
@@ -113,7 +114,7 @@ class Pretrain(TrainingStage):
     def work(self, folder, inputs, report):
         from stages.training.train import new_network, train
 
-        settings, data = config.settings(), DATASETS[self.dataset].open(inputs)
+        settings, data = config.settings(), files_of(DATASETS[self.dataset], inputs)
         network = new_network(settings.network, len(data.skeleton.joints), settings.pretrain.seed)
         return train(folder, network, data, settings.input, settings.pretrain, settings.workspace, report)
 
@@ -148,7 +149,7 @@ class Finetune(TrainingStage):
     def work(self, folder, inputs, report):
         from stages.training.train import network_for, train
 
-        settings, data = config.settings(), DATASETS[self.dataset].open(inputs)
+        settings, data = config.settings(), files_of(DATASETS[self.dataset], inputs)
         network = network_for(inputs["model"] / BEST, data.skeleton, settings.finetune)
         return train(folder, network, data, settings.input, settings.finetune, settings.workspace, report)
 

@@ -8,12 +8,11 @@ The folder gets
                            the M measures divide by; group (N,): people who are no independent samples share a number
     preds_<split>.mat      preds (J, 2, N), the same as in the .h5
     heatmaps_<split>.h5    heatmaps (N, J, h, w) float32, if asked for
-    pred_keypoints_mpii.mat    for MPII's test people: what its evaluation wants to be sent
+    pred_keypoints_mpii.mat    for MPII's test people: what is sent to its evaluation
     failures_<split>.csv, worst_<split>.png    see `analyse`
 """
 
 import copy
-import json
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import replace
@@ -23,16 +22,16 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from datasets import mpii
-from datasets.dataset_files import DatasetFiles
+from datasets.dataset import DatasetFiles
 from datasets.errors import DataError
-from datasets.formats.annotations import write_h5
+from datasets.formats.hdf5 import Layout, RowsH5, write_h5
+from datasets.formats.matlab import write_mat
 from datasets.progress import Report, silent
-from datasets.skeletons import MPII, matching_joints, mirrored
-from stages.evaluation import metrics
+from datasets.skeletons import matching_joints, mirrored
+from stages.evaluation import accuracy, metrics
+from stages.evaluation.accuracy import SplitFigures
 from stages.evaluation.failures import analyse
-from stages.evaluation.measures import MEASURES, number, people_of, score
-from stages.evaluation.predictions import HeatmapFile, write_mat, write_submission
+from stages.evaluation.measures import number, score
 from stages.inference.predict import average_scales, compute_type, joints_in_image, pick_device, predict
 from stages.loading.loader import PoseDataset, batches, killed_reader_as_data_error
 from stages.machine import memory
@@ -54,27 +53,28 @@ def evaluate(folder: Path, model: Path, data: DatasetFiles, splits: list[str], e
     network, description = load_network(model)
     channels = matching_joints(description.joints, data.skeleton.joints)
     if all(channel is None for channel in channels):
-        raise DataError(f"{model} knows none of the joints of {data.skeleton.name}; give a network for people.")
+        raise DataError(f"{model} knows none of the joints of {data.dataset.title}; give a network for people.")
     size = Input(resolution=description.resolution)
-    result: dict[str, Any] = {}
+    result: dict[str, SplitFigures] = {}
     for split in splits:
         samples = PoseDataset(data, split, size)
         predictions = Predictions(samples, channels, evaluation.decoder)
         with ExitStack() as stack:
             kept = None
             if evaluation.heatmaps:
-                shape = (len(samples), len(channels), size.heatmap, size.heatmap)
-                kept = stack.enter_context(HeatmapFile(folder / f"heatmaps_{split}.h5", shape))
+                shape = (len(channels), size.heatmap, size.heatmap)
+                layout: Layout = {"heatmaps": (shape, np.dtype("<f4"))}
+                kept = stack.enter_context(RowsH5(folder / f"heatmaps_{split}.h5", len(samples), layout))
             for batch, maps in heatmaps_of(network, samples, mirrored(description.joints), evaluation, workspace):
                 ours = predictions.add(batch, maps.numpy())
                 if kept:
-                    kept.append(ours)
+                    kept.append({"heatmaps": ours.astype("<f4", copy=False)})
                 report(len(predictions.rows_seen), len(samples), split)
         report(0, 1, f"{split}: writing")
         result[split] = _write(folder, split, data, predictions)
-    (folder / "accuracy.json").write_text(json.dumps({"dataset": data.skeleton.name, "splits": result}, indent=1))
-    first = MEASURES[data.skeleton.name][0].name
-    return {split: {"acc": found["acc"], first: found["measures"][first]["value"]} for split, found in result.items()}
+    accuracy.write(folder, data.dataset, result)
+    first = data.dataset.measures[0].name
+    return {split: {"acc": found.acc, first: found.measures[first].value} for split, found in result.items()}
 
 
 def heatmaps_of(network: HourglassNet, samples: PoseDataset, mirror: list[int], evaluation: Evaluation,
@@ -121,23 +121,23 @@ class Predictions:
         return ours
 
 
-def _write(folder: Path, split: str, data: DatasetFiles, found: Predictions) -> dict[str, Any]:
-    """Write all that is kept of a split; returns its figures."""
-    people, preds = people_of(data, split), found.preds
+def _write(folder: Path, split: str, data: DatasetFiles, found: Predictions) -> SplitFigures:
+    """Write all files of a split; return its figures."""
+    people, preds = data.people(split), found.preds
     write_h5(folder / f"preds_{split}.h5", {"preds": preds + 1, "confidence": found.confidence})
-    write_mat(folder / f"preds_{split}.mat", {"preds": (preds + 1).transpose(1, 2, 0)})
-    if data.skeleton is MPII and split == "test":
-        write_submission(folder / "pred_keypoints_mpii.mat", data.images.parent / mpii.MAT_NAME, people.rows, preds)
+    write_mat(folder / f"preds_{split}.mat", {"preds": (preds + 1).transpose(1, 2, 0)}, "predicted joints")
+    if split == "test" and data.dataset.submit:
+        data.dataset.submit(folder, data, people.rows, preds)
     distance = np.linalg.norm(preds - people.rows.part, axis=-1)
-    reference = [measure.reference(people) for measure in MEASURES[data.skeleton.name]]
+    reference = [measure.reference(people) for measure in data.dataset.measures]
     columns = {"distance": distance, "reference": np.stack(reference, axis=1), "group": people.groups}
     write_h5(folder / f"people_{split}.h5", columns)
     if not np.isnan(distance).all():
         analyse(folder, split, data, people, preds)
-    return {
-        "people": len(preds),
-        "acc": number(found.training.result()),
-        "acc joints": len(found.training.scoring),
-        "pixels": None if np.isnan(distance).all() else float(np.nanmean(distance)),
-        "measures": score(people, preds, data.skeleton),
-    }
+    return SplitFigures(
+        people=len(preds),
+        acc=number(found.training.result()),
+        acc_joints=len(found.training.scoring),
+        pixels=None if np.isnan(distance).all() else float(np.nanmean(distance)),
+        measures=score(people, preds, data.dataset),
+    )

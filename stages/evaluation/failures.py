@@ -13,17 +13,18 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from datasets.dataset_files import DatasetFiles
+from datasets.dataset import DatasetFiles
 from datasets.files import csv_text
 from datasets.imaging import draw
-from stages.evaluation.measures import MEASURES, People, known_joints
+from datasets.measures import People
+from stages.evaluation.measures import known_joints
 
 SHOWN = 8  # people in the picture
 
 
 def analyse(folder: Path, split: str, data: DatasetFiles, people: People, preds: np.ndarray) -> None:
     """Write both files; preds: (N, J, 2) in the images' 0-based px, NaN for joints that the network does not know."""
-    measure = MEASURES[data.skeleton.name][0]
+    measure = data.dataset.measures[0]
     reference = measure.reference(people)[:, None]
     with np.errstate(invalid="ignore"):
         limit = np.where(reference > 0, measure.threshold * reference, np.nan)

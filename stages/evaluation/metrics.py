@@ -15,7 +15,6 @@ from datasets.imaging.heatmaps import decode_argmax
 from datasets.skeletons import Skeleton
 
 PCKH_THRESHOLDS = (0.1, 0.2, 0.3, 0.4, 0.5)  # parts of the head size, `Annotations.normalize`
-NOT_IN_PCKH = ("pelvis", "thorax")  # MPII's evaluation leaves them out of its mean
 
 
 def training_accuracy(predicted: np.ndarray, target: np.ndarray, scoring: Sequence[int], threshold: float = 0.5) -> float:
@@ -150,24 +149,16 @@ def _divide(values: ArrayLike, counts: np.ndarray) -> np.ndarray:
 
 
 def pckh_joints(skeleton: Skeleton) -> list[int]:
-    """The joints that tables of PCKh take into their mean: all but pelvis and thorax."""
-    return [i for i, name in enumerate(skeleton.joints) if name not in NOT_IN_PCKH]
+    """Return the numbers of the joints that tables of PCKh take into their mean."""
+    return [i for i, name in enumerate(skeleton.joints) if name not in skeleton.not_in_mean]
 
 
-def by_part(rates: np.ndarray, skeleton: Skeleton) -> dict[str, np.ndarray]:
+def by_part(rates: np.ndarray, joints: Sequence[str]) -> dict[str, np.ndarray]:
     """Rates (..., J) of joints as rates (...) of body parts: the mean of left and right, as tables of PCKh have it.
 
     The part's name is the joint's without its side: ankle, knee, hip ... head_top.
     """
     parts: dict[str, list[int]] = {}
-    for i, name in enumerate(skeleton.joints):
+    for i, name in enumerate(joints):
         parts.setdefault(name.removeprefix("right_").removeprefix("left_"), []).append(i)
-    return {name: np.asarray(rates)[..., joints].mean(axis=-1) for name, joints in parts.items()}
-
-
-def joint_distance(points: np.ndarray, first: int, second: int) -> np.ndarray:
-    """Distance (N,) px between two joints of (N, J, 2); from a shoulder to the opposite hip it is the torso's length.
-
-    NaN where one of them is not labelled.
-    """
-    return np.linalg.norm(points[:, first] - points[:, second], axis=-1)
+    return {name: np.asarray(rates)[..., numbers].mean(axis=-1) for name, numbers in parts.items()}

@@ -15,15 +15,15 @@ from typing import Any
 import numpy as np
 
 from datasets.errors import DataError
-from datasets.formats.annotations import h5_field, open_h5
+from datasets.files import decode_text
+from datasets.formats.hdf5 import h5_field, open_h5
 from datasets.formats.matlab import read_mat
 from datasets.formats.matlab_values import Record
-from datasets.skeletons import MPII
-from datasets.text import decode
+from datasets.mpii import MPII
 
 NAMES = ("preds", "pred", "predictions", "keypoints", "pos_pred_src", "annolist")  # of the variable in a file
 MOST = 1 << 28  # bytes of a file; predictions for MPII's 2,958 people have 0.4e6, as .json 5e6
-JOINTS = len(MPII.joints)
+JOINTS = len(MPII.skeleton.joints)
 _ORDERS = ("N J C", "J C N", "C J N", "N C J", "J N C", "C N J")  # the usual ones first: they count where sizes agree
 
 
@@ -119,7 +119,7 @@ def _of_json(path: Path) -> tuple[str, Any, int]:
             content = file.read(MOST + 1)
         if len(content) > MOST:
             raise ValueError(f"more than {MOST} bytes")
-        found, name, first = json.loads(decode(content)), "the list", 1
+        found, name, first = json.loads(decode_text(content)), "the list", 1
         if isinstance(found, dict):
             name = next((name for name in NAMES if name in found), NAMES[0])
             found = found[name]

@@ -15,32 +15,11 @@ from pathlib import Path
 
 from datasets.errors import DataError
 from datasets.progress import Report, silent
+from datasets.sources import Part, Wanted
 
 DEPTH = 3  # folders in folders that are searched: Downloads/Penn_Action 2/Penn_Action/frames
 NAMED = 6  # of what a folder holds in place of what is expected, so many names are shown
 NOT_OURS = ("__MACOSX",)
-
-
-@dataclass(frozen=True)
-class Part:
-    """A folder of many files that stands in a dataset's folder, or is given itself."""
-
-    name: str  # of its symlink in the result
-    pattern: str  # regular expression of its files' names
-    inner: str = ""  # regular expression of the folders between it and its files; "": its files stand in itself
-    named: bool = False  # whether it is known by its name alone
-
-
-@dataclass(frozen=True)
-class Wanted:
-    """What is wanted of a source, whether it is an archive, a folder or a single file."""
-
-    members: str  # regular expression of an archive's members, see `archives.unpack`
-    expected: str  # the same in words
-    parts: tuple[Part, ...] = ()  # of a folder, read in place
-    copied: str = ""  # regular expression of a folder's single files, which are copied; all stand in one folder
-    into: str = ""  # folder of the result in which all of it stands
-    single: tuple[tuple[str, str], ...] = ()  # kinds of single files (`kinds.kind_of`), and their names there
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,8 @@ import gzip
 import zlib
 from pathlib import Path
 
-MATLAB, JSON, JSON_GZ = "a MATLAB file", "a JSON file", "a compressed JSON file"
+from datasets.sources import JSON, JSON_GZ, MATLAB
+
 ARCHIVE = "an archive"
 _LOOKED_AT = 1024  # bytes
 _BEGINNINGS = (

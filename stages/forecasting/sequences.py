@@ -13,10 +13,10 @@ from torch import Tensor, nn
 from torch.utils.data import Dataset
 
 from datasets.errors import DataError
+from datasets.formats.image_play import read_image_play
 from datasets.imaging.images import read_image
 from datasets.imaging.samples import CropSpec, Person, make_sample
-from datasets.penn_action import frame_box, frame_name, read_image_play
-from datasets.skeletons import PENN_ACTION
+from datasets.penn_action import PENN_ACTION, frame_box, frame_name
 from stages.network.checkpoints import Description, load_network
 from stages.network.hourglass import Hourglass, HourglassNet
 from stages.settings.recipes import Recipe
@@ -126,4 +126,4 @@ class PennSequences(Dataset):
         sequence, frame = self.numbers[row].tolist()
         image = read_image(self.frames / f"{sequence:04}" / frame_name(frame - 1))
         center, scale = frame_box(np.array(image.shape[1::-1]))
-        return make_sample(image, Person(center, float(scale), self.part[row]), PENN_ACTION.mirrored(), self.target)
+        return make_sample(image, Person(center, float(scale), self.part[row]), PENN_ACTION.skeleton.mirrored(), self.target)

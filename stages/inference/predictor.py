@@ -13,18 +13,19 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from datasets.catalog import DATASETS
 from datasets.errors import DataError
 from datasets.formats.annotations import person_box
 from datasets.imaging import geometry
 from datasets.imaging.images import read_upright
 from datasets.imaging.samples import warp
 from datasets.links import follow
-from datasets.skeletons import SKELETONS, Skeleton, mirrored
+from datasets.skeletons import Skeleton, mirrored
 from stages.fetching.sources import obtain
+from stages.importing.known_models import KNOWN, KnownModel
+from stages.importing.precomputed import convert, read_network
 from stages.inference import runtimes
 from stages.inference.predict import average_scales, compute_type, joints_in_image, pick_device
-from stages.interchange.known_models import KNOWN, KnownModel
-from stages.interchange.precomputed import convert, read_network
 from stages.machine.pool import in_order, one_opencv_thread, processes
 from stages.network.checkpoints import Description
 from stages.network.hourglass import HourglassNet
@@ -52,24 +53,27 @@ class PosePredictor:
         that is native to the machine, or float32, bfloat16, float16; onnx: the network's ONNX file, where there is one.
         """
         self.joints, self.resolution = about.joints, about.resolution
-        known = (skeleton for skeleton in SKELETONS.values() if skeleton.joints == about.joints)
-        self.skeleton = next(known, Skeleton("", about.joints, (), ()))
+        known = (dataset.skeleton for dataset in DATASETS.values() if dataset.skeleton.joints == about.joints)
+        self.skeleton = next(known, Skeleton(about.joints, (), ()))
         self._device = pick_device(device)
         compute = compute_type(precision, self._device)
         self._run = runtimes.start(runtime, network, about, self._device, compute, onnx)
         self._run_with_flip = runtimes.with_flip(self._run, mirrored(about.joints))
 
     @classmethod
-    def load(cls, source: str | Path, runtime: str = "torch", device: str = "auto",
-             precision: str = "auto") -> "PosePredictor":  # fmt: skip
+    def load(cls, source: str | Path, runtime: str = "torch", device: str = "auto", precision: str = "auto",
+             dataset: str = "") -> "PosePredictor":  # fmt: skip
         """From an export's or a training's folder, a .safetensors, .t7 or PyTorch checkpoint, or a name.
 
         A name is that of an experiment below exp/, such as hg-256-ft or penn_action_cropped/hg-256-ft, or of a network in
-        `known_models`, which is then downloaded. Raises DataError.
+        `known_models`, which is then downloaded. dataset: on which dataset the network was trained, such as mpii; needed for a
+        .t7 or PyTorch checkpoint, which do not name their joints. Raises DataError.
         """
         path = find(source)
         onnx = path.with_name("model.onnx")
-        network, about = read_network(path)
+        if dataset and dataset not in DATASETS:
+            raise DataError(f"dataset = {dataset} is unknown; the datasets are {', '.join(DATASETS)}.")
+        network, about = read_network(path, DATASETS.get(dataset))
         return cls(network, about, runtime, device, precision, onnx if path.name == _NETWORKS[0] and onnx.is_file() else None)
 
     def predict(self, images: Image | Sequence[Image], boxes: Any = None, *, centers: Any = None, scales: Any = None,
@@ -192,7 +196,7 @@ def _fetch(model: KnownModel) -> Path:
     path = folder / "best.safetensors"
     if not path.is_file():
         folder.mkdir(parents=True, exist_ok=True)
-        convert(obtain(model.source(), EXP / "downloads"), model.dataset, folder, model)
+        convert(obtain(model.source(), EXP / "downloads"), DATASETS[model.dataset], folder, model)
     return path
 
 

@@ -100,7 +100,7 @@ def _fold(module: nn.Module, conv: str, norm: str) -> None:
 def _graph(network: HourglassNet, about: Description, onnx: Path | None) -> bytes:
     if onnx:
         return onnx.read_bytes()
-    from stages.interchange.export import write_onnx
+    from stages.network.onnx_graph import write_onnx
 
     with tempfile.TemporaryDirectory() as folder:
         write_onnx(Path(folder) / "model.onnx", network, about)

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from datasets.dataset_files import DatasetFiles
+from datasets.dataset import DatasetFiles
 from datasets.imaging.samples import CropSpec
 from stages.loading.crop_cache import crop_side, read_crops
 from stages.loading.loader import Plans

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from datasets.dataset_files import DatasetFiles
+from datasets.dataset import DatasetFiles
 from datasets.errors import DataError
 from datasets.files import require_space, write_atomically
 from datasets.formats.annotations import Annotations

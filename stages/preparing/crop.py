@@ -8,6 +8,7 @@ import numpy as np
 from datasets import penn_action
 from datasets.errors import DataError
 from datasets.files import require_space
+from datasets.formats import penn_labels
 from datasets.imaging.images import read_image
 from datasets.progress import Report, silent
 from stages.machine.pool import each
@@ -28,7 +29,7 @@ def crop_penn(source: Path, out: Path, quality: int, workers: int = 0, report: R
     missing frame or label, and where the disk is too small; OSError and KeyboardInterrupt pass once all processes have
     ended.
     """
-    labels = penn_action.label_paths(source)
+    labels = penn_labels.label_paths(source)
     # The longest sequences first, which have the largest labels, so that no process is left alone with one at the end.
     labels.sort(key=lambda path: path.stat().st_size, reverse=True)
     sequences = [path.stem for path in labels]
@@ -48,7 +49,7 @@ def crop_penn(source: Path, out: Path, quality: int, workers: int = 0, report: R
 
 def crop_sequence(source: Path, out: Path, sequence: str, quality: int) -> None:
     """Crop one sequence, label last."""
-    label = penn_action.read_label(source / "labels" / f"{sequence}.mat")
+    label = penn_labels.read_label(source / "labels" / f"{sequence}.mat")
     window = penn_action.crop_window(label)
     rows = slice(window.top, window.top + window.height)
     columns = slice(window.left, window.left + window.width)
@@ -67,13 +68,13 @@ def crop_sequence(source: Path, out: Path, sequence: str, quality: int) -> None:
         if not written:
             raise DataError(f"sequence {sequence}, frame {name}: its {window} cannot be encoded as JPEG.")
         (cropped / name).write_bytes(jpeg.tobytes())
-    penn_action.write_label(out / "labels" / f"{sequence}.mat", penn_action.crop_label(label, window))
+    penn_labels.write_label(out / "labels" / f"{sequence}.mat", penn_action.crop_label(label, window))
 
 
 def _space(source: Path, sequences: list[str], quality: int) -> int:
     """Bytes that the cropped frames will take, about; from the windows of sequences of all lengths, given by length."""
     chosen = sequences[:: len(sequences) // LABELS_READ + 1]
-    labels = [penn_action.read_label(source / "labels" / f"{sequence}.mat") for sequence in chosen]
+    labels = [penn_labels.read_label(source / "labels" / f"{sequence}.mat") for sequence in chosen]
     windows = [(label.frames, penn_action.crop_window(label)) for label in labels]
     per_pixel = float(np.interp(quality, QUALITIES, BYTES_A_PIXEL))
     needed = sum(frames * (per_pixel * window.width * window.height + HALF_A_BLOCK) for frames, window in windows)

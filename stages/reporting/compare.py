@@ -16,12 +16,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from datasets.dataset_files import DatasetFiles
-from datasets.formats.annotations import h5_field, open_h5
+from datasets.dataset import DatasetFiles
+from datasets.formats.hdf5 import h5_field, open_h5
 from datasets.imaging import draw
-from datasets.skeletons import TITLES
-from stages.evaluation.measures import MEASURES
-from stages.evaluation.scores import TRAINING_METRIC, Scored, as_text, joint_table, pair_table, part_table, part_text
+from datasets.measures import TRAINING_METRIC
+from stages.evaluation.scores import Scored, as_text, joint_table, pair_table, part_table, part_text
 from stages.reporting import curves
 
 SHOWN = 6  # people a row of the picture
@@ -64,15 +63,16 @@ def accuracy_table(experiments: list[Experiment]) -> pd.DataFrame:
 
     `joints` counts those that enter the mean; a/b where the networks know different ones.
     """
-    rows = []
-    for dataset, split in dict.fromkeys((d, s) for d in experiments[0].scores for s in experiments[0].scored(d).splits):
-        found = {e.column: e.scored(dataset).splits[split] for e in experiments if dataset in e.scores}
-        first = MEASURES[dataset][0].name
+    rows, before = [], experiments[0]
+    for dataset, split in dict.fromkeys((d, s) for d in before.scores for s in before.scored(d).accuracy.labelled):
+        one = before.scored(dataset)
+        found = {e.column: e.scored(dataset).accuracy.splits[split] for e in experiments if dataset in e.scores}
+        first = one.first_measure
         for name in (TRAINING_METRIC, first):
-            values = {c: f["acc"] if name != first else f["measures"][first]["value"] for c, f in found.items()}
-            joints = [f["acc joints"] if name != first else f["measures"][first]["joints"] for f in found.values()]
-            people = str(next(iter(found.values()))["people"])
-            row = [f"{TITLES[dataset]} {split}", people, name, "/".join(dict.fromkeys(map(str, joints)))]
+            values = {c: f.acc if name != first else f.measures[first].value for c, f in found.items()}
+            joints = [f.acc_joints if name != first else len(f.measures[first].in_mean) for f in found.values()]
+            people = str(next(iter(found.values())).people)
+            row = [f"{one.accuracy.title} {split}", people, name, "/".join(dict.fromkeys(map(str, joints)))]
             numbers = [values.get(e.column) for e in experiments]
             rows.append(row + [float("nan") if v is None else 100 * v for v in numbers])
     return pd.DataFrame(rows, columns=["split", "people", "measure", "joints", *(e.column for e in experiments)])
@@ -100,8 +100,8 @@ def _draw_curves(folder: Path, experiments: list[Experiment], datasets: list[str
         trainings = []
         for e in experiments:
             if e.dataset == dataset:
-                test = e.scored(dataset).splits.get("test", {}).get("acc")
-                trainings.append(curves.Training(e.name, e.training, test))
+                test = e.scored(dataset).accuracy.labelled.get("test")
+                trainings.append(curves.Training(e.name, e.training, test.acc if test else None))
         curves.draw_training(folder / f"curves_{dataset}", trainings)
         curves.draw_pck(folder / f"pck_{dataset}", [e.scored(dataset) for e in experiments if dataset in e.scores])
 
@@ -119,5 +119,5 @@ def _draw_predictions(path: Path, experiments: list[Experiment], data: dict[str,
                 versions[f"{e.column} ({e.name})"] = h5_field(file, preds, "preds")[:] - 1  # to 0-based pixels
         for title, joints in versions.items():
             rows.append([draw.person(place, people, row, joints[row]) for row in chosen])
-            titles.append(f"{TITLES[dataset]} valid: {title}")
+            titles.append(f"{place.dataset.title} valid: {title}")
     draw.write_png(path, draw.contact_sheet(rows, titles))

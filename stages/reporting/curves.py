@@ -18,8 +18,6 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from datasets.skeletons import TITLES
-from stages.evaluation.measures import MEASURES, STEPS
 from stages.evaluation.scores import Scored
 
 # Told apart with every common kind of colour blindness (after Okabe and Ito); the second ones stand out from a dark ground.
@@ -71,17 +69,16 @@ def draw_training(path: Path, trainings: Sequence[Training]) -> None:
 @matplotlib.rc_context(STYLE)
 def draw_pck(path: Path, scored: Sequence[Scored]) -> None:
     """PCK by threshold of networks scored on one dataset, a row of axes for each split, as `path`.png, .pdf and .svg."""
-    dataset = scored[0].skeleton.name
-    shown = [(split, measure) for split in scored[0].splits for measure in MEASURES[dataset]]
-    figure, axes = _figure(len(MEASURES[dataset]), len(scored[0].splits))
-    for axis, (split, measure) in zip(axes, shown, strict=True):
-        thresholds = np.linspace(0, measure.threshold, STEPS + 1)
+    one = scored[0].accuracy
+    shown = [(split, name, found.threshold) for split in one.labelled for name, found in one.splits[split].measures.items()]
+    figure, axes = _figure(len(one.measures), len(one.labelled))
+    for axis, (split, measure, threshold) in zip(axes, shown, strict=True):
         for network, colour in zip(scored, COLOURS * len(scored), strict=False):
-            if split in network.splits:
-                curve = np.array(network.splits[split]["measures"][measure.name]["curve"], dtype=np.float64)
-                axis.plot(thresholds, 100 * curve, color=colour, label=network.network)
+            if split in network.accuracy.labelled:
+                curve = np.array(network.accuracy.splits[split].measures[measure].curve, dtype=np.float64)
+                axis.plot(np.linspace(0, threshold, len(curve)), 100 * curve, color=colour, label=network.network)
         axis.xaxis.set_major_locator(MaxNLocator(5))
-        axis.set(title=f"{TITLES[dataset]} {split}: {measure.name}", xlabel="threshold", ylabel="%", ylim=(0, 100))
+        axis.set(title=f"{one.title} {split}: {measure}", xlabel="threshold", ylabel="%", ylim=(0, 100))
     _save(figure, path, axes[0])
 
 

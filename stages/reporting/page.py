@@ -15,7 +15,7 @@ from typing import Any
 
 import jinja2
 
-from datasets.skeletons import TITLES
+from datasets.catalog import dataset_named
 
 # Headings of the files' columns where the name does not say enough.
 HEADINGS = {
@@ -201,4 +201,6 @@ def _pictures(folder: Path, comparison: Path | None, pattern: str, shows: str) -
     for path in found:
         shutil.copyfile(path, folder / path.name)
     datasets = [path.stem.partition("_")[2] for path in found]
-    return [Picture(path.name, shows.format(TITLES.get(name, name))) for path, name in zip(found, datasets, strict=True)]
+    known = [dataset_named(name) for name in datasets]
+    titles = [dataset.title if dataset else name for dataset, name in zip(known, datasets, strict=True)]
+    return [Picture(path.name, shows.format(title)) for path, title in zip(found, titles, strict=True)]

@@ -4,8 +4,8 @@ import textwrap
 from decimal import Decimal
 from typing import Any
 
+from datasets.section import Section
 from stages.settings.recipes import BUILT_IN, PREFIX, PUBLISHED, Recipe
-from stages.settings.section import Section
 from stages.settings.sections import Network, Settings
 from stages.settings.trainings import Finetuning, Training
 
@@ -39,8 +39,7 @@ unhandled_exception = 40
 def text() -> str:
     """Return the whole file."""
     parts = [_comment(_TOP)]
-    for name in Settings.section_names():
-        section = Settings.model_fields[name].default
+    for name, section in Settings.defaults().items():
         if name == "pretrain":
             parts += [_section(f"{PREFIX}{PUBLISHED}", Recipe())]
             parts += [_differences(recipe) for recipe in BUILT_IN if recipe != PUBLISHED]

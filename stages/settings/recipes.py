@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any, Literal
 
 from datasets.errors import DataError
-from stages.settings.section import Numbers, Part, Section, setting, unknown, unquoted
+from datasets.section import Numbers, Part, Section, setting, unknown, unquoted
 
 PREFIX = "recipe:"  # how the sections of recipes begin
 PUBLISHED = "published"  # the recipe that all others are built on

@@ -8,11 +8,11 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
+from datasets.catalog import DATASETS
 from datasets.errors import DataError
-from stages.settings.datasets import Flic, Lsp, Lspet, Mpii, PennAction, Sample
+from datasets.section import Numbers, Section, insignificant, setting, unknown, unquoted
 from stages.settings.presets import PRESETS
 from stages.settings.recipes import PREFIX, Recipe, read_recipes
-from stages.settings.section import Numbers, Section, insignificant, setting, unknown, unquoted
 from stages.settings.trainings import Finetuning, Precision, Training
 
 RUNTIMES = ("torch", "onnxruntime", "openvino")  # what a predictor computes with
@@ -101,7 +101,7 @@ class Network(Section):
     )
     block: Literal["bottleneck", "four", "mobile"] = setting(
         "bottleneck",
-        "Kind of residual block: bottleneck (pre-activation), four (conv-ReLU-norm) or mobile (depthwise- "
+        "Kind of residual block: bottleneck (pre-activation), four (conv-ReLU-norm) or mobile (depthwise-"
         "separable bottleneck).",
     )
     norm: Literal["batch", "instance", "group"] = setting("batch", "Normalisation: batch, instance or group.")
@@ -206,15 +206,22 @@ class Comparison(Section):
     )
 
 
+class Sample(Section):
+    """The built-in sample data that a source named `sample` stands for."""
+
+    intro = "The built-in sample: drawn people, used where a source is the word `sample`."
+
+    people: int = setting(1200, "Number of people in the MPII sample.", ge=20, le=100_000)
+    sequences: int = setting(12, "Number of sequences of each action in the Penn Action sample.", ge=10, le=1000)
+    frames: int = setting(20, "Smallest number of frames of a sequence; the largest is 4 more.", ge=4, le=600)
+    seed: int = setting(1, "Seed of the drawings.", ge=0, lt=2**32)
+
+
 class Settings(Section):
-    """All sections, named as in luigi.cfg, and the recipes by name."""
+    """All sections, named as in luigi.cfg; those of the datasets and of the recipes by name."""
 
     workspace: Workspace = Workspace()
-    mpii: Mpii = Mpii()
-    penn_action: PennAction = PennAction()
-    flic: Flic = Flic()
-    lsp: Lsp = Lsp()
-    lspet: Lspet = Lspet()
+    datasets: dict[str, Section] = {name: dataset.settings() for name, dataset in DATASETS.items()}
     network: Network = Network()
     input: Input = Input()
     pretrain: Training = Training()
@@ -254,9 +261,19 @@ class Settings(Section):
         return self
 
     @classmethod
-    def section_names(cls) -> list[str]:
-        """Return the names of the sections other than recipes."""
-        return [name for name, field in cls.model_fields.items() if isinstance(field.default, Section)]
+    def defaults(cls) -> dict[str, Section]:
+        """Return the sections other than recipes, by the names that luigi.cfg gives them, with their defaults."""
+        found: dict[str, Section] = {}
+        for name, field in cls.model_fields.items():
+            if name == "datasets":
+                found |= field.default
+            elif isinstance(field.default, Section):
+                found[name] = field.default
+        return found
+
+    def section(self, name: str) -> Section:
+        """Return the section of a name in luigi.cfg."""
+        return self.datasets[name] if name in self.datasets else getattr(self, name)
 
     @classmethod
     def from_text(cls, sections: Mapping[str, Mapping[str, str]]) -> "Settings":
@@ -264,13 +281,13 @@ class Settings(Section):
 
         What the section of a training does not set is taken from the recipe that it names.
         """
+        defaults = cls.defaults()
         for name in sections:
-            if name not in cls.section_names() and not name.startswith(PREFIX):
-                raise DataError(unknown(f"section [{name}]", name, [*cls.section_names(), f"{PREFIX}NAME"]))
+            if name not in defaults and not name.startswith(PREFIX):
+                raise DataError(unknown(f"section [{name}]", name, [*defaults, f"{PREFIX}NAME"]))
         recipes = read_recipes(sections)
-        built: dict[str, Any] = {"recipes": recipes}
-        for name in cls.section_names():
-            default = cls.model_fields[name].default
+        built: dict[str, Any] = {}
+        for name, default in defaults.items():
             values = {key: unquoted(text) for key, text in sections.get(name, {}).items()}
             if isinstance(default, Training):
                 chosen = values.get("recipe", default.recipe)
@@ -281,4 +298,5 @@ class Settings(Section):
                 built[name] = type(default)(**values)
             except DataError as error:
                 raise DataError(f"[{name}] {error}") from None
-        return cls(**built)
+        datasets = {name: built.pop(name) for name in DATASETS}
+        return cls(**built, datasets=datasets, recipes=recipes)

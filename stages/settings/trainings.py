@@ -4,8 +4,8 @@ from typing import Literal
 
 from pydantic import field_validator
 
+from datasets.section import insignificant, setting
 from stages.settings.recipes import PUBLISHED, Recipe
-from stages.settings.section import insignificant, setting
 
 Precision = Literal["float32", "tf32", "bfloat16", "float16", "auto"]
 

@@ -24,7 +24,7 @@ import torch
 from pydantic.dataclasses import dataclass
 from torch import Tensor
 
-from datasets.dataset_files import DatasetFiles
+from datasets.dataset import DatasetFiles
 from datasets.errors import DataError
 from datasets.files import disk_trouble_as_data_error, require_space
 from datasets.imaging import draw

@@ -7,11 +7,11 @@ import pytest
 from scipy.io import savemat
 
 from datasets import lsp
-from datasets.dataset_files import DatasetFiles
+from datasets.dataset import DatasetFiles
 from datasets.errors import DataError
 from datasets.formats import annotations
-from datasets.skeletons import LSP
-from stages.preparing.annotate import annotate_lsp
+from datasets.lsp import LSP, Lsp
+from stages.preparing.annotate import annotate
 from tests.drawn import peak_error, write_lsp
 
 NAMES = [f"im{i:04d}.jpg" for i in range(1, 7)]
@@ -33,20 +33,20 @@ def write(folder, joints, order=(2, 1, 0)):
 
 @pytest.mark.parametrize("order", [(2, 1, 0), (1, 2, 0)], ids=["3 x 14 x N", "14 x 3 x N"])
 def test_either_order(tmp_path, joints, order):
-    people = lsp.read(write(tmp_path, joints, order), NAMES, "occluded")
+    people = lsp.read_people(write(tmp_path, joints, order), NAMES, "occluded")
     assert np.array_equal(people.part, joints[..., :2] - 1)
     assert people.images == NAMES and people.index.tolist() == [0, 1, 2, 3, 4, 5]
     assert np.argwhere(~people.visible).tolist() == [[0, 4], [0, 11]]
 
 
 def test_a_single_image_has_no_third_dimension(tmp_path, joints):
-    assert np.array_equal(lsp.read(write(tmp_path, joints[:1]), NAMES[:1], "occluded").part, joints[:1, :, :2] - 1)
+    assert np.array_equal(lsp.read_people(write(tmp_path, joints[:1]), NAMES[:1], "occluded").part, joints[:1, :, :2] - 1)
 
 
 def test_lspet_marks_what_is_labelled(tmp_path, joints):
     joints[..., 2] = 1 - joints[..., 2]
     joints[0, 4, :2] = np.nan  # what the coordinates of a joint without a label are worth
-    people = lsp.read(write(tmp_path, joints), NAMES, "visible")
+    people = lsp.read_people(write(tmp_path, joints), NAMES, "visible")
     labelled = ~np.isnan(people.part).any(axis=2)
     assert np.argwhere(~labelled).tolist() == [[0, 4], [0, 11]] and np.array_equal(people.visible, labelled)
 
@@ -55,7 +55,7 @@ def test_whole_numbers_stored_small(tmp_path, joints):
     whole = joints.round().astype(np.uint8)
     whole[0, 0, :2] = 0  # no label
     whole[1, 0, 0] = 0  # a label one pixel before the image
-    people = lsp.read(write(tmp_path, whole), NAMES, "occluded")
+    people = lsp.read_people(write(tmp_path, whole), NAMES, "occluded")
     assert np.isnan(people.part[0, 0]).all() and not people.visible[0, 0]
     assert people.part[1, 0].tolist() == [-1, whole[1, 0, 1] - 1]
 
@@ -72,7 +72,7 @@ def test_boxes_and_torsos(tmp_path, joints):
     joints[4] = (30, 40, 1)  # all in one place: no box
     joints[5] = (30, 40, 0)
     joints[5, 0] = (30, 40, 1)
-    people = lsp.read(write(tmp_path, joints), [f"im{i}.jpg" for i in range(12)], "visible")
+    people = lsp.read_people(write(tmp_path, joints), [f"im{i}.jpg" for i in range(12)], "visible")
     assert people.index.tolist() == [0, 1, 2, 3, 6, 7, 8, 9, 10, 11] and people.images[4] == "im6.jpg"
     assert people.normalize[1:4].tolist() == [50, 60, -1]
     assert people.center[1:4].tolist() == [[24, 79], [9, 69], [29, 39]]
@@ -82,7 +82,7 @@ def test_boxes_and_torsos(tmp_path, joints):
 def test_splits(tmp_path):
     joints = np.random.default_rng(1).uniform(1, 99, (40, 14, 3))
     joints[..., 2] = 0
-    people = lsp.read(write(tmp_path, joints), [f"im{i:04d}.jpg" for i in range(1, 41)], "occluded")
+    people = lsp.read_people(write(tmp_path, joints), [f"im{i:04d}.jpg" for i in range(1, 41)], "occluded")
     splits = lsp.split(people, 40, 0.25, 3, test_half=True)
     assert splits["test"].index.tolist() == list(range(20, 40))
     assert len(splits["valid"]) == 5 and len(splits["train"]) == 15
@@ -105,10 +105,10 @@ def test_what_does_not_fit_is_told(tmp_path, joints):
     ]
     for values, names, words in cases:
         with pytest.raises(DataError, match=words):
-            lsp.read(write(tmp_path, values), names, "occluded")
+            lsp.read_people(write(tmp_path, values), names, "occluded")
     (tmp_path / "joints.mat").write_bytes(b"no .mat")
     with pytest.raises(DataError, match=r"joints\.mat is not readable as MATLAB 5 data"):
-        lsp.read(tmp_path / "joints.mat", NAMES, "occluded")
+        lsp.read_people(tmp_path / "joints.mat", NAMES, "occluded")
     with pytest.raises(DataError, match="is missing"):
         lsp.image_names(tmp_path / "nowhere")
 
@@ -123,7 +123,7 @@ def test_files_and_samples_from_an_archive(tmp_path):
     part = write_lsp(tmp_path / "lsp.zip", 8)
     with zipfile.ZipFile(tmp_path / "lsp.zip") as archive:
         archive.extractall(tmp_path)
-    summary = annotate_lsp("lsp", tmp_path, tmp_path / "annot", 0.25, 0, 1)
+    summary = annotate(LSP, tmp_path, tmp_path / "annot", Lsp(valid_fraction=0.25, split_seed=0), workers=1)
     assert [summary[split]["rows"] for split in ("train", "valid", "test")] == [3, 1, 4]
     assert summary["test"]["joints_labelled"] == 4 * 14
     test = annotations.read(tmp_path / "annot", "test")

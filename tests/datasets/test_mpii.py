@@ -11,9 +11,8 @@ import numpy as np
 import pytest
 from scipy.io import savemat
 
-from datasets import mpii
 from datasets.errors import DataError
-from datasets.formats import annotations
+from datasets.formats import annotations, mpii_published, mpii_release, mpii_split
 from tests.shared import SHARED as DATA
 
 SHARED = DATA / "mpii_real_annotations"
@@ -53,7 +52,7 @@ def write_release(path: Path, people: list[Any], training: list[int]) -> Path:
 
 
 def read_one(tmp_path: Path, person: dict[str, Any]) -> annotations.Annotations:
-    return mpii.read(write_release(tmp_path / "one.mat", [struct(person)], [1])).people
+    return mpii_release.read(write_release(tmp_path / "one.mat", [struct(person)], [1])).people
 
 
 def test_a_person_with_compact_numbers(tmp_path: Path) -> None:
@@ -99,7 +98,7 @@ def test_unusable_people_are_left_out_and_keep_their_numbers(tmp_path: Path) -> 
     good = struct(PERSON | {"scale": EMPTY}, PERSON | {"annopoints": EMPTY}, PERSON | {"objpos": EMPTY}, PERSON)
     test = struct({name: PERSON[name] for name in ("scale", "objpos")})
     path = write_release(tmp_path / "a.mat", [EMPTY, struct(bare), good, test, struct(PERSON)], [1, 1, 1, 0, 1])
-    release = mpii.read(path)
+    release = mpii_release.read(path)
     assert release.people.index.tolist() == [2, 3, 4] and release.people.person.tolist() == [3, 0, 0]
     assert release.training.tolist() == [True, False, True]
     assert release.images == ["0.jpg", "1.jpg", "2.jpg", "3.jpg", "4.jpg"]
@@ -133,10 +132,10 @@ def test_wrong_people_are_named(tmp_path: Path, change: dict[str, Any], match: s
 def test_files_that_are_no_release(tmp_path: Path) -> None:
     path = tmp_path / "x.mat"
     with pytest.raises(DataError, match=r"x\.mat is missing"):
-        mpii.read(path)
+        mpii_release.read(path)
     path.write_bytes(b"not a mat file" * 50)
     with pytest.raises(DataError, match=r"x\.mat is not readable as MATLAB 5 data"):
-        mpii.read(path)
+        mpii_release.read(path)
     for content, match in (
         ({"other": 1}, "no field 'RELEASE'"),
         ({"RELEASE": 1.0}, "RELEASE is not a single struct"),
@@ -148,33 +147,33 @@ def test_files_that_are_no_release(tmp_path: Path) -> None:
     ):
         savemat(path, content)
         with pytest.raises(DataError, match=match):
-            mpii.read(path)
+            mpii_release.read(path)
     whole = write_release(path, [struct(PERSON)], [1]).read_bytes()
     for length in (60, 130, len(whole) // 2, len(whole) - 3):
         path.write_bytes(whole[:length])
         with pytest.raises(DataError, match=r"x\.mat"):
-            mpii.read(path)
+            mpii_release.read(path)
 
 
 def test_image_names_stay_in_their_folder(tmp_path: Path) -> None:
     image = struct({"image": struct({"name": "../secret.jpg"}), "annorect": struct(PERSON)})
     savemat(tmp_path / "x.mat", {"RELEASE": {"annolist": image, "img_train": 1}})
     with pytest.raises(DataError, match="name"):
-        mpii.read(tmp_path / "x.mat")
+        mpii_release.read(tmp_path / "x.mat")
 
 
 @pytest.fixture
-def release(tmp_path: Path) -> mpii.Release:
+def release(tmp_path: Path) -> mpii_release.Release:
     """Four training images, the first two of two people each, and a test image of one."""
     two, one = struct(PERSON, PERSON), struct(PERSON)
-    return mpii.read(write_release(tmp_path / "r.mat", [two, two, one, one, one], [1, 1, 1, 1, 0]))
+    return mpii_release.read(write_release(tmp_path / "r.mat", [two, two, one, one, one], [1, 1, 1, 1, 0]))
 
 
 def rows(people: annotations.Annotations) -> list[tuple[int, int]]:
     return list(zip(people.index.tolist(), people.person.tolist(), strict=True))
 
 
-def test_published_people_validate_and_their_neighbours_belong_nowhere(release: mpii.Release, tmp_path: Path) -> None:
+def test_published_people_validate_and_their_neighbours_belong_nowhere(release: mpii_release.Release, tmp_path: Path) -> None:
     with h5py.File(tmp_path / "valid.h5", "w") as file:
         file["index"], file["person"], file["imgname"] = [1.0, 2.0], [1.0, 0.0], np.array([b"1.jpg", b"2.jpg"])
     entries = [
@@ -185,57 +184,57 @@ def test_published_people_validate_and_their_neighbours_belong_nowhere(release: 
     (tmp_path / "all.json").write_text(json.dumps(entries))
     (tmp_path / "all.json.gz").write_bytes(gzip.compress(json.dumps(entries).encode()))
     for name in ("valid.h5", "all.json", "all.json.gz"):
-        splits = mpii.split(release, tmp_path / name, 0, 0)
+        splits = mpii_split.split(release, tmp_path / name, 0, 0)
         assert rows(splits["valid"]) == [(1, 1), (2, 0)]
         assert rows(splits["train"]) == [(0, 0), (0, 1), (3, 0)]
         assert rows(splits["test"]) == [(4, 0)]
 
 
-def test_everybody_on_listed_images_validates(release: mpii.Release, tmp_path: Path) -> None:
+def test_everybody_on_listed_images_validates(release: mpii_release.Release, tmp_path: Path) -> None:
     (tmp_path / "list.txt").write_text("1.jpg\n1.jpg\n3.jpg\n")
-    splits = mpii.split(release, tmp_path / "list.txt", 0, 0)
+    splits = mpii_split.split(release, tmp_path / "list.txt", 0, 0)
     assert rows(splits["valid"]) == [(1, 0), (1, 1), (3, 0)]
     assert rows(splits["train"]) == [(0, 0), (0, 1), (2, 0)]
 
 
 @pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "cp1252"])
-def test_a_list_that_a_windows_editor_wrote(release: mpii.Release, tmp_path: Path, encoding: str) -> None:
+def test_a_list_that_a_windows_editor_wrote(release: mpii_release.Release, tmp_path: Path, encoding: str) -> None:
     (tmp_path / "list.txt").write_bytes("1.jpg\r\n3.jpg\r\n\r\n".encode(encoding))
-    splits = mpii.split(release, tmp_path / "list.txt", 0, 0)
+    splits = mpii_split.split(release, tmp_path / "list.txt", 0, 0)
     assert rows(splits["valid"]) == [(1, 0), (1, 1), (3, 0)]
     (tmp_path / "list.txt").write_bytes("1.jpg\r\nBücher.jpg\r\n".encode(encoding))
     with pytest.raises(DataError, match="such as Bücher.jpg"):
-        mpii.split(release, tmp_path / "list.txt", 0, 0)
+        mpii_split.split(release, tmp_path / "list.txt", 0, 0)
 
 
 @pytest.mark.parametrize("offset", [0, 1])
 def test_people_by_place_as_hrnet_and_mmpose_have_them(tmp_path: Path, offset: int) -> None:
     """Their center is objpos itself, their scale that of the .mat; some files count pixels from 0."""
     first, second = (PERSON | {"objpos": struct({"x": x, "y": 300.0}), "scale": 2.5} for x in (200.0, 260.0))
-    release = mpii.read(write_release(tmp_path / "r.mat", [struct(first, second), struct(first)], [1, 1]))
+    release = mpii_release.read(write_release(tmp_path / "r.mat", [struct(first, second), struct(first)], [1, 1]))
     entry = {"image": "0.jpg", "center": [260.0 - offset, 300.0 - offset], "scale": 2.5, "joints": [[0, 0]] * 16}
     (tmp_path / "valid.json").write_text(json.dumps([entry]))
-    splits = mpii.split(release, tmp_path / "valid.json", 0, 0)
+    splits = mpii_split.split(release, tmp_path / "valid.json", 0, 0)
     assert rows(splits["valid"]) == [(0, 1)] and rows(splits["train"]) == [(1, 0)]
     for change in ({"center": [230, 300]}, {"scale": 2.6}, {"image": "1.png"}, {"center": [260, math.nan]}):
         (tmp_path / "other.json").write_text(json.dumps([entry | change]))
         with pytest.raises(DataError, match=r"other\.json .* has 0 such training people"):
-            mpii.split(release, tmp_path / "other.json", 0, 0)
+            mpii_split.split(release, tmp_path / "other.json", 0, 0)
 
 
-def test_drawn_split_is_by_image_and_by_seed(release: mpii.Release) -> None:
+def test_drawn_split_is_by_image_and_by_seed(release: mpii_release.Release) -> None:
     seen = set()
     for seed in range(8):
-        splits = mpii.split(release, None, 0.5, seed)
+        splits = mpii_split.split(release, None, 0.5, seed)
         images = set(splits["valid"].index.tolist())
         assert len(images) == 2 and images.isdisjoint(splits["train"].index.tolist())
         assert len(splits["valid"]) + len(splits["train"]) == 6 and rows(splits["test"]) == [(4, 0)]
-        assert rows(mpii.split(release, None, 0.5, seed)["valid"]) == rows(splits["valid"])
+        assert rows(mpii_split.split(release, None, 0.5, seed)["valid"]) == rows(splits["valid"])
         seen.add(tuple(sorted(images)))
     assert len(seen) > 1
 
 
-def test_split_files_that_do_not_fit(release: mpii.Release, tmp_path: Path) -> None:
+def test_split_files_that_do_not_fit(release: mpii_release.Release, tmp_path: Path) -> None:
     def write_h5(index: float, person: float, name: bytes) -> None:
         with h5py.File(tmp_path / "v.h5", "w") as file:
             file["index"], file["person"], file["imgname"] = [index], [person], np.array([name])
@@ -243,34 +242,34 @@ def test_split_files_that_do_not_fit(release: mpii.Release, tmp_path: Path) -> N
     for wrong in ((1, 5, b"1.jpg"), (1, 0, b"2.jpg"), (4, 0, b"4.jpg"), (77, 0, b"1.jpg")):
         write_h5(*wrong)
         with pytest.raises(DataError, match="belongs to another release"):
-            mpii.split(release, tmp_path / "v.h5", 0, 0)
+            mpii_split.split(release, tmp_path / "v.h5", 0, 0)
     for name, text in {
         "a.txt": "0.jpg\nnowhere.jpg", "b.txt": "4.jpg", "c.txt": "", "a.json": "[{}]", "b.json": "{", "c.json": "3",
         "a.json.gz": "plain", "a.h5": "no", "a.csv": "0.jpg",
     }.items():  # fmt: skip
         (tmp_path / name).write_text(text)
         with pytest.raises(DataError, match=name):
-            mpii.split(release, tmp_path / name, 0, 0)
+            mpii_split.split(release, tmp_path / name, 0, 0)
     entry = '[{"isValidation": 1, "img_paths": "0.jpg", "people_index": 1, "annolist_index": 1e999}]'
     (tmp_path / "inf.json").write_text(entry)
-    (tmp_path / "bomb.json.gz").write_bytes(gzip.compress(b" " * (mpii.MOST_JSON + 2), 1))
+    (tmp_path / "bomb.json.gz").write_bytes(gzip.compress(b" " * (mpii_published.MOST_JSON + 2), 1))
     for name in ("inf.json", "bomb.json.gz", "gone.txt", "gone.json", "gone.h5"):
         with pytest.raises(DataError, match=name):
-            mpii.split(release, tmp_path / name, 0, 0)
+            mpii_split.split(release, tmp_path / name, 0, 0)
     for fraction in (0, 1, -0.1):
         with pytest.raises(DataError, match="fraction"):
-            mpii.split(release, None, fraction, 0)
+            mpii_split.split(release, None, fraction, 0)
 
 
 def test_every_field_of_the_published_validation_people(tmp_path: Path) -> None:
     if not SHARED.is_dir():
         pytest.skip("the published MPII annotations are not at hand")
-    release = mpii.read(SHARED / "mpii_human_pose_v1_u12_1.mat")
-    splits = mpii.split(release, SHARED / "valid.h5", 0, 0)
+    release = mpii_release.read(SHARED / "mpii_human_pose_v1_u12_1.mat")
+    splits = mpii_split.split(release, SHARED / "valid.h5", 0, 0)
     assert {name: len(people) for name, people in splits.items()} == {"train": 22246, "valid": 2958, "test": 0}
     part = release.people.part + 1  # where labels lie beyond the image or on its edge they stay labels
     assert (part < 0).any(axis=2).sum() == 366 and ((part == 0).sum(axis=2) == 1).sum() == 9
-    from_json = mpii.split(release, SHARED / "mpii_annotations.json.gz", 0, 0)
+    from_json = mpii_split.split(release, SHARED / "mpii_annotations.json.gz", 0, 0)
     assert rows(from_json["valid"]) == rows(splits["valid"]) and rows(from_json["train"]) == rows(splits["train"])
     valid = splits["valid"]
     raw = valid.scale / 1.25
@@ -280,7 +279,7 @@ def test_every_field_of_the_published_validation_people(tmp_path: Path) -> None:
         for image, center, scale in zip(valid.images, centers, raw, strict=True)
     ]
     (tmp_path / "hrnet.json").write_text(json.dumps(entries))
-    assert rows(mpii.split(release, tmp_path / "hrnet.json", 0, 0)["valid"]) == rows(valid)
+    assert rows(mpii_split.split(release, tmp_path / "hrnet.json", 0, 0)["valid"]) == rows(valid)
     annotations.write(tmp_path, "valid", splits["valid"])
     assert (tmp_path / "valid_images.txt").read_text() == (SHARED / "valid_images.txt").read_text()
     with h5py.File(SHARED / "valid.h5") as theirs, h5py.File(tmp_path / "valid.h5") as ours:

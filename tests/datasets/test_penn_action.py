@@ -3,14 +3,15 @@
 from pathlib import Path
 from typing import Any
 
-import h5py
 import numpy as np
 import pytest
 from scipy.io import loadmat, savemat
 
 from datasets import penn_action
 from datasets.errors import DataError
-from datasets.penn_action import Label, Window
+from datasets.formats import penn_labels
+from datasets.formats.penn_labels import Label
+from datasets.penn_action import Window
 
 
 def content(frames: int = 3) -> dict[str, Any]:
@@ -50,7 +51,7 @@ def label(sequence: str = "0001", frames: int = 1, **changes: Any) -> Label:
 
 
 def test_read_casts_before_arithmetic(tmp_path: Path) -> None:
-    read = penn_action.read_label(write_mat(tmp_path, x=np.zeros((3, 13), np.uint8)))
+    read = penn_labels.read_label(write_mat(tmp_path, x=np.zeros((3, 13), np.uint8)))
     assert read.sequence == "0007" and read.action == "pullup" and read.pose == "back" and not read.train
     assert (read.width, read.height, read.frames) == (480, 270, 3)
     assert read.joints.dtype == np.float64 and read.joints[2, 12].tolist() == [-1, 19]
@@ -61,13 +62,13 @@ def test_read_casts_before_arithmetic(tmp_path: Path) -> None:
 
 
 def test_one_box_fewer_than_frames_is_read(tmp_path: Path) -> None:
-    read = penn_action.read_label(write_mat(tmp_path, bbox=content(2)["bbox"], visibility=np.ones((3, 13))))
+    read = penn_labels.read_label(write_mat(tmp_path, bbox=content(2)["bbox"], visibility=np.ones((3, 13))))
     assert len(read.bbox) == 2 and read.frames == 3 and read.visible.dtype == bool
 
 
 @pytest.mark.parametrize(
     ("field", "value"),
-    [(name, None) for name in penn_action.FIELDS]
+    [(name, None) for name in penn_labels.FIELDS]
     + [
         ("x", np.full((3, 13), np.nan)),
         ("x", np.zeros((2, 13))),
@@ -93,7 +94,7 @@ def test_wrong_labels_are_named(tmp_path: Path, field: str, value: Any) -> None:
     # Where nframes is a number, x is the first field that differs from it.
     culprit = "x" if field == "nframes" and value is not None else field
     with pytest.raises(DataError, match=rf"0007\.mat.* field '{culprit}'"):
-        penn_action.read_label(path)
+        penn_labels.read_label(path)
 
 
 def test_damaged_labels_are_named(tmp_path: Path) -> None:
@@ -102,7 +103,7 @@ def test_damaged_labels_are_named(tmp_path: Path) -> None:
     for damaged in (b"", whole[:100], whole[: len(whole) // 2], whole[:-5], b"\x89HDF" + whole):
         path.write_bytes(damaged)
         with pytest.raises(DataError, match=r"0007\.mat"):
-            penn_action.read_label(path)
+            penn_labels.read_label(path)
 
 
 def test_written_labels_have_the_distributions_layout(tmp_path: Path) -> None:
@@ -110,7 +111,7 @@ def test_written_labels_have_the_distributions_layout(tmp_path: Path) -> None:
     visible[1, 3] = False
     mine = label("0012", frames=2, visible=visible, joints=np.arange(52.0).reshape(2, 13, 2) - 0.5)
     path = tmp_path / "0012.mat"
-    penn_action.write_label(path, mine)
+    penn_labels.write_label(path, mine)
     assert [entry.name for entry in tmp_path.iterdir()] == ["0012.mat"]
     raw = loadmat(path)
     assert raw["action"].tolist() == ["squat"] and raw["pose"].tolist() == ["front"]
@@ -118,12 +119,12 @@ def test_written_labels_have_the_distributions_layout(tmp_path: Path) -> None:
     assert raw["visibility"][1, 2:5].tolist() == [1, 0, 1]
     assert raw["train"].tolist() == [[1]] and raw["nframes"].tolist() == [[2]]
     assert raw["dimensions"].tolist() == [[30, 40, 2]] and raw["bbox"][0].tolist() == [1, 1, 10, 10]
-    back = penn_action.read_label(path)
+    back = penn_labels.read_label(path)
     for name in ("joints", "visible", "bbox"):
         np.testing.assert_array_equal(getattr(back, name), getattr(mine, name))
     assert (back.action, back.train, back.width, back.height) == ("squat", True, 40, 30)
     first = path.read_bytes()
-    penn_action.write_label(path, mine)
+    penn_labels.write_label(path, mine)
     assert path.read_bytes() == first
 
 
@@ -197,24 +198,13 @@ def test_rows_of_a_frame_that_is_not_square() -> None:
     assert rows.normalize.tolist() == [-1, -1] and rows.torsoangle.tolist() == [-1, -1]
 
 
-def test_image_play_gets_every_frame(tmp_path: Path) -> None:
-    visible = np.ones((2, 13), bool)
-    visible[1] = False
-    penn_action.write_image_play(tmp_path / "val.h5", [label("0003", frames=2, visible=visible), label("0020")], 3)
-    penn_action.write_valid_ind(tmp_path / "valid_ind.txt", [label("0020"), label("0003")])
-    with h5py.File(tmp_path / "val.h5") as file:
-        assert file["ind2sub"][:].tolist() == [[3, 1], [3, 2], [20, 1]]
-        assert file["part"].shape == (3, 13, 2) and (file["part"][0] == 6).all() and (file["part"][1] == 0).all()
-    assert (tmp_path / "valid_ind.txt").read_bytes() == b"20\n3\n"
-
-
 def test_label_paths(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="labels"):
-        penn_action.label_paths(tmp_path)
+        penn_labels.label_paths(tmp_path)
     (tmp_path / "labels").mkdir()
     for name in ("0002.mat", "0001.mat", "README"):
         (tmp_path / "labels" / name).touch()
-    assert [path.name for path in penn_action.label_paths(tmp_path)] == ["0001.mat", "0002.mat"]
+    assert [path.name for path in penn_labels.label_paths(tmp_path)] == ["0001.mat", "0002.mat"]
     (tmp_path / "labels" / "copy of 1.mat").touch()
     with pytest.raises(DataError, match="copy of 1"):
-        penn_action.label_paths(tmp_path)
+        penn_labels.label_paths(tmp_path)

@@ -2,14 +2,14 @@
 
 import pytest
 
-from datasets.text import decode
+from datasets.files import decode_text
 
 
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "cp1252", "latin-1"])
 def test_one_text_in_every_encoding(encoding):
-    assert decode("[workspace]\r\nexp = Bücher\rend\n".encode(encoding)) == "[workspace]\nexp = Bücher\nend\n"
+    assert decode_text("[workspace]\r\nexp = Bücher\rend\n".encode(encoding)) == "[workspace]\nexp = Bücher\nend\n"
 
 
 def test_bytes_without_a_meaning_raise_nothing():
-    assert decode(b"\xff\xfea") == decode(b"\x81") == "\ufffd"
-    assert decode(b"") == ""
+    assert decode_text(b"\xff\xfea") == decode_text(b"\x81") == "\ufffd"
+    assert decode_text(b"") == ""

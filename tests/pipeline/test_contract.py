@@ -118,8 +118,8 @@ def test_what_was_made_from_a_replaced_archive_is_not_continued(place):
 
 
 def test_the_names_of_all_results_are_reserved():
+    from datasets.catalog import DATASETS
     from pipeline.tasks.compare import Pipeline, others
-    from pipeline.tasks.data import DATASETS
     from pipeline.tasks.train import CacheCrops, TrainingStage, reserved_names
 
     stages = [*Pipeline().stages(), *others(), *(CacheCrops(dataset=name) for name in DATASETS)]

@@ -34,8 +34,8 @@ def test_lsp_trained_tuned_and_scored(place):
         splits = json.loads((place.exp / f"lsp/evaluate-{model}/accuracy.json").read_text())["splits"]
         assert {split: facts["people"] for split, facts in splits.items()} == {"valid": 3, "test": 10}
         torso = splits["test"]["measures"]["PCK@0.2 of the torso"]
-        assert set(torso["by joint"]) >= {"neck", "head_top", "left_wrist"}
-        assert torso["joints"] == 14  # MPII's network knows every joint of LSP
+        assert set(torso["by_joint"]) >= {"neck", "head_top", "left_wrist"}
+        assert len(torso["in_mean"]) == 14  # MPII's network knows every joint of LSP
     status = place.run("status", "--config", "profile.cfg")
     assert "Finetune:lsp" in status and "Evaluate:lsp:scratch" in status and "lspet" not in status
     place.run("run", "Export:lsp:scratch", "--config", "profile.cfg")
@@ -53,20 +53,20 @@ def test_lsp_trained_tuned_and_scored(place):
 def test_flic_from_a_folder_and_from_an_archive(empty):
     write_flic(empty.folder / "FLIC.zip", empty.folder / "flic_annot", 6, 4)
     empty.set(PROFILE)
-    empty.run("run", "AnnotateFlic", "--config", "profile.cfg")
+    empty.run("run", "Annotate:flic", "--config", "profile.cfg")
     with h5py.File(empty.exp / "flic/annot/valid.h5") as ours, h5py.File(empty.folder / "flic_annot/valid.h5") as theirs:
         assert (abs(ours["part"][:] - theirs["part"][:]) < 1e-9).all() and ours.attrs["name"] == "flic"
     assert len(empty.results()) == 2
     shutil.rmtree(empty.folder / "flic_annot")
-    assert "done" in empty.run("why", "AnnotateFlic", "--config", "profile.cfg")
+    assert "done" in empty.run("why", "Annotate:flic", "--config", "profile.cfg")
     write_flic(empty.folder / "FLIC.zip", empty.folder / "flic_annot", 6, 4)
     shutil.make_archive(str(empty.folder / "annot"), "gztar", empty.folder, "flic_annot")
     empty.set(PROFILE.replace("annotations = flic_annot", "annotations = annot.tar.gz"))
-    empty.run("run", "AnnotateFlic", "--config", "profile.cfg")
+    empty.run("run", "Annotate:flic", "--config", "profile.cfg")
     contents = {content[:64] for name, content in empty.results().items() if name.startswith("flic/annot@")}
     assert len(empty.results()) == 4 and len(contents) == 1
     empty.set(PROFILE.replace("annotations = flic_annot", "annotations = nowhere"))
-    assert "nowhere is not there" in empty.run("run", "AnnotateFlic", "--config", "profile.cfg", code=30)
+    assert "nowhere is not there" in empty.run("run", "Annotate:flic", "--config", "profile.cfg", code=30)
 
 
 def test_lsp_and_flic_from_unpacked_folders(empty):
@@ -78,7 +78,7 @@ def test_lsp_and_flic_from_unpacked_folders(empty):
     contents = []
     for flic, lsp in (("FLIC.zip", "lsp.zip"), ("FLIC", "lsp")):
         empty.set(f"[flic]\nimages = {flic}\nannotations = flic_annot\n[lsp]\narchive = {lsp}\n")
-        for stage in ("AnnotateFlic", "AnnotateLsp"):
+        for stage in ("Annotate:flic", "Annotate:lsp"):
             empty.run("run", stage, "--config", "profile.cfg")
         folders = [(empty.exp / name).resolve() for name in ("flic/annot", "lsp/annot")]
         contents.append([sorted((p.name, p.read_bytes()) for p in f.iterdir() if p.suffix in (".h5", ".txt")) for f in folders])

@@ -51,7 +51,7 @@ def test_settings_as_windows_editors_write_them(call, tmp_path):
     show = (
         "from pathlib import Path; import pipeline; from pipeline import config; config.use_profile(Path('mine.cfg'));"
         "from stages.fetching.sources import read_source;"
-        "print(ascii([str(config.exp()), str(read_source(config.settings().penn_action.archive).path)]))"
+        "print(ascii([str(config.exp()), str(read_source(config.settings().datasets['penn_action'].archive).path)]))"
     )
     expected = ascii(["/home/me/Bücher und Bilder", "/home/me/my data/Penn.tar.gz"])
     code, output = call("-c", show, HOME="/home/me")

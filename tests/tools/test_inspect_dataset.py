@@ -10,7 +10,7 @@ import pytest
 from datasets.errors import DataError
 from datasets.formats.annotations import Annotations
 from datasets.imaging import draw
-from datasets.skeletons import PENN_ACTION
+from datasets.penn_action import PENN_ACTION
 from tests.pipeline.conftest import Place, finished_chain, place
 from tools import inspect_dataset
 
@@ -58,7 +58,7 @@ def test_tables():
     assert table["rows"].to_dict() == {"train": 4, "valid": 6, "test": 0}
     assert table["suspicious rows"].to_dict() == {"train": 0, "valid": 2, "test": 0}
     assert table.loc["valid", "labelled joints a row"] == pytest.approx(77 / 6, abs=0.01)
-    joints = inspect_dataset.by_joint(rows(), PENN_ACTION)
+    joints = inspect_dataset.by_joint(rows(), PENN_ACTION.skeleton)
     assert joints.loc["right_elbow"].tolist() == [83.3, 83.3] and joints.loc["left_elbow"].tolist() == [100.0, 0.0]
     actions = inspect_dataset.by_action({"train": ACTIONS[:3], "valid": ACTIONS[3:]})
     assert actions.loc["squat"].tolist() == [1, 2] and actions.loc["bowl"].tolist() == [2, 1]
@@ -67,7 +67,7 @@ def test_tables():
 def test_joints_that_are_not_visible_are_rings():
     image, joints = np.zeros((64, 64, 3), np.uint8), np.full((13, 2), np.nan)
     joints[[3, 4]] = (16, 32), (48, 32)
-    drawn = draw.draw_person(image, joints, PENN_ACTION, np.arange(13) != 4)
+    drawn = draw.draw_person(image, joints, PENN_ACTION.skeleton, np.arange(13) != 4)
     assert drawn[32, 16].tolist() == list(draw.COLOURS["right"]) and drawn[32, 48].tolist() == [0, 0, 0]
     assert not image.any()
 
@@ -86,4 +86,4 @@ def test_pictures_of_the_chain(place: Place):
             assert all((np.abs(cell - colour).max(axis=2) < 8).sum() > 10 for colour in (right, left))
     process = place.start("-m", "tools.inspect_dataset", "lsp")
     out, err = process.communicate(timeout=120)
-    assert process.returncode == 1 and "run AnnotateLsp" in err and "Traceback" not in err
+    assert process.returncode == 1 and "run Annotate:lsp" in err and "Traceback" not in err

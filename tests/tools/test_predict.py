@@ -15,7 +15,7 @@ import pytest
 import torch
 from PIL import Image
 
-from datasets.skeletons import PENN_ACTION
+from datasets.penn_action import PENN_ACTION
 from stages.inference.predictor import PosePredictor
 from stages.inference.video import VideoReader, VideoWriter
 from stages.network.checkpoints import save_network
@@ -28,7 +28,7 @@ from tools import predict
 def model(tmp_path_factory):
     path = tmp_path_factory.mktemp("model") / "model.safetensors"
     torch.manual_seed(0)
-    save_network(path, HourglassNet(Network(stem="4 8 8", features=8, depth=2), 13), PENN_ACTION.joints, 64, {})
+    save_network(path, HourglassNet(Network(stem="4 8 8", features=8, depth=2), 13), PENN_ACTION.skeleton.joints, 64, {})
     return path
 
 
@@ -68,7 +68,7 @@ def test_a_folder_is_done_without_the_image_that_is_damaged(model, folder, tmp_p
     for entry, row, joints, confidence in zip(found, rows, poses.joints, poses.confidence, strict=True):
         assert entry["width"] == 64 and entry["height"] == 48 and entry["frame"] is None and entry["time"] is None
         x, y, sure = entry["joints"]["left_knee"]
-        at = PENN_ACTION.joints.index("left_knee")
+        at = PENN_ACTION.skeleton.joints.index("left_knee")
         assert np.allclose((x, y, sure), (*joints[at], confidence[at]), atol=0.02)
         assert float(row["left_knee_x"]) == x and float(row["left_knee_confidence"]) == sure
 

@@ -37,7 +37,7 @@ def test_parts_give_the_files_of_the_whole(tmp_path: Path) -> None:
     rows = people(joints=13)
     for name, cuts in (("whole", [slice(None)]), ("parts", [slice(0, 0), slice(0, 1), slice(1, None)])):
         (tmp_path / name).mkdir()
-        with annotations.Writer(tmp_path / name, "train", len(rows)) as writer:
+        with annotations.Writer(tmp_path / name, "train", len(rows), one_person=True) as writer:
             for cut in cuts:
                 writer.append(rows.select(np.arange(len(rows))[cut]))
     for name in ("train.h5", "train_images.txt"):
@@ -49,7 +49,7 @@ def test_parts_give_the_files_of_the_whole(tmp_path: Path) -> None:
 
 
 def test_write_gives_the_published_layout(tmp_path: Path) -> None:
-    annotations.write(tmp_path, "valid", people())
+    annotations.write(tmp_path, "valid", people(), "mpii")
     assert (tmp_path / "valid_images.txt").read_bytes() == b"a.jpg\nlong_name.jpg\n"
     with h5py.File(tmp_path / "valid.h5") as file:
         assert file.attrs["name"] == "mpii"
@@ -64,7 +64,7 @@ def test_write_gives_the_published_layout(tmp_path: Path) -> None:
 
 
 def test_penn_files_have_the_fields_of_the_published_ones(tmp_path: Path) -> None:
-    annotations.write(tmp_path, "test", people(joints=13))
+    annotations.write(tmp_path, "test", people(joints=13), "penn_action", one_person=True)
     with h5py.File(tmp_path / "test.h5") as file:
         assert file.attrs["name"] == "penn_action"
         assert set(file) == {"index", "center", "scale", "part", "visible", "normalize", "torsoangle"}
@@ -219,7 +219,7 @@ def test_published_valid_h5_survives_reading_and_writing(tmp_path: Path) -> None
     shutil.copy(source / "valid.h5", tmp_path)
     rows = annotations.read(tmp_path, "valid")
     assert len(rows) == 2958 and rows.part.shape == (2958, 16, 2)
-    annotations.write(tmp_path, "again", rows)
+    annotations.write(tmp_path, "again", rows, "mpii")
     with h5py.File(source / "valid.h5") as a, h5py.File(tmp_path / "again.h5") as b:
         assert set(a) == set(b) and a.attrs["name"] == b.attrs["name"]
         for name in a:

@@ -7,11 +7,11 @@ from typing import Any
 
 import numpy as np
 import pytest
-from scipy.io import savemat
+from scipy.io import loadmat, savemat
 
 from datasets.errors import DataError
 from datasets.formats import matlab
-from datasets.formats.matlab import read_mat
+from datasets.formats.matlab import read_mat, write_mat
 
 HEADER = b"MATLAB 5.0 MAT-file".ljust(124) + b"\0\1IM"
 
@@ -122,3 +122,12 @@ def test_deep_nesting_is_read_only_as_far_as_it_is_asked_for(tmp_path: Path) -> 
         inner = variable(b"", 2, [1, 1], FIELDS, inner)
     (record,) = read_mat(write(tmp_path, variable(b"x", 2, [1, 1], FIELDS, inner)), "x")["x"]
     assert len(record.get("a")) == 1
+
+
+def test_equal_variables_are_equal_files(tmp_path: Path) -> None:
+    values = np.arange(12.0).reshape(3, 2, 2)
+    for name in "ab":
+        write_mat(tmp_path / f"{name}.mat", {"preds": values}, "a test")
+    assert (tmp_path / "a.mat").read_bytes() == (tmp_path / "b.mat").read_bytes()
+    assert (tmp_path / "a.mat").read_bytes().startswith(b"MATLAB 5.0 MAT-file, a test ")
+    np.testing.assert_array_equal(loadmat(tmp_path / "a.mat")["preds"], values)

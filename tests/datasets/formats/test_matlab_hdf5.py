@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 from scipy.io import loadmat, savemat
 
-from datasets import mpii
 from datasets.errors import DataError
+from datasets.formats import mpii_release
 from tests.datasets import test_mpii
 
 STRUCT, LOADED = b"struct", {"simplify_cells": True}
@@ -55,13 +55,13 @@ def release(tmp_path_factory):
     test_mpii.write_release(
         path, [test_mpii.struct(*people) if people else np.zeros((0, 0)) for people in images], [1, 1, 1, 0]
     )
-    found = mpii.read(path)
+    found = mpii_release.read(path)
     assert found.people.index.tolist() == [0, 1, 1, 3]
     return path, found
 
 
 def assert_same(path, expected):
-    found = mpii.read(path)
+    found = mpii_release.read(path)
     assert found.images == expected.images and found.people.images == expected.people.images
     np.testing.assert_array_equal(found.training_images, expected.training_images)
     for field in ("index", "person", "center", "scale", "part", "visible", "normalize", "torsoangle"):
@@ -89,10 +89,10 @@ def test_what_scipy_saves_of_what_it_loaded_is_read(release, tmp_path, options):
 def test_another_file_of_version_7_3_says_what_is_in_it(tmp_path):
     write_v73(tmp_path / "v73.mat", "other", {"version": "12"})
     with pytest.raises(DataError, match="v73.mat has no field 'RELEASE', as expected, but other; is it the right file"):
-        mpii.read(tmp_path / "v73.mat")
+        mpii_release.read(tmp_path / "v73.mat")
     write_v73(tmp_path / "v73.mat", "RELEASE", {"version": "12"})
     with pytest.raises(DataError, match="RELEASE.annolist is no struct array, .* this is not MPII's annotation file"):
-        mpii.read(tmp_path / "v73.mat")
+        mpii_release.read(tmp_path / "v73.mat")
 
 
 def test_sizes_and_links_in_it_are_not_trusted(tmp_path):
@@ -101,8 +101,8 @@ def test_sizes_and_links_in_it_are_not_trusted(tmp_path):
         file["RELEASE"].create_dataset("annolist", (1 << 40,), "u1", chunks=(1 << 20,), compression="gzip")
         file["RELEASE"]["img_train"] = h5py.ExternalLink("/etc/passwd", "/")
     with pytest.raises(DataError, match=r"a\.mat is not readable as MATLAB 7\.3 data \(img_train is a link"):
-        mpii.read(tmp_path / "a.mat")
+        mpii_release.read(tmp_path / "a.mat")
     with h5py.File(tmp_path / "a.mat", "r+") as file:
         del file["RELEASE"]["img_train"]
     with pytest.raises(DataError, match=r"or has 1099511627776 bytes"):
-        mpii.read(tmp_path / "a.mat")
+        mpii_release.read(tmp_path / "a.mat")

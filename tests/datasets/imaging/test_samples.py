@@ -8,11 +8,12 @@ import pytest
 from datasets.formats import annotations
 from datasets.imaging import geometry, heatmaps
 from datasets.imaging.samples import Augmentation, CropSpec, Person, SampledAugmentation, make_sample
-from datasets.skeletons import MPII, PENN_ACTION
+from datasets.mpii import MPII
+from datasets.penn_action import PENN_ACTION
 from tests.shared import SHARED as DATA
 
 SHARED = DATA / "mpii_real_annotations"
-MIRRORED = PENN_ACTION.mirrored()
+MIRRORED = PENN_ACTION.skeleton.mirrored()
 HEAD, RIGHT_WRIST, LEFT_WRIST = 0, 5, 6
 AUGMENTATION = Augmentation(scale_std=0.25, rotation_std=30, rotation_probability=0.4, colour_jitter=0.2, flip_probability=0.5)
 PLAIN = SampledAugmentation()
@@ -300,7 +301,7 @@ def test_the_published_target_of_real_people_to_the_pixel():
     target = CropSpec(256, 64, 3.25, 6, truncated=True, twice=True)
     for i, (part, center, scale) in enumerate(zip(*published, strict=True)):
         person = Person(rows.center[i], rows.scale[i], rows.part[i])
-        sample = make_sample(np.zeros((9, 9, 3), np.uint8), person, MPII.mirrored(), target)
+        sample = make_sample(np.zeros((9, 9, 3), np.uint8), person, MPII.skeleton.mirrored(), target)
         np.testing.assert_allclose(sample.heatmaps, published_target(part, center, scale, 64, 13), atol=1e-6)
 
 

@@ -11,7 +11,8 @@ import torch
 from scipy.io import loadmat
 
 from datasets.formats import annotations
-from datasets.skeletons import MPII, PENN_ACTION
+from datasets.mpii import MPII
+from datasets.penn_action import PENN_ACTION
 from stages.evaluation import evaluate as module
 from stages.evaluation.evaluate import evaluate
 from stages.loading.loader import PoseDataset
@@ -59,7 +60,7 @@ def score(penn_sequences, tmp_path, monkeypatch):
 
 
 def test_a_perfect_network_scores_everything(score, penn_sequences, tmp_path):
-    result = score(PENN_ACTION.joints, Evaluation(flip_test=False, heatmaps=True))
+    result = score(PENN_ACTION.skeleton.joints, Evaluation(flip_test=False, heatmaps=True))
     assert result["acc"] == 1 and result["measures"]["PCK@0.05"]["value"] == 1 and result["people"] == 2
     rows = annotations.read(penn_sequences.annotations, "valid")
     with h5py.File(tmp_path / "preds_valid.h5") as file:
@@ -83,20 +84,24 @@ def test_a_perfect_network_scores_everything(score, penn_sequences, tmp_path):
 
 def test_joints_that_are_wrong_cost_their_share(score):
     # 4 px of 16 is beyond both thresholds; 2 of 10 scoring joints, 2 of 13 joints.
-    result = score(PENN_ACTION.joints, moved=("left_knee", "right_wrist"), shift=5)
+    result = score(PENN_ACTION.skeleton.joints, moved=("left_knee", "right_wrist"), shift=5)
     assert result["acc"] == pytest.approx(0.8)
     pck = result["measures"]["PCK@0.05"]
-    assert pck["value"] == pck["visible"] == pytest.approx(11 / 13) and pck["joints"] == 13
-    assert pck["by joint"]["left_knee"] == 0 and pck["by joint"]["head"] == 1
+    assert pck["value"] == pck["visible"] == pytest.approx(11 / 13) and len(pck["in_mean"]) == 13
+    assert pck["by_joint"]["left_knee"] == 0 and pck["by_joint"]["head"] == 1
 
 
 def test_a_network_of_other_joints_counts_on_those_that_it_knows(score, tmp_path):
-    names = tuple(name for name in MPII.joints if not name.endswith("_knee") and name != "head_top")
+    names = tuple(name for name in MPII.skeleton.joints if not name.endswith("_knee") and name != "head_top")
     result = score(names)
     assert result["acc"] == 1 and result["measures"]["PCK@0.05"]["value"] == 1
-    assert set(result["measures"]["PCK@0.05"]["by joint"]) == set(PENN_ACTION.joints) - {"left_knee", "right_knee", "head"}
+    assert set(result["measures"]["PCK@0.05"]["by_joint"]) == set(PENN_ACTION.skeleton.joints) - {
+        "left_knee",
+        "right_knee",
+        "head",
+    }
     with h5py.File(tmp_path / "preds_valid.h5") as file:
-        assert np.isnan(file["preds"][:, PENN_ACTION.joints.index("left_knee")]).all()
+        assert np.isnan(file["preds"][:, PENN_ACTION.skeleton.joints.index("left_knee")]).all()
 
 
 def test_boxes_of_several_sizes_agree_where_a_joint_is(penn_sequences, tmp_path):

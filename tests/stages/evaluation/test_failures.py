@@ -7,11 +7,10 @@ import numpy as np
 import pytest
 
 from datasets.imaging import draw
-from datasets.skeletons import PENN_ACTION
+from datasets.penn_action import PENN_ACTION
 from stages.evaluation.failures import analyse
-from stages.evaluation.measures import people_of
 
-KNEES = [PENN_ACTION.joints.index(name) for name in ("right_knee", "left_knee")]
+KNEES = [PENN_ACTION.skeleton.joints.index(name) for name in ("right_knee", "left_knee")]
 
 
 @pytest.fixture
@@ -19,7 +18,7 @@ def table(penn_sequences, tmp_path):
     """Analyses predictions whose knees are exchanged in the first of two people, and returns the table's rows."""
 
     def run(preds=None, hidden=()):
-        people = people_of(penn_sequences, "valid")
+        people = penn_sequences.people("valid")
         if preds is None:
             preds = people.rows.part.copy()
             preds[0, KNEES] = preds[0, KNEES[::-1]]
@@ -62,7 +61,7 @@ def test_unknown_joints_are_in_no_row(table, penn_sequences):
 
 
 def test_the_picture_shows_the_worst_of_each_image_first(penn_sequences, tmp_path, monkeypatch):
-    people = people_of(penn_sequences, "valid")
+    people = penn_sequences.people("valid")
     rows = people.rows.select(np.array([0, 0, 0, 1]))
     many = replace(people, rows=rows, groups=np.array([0, 0, 0, 1]), actions=["a"] * 4, box=np.ones(4))
     shown = []

@@ -4,11 +4,13 @@ import numpy as np
 import pytest
 
 from datasets import penn_action
-from datasets.dataset_files import DatasetFiles
-from datasets.formats import annotations
+from datasets.dataset import DatasetFiles
+from datasets.formats import annotations, penn_labels
 from datasets.formats.annotations import Annotations
-from datasets.skeletons import MPII, PENN_ACTION
-from stages.evaluation.measures import People, people_of, score
+from datasets.measures import People
+from datasets.mpii import MPII
+from datasets.penn_action import PENN_ACTION
+from stages.evaluation.measures import score
 
 
 def people(part, scale=1.0, normalize=-1.0, visible=None):
@@ -34,13 +36,13 @@ def test_pckh_is_the_mean_over_joints_without_pelvis_and_thorax():
     visible[0, 0] = False
     found = score(people(part, normalize=10.0, visible=visible), preds, MPII)
     half, tenth = found["PCKh@0.5"], found["PCKh@0.1"]
-    assert half["value"] == half["mean"] == pytest.approx(13 / 14) and half["joints"] == 14
-    assert half["total"] == pytest.approx(52 / 53) and half["visible"] == 1
-    assert tenth["value"] == pytest.approx((12 + 0.5) / 14)
-    assert half["by joint"]["pelvis"] == 0 and half["by joint"]["right_knee"] == 1
+    assert half.value == half.mean == pytest.approx(13 / 14) and len(half.in_mean) == 14
+    assert half.total == pytest.approx(52 / 53) and half.visible == 1
+    assert tenth.value == pytest.approx((12 + 0.5) / 14)
+    assert half.by_joint["pelvis"] == 0 and half.by_joint["right_knee"] == 1
     # Between 0 and 0.5 in steps of 0.01 the total is 50/53, at 0.5 it is 52/53.
-    assert len(half["curve"]) == 51 and half["curve"][0] == pytest.approx(12.5 / 14)
-    assert half["auc"] == pytest.approx((50 / 53) + 0.02 * 0.5 * 2 / 53)
+    assert len(half.curve) == 51 and half.curve[0] == pytest.approx(12.5 / 14)
+    assert half.auc == pytest.approx((50 / 53) + 0.02 * 0.5 * 2 / 53)
 
 
 def test_penn_action_is_known_by_three_lengths_and_all_joints_counted_alike():
@@ -50,11 +52,11 @@ def test_penn_action_is_known_by_three_lengths_and_all_joints_counted_alike():
     preds = np.nan_to_num(part) + [9, 0]
     # The image's longer side is 200 / 1.25 = 160 px: 8 px at 0.05. The label's box has 100 px: 20 px. The torso: 10 px.
     found = score(people(part), preds, PENN_ACTION)
-    assert [found[name]["value"] for name in found] == [0, 1, 1]
+    assert [found[name].value for name in found] == [0, 1, 1]
     assert list(found) == ["PCK@0.05", "PCK@0.2 of the box", "PCK@0.2 of the torso"]
-    assert found["PCK@0.2 of the torso"]["by joint"]["head"] is None
+    assert found["PCK@0.2 of the torso"].by_joint["head"] is None
     preds[0, 2] += 50  # one of three joints
-    assert score(people(part), preds, PENN_ACTION)["PCK@0.2 of the box"]["value"] == pytest.approx(2 / 3)
+    assert score(people(part), preds, PENN_ACTION)["PCK@0.2 of the box"].value == pytest.approx(2 / 3)
 
 
 def test_joints_that_a_network_does_not_know_do_not_count():
@@ -62,28 +64,28 @@ def test_joints_that_a_network_does_not_know_do_not_count():
     preds = part.copy()
     preds[:, 4:] = np.nan
     found = score(people(part), preds, PENN_ACTION)["PCK@0.05"]
-    assert found["value"] == 1 and found["joints"] == 4 and set(found["by joint"]) == set(PENN_ACTION.joints[:4])
+    assert found.value == 1 and len(found.in_mean) == 4 and set(found.by_joint) == set(PENN_ACTION.skeleton.joints[:4])
 
 
 def test_nothing_labelled_gives_no_figures():
     part = np.full((2, 16, 2), np.nan)
     found = score(people(part, normalize=-1.0), np.zeros((2, 16, 2)), MPII)["PCKh@0.5"]
-    assert found["value"] is found["auc"] is found["visible"] is None and set(found["by joint"].values()) == {None}
+    assert found.value is found.auc is found.visible is None and set(found.by_joint.values()) == {None}
 
 
 def test_people_of_penn_action_have_their_sequence_action_and_box(tmp_path):
     (tmp_path / "labels").mkdir()
     boxes = {"0003": [[0, 0, 10, 30], [5, 5, 45, 25]], "0007": [[0, 0, 10, 4]]}  # the second has a box less than frames
     labels = [
-        penn_action.Label(
+        penn_labels.Label(
             name, action, "front", False, np.ones((2, 13, 2)), np.ones((2, 13), bool), np.array(box, float), 60, 50
         )
         for (name, box), action in zip(boxes.items(), ("bowl", "squat"), strict=True)
     ]
     for label in labels:
-        penn_action.write_label(tmp_path / "labels" / f"{label.sequence}.mat", label)
+        penn_labels.write_label(tmp_path / "labels" / f"{label.sequence}.mat", label)
     annotations.write(tmp_path, "test", penn_action.annotations(labels, {"0003": 0, "0007": 2}))
-    found = people_of(DatasetFiles(PENN_ACTION, tmp_path, tmp_path / "frames"), "test")
+    found = DatasetFiles(PENN_ACTION, tmp_path, tmp_path / "frames").people("test")
     assert found.actions == ["bowl", "bowl", "squat", "squat"]
     np.testing.assert_array_equal(found.groups, [0, 0, 1, 1])
     np.testing.assert_allclose(found.box, [30, 40, 10, 10])
@@ -94,5 +96,5 @@ def test_people_of_mpii_share_a_group_with_those_on_the_same_image(tmp_path):
     rows = people(np.ones((3, 16, 2))).rows
     rows.images[:] = ["b.jpg", "a.jpg", "b.jpg"]
     annotations.write(tmp_path / "annot", "valid", rows)
-    found = people_of(DatasetFiles(MPII, tmp_path / "annot", tmp_path / "images"), "valid")
+    found = DatasetFiles(MPII, tmp_path / "annot", tmp_path / "images").people("valid")
     assert found.groups[0] == found.groups[2] != found.groups[1]

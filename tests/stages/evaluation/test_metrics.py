@@ -5,7 +5,9 @@ import pytest
 import torch
 
 from datasets.imaging.heatmaps import draw
-from datasets.skeletons import MPII, PENN_ACTION
+from datasets.measures import joint_distance
+from datasets.mpii import MPII
+from datasets.penn_action import PENN_ACTION
 from stages.evaluation import metrics
 from tests.other_device import OnOtherDevice, OtherDevice, to_other_device
 from tests.shared import SHARED
@@ -53,11 +55,11 @@ def random_maps(rng, people):
 @pytest.mark.parametrize("people", [1, 6])
 def test_training_accuracy_equals_the_published_rule(people):
     rng = np.random.default_rng(people)
-    accuracy = metrics.TrainingAccuracy(PENN_ACTION.scoring)
+    accuracy = metrics.TrainingAccuracy(PENN_ACTION.skeleton.scoring)
     batches = []
     for _ in range(12):
         predicted, target = random_maps(rng, people)
-        expected = slow_accuracy(predicted, target, PENN_ACTION.scoring)
+        expected = slow_accuracy(predicted, target, PENN_ACTION.skeleton.scoring)
         assert accuracy.update(predicted, target) == pytest.approx(expected)
         batches.append(expected)
     assert len(set(batches)) > 5 and 0.2 < sum(batches) / len(batches) < 0.8
@@ -126,7 +128,7 @@ def test_pck_of_nothing_is_nan():
 
 
 def test_joints_out_of_the_mean_still_have_their_own_rate():
-    pck = metrics.Pck([0.5], joints=16, in_mean=metrics.pckh_joints(MPII))
+    pck = metrics.Pck([0.5], joints=16, in_mean=metrics.pckh_joints(MPII.skeleton))
     target = np.zeros((1, 16, 2))
     found = target.copy()
     found[0, [6, 7]] = 100
@@ -155,11 +157,13 @@ def test_hits_counted_in_torch_are_the_training_accuracy(side):
     points = rng.integers(-1, 12, (40, 13, 2)).astype(float)  # some in the first row or column, some outside
     target = np.stack([draw(p, (side, side), 1.5, 3) for p in points])
     predicted = np.stack([draw(p + rng.integers(-4, 5, p.shape), (side, side), 1.5, 3) for p in points])
-    hits, seen = metrics.training_hits(torch.from_numpy(predicted), torch.from_numpy(target), torch.tensor(PENN_ACTION.scoring))
-    expected = slow_accuracy(predicted, target, PENN_ACTION.scoring)
+    hits, seen = metrics.training_hits(
+        torch.from_numpy(predicted), torch.from_numpy(target), torch.tensor(PENN_ACTION.skeleton.scoring)
+    )
+    expected = slow_accuracy(predicted, target, PENN_ACTION.skeleton.scoring)
     assert 0.05 < expected < 0.9
     assert metrics.mean_rate(hits.sum(dim=0), seen.sum(dim=0)) == pytest.approx(expected)
-    each = [slow_accuracy(p[None], t[None], PENN_ACTION.scoring) for p, t in zip(predicted, target, strict=True)]
+    each = [slow_accuracy(p[None], t[None], PENN_ACTION.skeleton.scoring) for p, t in zip(predicted, target, strict=True)]
     np.testing.assert_allclose((hits.sum(dim=1) / seen.sum(dim=1)).numpy(), [math.nan if e is None else e for e in each], 1e-6)
     assert math.isnan(metrics.mean_rate(torch.zeros(10), torch.zeros(10)))
 
@@ -168,12 +172,12 @@ def test_hits_counted_in_torch_are_the_training_accuracy(side):
 def test_distance_between_joints():
     nan = np.nan
     points = np.array([[[1, 2], [4, 6], [nan, 100]], [[nan, nan]] * 3, [[nan, 1], [7, 7], [2, 19]]], float)
-    np.testing.assert_array_equal(metrics.joint_distance(points, 0, 1), [5, nan, nan])
+    np.testing.assert_array_equal(joint_distance(points, 0, 1), [5, nan, nan])
 
 
 def test_parts_are_the_mean_of_left_and_right():
     rates = np.stack([np.arange(13.0), np.zeros(13)])
-    parts = metrics.by_part(rates, PENN_ACTION)
+    parts = metrics.by_part(rates, PENN_ACTION.skeleton.joints)
     assert list(parts) == ["head", "shoulder", "elbow", "wrist", "hip", "knee", "ankle"]
     np.testing.assert_array_equal(parts["shoulder"], [1.5, 0])
     np.testing.assert_array_equal(parts["ankle"], [11.5, 0])
@@ -194,7 +198,7 @@ def mpii_evaluation():
 
 def test_the_published_table_of_mpii_comes_out():
     truth, found, head = mpii_evaluation()
-    pck = metrics.Pck(metrics.PCKH_THRESHOLDS, 16, metrics.pckh_joints(MPII))
+    pck = metrics.Pck(metrics.PCKH_THRESHOLDS, 16, metrics.pckh_joints(MPII.skeleton))
     for start in range(0, len(truth), 500):
         part = slice(start, start + 500)
         pck.update(found[part], truth[part], head[part])
@@ -202,13 +206,13 @@ def test_the_published_table_of_mpii_comes_out():
     assert [f"{100 * mean:.2f}" for mean in result.mean] == ["28.40", "57.45", "71.00", "77.63", "81.46"]
     published = {"head_top": "95.60", "shoulder": "92.71", "elbow": "83.36", "wrist": "76.74", "hip": "81.93",
                  "knee": "73.36", "ankle": "65.45"}  # fmt: skip
-    parts = metrics.by_part(result.joints[-1], MPII)
+    parts = metrics.by_part(result.joints[-1], MPII.skeleton.joints)
     assert {name: f"{100 * parts[name]:.2f}" for name in published} == published
 
 
 def test_ground_truth_as_prediction_gives_100_percent():
     truth, _, head = mpii_evaluation()
-    pck = metrics.Pck(metrics.PCKH_THRESHOLDS, 16, metrics.pckh_joints(MPII))
+    pck = metrics.Pck(metrics.PCKH_THRESHOLDS, 16, metrics.pckh_joints(MPII.skeleton))
     pck.update(truth, truth, head)
     assert (pck.result().joints == 1).all() and (pck.result().mean == 1).all()
 

@@ -5,13 +5,14 @@ import shutil
 
 import pytest
 
+from datasets.catalog import DATASETS
 from datasets.errors import DataError
 from pipeline.engine import digests
-from pipeline.tasks.fetch import FetchFlic, FetchLsp, FetchMpii, FetchPennAction
 from stages.fetching.folders import count, find
 
-IMAGES, ANNOTATIONS = FetchMpii.wanted["images"], FetchMpii.wanted["annotations"]
-PENN, LSP, FLIC = FetchPennAction.wanted["archive"], FetchLsp.wanted["archive"], FetchFlic.wanted["annotations"]
+IMAGES, ANNOTATIONS = DATASETS["mpii"].sources["images"], DATASETS["mpii"].sources["annotations"]
+PENN, LSP = DATASETS["penn_action"].sources["archive"], DATASETS["lsp"].sources["archive"]
+FLIC = DATASETS["flic"].sources["annotations"]
 
 
 def put(folder, *names):

@@ -8,7 +8,8 @@ from torch import nn
 from datasets.errors import DataError
 from datasets.imaging import geometry, heatmaps
 from datasets.imaging.samples import CropSpec, Person, SampledAugmentation, make_sample
-from datasets.skeletons import MPII, PENN_ACTION
+from datasets.mpii import MPII
+from datasets.penn_action import PENN_ACTION
 from stages.inference.predict import average_scales, compute_type, joints_in_image, pick_device, predict
 from stages.settings.recipes import Recipe
 from tests.other_device import OnOtherDevice, OtherDevice, to_other_device
@@ -19,8 +20,8 @@ class ColourNet(nn.Module):
 
     def forward(self, images):
         maps = torch.zeros(len(images), 13, *images.shape[-2:])
-        maps[:, PENN_ACTION.joints.index("right_wrist")] = images[:, 0]
-        maps[:, PENN_ACTION.joints.index("left_wrist")] = images[:, 1]
+        maps[:, PENN_ACTION.skeleton.joints.index("right_wrist")] = images[:, 0]
+        maps[:, PENN_ACTION.skeleton.joints.index("left_wrist")] = images[:, 1]
         return [maps]
 
 
@@ -29,9 +30,10 @@ def test_flip_averages_each_joint_with_its_mirrored_partner():
     images[0, 0, 2, 1] = 1  # right wrist at x = 1
     batch = [{"input": images}]
     (_, plain), (_, flipped) = (
-        next(iter(predict(ColourNet(), batch, PENN_ACTION.mirrored(), torch.device("cpu"), flip))) for flip in (False, True)
+        next(iter(predict(ColourNet(), batch, PENN_ACTION.skeleton.mirrored(), torch.device("cpu"), flip)))
+        for flip in (False, True)
     )
-    right, left = (PENN_ACTION.joints.index(name) for name in ("right_wrist", "left_wrist"))
+    right, left = (PENN_ACTION.skeleton.joints.index(name) for name in ("right_wrist", "left_wrist"))
     assert plain[0, right, 2, 1] == 1 and plain.sum() == 1
     # In the mirrored image the colour stays red, so this "network" calls it the right wrist again; mirroring back calls
     # it the left one, at the same place. A network that knows left from right would answer with the left wrist there.
@@ -47,14 +49,15 @@ def test_flip_averages_at_the_same_place():
 
     batch = [{"input": torch.rand(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))}]
     (_, plain), (_, flipped) = (
-        next(iter(predict(Blocks(), batch, PENN_ACTION.mirrored(), torch.device("cpu"), flip))) for flip in (False, True)
+        next(iter(predict(Blocks(), batch, PENN_ACTION.skeleton.mirrored(), torch.device("cpu"), flip)))
+        for flip in (False, True)
     )
     torch.testing.assert_close(flipped, plain)
 
 
 def test_streams_read_by_turns_leave_training_possible():
     batch = [{"input": torch.zeros(1, 3, 8, 8)}] * 2
-    one, two = (predict(ColourNet(), batch, PENN_ACTION.mirrored(), torch.device("cpu"), False) for _ in range(2))
+    one, two = (predict(ColourNet(), batch, PENN_ACTION.skeleton.mirrored(), torch.device("cpu"), False) for _ in range(2))
     assert len(list(zip(one, two, strict=True))) == 2
     assert not torch.is_inference_mode_enabled()
 
@@ -122,7 +125,7 @@ def test_a_joint_comes_back_from_image_crop_and_heatmap():
 
     Also where the border cuts the blob. With decoder = quarter that holds on each axis, and not on the outermost pixels.
     """
-    rng, mirrored = np.random.default_rng(0), MPII.mirrored()
+    rng, mirrored = np.random.default_rng(0), MPII.skeleton.mirrored()
     target = CropSpec(256, 64, Recipe().target_sigma, Recipe().target_radius)
     image, counted = np.zeros((4, 4, 3), np.uint8), 0
     for _ in range(400):

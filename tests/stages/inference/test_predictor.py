@@ -10,19 +10,19 @@ import torch
 from torch import nn
 
 from datasets.errors import DataError
-from datasets.skeletons import PENN_ACTION
+from datasets.penn_action import PENN_ACTION
+from stages.importing.known_models import KnownModel
 from stages.inference import predictor as module
 from stages.inference.predictor import PosePredictor
 from stages.inference.runtimes import folded, in_torch, start, with_flip
-from stages.interchange.known_models import KnownModel
 from stages.network.checkpoints import Description, save_network
 from stages.network.hourglass import HourglassNet
 from stages.settings.sections import Network
 
 SMALL = Network(stem="4 8 8", features=8, depth=2)
 CPU = torch.device("cpu")
-ABOUT = Description(SMALL, PENN_ACTION.joints, 64, {})
-LARGE = Description(SMALL, PENN_ACTION.joints, 256, {})
+ABOUT = Description(SMALL, PENN_ACTION.skeleton.joints, 64, {})
+LARGE = Description(SMALL, PENN_ACTION.skeleton.joints, 256, {})
 COLOURS = np.array([(r, g, b) for r in (0.3, 0.65, 1) for g in (0.3, 0.65, 1) for b in (0.3, 1)][:13])  # far from one another
 
 
@@ -196,10 +196,10 @@ def test_folding_changes_nothing_but_rounding(options):
 @pytest.fixture(scope="module")
 def model(tmp_path_factory):
     """A folder with a network and its ONNX file."""
-    from stages.interchange.export import write_onnx
+    from stages.network.onnx_graph import write_onnx
 
     folder = tmp_path_factory.mktemp("model")
-    save_network(folder / "model.safetensors", network(), PENN_ACTION.joints, 64, {})
+    save_network(folder / "model.safetensors", network(), PENN_ACTION.skeleton.joints, 64, {})
     write_onnx(folder / "model.onnx", network(), ABOUT)
     return folder
 
@@ -209,7 +209,7 @@ def test_other_runtimes_compute_the_same(model, runtime):
     pytest.importorskip(runtime)
     images = torch.rand(3, 3, 64, 64)
     expected, found = (
-        with_flip(start(name, network(), ABOUT, CPU, torch.float32, model / "model.onnx"), PENN_ACTION.mirrored())
+        with_flip(start(name, network(), ABOUT, CPU, torch.float32, model / "model.onnx"), PENN_ACTION.skeleton.mirrored())
         for name in ("torch", runtime)
     )
     torch.testing.assert_close(found(images), expected(images), atol=1e-5, rtol=1e-4)
@@ -239,7 +239,7 @@ def test_where_a_network_is_looked_for(model, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     for place in ("penn_action_cropped/hg-256-ft", "demo/mpii/hg-256", "demo/mpii/hg-256-ft"):
         (tmp_path / "exp" / place).mkdir(parents=True)
-        save_network(tmp_path / "exp" / place / "best.safetensors", network(), PENN_ACTION.joints, 64, {})
+        save_network(tmp_path / "exp" / place / "best.safetensors", network(), PENN_ACTION.skeleton.joints, 64, {})
     image, _ = dots(80, 60)
     expected = PosePredictor.load(model).predict(image).joints
     for source in (model / "model.safetensors", str(model), "hg-256", "demo/mpii/hg-256", "penn_action_cropped/hg-256-ft"):
@@ -257,7 +257,7 @@ def test_where_a_network_is_looked_for(model, tmp_path, monkeypatch):
     )
     assert module.find("exp/demo") == Path("exp/demo/mpii/hg-256/best.safetensors")
     (tmp_path / "exp/demo/export").mkdir()
-    save_network(tmp_path / "exp/demo/export/model.safetensors", network(), PENN_ACTION.joints, 64, {})
+    save_network(tmp_path / "exp/demo/export/model.safetensors", network(), PENN_ACTION.skeleton.joints, 64, {})
     assert module.find("exp/demo") == Path("exp/demo/export/model.safetensors")
     (tmp_path / "exp/demo/export").rename(tmp_path / "exp/demo/export@01234567")
     (tmp_path / "exp/demo/export").write_text("export@01234567\n")  # on a disk without links
@@ -274,14 +274,17 @@ def test_a_torch7_file_is_a_network_too(model, tmp_path):
     net = network()
     net.mean.zero_()  # which the format has no place for
     torch7.write(tmp_path / "best_model.t7", as_torch7(net, cudnn=True))
-    assert PosePredictor.load(tmp_path).joints == PENN_ACTION.joints
+    assert PosePredictor.load(tmp_path, dataset="penn_action").joints == PENN_ACTION.skeleton.joints
     assert module.find(tmp_path).name == "best_model.t7"
+    for dataset, match in (("", "does not name its 13 joints"), ("lsp", "LSP has 14"), ("coco", "mpii, penn_action, flic")):
+        with pytest.raises(DataError, match=match):
+            PosePredictor.load(tmp_path, dataset=dataset)
 
 
 def test_a_known_network_is_fetched_once_by_its_name(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setitem(module.KNOWN, "tiny", KnownModel("tiny", "penn_action", "", "theirs.safetensors", ""))
-    save_network(tmp_path / "theirs.safetensors", network(), PENN_ACTION.joints, 64, {})
-    assert PosePredictor.load("tiny").joints == PENN_ACTION.joints
+    save_network(tmp_path / "theirs.safetensors", network(), PENN_ACTION.skeleton.joints, 64, {})
+    assert PosePredictor.load("tiny").joints == PENN_ACTION.skeleton.joints
     (tmp_path / "theirs.safetensors").unlink()
     assert PosePredictor.load("tiny").resolution == 64

@@ -6,12 +6,12 @@ import cv2
 import numpy as np
 import pytest
 
-from datasets.dataset_files import DatasetFiles
+from datasets.dataset import DatasetFiles
 from datasets.errors import DataError
 from datasets.formats import annotations
 from datasets.formats.annotations import Annotations
 from datasets.imaging import geometry
-from datasets.skeletons import PENN_ACTION
+from datasets.penn_action import PENN_ACTION
 from stages.loading.crop_cache import cache_crops
 from stages.loading.loader import PoseDataset
 from stages.settings.recipes import Recipe

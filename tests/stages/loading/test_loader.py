@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from datasets.dataset_files import DatasetFiles
+from datasets.dataset import DatasetFiles
 from datasets.errors import DataError
 from datasets.formats import annotations
 from stages.loading.loader import PoseDataset, batches, channel_mean, killed_reader_as_data_error

@@ -13,11 +13,14 @@ import numpy as np
 import pytest
 from scipy.io import savemat
 
-from datasets import mpii, penn_action
+from datasets import penn_action
 from datasets.errors import DataError
-from datasets.formats import annotations
-from datasets.penn_action import Label
-from stages.preparing import annotate
+from datasets.formats import annotations, mpii_release, penn_labels
+from datasets.formats.penn_labels import Label
+from datasets.mpii import MPII, Mpii
+from datasets.penn_action import PENN_ACTION, PennAction
+from datasets.progress import silent
+from stages.preparing.annotate import annotate, write_conversion
 from stages.settings.sections import Settings
 from tests.shared import SHARED
 
@@ -41,17 +44,22 @@ def raw_mpii(tmp_path: Path) -> Path:
     }
     images = [{"image": struct({"name": f"{i}.jpg"}), "annorect": struct(person)} for i in range(3)]
     images += [{"image": struct({"name": "3.jpg"}), "annorect": struct({n: person[n] for n in ("scale", "objpos")})}]
-    savemat(raw / mpii.MAT_NAME, {"RELEASE": {"annolist": struct(*images), "img_train": [[1, 1, 1, 0]]}})
+    savemat(raw / mpii_release.MAT_NAME, {"RELEASE": {"annolist": struct(*images), "img_train": [[1, 1, 1, 0]]}})
     for i in range(4):
         cv2.imwrite(str(raw / f"images/{i}.jpg"), np.zeros((40, 60, 3), np.uint8))
     (raw / "split.txt").write_text("1.jpg\n")
     return raw
 
 
+def annotate_mpii(raw: Path, out: Path, split_file: Path | None = None, report=silent, **settings: Any):
+    files = {"split_file": split_file} if split_file else {}
+    return annotate(MPII, raw, out, Mpii(**settings), files, 1, report)
+
+
 def test_mpii_files_and_counts(raw_mpii: Path, tmp_path: Path) -> None:
     calls: list[tuple[int, int]] = []
     out = tmp_path / "new" / "annot"
-    summary = annotate.annotate_mpii(raw_mpii, out, raw_mpii / "split.txt", 0.1, 0, 1, lambda *p: calls.append(p))
+    summary = annotate_mpii(raw_mpii, out, raw_mpii / "split.txt", report=lambda *p: calls.append(p))
     assert summary["train"] == {
         "rows": 2, "images": 2, "joints_labelled": 4, "joints_visible": 4, "joints_outside": 2,
         "suspicious": 2, "kinds": {"joints outside": 2},
@@ -68,20 +76,20 @@ def test_mpii_files_and_counts(raw_mpii: Path, tmp_path: Path) -> None:
 
 
 def test_mpii_without_a_split_file_draws_one(raw_mpii: Path, tmp_path: Path) -> None:
-    summary = annotate.annotate_mpii(raw_mpii, tmp_path / "a", None, 0.4, 5)
+    summary = annotate_mpii(raw_mpii, tmp_path / "a", valid_fraction=0.4, split_seed=5)
     assert (summary["train"]["rows"], summary["valid"]["rows"]) == (2, 1)
     with pytest.raises(DataError, match=r"valid split of .* is empty"):
-        annotate.annotate_mpii(raw_mpii, tmp_path / "b", None, 0.05, 5)
+        annotate_mpii(raw_mpii, tmp_path / "b", valid_fraction=0.05, split_seed=5)
 
 
 def test_mpii_images_that_are_missing_or_no_images(raw_mpii: Path, tmp_path: Path) -> None:
     (raw_mpii / "images/1.jpg").write_bytes(b"no image")
     with pytest.raises(DataError, match=r"1\.jpg is neither a JPEG nor a PNG"):
-        annotate.annotate_mpii(raw_mpii, tmp_path / "a", raw_mpii / "split.txt", 0.1, 0)
+        annotate_mpii(raw_mpii, tmp_path / "a", raw_mpii / "split.txt")
     for i in (1, 3):
         (raw_mpii / f"images/{i}.jpg").unlink()
     with pytest.raises(DataError, match=r"lacks 2 of the 4 images that are annotated, such as 1\.jpg"):
-        annotate.annotate_mpii(raw_mpii, tmp_path / "a", raw_mpii / "split.txt", 0.1, 0)
+        annotate_mpii(raw_mpii, tmp_path / "a", raw_mpii / "split.txt")
     assert not (tmp_path / "a").exists()
 
 
@@ -98,7 +106,7 @@ def cropped(tmp_path: Path) -> Path:
             sequence=f"{number:04d}", action="squat", pose="front", train=number <= 7,
             joints=np.full((2, 13, 2), 15.0), visible=visible, bbox=np.zeros((2, 4)), width=30, height=20,
         )  # fmt: skip
-        penn_action.write_label(root / f"labels/{number:04d}.mat", label)
+        penn_labels.write_label(root / f"labels/{number:04d}.mat", label)
         (root / f"frames/{number:04d}").mkdir(parents=True)
         for frame in (1, 2):
             (root / f"frames/{number:04d}/00000{frame}.jpg").touch()
@@ -107,7 +115,7 @@ def cropped(tmp_path: Path) -> Path:
 
 def test_penn_files_and_counts(cropped: Path, tmp_path: Path) -> None:
     out = tmp_path / "annot"
-    summary = annotate.annotate_penn(cropped, out)
+    summary = annotate(PENN_ACTION, cropped, out, PennAction())
     assert {split: (counts["sequences"], counts["rows"]) for split, counts in summary.items()} == {
         "train": (6, 11), "valid": (1, 2), "test": (2, 4),
     }  # fmt: skip
@@ -126,11 +134,11 @@ def test_penn_files_and_counts(cropped: Path, tmp_path: Path) -> None:
 def test_penn_missing_frames_and_empty_splits_are_told(cropped: Path, tmp_path: Path) -> None:
     (cropped / "frames/0005/000002.jpg").unlink()
     with pytest.raises(DataError, match=r"0005 lacks 1 of the 2 images .* such as 000002\.jpg"):
-        annotate.annotate_penn(cropped, tmp_path / "a")
+        annotate(PENN_ACTION, cropped, tmp_path / "a", PennAction())
     for number in (4, 5, 6):
         (cropped / f"labels/{number:04d}.mat").unlink()
     with pytest.raises(DataError, match="valid split"):  # 0.092 x 4 rounds to none
-        annotate.annotate_penn(cropped, tmp_path / "a")
+        annotate(PENN_ACTION, cropped, tmp_path / "a", PennAction())
 
 
 def test_memory_does_not_grow_with_the_sequences(tmp_path: Path) -> None:
@@ -142,18 +150,19 @@ def test_memory_does_not_grow_with_the_sequences(tmp_path: Path) -> None:
             for number in range(1, count + 1)
         ]  # fmt: skip
         tracemalloc.start()
-        annotate.write_penn(heads, lambda head: replace(head, joints=np.full(head.joints.shape, 15.0)), tmp_path / str(count))
+        found = penn_action.conversion(heads, lambda head: replace(head, joints=np.full(head.joints.shape, 15.0)))
+        write_conversion(PENN_ACTION, found, tmp_path / str(count))
         peaks.append(tracemalloc.get_traced_memory()[1])
         tracemalloc.stop()
     assert peaks[1] < 1.2 * peaks[0]  # rows of 12,000 frames more would take 5 MB
 
 
 def test_what_does_not_read_back_is_told(cropped: Path, tmp_path: Path) -> None:
-    label = penn_action.read_label(cropped / "labels/0003.mat")
+    label = penn_labels.read_label(cropped / "labels/0003.mat")
     label.joints[0, 4] = -1  # (0, 0) in the file, where it means: no label
-    penn_action.write_label(cropped / "labels/0003.mat", label)
+    penn_labels.write_label(cropped / "labels/0003.mat", label)
     with pytest.raises(DataError, match="would not read back"):
-        annotate.annotate_penn(cropped, tmp_path / "a")
+        annotate(PENN_ACTION, cropped, tmp_path / "a", PennAction())
 
 
 def test_published_counts_of_the_real_labels(tmp_path: Path) -> None:
@@ -162,7 +171,7 @@ def test_published_counts_of_the_real_labels(tmp_path: Path) -> None:
         pytest.skip("Penn Action's real labels are not at hand")
     with tarfile.open(archive) as tar:
         tar.extractall(tmp_path, filter="data")
-    labels = [penn_action.read_label(path) for path in penn_action.label_paths(tmp_path / "Penn_Action")]
+    labels = [penn_labels.read_label(path) for path in penn_labels.label_paths(tmp_path / "Penn_Action")]
     assert len(labels) == 2326 and sum(label.frames for label in labels) == 163841
     cropped = [penn_action.crop_label(label, penn_action.crop_window(label)) for label in labels]
     assert max(label.width for label in cropped) == 479 and max(label.height for label in cropped) == 440
@@ -174,7 +183,7 @@ def test_published_counts_of_the_real_labels(tmp_path: Path) -> None:
     assert {sequence for sequence, count in before if count} == {"0525", "2276"} and sum(c for _, c in before) == 3
     assert {sequence for sequence, count in beyond if count} == {"0979", "1021", "1024", "1032", "1407"}
     assert sum(count for _, count in beyond) == 1015
-    summary = annotate.write_penn(cropped, lambda head: head, tmp_path / "annot")
+    summary = write_conversion(PENN_ACTION, penn_action.conversion(cropped, lambda head: head), tmp_path / "annot")
     assert {split: (counts["rows"], counts["sequences"]) for split, counts in summary.items()} == {
         "train": (78723, 1142), "valid": (8721, 115), "test": (76206, 1068),
     }  # fmt: skip

@@ -16,7 +16,8 @@ import pytest
 
 from datasets import penn_action
 from datasets.errors import DataError
-from datasets.penn_action import Label
+from datasets.formats import penn_labels
+from datasets.formats.penn_labels import Label
 from stages.preparing import crop
 from tests.python_path import ROOT, python_path
 
@@ -40,7 +41,7 @@ def make_dataset(root: Path, sequences: int = 2, frames: int = 2, width: int = W
             joints=np.full((frames, 13, 2), 15.0), visible=np.ones((frames, 13), bool),
             bbox=np.tile([10.0, 4.0, 39.0, 25.0], (frames, 1)), width=width, height=height,
         )  # fmt: skip
-        penn_action.write_label(root / "labels" / f"{number:04d}.mat", label)
+        penn_labels.write_label(root / "labels" / f"{number:04d}.mat", label)
     return root
 
 
@@ -71,7 +72,7 @@ def test_frames_and_labels_are_cut_alike(source: Path, tmp_path: Path) -> None:
     assert whole is not None and cut is not None and cut.shape == (22, 30, 3)
     difference = np.abs(cut.astype(int) - whole[4:26, 10:40]).mean()
     assert difference < 3  # a pixel's shift to the side would change red by 4
-    label = penn_action.read_label(tmp_path / "o/labels/0002.mat")
+    label = penn_labels.read_label(tmp_path / "o/labels/0002.mat")
     assert (label.width, label.height, label.frames) == (30, 22, 2)
     assert label.joints[1, 7].tolist() == [5, 11] and label.bbox[0].tolist() == [0, 0, 29, 21]
 

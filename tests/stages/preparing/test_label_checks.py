@@ -5,9 +5,13 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from datasets.flic import FLIC
 from datasets.formats import annotations
 from datasets.formats.annotations import Annotations
-from datasets.skeletons import FLIC, LSP, MPII, PENN_ACTION, Skeleton
+from datasets.lsp import LSP
+from datasets.mpii import MPII
+from datasets.penn_action import PENN_ACTION
+from datasets.skeletons import Skeleton
 from stages.preparing.label_checks import check
 from tests.shared import SHARED
 
@@ -43,7 +47,9 @@ def odd(rows: Annotations, skeleton: Skeleton, size: tuple[int, int] = (200, 200
     return {kind: np.flatnonzero(mask).tolist() for kind, mask in found.items() if mask.any()}
 
 
-@pytest.mark.parametrize("skeleton", [MPII, PENN_ACTION, LSP, FLIC], ids=lambda skeleton: skeleton.name)
+@pytest.mark.parametrize(
+    "skeleton", [dataset.skeleton for dataset in (MPII, PENN_ACTION, LSP, FLIC)], ids=["mpii", "penn_action", "lsp", "flic"]
+)
 def test_a_plain_person_seen_from_any_side_is_not_odd(skeleton: Skeleton) -> None:
     rows = people(skeleton, 4)
     rows.part[1, :, 0] = 200 - rows.part[1, :, 0]  # from behind
@@ -68,41 +74,41 @@ def test_a_plain_person_seen_from_any_side_is_not_odd(skeleton: Skeleton) -> Non
     ids=lambda value: "+".join(value) if isinstance(value, list) else "",
 )
 def test_pairs_that_are_exchanged_show(names: list[str], kinds: set[str]) -> None:
-    for skeleton in (MPII, PENN_ACTION, LSP):
+    for skeleton in (MPII.skeleton, PENN_ACTION.skeleton, LSP.skeleton):
         rows = people(skeleton, 2)
         exchange(rows, skeleton, 1, *names)
-        assert odd(rows, skeleton) == dict.fromkeys(kinds, [1]), skeleton.name
+        assert odd(rows, skeleton) == dict.fromkeys(kinds, [1]), skeleton
 
 
 def test_legs_in_a_stride_show_too() -> None:
-    rows = people(PENN_ACTION, 2)
+    rows = people(PENN_ACTION.skeleton, 2)
     rows.part[:, -4:, 0] += [-40, 40, -60, 60]  # knees and ankles, right before left
-    exchange(rows, PENN_ACTION, 1, "ankle")
-    assert odd(rows, PENN_ACTION) == {"lower legs crossed": [1]}
-    exchange(rows, PENN_ACTION, 1, "knee")
-    assert odd(rows, PENN_ACTION) == {"thighs crossed": [1]}
+    exchange(rows, PENN_ACTION.skeleton, 1, "ankle")
+    assert odd(rows, PENN_ACTION.skeleton) == {"lower legs crossed": [1]}
+    exchange(rows, PENN_ACTION.skeleton, 1, "knee")
+    assert odd(rows, PENN_ACTION.skeleton) == {"thighs crossed": [1]}
 
 
 def test_labels_that_change_places_between_frames() -> None:
-    rows = people(PENN_ACTION, 6, ["1/1.jpg", "1/2.jpg", "1/3.jpg", "2/1.jpg", "2/2.jpg", "2/4.jpg"])
+    rows = people(PENN_ACTION.skeleton, 6, ["1/1.jpg", "1/2.jpg", "1/3.jpg", "2/1.jpg", "2/2.jpg", "2/4.jpg"])
     rows.index[5] += 1  # a frame is left out before it
     rows.part[:] += np.arange(6)[:, None, None]
     for row in (2, 3, 4):  # from a frame to the next; from a sequence to the next; across the gap
-        exchange(rows, PENN_ACTION, row, "ankle", "knee", "hip", "shoulder", "elbow", "wrist")
+        exchange(rows, PENN_ACTION.skeleton, row, "ankle", "knee", "hip", "shoulder", "elbow", "wrist")
     kinds = {f"{name}s exchanged" for name in ("ankle", "knee", "hip", "shoulder", "elbow", "wrist")}
-    assert odd(rows, PENN_ACTION) == dict.fromkeys(kinds, [2])
-    assert odd(replace(rows, images=["a.jpg"] * 6), PENN_ACTION) == {}  # no sequence
+    assert odd(rows, PENN_ACTION.skeleton) == dict.fromkeys(kinds, [2])
+    assert odd(replace(rows, images=["a.jpg"] * 6), PENN_ACTION.skeleton) == {}  # no sequence
 
 
 def test_people_outside_their_image() -> None:
-    rows = people(MPII, 4)
+    rows = people(MPII.skeleton, 4)
     rows.part[0, 0] = (-0.5, 0)  # still on the first column's pixels
     rows.part[1, 0] = (-0.6, 0)
     rows.part[1, 1] = (199.5, 3)
     rows.part[2] += 300
     rows.part[2, 5] = np.nan
     rows.center[3] = (100, 199.5)
-    assert odd(rows, MPII) == {"joints outside": [1, 2], "all joints outside": [2], "center outside": [3]}
+    assert odd(rows, MPII.skeleton) == {"joints outside": [1, 2], "all joints outside": [2], "center outside": [3]}
 
 
 def share(rows: Annotations, skeleton: Skeleton) -> np.ndarray:
@@ -114,7 +120,7 @@ def share(rows: Annotations, skeleton: Skeleton) -> np.ndarray:
 def test_rates_on_published_people() -> None:
     if not SHARED.is_dir():
         pytest.skip("the published annotations are not at hand")
-    for folder, skeleton, least in (("mpii_real_annotations", MPII, 0.6), ("flic_annot", FLIC, 0.9)):
+    for folder, skeleton, least in (("mpii_real_annotations", MPII.skeleton, 0.6), ("flic_annot", FLIC.skeleton, 0.9)):
         rows = annotations.read(SHARED / folder, "valid")
         assert 0 < share(rows, skeleton).mean() < 0.02
         for name in ("shoulder", "elbow", "wrist", "hip"):

@@ -1,6 +1,5 @@
 """The comparison's tables and the drawing of people."""
 
-import json
 import re
 from pathlib import Path
 
@@ -8,15 +7,18 @@ import numpy as np
 import pytest
 
 from datasets.errors import DataError
-from datasets.formats.annotations import write_h5
+from datasets.formats.hdf5 import write_h5
 from datasets.imaging.draw import COLOURS, contact_sheet, draw_person
-from datasets.skeletons import MPII, PENN_ACTION
-from stages.evaluation.measures import MEASURES
-from stages.evaluation.scores import TRAINING_METRIC, Scored, as_text, joint_table, pair_table, part_table, part_text
+from datasets.measures import TRAINING_METRIC
+from datasets.mpii import MPII
+from datasets.penn_action import PENN_ACTION
+from stages.evaluation import accuracy
+from stages.evaluation.accuracy import MeasureFigures, SplitFigures
+from stages.evaluation.scores import Scored, as_text, joint_table, pair_table, part_table, part_text
 from stages.reporting.compare import Experiment, accuracy_table
 
 
-def write_evaluation(folder: Path, skeleton, rates, splits=("valid",), people=40, labelled=1.0, size=1.0):
+def write_evaluation(folder: Path, dataset, rates, splits=("valid",), people=40, labelled=1.0, size=1.0):
     """An evaluation in which each joint hits a share `rates` (J,) of the people on every measure; NaN: not known."""
     folder.mkdir()
     counts = np.round(np.asarray(rates) * people)
@@ -25,19 +27,22 @@ def write_evaluation(folder: Path, skeleton, rates, splits=("valid",), people=40
         distance = np.where(np.arange(people)[:, None] < counts, 0.0, 1e9)
         distance[:, np.isnan(rates)] = np.nan
         distance[int(people * labelled) :] = np.nan
-        names = [measure.name for measure in MEASURES[skeleton.name]]
         write_h5(
             folder / f"people_{split}.h5",
-            {"distance": distance, "reference": np.full((people, len(names)), size), "group": np.arange(people)},
+            {"distance": distance, "reference": np.full((people, len(dataset.measures)), size), "group": np.arange(people)},
         )
-        known = {n: float(r) for n, r in zip(skeleton.joints, rates, strict=True) if not np.isnan(r)}
-        counted = [r for n, r in known.items() if n not in ("pelvis", "thorax")]
-        value = float(np.mean(counted))
-        entry = {"value": value, "visible": value, "mean": value, "total": value, "auc": value / 2, "curve": [0.0] * 51,
-                 "joints": len(counted), "by joint": known}  # fmt: skip
-        figures[split] = {"people": people, "acc": value / 2, "acc joints": 10, "pixels": 3.0,
-                          "measures": dict.fromkeys(names, entry)}  # fmt: skip
-    (folder / "accuracy.json").write_text(json.dumps({"dataset": skeleton.name, "splits": figures}))
+        known = {n: float(r) for n, r in zip(dataset.skeleton.joints, rates, strict=True) if not np.isnan(r)}
+        counted = [n for n in known if n not in ("pelvis", "thorax")]
+        value = float(np.mean([known[n] for n in counted]))
+        measures = {
+            m.name: MeasureFigures(
+                threshold=m.threshold, overall=m.overall, value=value, visible=value, mean=value, total=value, auc=value / 2,
+                curve=[0.0] * 51, in_mean=counted, by_joint=known,
+            )
+            for m in dataset.measures
+        }  # fmt: skip
+        figures[split] = SplitFigures(people=people, acc=value / 2, acc_joints=10, pixels=3.0, measures=measures)
+    accuracy.write(folder, dataset, figures)
     return folder
 
 
@@ -121,7 +126,8 @@ def test_other_people_are_not_compared(tmp_path):
 def test_a_folder_that_is_no_evaluation_is_named(tmp_path):
     with pytest.raises(DataError, match=r"accuracy\.json"):
         part_table([Scored("x", tmp_path)])
-    for text in ("[]", '{"dataset": "x", "splits": {}}', '{"dataset": "mpii", "splits": {"valid": {"people": 3}}}'):
+    begin = '{"dataset": "mpii", "title": "MPII", "joints": [], '
+    for text in ("[]", begin + '"splits": {}}', begin + '"splits": {"valid": {"people": 3}}}'):
         (tmp_path / "accuracy.json").write_text(text)
         with pytest.raises(DataError, match="evaluate again"):
             part_table([Scored("x", tmp_path)])
@@ -135,9 +141,9 @@ def test_a_drawn_person_has_sides_in_their_colours():
         ("left_knee", (80, 20)),
         ("left_ankle", (80, 80)),
     ):
-        joints[PENN_ACTION.joints.index(name)] = point
+        joints[PENN_ACTION.skeleton.joints.index(name)] = point
     blank = np.zeros((100, 100, 3), np.uint8)
-    image = draw_person(blank, joints, PENN_ACTION)
+    image = draw_person(blank, joints, PENN_ACTION.skeleton)
     for x, side in ((20, "right"), (80, "left")):  # lines have soft edges
         assert np.abs(image[50, x].astype(int) - COLOURS[side]).max() < 60, side
     assert not image[:, 30:70].any() and not blank.any()

@@ -53,12 +53,11 @@ def test_defaults_are_the_published_recipe():
 def test_luigi_cfg_lists_every_setting_at_its_default():
     written = read_sections((ROOT / "luigi.cfg").read_text())
     assert Settings.from_text(written) == Settings()
-    for name in Settings.section_names():
-        settings = set(type(Settings.model_fields[name].default).model_fields)
+    for name, section in Settings.defaults().items():
+        settings = set(type(section).model_fields)
         assert set(written[name]) == (settings - set(Recipe.model_fields) if name in TRAININGS else settings), name
     assert set(written["recipe:published"]) == set(Recipe.model_fields)
-    classes = [type(Settings.model_fields[name].default) for name in Settings.section_names()]
-    assert all(field.description for section in classes for field in section.model_fields.values())
+    assert all(field.description for section in Settings.defaults().values() for field in type(section).model_fields.values())
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,8 @@ import pytest
 import torch
 
 from datasets.errors import DataError
-from datasets.skeletons import MPII, PENN_ACTION
+from datasets.mpii import MPII
+from datasets.penn_action import PENN_ACTION
 from stages.loading.loader import PoseDataset, batches
 from stages.machine.memory import shortage_as_data_error
 from stages.network.checkpoints import load_network, load_tensors, save_network, save_tensors
@@ -310,7 +311,7 @@ def test_best_is_the_epoch_with_the_best_validation_accuracy(finished):
     _, description = load_network(finished / "best.safetensors")
     assert description.metrics["epoch"] == int(best[0])
     assert description.metrics["valid_accuracy"] == pytest.approx(float(best[2]), abs=1e-6)
-    assert description.joints == PENN_ACTION.joints and description.resolution == 32
+    assert description.joints == PENN_ACTION.skeleton.joints and description.resolution == 32
 
 
 def test_a_batch_in_parts_is_one_batch(tiny_penn, tmp_path):
@@ -475,8 +476,8 @@ def test_a_damaged_checkpoint_is_named(tiny_penn, finished, tmp_path):
 @pytest.mark.parametrize("head", ["matching", "random"])
 def test_head_for_penn_action(tmp_path, head):
     network = HourglassNet(Network(stem="2 4 4", features=8, depth=2), 16)
-    save_network(tmp_path / "m.safetensors", network, MPII.joints, 32, {})
-    fine = network_for(tmp_path / "m.safetensors", PENN_ACTION, Finetuning(head=head))
+    save_network(tmp_path / "m.safetensors", network, MPII.skeleton.joints, 32, {})
+    fine = network_for(tmp_path / "m.safetensors", PENN_ACTION.skeleton, Finetuning(head=head))
     # Penn Action's joints among MPII's, by hand: head (top), then r/l shoulder, elbow, wrist, hip, knee, ankle.
     source = [9, 12, 13, 11, 14, 10, 15, 2, 3, 1, 4, 0, 5]
     same = [torch.equal(fine.heads[0].output.weight[i], network.heads[0].output.weight[s]) for i, s in enumerate(source)]

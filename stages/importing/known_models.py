@@ -3,11 +3,10 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+from datasets.catalog import DATASETS
 from datasets.errors import DataError
-from datasets.skeletons import SKELETONS
 from stages.fetching.sources import PIN
 
-PUBLISHED_FOLDER = {"mpii": "mpii", "penn_action": "penn_action_cropped"}  # of image-play, by dataset
 _LAYOUTS = ("", "precomputed_hg_models/", "exp/precomputed_hg_models/", "exp/")  # from where a user may point to it
 
 _IMAGE_PLAY = "https://drive.google.com/uc?id=1uGXXQx6bAkX9ykqdBNLvlsD_WuUxhk2N"  # both networks in one archive of 50 MB
@@ -39,7 +38,7 @@ class KnownModel:
 
     @property
     def joints(self) -> int:
-        return len(SKELETONS[self.dataset].joints)
+        return len(DATASETS[self.dataset].skeleton.joints)
 
     def source(self, given: str = "") -> str:
         """Where its file is, by default at its address, and what digest it must have."""
@@ -95,12 +94,12 @@ def read_choice(text: str, dataset: str) -> tuple[KnownModel | None, str]:
 
 def _in_folder(folder: Path, dataset: str) -> Path:
     """The network for a dataset in an unpacked folder of the published layout, or in one of its parts."""
-    patterns = ["best_model.t7", *(f"{layout}{PUBLISHED_FOLDER[dataset]}/*/best_model.t7" for layout in _LAYOUTS)]
+    patterns = ["best_model.t7", *(f"{layout}{DATASETS[dataset].result_path}/*/best_model.t7" for layout in _LAYOUTS)]
     found = {path.resolve(): path for pattern in patterns for path in sorted(folder.glob(pattern))}  # links lead to the same
     if len(found) != 1:
         what = "several networks" if found else "no network"
         raise DataError(
-            f"{folder} holds {what} for {dataset} ({PUBLISHED_FOLDER[dataset]}/<experiment>/best_model.t7); give the path of "
-            "one file."
+            f"{folder} holds {what} for {dataset} ({DATASETS[dataset].result_path}/<experiment>/best_model.t7); give the path "
+            "of one file."
         )
     return next(iter(found.values()))

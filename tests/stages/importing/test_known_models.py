@@ -6,7 +6,7 @@ import pytest
 
 from datasets.errors import DataError
 from stages.fetching.sources import read_source
-from stages.interchange.known_models import KNOWN, read_choice
+from stages.importing.known_models import KNOWN, read_choice
 
 SHA = "a" * 64
 

@@ -17,7 +17,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 
 from datasets.errors import DataError
-from stages.interchange.known_models import Normalisation
+from stages.importing.known_models import Normalisation
 from stages.network.checkpoints import is_safetensors
 from stages.network.hourglass import HourglassNet
 from stages.settings.sections import Network

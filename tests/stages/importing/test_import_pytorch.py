@@ -16,8 +16,8 @@ import pytest
 import torch
 
 from datasets.errors import DataError
-from stages.interchange.import_pytorch import BEARPAW_MEAN, is_checkpoint, normalise, read_hourglass
-from stages.interchange.known_models import Normalisation
+from stages.importing.import_pytorch import BEARPAW_MEAN, is_checkpoint, normalise, read_hourglass
+from stages.importing.known_models import Normalisation
 from stages.network.hourglass import HourglassNet
 from stages.settings.sections import Network
 from tests.ports import Bearpaw, Princeton, port

@@ -4,7 +4,10 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
-from datasets.citations import ORIGINS
+from datasets.measures import TRAINING_METRIC
+from datasets.sources import Origin
+from stages.evaluation.accuracy import Accuracy
+from stages.exporting.model_json import ExportedModel
 
 
 @dataclass(frozen=True)
@@ -15,7 +18,7 @@ class Step:
     fingerprint: str  # 64 hexadecimal digits
     settings: dict[str, Any]
     sources: dict[str, str]  # name -> digest or address of each file from outside
-    dataset: str = ""  # key of `ORIGINS` where the stage fetches one of those datasets
+    origin: Origin | None = None  # of the dataset that the stage fetches
     trained_by: str = ""  # a sentence, where the stage fetches a network that others trained
 
 
@@ -24,27 +27,27 @@ class History:
     """Where a network comes from and how good it is."""
 
     experiment: str
-    accuracy: dict[str, dict[str, Any]]  # split -> its figures in accuracy.json
+    accuracy: Accuracy
     steps: tuple[Step, ...]  # each after those that it reads
 
 
-def model_card(facts: dict[str, Any], uses: dict[str, str], images: int, not_torch7: str, history: History) -> str:
+def model_card(model: ExportedModel, uses: dict[str, str], images: int, not_torch7: str, history: History) -> str:
     """The text of the card.
 
-    facts: what model.json holds; uses: file -> what it is for; images: on how many the files were compared; not_torch7: why
+    model: what model.json holds; uses: file -> what it is for; images: on how many the files were compared; not_torch7: why
     there is no Torch7 file, or empty.
     """
-    r, (_, joints, h, _) = facts["input"]["shape"][-1], facts["output"]["shape"]
-    differences = facts["largest_difference_of_heatmaps"]
+    r, (_, joints, h, _) = model.input.shape[-1], model.output.shape
+    differences = model.largest_difference_of_heatmaps
     files = _table(["file", "for", "largest difference"], [[f"`{n}`", uses[n], f"{d:.1e}"] for n, d in differences.items()])
     return "\n".join([
         f"# {history.experiment}: {joints} joints of a person",
         "",
-        f"An hourglass network of {facts['parameters']:,} parameters. It takes images (N, 3, {r}, {r}), RGB in [0, 1], of one",
+        f"An hourglass network of {model.parameters:,} parameters. It takes images (N, 3, {r}, {r}), RGB in [0, 1], of one",
         f"person in the middle, and gives heatmaps (N, {joints}, {h}, {h}); what it subtracts or divides by is part of it.",
-        f"From heatmap to image pixels: {facts['output']['crop_from_heatmap']}.",
+        f"From heatmap to image pixels: {model.output.crop_from_heatmap}.",
         "",
-        f"Joints: {', '.join(facts['joints'])}.",
+        f"Joints: {', '.join(model.joints)}.",
         "",
         "## Accuracy",
         "",
@@ -64,22 +67,25 @@ def model_card(facts: dict[str, Any], uses: dict[str, str], images: int, not_tor
         "",
         "## How it was made",
         "",
-        *_steps(history.steps, facts["network"]),
+        *_steps(history.steps, model.network),
         "",
     ])  # fmt: skip
 
 
-def _accuracy(splits: dict[str, dict[str, Any]]) -> list[str]:
-    """Tables of what accuracy.json has for each split: all measures, and the first by joint."""
-    rows, by_joint = [], {}
-    for split, found in splits.items():
-        rates = {"training metric": found["acc"]} | {name: measure["value"] for name, measure in found["measures"].items()}
-        rows += [[split, str(found["people"]), name, _percent(rate)] for name, rate in rates.items()]
-        by_joint[split] = next(iter(found["measures"].values()))["by joint"]
+def _accuracy(found: Accuracy) -> list[str]:
+    """Tables of accuracy.json: for each split all measures, and the first by joint."""
+    rows, by_joint, first = [], {}, found.measures[0]
+    for split, figures in found.splits.items():
+        rates = {TRAINING_METRIC: figures.acc} | {name: measure.value for name, measure in figures.measures.items()}
+        rows += [[split, str(figures.people), name, _percent(rate)] for name, rate in rates.items()]
+        by_joint[split] = figures.measures[first].by_joint
     names = list(next(iter(by_joint.values())))
-    joints = [[name, *(_percent(by_joint[split].get(name)) for split in splits)] for name in names]
-    first = next(iter(next(iter(splits.values()))["measures"]))
-    return [*_table(["split", "people", "measure", "accuracy"], rows), "", *_table([f"{first} by joint", *splits], joints)]
+    joints = [[name, *(_percent(by_joint[split].get(name)) for split in by_joint)] for name in names]
+    return [
+        *_table(["split", "people", "measure", "accuracy"], rows),
+        "",
+        *_table([f"{first} by joint", *found.splits], joints),
+    ]
 
 
 def _percent(value: float | None) -> str:
@@ -91,7 +97,8 @@ def _data(steps: tuple[Step, ...]) -> list[str]:
     elsewhere = [f"{step.trained_by} What follows is what it was scored on." for step in steps if step.trained_by]
     lines = [
         f"- {origin.name}, {origin.page}. Owners: {origin.owners}. Terms: {origin.terms}"
-        for origin in (ORIGINS[step.dataset] for step in steps if step.dataset)
+        for origin in (step.origin for step in steps)
+        if origin
     ]
     drawn = ["Pictures that this workspace draws itself (its built-in sample), no photographs."]
     return [*elsewhere, *([""] if elsewhere else []), *(lines or drawn)]

@@ -1,32 +1,29 @@
-"""Files of predictions, read back by SciPy and h5py as their consumers do."""
+"""Predictions in the layout of MPII's evaluation, read back by SciPy as its toolkit does."""
 
 import zipfile
 
-import h5py
 import numpy as np
-import pytest
 from scipy.io import loadmat
 
-from datasets import mpii
+from datasets.formats import mpii_release
 from datasets.sample import archives as synthetic
-from stages.evaluation.predictions import HeatmapFile, write_mat, write_submission
 
 
 def test_mpii_submission_is_in_the_official_order(tmp_path):
     synthetic.write_mpii(tmp_path, 60, seed=3)
     with zipfile.ZipFile(tmp_path / "mpii_human_pose_v1_u12_2.zip") as archive:
-        (member,) = [name for name in archive.namelist() if name.endswith(mpii.MAT_NAME)]
-        (tmp_path / mpii.MAT_NAME).write_bytes(archive.read(member))
-    release = mpii.read(tmp_path / mpii.MAT_NAME)
+        (member,) = [name for name in archive.namelist() if name.endswith(mpii_release.MAT_NAME)]
+        (tmp_path / mpii_release.MAT_NAME).write_bytes(archive.read(member))
+    release = mpii_release.read(tmp_path / mpii_release.MAT_NAME)
     people = release.people.select(~release.training)
     assert len(people) > 5
     preds = np.random.default_rng(0).uniform(0, 300, (len(people), 16, 2))
     preds[0, 6] = np.nan  # a joint that the network does not know
-    write_submission(tmp_path / "pred_keypoints_mpii.mat", tmp_path / mpii.MAT_NAME, people, preds)
+    mpii_release.write_predictions(tmp_path / "pred_keypoints_mpii.mat", tmp_path / mpii_release.MAT_NAME, people, preds)
 
     written = loadmat(tmp_path / "pred_keypoints_mpii.mat")
     pred, ours = written["pred"], written["RELEASE"][0, 0]
-    official = loadmat(tmp_path / mpii.MAT_NAME)["RELEASE"][0, 0]
+    official = loadmat(tmp_path / mpii_release.MAT_NAME)["RELEASE"][0, 0]
     test = official["annolist"][0, official["img_train"].ravel() == 0]
     assert pred.shape == (1, len(test))
     np.testing.assert_array_equal(ours["img_train"], official["img_train"])
@@ -48,28 +45,3 @@ def test_mpii_submission_is_in_the_official_order(tmp_path):
                 assert (p["x"].item(), p["y"].item()) == tuple(preds[row, int(p["id"].item())] + 1)
             found += 1
     assert found == len(people)
-
-
-def test_equal_predictions_are_equal_files(tmp_path):
-    for name in "ab":
-        write_mat(tmp_path / name, {"preds": np.arange(12.0).reshape(3, 2, 2)})
-    assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
-
-
-def test_heatmaps_are_appended_batch_by_batch(tmp_path):
-    maps = np.random.default_rng(0).random((5, 2, 4, 3), np.float32)
-    with HeatmapFile(tmp_path / "h.h5", maps.shape) as file:
-        file.append(maps[:2].astype(np.float64))
-        file.append(maps[2:])
-    with h5py.File(tmp_path / "h.h5") as file:
-        assert file["heatmaps"].dtype == np.float32
-        np.testing.assert_array_equal(file["heatmaps"][()], maps)
-
-
-def test_a_full_disk_is_an_error_of_python_and_no_crash(tmp_path):
-    with HeatmapFile(tmp_path / "h.h5", (1000, 16, 8, 8)) as file:
-        file.file.close()
-        file.file = open("/dev/full", "wb")  # noqa: SIM115
-        with pytest.raises(OSError, match="No space"):
-            file.append(np.zeros((1000, 16, 8, 8)))
-        file.file = open("/dev/null", "wb")  # noqa: SIM115

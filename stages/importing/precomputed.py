@@ -5,12 +5,13 @@ import zipfile
 from pathlib import Path
 from typing import Any
 
+from datasets.catalog import DATASETS
+from datasets.dataset import Dataset
 from datasets.errors import DataError
-from datasets.skeletons import SKELETONS
 from stages.fetching.archives import OPENERS, SEVEN_ZIP, unpack
 from stages.fetching.kinds import is_web_page
-from stages.interchange import import_pytorch
-from stages.interchange.known_models import PUBLISHED_FOLDER, KnownModel
+from stages.importing import import_pytorch
+from stages.importing.known_models import KnownModel
 from stages.network import checkpoints
 from stages.network.hourglass import HourglassNet
 from stages.torch7 import import_network as import_torch7
@@ -18,7 +19,7 @@ from stages.torch7 import import_network as import_torch7
 PUBLISHED_RESOLUTION = 256
 
 
-def convert(source: Path, dataset: str, folder: Path, known: KnownModel | None = None) -> dict[str, Any]:
+def convert(source: Path, dataset: Dataset, folder: Path, known: KnownModel | None = None) -> dict[str, Any]:
     """Write `folder`/best.safetensors from a network for the joints of `dataset`.
 
     source: a .safetensors of this workspace, a .t7 of a published hourglass, a checkpoint of one of the two ports (of
@@ -26,18 +27,21 @@ def convert(source: Path, dataset: str, folder: Path, known: KnownModel | None =
     DataError for anything else, and for other joints. Of a `known` network the images are normalised as it expects.
     """
     if _is_archive(source):
-        member = rf"(?:.*/)?{PUBLISHED_FOLDER[dataset]}/[^/]+/(?P<to>best_model\.t7)"
-        if unpack(source, member, folder, expected=f"{PUBLISHED_FOLDER[dataset]}/*/best_model.t7") > 1:
-            raise DataError(f"{source} holds several networks for {dataset}; unpack it and give the path of one best_model.t7.")
+        member = rf"(?:.*/)?{dataset.result_path}/[^/]+/(?P<to>best_model\.t7)"
+        if unpack(source, member, folder, expected=f"{dataset.result_path}/*/best_model.t7") > 1:
+            raise DataError(
+                f"{source} holds several networks for {dataset.title}; unpack it and give the path of one best_model.t7."
+            )
         source = folder / "best_model.t7"
-    network, description = read_network(source)
+    network, description = read_network(source, dataset)
     if known and known.normalisation:
         import_pytorch.normalise(network, known.normalisation)
-    joints = SKELETONS[dataset].joints
+    joints = dataset.skeleton.joints
     if description.joints != joints:
         raise DataError(
-            f"{source} predicts {len(description.joints)} joints ({', '.join(description.joints[:3])} ...), but {dataset} has "
-            f"{len(joints)} ({', '.join(joints[:3])} ...); give a network that was trained on {dataset}."
+            f"{source} predicts {len(description.joints)} joints ({', '.join(description.joints[:3])} ...), but "
+            f"{dataset.title} has {len(joints)} ({', '.join(joints[:3])} ...); give a network that was trained on "
+            f"{dataset.title}."
         )
     target = folder / "best.safetensors"
     checkpoints.save_network(target, network, joints, description.resolution, description.metrics)
@@ -58,10 +62,11 @@ def _is_archive(path: Path) -> bool:
         return True  # unpacking it will say what is wrong
 
 
-def read_network(path: Path) -> tuple[HourglassNet, checkpoints.Description]:
-    """The network of a .safetensors of this workspace, a .t7 of a published hourglass, or a checkpoint of the two ports.
+def read_network(path: Path, dataset: Dataset | None = None) -> tuple[HourglassNet, checkpoints.Description]:
+    """Read the network of a .safetensors of this workspace, a .t7 of a published hourglass, or a checkpoint of the two ports.
 
-    Only the first kind names its joints; the others' are known by their number. Raises DataError.
+    Only the first kind names its joints; of the others, `dataset` says on which dataset the network was trained. Raises
+    DataError where the file is no such network, or its dataset is needed and not given or has another number of joints.
     """
     if path.is_file() and _begins_as_web_page(path):
         raise DataError(
@@ -75,10 +80,18 @@ def read_network(path: Path) -> tuple[HourglassNet, checkpoints.Description]:
     else:
         read = import_pytorch.read_hourglass if import_pytorch.is_checkpoint(path) else import_torch7.read_hourglass
     network = read(path)
-    skeletons = [skeleton for skeleton in SKELETONS.values() if len(skeleton.joints) == network.joints]
-    if not skeletons:
-        raise DataError(f"{path} predicts {network.joints} joints, which is no skeleton known here; give another network.")
-    return network, checkpoints.Description(network.options, skeletons[0].joints, PUBLISHED_RESOLUTION, {})
+    if not dataset:
+        raise DataError(
+            f"{path} does not name its {network.joints} joints; say on which dataset the network was trained "
+            f"(--dataset, or dataset=): {', '.join(DATASETS)}."
+        )
+    joints = dataset.skeleton.joints
+    if len(joints) != network.joints:
+        raise DataError(
+            f"{path} predicts {network.joints} joints, but {dataset.title} has {len(joints)}; give a network that was "
+            f"trained on {dataset.title}."
+        )
+    return network, checkpoints.Description(network.options, joints, PUBLISHED_RESOLUTION, {})
 
 
 def _begins_as_web_page(path: Path) -> bool:

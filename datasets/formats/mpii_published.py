@@ -3,17 +3,25 @@
 The .h5 files are those of pose-hg-train. The .json has no head boxes, so that nobody in it has a head size to divide PCKh by.
 """
 
+import gzip
+import json
 import math
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from datasets.errors import DataError
+from datasets.files import decode_text
 from datasets.formats import annotations
-from datasets.formats.annotations import LARGEST, Annotations, person_box
-from datasets.mpii import JOINTS, MAT_NAME, open_json, torso_angle
+from datasets.formats.annotations import Annotations, person_box
+from datasets.formats.hdf5 import LARGEST
+from datasets.formats.mpii_release import JOINTS, MAT_NAME, torso_angle
 
+MOST_JSON = 1 << 27  # bytes of mpii_annotations.json, unpacked; the published one has 33e6
 JSON_NAMES = ("mpii_annotations.json", "mpii_annotations.json.gz")
 
 
@@ -65,6 +73,25 @@ def _read_json(path: Path) -> dict[str, Annotations]:
         torsoangle=torso_angle(part),
     )
     return {"train": people.select(~valid), "valid": people.select(valid), "test": _nobody(people)}
+
+
+@contextmanager
+def open_json(path: Path) -> Iterator[Any]:
+    """The people of a .json or .json.gz; DataError where it is damaged, also for what the block stumbles over."""
+    try:
+        with gzip.open(path) if path.suffix == ".gz" else open(path, "rb") as file:
+            content = file.read(MOST_JSON + 1)
+        if len(content) > MOST_JSON:
+            raise ValueError(f"more than {MOST_JSON} bytes")
+        yield json.loads(decode_text(content))
+    except DataError:
+        raise
+    except (OSError, EOFError, zlib.error, ValueError, LookupError, TypeError, OverflowError, RecursionError) as error:
+        raise DataError(
+            f"{path} is not a readable split file ({type(error).__name__}: {error}); expected a list of people, each with"
+            " annolist_index, people_index, img_paths and isValidation (mpii_annotations.json), or each with image, center and"
+            " scale (valid.json of HRNet, mpii_val.json of mmpose)."
+        ) from None
 
 
 def _row(entry: dict[str, Any], path: Path, number: int) -> list[float]:

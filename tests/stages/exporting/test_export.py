@@ -8,19 +8,24 @@ import pytest
 import torch
 
 from datasets.errors import DataError
-from datasets.skeletons import PENN_ACTION
-from stages.interchange import export as module
-from stages.interchange.export import export
-from stages.interchange.model_card import History, Step
+from datasets.penn_action import PENN_ACTION
+from stages.evaluation.accuracy import Accuracy, MeasureFigures, SplitFigures
+from stages.exporting import export as module
+from stages.exporting.export import export
+from stages.exporting.model_card import History, Step
 from stages.network.checkpoints import load_network, save_network
 from stages.network.hourglass import HourglassNet
 from stages.settings.sections import Network
 from stages.torch7 import t7 as torch7
 
-MEASURE = {"value": None, "by joint": {"head": 0.125}}
-ACCURACY = {"valid": {"people": 81, "acc": 0.25, "acc joints": 10, "pixels": 3.5, "measures": {"PCK@0.05": MEASURE}}}
+MEASURE = MeasureFigures(
+    threshold=0.05, overall="total", value=None, visible=None, mean=None, total=None, auc=None, curve=[], in_mean=[],
+    by_joint={"head": 0.125},
+)  # fmt: skip
+VALID = SplitFigures(people=81, acc=0.25, acc_joints=10, pixels=3.5, measures={"PCK@0.05": MEASURE})
+ACCURACY = Accuracy(dataset="penn_action", title="Penn Action", joints=["head"], splits={"valid": VALID})
 STEPS = (
-    Step("FetchPennAction", "f" * 64, {}, {"archive": "0" * 64}, "penn_action"),
+    Step("FetchPennAction", "f" * 64, {}, {"archive": "0" * 64}, PENN_ACTION.origin),
     Step("FinetunePenn", "e" * 64, {"learning_rate": 0.002, "head": "matching"}, {}),
 )
 HISTORY = History("penn_action_cropped/hg-256-ft", ACCURACY, STEPS)
@@ -30,7 +35,7 @@ def save(folder, **options):
     """A small network in folder/best.safetensors, and an empty folder/export."""
     torch.manual_seed(0)
     network = HourglassNet(Network(stem="4 8 8", features=8, depth=2, **options), 13).eval()
-    save_network(folder / "best.safetensors", network, PENN_ACTION.joints, 32, {"epoch": 3, "valid_accuracy": 0.5})
+    save_network(folder / "best.safetensors", network, PENN_ACTION.skeleton.joints, 32, {"epoch": 3, "valid_accuracy": 0.5})
     (folder / "export").mkdir()
     return folder / "best.safetensors"
 

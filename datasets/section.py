@@ -1,4 +1,4 @@
-"""Section: the base of all sections of luigi.cfg, and the types of their settings.
+"""Section: the base of all sections of luigi.cfg, and types of their settings.
 
 Settings are checked when they are built: a wrong value raises `DataError` with the legal ones. A setting that cannot change a
 result (paths, device, workers ...) is marked `significant=False` and stays out of fingerprints.
@@ -7,7 +7,7 @@ result (paths, device, workers ...) is marked `significant=False` and stays out 
 import difflib
 from typing import Annotated, Any, ClassVar, TypeVar
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, ValidationError
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, ValidationError
 
 from datasets.errors import DataError
 
@@ -80,3 +80,12 @@ def _as_json(numbers: tuple) -> Any:
 _T = TypeVar("_T")
 Numbers = Annotated[tuple[_T, ...], BeforeValidator(_numbers), PlainSerializer(_as_json), Field(min_length=1, max_length=16)]
 Part = Annotated[float, Field(gt=0, lt=1)]
+
+
+def _not_sample(source: str) -> str:
+    if source == "sample":
+        raise ValueError("it should be a path or an address: the built-in sample does not draw this dataset")
+    return source
+
+
+NotSample = Annotated[str, AfterValidator(_not_sample)]  # source of a dataset that the built-in sample does not draw

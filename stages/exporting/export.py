@@ -9,11 +9,7 @@ model.json         the description: options, joints, input, output, accuracies, 
 MODEL_CARD.md      for people: data, settings, accuracies, and how exactly each file gives the network's heatmaps
 """
 
-import contextlib
-import io
 import json
-import logging
-import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,23 +18,24 @@ from typing import Any
 import h5py
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from datasets.dataset_files import DatasetFiles
+from datasets.dataset import DatasetFiles
 from datasets.errors import DataError
-from datasets.formats.annotations import write_h5
+from datasets.formats.hdf5 import write_h5
 from datasets.progress import Report, silent
-from stages.interchange.model_card import History, model_card
+from stages.exporting import model_json
+from stages.exporting.model_card import History, model_card
 from stages.loading.loader import PoseDataset
 from stages.network import checkpoints
 from stages.network.checkpoints import Description
 from stages.network.hourglass import HourglassNet
+from stages.network.onnx_graph import OPSET, write_onnx
 from stages.settings.sections import Input
 from stages.torch7 import t7 as torch7
 from stages.torch7.export_network import as_torch7, obstacle
 from stages.torch7.import_network import read_hourglass
 
-OPSET = 18
 CHECKED = 4  # images on which what was written is compared with the network
 TOLERANCE = 1e-4
 
@@ -73,28 +70,12 @@ def export(folder: Path, model: Path, data: DatasetFiles, history: History, repo
                 f"{folder / name}: its heatmaps differ from the network's by up to {differences[name]:.1e}, where "
                 f"{TOLERANCE:.0e} is allowed; nothing is exported. Check {model}."
             )
-    facts = _facts(network, description) | {"largest_difference_of_heatmaps": differences}
-    (folder / "model.json").write_text(json.dumps(facts, indent=1))
+    facts = model_json.describe(description, sum(p.numel() for p in network.parameters()), differences)
+    model_json.write(folder, facts)
     uses = {name: form.what_for for name, form in written.items()}
     (folder / "MODEL_CARD.md").write_text(model_card(facts, uses, len(images), reason, history), encoding="utf-8")
     report(len(written), len(written), "")
-    return {"parameters": facts["parameters"], "largest_difference_of_heatmaps": differences}
-
-
-def _facts(network: HourglassNet, description: Description) -> dict[str, Any]:
-    r, h = description.resolution, description.resolution // 4
-    return {
-        "network": description.options.significant(),
-        "parameters": sum(p.numel() for p in network.parameters()),
-        "joints": description.joints,
-        "input": {"name": "images", "shape": ["N", 3, r, r], "dtype": "float32", "colours": "RGB", "range": [0, 1]},
-        "output": {
-            "name": "heatmaps", "shape": ["N", len(description.joints), h, h],
-            "crop_from_heatmap": f"x_crop = (x + 0.5) * {r / h:g} - 0.5, 0-based pixel centres",
-        },
-        "metrics": description.metrics,
-        "onnx_opset": OPSET,
-    }  # fmt: skip
+    return {"parameters": facts.parameters, "largest_difference_of_heatmaps": differences}
 
 
 def _validation_images(data: DatasetFiles, resolution: int) -> Tensor:
@@ -116,42 +97,6 @@ def _heatmaps(network: HourglassNet, images: Tensor) -> np.ndarray:
 
 def _write_safetensors(path: Path, network: HourglassNet, description: Description) -> None:
     checkpoints.save_network(path, network, description.joints, description.resolution, description.metrics)
-
-
-class _LastStack(nn.Module):
-    """The network with one output."""
-
-    def __init__(self, network: HourglassNet) -> None:
-        super().__init__()
-        self.network = network
-
-    def forward(self, images: Tensor) -> Tensor:
-        return self.network(images)[-1]
-
-
-def write_onnx(path: Path, network: HourglassNet, description: Description) -> None:
-    """The last stack's heatmaps as an ONNX graph that takes any number of images."""
-    example = torch.zeros(2, 3, description.resolution, description.resolution)
-    logging.getLogger("torch.onnx").setLevel(logging.ERROR)
-    with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
-        warnings.simplefilter("ignore")  # the exporter's advice to its own developers
-        torch.onnx.export(
-            _LastStack(network).eval(), (example,), str(path), input_names=["images"], output_names=["heatmaps"],
-            dynamic_shapes={"images": {0: torch.export.Dim("batch", min=1)}}, opset_version=OPSET, external_data=False,
-            dynamo=True, verbose=False,
-        )  # fmt: skip
-    _forget_places(path)
-
-
-def _forget_places(path: Path) -> None:
-    """Take out what the exporter notes about our source files: equal networks should give equal bytes in every folder."""
-    import onnx
-
-    model = onnx.load(str(path))
-    for part in (*model.graph.node, *model.graph.value_info, *model.graph.input, *model.graph.output, model.graph, model):
-        part.ClearField("metadata_props")
-        part.ClearField("doc_string")
-    path.write_bytes(model.SerializeToString(deterministic=True))
 
 
 def _heatmaps_of_onnx(path: Path, images: Tensor) -> np.ndarray:

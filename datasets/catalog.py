@@ -1,0 +1,14 @@
+"""All datasets. To add one, write its module and name its object here (docs/extending.md)."""
+
+from datasets.dataset import Dataset
+from datasets.flic import FLIC
+from datasets.lsp import LSP, LSPET
+from datasets.mpii import MPII
+from datasets.penn_action import PENN_ACTION
+
+DATASETS: dict[str, Dataset] = {dataset.name: dataset for dataset in (MPII, PENN_ACTION, FLIC, LSP, LSPET)}
+
+
+def dataset_named(name: str) -> Dataset | None:
+    """Return the dataset of a name, or None where no dataset has this name."""
+    return DATASETS.get(name)

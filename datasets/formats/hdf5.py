@@ -1,0 +1,146 @@
+"""HDF5 files: tables written part by part and read field by field, without trusting a file's own sizes."""
+
+import errno
+import io
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import h5py
+import numpy as np
+
+from datasets.errors import DataError
+
+# Far above any skeleton; a file that claims more is broken, and its sizes must not decide how much memory is taken.
+MAX_JOINTS = 256
+_LAYOUT_BYTES = 1 << 16  # more than the library writes of a file without its rows
+LARGEST = 2.0**53  # no number in annotations comes near, and none below it overflows in what is done with them
+
+
+Layout = dict[str, tuple[tuple[int, ...], np.dtype]]  # field -> shape of a row, and type
+
+
+class RowsH5:
+    """An HDF5 file of so many rows, written part by part: field -> shape of a row, and type. ValueError for more or fewer rows.
+
+    The HDF5 library lays the file out and never meets the rows, because it crashes the process when the disk is full: they
+    are written to their places in the file as to any other. OSError passes.
+    """
+
+    def __init__(self, path: Path, rows: int, layout: Layout, **attributes: str) -> None:
+        path.write_bytes(bytes(_LAYOUT_BYTES))  # what the library is going to write fits on the disk
+        places = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
+        places.set_alloc_time(h5py.h5d.ALLOC_TIME_EARLY)
+        places.set_fill_time(h5py.h5d.FILL_TIME_NEVER)
+        places.set_obj_track_times(False)  # equal rows, equal bytes
+        self._places: dict[str, int] = {}
+        with h5py.File(path, "w") as file:
+            file.attrs.update(attributes)
+            for field, (shape, dtype) in layout.items():
+                space = h5py.h5s.create_simple((rows, *shape))
+                dataset = h5py.h5d.create(file.id, field.encode(), h5py.h5t.py_create(dtype, logical=True), space, places)
+                self._places[field] = dataset.get_offset() or 0
+        self._left, self._layout = rows, layout
+        self._file = open(path, "r+b")  # noqa: SIM115 (closed by __exit__)
+
+    def __enter__(self) -> "RowsH5":
+        return self
+
+    def __exit__(self, error: type[BaseException] | None, *_: object) -> None:
+        self._file.close()
+        if self._left and not error:
+            raise ValueError(f"{self._file.name} wants {self._left} more rows")
+
+    def append(self, columns: dict[str, np.ndarray]) -> None:
+        """Write the next rows of every field."""
+        count = len(next(iter(columns.values())))
+        if count > self._left or {name: (v.shape[1:], v.dtype) for name, v in columns.items()} != self._layout:
+            raise ValueError(f"{count} rows of {list(columns)} do not fit the file, where {self._left} rows are left")
+        self._left -= count
+        for field, values in columns.items() if count else ():
+            self._file.seek(self._places[field])
+            self._places[field] += self._file.write(np.ascontiguousarray(values).tobytes())
+
+
+def write_h5(path: Path, columns: dict[str, np.ndarray], **attributes: str) -> None:
+    """Write arrays, and attributes of the whole, to an HDF5 file.
+
+    It is built in memory, because the HDF5 library crashes the process when the disk is full; OSError passes.
+    """
+    content = io.BytesIO()
+    with h5py.File(content, "w") as file:
+        file.attrs.update(attributes)
+        for field, values in columns.items():
+            file[field] = values
+    path.write_bytes(content.getbuffer())
+
+
+@contextmanager
+def open_h5(path: Path) -> Iterator[h5py.File]:
+    """`path` opened for reading; DataError where it is missing or damaged, also for what the block stumbles over."""
+    if not path.is_file():
+        raise DataError(f"{path} is missing; run the annotation stage, or check the path.")
+    try:
+        with _opened(path) as file:
+            yield file
+    except DataError:
+        raise
+    except Exception as error:  # damaged files make the library raise nearly anything
+        raise DataError(f"{path} is not a readable HDF5 file ({error}); it may be cut short: make it again.") from None
+
+
+def _opened(path: Path) -> h5py.File:
+    """`path` opened for reading; without the library's lock on a disk that has no locks, as what is read here is whole."""
+    try:
+        return h5py.File(path, "r")
+    except OSError as error:
+        if error.errno not in (errno.ENOLCK, errno.EOPNOTSUPP):
+            raise
+        return h5py.File(path, "r", locking=False)
+
+
+def h5_field(file: h5py.File, path: Path, name: str) -> h5py.Dataset:
+    """Dataset `name`, whose values stand in the file as they are: filters could unpack to any size, and links lead elsewhere.
+
+    Raises DataError naming file and field.
+    """
+    dataset = file.get(name) if isinstance(file.get(name, getlink=True), h5py.HardLink) else None
+    if not isinstance(dataset, h5py.Dataset):
+        raise DataError(f"{path} has no field {name!r}; it is not an annotation file in the published layout.")
+    made = dataset.id.get_create_plist()
+    if made.get_nfilters() or made.get_external_count() or dataset.is_virtual:
+        raise DataError(
+            f"{path}: field {name!r} is compressed or stands in another file, as in no published file; write it plainly."
+        )
+    return dataset
+
+
+def read_field(file: h5py.File, path: Path, name: str, shape: tuple[int | None, ...]) -> np.ndarray:
+    """Dataset `name` as float64 below LARGEST of `shape`, where None stands for the number of joints (1 to 256).
+
+    The shape is checked before anything is read. Raises DataError naming file and field.
+    """
+    dataset = h5_field(file, path, name)
+    fits = dataset.shape is not None and len(dataset.shape) == len(shape)
+    fits = fits and all(
+        1 <= size <= MAX_JOINTS if expected is None else size == expected
+        for size, expected in zip(dataset.shape, shape, strict=True)
+    )
+    if not fits or dataset.dtype.kind not in "fiub":
+        wanted = " x ".join("joints" if size is None else str(size) for size in shape)
+        raise DataError(
+            f"{path}: field {name!r} is {dataset.dtype} of shape {dataset.shape}, expected {wanted} numbers"
+            " (a row for every line of the image list)."
+        )
+    values = np.asarray(dataset[()], dtype=np.float64)
+    if not (np.abs(values) < LARGEST).all():
+        raise DataError(f"{path}: field {name!r} holds a NaN or too large a number; the file is damaged: make it again.")
+    return values
+
+
+def read_numbers(file: h5py.File, path: Path, name: str, count: int) -> np.ndarray:
+    """Dataset `name` of `count` whole numbers from 0, as int64; they are stored as floats. Errors as `read_field`."""
+    values = read_field(file, path, name, (count,))
+    if not ((values >= 0) & (values == np.floor(values))).all():
+        raise DataError(f"{path}: field {name!r} holds something else than whole numbers from 0; make the file again.")
+    return values.astype(np.int64)

@@ -1,0 +1,133 @@
+"""Who of MPII's people validates: files that others publish, read and matched with the people of the release."""
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from datasets.errors import DataError
+from datasets.files import decode_text
+from datasets.formats.annotations import Annotations, hold_out
+from datasets.formats.hdf5 import h5_field, open_h5, read_numbers
+from datasets.formats.mpii_published import open_json
+from datasets.formats.mpii_release import Release
+
+
+def split(release: Release, split_file: Path | None, fraction: float, seed: int) -> dict[str, Annotations]:
+    """People of `train`, `valid` and `test`, each in file order.
+
+    `test`: all people of test images. `valid`: those that `split_file` tells, which is one of
+    - `*.h5`: published annotations of the validation people (index and person, counted from 0);
+    - `*.json`, `*.json.gz`: mpii_annotations.json (isValidation; annolist_index and people_index, counted from 1), or the
+      validation people of HRNet (valid.json) and mmpose (mpii_val.json), found by image, center and scale;
+    - `*.txt`: names of images, one a line; everybody on them validates;
+    and with None everybody on a share `fraction` of the training images that hold usable people, drawn by
+    `numpy.random.default_rng(seed)` (Tompson et al. hold out 2,958 of 25,204 people, a share of 0.12). `train`:
+    everybody on other training images. People on a validation image whom a published split leaves out belong nowhere.
+    Raises DataError where the split file is damaged or fits another release.
+    """
+    people, training = release.people, release.training
+    if split_file is None:
+        valid = np.zeros(len(people), bool)
+        valid[training] = hold_out(people.index[training], fraction, seed)
+    elif split_file.suffix == ".txt":
+        valid = training & np.isin(people.index, _listed_images(release, split_file))
+    elif split_file.suffix == ".h5":
+        valid = _find_people(release, _people_of_h5(split_file), split_file)
+    elif split_file.name.endswith((".json", ".json.gz")):
+        valid = _find_people_of_json(release, split_file)
+    else:
+        raise DataError(f"{split_file} is not a split file: expected .h5, .json, .json.gz or .txt.")
+    train = training & ~np.isin(people.index, people.index[valid])
+    return {"train": people.select(train), "valid": people.select(valid), "test": people.select(~training)}
+
+
+def _listed_images(release: Release, path: Path) -> list[int]:
+    """Places in annolist of the images that the text file at `path` names; all have to be training images."""
+    try:
+        names = {line.strip() for line in decode_text(path.read_bytes()).splitlines()} - {""}
+    except OSError as error:
+        raise DataError(f"{path} cannot be read as a list of image names ({error.strerror}).") from None
+    places = {name: i for i, name in enumerate(release.images) if release.training_images[i]}
+    unknown = sorted(names - places.keys())
+    if unknown or not names:
+        example = f", such as {unknown[0]}" if unknown else ""
+        raise DataError(
+            f"{path} names {len(names)} images, of which {len(unknown)} are no training images of the release{example};"
+            " expected names as in the images folder, one a line."
+        )
+    return [places[name] for name in names]
+
+
+def _people_of_h5(path: Path) -> list[tuple[int, int, str]]:
+    """(index, person, image name) of every row of published annotations, counted from 0."""
+    with open_h5(path) as file:
+        names = h5_field(file, path, "imgname")
+        if names.dtype.kind != "S" or len(names.shape) != 1 or names.nbytes > path.stat().st_size:
+            raise DataError(f"{path}: field 'imgname' is not one text a row; it is not a published annotation file.")
+        count = names.shape[0]
+        index, person = (read_numbers(file, path, name, count).tolist() for name in ("index", "person"))
+        return list(zip(index, person, [name.decode("latin-1") for name in names[()]], strict=True))
+
+
+def _find_people_of_json(release: Release, path: Path) -> np.ndarray:
+    """Return (N,) bool: the validation people of a .json or .json.gz in one of the two layouts that `split` names."""
+    with open_json(path) as entries:
+        if "isValidation" in entries[0]:
+            wanted = [
+                (int(entry["annolist_index"]) - 1, int(entry["people_index"]) - 1, str(entry["img_paths"]))
+                for entry in entries
+                if entry["isValidation"]
+            ]
+            return _find_people(release, wanted, path)
+        return _find_places(release, [_place(entry) for entry in entries], path)
+
+
+def _place(entry: dict[str, Any]) -> tuple[str, np.ndarray]:
+    """Return the image of a person in HRNet's layout, and objpos (2,) px from 1 and scale / 200 px as one array (3,)."""
+    x, y = entry["center"]
+    return str(entry["image"]), np.array([float(x), float(y), float(entry["scale"])])
+
+
+def _find_places(release: Release, wanted: Iterable[tuple[str, np.ndarray]], path: Path) -> np.ndarray:
+    """Return (N,) bool: the people at the wanted places of `_place`. Each has to be a single training person.
+
+    Places may differ by 1 px, as files that count pixels from 0 do, and scales by 1 %; no two people of MPII are that close.
+    """
+    people = release.people
+    scale = people.scale / 1.25  # `person_box` undone
+    places = np.column_stack([people.center + 1, scale])
+    places[:, 1] -= 15 * scale
+    rows: dict[str, list[int]] = {}
+    for row in np.flatnonzero(release.training).tolist():
+        rows.setdefault(people.images[row], []).append(row)
+    valid = np.zeros(len(people), bool)
+    for image, place in wanted:
+        near = [row for row in rows.get(image, []) if (np.abs(places[row] - place) <= (1.01, 1.01, 0.01 * place[2])).all()]
+        if len(near) != 1:
+            raise DataError(
+                f"{path} puts a person at {place[:2].tolist()} of scale {place[2]:g} in image {image} into validation, where"
+                f" the release has {len(near)} such training people; the split file belongs to another release."
+            )
+        valid[near] = True
+    return valid
+
+
+def _find_people(release: Release, wanted: Iterable[tuple[int, int, str]], path: Path) -> np.ndarray:
+    """(N,) bool: the wanted people, every one of whom has to stand on a training image of the same name."""
+    people = release.people
+    rows = {
+        key: row
+        for row, key in enumerate(zip(people.index.tolist(), people.person.tolist(), people.images, strict=True))
+        if release.training[row]
+    }
+    valid = np.zeros(len(people), bool)
+    for key in wanted:
+        if key not in rows:
+            raise DataError(
+                f"{path} puts person {key[1]} (from 0) of image {key[2]}, number {key[0]} (from 0), into validation,"
+                " but the release has no such training person; the split file belongs to another release."
+            )
+        valid[rows[key]] = True
+    return valid

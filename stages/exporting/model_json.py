@@ -1,0 +1,68 @@
+"""model.json: what an exported network is, takes and gives; read and written here alone."""
+
+import json
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict
+
+from datasets.files import write_atomically
+from stages.network.checkpoints import Description
+from stages.network.onnx_graph import OPSET
+
+NAME = "model.json"
+
+
+class Images(BaseModel):
+    """The network's input."""
+
+    name: Literal["images"] = "images"
+    shape: tuple[Literal["N"], int, int, int]  # N, colours, height, width
+    dtype: Literal["float32"] = "float32"
+    colours: Literal["RGB"] = "RGB"
+    range: tuple[int, int] = (0, 1)
+
+
+class Heatmaps(BaseModel):
+    """The network's output."""
+
+    name: Literal["heatmaps"] = "heatmaps"
+    shape: tuple[Literal["N"], int, int, int]  # N, joints, height, width
+    crop_from_heatmap: str  # a formula
+
+
+class ExportedModel(BaseModel):
+    """What model.json holds."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    network: dict[str, Any]  # the settings of [network]
+    parameters: int
+    joints: list[str]  # output channel -> joint name
+    input: Images
+    output: Heatmaps
+    metrics: dict[str, int | float]  # of the best epoch
+    onnx_opset: int = OPSET
+    largest_difference_of_heatmaps: dict[str, float]  # file -> from the network's own heatmaps, when it was read back
+
+
+def describe(description: Description, parameters: int, differences: dict[str, float]) -> ExportedModel:
+    """Return what model.json holds for a network of so many parameters."""
+    r, h, joints = description.resolution, description.resolution // 4, description.joints
+    return ExportedModel(
+        network=description.options.significant(),
+        parameters=parameters,
+        joints=list(joints),
+        input=Images(shape=("N", 3, r, r)),
+        output=Heatmaps(
+            shape=("N", len(joints), h, h),
+            crop_from_heatmap=f"x_crop = (x + 0.5) * {r / h:g} - 0.5, 0-based pixel centres",
+        ),
+        metrics=description.metrics,
+        largest_difference_of_heatmaps=differences,
+    )
+
+
+def write(folder: Path, model: ExportedModel) -> None:
+    """Write model.json into a folder."""
+    write_atomically(folder / NAME, json.dumps(model.model_dump(mode="json"), indent=1).encode())

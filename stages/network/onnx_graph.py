@@ -1,0 +1,51 @@
+"""A network as an ONNX graph, for runtimes other than PyTorch."""
+
+import contextlib
+import io
+import logging
+import warnings
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from stages.network.checkpoints import Description
+from stages.network.hourglass import HourglassNet
+
+OPSET = 18
+
+
+class _LastStack(nn.Module):
+    """The network with one output."""
+
+    def __init__(self, network: HourglassNet) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.network(images)[-1]
+
+
+def write_onnx(path: Path, network: HourglassNet, description: Description) -> None:
+    """The last stack's heatmaps as an ONNX graph that takes any number of images."""
+    example = torch.zeros(2, 3, description.resolution, description.resolution)
+    logging.getLogger("torch.onnx").setLevel(logging.ERROR)
+    with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+        warnings.simplefilter("ignore")  # the exporter's advice to its own developers
+        torch.onnx.export(
+            _LastStack(network).eval(), (example,), str(path), input_names=["images"], output_names=["heatmaps"],
+            dynamic_shapes={"images": {0: torch.export.Dim("batch", min=1)}}, opset_version=OPSET, external_data=False,
+            dynamo=True, verbose=False,
+        )  # fmt: skip
+    _forget_places(path)
+
+
+def _forget_places(path: Path) -> None:
+    """Take out what the exporter notes about our source files: equal networks should give equal bytes in every folder."""
+    import onnx
+
+    model = onnx.load(str(path))
+    for part in (*model.graph.node, *model.graph.value_info, *model.graph.input, *model.graph.output, model.graph, model):
+        part.ClearField("metadata_props")
+        part.ClearField("doc_string")
+    path.write_bytes(model.SerializeToString(deterministic=True))
