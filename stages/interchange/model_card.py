@@ -1,4 +1,4 @@
-"""MODEL_CARD.md: what a person should know of an exported network before using it."""
+"""MODEL_CARD.md: the facts that a person should know about an exported network before using it."""
 
 import json
 from dataclasses import dataclass
@@ -14,25 +14,25 @@ class Step:
     name: str
     fingerprint: str  # 64 hexadecimal digits
     settings: dict[str, Any]
-    sources: dict[str, str]  # name -> digest or address of each file from outside
-    dataset: str = ""  # key of `ORIGINS` where the stage fetches one of those datasets
-    trained_by: str = ""  # a sentence, where the stage fetches a network that others trained
+    sources: dict[str, str]  # name -> digest or address of each external input file
+    dataset: str = ""  # key of `ORIGINS`, if the stage fetches one of these datasets
+    trained_by: str = ""  # a sentence that names the authors, if the stage fetches a network that others trained
 
 
 @dataclass(frozen=True)
 class History:
-    """Where a network comes from and how good it is."""
+    """The origin and the accuracy of a network."""
 
     experiment: str
-    accuracy: dict[str, dict[str, Any]]  # split -> its figures in accuracy.json
-    steps: tuple[Step, ...]  # each after those that it reads
+    accuracy: dict[str, dict[str, Any]]  # split -> the contents of its accuracy.json
+    steps: tuple[Step, ...]  # each after the stages that it reads
 
 
 def model_card(facts: dict[str, Any], uses: dict[str, str], images: int, not_torch7: str, history: History) -> str:
-    """The text of the card.
+    """Return the text of the card.
 
-    facts: what model.json holds; uses: file -> what it is for; images: on how many the files were compared; not_torch7: why
-    there is no Torch7 file, or empty.
+    facts: the contents of model.json; uses: file -> its purpose; images: number of images on which the files were compared;
+    not_torch7: the reason why there is no Torch7 file, or "".
     """
     r, (_, joints, h, _) = facts["input"]["shape"][-1], facts["output"]["shape"]
     differences = facts["largest_difference_of_heatmaps"]
@@ -41,7 +41,7 @@ def model_card(facts: dict[str, Any], uses: dict[str, str], images: int, not_tor
         f"# {history.experiment}: {joints} joints of a person",
         "",
         f"An hourglass network of {facts['parameters']:,} parameters. It takes images (N, 3, {r}, {r}), RGB in [0, 1], of one",
-        f"person in the middle, and gives heatmaps (N, {joints}, {h}, {h}); what it subtracts or divides by is part of it.",
+        f"person in the middle, and returns heatmaps (N, {joints}, {h}, {h}). Image normalisation is part of the network.",
         f"From heatmap to image pixels: {facts['output']['crop_from_heatmap']}.",
         "",
         f"Joints: {', '.join(facts['joints'])}.",
@@ -55,7 +55,7 @@ def model_card(facts: dict[str, Any], uses: dict[str, str], images: int, not_tor
         *files,
         "",
         f"Each file was read back and run on {images} images of the validation split. The table shows the largest difference",
-        "between its heatmaps and the network's; their peaks are about 1 high.",
+        "between the file's heatmaps and the network's heatmaps, whose peaks are about 1 high.",
         *([f"There is no Torch7 file: {not_torch7}."] if not_torch7 else []),
         "",
         "## Data",
@@ -70,7 +70,7 @@ def model_card(facts: dict[str, Any], uses: dict[str, str], images: int, not_tor
 
 
 def _accuracy(splits: dict[str, dict[str, Any]]) -> list[str]:
-    """Tables of what accuracy.json has for each split: all measures, and the first by joint."""
+    """Return the lines of two tables of the splits' accuracy: all measures, and the first measure by joint."""
     rows, by_joint = [], {}
     for split, found in splits.items():
         rates = {"training metric": found["acc"]} | {name: measure["value"] for name, measure in found["measures"].items()}
@@ -87,29 +87,29 @@ def _percent(value: float | None) -> str:
 
 
 def _data(steps: tuple[Step, ...]) -> list[str]:
-    """Which datasets it saw, and their owners' terms; first, who trained it where that was not this workspace."""
-    elsewhere = [f"{step.trained_by} What follows is what it was scored on." for step in steps if step.trained_by]
+    """Return lines with the datasets of the network and their terms; first its authors, if others trained the network."""
+    elsewhere = [f"{step.trained_by} The data below was used to score the network." for step in steps if step.trained_by]
     lines = [
         f"- {origin.name}, {origin.page}. Owners: {origin.owners}. Terms: {origin.terms}"
         for origin in (ORIGINS[step.dataset] for step in steps if step.dataset)
     ]
-    drawn = ["Pictures that this workspace draws itself (its built-in sample), no photographs."]
+    drawn = ["The built-in sample: pictures drawn by this workspace, no photographs."]
     return [*elsewhere, *([""] if elsewhere else []), *(lines or drawn)]
 
 
 def _steps(steps: tuple[Step, ...], network: dict[str, Any]) -> list[str]:
-    """What has fingerprints, and all settings."""
-    rows = [[step.name, step.fingerprint, _in_words(step.sources)] for step in steps]
-    settings = [f"- {step.name}: {_in_words(step.settings)}" for step in steps if step.settings]
+    """Return lines with the stages' fingerprints and external files, and all settings."""
+    rows = [[step.name, step.fingerprint, _as_text(step.sources)] for step in steps]
+    settings = [f"- {step.name}: {_as_text(step.settings)}" for step in steps if step.settings]
     return [
-        *_table(["stage", "fingerprint", "files from outside: sha256, or address"], rows),
+        *_table(["stage", "fingerprint", "external files: sha256, or address"], rows),
         "",
-        f"- network: {_in_words(network)}",
+        f"- network: {_as_text(network)}",
         *settings,
     ]
 
 
-def _in_words(values: dict[str, Any]) -> str:
+def _as_text(values: dict[str, Any]) -> str:
     return ", ".join(f"{name} = {v if isinstance(v, str) else json.dumps(v)}" for name, v in values.items())
 
 

@@ -1,4 +1,4 @@
-"""A network trained elsewhere -> best.safetensors, as a training of ours leaves it."""
+"""A network trained elsewhere -> best.safetensors, as a training of this workspace writes it."""
 
 import tarfile
 import zipfile
@@ -19,16 +19,20 @@ PUBLISHED_RESOLUTION = 256
 
 
 def convert(source: Path, dataset: str, folder: Path, known: KnownModel | None = None) -> dict[str, Any]:
-    """Write `folder`/best.safetensors from a network for the joints of `dataset`.
+    """Convert a network for the joints of `dataset` to `folder`/best.safetensors; returns the network's options.
 
-    source: a .safetensors of this workspace, a .t7 of a published hourglass, a checkpoint of one of the two ports (of
-    torch.save or .safetensors), or the published archive of .../{mpii,penn_action_cropped}/<experiment>/best_model.t7. Raises
-    DataError for anything else, and for other joints. Of a `known` network the images are normalised as it expects.
+    source: a .safetensors file of this workspace, a .t7 file of a published hourglass, a checkpoint of one of the two PyTorch
+    ports (of torch.save or .safetensors), or the published archive of
+    .../{mpii,penn_action_cropped}/<experiment>/best_model.t7.
+    known: the published network that `source` holds; its normalisation of images becomes part of the network.
+    Raises DataError for any other file, and for a network with other joints.
     """
     if _is_archive(source):
         member = rf"(?:.*/)?{PUBLISHED_FOLDER[dataset]}/[^/]+/(?P<to>best_model\.t7)"
         if unpack(source, member, folder, expected=f"{PUBLISHED_FOLDER[dataset]}/*/best_model.t7") > 1:
-            raise DataError(f"{source} holds several networks for {dataset}; unpack it and give the path of one best_model.t7.")
+            raise DataError(
+                f"{source} holds several networks for {dataset}; unpack the archive and give the path of one best_model.t7."
+            )
         source = folder / "best_model.t7"
     network, description = read_network(source)
     if known and known.normalisation:
@@ -45,7 +49,7 @@ def convert(source: Path, dataset: str, folder: Path, known: KnownModel | None =
 
 
 def _is_archive(path: Path) -> bool:
-    """Whether a file is compressed, a tar, or a zip of other things than a checkpoint."""
+    """Return whether a file is an archive: compressed, a tar, or a zip that is not a checkpoint of torch.save."""
     with open(path, "rb") as opened:
         if opened.read(8).startswith((*OPENERS, SEVEN_ZIP)):
             return True
@@ -55,18 +59,19 @@ def _is_archive(path: Path) -> bool:
         with zipfile.ZipFile(path) as file:
             return not any(name.endswith("/data.pkl") for name in file.namelist())
     except (zipfile.BadZipFile, ValueError, OSError):
-        return True  # unpacking it will say what is wrong
+        return True  # unpacking the file raises an error that says what is wrong
 
 
 def read_network(path: Path) -> tuple[HourglassNet, checkpoints.Description]:
-    """The network of a .safetensors of this workspace, a .t7 of a published hourglass, or a checkpoint of the two ports.
+    """Return the network of a .safetensors file of this workspace, a .t7 file, or a checkpoint of the two PyTorch ports.
 
-    Only the first kind names its joints; the others' are known by their number. Raises DataError.
+    Only files of this workspace name their joints; for other files the number of joints determines the skeleton. Raises
+    DataError for any other file.
     """
     if path.is_file() and _begins_as_web_page(path):
         raise DataError(
-            f"{path} is a web page, not a network: the site wants a person to press a button before it gives the file. Open "
-            "its address in a browser, download the file there and give its path."
+            f"{path} is a web page, not a network: the site asks a person to press a button before the download. Open the "
+            "address in a browser, download the file by hand and give its path."
         )
     if path.suffix == ".safetensors" or checkpoints.is_safetensors(path):
         if checkpoints.is_ours(path):
@@ -77,7 +82,7 @@ def read_network(path: Path) -> tuple[HourglassNet, checkpoints.Description]:
     network = read(path)
     skeletons = [skeleton for skeleton in SKELETONS.values() if len(skeleton.joints) == network.joints]
     if not skeletons:
-        raise DataError(f"{path} predicts {network.joints} joints, which is no skeleton known here; give another network.")
+        raise DataError(f"{path} predicts {network.joints} joints, but no known dataset has so many; give another network.")
     return network, checkpoints.Description(network.options, skeletons[0].joints, PUBLISHED_RESOLUTION, {})
 
 
