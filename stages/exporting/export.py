@@ -1,12 +1,12 @@
-"""A trained network for other programs, in one folder.
+"""Export of a trained network for other programs, into one folder.
 
-model.safetensors  the network, self-describing, as `checkpoints.load_network` reads it
+model.safetensors  the network, self-describing, for `checkpoints.load_network`
 model.onnx         images (N, 3, R, R) in [0, 1] -> heatmaps (N, J, R/4, R/4) of the last stack; any N
-best_model.t7      what image-play and skeleton2d3d take as -hgModel (cudnn, GPU tensors), where Torch7 can express the network
-best_model_cpu.t7  the same for a Torch7 without GPU (nn, float tensors)
+best_model.t7      -hgModel of image-play and skeleton2d3d (cudnn, GPU tensors), if Torch7 can express the network
+best_model_cpu.t7  the network for a Torch7 without GPU (nn, float tensors), if Torch7 can express the network
 weights.h5         the arrays by name, and the description of model.safetensors as the attribute `description`
-model.json         the description: options, joints, input, output, accuracies, how exactly each file gives the heatmaps
-MODEL_CARD.md      for people: data, settings, accuracies, and how exactly each file gives the network's heatmaps
+model.json         the description: options, joints, input, output, accuracies, and the largest heatmap error of each file
+MODEL_CARD.md      for people: data, settings, accuracies, and the largest heatmap error of each file
 """
 
 import json
@@ -36,24 +36,24 @@ from stages.torch7 import t7 as torch7
 from stages.torch7.export_network import as_torch7, obstacle
 from stages.torch7.import_network import read_hourglass
 
-CHECKED = 4  # images on which what was written is compared with the network
-TOLERANCE = 1e-4
+CHECKED = 4  # number of images on which the written files are compared with the network
+TOLERANCE = 1e-4  # largest allowed difference of heatmaps, whose peaks are about 1 high
 
 
 @dataclass(frozen=True)
 class Format:
-    """One file of the export: how it is written, and what it makes of images (N, 3, R, R): heatmaps (N, J, R/4, R/4)."""
+    """One file of the export: its purpose, and functions to write it and to compute heatmaps with it."""
 
     what_for: str
     write: Callable[[Path, HourglassNet, Description], None]
-    heatmaps: Callable[[Path, Tensor], np.ndarray]
+    heatmaps: Callable[[Path, Tensor], np.ndarray]  # (file, images (N, 3, R, R)) -> heatmaps (N, J, R/4, R/4)
 
 
 def export(folder: Path, model: Path, data: DatasetFiles, history: History, report: Report = silent) -> dict[str, Any]:
-    """Write the network of the file `model` in every format; each is read back and compared on images of `data`.
+    """Write the network of the file `model` in every format, and compare each file with the network on images of `data`.
 
-    `history` goes into MODEL_CARD.md. Returns a part of what model.json holds. Raises DataError where a format does not
-    give the network's heatmaps.
+    history: goes into MODEL_CARD.md. Returns the number of parameters and the largest heatmap difference of each file. Raises
+    DataError if a file does not reproduce the network's heatmaps.
     """
     network, description = checkpoints.load_network(model)
     images = _validation_images(data, description.resolution)
@@ -65,9 +65,9 @@ def export(folder: Path, model: Path, data: DatasetFiles, history: History, repo
         report(done, len(written), name)
         form.write(folder / name, network, description)
         differences[name] = float(np.abs(form.heatmaps(folder / name, images) - expected).max())
-        if not differences[name] <= TOLERANCE:  # also for NaN
+        if not differences[name] <= TOLERANCE:  # true for NaN too
             raise DataError(
-                f"{folder / name}: its heatmaps differ from the network's by up to {differences[name]:.1e}, where "
+                f"{folder / name}: its heatmaps differ from the network's by up to {differences[name]:.1e}, but at most "
                 f"{TOLERANCE:.0e} is allowed; nothing is exported. Check {model}."
             )
     facts = model_json.describe(description, sum(p.numel() for p in network.parameters()), differences)
@@ -79,7 +79,7 @@ def export(folder: Path, model: Path, data: DatasetFiles, history: History, repo
 
 
 def _validation_images(data: DatasetFiles, resolution: int) -> Tensor:
-    """The first people of the validation split as network inputs (N, 3, R, R)."""
+    """Return the first people of the validation split as network inputs (N, 3, R, R) float32 in [0, 1]."""
     samples = PoseDataset(data, "valid", Input(resolution=resolution))
     inputs = []
     for row in range(min(CHECKED, len(samples))):
@@ -100,7 +100,7 @@ def _write_safetensors(path: Path, network: HourglassNet, description: Descripti
 
 
 def _heatmaps_of_onnx(path: Path, images: Tensor) -> np.ndarray:
-    """The first image in a batch of its own, to see that the batch size is free."""
+    """Return heatmaps of an .onnx file; the first image is a batch of its own, to test that any batch size works."""
     import onnxruntime
 
     session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
@@ -136,7 +136,7 @@ FORMATS = {
         lambda path, images: _heatmaps(read_hourglass(path), images),
     ),
     "best_model_cpu.t7": Format(
-        "Torch7 without a GPU: the same of nn modules, float tensors",
+        "Torch7 without a GPU: an nn.gModule of nn modules, float tensors",
         lambda path, network, _: torch7.write(path, as_torch7(network, cudnn=False)),
         lambda path, images: _heatmaps(read_hourglass(path), images),
     ),

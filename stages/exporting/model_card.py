@@ -1,4 +1,4 @@
-"""MODEL_CARD.md: what a person should know of an exported network before using it."""
+"""MODEL_CARD.md: the facts that a person should know about an exported network before using it."""
 
 import json
 from dataclasses import dataclass
@@ -17,25 +17,25 @@ class Step:
     name: str
     fingerprint: str  # 64 hexadecimal digits
     settings: dict[str, Any]
-    sources: dict[str, str]  # name -> digest or address of each file from outside
-    origin: Origin | None = None  # of the dataset that the stage fetches
-    trained_by: str = ""  # a sentence, where the stage fetches a network that others trained
+    sources: dict[str, str]  # name -> digest or address of each external input file
+    origin: Origin | None = None  # of the dataset, if the stage fetches one
+    trained_by: str = ""  # a sentence that names the authors, if the stage fetches a network that others trained
 
 
 @dataclass(frozen=True)
 class History:
-    """Where a network comes from and how good it is."""
+    """The origin and the accuracy of a network."""
 
     experiment: str
     accuracy: Accuracy
-    steps: tuple[Step, ...]  # each after those that it reads
+    steps: tuple[Step, ...]  # each after the stages that it reads
 
 
 def model_card(model: ExportedModel, uses: dict[str, str], images: int, not_torch7: str, history: History) -> str:
-    """The text of the card.
+    """Return the text of the card.
 
-    model: what model.json holds; uses: file -> what it is for; images: on how many the files were compared; not_torch7: why
-    there is no Torch7 file, or empty.
+    model: the contents of model.json; uses: file -> its purpose; images: number of images on which the files were compared;
+    not_torch7: the reason why there is no Torch7 file, or "".
     """
     r, (_, joints, h, _) = model.input.shape[-1], model.output.shape
     differences = model.largest_difference_of_heatmaps
@@ -44,7 +44,7 @@ def model_card(model: ExportedModel, uses: dict[str, str], images: int, not_torc
         f"# {history.experiment}: {joints} joints of a person",
         "",
         f"An hourglass network of {model.parameters:,} parameters. It takes images (N, 3, {r}, {r}), RGB in [0, 1], of one",
-        f"person in the middle, and gives heatmaps (N, {joints}, {h}, {h}); what it subtracts or divides by is part of it.",
+        f"person in the middle, and returns heatmaps (N, {joints}, {h}, {h}). Image normalisation is part of the network.",
         f"From heatmap to image pixels: {model.output.crop_from_heatmap}.",
         "",
         f"Joints: {', '.join(model.joints)}.",
@@ -58,7 +58,7 @@ def model_card(model: ExportedModel, uses: dict[str, str], images: int, not_torc
         *files,
         "",
         f"Each file was read back and run on {images} images of the validation split. The table shows the largest difference",
-        "between its heatmaps and the network's; their peaks are about 1 high.",
+        "between the file's heatmaps and the network's heatmaps, whose peaks are about 1 high.",
         *([f"There is no Torch7 file: {not_torch7}."] if not_torch7 else []),
         "",
         "## Data",
@@ -93,30 +93,30 @@ def _percent(value: float | None) -> str:
 
 
 def _data(steps: tuple[Step, ...]) -> list[str]:
-    """Which datasets it saw, and their owners' terms; first, who trained it where that was not this workspace."""
-    elsewhere = [f"{step.trained_by} What follows is what it was scored on." for step in steps if step.trained_by]
+    """Return lines with the datasets of the network and their terms; first its authors, if others trained the network."""
+    elsewhere = [f"{step.trained_by} The data below was used to score the network." for step in steps if step.trained_by]
     lines = [
         f"- {origin.name}, {origin.page}. Owners: {origin.owners}. Terms: {origin.terms}"
         for origin in (step.origin for step in steps)
         if origin
     ]
-    drawn = ["Pictures that this workspace draws itself (its built-in sample), no photographs."]
+    drawn = ["The built-in sample: pictures drawn by this workspace, no photographs."]
     return [*elsewhere, *([""] if elsewhere else []), *(lines or drawn)]
 
 
 def _steps(steps: tuple[Step, ...], network: dict[str, Any]) -> list[str]:
-    """What has fingerprints, and all settings."""
-    rows = [[step.name, step.fingerprint, _in_words(step.sources)] for step in steps]
-    settings = [f"- {step.name}: {_in_words(step.settings)}" for step in steps if step.settings]
+    """Return lines with the stages' fingerprints and external files, and all settings."""
+    rows = [[step.name, step.fingerprint, _as_text(step.sources)] for step in steps]
+    settings = [f"- {step.name}: {_as_text(step.settings)}" for step in steps if step.settings]
     return [
-        *_table(["stage", "fingerprint", "files from outside: sha256, or address"], rows),
+        *_table(["stage", "fingerprint", "external files: sha256, or address"], rows),
         "",
-        f"- network: {_in_words(network)}",
+        f"- network: {_as_text(network)}",
         *settings,
     ]
 
 
-def _in_words(values: dict[str, Any]) -> str:
+def _as_text(values: dict[str, Any]) -> str:
     return ", ".join(f"{name} = {v if isinstance(v, str) else json.dumps(v)}" for name, v in values.items())
 
 

@@ -1,8 +1,8 @@
 """From paths and addresses to unpacked files.
 
-sources      what a source in the settings means; digests and records of downloads
+sources      reading a source of the settings; digests and records of downloads
 download     resumable downloads
 archives     safe unpacking of .zip, .tar and .7z (unpacking, seven_zip)
-kinds        the kind of a file by its first bytes
+kinds        the kind of a file, recognised by its first bytes
 folders      datasets that are already unpacked, read in place
 """

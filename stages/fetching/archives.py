@@ -1,7 +1,7 @@
-"""The contents of archives, unpacked safely and in bounded memory.
+"""Safe unpacking of archives in bounded memory.
 
-Archives come from the internet: only the wanted regular files are taken out of them, each is written by us below the
-target folder, and nothing in the archive decides where, how much, or how many.
+Archives come from the internet and are not trusted. Only the wanted regular files are unpacked, and only below the target
+folder. Limits of our own, not the archive's claims, decide how many files and bytes are written.
 """
 
 import bz2
@@ -32,13 +32,13 @@ else:
     from backports import zstd  # comes with py7zr
 
 _T = TypeVar("_T", bound=tarfile.TarInfo)
-LONGEST_END = 22 + 0xFFFF  # bytes of what ends a zip: a record and a comment
-LONGEST_HEADER = 1 << 20  # tarfile takes these, which hold long names and the like, into memory
+LONGEST_END = 22 + 0xFFFF  # bytes: the record at the end of a .zip, with the longest possible comment
+LONGEST_HEADER = 1 << 20  # bytes; tarfile reads extended headers (long names and other metadata) into memory
 HEADERS = (
     tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK, tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.SOLARIS_XHDTYPE,
 )  # fmt: skip
-ROOM = 1.1  # a tar's contents to its size: JPEGs hardly compress, and every file fills whole blocks of the disk
-MOST_LAYERS = 3  # a .tar.gz that was compressed again, by a server or a browser
+ROOM = 1.1  # disk space for a tar's contents / size of the tar: JPEGs hardly compress, files fill whole blocks of the disk
+MOST_LAYERS = 3  # layers of compression: a server or a browser may have compressed a .tar.gz again
 
 OPENERS: dict[bytes, Any] = {b"\x1f\x8b": gzip.open, b"BZh": bz2.open, b"\xfd7zXZ\0": lzma.open, b"\x28\xb5\x2f\xfd": zstd.open}
 SEVEN_ZIP = b"7z\xbc\xaf\x27\x1c"
@@ -51,12 +51,13 @@ DAMAGE = (
 def unpack(archive: Path, pattern: str, folder: Path, report: Report = silent, expected: str = "") -> int:
     """Unpack the members of a .zip, .7z, .tar or .tar.{gz,bz2,xz,zst} whose name matches `pattern` into `folder`.
 
-    pattern: regular expression over the whole name whose group `to` is the path below `folder`, or whose group `images` is the
-    name below `folder`/images; expected: the same in words.
-    Returns the number of members. Files that an earlier, interrupted call has written are compared with the archive and kept.
-    Raises DataError for a damaged archive (naming the member where it broke), for a file that is no archive (saying what it
-    is), a member that points outside, more contents than the archive's size can explain, too little space on the disk, and an
-    archive in which nothing matches.
+    pattern: regular expression of a member's whole name. Its group `to` is the path below `folder`, or its group `images` is
+    the name below `folder`/images. expected: a description of the matching members, for error messages.
+
+    Returns the number of members that were unpacked. Files of an earlier, interrupted call are compared with the archive and
+    kept where they are equal.
+    Raises DataError for a damaged archive (names the member where reading failed), a file that is not an archive (names its
+    kind), a member whose path leads outside the folder, a decompression bomb, a full disk, and an archive without a match.
     """
     output = Output(archive, folder, pattern)
     try:
@@ -66,23 +67,23 @@ def unpack(archive: Path, pattern: str, folder: Path, report: Report = silent, e
     except DAMAGE as error:
         raise _damaged(output, error) from None
     except OSError as error:
-        if error.errno not in (None, errno.EINVAL):  # of the disk
+        if error.errno not in (None, errno.EINVAL):  # an error of the disk, not of the archive
             raise
-        raise _damaged(output, error) from None  # bz2 and a seek to nowhere have no exceptions of their own
+        raise _damaged(output, error) from None  # damaged bz2 data and a seek to a negative position raise OSError
     if not output.count:
-        wanted = f"no {expected}, as expected," if expected else "none of the files that are wanted from it,"
-        found = f"files such as {output.unwanted!r}" if output.unwanted else "nothing"
-        raise DataError(f"{archive} has {wanted} but {found}; is it the right archive?")
+        wanted = expected or "any of the expected files"
+        found = f"has files such as {output.unwanted!r}" if output.unwanted else "is empty"
+        raise DataError(f"{archive} does not contain {wanted}: it {found}. Is it the right archive?")
     return output.count
 
 
 def _damaged(output: Output, error: Exception) -> DataError:
     archive = output.archive
-    return DataError(f"{archive} is damaged or cut off: reading broke {output.where} ({error}). {how_to_replace(archive)}")
+    return DataError(f"{archive} is damaged or truncated: reading failed {output.where} ({error}). {how_to_replace(archive)}")
 
 
 def _reader(raw: IO[bytes], archive: Path, expected: str) -> Callable[[IO[bytes], Output], None]:
-    """The function that unpacks this kind of archive. Raises DataError for a file that is none, saying what it is."""
+    """Return the function that unpacks this kind of archive. Raises DataError, with the kind of the file, for other files."""
     begin = raw.read(CHUNK)
     raw.seek(0)
     if is_web_page(begin):
@@ -104,7 +105,7 @@ def _reader(raw: IO[bytes], archive: Path, expected: str) -> Callable[[IO[bytes]
 
 
 def _begins_tar(begin: bytes) -> bool:
-    """Whether a file begins with a tar's header, old kinds without a magic number and empty tars included."""
+    """Return whether a file begins with a tar header; also true for old formats without a magic number and for empty tars."""
     try:
         tarfile.TarInfo.frombuf(begin[: tarfile.BLOCKSIZE], "utf-8", "surrogateescape")
     except tarfile.EOFHeaderError:  # type: ignore[attr-defined]
@@ -129,18 +130,18 @@ def _unpack_tar(raw: IO[bytes], output: Output) -> None:
                 output.repeat(to, member.linkname)
             elif to and member.isreg():
                 if member.issparse():
-                    raise unreadable(output.archive, f"holds {member.name!r} as a sparse file, whose size may fill any disk")
+                    raise unreadable(output.archive, f"holds {member.name!r} as a sparse file, which could fill the disk")
                 content = tar.extractfile(member)
-                assert content  # of a regular file
+                assert content  # None only for members that are not regular files
                 output.write(to, member.size, content)
             output.passed(member.name + "/" * member.isdir())
-            tar.members.clear()  # it would keep every member that it has seen
-    while stream.read(CHUNK):  # to the checksum that ends a compressed file
+            tar.members.clear()  # tarfile would keep every member in memory
+    while stream.read(CHUNK):  # read to the end, so that the checksum of a compressed file is verified
         pass
 
 
 def _decompressed(raw: IO[bytes], output: Output) -> "_Bounded":
-    """The tar in a compressed file; also where it was compressed more than once."""
+    """Return the stream of the tar in a file that is compressed up to MOST_LAYERS times."""
     stream = _Bounded(raw, output)
     for _ in range(MOST_LAYERS):
         begin = stream.peek(len(max(OPENERS, key=len)))
@@ -152,24 +153,24 @@ def _decompressed(raw: IO[bytes], output: Output) -> "_Bounded":
 
 
 def _check_is_tar(stream: "_Bounded", archive: Path) -> None:
-    """Raise DataError for a whole compressed file that holds no tar; a damaged one breaks while it is read."""
+    """Raise DataError for an undamaged compressed file without a tar in it; reading a damaged file raises its own error."""
     begin = stream.peek(tarfile.BLOCKSIZE)
     kind = kind_of_bytes(begin)
     if not begin or kind == ARCHIVE or _begins_tar(begin):
         return
     while stream.read(CHUNK):
         pass
-    raise DataError(f"{archive} is compressed, but holds {kind}; expected an archive, such as a .tar.gz or a .zip.")
+    raise DataError(f"{archive} is a compressed file that holds {kind}; expected an archive, such as a .tar.gz or a .zip.")
 
 
 class _Bounded:
-    """A stream that ends in an error where more comes out of an archive than it may hold."""
+    """A stream that raises DataError when more bytes are read from it than the archive may hold (decompression bomb)."""
 
     def __init__(self, stream: IO[bytes], output: Output) -> None:
         self.stream, self.output, self.left, self.ahead = stream, output, output.most, b""
 
     def peek(self, count: int) -> bytes:
-        """The next bytes, which `read` gives, too."""
+        """Return the next `count` bytes without consuming them; fewer at the end of the stream."""
         while len(self.ahead) < count and (data := self.stream.read(count - len(self.ahead))):
             self.ahead += data
         return self.ahead
@@ -187,22 +188,25 @@ class _Bounded:
         return False
 
     def close(self) -> None:
-        """The file below is closed by whoever opened it."""
+        """Leave the wrapped file open: the caller that opened the file closes it."""
 
 
 class _Member(tarfile.TarInfo):
-    """tarfile takes a damaged header, or the file's end between two members, for the end of the archive; we do not."""
+    """A tar member that raises an error for a damaged header or a truncated file.
 
-    # Since CVE-2025-13462 was mended, tarfile itself calls the methods that begin with an underscore.
+    tarfile alone would treat a damaged header, or the end of the file between two members, as the end of the archive.
+    """
+
+    # tarfile calls the methods that begin with an underscore since CVE-2025-13462 was fixed; older versions the others.
 
     @classmethod
     def fromtarfile(cls, tarfile_: tarfile.TarFile) -> Self:
-        with _damage_is_no_end():
+        with _header_damage_as_error():
             return super().fromtarfile(tarfile_)
 
     @classmethod
     def _fromtarfile(cls, tarfile_: tarfile.TarFile, **how: bool) -> Self:
-        with _damage_is_no_end():
+        with _header_damage_as_error():
             return super()._fromtarfile(tarfile_, **how)  # type: ignore[misc]
 
     @classmethod
@@ -215,8 +219,8 @@ class _Member(tarfile.TarInfo):
 
 
 @contextmanager
-def _damage_is_no_end() -> Iterator[None]:
-    """Raise tarfile.ReadError for a damaged header, which tarfile takes for the end of the archive."""
+def _header_damage_as_error() -> Iterator[None]:
+    """Raise tarfile.ReadError for a damaged header, which tarfile would treat as the end of the archive."""
     try:
         yield
     except tarfile.HeaderError as error:
@@ -226,7 +230,7 @@ def _damage_is_no_end() -> Iterator[None]:
 
 
 def _checked(member: _T) -> _T:
-    """Return the member; tarfile.ReadError where its header claims more than any member of these archives has."""
+    """Return the member. Raises tarfile.ReadError if its header claims more bytes than any member of these archives has."""
     if not 0 <= member.size <= (LONGEST_HEADER if member.type in HEADERS else LARGEST_MEMBER):
         raise tarfile.ReadError(f"a header claims {member.size} bytes")
     return member
@@ -245,7 +249,7 @@ def _unpack_zip(raw: IO[bytes], output: Output) -> None:
                 if info.flag_bits & 1:
                     raise unreadable(output.archive, "is encrypted")
                 try:
-                    with file.open(info) as content:  # also of what nobody wants: a damaged name may hide what is wanted
+                    with file.open(info) as content:  # opens unwanted members too: a damaged name may hide a wanted member
                         if to:
                             output.write(to, info.file_size, content)
                 except NotImplementedError as error:
@@ -254,9 +258,12 @@ def _unpack_zip(raw: IO[bytes], output: Output) -> None:
 
 
 def _check_count(raw: IO[bytes], found: int) -> None:
-    """zipfile does not compare the members it finds with their number at the file's end: a wrong size can hide some."""
+    """Raise BadZipFile if the .zip's end record announces another number of members than were found.
+
+    zipfile does not compare the two numbers, so a damaged directory could hide members.
+    """
     raw.seek(max(raw.seek(0, os.SEEK_END) - LONGEST_END, 0))
     end = raw.read()
     (announced,) = struct.unpack_from("<H", end, end.rindex(b"PK\5\6") + 10)
-    if announced not in (found % (1 << 16), 0xFFFF):  # 0xFFFF: more than fit there
+    if announced not in (found % (1 << 16), 0xFFFF):  # 0xFFFF: the number does not fit in 16 bits
         raise zipfile.BadZipFile(f"{found} of {announced} members are listed")

@@ -1,7 +1,7 @@
-"""The download engine: one address -> one whole file, by requests, or by gdown for Google Drive.
+"""Resumable downloads of one file from one address: with requests, or with gdown for Google Drive.
 
-What has arrived is kept in a file .*.part. After a broken connection, or in a later run, the server is asked for the rest,
-on condition that it still has the same file (If-Range); where it ignores that, the file comes from the beginning.
+The bytes that have arrived are kept in a file .*.part. After a broken connection, or in a later run, the server is asked for
+the remaining bytes, provided that its file has not changed (If-Range). If the server cannot do that, the download starts over.
 """
 
 import hashlib
@@ -20,32 +20,32 @@ from datasets.files import require_space, size_in_words
 from datasets.progress import Report, silent
 from stages.fetching.kinds import is_web_page
 
-WAITS = (1, 2, 4, 8, 16, 32)  # seconds before each further attempt; counted from the first after an attempt that made progress
-LONGEST_WAIT = 120  # seconds that a server may ask for
-SILENCE = 60  # seconds until a server that says nothing counts as gone
-PIECE = 1 << 17  # bytes; what a broken connection loses at most
-PASSING = (408, 425, 429, 500, 502, 503, 504)  # HTTP states that may be better the next time
+WAITS = (1, 2, 4, 8, 16, 32)  # seconds before each retry; an attempt that received data starts the list again
+LONGEST_WAIT = 120  # seconds; the longest Retry-After of a server that is respected
+SILENCE = 60  # seconds without data until the connection times out
+PIECE = 1 << 17  # bytes per write; a broken connection loses at most this much
+PASSING = (408, 425, 429, 500, 502, 503, 504)  # HTTP status codes of temporary errors
 GOOGLE_DRIVE = ("drive.google.com", "docs.google.com")
 
 _log = logging.getLogger(__name__)
 
 
 class _Interrupted(Exception):
-    """An attempt that may go better the next time; `wait`: seconds that the server asks for."""
+    """An attempt that failed for a temporary reason; `wait`: seconds that the server asks to wait before a retry."""
 
     def __init__(self, text: str, wait: int = 0) -> None:
         super().__init__(text)
         self.wait = wait
 
 
-class _NoHost(_Interrupted):
-    """An attempt that failed because no host has the address's name: worth repeating only if the host was there before."""
+class _UnknownHost(_Interrupted):
+    """An attempt that failed because the host name is unknown: retried only if the host has sent data before."""
 
 
 def download(address: str, target: Path, report: Report = silent, unpacked: bool = False) -> Path:
-    """Fetch an address; returns a whole file in the folder of `target`, which is to be moved there once it is checked.
+    """Download an address. Returns the complete file, in the folder of `target`. The caller verifies and moves it.
 
-    unpacked: the space on the disk must do for its contents, too. Raises DataError where the address cannot be had.
+    unpacked: also require disk space for the unpacked contents. Raises DataError if the download fails.
     """
     part = target.parent / f".{hashlib.sha256(address.encode()).hexdigest()[:8]}.part"
     copies = 2 if unpacked else 1
@@ -59,7 +59,7 @@ def download(address: str, target: Path, report: Report = silent, unpacked: bool
             _receive(address, part, target.name, report, copies)
             return part
         except _Interrupted as error:
-            if isinstance(error, _NoHost) and _size(part) <= arrived:
+            if isinstance(error, _UnknownHost) and _size(part) <= arrived:
                 raise DataError(
                     f"{address} could not be fetched: {error}. Correct the address in the settings, or check the network."
                 ) from None
@@ -68,13 +68,13 @@ def download(address: str, target: Path, report: Report = silent, unpacked: bool
             patience = next(waits, None)
             if patience is None:
                 raise DataError(
-                    f"{address} could not be fetched: {error}. Run again to go on ({size_in_words(_size(part))} have arrived "
-                    "and are kept), or download it by hand and give its path in the settings."
+                    f"{address} could not be fetched: {error}. Run again to resume ({size_in_words(_size(part))} have arrived "
+                    "and are kept), or download the file by hand and give its path in the settings."
                 ) from None
             wait = max(patience, min(error.wait, LONGEST_WAIT))
             _log.warning("%s: %s; trying again in %d s.", address, error, wait)
             time.sleep(wait)
-        except requests.RequestException as error:  # not of the connection, but of the address
+        except requests.RequestException as error:  # the address is wrong, so a retry would not help
             raise DataError(f"{address} could not be fetched: {error}.") from None
 
 
@@ -83,19 +83,19 @@ def _size(part: Path) -> int:
 
 
 def _receive(address: str, part: Path, name: str, report: Report, copies: int) -> None:
-    """One attempt: ask for what is missing of `part`, and write what comes."""
-    tag = part.with_suffix(".part-tag")  # what the server calls the file that `part` is the beginning of
+    """Make one attempt: request the missing bytes of `part` and append them. Raises _Interrupted for temporary errors."""
+    tag = part.with_suffix(".part-tag")  # holds the ETag or Last-Modified of the file on the server
     start = _size(part) if tag.exists() else 0
-    headers = {"Accept-Encoding": "identity"}  # the length and the ranges are those of the file itself
+    headers = {"Accept-Encoding": "identity"}  # no compression: length and ranges count bytes of the file itself
     if start:
         headers |= {"Range": f"bytes={start}-", "If-Range": tag.read_text()}
     try:
         with requests.get(address, stream=True, timeout=SILENCE, headers=headers) as reply:
             if reply.status_code == 416 and reply.headers.get("Content-Range") == f"bytes */{start}":
-                return  # killed after the last byte
-            if reply.status_code == 416 or (reply.status_code == 206 and not _goes_on(reply, start, tag)):
+                return  # an earlier run was killed after the last byte
+            if reply.status_code == 416 or (reply.status_code == 206 and not _resumes(reply, start, tag)):
                 tag.unlink(missing_ok=True)
-                raise _Interrupted("the server has another file now, or cannot go on with this one")
+                raise _Interrupted("the file on the server has changed, or the server cannot resume the download")
             _check_answer(address, reply)
             if reply.status_code == 200:
                 start = 0
@@ -111,15 +111,15 @@ def _receive(address: str, part: Path, name: str, report: Report, copies: int) -
                     file.write(piece)
                     report(file.tell(), total or 0, f"fetching {name}", unit="B")
     except (requests.ConnectionError, requests.Timeout, urllib3.exceptions.HTTPError) as error:
-        if _is_unknown_name(error):
-            raise _NoHost(f"there is no host called {urlparse(address).hostname}") from None
-        raise _Interrupted(_in_words(error)) from None
+        if _is_unknown_host(error):
+            raise _UnknownHost(f"there is no host called {urlparse(address).hostname}") from None
+        raise _Interrupted(_root_cause(error)) from None
     if total not in (None, _size(part)):
-        raise _Interrupted(f"it ended after {_size(part)} of {total} bytes")
+        raise _Interrupted(f"the connection ended after {_size(part)} of {total} bytes")
 
 
-def _goes_on(reply: requests.Response, start: int, tag: Path) -> bool:
-    """Whether an answer with a part of the file is the part that was asked for, of the same file."""
+def _resumes(reply: requests.Response, start: int, tag: Path) -> bool:
+    """Return whether a partial answer (206) begins at byte `start` and belongs to the file that `tag` identifies."""
     begun = tag.read_text() if tag.exists() else ""
     same = reply.headers.get("ETag" if begun.startswith('"') else "Last-Modified") in (None, begun)
     return same and reply.headers.get("Content-Range", "").startswith(f"bytes {start}-")
@@ -131,20 +131,25 @@ def _check_answer(address: str, reply: requests.Response) -> None:
         asked = reply.headers.get("Retry-After", "")
         raise _Interrupted(answer, int(asked) if re.fullmatch("[0-9]{1,9}", asked) else 0)
     if reply.status_code not in (200, 206):
-        raise DataError(f"{address} could not be fetched: {answer}; correct it in the settings, or give the path of the file.")
+        raise DataError(
+            f"{address} could not be fetched: {answer}; correct the address in the settings, or give the path of the file."
+        )
     if reply.headers.get("Content-Type", "").startswith("text/html"):
         raise _page(address)
 
 
 def _page(address: str) -> DataError:
     return DataError(
-        f"{address} is a page for people, not a file: open it in a browser, download the file there, and give its path in the "
-        "settings."
+        f"{address} is a web page, not a file: open the page in a browser, download the file by hand, and give its path in "
+        "the settings."
     )
 
 
 def _begin(part: Path, tag: Path, reply: requests.Response) -> None:
-    """Empty the part, then note whose beginning it will be: a kill in between must not give old bytes a new name."""
+    """Start the part file empty, then write its tag.
+
+    The order matters: a process killed in between must not leave old bytes with the tag of a new file.
+    """
     tag.unlink(missing_ok=True)
     part.write_bytes(b"")
     strong = reply.headers.get("ETag", "")
@@ -153,23 +158,23 @@ def _begin(part: Path, tag: Path, reply: requests.Response) -> None:
         tag.write_text(identity)
 
 
-def _is_unknown_name(error: BaseException | None) -> bool:
-    """Whether a connection failed because its host's name is not known, for good (a resolver out of reach is another error)."""
+def _is_unknown_host(error: BaseException | None) -> bool:
+    """Return whether a connection failed because its host name does not exist; a DNS server out of reach does not count."""
     while error and not isinstance(error, socket.gaierror):
         error = error.__cause__ or error.__context__
     unknown = (socket.EAI_NONAME, getattr(socket, "EAI_NODATA", socket.EAI_NONAME))
     return isinstance(error, socket.gaierror) and error.errno in unknown
 
 
-def _in_words(error: BaseException) -> str:
-    """The innermost cause, without the connection's description: requests and urllib3 wrap errors in several layers."""
+def _root_cause(error: BaseException) -> str:
+    """Return the text of the innermost cause, without the connection's description: requests and urllib3 nest errors."""
     while isinstance(inner := getattr(error, "reason", error.args[-1] if error.args else None), BaseException):
         error = inner
     return str(error).rsplit("): ", 1)[-1]
 
 
 def _from_google_drive(address: str, part: Path, name: str, report: Report, copies: int) -> None:
-    """gdown finds its way through the pages that Google Drive puts before large files; it resumes and retries itself."""
+    """Download with gdown, which passes the confirmation pages of Google Drive, resumes, and retries by itself."""
     import gdown
 
     def progress(done: int, total: int | None) -> None:
@@ -182,10 +187,10 @@ def _from_google_drive(address: str, part: Path, name: str, report: Report, copi
             progress=progress,
         )  # fmt: skip
     except (gdown.exceptions.DownloadError, requests.RequestException) as error:
-        why = " ".join(_in_words(error.__cause__ or error).split())
+        why = " ".join(_root_cause(error.__cause__ or error).split())
         raise DataError(
-            f"{address} could not be fetched from Google Drive ({why}). Run again later, or download it in a browser and give "
-            "its path in the settings."
+            f"{address} could not be fetched from Google Drive ({why}). Run again later, or download the file in a browser and "
+            "give its path in the settings."
         ) from None
     with open(part, "rb") as file:
         if is_web_page(file.read(1000)):

@@ -1,6 +1,6 @@
-"""Folders of unpacked datasets, which are read in place: where their parts are, and what the folders are known by.
+"""Folders of unpacked datasets, which are read in place: finding their parts, and computing their digest.
 
-Nothing is copied but annotation files, which are small: a result has a symlink to each folder of images.
+Only annotation files, which are small, are copied into a result. For each folder of images a result has a symlink.
 """
 
 import hashlib
@@ -17,50 +17,50 @@ from datasets.errors import DataError
 from datasets.progress import Report, silent
 from datasets.sources import Part, Wanted
 
-DEPTH = 3  # folders in folders that are searched: Downloads/Penn_Action 2/Penn_Action/frames
-NAMED = 6  # of what a folder holds in place of what is expected, so many names are shown
+DEPTH = 3  # levels of subfolders that are searched: Downloads/Penn_Action 2/Penn_Action/frames
+NAMED = 6  # names that an error message shows of a folder's contents
 NOT_OURS = ("__MACOSX",)
 
 
 @dataclass(frozen=True)
 class Found:
-    """What is wanted of a folder and was found."""
+    """The wanted parts and files that were found in a folder."""
 
     place: Path  # the folder
     parts: dict[str, Path]  # name of the part -> its folder
-    copied: tuple[Path, ...]
+    copied: tuple[Path, ...]  # the single files
 
     def give(self, result: Path) -> None:
-        """Copy the single files into a result and let its symlinks point at the parts."""
+        """Copy the single files into a result folder, and create its symlinks to the parts."""
         for path in self.copied:
             shutil.copyfile(path, result / path.name)
         point(result, self.parts)
 
 
 def point(result: Path, parts: dict[str, Path]) -> None:
-    """Let the symlinks in a result point at the folders of its parts. Raises DataError on a disk without symlinks."""
+    """Create or update a result's symlinks to the folders of its parts. Raises DataError on a disk without symlinks."""
     for name, folder in parts.items():
         link = result / name
         if link.is_symlink() and os.readlink(link) == str(folder):
             continue
         if link.is_dir() and not link.is_symlink():
-            continue  # a copy of exp/ in which links became folders
+            continue  # exp/ was copied, and the copy has folders in place of symlinks
         temporary = result / f".{name}.{os.getpid()}"
         temporary.unlink(missing_ok=True)
         try:
             os.symlink(folder, temporary)
         except OSError as error:
             raise DataError(
-                f"{result} is on a disk that takes no symlink to {folder} ({error.strerror}); set [workspace] exp to another "
-                "disk, or give the archive in place of the folder."
+                f"{result} is on a disk that cannot hold the symlink to {folder} ({error.strerror}); set [workspace] exp to a "
+                "folder on another disk, or give the archive instead of the folder."
             ) from None
         os.replace(temporary, link)
 
 
 def find(folder: Path, wanted: Wanted) -> Found:
-    """Find what is wanted in a folder or up to three folders below it.
+    """Return the wanted parts and files of a folder, searching its subfolders up to three levels deep.
 
-    Raises DataError that says what was found and what was expected, also where two folders could be meant.
+    Raises DataError, with the expected and the found names, if a part is missing or several folders match.
     """
     parts = {part.name: _one(folder, partial(_is_part, part), part.name, wanted) for part in wanted.parts}
     if not wanted.copied:
@@ -72,9 +72,10 @@ def find(folder: Path, wanted: Wanted) -> Found:
 def identity(
     found: Found, wanted: Wanted, digest: Callable[[Path], str], contents: Callable[[Path], str] | None, report: Report = silent
 ) -> str:
-    """Hex sha256 of the names, sizes and times of the files of all parts, and of the digests of the single files.
+    """Return the hex sha256 of the names, sizes and modification times of all parts' files, and of the single files' digests.
 
-    contents: gives the digest that stands in place of a time; None: times. Where the folder stands does not count.
+    contents: computes a digest that is used instead of the modification time; None: use the time.
+    The path of the folder does not change the result.
     """
     rows: list[tuple[str, int, int | str]] = [(path.name, 0, digest(path)) for path in found.copied]
     for part in wanted.parts:
@@ -86,12 +87,12 @@ def identity(
 
 
 def count(found: Found, wanted: Wanted) -> int:
-    """The number of files that are wanted."""
+    """Return the number of wanted files."""
     return len(found.copied) + sum(1 for part in wanted.parts for _ in _files(found.parts[part.name], part))
 
 
 def _files(folder: Path, part: Part) -> Iterator[tuple[str, os.stat_result]]:
-    """(name below the folder, size and time) of a part's files."""
+    """Yield each file of a part: its name below the folder, and its os.stat_result."""
     for entry in _scan(folder):
         if not part.inner and re.fullmatch(part.pattern, entry.name) and entry.is_file():
             yield entry.name, entry.stat()
@@ -110,24 +111,29 @@ def _names(folder: Path, pattern: str) -> list[str]:
 
 
 def _one(folder: Path, fits: Callable[[Path], bool], name: str, wanted: Wanted) -> Path:
-    """The one folder that fits on the first level where any does; of several the one that is called `name`."""
+    """Return the folder that fits, on the first level that has one. If several fit, return the one called `name`.
+
+    Raises DataError if no folder fits, or several do and none or more than one of them is called `name`.
+    """
     level = [folder]
     for _ in range(DEPTH + 1):
         found = [place for place in level if fits(place)]
         below = [Path(e.path) for place in level for e in _scan(place) if e.is_dir()]
         named = [place for place in (found if len(found) > 1 else below) if name and place.name == name and fits(place)]
         if len(named) == 1:
-            return named[0].absolute()  # also beside a stray picture
+            return named[0].absolute()  # preferred even if a stray image makes the folder above fit
         if len(found) == 1:
             return found[0].absolute()
         if found:
-            raise DataError(f"{folder} has {wanted.expected} in several folders, such as {found[0]} and {found[1]}; give one.")
+            raise DataError(
+                f"{folder} has {wanted.expected} in several folders, such as {found[0]} and {found[1]}; give one of them."
+            )
         level = below
-    raise DataError(f"{folder} has no {wanted.expected}, as expected, but {_held(folder)}; give the right folder.")
+    raise DataError(f"{folder} has no {wanted.expected}; it has {_listing(folder)}. Give the right folder.")
 
 
-def _held(folder: Path) -> str:
-    """What a folder holds, in words."""
+def _listing(folder: Path) -> str:
+    """Return the first names in a folder as text, "nothing" for an empty one."""
     entries = sorted(_scan(folder), key=lambda entry: entry.name)
     names = [entry.name + "/" * entry.is_dir() for entry in entries]
     if not names:
@@ -136,9 +142,9 @@ def _held(folder: Path) -> str:
 
 
 def _scan(folder: Path) -> list[os.DirEntry[str]]:
-    """What stands in a folder, without hidden files (._* of macOS). Raises DataError where it cannot be read."""
+    """Return a folder's entries without hidden files (such as ._* of macOS). Raises DataError if it cannot be read."""
     try:
         with os.scandir(folder) as entries:
             return [entry for entry in entries if not entry.name.startswith(".") and entry.name not in NOT_OURS]
     except OSError as error:
-        raise DataError(f"the folder {folder} cannot be read ({error.strerror}); check its rights or its path.") from None
+        raise DataError(f"the folder {folder} cannot be read ({error.strerror}); check its path and permissions.") from None

@@ -1,4 +1,4 @@
-"""What a file is, by its first bytes: for the sentence that says what was found in place of what was expected."""
+"""The kind of a file, recognised by its first bytes; error messages name the kind that was found."""
 
 import gzip
 import zlib
@@ -10,7 +10,7 @@ ARCHIVE = "an archive"
 _LOOKED_AT = 1024  # bytes
 _BEGINNINGS = (
     (b"%PDF", "a PDF document"), (b"\xff\xd8\xff", "a JPEG image"), (b"\x89PNG", "a PNG image"), (b"GIF8", "a GIF image"),
-    (b"MATLAB ", MATLAB), (b"\x89HDF\r\n\x1a\n", "an HDF5 file"), (b"Rar!\x1a\x07", "a RAR archive, which is not read here"),
+    (b"MATLAB ", MATLAB), (b"\x89HDF\r\n\x1a\n", "an HDF5 file"), (b"Rar!\x1a\x07", "a RAR archive, which is not supported"),
     (b"MZ", "a program"), (b"\x7fELF", "a program"), (b"\x93NUMPY", "a NumPy array"),
     (b"PK\x03\x04", ARCHIVE), (b"PK\x05\x06", ARCHIVE), (b"\x1f\x8b", ARCHIVE), (b"BZh", ARCHIVE), (b"\xfd7zXZ\0", ARCHIVE),
     (b"\x28\xb5\x2f\xfd", ARCHIVE), (b"7z\xbc\xaf\x27\x1c", ARCHIVE),
@@ -18,12 +18,12 @@ _BEGINNINGS = (
 
 
 def is_web_page(begin: bytes) -> bool:
-    """Whether a file that begins so is HTML: what a site answers that wants a person."""
+    """Return whether a file with this beginning is HTML: some sites answer with a page for a person instead of the file."""
     return begin[:1000].lstrip(b"\xef\xbb\xbf \t\r\n").lower().startswith((b"<!doctype html", b"<html"))
 
 
 def kind_of(path: Path) -> str:
-    """Return in words what a file is: one of the names above, "an archive", "a text file", or "a file of an unknown kind"."""
+    """Return the kind of a file as text: a name from above, "an archive", "a text file", or "a file of an unknown kind"."""
     with open(path, "rb") as file:
         begin = file.read(_LOOKED_AT)
     if begin.startswith(b"\x1f\x8b") and _inside(path).lstrip()[:1] in (b"[", b"{"):
@@ -32,7 +32,7 @@ def kind_of(path: Path) -> str:
 
 
 def kind_of_bytes(begin: bytes) -> str:
-    """Return in words what a file is that begins so."""
+    """Return the kind of a file with these first bytes as text; see `kind_of`."""
     if not begin:
         return "an empty file"
     for magic, kind in _BEGINNINGS:
@@ -50,7 +50,7 @@ def kind_of_bytes(begin: bytes) -> str:
 
 
 def _inside(path: Path) -> bytes:
-    """The first bytes of what is compressed by gzip; nothing where that is damaged."""
+    """Return the first bytes of a gzip file's contents; b"" for a damaged file."""
     try:
         with gzip.open(path) as file:
             return file.read(_LOOKED_AT)

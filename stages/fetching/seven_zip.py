@@ -1,4 +1,4 @@
-"""The contents of .7z archives, by py7zr, which never opens a file of its own for them."""
+"""Unpacking of .7z archives with py7zr, which writes only through the objects given to it, never to a file of its own."""
 
 import struct
 from typing import IO
@@ -8,11 +8,11 @@ from py7zr.io import Py7zIO, WriterFactory
 
 from stages.fetching.unpacking import Output, unreadable
 
-LARGEST_LIST = 1 << 28  # bytes of the list of members, packed; py7zr takes it into memory
+LARGEST_LIST = 1 << 28  # bytes of the packed list of members, which py7zr reads into memory
 
 
 def unpack_7z(raw: IO[bytes], output: Output) -> None:
-    """Unpack a .7z; py7zr hands over the content of each wanted member."""
+    """Unpack the wanted members of a .7z archive. Raises ValueError for a damaged archive, DataError for other failures."""
     (size,) = struct.unpack_from("<Q", raw.read(32), 20)
     raw.seek(0)
     if size > LARGEST_LIST:
@@ -34,12 +34,12 @@ def unpack_7z(raw: IO[bytes], output: Output) -> None:
         raise unreadable(output.archive, "is encrypted") from None
     except py7zr.UnsupportedCompressionMethodError as error:
         raise unreadable(output.archive, f"cannot be read here ({error.args[-1]})") from None
-    except (py7zr.exceptions.ArchiveError, TypeError, AttributeError, AssertionError) as error:  # of a damaged list
+    except (py7zr.exceptions.ArchiveError, TypeError, AttributeError, AssertionError) as error:  # a damaged list of members
         raise ValueError(str(error)) from None
 
 
 class _SevenZipWriters(WriterFactory):
-    """Gives py7zr something to write each member to."""
+    """Creates the object to which py7zr writes a member."""
 
     def __init__(self, output: Output, sizes: dict[str, int]) -> None:
         self.output, self.sizes = output, sizes
@@ -70,7 +70,7 @@ class _SevenZipWriter(Py7zIO):
         return 0
 
     def flush(self) -> None:
-        """What is written is flushed when the file is closed."""
+        """Do nothing: the data is flushed when the file is closed."""
 
     def size(self) -> int:
         return self.file.done

@@ -1,7 +1,7 @@
-"""Sources -> files: a path is read where it is; an address is downloaded once, checked, and known again later.
+"""Sources -> files: a path is read in place; an address is downloaded once, verified, and reused later.
 
-A source is what a setting says: a path, or one or more addresses of the same file, separated by spaces. Either may end
-in #sha256=..., the digest that the file must have, or at least 8 digits of its beginning.
+A source is the text of a setting: a path, or one or more addresses of one file, separated by spaces. A path or an address may
+end in #sha256=..., the digest that the file must have, or at least the first 8 digits of the digest.
 """
 
 import hashlib
@@ -21,31 +21,31 @@ from datasets.errors import DataError
 from datasets.files import NotEnoughSpace, disk_trouble_as_data_error, sha256, write_atomically
 from datasets.progress import Report, silent
 
-RECORD = ".record.json"  # beside a download: the size and digest that the address had when it was first fetched
+RECORD = ".record.json"  # next to a download: the size and digest of the file when it was first fetched
 PIN = re.compile(r"#sha256=(?P<digest>.*)$")
 _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class Source:
-    """Where a file is: a path, or addresses to try in their order; and its digest where the settings name it."""
+    """The location of a file: a path, or addresses to try in order; and the file's digest if the settings name one."""
 
     path: Path | None
     addresses: tuple[str, ...]
-    sha256: str | None  # or its beginning
+    sha256: str | None  # the digest, or its first digits
 
     def accepts(self, digest: str) -> bool:
         return digest.startswith(self.sha256 or "")
 
 
 def read_source(text: str) -> Source:
-    """What a setting says. Raises DataError for an address that is neither http(s):// nor file://."""
+    """Return the source that a setting's text describes. Raises DataError for an address not of http(s):// or file://."""
     several = text.startswith(("http://", "https://"))
     words = text.split() if several else [text]
     digests = {match["digest"].lower() for word in words if (match := PIN.search(word))}
     if len(digests) > 1 or not all(re.fullmatch("[0-9a-f]{8,64}", digest) for digest in digests):
         raise DataError(
-            f"{text}: #sha256= is followed by the 64 hexadecimal digits of one file's digest, or by 8 or more that begin it."
+            f"{text}: #sha256= must be followed by the 64 hexadecimal digits of one file's digest, or by at least the first 8."
         )
     digest, words = next(iter(digests), None), [PIN.sub("", word) for word in words]
     if several:
@@ -67,31 +67,31 @@ def _is_address(word: str) -> bool:
 
 
 def obtain(source: str, downloads: Path, report: Report = silent, unpacked: bool = False) -> Path:
-    """The file that a source means: its path, or the download of its address below `downloads`.
+    """Return the path of a source's file: the path that the source names, or the download of its address below `downloads`.
 
-    A download that is there already is checked, not fetched again. Its digest is the one that the source names, or else
-    the one that the address had at first: other content is set aside and refused. With `unpacked`, space for its
-    contents is asked for, too. Raises DataError naming what failed at every address, and the remedy.
+    An existing download is verified, not fetched again. The file must have the digest that the source names, or else the
+    digest of the first download; a file with another digest is set aside. unpacked: also require disk space for the
+    unpacked contents. Raises DataError that says why each address failed, and what to do.
     """
     wanted = read_source(source)
     if wanted.path:
         if wanted.path.is_dir():
             raise DataError(f"{wanted.path} is a folder; give the path of the file in it.")
         if not wanted.path.is_file():
-            raise DataError(f"{wanted.path} is not there; put the file in this place or correct its path in the settings.")
+            raise DataError(f"{wanted.path} does not exist; put the file there, or correct its path in the settings.")
         return wanted.path
     target = download_of(source, downloads)
     target.parent.mkdir(parents=True, exist_ok=True)
     with disk_trouble_as_data_error(downloads), FileLock(target.parent / ".lock"):
-        if not _is_there(target, wanted, report):
+        if not _is_verified(target, wanted, report):
             _fetch(target, wanted, report, unpacked)
     return target
 
 
 def download_of(source: str, downloads: Path) -> Path:
-    """Where an address's download is. Each has a folder of its own, because different files often have the same name.
+    """Return the path of an address's download. Each has its own folder, because different files often share a name.
 
-    A name never begins with a dot there: those are our own files.
+    A download's name never begins with a dot: names with a dot are reserved for our own files in the folder.
     """
     address = read_source(source).addresses[0]
     name = PurePosixPath(unquote(urlparse(address).path)).name.lstrip(".")
@@ -99,7 +99,10 @@ def download_of(source: str, downloads: Path) -> Path:
 
 
 def record_of(download: Path) -> dict[str, Any]:
-    """The address, size, sha256 and day of a download; empty where nothing was fetched yet. It outlives the file."""
+    """Return the address, size, sha256 and date of a download; empty if nothing was fetched yet.
+
+    The record is kept when the file itself is deleted.
+    """
     try:
         found = json.loads((download.parent / RECORD).read_text())
         return found if {"address", "bytes", "sha256", "fetched"} <= found.keys() else {}
@@ -107,17 +110,17 @@ def record_of(download: Path) -> dict[str, Any]:
         return {}
 
 
-def _is_there(target: Path, wanted: Source, report: Report) -> bool:
-    """Whether the download is there, whole and right; a wrong one is set aside."""
+def _is_verified(target: Path, wanted: Source, report: Report) -> bool:
+    """Return whether the download exists and has the right digest; a file with a wrong digest is set aside."""
     aside = _aside(target)
     if not target.exists() and wanted.sha256 and aside.exists() and wanted.accepts(sha256(aside, report)):
-        os.replace(aside, target)  # refused before, accepted by now
+        os.replace(aside, target)  # the settings now name the digest of the file that was set aside
     if not target.exists():
         return False
     try:
         _check(target, target, wanted.addresses[0], wanted, report)
     except DataError as error:
-        _log.warning("%s It is fetched again.", error)
+        _log.warning("%s The file is fetched again.", error)
         return False
     return True
 
@@ -137,14 +140,17 @@ def _fetch(target: Path, wanted: Source, report: Report, unpacked: bool) -> None
         except DataError as error:
             failures.append(str(error))
         else:
-            for part in target.parent.glob(".*.part*"):  # of other addresses
+            for part in target.parent.glob(".*.part*"):  # unfinished downloads from other addresses
                 part.unlink()
             return
     raise DataError(" ".join(failures))
 
 
 def _check(path: Path, target: Path, address: str, wanted: Source, report: Report) -> None:
-    """Compare a file with the digest that it must have, record it, and put it in its place; set a wrong one aside."""
+    """Move a file with the right digest to `target` and record the digest.
+
+    Raises DataError for a file with a wrong digest, after setting the file aside.
+    """
     known, digest = record_of(target), sha256(path, report)
     expected = wanted.sha256 or known.get("sha256", digest)
     if digest.startswith(expected):
@@ -158,8 +164,8 @@ def _check(path: Path, target: Path, address: str, wanted: Source, report: Repor
     os.replace(path, aside)
     before = "as the settings say" if wanted.sha256 else f"as on {known['fetched']}, when it was first fetched"
     raise DataError(
-        f"{address}: the file has sha256 {digest}, not {expected} {before}. It was set aside as {aside}. "
-        f"If it is the one that you want, let the source in the settings be {wanted.addresses[0]}#sha256={digest}"
+        f"{address}: the file has sha256 {digest}, not {expected} {before}. It was moved to {aside}. "
+        f"If you want this new file, set the source in the settings to {wanted.addresses[0]}#sha256={digest}"
     )
 
 
@@ -168,7 +174,7 @@ def _aside(target: Path) -> Path:
 
 
 def how_to_replace(path: Path) -> str:
-    """What to do about a damaged file: a download may be had again, and then need not be the same as before."""
+    """Return the advice for a damaged file. Without the record of a download, the next download may have another digest."""
     if record_of(path):
-        return f"Delete the folder {path.parent} and run again to fetch it again."
-    return "Fetch it again from its owner."
+        return f"Delete the folder {path.parent} and run again to fetch the file again."
+    return "Fetch the file again from its owner."

@@ -1,8 +1,8 @@
-"""Checkpoints of two PyTorch ports of the stacked hourglass as networks of ours: files of torch.save, or .safetensors.
+"""Reading checkpoints of two PyTorch ports of the stacked hourglass: files of torch.save, or .safetensors.
 
-princeton-vl's pytorch_stacked_hourglass, with its fork by C. Rockwell that adds regularisation, and bearpaw's pytorch-pose
-with anibali's pytorch-stacked-hourglass. Their names become ours first; the network's options are then read off names and
-shapes, and every tensor is compared with such a network.
+The ports are princeton-vl's pytorch_stacked_hourglass, with C. Rockwell's fork that adds regularisation, and bearpaw's
+pytorch-pose, with anibali's pytorch-stacked-hourglass. First the tensors are renamed to the names of HourglassNet. Then the
+network's options are derived from names and shapes, and every tensor is compared with a network of these options.
 """
 
 import os
@@ -23,10 +23,10 @@ from stages.network.hourglass import HourglassNet
 from stages.settings.sections import Network
 from stages.torch7.import_network import with_tensors
 
-# Of bearpaw's, which every program that uses them subtracts: the mean colour of MPII, RGB in [0, 1].
+# The mean colour of MPII, RGB in [0, 1]. Every program that uses bearpaw's networks subtracts this mean.
 BEARPAW_MEAN = (0.4404, 0.4440, 0.4327)
 
-# (beginning or part of a name of theirs, ours), one after the other.
+# (pattern in the port's name, its replacement in the name of HourglassNet), applied one after the other.
 _PRINCETON = (
     (r"^pre\.0\.conv\.", "stem.conv."), (r"^pre\.0\.bn\.", "stem.norm."), (r"^pre\.1\.", "stem.residuals.0."),
     (r"^pre\.3\.", "stem.residuals.1."), (r"^pre\.4\.", "stem.residuals.2."),
@@ -45,17 +45,17 @@ _BEARPAW = (
     (r"^score\.(\d+)\.", r"heads.\1.output."), (r"^fc_\.(\d+)\.", r"joins.\1.features."),
     (r"^score_\.(\d+)\.", r"joins.\1.heatmaps."), (r"\bdownsample\.0\.", "skip."), (r"\bbn(\d)\.", r"norm\1."),
 )  # fmt: skip
-_LEVEL = re.compile(r"hg\.(?P<stack>\d+)\.hg\.(?P<level>\d)\.(?P<part>[0-3])\.(?P<rest>.+)")  # of bearpaw's; 0: innermost
+_LEVEL = re.compile(r"hg\.(?P<stack>\d+)\.hg\.(?P<level>\d)\.(?P<part>[0-3])\.(?P<rest>.+)")  # bearpaw; level 0: innermost
 
-# Where training programs keep the network's tensors in what they save.
+# Keys under which training programs store the network's tensors in a checkpoint.
 _PLACES = ("state_dict", "model_state_dict", "model_state", "model", "network", "net", "weights")
 
 _ZIP = b"PK\3\4"
-_LONGEST_NAME = 200  # of a tensor; the ports' have up to 70 letters
+_LONGEST_NAME = 200  # characters of a tensor's name; the ports' names have up to 70
 
 
-class Beside:
-    """What stands in for a value next to the tensors: options, a metric, a path. It is made of anything, and does nothing."""
+class Placeholder:
+    """Replaces a value that is stored next to the tensors (options, a metric, a path), so that no code of the file runs."""
 
     def __init__(self, *_: object) -> None:
         pass
@@ -64,11 +64,11 @@ class Beside:
         pass
 
     def __repr__(self) -> str:
-        return "no tensor"
+        return "not a tensor"
 
 
-# The names in a pickle that `Beside` stands in for; whatever else is no part of a tensor is refused.
-_BESIDE = [
+# Classes in a pickle that `Placeholder` replaces. Any other class that is not part of a tensor is refused.
+_REPLACED = [
     "argparse.Namespace", "numpy.dtype", "numpy.ndarray",
     *(f"numpy.{core}.multiarray.{name}" for core in ("core", "_core") for name in ("scalar", "_reconstruct")),
     *(f"numpy.dtypes.{kind}DType" for kind in ("Bool", "Str", *(f"{kind}{bits}" for kind, sizes in (
@@ -78,20 +78,20 @@ _BESIDE = [
 
 
 def is_checkpoint(path: Path) -> bool:
-    """Whether a file begins as torch.save's do: as a zip, or as the pickle of older versions."""
+    """Return whether a file begins like one of torch.save: as a zip, or as the pickle of older versions."""
     with open(path, "rb") as file:
         return file.read(len(_ZIP)).startswith((_ZIP, b"\x80"))
 
 
 def read_hourglass(path: Path) -> HourglassNet:
-    """The network of a checkpoint, in evaluation mode; images as its `mean` says, which is not in the file but known.
+    """Return the network of a checkpoint, in evaluation mode. bearpaw's networks get their known `mean`, which no file holds.
 
-    Raises DataError where the file is damaged, holds more than tensors, or another network; the message has the layer's
-    name there and here, what was found and what was expected.
+    Raises DataError for a damaged file, a file with code, or another network. The message names the layer in the checkpoint and
+    in HourglassNet, the found and the expected value.
     """
     theirs = _state(path, _load(path))
     bearpaw = "conv1.weight" in theirs
-    ours = _named_by_us(path, theirs, bearpaw)
+    ours = _renamed(path, theirs, bearpaw)
     options, joints = _options(path, ours)
     with torch.device("meta"):
         network = HourglassNet(options, joints)
@@ -102,10 +102,10 @@ def read_hourglass(path: Path) -> HourglassNet:
 
 
 def normalise(network: HourglassNet, normalisation: Normalisation) -> None:
-    """Let a network that was trained on normalised images take images in [0, 1].
+    """Change a network that was trained on normalised images so that it takes images in [0, 1].
 
-    The deviation goes into the weights of the first convolution. Its padding is 0 after the mean is subtracted, there and
-    here, so the edges come out the same.
+    The mean goes into the buffer `mean`, the deviation into the weights of the first convolution. The convolution pads with 0
+    after the mean is subtracted, as in the original program, so results at the image border agree.
     """
     with torch.no_grad():
         network.mean.copy_(torch.tensor(normalisation.mean))
@@ -113,12 +113,12 @@ def normalise(network: HourglassNet, normalisation: Normalisation) -> None:
 
 
 def _load(path: Path) -> Any:
-    """What torch.save or safetensors wrote, as far as it can be read without running anything of it."""
+    """Return the contents of a file of torch.save or safetensors, without running any code of the file. Raises DataError."""
     if is_safetensors(path):
         try:
             return load_file(path)
         except (SafetensorError, OSError, ValueError, LookupError) as error:
-            raise DataError(f"{path} is damaged or cut off ({error}); fetch it again from its owner.") from None
+            raise DataError(f"{path} is damaged or truncated ({error}); fetch it again from its owner.") from None
     with open(path, "rb") as file:
         zipped = file.read(len(_ZIP)) == _ZIP
     if zipped:
@@ -129,46 +129,51 @@ def _load(path: Path) -> Any:
         nonlocal claimed
         claimed += storage.nbytes()
         if claimed > size:
-            raise DataError(f"{path} claims to hold more numbers than it has bytes; it is damaged.")
-        return storage[:]  # which no tensor that claims more can enlarge
+            raise DataError(f"{path} claims to hold more numbers than it has bytes; it is damaged. Fetch it again.")
+        return storage[:]  # a copy that a tensor with a larger claimed size cannot enlarge
 
     try:
-        beside = torch.serialization.safe_globals([(Beside, name) for name in _BESIDE])
-        with beside, warnings.catch_warnings(action="ignore"):  # torch's, about pickles that it did not write
+        replaced = torch.serialization.safe_globals([(Placeholder, name) for name in _REPLACED])
+        with replaced, warnings.catch_warnings(action="ignore"):  # torch warns about pickles that it did not write
             return torch.load(path, map_location=bounded, weights_only=True, mmap=zipped)  # type: ignore[arg-type]
     except DataError:
         raise
-    except Exception as error:  # whatever its pickle makes of torch's reader
+    except Exception as error:  # a damaged or hostile pickle can make torch's reader raise anything
         refused = re.search(r"[Uu]nsupported (?:global: )?(?:GLOBAL|class) (\S+)", str(error))
         if refused:
             raise DataError(
-                f"{path} holds more than tensors ({refused[1]:.200}), which may run anything and is not loaded. Where you "
+                f"{path} holds more than tensors ({refused[1]:.200}); loading it could run any code, so it is refused. If you "
                 "trust its origin, save its state_dict alone with torch.save and give the path of that file."
             ) from None
         why = " ".join(str(error).rpartition("WeightsUnpickler error: ")[2].split())[:200]
         raise DataError(
-            f"{path} cannot be read as a PyTorch checkpoint: it is damaged, cut off or of another kind "
-            f"({type(error).__name__}: {why})."
+            f"{path} cannot be read as a PyTorch checkpoint: it is damaged, truncated or of another kind "
+            f"({type(error).__name__}: {why}). Fetch it again, or give another file."
         ) from None
 
 
 def _check_members(path: Path) -> None:
-    """Raise DataError for a zip that is not as torch.save writes it: its members whole, not compressed, within the file."""
+    """Raise DataError for a zip unlike those of torch.save, whose members are undamaged, uncompressed and do not overlap."""
     try:
         with zipfile.ZipFile(path) as file:
             members = file.infolist()
             stored = all(member.compress_type == zipfile.ZIP_STORED for member in members)
             if not stored or sum(member.file_size for member in members) > path.stat().st_size:
-                raise DataError(f"{path} is no checkpoint that torch.save wrote: its members are compressed or overlap.")
+                raise DataError(
+                    f"{path} is not a checkpoint of torch.save: its members are compressed or overlap. Give another file."
+                )
             broken = file.testzip()
     except (zipfile.BadZipFile, EOFError, NotImplementedError, RuntimeError, ValueError, OSError, LookupError) as error:
-        raise DataError(f"{path} is damaged or cut off ({error}); fetch it again from its owner.") from None
+        raise DataError(f"{path} is damaged or truncated ({error}); fetch it again from its owner.") from None
     if broken:
         raise DataError(f"{path} is damaged: the checksum of its member {broken!r} is wrong; fetch it again from its owner.")
 
 
 def _state(path: Path, loaded: Any) -> dict[str, torch.Tensor]:
-    """The network's tensors under their names, without what begins every name: module., _orig_mod., net. and so on."""
+    """Return the network's tensors by name, without a prefix that all names share: module., _orig_mod., net. and so on.
+
+    Raises DataError for contents that are not tensors by name.
+    """
     state = loaded
     while isinstance(state, dict) and (place := next((p for p in _PLACES if isinstance(state.get(p), dict)), None)):
         state = state[place]
@@ -178,15 +183,15 @@ def _state(path: Path, loaded: Any) -> dict[str, torch.Tensor]:
         named = isinstance(name, str) and len(name) < _LONGEST_NAME and name.isprintable()
         if not named or type(tensor) is not torch.Tensor or tensor.layout != torch.strided or tensor.is_meta:
             found = " ".join(f"{tensor!r:.80}".split())
-            raise DataError(f"{path} holds {name!r:.80} = {found} in its state_dict, expected a tensor by its name.")
+            raise DataError(f"{path} holds {name!r:.80} = {found} in its state_dict, expected a name and a tensor.")
     if sum(tensor.numel() * tensor.element_size() for tensor in state.values()) > path.stat().st_size:
-        raise DataError(f"{path} holds more numbers than bytes: a tensor repeats the same ones, as in no checkpoint.")
+        raise DataError(f"{path} holds more numbers than bytes: a tensor repeats elements, which no real checkpoint does.")
     common = os.path.commonprefix([name.split(".")[:-1] for name in state])
     return {".".join(name.split(".")[len(common) :]): tensor for name, tensor in state.items()}
 
 
-def _named_by_us(path: Path, theirs: dict[str, torch.Tensor], bearpaw: bool) -> dict[str, tuple[str, torch.Tensor]]:
-    """Our name -> (their name, tensor). A name that is none of theirs stays as it is, and fits nowhere."""
+def _renamed(path: Path, theirs: dict[str, torch.Tensor], bearpaw: bool) -> dict[str, tuple[str, torch.Tensor]]:
+    """Return name in HourglassNet -> (name in the checkpoint, tensor). Unknown names are kept; `_tensors` refuses them."""
     depth = len({match["level"] for name in theirs if (match := _LEVEL.fullmatch(name))})
     ours: dict[str, tuple[str, torch.Tensor]] = {}
     for name, tensor in theirs.items():
@@ -200,7 +205,10 @@ def _named_by_us(path: Path, theirs: dict[str, torch.Tensor], bearpaw: bool) -> 
 
 
 def _level(name: str, depth: int) -> str:
-    """Our name for a residual of bearpaw's hourglasses, which list their levels; ours hold each other."""
+    """Return the name in HourglassNet of a residual in bearpaw's hourglasses; other names unchanged.
+
+    bearpaw's hourglasses have a list of levels; in HourglassNet each level contains the next.
+    """
     match = _LEVEL.fullmatch(name)
     if not match or int(match["level"]) >= depth:
         return name
@@ -209,13 +217,16 @@ def _level(name: str, depth: int) -> str:
 
 
 def _options(path: Path, ours: dict[str, tuple[str, torch.Tensor]]) -> tuple[Network, int]:
-    """The options of the network, as names and shapes tell them, and the number of joints."""
+    """Return the options of the network, derived from names and shapes, and the number of joints.
+
+    Raises DataError if the tensors are not those of an hourglass.
+    """
 
     def width(name: str) -> int:
-        """The outputs of a convolution."""
-        there, tensor = ours.get(f"{name}.weight", ("", torch.empty(0)))
+        """Return the output channels of a convolution."""
+        _, tensor = ours.get(f"{name}.weight", ("", torch.empty(0)))
         if tensor.ndim != 4:
-            raise DataError(f"{path} has no convolution in the place of {name}; it is no hourglass of the known ports.")
+            raise DataError(f"{path} has no convolution {name}; it is not an hourglass of the known PyTorch ports.")
         return tensor.shape[0]
 
     def count(pattern: str) -> int:
@@ -230,29 +241,29 @@ def _options(path: Path, ours: dict[str, tuple[str, torch.Tensor]]) -> tuple[Net
             head_residuals=count(r"heads\.0\.residuals\.\d+\."), join="remap",
         )  # fmt: skip
     except DataError as error:
-        raise DataError(f"{path} holds an hourglass that cannot be built here: {error}") from None
+        raise DataError(f"{path} holds an hourglass that is not supported: {error}") from None
     return options, width("heads.0.output")
 
 
 def _tensors(path: Path, ours: dict[str, tuple[str, torch.Tensor]], network: HourglassNet) -> dict[str, torch.Tensor]:
-    """The tensors of such a network, as float32. Raises DataError for what is missing, differs or is left over."""
+    """Return the network's tensors as float32. Raises DataError for a missing, unused or unfit tensor."""
     expected = network.state_dict()
     tensors: dict[str, torch.Tensor] = {}
-    for name, (there, tensor) in ours.items():
+    for name, (theirs, tensor) in ours.items():
         if name not in expected:
-            # princeton-vl's residuals have a skip convolution even where input and output are equally wide, and never use it.
+            # princeton-vl's residuals also have a skip convolution if input and output widths are equal, but never use it.
             if ".skip." in name and name.replace(".skip.", ".conv3.") in expected:
                 continue
-            raise DataError(f"{path}: {there} is left over: the network that the other layers make has no place for it.")
+            raise DataError(f"{path}: {theirs} is not used: the network of the other layers has no such tensor.")
         shape = tuple(expected[name].shape)
         if tuple(tensor.shape) != shape:
-            raise DataError(f"{path}: {there} ({name}) has shape {tuple(tensor.shape)}, expected {shape}.")
+            raise DataError(f"{path}: {theirs} ({name}) has shape {tuple(tensor.shape)}, expected {shape}.")
         if name.endswith("num_batches_tracked"):
             continue
         if not tensor.is_floating_point() or not tensor.isfinite().all():
-            raise DataError(f"{path}: {there} ({name}) holds other things than finite numbers.")
+            raise DataError(f"{path}: {theirs} ({name}) holds values that are not finite numbers.")
         tensors[name] = tensor.to(torch.float32, copy=True, memory_format=torch.contiguous_format)
     missing = [n for n in expected if n not in ours and n != "mean" and not n.endswith("num_batches_tracked")]
     if missing:
-        raise DataError(f"{path} has no {missing[0]}; of all that such a network has, it lacks {len(missing)}.")
+        raise DataError(f"{path} has no {missing[0]}; in total it lacks {len(missing)} of the network's tensors.")
     return tensors

@@ -1,4 +1,4 @@
-"""Trained hourglasses that others have published: what they are, where to get them, on what terms. One entry a network."""
+"""Published hourglasses, trained by others: one entry per network, with its dataset, accuracy, address and licence."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -7,7 +7,7 @@ from datasets.catalog import DATASETS
 from datasets.errors import DataError
 from stages.fetching.sources import PIN
 
-_LAYOUTS = ("", "precomputed_hg_models/", "exp/precomputed_hg_models/", "exp/")  # from where a user may point to it
+_LAYOUTS = ("", "precomputed_hg_models/", "exp/precomputed_hg_models/", "exp/")  # paths from a user's folder to these folders
 
 _IMAGE_PLAY = "https://drive.google.com/uc?id=1uGXXQx6bAkX9ykqdBNLvlsD_WuUxhk2N"  # both networks in one archive of 50 MB
 _ANIBALI = "https://github.com/anibali/pytorch-stacked-hourglass/releases/download/v0.0.0/"
@@ -18,7 +18,7 @@ _BSD = "none known (code: BSD 3-Clause)"
 
 @dataclass(frozen=True)
 class Normalisation:
-    """What a network expects: (image - mean) / deviation, of images in [0, 1]; RGB."""
+    """The normalisation that a network expects: (image - mean) / deviation, of RGB images in [0, 1]."""
 
     mean: tuple[float, float, float]
     deviation: tuple[float, float, float]
@@ -26,28 +26,28 @@ class Normalisation:
 
 @dataclass(frozen=True)
 class KnownModel:
-    """A published network, and how it was given its images where the file does not tell."""
+    """A published network."""
 
     name: str
-    dataset: str  # that it was trained on; its joints are those of the network
-    accuracy: str  # as its publisher states it
+    dataset: str  # the dataset on which the network was trained, and whose joints it predicts
+    accuracy: str  # as the publisher states it
     address: str
-    licence: str  # of the weights, as far as we know
-    sha256: str = ""  # what the file's digest begins with, where that is published
-    normalisation: Normalisation | None = None
+    licence: str  # of the weights, as far as known
+    sha256: str = ""  # first digits of the file's digest, if the publisher states them
+    normalisation: Normalisation | None = None  # of the images, if the file does not determine it
 
     @property
     def joints(self) -> int:
         return len(DATASETS[self.dataset].skeleton.joints)
 
     def source(self, given: str = "") -> str:
-        """Where its file is, by default at its address, and what digest it must have."""
-        place = given or self.address
-        return place if PIN.search(place) or not self.sha256 else f"{place}#sha256={self.sha256}"
+        """Return the source of the network's file: `given`, or else the address, with the digest that the file must have."""
+        source = given or self.address
+        return source if PIN.search(source) or not self.sha256 else f"{source}#sha256={self.sha256}"
 
 
-# The fork's numbers stand in its settings (train: mean, stdev); its page exchanges the links of its two networks. bearpaw's
-# mean is known by the layout of the file.
+# The fork states these numbers in its settings (train: mean, stdev); its web page swaps the links of its two networks.
+# bearpaw's networks need no entry: `import_pytorch` recognises them by their tensors and sets their mean.
 _REGULARISED = Normalisation((0.3643, 0.3437, 0.3156), (0.1510, 0.1469, 0.1472))
 
 KNOWN = {
@@ -75,10 +75,10 @@ KNOWN = {
 
 
 def read_choice(text: str, dataset: str) -> tuple[KnownModel | None, str]:
-    """What a setting says: the name of a known network, a source, or both, as in `hg2 /models/hg2.pth`; and the source.
+    """Return the known network, or None, and the source that a setting names.
 
-    A folder stands for the network for `dataset` in it. Raises DataError where it has none, or several, and for the name of a
-    network for another dataset.
+    text: the name of a known network, a source, or both, as in `hg2 /models/hg2.pth`. A folder means the network for `dataset`
+    in this folder. Raises DataError if the folder has no network or several, and for the name of a network for another dataset.
     """
     name, _, rest = text.strip().partition(" ")
     model = KNOWN.get(name)
@@ -93,9 +93,10 @@ def read_choice(text: str, dataset: str) -> tuple[KnownModel | None, str]:
 
 
 def _in_folder(folder: Path, dataset: str) -> Path:
-    """The network for a dataset in an unpacked folder of the published layout, or in one of its parts."""
+    """Return the path of the network for a dataset in an unpacked folder of the published layout, or in a subfolder of it."""
     patterns = ["best_model.t7", *(f"{layout}{DATASETS[dataset].result_path}/*/best_model.t7" for layout in _LAYOUTS)]
-    found = {path.resolve(): path for pattern in patterns for path in sorted(folder.glob(pattern))}  # links lead to the same
+    # resolve(): several symlinks to one file count as one network
+    found = {path.resolve(): path for pattern in patterns for path in sorted(folder.glob(pattern))}
     if len(found) != 1:
         what = "several networks" if found else "no network"
         raise DataError(

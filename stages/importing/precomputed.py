@@ -1,4 +1,4 @@
-"""A network trained elsewhere -> best.safetensors, as a training of ours leaves it."""
+"""A network trained elsewhere -> best.safetensors, as a training of this workspace writes it."""
 
 import tarfile
 import zipfile
@@ -20,11 +20,13 @@ PUBLISHED_RESOLUTION = 256
 
 
 def convert(source: Path, dataset: Dataset, folder: Path, known: KnownModel | None = None) -> dict[str, Any]:
-    """Write `folder`/best.safetensors from a network for the joints of `dataset`.
+    """Convert a network for the joints of `dataset` to `folder`/best.safetensors; return the network's options.
 
-    source: a .safetensors of this workspace, a .t7 of a published hourglass, a checkpoint of one of the two ports (of
-    torch.save or .safetensors), or the published archive of .../{mpii,penn_action_cropped}/<experiment>/best_model.t7. Raises
-    DataError for anything else, and for other joints. Of a `known` network the images are normalised as it expects.
+    source: a .safetensors file of this workspace, a .t7 file of a published hourglass, a checkpoint of one of the two PyTorch
+    ports (of torch.save or .safetensors), or the published archive of
+    .../{mpii,penn_action_cropped}/<experiment>/best_model.t7.
+    known: the published network that `source` holds; its normalisation of images becomes part of the network.
+    Raises DataError for any other file, and for a network with other joints.
     """
     if _is_archive(source):
         member = rf"(?:.*/)?{dataset.result_path}/[^/]+/(?P<to>best_model\.t7)"
@@ -49,7 +51,7 @@ def convert(source: Path, dataset: Dataset, folder: Path, known: KnownModel | No
 
 
 def _is_archive(path: Path) -> bool:
-    """Whether a file is compressed, a tar, or a zip of other things than a checkpoint."""
+    """Return whether a file is an archive: compressed, a tar, or a zip that is not a checkpoint of torch.save."""
     with open(path, "rb") as opened:
         if opened.read(8).startswith((*OPENERS, SEVEN_ZIP)):
             return True
@@ -59,19 +61,19 @@ def _is_archive(path: Path) -> bool:
         with zipfile.ZipFile(path) as file:
             return not any(name.endswith("/data.pkl") for name in file.namelist())
     except (zipfile.BadZipFile, ValueError, OSError):
-        return True  # unpacking it will say what is wrong
+        return True  # unpacking the file raises an error that says what is wrong
 
 
 def read_network(path: Path, dataset: Dataset | None = None) -> tuple[HourglassNet, checkpoints.Description]:
-    """Read the network of a .safetensors of this workspace, a .t7 of a published hourglass, or a checkpoint of the two ports.
+    """Return the network of a .safetensors file of this workspace, a .t7 file, or a checkpoint of the two PyTorch ports.
 
-    Only the first kind names its joints; of the others, `dataset` says on which dataset the network was trained. Raises
-    DataError where the file is no such network, or its dataset is needed and not given or has another number of joints.
+    Only files of this workspace name their joints; for other files, `dataset` is the dataset that the network was trained on.
+    Raises DataError for any other file, and where the dataset is needed and missing, or has another number of joints.
     """
     if path.is_file() and _begins_as_web_page(path):
         raise DataError(
-            f"{path} is a web page, not a network: the site wants a person to press a button before it gives the file. Open "
-            "its address in a browser, download the file there and give its path."
+            f"{path} is a web page, not a network: the site asks a person to press a button before the download. Open the "
+            "address in a browser, download the file by hand and give its path."
         )
     if path.suffix == ".safetensors" or checkpoints.is_safetensors(path):
         if checkpoints.is_ours(path):

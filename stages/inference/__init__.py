@@ -1,7 +1,7 @@
 """From images to heatmaps and joints.
 
 predict      heatmaps and joints of a whole split
-predictor    poses in any image, for applications
+predictor    poses in arbitrary images, for applications
 runtimes     a network as a function in PyTorch, onnxruntime or OpenVINO
 video        reading and writing videos
 """

@@ -1,4 +1,4 @@
-"""Heatmaps of a network for a stream of batches, and where in the original images its joints lie."""
+"""Heatmaps of a network for a stream of batches, and the joints' positions in the original images."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from typing import get_args
@@ -16,21 +16,20 @@ from stages.settings.trainings import Precision
 
 
 def pick_device(name: str) -> torch.device:
-    """auto: CUDA, else Apple's MPS, else the CPU. Raises DataError for a device that is not there."""
-    there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
+    """Return the device of this name; auto: CUDA, else Apple's MPS, else the CPU. Raises DataError for a missing device."""
+    available = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
     if name == "auto":
-        name = next(kind for kind, is_there in there.items() if is_there)
-    if not there.get(name):
+        name = next(kind for kind, is_available in available.items() if is_available)
+    if not available.get(name):
         raise DataError(f"[workspace] device = {name}, but torch finds no such device here; use auto or cpu.")
     return torch.device(name)
 
 
 def compute_type(precision: str, device: torch.device) -> torch.dtype:
-    """The type that autocast computes convolutions in; auto: the shortest that the machine computes natively.
+    """Return autocast's dtype for convolutions; auto: the shortest dtype that the machine computes natively.
 
-    Also sets, for the whole process, whether CUDA may shorten the factors of float32 products: only with tf32.
-    Raises DataError for float16 elsewhere than on CUDA, where gradients would vanish without being noticed, and for what is no
-    precision.
+    Also allows or forbids TF32 products on CUDA for the whole process: allowed only with precision = tf32.
+    Raises DataError for an unknown precision, and for float16 without CUDA, where gradients would underflow unnoticed.
     """
     if precision not in get_args(Precision):
         raise DataError(f"precision = {precision} is unknown; use one of {', '.join(get_args(Precision))}.")
@@ -47,14 +46,16 @@ def compute_type(precision: str, device: torch.device) -> torch.dtype:
 
 def predict(network: HourglassNet, batches: Iterable[dict], mirrored: list[int], device: torch.device, flip: bool,
             compute: torch.dtype = torch.float32) -> Iterator[tuple[dict, Tensor]]:  # fmt: skip
-    """For each batch, the last stack's heatmaps (N, J, h, w), float32 on the CPU.
+    """Yield each batch with the last stack's heatmaps (N, J, h, w), float32 on the CPU.
 
-    With `flip`, averaged with those of the mirrored image, mirrored back and with left and right joints exchanged
-    (`mirrored`: the network's channels in mirrored order). Outer edges of input and heatmap coincide, so both mirror at
-    the same line and nothing has to be shifted; that the stem's 7 x 7 convolutions of stride 2 look half a pixel more to
-    one side, a network learns to make up for, on mirrored samples as on plain ones. Measured: joints of trained networks
-    differ by 0.02 to 0.06 heatmap px on average, in either direction; shifting by a pixel, as where heatmaps count from a
-    pixel's corner, costs a third to a half of PCKh@0.1. `compute`: see `compute_type`.
+    flip: average with the heatmaps of the mirrored image, mirrored back, with left and right joints exchanged. mirrored: the
+    network's channels in mirrored order. compute: see `compute_type`.
+
+    The mirrored heatmaps need no shift, because the outer edges of input and heatmap coincide and both mirror at the same
+    line. The stem's 7 x 7 convolution of stride 2 looks half a pixel further to one side; a network learns to compensate for
+    this offset, on mirrored samples as on plain ones. Measured: joints of trained networks differ by 0.02 to 0.06 heatmap px on
+    average, in either direction. A shift by one pixel, common where heatmap coordinates refer to a pixel's corner, costs a
+    third to a half of PCKh@0.1.
     """
     run = runtimes.in_torch(network, device, compute)
     if flip:
@@ -64,9 +65,9 @@ def predict(network: HourglassNet, batches: Iterable[dict], mirrored: list[int],
 
 
 def average_scales(maps: Sequence[Tensor], scales: Sequence[float]) -> Tensor:
-    """Heatmaps (N, J, h, w) of the same people in boxes of different size, averaged in the frame of the first ones.
+    """Return the average (N, J, h, w) of several heatmaps of the same people, in the frame of the first heatmaps.
 
-    scales: the sides of the boxes, in proportion. Outside its box a heatmap is zero.
+    scales: side of each heatmap's box, relative to the others. Outside its box a heatmap is 0.
     """
     total = maps[0].clone()
     for values, scale in zip(maps[1:], scales[1:], strict=True):
@@ -79,9 +80,10 @@ def average_scales(maps: Sequence[Tensor], scales: Sequence[float]) -> Tensor:
 
 def joints_in_image(maps: np.ndarray, image_to_crop: np.ndarray, resolution: int,
                     decoder: str = "subpixel") -> tuple[np.ndarray, np.ndarray]:  # fmt: skip
-    """Heatmaps (N, J, h, w) -> joints (N, J, 2) in 0-based pixels of the original images, and confidences (N, J).
+    """Return the joints (N, J, 2) of heatmaps (N, J, h, w), in 0-based px of the original images, and confidences (N, J).
 
-    image_to_crop: (N, 2, 3); resolution: side of the crop in pixels; decoder: a name in `heatmaps.DECODERS`.
+    image_to_crop: maps (N, 2, 3) from image px to crop px; resolution: side of the crop in px; decoder: a name in
+    `heatmaps.DECODERS`.
     """
     points, confidence = heatmaps.DECODERS[decoder](maps)
     in_crop = geometry.apply(geometry.invert(geometry.crop_to_heatmap(resolution, maps.shape[-1])), points)

@@ -1,4 +1,4 @@
-"""Poses in any image, for applications: load a network, give it images, get joints in their pixels."""
+"""Poses in arbitrary images, for applications: load a network, pass images, get joints in px of the images."""
 
 import math
 from collections.abc import Iterator, Sequence
@@ -31,7 +31,7 @@ from stages.network.checkpoints import Description
 from stages.network.hourglass import HourglassNet
 
 Image = str | Path | np.ndarray | Tensor
-_NETWORKS = ("model.safetensors", "best.safetensors", "best_model.t7")  # of an export, a training, the published archive
+_NETWORKS = ("model.safetensors", "best.safetensors", "best_model.t7")  # file of an export, a training, the published archive
 EXP = Path("exp")
 
 
@@ -39,18 +39,21 @@ EXP = Path("exp")
 class Poses:
     """N people of J joints."""
 
-    joints: np.ndarray  # (N, J, 2) float64, x and y in 0-based px of their image, pixel centres at integers
-    confidence: np.ndarray  # (N, J) float32: height of the heatmap's peak, about 1 where the network is sure
-    image: np.ndarray  # (N,) int64: which of the images, from 0
+    joints: np.ndarray  # (N, J, 2) float64, x and y in 0-based px of the person's image, pixel centres at integers
+    confidence: np.ndarray  # (N, J) float32: height of the heatmap's peak, about 1 if the network is certain
+    image: np.ndarray  # (N,) int64: index of the person's image, from 0
 
 
 class PosePredictor:
-    """A network with all that leads from images to joints. `joints` names them; `skeleton` is for drawing."""
+    """A network with cropping and decoding: images -> joints. `joints`: the joints' names; `skeleton`: for drawing."""
 
     def __init__(self, network: HourglassNet, about: Description, runtime: str = "torch", device: str = "auto",
                  precision: str = "auto", onnx: Path | None = None) -> None:  # fmt: skip
-        """runtime: torch, onnxruntime or openvino (`runtimes`); device: auto, cpu, cuda or mps; precision: auto, the fastest
-        that is native to the machine, or float32, bfloat16, float16; onnx: the network's ONNX file, where there is one.
+        """Start the network in a runtime. See `load` for a network on disk.
+
+        runtime: torch, onnxruntime or openvino (`runtimes`); device: auto, cpu, cuda or mps; precision: auto (the shortest
+        dtype that the machine computes natively), float32, tf32, bfloat16 or float16; onnx: the network's ONNX file, if
+        there is one.
         """
         self.joints, self.resolution = about.joints, about.resolution
         known = (dataset.skeleton for dataset in DATASETS.values() if dataset.skeleton.joints == about.joints)
@@ -63,11 +66,12 @@ class PosePredictor:
     @classmethod
     def load(cls, source: str | Path, runtime: str = "torch", device: str = "auto", precision: str = "auto",
              dataset: str = "") -> "PosePredictor":  # fmt: skip
-        """From an export's or a training's folder, a .safetensors, .t7 or PyTorch checkpoint, or a name.
+        """Return a predictor for the folder of an export or a training, a .safetensors, .t7 or PyTorch checkpoint, or a name.
 
-        A name is that of an experiment below exp/, such as hg-256-ft or penn_action_cropped/hg-256-ft, or of a network in
-        `known_models`, which is then downloaded. dataset: on which dataset the network was trained, such as mpii; needed for a
-        .t7 or PyTorch checkpoint, which do not name their joints. Raises DataError.
+        A name is an experiment below exp/, such as hg-256-ft or penn_action_cropped/hg-256-ft, or a network in `known_models`,
+        which is downloaded. dataset: the dataset that the network was trained on, such as mpii; needed for .t7 files and
+        PyTorch checkpoints, which do not name their joints. Raises DataError if `source` names no network, several networks,
+        or an unreadable file.
         """
         path = find(source)
         onnx = path.with_name("model.onnx")
@@ -78,22 +82,23 @@ class PosePredictor:
 
     def predict(self, images: Image | Sequence[Image], boxes: Any = None, *, centers: Any = None, scales: Any = None,
                 flip: bool = True, sizes: Sequence[float] = (1.0,), batch: int = 8) -> Poses:  # fmt: skip
-        """The joints of people in one image or several.
+        """Return the joints of the people in one image or several.
 
-        An image is a path, an (H, W, 3) uint8 RGB array, or a (3, H, W) tensor, uint8 or float in [0, 1]; several are a list,
-        an (N, H, W, 3) array or an (N, 3, H, W) tensor. Without boxes, each shows one person, whom the whole image frames.
-        A file is taken as it is shown, turned by its EXIF orientation: its px are those of the upright image.
+        images: an image is a path, an (H, W, 3) uint8 RGB array, or a (3, H, W) tensor, uint8 or float in [0, 1]. Several
+        images are a list, an (N, H, W, 3) array or an (N, 3, H, W) tensor. Files are read one after the other, when needed.
+        Their EXIF orientation is applied, and the joints are in px of the upright image.
+        boxes: boxes around people, (4,) or (P, 4): left, top, right, bottom in 0-based px. As in training, the network sees
+        each box moved down a little and enlarged 1.25 times. Without boxes, the whole image is the box of one person.
+        centers, scales: instead of boxes, the exact squares that the network sees: centers (2,) or (P, 2) in px, and scales,
+        one number or (P,): side of the square / 200 px.
+        For several images, boxes, centers and scales have one entry per image.
 
-        boxes: around people, (4,) or (P, 4): left, top, right, bottom in 0-based px; the network sees them as in training,
-        moved down a little and 1.25 times as large. Or, exactly what the network shall see: centers, (2,) or (P, 2) px, and
-        scales, one or (P,): sides of square boxes / 200 px. For several images, one such entry for each.
-
-        flip: average with the mirrored image; sizes: average over boxes so many times as large; batch: crops that are computed
-        at a time. Images given by path are read when their turn comes. Raises DataError for what is no such image or box.
+        flip: average with the mirrored image; sizes: average over boxes enlarged by these factors; batch: number of crops per
+        batch. Raises DataError for an invalid image, box or option.
         """
         sizes = np.ravel(sizes).tolist()
         if batch < 1 or not sizes or not min(sizes) > 0:
-            raise DataError(f"batch = {batch} and sizes = {sizes} should be above 0, and one size at least.")
+            raise DataError(f"batch = {batch}, sizes = {sizes}: all must be above 0, with at least one size.")
         several = _as_list(images)
         if several is None:
             several, boxes, centers, scales = [cast(Image, images)], *([given] for given in (boxes, centers, scales))
@@ -113,7 +118,7 @@ class PosePredictor:
         return Poses(np.concatenate(joints), np.concatenate(confidence), np.array(numbers))
 
     def _cut(self, sizes: Sequence[float], number: int, image: Image, boxes: Any, centers: Any, scales: Any) -> list["_Crops"]:
-        """What the network sees of the people in an image; several threads do this at a time."""
+        """Return the crops of the people in an image; runs in several threads at a time."""
         name = str(image) if isinstance(image, (str, Path)) else f"image {number}"
         pixels, side, people = _pixels(image, name), self.resolution, []
         for center, scale in zip(*_frames(pixels, name, boxes, centers, scales), strict=True):
@@ -122,7 +127,7 @@ class PosePredictor:
         return people
 
     def _computed(self, people: Iterator["_Crops"], batch: int, flip: bool, sizes: Sequence[float]) -> Iterator[tuple]:
-        """The arguments of `_decode` for a batch of people at a time; the device need not have finished."""
+        """Yield the arguments of `_decode` for one batch of people at a time, without waiting for the device."""
         run = self._run_with_flip if flip else self._run
         while chunk := list(islice(people, batch)):
             maps = []
@@ -134,21 +139,21 @@ class PosePredictor:
             yield Fetched(average_scales(maps, sizes)), np.stack([p.to_crop for p in chunk]), [p.image for p in chunk]
 
     def _decode(self, maps: "Fetched", to_crop: np.ndarray, images: list[int]) -> tuple[np.ndarray, np.ndarray, list[int]]:
-        """Joints (n, J, 2) in the images' px and confidences (n, J) of a batch, and the numbers of its images."""
+        """Return a batch's joints (n, J, 2) in px of the images, its confidences (n, J), and the indices of its images."""
         return *joints_in_image(maps.get(), to_crop, self.resolution), images
 
 
 @dataclass(frozen=True)
 class _Crops:
-    """A person as the network sees it."""
+    """The crops of a person, the network's inputs."""
 
-    image: int  # number of the image
-    crops: list[np.ndarray]  # (R, R, 3) uint8 RGB, one for each size
+    image: int  # index of the image
+    crops: list[np.ndarray]  # (R, R, 3) uint8 RGB, one per size
     to_crop: np.ndarray  # (2, 3): image px -> px of the first crop
 
 
 class Fetched:
-    """Numbers on their way from the device: whoever wants them waits for them, and nobody else."""
+    """An asynchronous copy of a tensor from the device to the CPU; only `get` waits for the copy."""
 
     def __init__(self, tensor: Tensor) -> None:
         self.tensor, self.arrived = tensor, None
@@ -158,20 +163,23 @@ class Fetched:
             self.arrived.record()
 
     def get(self) -> np.ndarray:
-        """The numbers on the CPU."""
+        """Wait for the copy; returns the array on the CPU."""
         if self.arrived:
             self.arrived.synchronize()
         return self.tensor.cpu().numpy()
 
 
 def find(source: str | Path) -> Path:
-    """The file that a path, an experiment's name below exp/, or a known network's name means. Raises DataError."""
+    """Return the network file of a path, of an experiment's name below exp/, or of a known network's name.
+
+    Raises DataError if there is no network file, or several.
+    """
     path = follow(Path(source))
     if path.is_file():
         return path
     if path.is_dir():
         below = [path]
-        if not any((path / name).is_file() for name in _NETWORKS):  # the results of a chain: what it exported, or all of it
+        if not any((path / name).is_file() for name in _NETWORKS):  # a chain's results: prefer its export to other networks
             exported = follow(path / "export")
             deeper = [follow(p) for up in ("*", "*/*") for p in sorted(path.glob(up)) if "@" not in str(p.relative_to(path))]
             below += [exported] if any((exported / name).is_file() for name in _NETWORKS) else deeper
@@ -181,17 +189,17 @@ def find(source: str | Path) -> Path:
     found = [folder / name for folder in below for name in _NETWORKS if (folder / name).is_file()]
     folders = sorted({file.parent for file in found})
     if len(folders) > 1:
-        raise DataError(f"{source} may mean {' or '.join(map(str, folders))}; give the path of one.")
+        raise DataError(f"{source} is ambiguous: {' or '.join(map(str, folders))}; give the path of one of them.")
     if not found and str(source) in KNOWN:
         return _fetch(KNOWN[str(source)])
     if not found:
-        what = f"holds none of {', '.join(_NETWORKS)}" if below else "is neither a file or folder nor an experiment below exp/"
+        what = f"holds none of {', '.join(_NETWORKS)}" if below else "is not a file, a folder or an experiment below exp/"
         raise DataError(f"{source} {what}; give an export folder, a checkpoint, an experiment or one of {', '.join(KNOWN)}.")
     return found[0]
 
 
 def _fetch(model: KnownModel) -> Path:
-    """A known network, downloaded and converted when it is first asked for."""
+    """Return the path of a known network, which is downloaded and converted at the first call."""
     folder = EXP / "downloads/networks" / model.name
     path = folder / "best.safetensors"
     if not path.is_file():
@@ -201,45 +209,46 @@ def _fetch(model: KnownModel) -> Path:
 
 
 def _as_list(images: Any) -> Any:
-    """The images one by one where there are several; None for one, or for what is no image."""
+    """Return several images as a sequence; None for a single image or an object that is not an image."""
     if isinstance(images, (np.ndarray, Tensor)):
         return images if images.ndim == 4 else None
     return list(images) if hasattr(images, "__iter__") and not isinstance(images, str) else None
 
 
 def _for_each(given: Any, count: int) -> Sequence[Any]:
+    """Return one entry per image: `given`, or None for each. Raises DataError for another number of entries."""
     if given is None:
         return [None] * count
-    there = len(given) if hasattr(given, "__len__") else 1
-    if there != count:
-        raise DataError(f"there are {count} images, but boxes, centers or scales for {there}; give one entry for each.")
+    entries = len(given) if hasattr(given, "__len__") else 1
+    if entries != count:
+        raise DataError(f"there are {count} images, but boxes, centers or scales for {entries}; give one entry per image.")
     return given
 
 
 def _pixels(image: Image, name: str) -> np.ndarray:
-    """(H, W, 3) uint8. Raises DataError for what is no image as `predict` says."""
+    """Return an image of `PosePredictor.predict` as (H, W, 3) uint8 RGB. Raises DataError for an invalid image."""
     if isinstance(image, (str, Path)):
         return read_upright(Path(image))
     if isinstance(image, Tensor):
         image = image.detach().cpu()
         if image.is_floating_point():
             if not (image.numel() and image.min() >= 0 and image.max() <= 1):
-                raise DataError(f"{name} is a tensor of numbers outside of [0, 1]; divide its colours by 255.")
+                raise DataError(f"{name} is a float tensor with values outside of [0, 1]; divide its colours by 255.")
             image = (image * 255).round().to(torch.uint8)
         image = image.movedim(0, -1).numpy() if image.ndim == 3 else image.numpy()
     if not isinstance(image, np.ndarray):
         raise DataError(f"{name} is a {type(image).__name__}; give a path, an (H, W, 3) uint8 array or a (3, H, W) tensor.")
     if image.dtype != np.uint8:
-        raise DataError(f"{name} is an array of {image.dtype}; give uint8 colours from 0 to 255.")
+        raise DataError(f"{name} is an array of {image.dtype}; give colours as uint8 from 0 to 255.")
     if image.ndim == 2 or (image.ndim == 3 and image.shape[2] == 1):
         raise DataError(f"{name} is grey; repeat its channel three times: cv2.cvtColor(image, cv2.COLOR_GRAY2RGB).")
     if image.ndim != 3 or image.shape[2] != 3 or not image.size:
-        raise DataError(f"{name} has the shape {image.shape}; an image is (H, W, 3) as an array, (3, H, W) as a tensor, RGB.")
+        raise DataError(f"{name} has the shape {image.shape}; give an RGB array (H, W, 3) or an RGB tensor (3, H, W).")
     return np.ascontiguousarray(image)
 
 
 def _frames(pixels: np.ndarray, name: str, boxes: Any, centers: Any, scales: Any) -> tuple[np.ndarray, np.ndarray]:
-    """Centres (P, 2) px and scales (P,) of what the network shall see of an image."""
+    """Return the centres (P, 2) in px and the scales (P,) of the squares that the network sees. Raises DataError."""
     size = np.array(pixels.shape[1::-1], dtype=np.float64)
     if boxes is not None and (centers is not None or scales is not None):
         raise DataError("give boxes, or centers and scales, not both.")
@@ -256,7 +265,7 @@ def _frames(pixels: np.ndarray, name: str, boxes: Any, centers: Any, scales: Any
     if centers is not None:
         middle, scale = _numbers(centers, 2, f"{name}: centers"), _numbers(scales, 1, f"{name}: scales")[:, 0]
         if len(middle) != len(scale) or not (scale > 0).all():
-            raise DataError(f"{name}: {len(middle)} centers and {len(scale)} scales; give as many, and scales above 0.")
+            raise DataError(f"{name}: {len(middle)} centers and {len(scale)} scales; give equally many, and scales above 0.")
         half = 100 * scale[:, None]
         _inside(middle - half, middle + half, size, name)
         return middle, scale
@@ -264,7 +273,7 @@ def _frames(pixels: np.ndarray, name: str, boxes: Any, centers: Any, scales: Any
 
 
 def _numbers(given: Any, length: int, what: str) -> np.ndarray:
-    """(P, length) float64 of one or several rows."""
+    """Return one or several rows of numbers as (P, length) float64. Raises DataError for another shape or non-finite values."""
     try:
         array = np.asarray(given, dtype=np.float64)
     except (TypeError, ValueError):
@@ -272,7 +281,10 @@ def _numbers(given: Any, length: int, what: str) -> np.ndarray:
     if not array.size and array.ndim <= 2:
         return np.empty((0, length))
     if not np.isfinite(array).all() or array.ndim > 2 or array.size % length or (array.ndim == 2 and array.shape[1] != length):
-        raise DataError(f"{what} should be {length} numbers a person; found the shape {array.shape}, or a number that is none.")
+        raise DataError(
+            f"{what} must have {length} finite number{'s' * (length > 1)} per person; found the shape {array.shape}, or NaN, "
+            "infinity or text."
+        )
     return array.reshape(-1, length)
 
 

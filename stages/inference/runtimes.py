@@ -1,7 +1,7 @@
-"""What computes heatmaps of crops as fast as the machine allows: PyTorch, onnxruntime or OpenVINO.
+"""Runtimes that compute heatmaps of crops: PyTorch, onnxruntime or OpenVINO.
 
-Each is a function from images (N, 3, R, R), float32 RGB in [0, 1], to the last stack's heatmaps (N, J, h, w), float32, where
-they were computed: on CUDA, perhaps, before they are ready.
+A started network is a function from images (N, 3, R, R), float32 RGB in [0, 1], to the last stack's heatmaps (N, J, h, w),
+float32, on the device that computed them. On CUDA the function may return before the heatmaps are computed.
 """
 
 import copy
@@ -24,11 +24,11 @@ Run = Callable[[Tensor], Tensor]
 
 def start(runtime: str, network: HourglassNet, about: Description, device: torch.device, compute: torch.dtype,
           onnx: Path | None = None) -> Run:  # fmt: skip
-    """A network in one of the `RUNTIMES`.
+    """Return the network as a function in one of the `RUNTIMES`.
 
-    device, compute: see `predict`; OpenVINO computes on the CPU, onnxruntime in float32 and on CUDA where its own build can.
-    onnx: the same network in ONNX, where it is written already. Raises DataError for a runtime that is not installed, and for
-    a damaged file.
+    device, compute: see `predict`. OpenVINO computes on the CPU. onnxruntime computes in float32, and on CUDA only if its
+    installed build supports CUDA. onnx: the network's ONNX file, if it exists already.
+    Raises DataError for a runtime that is not installed, and for a damaged file.
     """
     if runtime not in RUNTIMES:
         raise DataError(f"runtime = {runtime} is unknown; use one of {', '.join(RUNTIMES)}.")
@@ -39,7 +39,7 @@ def start(runtime: str, network: HourglassNet, about: Description, device: torch
         return in_other(_graph(network, about, onnx), device, compute)
     except ImportError:
         raise DataError(f"{runtime} is not installed; run: pip install {runtime}, or use runtime = torch.") from None
-    except Exception as error:  # each runtime has its own
+    except Exception as error:  # each runtime raises exceptions of its own
         if not onnx:
             raise
         why = " ".join(str(error).split())[-200:]
@@ -47,9 +47,10 @@ def start(runtime: str, network: HourglassNet, about: Description, device: torch
 
 
 def with_flip(run: Run, mirrored: list[int]) -> Run:
-    """The same, averaged with what comes of the mirrored images, mirrored back, left and right joints exchanged.
+    """Return a function that averages the heatmaps of an image and of its mirror image (flip test).
 
-    mirrored: the network's channels in mirrored order. Both go through the network in one batch.
+    The heatmaps of the mirror image are mirrored back, with left and right joints exchanged. mirrored: the network's
+    channels in mirrored order. Both images go through the network in one batch.
     """
 
     def run_both(images: Tensor) -> Tensor:
@@ -60,7 +61,7 @@ def with_flip(run: Run, mirrored: list[int]) -> Run:
 
 
 def in_torch(network: nn.Module, device: torch.device, compute: torch.dtype) -> Run:
-    """A copy of the network with normalisation folded into convolutions, whose weights are of type `compute` if it is short."""
+    """Return the network as a function in PyTorch: a copy with normalisation folded into convolutions, weights of `compute`."""
     fast = folded(network).to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     for module in fast.modules():
         if isinstance(module, nn.Conv2d) and compute != torch.float32:
@@ -68,7 +69,7 @@ def in_torch(network: nn.Module, device: torch.device, compute: torch.dtype) -> 
 
     def run(images: Tensor) -> Tensor:
         images = images.to(device, memory_format=torch.channels_last, non_blocking=True)
-        # Not longer: what comes between two batches should not find the mode of this one.
+        # Only around the call: code between two batches must not run in inference mode or with autocast.
         with torch.inference_mode(), torch.autocast(device.type, compute, enabled=compute != torch.float32):
             return fast(images)[-1].float()
 
@@ -76,7 +77,7 @@ def in_torch(network: nn.Module, device: torch.device, compute: torch.dtype) -> 
 
 
 def folded(network: nn.Module) -> nn.Module:
-    """A copy in evaluation mode in which batch normalisation that follows a convolution is part of it."""
+    """Return a copy in evaluation mode in which each batch normalisation after a convolution is folded into the convolution."""
     network = copy.deepcopy(network).eval()
     for module in list(network.modules()):
         if isinstance(module, Stem):
@@ -108,17 +109,17 @@ def _graph(network: HourglassNet, about: Description, onnx: Path | None) -> byte
 
 
 def in_onnxruntime(graph: bytes, device: torch.device, _: torch.dtype) -> Run:
-    """The contents of an .onnx file in onnxruntime."""
+    """Return the network of an .onnx file's contents as a function in onnxruntime."""
     import onnxruntime
 
     wanted = ["CUDAExecutionProvider"] if device.type == "cuda" else []
-    there = [name for name in wanted if name in onnxruntime.get_available_providers()]
-    session = onnxruntime.InferenceSession(graph, providers=[*there, "CPUExecutionProvider"])
+    available = [name for name in wanted if name in onnxruntime.get_available_providers()]
+    session = onnxruntime.InferenceSession(graph, providers=[*available, "CPUExecutionProvider"])
     return lambda images: torch.from_numpy(session.run(["heatmaps"], {"images": images.cpu().numpy()})[0])
 
 
 def in_openvino(graph: bytes, _: torch.device, compute: torch.dtype) -> Run:
-    """The contents of an .onnx file in OpenVINO."""
+    """Return the network of an .onnx file's contents as a function in OpenVINO."""
     import openvino
 
     core = openvino.Core()

@@ -1,4 +1,4 @@
-"""Read videos as players show them; write videos that browsers, slides and phones play."""
+"""Reading videos as players show them, and writing videos that browsers, slides and phones play."""
 
 import math
 from collections.abc import Iterable, Iterator
@@ -18,11 +18,11 @@ from av.video.reformatter import ColorRange, Colorspace
 
 from datasets.errors import DataError
 
-MOST_PIXELS = 1 << 26  # of a frame: twice 8K; a decoder holds several frames at a time
-_TICKS = 90_000  # a second, of the videos that are written: divides the usual frame rates, and no time moves by over 6 us
-_WIDEST = 10  # pixels that are more than so many times as wide as high, or as high as wide, are damage
+MOST_PIXELS = 1 << 26  # pixels per frame: twice 8K; a decoder holds several frames in memory
+_TICKS = 90_000  # clock ticks per second of written videos: a multiple of the usual frame rates; rounds times by up to 6 us
+_WIDEST = 10  # largest pixel aspect ratio, either way; a larger one means a damaged file
 _NO_TRANSFORM = (1, 0, 0, 1)
-_BT709 = 1  # the code of the colour matrix, its primaries and its curve in H.264
+_BT709 = 1  # H.264's code for BT.709: colour matrix, primaries and transfer curve
 
 
 @dataclass(frozen=True)
@@ -34,20 +34,21 @@ class Frame:
 
 
 class VideoReader:
-    """The frames of a video, once, in the order of their times. Close it when done.
+    """An iterator over the frames of a video, in the order of their times. Close it after use.
 
-    Interlaced frames are deinterlaced (yadif, one frame for two fields), non-square pixels made square by a new width, and
-    frames rotated and mirrored as the file's display matrix says. Frames that an edit list cuts away are left out.
+    Interlaced frames are deinterlaced (yadif, one frame for two fields). Frames with non-square pixels are resized in width to
+    square pixels. Frames are rotated and mirrored by the file's display matrix. Frames that an edit list removes are skipped.
 
-    `count` estimates the number of frames, for a progress bar. `failed` tells, after the last frame, what could not be read.
+    `count` estimates the number of frames, for a progress bar. After the last frame, `failed` lists what could not be read.
     """
 
     def __init__(self, path: Path) -> None:
-        """Decodes the first frame. Raises DataError where the file is no video that can be read."""
+        """Open the video and decode its first frame. Raises DataError for a file that cannot be read as a video."""
         self.path, self.failed = path, list[str]()
         self.undecodable = self._damaged = 0  # frames
         try:
-            # A file object, not a name, which libav would take apart at a colon. No protocol: a playlist opens no other file.
+            # A file object, because libav would parse a name with a colon as an address. No protocols, so that a playlist
+            # cannot open other files.
             self._file = open(path, "rb")  # noqa: SIM115
         except OSError as error:
             raise DataError(f"{path} cannot be read: {error.strerror or error}.") from None
@@ -56,12 +57,13 @@ class VideoReader:
         except (av.FFmpegError, ValueError):
             self._file.close()
             raise DataError(
-                f"{path} cannot be read as a video: it is damaged, cut off before its table of frames, or of an unknown kind."
+                f"{path} cannot be read as a video: it is damaged, truncated before its table of frames, or of an unknown "
+                "kind; copy it again, or convert it to MP4."
             ) from None
         try:
             self._stream = self._video_stream()
             rates = [rate for rate in (self._stream.average_rate, self._stream.guessed_rate) if rate]
-            self.rate = min(rates, default=Fraction(25))  # one of them may be the clock's
+            self.rate = min(rates, default=Fraction(25))  # frames per second; the larger may be the rate of the clock
             self.count = max(1, self._stream.frames or round((self._seconds() or 0) * self.rate))
             frames = self._shown()
             first = next(frames, None)
@@ -70,7 +72,7 @@ class VideoReader:
             raise
         if first is None:
             self.close()
-            raise DataError(f"{path} holds no frame that can be decoded; it may be damaged.")
+            raise DataError(f"{path} holds no frame that can be decoded; it may be damaged. Copy it again.")
         self._frames = chain([first], frames)
 
     def __iter__(self) -> Iterator[Frame]:
@@ -84,25 +86,25 @@ class VideoReader:
     def _video_stream(self) -> av.VideoStream:
         kind = self._container.format.name
         if kind in ("tty", "image2") or kind.endswith("_pipe"):
-            what = "a text" if kind == "tty" else "a single picture"
-            raise DataError(f"{self.path} is {what}, not a video; give a video, or the picture as JPEG or PNG.")
+            what = "a text file" if kind == "tty" else "a single image"
+            raise DataError(f"{self.path} is {what}, not a video; give a video, or an image as JPEG or PNG.")
         moving = [s for s in self._container.streams.video if not s.disposition & Disposition.attached_pic]
         if not moving:
-            found = "only sound" if self._container.streams.audio else "or it is cut off before it begins"
+            found = "only sound" if self._container.streams.audio else "or it is truncated before the video begins"
             raise DataError(f"{self.path} holds no video, {found}; give a video.")
         best = self._container.streams.best("video")
         stream = best if best in moving else moving[0]
         context = stream.codec_context
         if context is None:
-            raise DataError(f"{self.path} is encoded in a way that cannot be decoded here; convert it to H.264.")
+            raise DataError(f"{self.path} has a video codec that cannot be decoded here; convert the video to H.264.")
         if context.width * context.height > MOST_PIXELS:
             raise DataError(f"{self.path} claims frames of {context.width} x {context.height} px; convert it to smaller ones.")
         context.options = {"max_pixels": str(MOST_PIXELS)}
-        context.thread_type = "NONE"  # a decoder in threads loses frames beside a damaged one, and not always the same
+        context.thread_type = "NONE"  # with threads, the decoder also loses frames next to a damaged one, at random
         return stream
 
     def _seconds(self) -> float | None:
-        """The video's length as the file says."""
+        """Return the video's duration in s according to the file; None if the file does not say."""
         stream = self._stream
         if stream.duration is not None and stream.time_base is not None:
             return float(stream.duration * stream.time_base)
@@ -115,11 +117,11 @@ class VideoReader:
             following = max(0.0, time + step)
             if frame.pts is not None and frame.time_base:
                 shown = float(frame.pts * frame.time_base) + offset
-                if shown <= time:  # two recordings in one file, as camcorders and `cat` leave them: the clock starts again
+                if shown <= time:  # the clock restarts: a file of several recordings, as from camcorders or `cat`
                     offset += following - shown
                     shown = following
                 time = shown
-            else:  # some kinds of file keep no times
+            else:  # some file formats store no times
                 time = following
             yield Frame(_transformed(frame.to_ndarray(), _transform(frame)), time)
         self._tell_failures(time)
@@ -127,7 +129,8 @@ class VideoReader:
     def _decoded(self) -> Iterator[VideoFrame]:
         damaged = set()  # times of packets
         for packet in self._packets():
-            if packet and packet.is_corrupt and self._container.format.name != "mpegts":  # there it may be a seam of two files
+            # In MPEG-TS, is_corrupt may only mark the point where two files were joined.
+            if packet and packet.is_corrupt and self._container.format.name != "mpegts":
                 damaged.add(packet.pts)
             try:
                 frames = self._stream.codec_context.decode(packet)
@@ -136,24 +139,24 @@ class VideoReader:
                 continue
             for frame in frames:
                 self._damaged += frame.is_corrupt or frame.pts in damaged
-                frame.time_base = frame.time_base or self._stream.time_base  # those that were held back have none
+                frame.time_base = frame.time_base or self._stream.time_base  # frames flushed at the end have none
                 yield frame
 
     def _packets(self) -> Iterator[av.Packet | None]:
-        """The stream's packets, then None, at which the decoder gives the frames that it holds back."""
+        """Yield the stream's packets, then None, which flushes the decoder."""
         try:
             yield from (packet for packet in self._container.demux(self._stream) if packet.size)
         except av.FFmpegError:
-            self.failed.append(f"{self.path} cannot be read to its end; it is damaged or cut off.")
+            self.failed.append(f"{self.path} cannot be read to its end; it is damaged or truncated.")
         yield None
 
     def _filtered(self, frames: Iterable[VideoFrame]) -> Iterator[VideoFrame]:
-        """The frames as square pixels in RGB; from the first that is marked as interlaced on, those so marked deinterlaced."""
+        """Yield the frames in RGB with square pixels; from the first interlaced frame on, interlaced ones are deinterlaced."""
         graph, kind = None, None
         for frame in frames:
             interlaced = frame.interlaced_frame or (kind is not None and kind[-1])
             now = frame.format.name, frame.width, frame.height, interlaced
-            if kind != now:  # also in mid-stream
+            if kind != now:  # the first frame, or the format changes within the video
                 if graph:
                     yield from _through(graph, None)
                 graph, kind = self._graph(frame, interlaced), now
@@ -174,21 +177,23 @@ class VideoReader:
         try:
             graph.link_nodes(source, *filters, graph.add("buffersink")).configure()
         except av.FFmpegError:
-            raise DataError(f"{self.path} has pixels that cannot be converted ({frame.format.name}); convert it.") from None
+            raise DataError(
+                f"{self.path} has a pixel format that cannot be converted to RGB ({frame.format.name}); convert it to H.264."
+            ) from None
         return graph
 
     def _tell_failures(self, last: float) -> None:
         if self.undecodable:
-            self.failed.append(f"{self.path}: {_frames(self.undecodable)} left out that could not be decoded.")
+            self.failed.append(f"{self.path}: {_frames(self.undecodable)} could not be decoded and were skipped.")
         if self._damaged:
-            self.failed.append(f"{self.path}: {_frames(self._damaged)} with guessed parts, where the file is damaged.")
+            self.failed.append(f"{self.path}: {_frames(self._damaged)} with interpolated areas, where the file is damaged.")
         promised, slack = self._seconds() or 0.0, float(3 / self.rate)
-        if self._container.format.name == "avi":  # which has no edit list, and whose duration is cut like the file
+        if self._container.format.name == "avi":  # a truncated AVI reports a shorter duration, but the full number of frames
             promised = float(self._stream.frames / self.rate)
         if self._stream.duration is None and len(self._container.streams) > 1:
-            slack += 1  # it is the longest stream's duration
+            slack += 1  # the duration is that of the longest stream, such as the sound
         if not self.failed and last + slack < promised:
-            self.failed.append(f"{self.path} ends after {last:.2f} s of {promised:.2f} s; it may be damaged.")
+            self.failed.append(f"{self.path} ends after {last:.2f} s of {promised:.2f} s; it may be damaged or truncated.")
 
 
 def _frames(count: int) -> str:
@@ -196,7 +201,7 @@ def _frames(count: int) -> str:
 
 
 def _through(graph: av.filter.Graph, frame: VideoFrame | None) -> Iterator[VideoFrame]:
-    """What a graph gives when it is given a frame; with None, what it still holds."""
+    """Push a frame through a filter graph, and yield the frames that come out; None flushes the graph."""
     graph.vpush(frame)
     while True:
         try:
@@ -206,7 +211,7 @@ def _through(graph: av.filter.Graph, frame: VideoFrame | None) -> Iterator[Video
 
 
 def _transform(frame: VideoFrame) -> tuple[int, ...]:
-    """Rows of the frame's display matrix, to the nearest that turns by quarters: x' = a x + c y, y' = b x + d y."""
+    """Return (a, b, c, d) of the frame's display matrix, rounded to quarter turns: x' = a x + c y, y' = b x + d y."""
     matrix = frame.side_data.get("DISPLAYMATRIX")
     if matrix is None:
         return _NO_TRANSFORM
@@ -216,7 +221,7 @@ def _transform(frame: VideoFrame) -> tuple[int, ...]:
 
 
 def _transformed(pixels: np.ndarray, transform: tuple[int, ...]) -> np.ndarray:
-    """An image (H, W, 3) rotated and mirrored."""
+    """Return an image (H, W, 3), rotated and mirrored by a transform of `_transform`."""
     if transform == _NO_TRANSFORM:
         return pixels
     a, b, c, d = transform
@@ -230,28 +235,31 @@ def _transformed(pixels: np.ndarray, transform: tuple[int, ...]) -> np.ndarray:
 
 
 class VideoWriter:
-    """Frames as an H.264 video in MP4 (yuv420p, index at its start), each shown from its time to the next frame's.
+    """Writes frames as an H.264 video in MP4 (yuv420p, index at the start); each frame is shown until the next one's time.
 
-    The first frame decides the video's size, made even by a column or row more; a frame of another size is fitted in.
+    The first frame determines the video's size; odd sides are extended by one column or row. Frames of other sizes are scaled.
     """
 
     def __init__(self, path: Path, rate: Fraction) -> None:
-        """rate: frames a second, about; only the last frame's duration may depend on it. Raises DataError, OSError."""
+        """Open the file. rate: approximate frames per second; only the last frame's duration may depend on it.
+
+        `add` raises DataError for a size that H.264 does not allow; all methods raise OSError.
+        """
         self.path, self.rate = path, rate
         self._container = av.open(f"file:{path}", "w", format="mp4", options={"movflags": "+faststart"})
         self._stream: av.VideoStream | None = None
-        self._waiting: tuple[VideoFrame, int] | None = None  # until the next frame tells its duration
+        self._waiting: tuple[VideoFrame, int] | None = None  # the last frame: its duration is known when the next one comes
         self._duration = max(1, round(_TICKS / rate))
 
     def close(self) -> None:
-        """Finish the video; also after an error or an interruption it holds the frames until then."""
+        """Finish the video. After an error or an interruption too, the video holds all frames added so far."""
         try:
             self._encode(None)
         finally:
             self._container.close()
 
     def add(self, image: np.ndarray, time: float) -> None:
-        """Add a frame, (H, W, 3) uint8 RGB, that is shown from `time` s on; not before the frame that was added before it."""
+        """Add a frame, (H, W, 3) uint8 RGB, shown from `time` s on; `time` must not be before the previous frame's."""
         if self._stream is None:
             self._stream = self._start(*(side + side % 2 for side in image.shape[1::-1]))
         fitted = _fitted(image, self._stream.width, self._stream.height)
@@ -278,7 +286,7 @@ class VideoWriter:
         if self._waiting and self._stream:
             frame, at = self._waiting
             if following:
-                following = following[0], max(following[1], at + 1)  # times of their own
+                following = following[0], max(following[1], at + 1)  # times must increase
                 self._duration = following[1] - at
             frame.pts, frame.time_base, frame.duration = at, Fraction(1, _TICKS), self._duration
             self._container.mux(self._stream.encode(frame))
@@ -288,10 +296,10 @@ class VideoWriter:
 
 
 def _fitted(image: np.ndarray, width: int, height: int) -> np.ndarray:
-    """An image in another size: as it is and its edge repeated where 1 px is missing, else scaled, with black bars."""
-    beside, below = width - image.shape[1], height - image.shape[0]
-    if {beside, below} <= {0, 1}:
-        return cv2.copyMakeBorder(image, 0, below, 0, beside, cv2.BORDER_REPLICATE) if beside or below else image
+    """Return an image of `width` x `height` px: one missing row or column is replicated; other sizes are scaled and padded."""
+    columns, rows = width - image.shape[1], height - image.shape[0]
+    if {columns, rows} <= {0, 1}:
+        return cv2.copyMakeBorder(image, 0, rows, 0, columns, cv2.BORDER_REPLICATE) if columns or rows else image
     factor = min(width / image.shape[1], height / image.shape[0])
     small = cv2.resize(image, (max(1, int(image.shape[1] * factor)), max(1, int(image.shape[0] * factor))))
     left, top = (width - small.shape[1]) // 2, (height - small.shape[0]) // 2

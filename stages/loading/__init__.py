@@ -1,6 +1,6 @@
 """From converted datasets to batches.
 
-loader       training and evaluation samples, the same for any number of worker processes
-crop_cache   the people of the training images, cropped once
+loader       training and evaluation samples, independent of the number of worker processes
+crop_cache   cached crops of the people in the training images
 augment      augmentation of whole batches on the device
 """

@@ -1,7 +1,7 @@
-"""Training samples made on the device: crops are warped, coloured, erased and labelled there, a whole batch at a time.
+"""Training samples computed on the device: a whole batch of crops is warped, colour-jittered, erased and labelled at a time.
 
-The processes that read ahead (`loader.Plans`) send only numbers, or numbers and plain crops. What comes of them is that of
-`loader.PoseDataset`, but for how finely OpenCV weighs neighbouring pixels (in steps of 1/32 px).
+The worker processes (`loader.Plans`) send only numbers, or numbers and unprocessed crops. The samples equal those of
+`loader.PoseDataset`, except that OpenCV rounds the weights of bilinear interpolation to steps of 1/32 px.
 """
 
 import torch
@@ -15,11 +15,14 @@ from stages.loading.loader import Plans
 from stages.settings.sections import Input
 from stages.settings.trainings import Training
 
-PART_OF_MEMORY = 0.5  # crops may take so much of what is free on the device; a training needs the rest
+PART_OF_MEMORY = 0.5  # fraction of the device's free memory that crops may take; the training needs the rest
 
 
 def plans(data: DatasetFiles, size: Input, training: Training, device: torch.device) -> "tuple[Plans, DeviceSamples]":
-    """The stream of a training's plans, and what makes samples of them; data.crops: where its crops are kept."""
+    """Return the stream of a training's plans, and the object that turns batches of plans into samples.
+
+    data.crops: the folder of the crop cache. Crops stay on the device if they fit in PART_OF_MEMORY of its free memory.
+    """
     stream = Plans(data, size, training, training.seed, training.batch)
     stream.pixels = len(stream) * 3 * crop_side(size.resolution) ** 2 > PART_OF_MEMORY * _free_bytes(device)
     return stream, DeviceSamples(stream.target, None if stream.pixels else load(stream, device))
@@ -30,7 +33,7 @@ def _free_bytes(device: torch.device) -> int:
 
 
 def load(stream: Plans, device: torch.device) -> Tensor:
-    """The crops of all rows on a device: (P, side, side, 3) uint8 RGB. Raises DataError for a file that is damaged."""
+    """Return the crops of all rows on a device, (P, side, side, 3) uint8 RGB. Raises DataError for a damaged file."""
     side = crop_side(stream.target.input_res)
     crops, first = torch.empty((len(stream), side, side, 3), dtype=torch.uint8, device=device), 0
     for part in read_crops(stream.crops, stream.rows, stream.target.input_res):
@@ -40,23 +43,23 @@ def load(stream: Plans, device: torch.device) -> Tensor:
 
 
 class DeviceSamples:
-    """Makes batches of plans. `crops`: those of all rows (P, side, side, 3) uint8, or None where each plan brings its own."""
+    """Turns batches of plans into samples. crops: (P, side, side, 3) uint8 of all rows; None if the plans hold their crops."""
 
     def __init__(self, target: CropSpec, crops: Tensor | None) -> None:
         self.target, self.crops = target, crops
 
     def __call__(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Plans (`Plans.__getitem__`, N of them, on the device) to what a training computes with.
+        """Return the training samples of N plans (see `Plans.__getitem__`), which are on the device.
 
-        input (N, 3, R, R) float32 RGB in [0, 1], heatmaps (N, J, h, h) float32, weights (N, J) float32. All shapes follow from
-        those of the plans, and nothing waits for the device.
+        input (N, 3, R, R) float32 RGB in [0, 1], heatmaps (N, J, h, h) float32, weights (N, J) float32. All shapes depend only
+        on the shapes of the plans, and no step waits for the device, as CUDA graphs need it.
         """
         target = self.target
         crops = batch["crop"] if self.crops is None else self.crops[batch["row"]]
         images = crops.permute(0, 3, 1, 2).float()
         heatmaps = draw(batch["centers"], target.heatmap_res, target.sigma, target.radius)
         for step in batch["to_source"].unbind(dim=1):
-            images = warp(images, step, target.input_res).round()  # to whole colours, as images have them
+            images = warp(images, step, target.input_res).round()  # integer colours, as uint8 images have
         if target.twice:
             heatmaps = warp(heatmaps, batch["heatmap_source"], target.heatmap_res)
         images = (images * (batch["colour"] / 255)[:, :, None, None]).clamp(max=1)
@@ -68,22 +71,23 @@ class DeviceSamples:
 
 
 def warp(images: Tensor, to_source: Tensor, side: int) -> Tensor:
-    """Sample images (N, C, h, w) float bilinearly where to_source (N, 2, 3) leads from the px of the result.
+    """Return images (N, C, h, w) float, warped with bilinear interpolation: (N, C, side, side).
 
-    Returns (N, C, side, side). Outside of an image there is zero, and at its edge a transition to it of one pixel.
+    to_source: affine maps (N, 2, 3) from px of the result to px of the image. Outside of the image the result is 0, with a
+    transition of one pixel at the image's border.
     """
     pixels = torch.arange(side, device=images.device, dtype=to_source.dtype)
     x, y, one = torch.broadcast_tensors(pixels[None, :], pixels[:, None], torch.ones_like(pixels))
     source = torch.stack((x, y, one), dim=-1) @ to_source[:, None].transpose(2, 3)  # (N, side, side, 2) px
-    # grid_sample counts from -1 to 1, from edge to edge.
+    # grid_sample's coordinates run from -1 to 1 between the outer edges of the image.
     sizes = torch.stack([torch.full_like(one, n) for n in (images.shape[3], images.shape[2])], dim=-1)
     return F.grid_sample(images, (2 * source + 1) / sizes - 1, align_corners=False)
 
 
 def draw(centers: Tensor, side: int, sigma: float, radius: int) -> Tensor:
-    """Draw blobs as `heatmaps.draw` does, with `outside`, around centers (N, J, 2) in heatmap px, NaN where none.
+    """Return heatmaps (N, J, side, side) with Gaussian blobs, as `heatmaps.draw` with `outside`.
 
-    Returns (N, J, side, side).
+    centers: (N, J, 2) in heatmap px; NaN draws no blob.
     """
     pixels = torch.arange(side, device=centers.device, dtype=centers.dtype)
     near = (pixels - (centers + 0.5).floor()[..., None]).abs() <= radius  # false for NaN; (N, J, 2, side)

@@ -1,7 +1,7 @@
-"""Training crops, cut once: larger than the box by a margin for what a training varies, kept as plain pixels.
+"""A cache of training crops: each larger than the person's box by a margin for augmentation, and stored uncompressed.
 
-Decoding an image takes most of the time in which a sample is made, and that of a JPEG of the crop would still take half of
-it; so pixels are kept as they are, `side * side * 3` bytes a person, in files of 64 people.
+Decoding the image takes most of the time of making a sample, and decoding a JPEG of the crop would still take half of it.
+So the cache stores raw pixels, `side * side * 3` bytes per person, in files of 64 people.
 """
 
 import math
@@ -20,19 +20,19 @@ from datasets.imaging.samples import CropSpec, Person, SampledAugmentation, bloc
 from datasets.progress import Report, silent
 from stages.machine.pool import each
 
-# A crop shows so many times the side of the box, at the resolution of the network's input. That holds the box however it is
-# turned, and one of 1.25 times the side turned by up to 13 degrees; turned by 45, it loses 1 % of its area at each corner:
-# that is black as if it lay outside the image. (The published way, `crop = published`, sees no more than the plain box.)
+# Side of a cached crop / side of the box, at the resolution of the network's input. The crop contains the box at every
+# rotation, and a box scaled by 1.25 at rotations up to 13 degrees. Scaled by 1.25 and rotated by 45 degrees, the box loses 1 %
+# of its area at each corner, which becomes black as outside the image. (`crop = published` never uses more than the plain box.)
 MARGIN = 1.5
-_PEOPLE = 64  # a file
+_PEOPLE = 64  # people per file
 
 
 def cache_crops(data: DatasetFiles, resolution: int, out: Path, workers: int = 0, report: Report = silent) -> dict[str, int]:
-    """Write the crops of the training split's people for a network's input of `resolution` px into `out`.
+    """Write the crops of the training split's people, for a network input of `resolution` px, into the folder `out`.
 
-    `workers` is the number of processes, 0 for one a core. Files are written at once, and those that are there are
-    skipped, so that a call after an interruption goes on. Returns how many crops there are, and their side in px. Raises
-    DataError, naming row and image, for an image that cannot be read, and where the disk is too small.
+    workers: number of processes, 0 for one per core. Files are written atomically, and existing files are skipped, so a call
+    after an interruption resumes. Returns the number of crops (`crops`) and their side in px (`side`). Raises DataError for an
+    unreadable image, with its row and name, and for a full disk.
     """
     rows, side = data.split("train"), crop_side(resolution)
     parts = [range(first, min(first + _PEOPLE, len(rows.images))) for first in range(0, len(rows.images), _PEOPLE)]
@@ -48,9 +48,9 @@ def cache_crops(data: DatasetFiles, resolution: int, out: Path, workers: int = 0
 
 
 def read_crop(folder: Path, row: int, rows: Annotations, resolution: int) -> tuple[np.ndarray, np.ndarray]:
-    """The crop (side, side, 3) uint8 RGB of a row of the training split, and the map (2, 3) from the image's px to its px.
+    """Return the crop (side, side, 3) uint8 RGB of a row of the training split, and the map (2, 3) from image px to crop px.
 
-    Raises DataError for a file that is missing or does not have the size of its crops.
+    Raises DataError for a missing file or a file of the wrong size.
     """
     side = crop_side(resolution)
     skipped = row % _PEOPLE
@@ -59,7 +59,10 @@ def read_crop(folder: Path, row: int, rows: Annotations, resolution: int) -> tup
 
 
 def read_crops(folder: Path, rows: Annotations, resolution: int) -> Iterator[np.ndarray]:
-    """All crops in the order of the rows, (n, side, side, 3) uint8 RGB, some at a time. Raises DataError as `read_crop`."""
+    """Yield all crops in the order of the rows, one file at a time: (n, side, side, 3) uint8 RGB.
+
+    Raises DataError as `read_crop` does.
+    """
     side = crop_side(resolution)
     for first in range(0, len(rows.images), _PEOPLE):
         count = min(_PEOPLE, len(rows.images) - first)
@@ -67,24 +70,27 @@ def read_crops(folder: Path, rows: Annotations, resolution: int) -> Iterator[np.
 
 
 def crop_map(rows: Annotations, row: int, resolution: int) -> np.ndarray:
-    """The map (2, 3) from a row's image px to the px of its crop."""
+    """Return the map (2, 3) from the px of a row's image to the px of its crop."""
     return _map(rows, row, crop_side(resolution))
 
 
 def _read(folder: Path, first: int, skipped: int, count: int, rows: int, side: int) -> np.ndarray:
-    """Bytes of `count` crops, `skipped` after the one at the beginning of a file, whose row is `first` of so many rows."""
+    """Return the bytes of `count` crops of a file, after skipping the first `skipped`.
+
+    first: row of the file's first crop; rows: number of rows of the split. Raises DataError as `read_crop` does.
+    """
     path, size = _file(folder, first), side * side * 3
     expected = size * min(_PEOPLE, rows - first)
     try:
         if path.stat().st_size != expected:
-            raise DataError(f"{path} has {path.stat().st_size} bytes in place of {expected}; run CacheCrops again (rerun).")
+            raise DataError(f"{path} has {path.stat().st_size} bytes, expected {expected}; run CacheCrops again (rerun).")
         return np.fromfile(path, np.uint8, count * size, offset=skipped * size)
     except OSError as error:
         raise DataError(f"{path} cannot be read ({error.strerror}); run CacheCrops again (rerun).") from None
 
 
 def _write(images: Path, rows: Annotations, first: int, resolution: int, path: Path) -> int:
-    """Write the file of some rows, the first of which has the number `first` in the split. Returns how many they are."""
+    """Write one file with the crops of `rows`; first: number of the first of them in the split. Returns their number."""
     side = crop_side(resolution)
     crops = np.empty((len(rows.images), side, side, 3), np.uint8)
     for i, name in enumerate(rows.images):
@@ -100,7 +106,7 @@ def _write(images: Path, rows: Annotations, first: int, resolution: int, path: P
 
 
 def crop_side(resolution: int) -> int:
-    """Side in px of the crops for a network's input of `resolution` px."""
+    """Return the side in px of cached crops for a network input of `resolution` px."""
     return math.ceil(MARGIN * resolution)
 
 

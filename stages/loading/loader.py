@@ -1,8 +1,7 @@
-"""From annotation files and images to batches, the same stream for any number of worker processes.
+"""From annotation files and images to batches, as a stream that does not depend on the number of worker processes.
 
-Everything random about a training sample comes from (seed, position), where the position counts samples from the start
-of the training: which person it is and how it is augmented. So a training that resumes at iteration i continues with
-exactly the batches it would have had.
+A training sample's person and augmentation are random functions of (seed, position); the position counts samples from the
+start of the training. So a training that resumes at iteration i continues with exactly the batches of an uninterrupted one.
 """
 
 import math
@@ -44,14 +43,14 @@ PUBLISHED = Recipe()
 # Independent RNG streams of one seed, one per purpose.
 _ORDER, _AUGMENTATION, _FLIP, _MEAN = 0, 1, 2, 3
 _IMAGES_FOR_MEAN = 500
-_SHARED_MEMORY = "/dev/shm"  # of Linux; 64 MB in Docker's containers by default
+_SHARED_MEMORY = "/dev/shm"  # on Linux; Docker containers have 64 MB by default
 
 
 class PoseDataset(Dataset):
-    """Rows of one split as network inputs and target heatmaps, by position.
+    """The rows of one split as network inputs and target heatmaps, indexed by position.
 
-    With a seed: the endless stream of a training in batches of `batch`. Without: each row once, as it is; its targets
-    have the recipe's blobs, exactly where the joints are.
+    With a seed: the endless, augmented stream of a training in batches of `batch`. Without a seed: each row once, without
+    augmentation; the targets have the recipe's Gaussian blobs at the exact positions of the joints.
     """
 
     def __init__(self, data: DatasetFiles, split: str, size: Input, recipe: Recipe = PUBLISHED, seed: int | None = None,
@@ -72,7 +71,7 @@ class PoseDataset(Dataset):
         return len(self.rows)
 
     def row_at(self, position: int) -> int:
-        """The row of the annotation file that stands at a position of the stream."""
+        """Return the row of the annotation file at a position of the stream."""
         if self.seed is None:
             return position
         if self.recipe.sampling == "consecutive":
@@ -84,7 +83,7 @@ class PoseDataset(Dataset):
         return int(self.shuffle[1][offset])
 
     def variation_at(self, position: int) -> SampledAugmentation:
-        """How the sample at a position of the stream is varied."""
+        """Return the augmentation of the sample at a position of the stream."""
         variation = self.augmentation.draw(self._random(_AUGMENTATION, position))
         if self.recipe.flip_by == "sample":
             return variation
@@ -95,10 +94,10 @@ class PoseDataset(Dataset):
         return np.random.default_rng([self.seed or 0, stream, number])
 
     def __getitem__(self, position: int) -> dict[str, Any] | DataError:
-        """The sample at a position; or the error, see `batches`.
+        """Return the sample at a position, or the DataError of an unreadable image, which `batches` raises.
 
-        input (3, R, R) float32, heatmaps (J, h, h) float32, weights (J,) float32 of the heatmaps in the loss,
-        image_to_crop (2, 3), row.
+        input (3, R, R) float32 RGB in [0, 1], heatmaps (J, h, h) float32, weights (J,) float32 of the heatmaps in the loss,
+        image_to_crop (2, 3): map from image px to input px, row: number in the annotation file.
         """
         row, rows = self.row_at(position), self.rows
         person = Person(rows.center[row], rows.scale[row], rows.part[row])
@@ -121,9 +120,9 @@ class PoseDataset(Dataset):
 
 
 class Plans(PoseDataset):
-    """The stream of `PoseDataset` as plans: what `stages.loading.augment` needs to make the samples on a device.
+    """The stream of `PoseDataset` as plans, from which `stages.loading.augment` computes the samples on a device.
 
-    With `pixels`, each comes with its crop; without, the device holds the crops of all rows.
+    With `pixels`, each plan holds its crop; without, the device holds the crops of all rows.
     """
 
     def __init__(self, data: DatasetFiles, size: Input, recipe: Recipe, seed: int, batch: int) -> None:
@@ -132,11 +131,12 @@ class Plans(PoseDataset):
         self.crops, self.pixels = data.crops, True
 
     def __getitem__(self, position: int) -> dict[str, Any] | DataError:
-        """The plan of the sample at a position; or the error, see `batches`.
+        """Return the plan of the sample at a position, or the DataError of a damaged cache, which `batches` raises.
 
-        row; crop (side, side, 3) uint8 RGB with `pixels`; to_source (K, 2, 3) float32: from each crop's px back to those of
-        what it is cut from, in the order in which they are cut; heatmap_source (2, 3) float32 likewise, of heatmaps; centers
-        (J, 2) float32 heatmap px of the blobs; colour (3,) float32; erased (4,) int64; weights (J,) float32.
+        row: number in the annotation file; crop (side, side, 3) uint8 RGB, only with `pixels`; to_source (K, 2, 3) float32: for
+        each of the K warps, in order, the map from px of its result to px of its source; heatmap_source (2, 3) float32: the
+        map from px of the final heatmaps to px of the drawn ones; centers (J, 2) float32: blob centers in heatmap px;
+        colour (3,) float32: factors of R, G, B; erased (4,) int64: left, top, right, bottom in input px; weights (J,) float32.
         """
         row, rows, variation = self.row_at(position), self.rows, self.variation_at(position)
         try:
@@ -158,10 +158,10 @@ class Plans(PoseDataset):
 
 
 def channel_mean(data: DatasetFiles, seed: int) -> np.ndarray:
-    """Mean red, green and blue in [0, 1] over images of the training split, each counting the same; (3,) float64.
+    """Return the mean red, green and blue in [0, 1] of the training split's images, (3,) float64; images have equal weight.
 
-    Of many images only some, drawn by the seed: their means deviate by about 0.15, so the result by 0.007. Raises
-    DataError for images that cannot be read.
+    Uses at most 500 images, drawn by the seed: the standard deviation of an image's mean is about 0.15, so the standard error
+    of the result is 0.007. Raises DataError for an unreadable image.
     """
     names = sorted(set(data.split("train").images))
     some = np.random.default_rng([seed, _MEAN]).permutation(len(names))[:_IMAGES_FOR_MEAN]
@@ -169,10 +169,10 @@ def channel_mean(data: DatasetFiles, seed: int) -> np.ndarray:
 
 
 def _collate(trainers: int, samples: list) -> Any:
-    """A batch, or the first sample's error: an exception that crosses processes would lose its sentence.
+    """Return the batch of the samples, or the first DataError among them: as an exception it would lose its message on the way.
 
-    Tensors reach the training through shared memory. Where that is short, as in containers, a batch is of arrays, which go
-    through a pipe. There has to be room for the batches that all workers of all training processes make at this moment.
+    Tensors reach the training process through shared memory. If shared memory is too small, as in containers, the batch
+    consists of arrays, which go through a pipe. Shared memory must hold one batch of every worker of every training process.
     """
     error = next((s for s in samples if isinstance(s, DataError)), None)
     if error:
@@ -185,7 +185,7 @@ def _collate(trainers: int, samples: list) -> Any:
 
 
 def _shared_memory_left() -> float:
-    """Return the bytes that may still be shared; without a limit of its own on systems that have no such folder."""
+    """Return the free bytes of shared memory; infinity on systems without the folder /dev/shm."""
     try:
         return shutil.disk_usage(_SHARED_MEMORY).free
     except OSError:
@@ -194,16 +194,16 @@ def _shared_memory_left() -> float:
 
 def _begin(_worker: int) -> None:
     cv2.setNumThreads(0)
-    # The thread that hands tensors over meets a broken connection when the training is interrupted: nothing to tell.
+    # When the training is interrupted, the thread that sends tensors meets a broken connection; its traceback is no news.
     sys.excepthook = lambda *error: None
 
 
 def batches(samples: PoseDataset, batch: int, workers: int, first: int = 0, count: int | None = None,
             share: tuple[int, int] = (0, 1)) -> Iterator[dict]:  # fmt: skip
-    """Batches number `first` to `count` - 1 of the stream; without a count, one pass in which the last may be smaller.
+    """Yield the batches `first` to `count` - 1 of the stream; without a count, one epoch, whose last batch may be smaller.
 
-    share: (k, n): of each batch the samples k, k + n, k + 2 n ...; a batch without any is left out. `workers` processes
-    read ahead (0: one per core). Raises DataError for images that cannot be read.
+    workers: number of processes that prefetch (0: one per core). share: (k, n) selects the samples k, k + n, k + 2 n ... of
+    each batch, for process k of n; a batch without a selected sample is skipped. Raises DataError for an unreadable image.
     """
     end = len(samples) if count is None else count * batch
     shares = (list(range(i, min(i + batch, end)))[share[0] :: share[1]] for i in range(first * batch, end, batch))
@@ -217,24 +217,24 @@ def batches(samples: PoseDataset, batch: int, workers: int, first: int = 0, coun
                 raise item
             yield {name: torch.as_tensor(values) for name, values in item.items()}
     except (ConnectionError, EOFError, FileNotFoundError):
-        time.sleep(5)  # the process at the other end is being killed: torch's own error is on its way, and ends this
+        time.sleep(5)  # the worker process is being killed: torch raises its own error within this time
         raise
 
 
 @contextmanager
 def killed_reader_as_data_error() -> Iterator[None]:
-    """Raises DataError where a process of `batches` is killed or lacks shared memory.
+    """Raise DataError if a worker process of `batches` is killed or runs out of shared memory.
 
-    Torch's own error comes wherever the block is at that moment.
+    Torch raises its own error at any point of the block.
     """
     try:
         yield
     except RuntimeError as error:
         if "shared memory" in str(error):
             raise DataError(
-                f"{_SHARED_MEMORY}, the memory that processes share, is full; give the container more (docker run "
-                "--shm-size=1g), or set fewer [workspace] workers."
+                f"{_SHARED_MEMORY} (shared memory) is full; give the container more (docker run --shm-size=1g), or set fewer "
+                "[workspace] workers."
             ) from None
         if "DataLoader worker (pid" not in str(error):
             raise
-        raise DataError(f"A process that reads images was killed ({error}); set fewer [workspace] workers.") from None
+        raise DataError(f"A worker process that reads images was killed ({error}); set fewer [workspace] workers.") from None

@@ -1,6 +1,6 @@
-"""What the computer offers: processes, memory, CUDA.
+"""The computer's processes, memory and CUDA.
 
 pool         worker processes and threads
-memory       memory that is kept for reuse, and the error message where it runs out
+memory       reuse of large memory blocks, and the error for running out of memory
 recorded     CUDA graphs
 """

@@ -1,4 +1,4 @@
-"""Memory of trainings and predictions: an allocator that keeps what it has, and a sentence where there is too little."""
+"""Memory of trainings and predictions: reuse of large blocks, and a clear error for running out of memory."""
 
 import ctypes
 from collections.abc import Iterator
@@ -8,26 +8,26 @@ import torch
 
 from datasets.errors import DataError
 
-# Of glibc's malloc.h.
+# Constants of glibc's malloc.h.
 _M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_THRESHOLD = -1, -2, -3
 
 
 def keep_big_blocks() -> None:
     """Stop glibc from returning large freed blocks to the OS, so that the next batch reuses them.
 
-    By default glibc gives a feature map's memory back to the system at once, and every new one is cleared page by page:
-    that cost a third of the speed at 24 images an iteration. Other C libraries are left as they are.
+    By default glibc returns a feature map's memory to the OS at once, and the OS clears the pages of every new one: this cost
+    a third of the speed at 24 images per iteration. With other C libraries this function is a no-op.
     """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt:
         mallopt(_M_MMAP_THRESHOLD, 2**31 - 1)
-        mallopt(_M_TRIM_THRESHOLD, -1)  # never
+        mallopt(_M_TRIM_THRESHOLD, -1)  # never trim
         mallopt(_M_TOP_PAD, 256 << 20)
 
 
 @contextmanager
 def shortage_as_data_error(batch: int, resolution: int) -> Iterator[None]:
-    """Raises DataError that says what to change where the block runs out of memory."""
+    """Raise DataError, with the settings to change, if the block runs out of memory."""
     try:
         yield
     except (MemoryError, RuntimeError) as error:
@@ -36,5 +36,5 @@ def shortage_as_data_error(batch: int, resolution: int) -> Iterator[None]:
             raise
         raise DataError(
             f"A batch of {batch} images of {resolution} px does not fit in memory. Set gradient_accumulation = 2 or more to "
-            "compute it in parts, precision = auto if it is float32, or a smaller batch."
+            "split the batch, set precision = auto if it is float32, or set a smaller batch."
         ) from error

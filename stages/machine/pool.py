@@ -1,4 +1,4 @@
-"""Work spread over processes that leave nothing behind, whatever ends them."""
+"""Parallel work in processes that always end with their parent process."""
 
 import multiprocessing
 import os
@@ -13,26 +13,26 @@ from typing import Any
 
 from datasets.errors import DataError
 
-MOST = 16  # processes beyond this wait for the disk
+MOST = 16  # more processes would only wait for the disk
 
 
 def processes(workers: int) -> int:
-    """How many processes a setting `workers` means: 0 stands for one on each core that this process may use."""
+    """Return the number of processes for a setting `workers`; 0 means one per core that this process may use, at most 16."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return workers or min(cores, MOST)
 
 
 def each(function: Callable[..., Any], jobs: Iterable[tuple], workers: int) -> Iterator[Any]:
-    """function(*job) for every job, in processes, results as they come.
+    """Yield function(*job) of every job, computed in worker processes, in order of completion.
 
-    An exception of a job passes once all processes have ended; jobs that have not begun are dropped. Raises DataError
-    where a process was killed.
+    An exception of a job is raised after all processes have ended; pending jobs are cancelled. Raises DataError if a process
+    was killed.
     """
     jobs = list(jobs)
     if not jobs:
         return
     with _pool(min(processes(workers), len(jobs))) as pool:
-        # Processes inherit that Ctrl-C is blocked, and so leave it to this one from their first moment on.
+        # The worker processes inherit the blocked SIGINT, so that Ctrl-C reaches only this process from the start.
         mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
         try:
             futures = [pool.submit(function, *job) for job in jobs]
@@ -42,11 +42,13 @@ def each(function: Callable[..., Any], jobs: Iterable[tuple], workers: int) -> I
             for future in as_completed(futures):
                 yield future.result()
         except BrokenProcessPool:
-            raise DataError("A worker process was killed, perhaps for want of memory; set fewer [workspace] workers.") from None
+            raise DataError(
+                "A worker process was killed, perhaps because memory ran out; set fewer [workspace] workers."
+            ) from None
 
 
 def in_order(pool: Executor, function: Callable[..., Any], jobs: Iterable[tuple], ahead: int) -> Iterator[Any]:
-    """function(*job) for every job, results in the order of the jobs, of which at most `ahead` more than needed are begun."""
+    """Yield function(*job) of every job in the order of the jobs; at most `ahead` jobs are started in advance."""
     waiting: deque[Future] = deque()
     for job in jobs:
         waiting.append(pool.submit(function, *job))
@@ -58,7 +60,7 @@ def in_order(pool: Executor, function: Callable[..., Any], jobs: Iterable[tuple]
 
 @contextmanager
 def one_opencv_thread() -> Iterator[None]:
-    """A context for threads of our own: OpenCV does not spread one image's work over threads, for which these would wait."""
+    """Use one OpenCV thread per call within the block: our own threads already occupy the cores and would wait for more."""
     import cv2
 
     threads = cv2.getNumThreads()
@@ -71,7 +73,7 @@ def one_opencv_thread() -> Iterator[None]:
 
 @contextmanager
 def _pool(workers: int) -> Iterator[ProcessPoolExecutor]:
-    """Fresh processes: forks of a process that has used OpenCV or torch can hang."""
+    """Provide a pool of spawned processes: forks of a process that has used OpenCV or torch can hang."""
     pool = ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), initializer=_begin)
     try:
         yield pool
@@ -80,7 +82,7 @@ def _pool(workers: int) -> Iterator[ProcessPoolExecutor]:
 
 
 def _begin() -> None:
-    """End with the parent process even if that is killed; use one core, and keep OpenCV's own messages."""
+    """Set up a worker process: one OpenCV thread, no messages of OpenCV, and an end when the parent process ends."""
     import cv2
 
     cv2.setNumThreads(1)
@@ -89,7 +91,7 @@ def _begin() -> None:
 
 
 def end_with_parent() -> None:
-    """End this process, at once, when its parent ends; to be run in a thread."""
+    """End this process as soon as its parent ends, even if the parent is killed; to be run in a thread."""
     parent = multiprocessing.parent_process()
     if parent is not None:
         parent.join()

@@ -1,4 +1,4 @@
-"""What hourglasses are built of: normalisation, and three kinds of residual block."""
+"""The building blocks of hourglasses: normalisation, and three kinds of residual block."""
 
 import math
 
@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 
 def norm_layer(kind: str, channels: int) -> nn.Module:
-    """Normalisation with scale and offset: over the `batch`, an `instance` alone, or a `group` of about 16 channels of it."""
+    """Return a normalisation layer with learned scale and offset: batch, instance, or group (about 16 channels per group)."""
     if kind == "batch":
         return nn.BatchNorm2d(channels)
     if kind == "instance":
@@ -31,7 +31,7 @@ class Residual(nn.Module):
 
     @staticmethod
     def middle(channels: int) -> nn.Module:
-        """The convolution over 3x3 pixels."""
+        """Return the 3x3 convolution."""
         return nn.Conv2d(channels, channels, 3, padding=1)
 
     def forward(self, x: Tensor) -> Tensor:

@@ -1,7 +1,7 @@
-"""Networks on disk: one .safetensors file that describes itself.
+"""Networks on disk: one self-describing .safetensors file per network.
 
-The tensors are the network's state; the file's metadata holds one JSON text with the network's options, joint names,
-input and, for a training in progress, its state. Reading never executes anything from the file.
+The tensors are the network's state. The file's metadata holds one JSON text with the network's options, joint names, input
+resolution and, for a training in progress, the training's state. Reading a file never executes anything from it.
 """
 
 import json
@@ -23,24 +23,25 @@ from stages.settings.sections import Input, Network
 
 @dataclass(frozen=True)
 class Description:
-    """What a network is and sees; its values are checked when it is built."""
+    """The options, joints and input of a network; the values are validated when the object is built."""
 
     options: Network
     joints: tuple[str, ...]  # output channel -> joint name
-    resolution: int  # side of the input in pixels
+    resolution: int  # side of the input in px
     metrics: dict[str, int | float]  # accuracies at the time of saving
 
 
 def save_tensors(path: Path, tensors: dict[str, torch.Tensor], description: dict[str, Any], before: Path | None = None) -> None:
-    """Tensors and a JSON description into one .safetensors file, atomically; before: see `write_atomically`."""
+    """Write tensors and a JSON description into one .safetensors file, atomically; before: see `write_atomically`."""
     plain = {name: t.detach().cpu().contiguous() for name, t in tensors.items()}
     write_atomically(path, to_bytes(plain, {"description": json.dumps(description)}), before)
 
 
 class Writer:
-    """Saves tensors while the training that changes them goes on: they are copied at once and written by a thread.
+    """Saves tensors while the training continues: `save` copies the tensors at once, and a thread writes the copies.
 
-    To be used in `with`: at its end all is on the disk. An error in writing shows at the next save, or at the end.
+    Use as a context manager: when the block ends, all files are written. A write error is raised by the next save, or at the
+    end of the block.
     """
 
     def __init__(self) -> None:
@@ -61,7 +62,7 @@ class Writer:
     def save(
         self, path: Path, tensors: dict[str, torch.Tensor], description: dict[str, Any], before: Path | None = None
     ) -> None:
-        """`save_tensors` of the tensors as they are now; the description must not change any more."""
+        """Copy tensors and description now; write them in the background as `save_tensors` does."""
         copies = {name: t.detach().to("cpu", copy=True, memory_format=torch.contiguous_format) for name, t in tensors.items()}
         text = json.dumps(description)
         self._wait()
@@ -69,30 +70,36 @@ class Writer:
 
 
 def below(prefix: str, tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """The tensors whose names begin so, without that beginning."""
+    """Return the tensors whose names begin with `prefix`, with the prefix removed from the names."""
     return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
 
 
 def is_safetensors(path: Path) -> bool:
-    """Whether a file of any name, such as a download's, begins as they do: 8 bytes of a size, then JSON."""
+    """Return whether a file, whatever its name, begins like a .safetensors file: a size of 8 bytes, then JSON."""
     with open(path, "rb") as file:
         return file.read(9)[8:] == b"{"
 
 
 def is_ours(path: Path) -> bool:
-    """Whether a .safetensors file has a description as `save_tensors` writes it, and not another program's tensors alone."""
+    """Return whether a .safetensors file has a description of `save_tensors`; other programs write tensors alone.
+
+    Also true for an unreadable file: reading it raises an error that says what is wrong.
+    """
     try:
         with safe_open(path, framework="pt") as file:
             return "description" in (file.metadata() or {})
     except (SafetensorError, OSError):
-        return True  # reading it will say what is wrong
+        return True
 
 
 def load_tensors(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
-    """Read what `save_tensors` wrote. Raises DataError for a missing, truncated or foreign file."""
+    """Read the tensors and the description that `save_tensors` wrote.
+
+    Raises DataError for a missing or truncated file, or a file of another program.
+    """
     if not path.is_file():
-        what = "a folder" if path.is_dir() else "not there"
-        raise DataError(f"{path} is {what}; give the path of a .safetensors file of this workspace.")
+        what = "is a folder" if path.is_dir() else "does not exist"
+        raise DataError(f"{path} {what}; give the path of a .safetensors file of this workspace.")
     try:
         with safe_open(path, framework="pt") as file:
             description = json.loads((file.metadata() or {})["description"])
@@ -100,41 +107,44 @@ def load_tensors(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
     except (SafetensorError, OSError, KeyError, ValueError, RecursionError) as error:
         raise DataError(
             f"{path} is not a checkpoint of this workspace ({error or type(error).__name__}); give the path of a .safetensors "
-            "file that it wrote."
+            "file that this workspace wrote."
         ) from None
 
 
 def as_json(description: Description) -> dict[str, Any]:
-    """What stands beside a network's tensors: `build` reads it."""
-    told = {"joints": description.joints, "resolution": description.resolution, "metrics": description.metrics}
-    return {"options": description.options.significant()} | told
+    """Return a description as JSON values, stored next to the network's tensors; `build` reads them."""
+    values = {"joints": description.joints, "resolution": description.resolution, "metrics": description.metrics}
+    return {"options": description.options.significant()} | values
 
 
 def save_network(path: Path, network: HourglassNet, joints: tuple[str, ...], resolution: int,
                  metrics: dict[str, float]) -> None:  # fmt: skip
-    """A network and its description, ready for `load_network`. What it subtracts from images is among the tensors."""
+    """Write a network and its description for `load_network`. The tensors include the mean that is subtracted from images."""
     save_tensors(path, network.state_dict(), as_json(Description(network.options, joints, resolution, metrics)))
 
 
 def load_network(path: Path) -> tuple[HourglassNet, Description]:
-    """The network in evaluation mode on the CPU, and its description. Raises DataError."""
+    """Return the network, in evaluation mode on the CPU, and its description. Raises DataError; see `load_tensors`, `build`."""
     return build(*load_tensors(path), path)
 
 
 def build(tensors: dict[str, torch.Tensor], raw: dict[str, Any], path: Path) -> tuple[HourglassNet, Description]:
-    """`load_network` of what `path` holds: tensors by name, and what `as_json` gave. Raises DataError."""
+    """Return the network and its description from the contents of `path`: tensors by name, and the values of `as_json`.
+
+    Raises DataError for the state of a training, and for tensors that do not fit the description.
+    """
     if isinstance(raw, dict) and "state" in raw:
         raise DataError(f"{path} is the state of a training; give its best.safetensors.")
     try:
         description = Description(**raw | {"options": Network(**raw["options"])})
-        with torch.device("meta"):  # no memory for what the file only claims to hold
+        with torch.device("meta"):  # allocates no memory for tensors that the file may not have
             network = HourglassNet(description.options, len(description.joints))
         network.load_state_dict(tensors, assign=True)
         if Input(resolution=description.resolution).heatmap % 2 ** max(description.options.depth):
-            raise DataError(f"resolution = {description.resolution} cannot be halved often enough")
+            raise DataError(f"resolution = {description.resolution} gives heatmaps that are not divisible by 2**depth")
         for name, tensor in tensors.items():
             if not (tensor.is_floating_point() or name.endswith("num_batches_tracked")):
-                raise DataError(f"{name} is of {tensor.dtype}")
+                raise DataError(f"{name} has dtype {tensor.dtype}")
     except (DataError, ValidationError, KeyError, TypeError, RuntimeError) as error:
         found = " ".join(str(error).split())[:500]
         raise DataError(f"{path}: the tensors do not fit the network that the file describes ({found}).") from None

@@ -1,4 +1,4 @@
-"""What a network costs: the parameters and multiply-adds of its layers, without computing anything."""
+"""The cost of a network: parameters and multiply-adds of its layers, computed from shapes alone."""
 
 import copy
 from dataclasses import dataclass
@@ -12,17 +12,17 @@ from stages.network.hourglass import HourglassNet
 
 @dataclass(frozen=True)
 class Layer:
-    """A residual block, or a single layer with weights outside of them."""
+    """A residual block, or a single layer with weights outside of the blocks."""
 
     name: str
     kind: str
     output: tuple[int, int, int]  # channels, height, width
     parameters: int
-    multiply_adds: int  # of its convolutions, for one image
+    multiply_adds: int  # of the convolutions, for one image
 
 
 def layers(network: HourglassNet, resolution: int) -> list[Layer]:
-    """The layers in the order of computation, for images of resolution x resolution pixels."""
+    """Return the layers in the order of computation, for images of resolution x resolution px."""
     network = copy.deepcopy(network).to("meta").eval()
     found: list[Layer] = []
     multiply_adds: dict[nn.Module, int] = {}
@@ -48,7 +48,7 @@ def layers(network: HourglassNet, resolution: int) -> list[Layer]:
 
 
 def _outermost(module: nn.Module, blocks: tuple[type[nn.Module], ...], name: str = "") -> list[tuple[str, nn.Module]]:
-    """Blocks, and layers with parameters outside of them, by name."""
+    """Return (name, module) of each block and of each layer with parameters outside of the blocks."""
     children = [] if isinstance(module, blocks) else list(module.named_children())
     if not children:
         return [(name, module)] if any(True for _ in module.parameters()) else []

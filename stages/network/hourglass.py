@@ -1,7 +1,7 @@
-"""The hourglass network, read from top to bottom: stem, hourglass, head, join, and the network of them.
+"""The hourglass network, from top to bottom: stem, hourglass, head, join, and the complete network.
 
-One class for every published variant; `presets` names them, `settings.Network` holds the options. The customised hourglass
-hg-256 of "Forecasting Human Dynamics from Static Images" (Chao et al., CVPR 2017) is the default.
+One class covers every published variant: `presets` names the variants, `settings.Network` holds the options. The default is
+the customised hourglass hg-256 of "Forecasting Human Dynamics from Static Images" (Chao et al., CVPR 2017).
 """
 
 from collections.abc import Sequence
@@ -15,13 +15,13 @@ from stages.settings.sections import Network
 
 
 def _residuals(widths: Sequence[int], options: Network) -> nn.Sequential:
-    """One residual block from each width (channels) to the next."""
+    """Return a sequence of residual blocks, one from each width (channels) to the next."""
     block = BLOCKS[options.block]
     return nn.Sequential(*(block(a, b, options.norm) for a, b in zip(widths, widths[1:], strict=False)))
 
 
 class Stem(nn.Module):
-    """Image (N, 3, R, R) -> features (N, features, R/4, R/4), and what it pooled on the way (N, pooled, R/4, R/4)."""
+    """Image (N, 3, R, R) -> features (N, features, R/4, R/4), and the output of its pooling layer (N, pooled, R/4, R/4)."""
 
     def __init__(self, options: Network) -> None:
         super().__init__()
@@ -42,8 +42,9 @@ class Stem(nn.Module):
 class Hourglass(nn.Module):
     """(N, inputs, h, w) -> (N, outputs, h, w) in `depth` levels.
 
-    Each level adds the `upper` branch, at full size, to the lower one, which is halved, processed, given to the next level
-    (`inner`; in the last level residuals) and doubled again. Inside there are `features` channels.
+    Each level adds an upper and a lower branch. `upper` works at full size. The lower branch is halved in size, processed by
+    `lower1`, the next level (`inner`; residuals in the last level) and `lower2`, and doubled in size again. The branches have
+    `features` channels inside.
     """
 
     def __init__(self, depth: int, inputs: int, options: Network) -> None:
@@ -61,11 +62,11 @@ class Hourglass(nn.Module):
         return self.ascend(skip, self.inner(lower))
 
     def descend(self, x: Tensor) -> tuple[Tensor | None, Tensor]:
-        """What leaves this level: the upper branch (N, outputs, h, w), where there is one, and (N, features, h/2, w/2)."""
+        """Return the upper branch (N, outputs, h, w), None without one, and the input of `inner` (N, features, h/2, w/2)."""
         return self.upper(x) if hasattr(self, "upper") else None, self.lower1(F.max_pool2d(x, 2))
 
     def ascend(self, skip: Tensor | None, inner: Tensor) -> Tensor:
-        """The upper branch and what comes back from within, (N, outputs, h/2, w/2), joined: (N, outputs, h, w)."""
+        """Return the sum of both branches (N, outputs, h, w); inner: output of the module `inner` (N, outputs, h/2, w/2)."""
         lower = F.interpolate(self.lower2(inner), scale_factor=2.0, mode="nearest")
         return lower if skip is None else skip + lower
 
@@ -90,7 +91,7 @@ class Head(nn.Module):
 
 
 class Join(nn.Module):
-    """Features and heatmaps, each remapped by a 1x1 convolution, and added: (N, outputs, h, w)."""
+    """Remaps features and heatmaps, each by a 1x1 convolution, and adds the two: (N, outputs, h, w)."""
 
     def __init__(self, features: int, joints: int, outputs: int) -> None:
         super().__init__()
@@ -102,11 +103,12 @@ class Join(nn.Module):
 
 
 class HourglassNet(nn.Module):
-    """Images (N, 3, R, R), float, RGB in [0, 1] -> one (N, joints, R/4, R/4) tensor of heatmaps per stack, last one best.
+    """Images (N, 3, R, R), float, RGB in [0, 1] -> one (N, joints, R/4, R/4) tensor of heatmaps per stack, the last is best.
 
-    R must be a multiple of 4 * 2**depth. The buffer `mean` (3,), 0 until it is set, is subtracted from the images.
-    The input of the next hourglass is, by options.join, the input of this one plus its output (sum); its input plus
-    remapped features and heatmaps (remap); or features beside what the stem pooled, and heatmaps, remapped (concatenate).
+    R must be a multiple of 4 * 2**depth. The buffer `mean` (3,), initially 0, is subtracted from the images.
+    options.join determines the input of the next hourglass: the input of this hourglass plus its output (sum); the input plus
+    the remapped features and heatmaps (remap); or the remapped heatmaps plus the remapped concatenation of features and
+    the stem's pooled features (concatenate).
     """
 
     mean: Tensor
@@ -117,15 +119,15 @@ class HourglassNet(nn.Module):
         self.register_buffer("mean", torch.zeros(3))
         self.stem = Stem(options)
         features, outputs, stacks = options.features, options.outputs, options.stacks
-        beside = self.stem.pooled if options.join == "concatenate" else 0
-        inputs = [features] + [features + beside] * (stacks - 1)
+        pooled = self.stem.pooled if options.join == "concatenate" else 0
+        inputs = [features] + [features + pooled] * (stacks - 1)
         depths = options.depth * (stacks // len(options.depth))
         self.hourglasses = nn.ModuleList(Hourglass(depth, n, options) for depth, n in zip(depths, inputs, strict=True))
-        # What is concatenated is narrowed to `features` by its head; the last head stays wide.
-        widths = [features if beside else outputs] * (stacks - 1) + [outputs]
+        # A head whose features are concatenated reduces them to `features` channels; the last head keeps `outputs`.
+        widths = [features if pooled else outputs] * (stacks - 1) + [outputs]
         self.heads = nn.ModuleList(Head(outputs, width, joints, options) for width in widths)
         remapped = [] if options.join == "sum" else widths[:-1]
-        self.joins = nn.ModuleList(Join(width + beside, joints, features + beside) for width in remapped)
+        self.joins = nn.ModuleList(Join(width + pooled, joints, features + pooled) for width in remapped)
         if options.initial == "torch7":
             for module in self.modules():
                 if isinstance(module, nn.BatchNorm2d):
@@ -136,7 +138,7 @@ class HourglassNet(nn.Module):
         return [*heatmaps, self.heads[-1](self.hourglasses[-1](x))[1]]
 
     def before_last(self, images: Tensor) -> tuple[Tensor, list[Tensor]]:
-        """The input of the last hourglass (N, its inputs, R/4, R/4), and the heatmaps of the stacks before it."""
+        """Return the input of the last hourglass (N, inputs, R/4, R/4), and the heatmaps of the stacks before it."""
         x, pooled = self.stem(images - self.mean.view(3, 1, 1))
         heatmaps = []
         for stack in range(len(self.heads) - 1):
@@ -153,28 +155,29 @@ class HourglassNet(nn.Module):
 
 
 def replace_head(network: HourglassNet, sources: Sequence[int | None]) -> HourglassNet:
-    """A copy of `network` with one output per entry of `sources`.
+    """Return a copy of `network` with one output per entry of `sources`.
 
-    An output whose source is an index (each at most once) is that output of `network`, in every stack; None starts afresh,
-    drawn from torch's global random state.
+    An entry is the index of an output of `network` that is copied, in every stack (each index at most once), or None for a
+    new output, initialised from torch's global RNG.
     """
     fresh = HourglassNet(network.options, len(sources))
     kept = [source for source in sources if source is not None]
     targets = [target for target, source in enumerate(sources) if source is not None]
     gone = [source for source in range(network.joints) if source not in kept]
-    old, new = network.state_dict(), fresh.state_dict()  # both share memory with their networks
+    old, new = network.state_dict(), fresh.state_dict()  # these tensors share memory with the networks
     for name, tensor in new.items():
         if ".output." in name:
             tensor[targets] = old[name][kept]
         elif name.endswith("heatmaps.weight"):
-            tensor.zero_()  # a fresh output means nothing yet, so it should not disturb the next hourglass
+            tensor.zero_()  # an untrained output must not disturb the next hourglass
             tensor[:, targets] = old[name][:, kept]
         else:
             tensor.copy_(old[name])
-    # Heatmaps are linear in the features: what the next hourglass was told by an output that is gone, the features tell it.
+    # Heatmaps are linear in the features. So the contribution of a removed output to the next hourglass is added to the
+    # remapping of the features, and the next hourglass receives the same input as before.
     for i in range(len(network.joins)):
-        told = old[f"joins.{i}.heatmaps.weight"][:, gone, 0, 0]
+        remap = old[f"joins.{i}.heatmaps.weight"][:, gone, 0, 0]
         weight, bias = old[f"heads.{i}.output.weight"][gone, :, 0, 0], old[f"heads.{i}.output.bias"][gone]
-        new[f"joins.{i}.features.weight"][:, : weight.shape[1], 0, 0] += told @ weight
-        new[f"joins.{i}.features.bias"] += told @ bias
+        new[f"joins.{i}.features.weight"][:, : weight.shape[1], 0, 0] += remap @ weight
+        new[f"joins.{i}.features.bias"] += remap @ bias
     return fresh

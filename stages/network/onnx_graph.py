@@ -16,7 +16,7 @@ OPSET = 18
 
 
 class _LastStack(nn.Module):
-    """The network with one output."""
+    """The network with the last stack's heatmaps as its only output."""
 
     def __init__(self, network: HourglassNet) -> None:
         super().__init__()
@@ -27,11 +27,11 @@ class _LastStack(nn.Module):
 
 
 def write_onnx(path: Path, network: HourglassNet, description: Description) -> None:
-    """The last stack's heatmaps as an ONNX graph that takes any number of images."""
+    """Write the network as an ONNX graph: any number of images -> the last stack's heatmaps."""
     example = torch.zeros(2, 3, description.resolution, description.resolution)
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)
     with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
-        warnings.simplefilter("ignore")  # the exporter's advice to its own developers
+        warnings.simplefilter("ignore")  # warnings meant for the exporter's developers
         torch.onnx.export(
             _LastStack(network).eval(), (example,), str(path), input_names=["images"], output_names=["heatmaps"],
             dynamic_shapes={"images": {0: torch.export.Dim("batch", min=1)}}, opset_version=OPSET, external_data=False,

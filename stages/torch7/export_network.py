@@ -1,7 +1,7 @@
-"""A network as the Torch7 file that image-play and skeleton2d3d load as their -hgModel: an nn.gModule.
+"""HourglassNet -> Torch7 network: the nn.gModule that image-play and skeleton2d3d load as their -hgModel.
 
-The file is built as those are that pose-hg-train saves: all weights are views of one storage, all gradients (zero) of
-another; a node's `data` table is the same object wherever the node is met. What only a run leaves behind is left out.
+The object has the structure of the files that pose-hg-train saves: all weights are views of one storage, all gradients (zero)
+views of another, and all references to a node share one `data` table. Buffers that only a forward pass fills are left empty.
 """
 
 from typing import Any
@@ -16,15 +16,18 @@ from stages.torch7.t7 import Storage, Table, TorchObject
 
 
 def obstacle(network: HourglassNet) -> str:
-    """Why a network cannot be written as such a file; empty where it can."""
+    """Return the reason why a network cannot be written as a Torch7 file; "" if it can."""
     options = network.options
     if options.block != "bottleneck" or options.norm != "batch":
         return f"Torch7's published modules have no block = {options.block} with norm = {options.norm}"
-    return "its graph has no place for the mean that the network subtracts" if network.mean.any() else ""
+    return "the Torch7 graph has no module for the mean that the network subtracts" if network.mean.any() else ""
 
 
 def as_torch7(network: HourglassNet, cudnn: bool) -> TorchObject:
-    """The nn.gModule of a network without an `obstacle`: of cudnn's classes and GPU tensors, or of nn's on the CPU."""
+    """Return the nn.gModule of a network without an `obstacle`.
+
+    cudnn: use the classes cudnn.* and GPU tensors; otherwise nn.* and CPU tensors.
+    """
     expected, outputs = layers(network)
     make = _Modules(network, cudnn)
     modules = [make.of(layer) for layer in expected]
@@ -42,16 +45,16 @@ class _Modules:
         count = sum(parameter.numel() for parameter in network.parameters())
         storage = self.type.replace("Tensor", "Storage")
         self.weights, self.gradients = (Storage(storage, np.zeros(count, np.float32)) for _ in range(2))
-        self.used = 0  # of the two storages
+        self.used = 0  # elements of each storage that already belong to a parameter
 
     def of(self, layer: Layer) -> TorchObject:
-        """The module of a layer."""
+        """Return the Torch7 module of a layer."""
         if layer.kind == RESIDUAL:
             return self._residual(layer.name)
         return self._part(layer.kind, self.network.get_submodule(layer.name))
 
     def module(self, class_name: str, fields: dict[str, Any], version: int = 1) -> TorchObject:
-        """What every module has, and these fields."""
+        """Return a Torch7 module with `fields` and the fields that all modules share."""
         common = {"_type": self.type, "output": self._empty(), "gradInput": self._empty(), "train": False}
         return TorchObject(class_name, Table((common | fields).items()), version)
 
@@ -74,7 +77,7 @@ class _Modules:
         return self.module(f"nn.{kind}", {"modules": Table.from_list(modules)})
 
     def _part(self, kind: str, ours: nn.Module) -> TorchObject:
-        """A module without others inside."""
+        """Return the Torch7 module of a layer that contains no other modules."""
         if kind == CONV:
             return self._convolution(ours)
         if kind == NORM:
@@ -110,7 +113,7 @@ class _Modules:
         return self.module(f"nn.{NORM}", fields | self._parameters(ours), version=2)
 
     def _parameters(self, ours: nn.Module) -> dict[str, torch7.Tensor]:
-        """Weight, bias and their gradients, as views of the next part of the two storages."""
+        """Return weight, bias and their gradients as views of the next unused elements of the two storages."""
         views = {}
         for key, gradient in (("weight", "gradWeight"), ("bias", "gradBias")):
             array, start = _array(getattr(ours, key)), self.used
@@ -131,10 +134,10 @@ def _array(tensor: Tensor) -> np.ndarray:
 
 
 def _graph(expected: list[Layer], built: list[TorchObject], outputs: list[int]) -> dict[str, Any]:
-    """The fields of nn.gModule that say which module reads which.
+    """Return the fields of nn.gModule that connect the modules.
 
-    The nodes are the layers, then one that stands for the image and one that gathers the heatmaps. Each occurs twice, in a
-    graph forwards (fg) and in one backwards (bg), with one table `data` for both. Numbers and orders are nngraph's.
+    The nodes are the layers, then one node for the image and one that collects the heatmaps. Each node occurs in a forward
+    graph (fg) and in a backward graph (bg), which share its table `data`. Numbers and orders are those of nngraph.
     """
     start, end = len(built), len(built) + 1
     reads = [list(layer.inputs) or [start] for layer in expected] + [[], outputs]
@@ -159,7 +162,7 @@ def _graph(expected: list[Layer], built: list[TorchObject], outputs: list[int]) 
 
 
 class _Nodes:
-    """One direction of the graph: `nodes`, the numbers of their `followers`, and the object `graph` that holds them."""
+    """One direction of the graph: its `nodes`, the indices of each node's `followers`, and the Torch7 object `graph`."""
 
     def __init__(self, edges: list[tuple[int, int]], data: list[Table]) -> None:
         self.followers: list[list[int]] = [[] for _ in data]
@@ -178,7 +181,7 @@ class _Nodes:
         self.graph = TorchObject("graph.Graph", Table((name, _numbered(objects)) for name, objects in parts.items()))
 
     def depth_first(self, root: int) -> list[int]:
-        """All nodes, each after those that follow it."""
+        """Return the indices of all nodes in depth-first postorder: each node comes after its followers."""
         finished, seen, open_ = [], {root}, [(root, iter(self.followers[root]))]
         while open_:
             node, rest = open_[-1]
@@ -192,5 +195,5 @@ class _Nodes:
 
 
 def _numbered(objects: list) -> Table:
-    """Objects by number, and numbers by object."""
+    """Return a table that maps the numbers 1, 2, 3 ... to the objects, and each object to its number."""
     return Table([*enumerate(objects, 1), *((thing, number) for number, thing in enumerate(objects, 1))])

@@ -1,4 +1,4 @@
-"""An hourglass as a graph of Torch7 modules: what import_torch7 looks for in a file, and export_torch7 writes."""
+"""An hourglass as a graph of Torch7 modules: import_network expects this graph in a file, export_network writes it."""
 
 from dataclasses import dataclass
 
@@ -8,7 +8,7 @@ CONV, NORM, RELU = "SpatialConvolution", "SpatialBatchNormalization", "ReLU"
 POOL, UPSAMPLE, SUM, CONCATENATE = "SpatialMaxPooling", "SpatialUpSamplingNearest", "CAddTable", "JoinTable"
 IDENTITY, RESIDUAL = "Identity", "Sequential"
 
-# A residual is Sequential{ConcatTable{Sequential{these}, skip}, CAddTable}; the skip is Identity or Sequential{CONV}.
+# A residual is Sequential{ConcatTable{Sequential{BRANCH}, skip}, CAddTable}; the skip is Identity or Sequential{CONV}.
 BRANCH = [
     (NORM, "norm1"), (RELU, ""), (CONV, "conv1"),
     (NORM, "norm2"), (RELU, ""), (CONV, "conv2"),
@@ -20,15 +20,15 @@ BRANCH = [
 class Layer:
     """A node of the graph."""
 
-    kind: str  # Torch7's class without its package
-    inputs: tuple[int, ...]  # places of other layers in the list
-    name: str = ""  # of the module of HourglassNet that has its weights
+    kind: str  # Torch7 class without its package
+    inputs: tuple[int, ...]  # indices of the layers that this layer reads
+    name: str = ""  # the module of HourglassNet that has the layer's weights
 
 
 def layers(network: HourglassNet) -> tuple[list[Layer], list[int]]:
-    """The graph's layers in the published order, and the places of those that give heatmaps, one a stack.
+    """Return the graph's layers in the published order, and the indices of the heatmap layers, one per stack.
 
-    That order is nngraph's: depth first from the outputs, inputs before what reads them.
+    The published order is nngraph's: depth first from the outputs, each layer after its inputs.
     """
     build = _Builder(network)
     x, pooled = build.stem()
@@ -43,7 +43,7 @@ def layers(network: HourglassNet) -> tuple[list[Layer], list[int]]:
 
 
 class _Builder:
-    """Adds layers to the list; what stands for a tensor is the place of the layer that computes it."""
+    """Adds layers to the list. A tensor is represented by the index of the layer that computes it."""
 
     def __init__(self, network: HourglassNet) -> None:
         self.network = network
@@ -54,7 +54,7 @@ class _Builder:
         return len(self.layers) - 1
 
     def residuals(self, x: int, name: str, begin: int = 0, end: int | None = None) -> int:
-        """Some of the residuals of an nn.Sequential."""
+        """Add the residuals `begin` to `end` of the nn.Sequential `name`; returns the index of the last layer."""
         for i in range(len(self.network.get_submodule(name)))[begin:end]:  # type: ignore[arg-type]
             x = self.add(RESIDUAL, x, name=f"{name}.{i}")
         return x

@@ -1,7 +1,7 @@
-"""Published hourglasses (Torch7 files) as networks of ours.
+"""Torch7 network -> HourglassNet: reading published hourglasses.
 
-A file of pose-hg-train holds an nn.gModule: modules, and nodes that say which module reads which. The options of the network
-are read off the way from the image to the last heatmaps; then every node is compared with the graph of such a network.
+A file of pose-hg-train holds an nn.gModule: modules, and nodes that connect them. The options of the network are derived from
+the path from the image to the last heatmaps. Then every node is compared with the graph of a network with these options.
 """
 
 import re
@@ -19,14 +19,14 @@ from stages.torch7 import t7 as torch7
 from stages.torch7.graph import BRANCH, CONCATENATE, CONV, IDENTITY, NORM, POOL, RELU, RESIDUAL, SUM, UPSAMPLE, Layer, layers
 from stages.torch7.t7 import Table, Tensor, TorchObject
 
-# A way through the graph is written in one letter a node; this is what the way through an hourglass network looks like.
+# The path through the graph is encoded with one letter per node; _NETWORK matches the path through an hourglass network.
 _LETTERS = {IDENTITY: "I", CONV: "C", NORM: "N", RELU: "R", RESIDUAL: "S", POOL: "P", UPSAMPLE: "U", SUM: "A"}
 _HOURGLASS = r"(?:PS+)+(?:UA(?:S+UA)*|U(?:S+U)*)"
 _NETWORK = re.compile(
     rf"ICNRSP(?P<stem>S*)(?P<stacks>{_HOURGLASS}(?:(?:A|S*(?:CNR)+CCA){_HOURGLASS})*)(?P<residuals>S*)(?P<layers>(?:CNR)+)C"
 )
 
-# Settings that change what a layer computes; one that is not in the file has Torch7's default, which is this.
+# Settings that change what a layer computes, with Torch7's default, which applies where the file has no value.
 _SETTINGS: dict[str, dict[str, float]] = {
     POOL: {"kW": 2, "kH": 2, "dW": 2, "dH": 2, "padW": 0, "padH": 0},
     UPSAMPLE: {"scale_factor": 2},
@@ -40,10 +40,10 @@ _T = TypeVar("_T")
 
 
 def read_hourglass(path: Path) -> HourglassNet:
-    """The network in a .t7 file, in evaluation mode; class names nn.* or cudnn.*.
+    """Return the network in a .t7 file, in evaluation mode. The file's classes may be nn.* or cudnn.*.
 
-    Raises DataError where the file is damaged, holds another topology or layers of other shapes; the message has the
-    module's place in the file's module list (from 1), its name in our network, what was found and what was expected.
+    Raises DataError for a damaged file, another topology, or layers of other shapes. The message names the module's number in
+    the file's module list (from 1), its name in HourglassNet, the found and the expected value.
     """
     graph = _Graph(path, torch7.read(path))
     options, joints = graph.options()
@@ -57,14 +57,14 @@ def read_hourglass(path: Path) -> HourglassNet:
 
 
 def with_tensors(network: HourglassNet, tensors: dict[str, torch.Tensor]) -> HourglassNet:
-    """A network on the device `meta` with these weights and statistics; what else it has (mean, counters) is 0."""
+    """Return the network, built on the device `meta`, with these weights and statistics; its other tensors become 0."""
     rest = {name: torch.zeros(t.shape, dtype=t.dtype) for name, t in network.state_dict().items() if name not in tensors}
     network.load_state_dict(rest | tensors, assign=True)
     return network.eval()
 
 
 class _Graph:
-    """The nodes of an nn.gModule, each as its table `data`, which has the module and the nodes that it reads."""
+    """The nodes of an nn.gModule. A node is represented by its table `data`, which holds its module and its input nodes."""
 
     def __init__(self, path: Path, network: object) -> None:
         self.path = path
@@ -76,65 +76,71 @@ class _Graph:
         self.start, self.end = (self._member(end.fields, "data", Table, "a node of the graph") for end in ends)
 
     def inputs(self, data: Table) -> list[Table]:
-        """The nodes that a node reads."""
+        """Return the input nodes of a node."""
         return self._list(data, "mapindex", Table, "a node of the graph")
 
     def kind(self, data: Table) -> str:
-        """The class of a node's module without its package: nn.ReLU and cudnn.ReLU compute the same."""
+        """Return the class of a node's module without its package, because nn.ReLU and cudnn.ReLU are equivalent."""
         return self._module(data).class_name.rpartition(".")[2]
 
-    def _way(self) -> list[Table]:
-        """The nodes from the image to the last heatmaps: through the lower branches, and from stack to stack."""
-        way: list[Table] = []
+    def _main_path(self) -> list[Table]:
+        """Return the nodes from the image to the last heatmaps, through the lower branches and all stacks.
+
+        Raises DataError for a graph with a cycle, or without a path from the image to the heatmaps.
+        """
+        nodes: list[Table] = []
         data, seen = self.end, {self.end}
         while inputs := self.inputs(data):
             data = inputs[-1]
-            way.append(data)
-            if data in seen or len(way) > _LARGEST:
+            nodes.append(data)
+            if data in seen or len(nodes) > _LARGEST:
                 raise DataError(f"{self.path}: the graph has a cycle, or is far larger than any hourglass.")
             seen.add(data)
-        if not way or way.pop() is not self.start:
+        if not nodes or nodes.pop() is not self.start:
             raise DataError(f"{self.path}: the graph does not lead from its innode to its outnode.")
-        return way[::-1]
+        return nodes[::-1]
 
     def options(self) -> tuple[Network, int]:
-        """The options of the network, as far as the way through it and its widths tell them, and the number of joints."""
-        way = self._way()
-        for data in way:
+        """Return the options of the network, derived from the main path and its widths, and the number of joints.
+
+        Raises DataError for a path that no published hourglass has.
+        """
+        nodes = self._main_path()
+        for data in nodes:
             if self.kind(data) not in _LETTERS:
                 raise self._wrong(data, "has a class that is in no published hourglass")
-        letters = "".join(_LETTERS[self.kind(data)] for data in way)
+        letters = "".join(_LETTERS[self.kind(data)] for data in nodes)
         found = _NETWORK.fullmatch(letters)
         if not found:
-            modules = ", ".join(_text(self._module(data)) for data in way[:40])
+            modules = ", ".join(_text(self._module(data)) for data in nodes[:40])
             raise DataError(
-                f"{self.path}: the modules on the way from the image to the heatmaps are {modules} ...; no published hourglass "
-                "is built like this."
+                f"{self.path}: the modules on the path from the image to the heatmaps are {modules} ...; no published "
+                "hourglass has this path."
             )
         stacks = list(re.finditer(_HOURGLASS, found["stacks"]))
         begins = [found.start("stacks") + stack.start() for stack in stacks]
-        first, fork = stacks[0][0], way[begins[0] - 1]
+        first, fork = stacks[0][0], nodes[begins[0] - 1]
         runs = [len(run) for run in re.findall("S+", first)]
         depth = first.count("P")
         down, up = runs[0] if depth > 1 else 1, runs[-1] if depth > 1 else 1
         bottom = runs[depth - 1] - down - up
-        above = self._above(way[begins[0] + len(first) - 1], fork) if "A" in first else down
-        stem = [self._width(data) for data in way[1 : begins[0]] if self.kind(data) in (CONV, RESIDUAL)]
+        above = self._above(nodes[begins[0] + len(first) - 1], fork) if "A" in first else down
+        stem = [self._width(data) for data in nodes[1 : begins[0]] if self.kind(data) in (CONV, RESIDUAL)]
         options = {
-            "stem": stem[:-1], "features": self._width(way[begins[0] + 1]),
-            "outputs": self._width(way[begins[0] + first.index("U") - up]),
+            "stem": stem[:-1], "features": self._width(nodes[begins[0] + 1]),
+            "outputs": self._width(nodes[begins[0] + first.index("U") - up]),
             "stacks": len(stacks), "depth": [stack[0].count("P") for stack in stacks],
             "residuals": [above, down, bottom, up], "upper": "A" in first,
             "head_residuals": len(found["residuals"]), "head_layers": len(found["layers"]) // 3,
-            "join": self._join(way[begins[1] - 1]) if len(stacks) > 1 else "remap" if found["residuals"] else "sum",
+            "join": self._join(nodes[begins[1] - 1]) if len(stacks) > 1 else "remap" if found["residuals"] else "sum",
         }  # fmt: skip
         try:
-            return Network(**options), self._width(way[-1])
+            return Network(**options), self._width(nodes[-1])
         except DataError as error:
-            raise DataError(f"{self.path} holds an hourglass that cannot be built here: {error}") from None
+            raise DataError(f"{self.path} holds an hourglass that is not supported: {error}") from None
 
     def _above(self, total: Table, fork: Table) -> int:
-        """The residuals of an upper branch, between the fork and the sum of a level."""
+        """Return the number of residuals of an upper branch, between the fork and the sum of a level."""
         data, seen = self.inputs(total)[0], set[Table]()
         while data is not fork and data not in seen and (inputs := self.inputs(data)):
             seen.add(data)
@@ -142,14 +148,14 @@ class _Graph:
         return len(seen)
 
     def _join(self, total: Table) -> str:
-        """How the input of the second hourglass comes about; `total` is the sum that it is."""
+        """Return how the input of the second hourglass is computed (option `join`); `total` is the sum node of this input."""
         inputs = self.inputs(total)
         if any(self.kind(data) == CONCATENATE for data in self.inputs(inputs[0])):
             return "concatenate"
         return "sum" if len(inputs) == 2 else "remap"
 
     def match(self, expected: list[Layer], outputs: list[int]) -> list[Table]:
-        """The node of each expected layer. Raises DataError for a node that differs, and for modules left over."""
+        """Return the node of each expected layer. Raises DataError for a node that differs, and for unused modules."""
         found: dict[int, Table] = {}
         pending = self._pair(self.end, "the output", tuple(outputs))
         while pending:
@@ -157,10 +163,10 @@ class _Graph:
             layer = expected[place]
             if place in found:
                 if found[place] is not data:
-                    raise self._wrong(data, f"stands where module {self._place(found[place])} was expected")
+                    raise self._wrong(data, f"is read where module {self._place(found[place])} was expected")
                 continue
             if self.kind(data) != layer.kind:
-                raise self._wrong(data, f"stands in the place of {layer.name or 'a layer'}, expected {layer.kind}")
+                raise self._wrong(data, f"is read as {layer.name or 'a layer'}, expected {layer.kind}")
             found[place] = data
             if layer.inputs:
                 pending += self._pair(data, layer.name or layer.kind, layer.inputs)
@@ -169,7 +175,7 @@ class _Graph:
         for place, module in enumerate(self.modules, 1):
             if place not in used:
                 raise DataError(
-                    f"{self.path}: module {place} ({_text(module)}) is left over: such a network has no place for it."
+                    f"{self.path}: module {place} ({_text(module)}) is not used: an hourglass of this kind has no such module."
                 )
         return nodes
 
@@ -180,7 +186,7 @@ class _Graph:
         return list(zip(places, inputs, strict=True))
 
     def arrays(self, layer: Layer, data: Table, network: HourglassNet) -> dict[str, torch.Tensor]:
-        """The weights and statistics of a layer under their names in `network`, which tells their shapes."""
+        """Return the weights and statistics of a layer by their names in `network`, which defines their shapes."""
         place, module = self._place(data), self._module(data)
         parts = [(layer.kind, layer.name, module)]
         if layer.kind == RESIDUAL:
@@ -191,7 +197,7 @@ class _Graph:
         return arrays
 
     def _parts(self, place: int, module: TorchObject, name: str, skips: bool) -> list[tuple[str, str, TorchObject]]:
-        """Kind, name and module of each part of a residual; with `skips` there is a convolution beside its branch."""
+        """Return kind, name and module of each layer of a residual; skips: its skip connection is a convolution."""
 
         def inside(outer: TorchObject, *kinds: str) -> list[TorchObject]:
             modules = self._list(outer.fields, "modules", TorchObject, f"module {place}")
@@ -206,7 +212,10 @@ class _Graph:
         return parts + ([(CONV, f"{name}.skip", inside(skip, CONV)[0])] if skips else [])
 
     def _of(self, place: int, module: TorchObject, kind: str, name: str, ours: nn.Module) -> dict[str, torch.Tensor]:
-        """The arrays of one module without others inside, after a look at its settings; `ours` is its counterpart."""
+        """Return the tensors of a module that contains no other modules; `ours` is its counterpart in HourglassNet.
+
+        Raises DataError for settings or shapes that differ from the counterpart's.
+        """
         settings = _SETTINGS.get(kind, {})
         if isinstance(ours, nn.Conv2d):
             (dh, dw), (ph, pw) = ours.stride, (int(pad) for pad in ours.padding)
@@ -224,17 +233,17 @@ class _Graph:
             found = f"shape {tensor.size}" if isinstance(tensor, Tensor) else f"{tensor!r:.200}"
             raise self._error(place, f"{name}.{key}", f"has {found}, expected shape {shape}")
         if tensor.storage is None or np.prod(shape) > len(tensor.storage.array):
-            raise self._error(place, f"{name}.{key}", "repeats its numbers")
+            raise self._error(place, f"{name}.{key}", "is a view that repeats elements; expected distinct weights")
         array = np.array(tensor.array(), np.float32, order="C")
         if not np.isfinite(array).all():
-            raise self._error(place, f"{name}.{key}", "holds numbers that are not finite")
+            raise self._error(place, f"{name}.{key}", "holds values that are not finite (NaN or infinity)")
         return torch.from_numpy(array)
 
     def _width(self, data: Table) -> int:
-        """The channels that a convolution or residual gives."""
+        """Return the output channels of a convolution or residual."""
         module = self._module(data)
         if self.kind(data) == RESIDUAL:
-            for _ in range(2):  # through ConcatTable to the branch
+            for _ in range(2):  # the ConcatTable, then the branch in it
                 module = next(iter(self._list(module.fields, "modules", TorchObject, "a residual")), module)
             module = next(iter(self._list(module.fields, "modules", TorchObject, "a residual")[::-1]), module)
         weight = module.fields.get("weight")
@@ -243,7 +252,7 @@ class _Graph:
         return weight.size[0]
 
     def _module(self, data: Table) -> TorchObject:
-        """A node's module; an empty object for the nodes before and after all modules."""
+        """Return a node's module; an empty object for the image node and the output node."""
         module = data.get("module")
         return module if isinstance(module, TorchObject) else TorchObject("nothing")
 
@@ -262,7 +271,7 @@ class _Graph:
             raise DataError(f"{self.path}: {what} has {len(found)} {key}, far more than in any hourglass.")
         values = found.list()
         if not all(isinstance(value, kind) for value in values):
-            raise DataError(f"{self.path}: {what} has other things than {kind.__name__}s in its list of {key}.")
+            raise DataError(f"{self.path}: the list of {key} of {what} holds values that are not of type {kind.__name__}.")
         return values
 
     def _wrong(self, data: Table, text: str) -> DataError:
@@ -273,5 +282,5 @@ class _Graph:
 
 
 def _text(module: TorchObject) -> str:
-    """A class name, which may be of any length and hold what no terminal takes."""
+    """Return a class name for messages: shortened, and with control characters escaped."""
     return module.class_name[:60].encode("unicode_escape").decode()

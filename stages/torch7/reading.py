@@ -1,4 +1,4 @@
-"""Reading one object from a Torch7 file, believing none of its numbers; the way in is `torch7.read`."""
+"""Reading one object from a Torch7 file, with every number checked before it is used; the entry point is `t7.read`."""
 
 import mmap
 import re
@@ -33,19 +33,19 @@ from stages.torch7.values import (
 
 _VERSION = re.compile(r"V (\d{1,9})")
 _WORD = re.compile(rb"\S+")
-_DIMENSIONS = 64  # numpy's limit
+_DIMENSIONS = 64  # numpy's limit of dimensions
 
 
 class _Damaged(DataError):
-    """A DataError about the byte at `offset`, found when all before the byte `reached` had been read."""
+    """A DataError about the byte at `offset`; `reached`: the reading position when the damage was found."""
 
     def __init__(self, path: Path, offset: int, text: str, reached: int = 0) -> None:
-        super().__init__(f"{path}, byte {offset}: {text}; the file is damaged or not Torch7's. Fetch or copy it again.")
+        super().__init__(f"{path}, byte {offset}: {text}. The file is damaged or not a Torch7 file; fetch or copy it again.")
         self.reached = reached
 
 
 def read_mapped(path: Path, data: mmap.mmap, long_size: int | None) -> Value:
-    """The object in the file at `path`, whose bytes are `data` (one or more); see `torch7.read`."""
+    """Return the object in the file at `path`, whose bytes are `data` (at least one); see `t7.read`."""
     if data[0] in b"012345678":
         return _Reader(_AsciiSource(path, data)).read()
     if data[0] > CLOSURE:
@@ -56,11 +56,11 @@ def read_mapped(path: Path, data: mmap.mmap, long_size: int | None) -> Value:
             return _Reader(_BinarySource(path, data, size)).read()
         except _Damaged as failure:
             failures.append(failure)
-    raise max(failures, key=lambda failure: failure.reached) from None  # the size that fitted longer is the file's
+    raise max(failures, key=lambda failure: failure.reached) from None  # the right size is the one that got further
 
 
 class _Source:
-    """A position in a file; every read is checked against what is left of it."""
+    """A reading position in a file; the size of every read is checked against the bytes that are left."""
 
     def __init__(self, path: Path, data: mmap.mmap) -> None:
         self.path, self.data, self.position = path, data, 0
@@ -69,16 +69,16 @@ class _Source:
         return _Damaged(self.path, self.position if offset is None else offset, text, self.position)
 
     def take(self, size: int) -> int:
-        """Step over `size` bytes and return where they begin."""
+        """Advance by `size` bytes; returns the position where they begin. Raises DataError if fewer are left."""
         left = len(self.data) - self.position
         if not 0 <= size <= left:
-            raise self.damaged(f"found a claim of {size} bytes, but only {left} are left in the file")
+            raise self.damaged(f"the file announces {size} bytes here, but has only {left} more")
         self.position += size
         return self.position - size
 
 
 class _BinarySource(_Source):
-    """Little-endian ints of 4 bytes, longs of `long_size`, doubles of 8."""
+    """A binary file: little-endian ints of 4 bytes, longs of `long_size` bytes, doubles of 8 bytes."""
 
     def __init__(self, path: Path, data: mmap.mmap, long_size: int) -> None:
         super().__init__(path, data)
@@ -105,10 +105,10 @@ class _BinarySource(_Source):
 
 
 class _AsciiSource(_Source):
-    """Numbers in decimal, one array a line; nothing at all, not even a newline, for an array of length 0."""
+    """An ascii file: decimal numbers, one array per line. An empty array has no line at all."""
 
     def numbers(self, dtype: np.dtype, count: int) -> np.ndarray:
-        """Those of the next line, word by word: a list of all words would take many times the memory of the file."""
+        """Return the numbers of the next line, (count,). Parsed word by word: a list of all words takes far more memory."""
         if not count:
             return np.empty(0, dtype)
         start, end = self.position, self.data.find(b"\n", self.position)
@@ -149,15 +149,15 @@ class _AsciiSource(_Source):
     def array(self, dtype: np.dtype, count: int) -> np.ndarray:
         if count < 0:
             raise self.damaged(f"found an array of {count} elements")
-        if dtype.itemsize == 1:  # Byte and Char are raw bytes here too
+        if dtype.itemsize == 1:  # Byte and Char are raw bytes in ascii files too
             return np.frombuffer(self.chars(count), dtype).copy()
         return self.numbers(dtype, count)
 
 
 class _Reader:
-    """Objects from a source, without recursion: `pending` holds what has been begun and is still to be filled.
+    """Reads objects from a source without recursion: `pending` is a stack of generators, each filling one unfinished object.
 
-    A filler yields when it has begun an object that must be filled (because its bytes come next) before it can go on.
+    A generator yields after it has started another object: the bytes of that object come next, so it must be filled first.
     """
 
     def __init__(self, source: _BinarySource | _AsciiSource) -> None:
@@ -205,9 +205,9 @@ class _Reader:
         return value == 1
 
     def _indexed(self, *types: type) -> Value:
-        """The object whose index comes next; None where the index is new, so that the object itself follows.
+        """Read an index; returns the object that has this index, or None for a new index: the object itself follows.
 
-        Torch7 numbers objects from 1 as it meets them, so a new index is always one more than the last.
+        Torch7 numbers objects from 1 in order of occurrence, so a new index is always one more than the last.
         """
         start = self.source.position
         index = self.source.integer()
@@ -226,7 +226,7 @@ class _Reader:
             return known
         start = self.source.position
         count = self.source.integer()
-        # An entry takes several bytes, so that a table cannot have more entries than there are bytes left.
+        # An entry takes several bytes, so a table cannot have more entries than the file has bytes left.
         if not 0 <= count <= len(self.source.data) - self.source.position:
             raise self.source.damaged(f"found a table of {count} entries, more than the file can hold", start)
         table = Table()
@@ -293,7 +293,7 @@ class _Reader:
         except (ValueError, OverflowError):
             length = 0 if tensor.storage is None else len(tensor.storage.array)
             view = f"a tensor of size {size}, stride {stride}, offset {tensor.offset + 1}"
-            raise self.source.damaged(f"found {view}, which its storage of {length} elements lacks", start) from None
+            raise self.source.damaged(f"found {view}, which exceeds its storage of {length} elements", start) from None
         return tensor
 
     def _storage_of(self, tensor_class: str) -> Storage | None:

@@ -1,16 +1,17 @@
-"""Torch7's .t7 files, read and written in numpy alone: binary and ascii, longs of 4 or 8 bytes.
+"""Reading and writing of Torch7's .t7 files with numpy alone: binary and ascii, longs of 4 or 8 bytes.
 
-What a file holds becomes:
+Torch7 type          Python value
 
     nil, boolean       None, bool
     number             float (Lua has no other number)
-    string             str, decoded as UTF-8 with `surrogateescape`: `string_bytes(text)` gives any bytes back exactly
+    string             str, decoded as UTF-8 with `surrogateescape`: `string_bytes(text)` returns the exact bytes
     table              Table: dict-like, keys of every kind, file order kept
     tensor, storage    Tensor, Storage: tensors are views of storages, which they may share
     other class        TorchObject: class name, version, table of fields
     function           Function: the dumped bytecode, kept as bytes, never run
 
-All but the first four are compared by identity, and an object that occurs twice in a file is one Python object.
+Tables, tensors, storages, objects and functions are compared by identity. An object that occurs twice in a file is one Python
+object.
 `write(read(path))` gives the same bytes for files that Torch7 wrote: objects are numbered by first occurrence.
 
 The layout is that of torch7's File.lua, DiskFile.c and generic/Tensor.c, Storage.c.
@@ -49,12 +50,12 @@ __all__ = ["Function", "Storage", "Table", "Tensor", "TorchObject", "read", "str
 
 
 def read(path: Path, long_size: int | None = None) -> Value:
-    """The object in a .t7 file.
+    """Return the object in a .t7 file.
 
-    Whether the file is binary or ascii shows in its first byte (a type number 0..8, or that digit). The size of its
-    longs (4 or 8 bytes) is not written anywhere: without `long_size`, 8 is tried, then 4; the wrong one does not fit
-    the file's length, because every tensor and storage holds longs. Raises DataError, naming file and byte, for
-    whatever is not one whole object: truncated or trailing bytes, sizes beyond the file, indices out of order.
+    The first byte shows whether the file is binary or ascii: a type number 0..8, or its digit. The file does not record the
+    size of its longs (4 or 8 bytes). Without `long_size`, 8 is tried, then 4; the wrong size does not fit the file's length,
+    because every tensor and storage holds longs. Raises DataError, naming file and byte, for truncated or trailing bytes,
+    sizes beyond the end of the file, and indices out of order.
     """
     try:
         with path.open("rb") as file:
@@ -67,10 +68,10 @@ def read(path: Path, long_size: int | None = None) -> Value:
 
 
 def write(path: Path, value: Value, ascii: bool = False, long_size: int = 8) -> None:
-    """Write one object as Torch7's torch.save does; what is shared in memory is shared in the file.
+    """Write one object as Torch7's torch.save does; an object that is shared in memory is shared in the file.
 
-    Numbers may be int or float, strings str or bytes. Raises DataError for a whole number that the format cannot hold
-    exactly and TypeError for objects of other types.
+    Numbers may be int or float, strings str or bytes. Raises DataError for an integer that the format cannot represent
+    exactly, and TypeError for objects of other types.
     """
     with path.open("wb") as file:
         _Writer(_AsciiSink(file) if ascii else _BinarySink(file, long_size)).write(value)
@@ -96,7 +97,7 @@ class _BinarySink:
         if array.dtype == np.int64:
             stored = array.astype(self.long_type)
             if not np.array_equal(stored, array):
-                raise DataError(f"{self.file.name}: a number is too large for longs of 4 bytes; write longs of 8.")
+                raise DataError(f"{self.file.name}: a number is too large for longs of 4 bytes; write longs of 8 bytes.")
             array = stored
         self.file.write(array.data)
 
@@ -127,7 +128,7 @@ class _AsciiSink:
 
 
 class _Writer:
-    """Objects to a sink, without recursion: `pending` holds the parts still to be written of what has been begun."""
+    """Writes objects to a sink without recursion: `pending` is a stack of iterators over the parts still to be written."""
 
     def __init__(self, sink: _BinarySink | _AsciiSink) -> None:
         self.sink = sink
@@ -145,7 +146,7 @@ class _Writer:
                 pending.pop()
 
     def _begin(self, value: Value) -> Iterator[Value] | None:
-        """Write the value up to its parts, and return these; None where there are none, or none to write again."""
+        """Write a value without its parts; returns the parts, or None if it has none or they have been written already."""
         if value is None:
             self.sink.integer(NIL)
         elif isinstance(value, bool):
@@ -168,12 +169,12 @@ class _Writer:
             if self._is_new(TORCH, value):
                 return self._torch(value)
         else:
-            raise TypeError(f"{type(value).__name__} is nothing that a Torch7 file can hold.")
+            raise TypeError(f"A Torch7 file cannot hold a {type(value).__name__}.")
         return None
 
     def _number(self, value: float) -> None:
         if isinstance(value, int) and (abs(value) > 2**1023 or int(float(value)) != value):
-            raise DataError(f"{self.sink.file.name}: {value} is no exact number in Torch7, whose numbers are doubles.")
+            raise DataError(f"{self.sink.file.name}: Torch7 stores numbers as doubles, which cannot represent {value} exactly.")
         self.sink.integer(NUMBER)
         self.sink.double(float(value))
 
@@ -182,7 +183,7 @@ class _Writer:
         self.sink.chars(data)
 
     def _is_new(self, kind: int, value: Value) -> bool:
-        """Write type number and index; the object itself follows only where it is met for the first time."""
+        """Write an object's type number and index. Returns whether the object is new, so that its content must follow."""
         self.sink.integer(kind)
         if kind == FUNCTION:
             return True

@@ -1,4 +1,4 @@
-"""What a Torch7 file can hold, as Python values; `torch7` tells which is which."""
+"""The Python values that represent the contents of a Torch7 file; `t7` has the table of types."""
 
 import math
 import re
@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-# A value of a file: None, bool, float, str, Table, TorchObject, Tensor, Storage or Function.
+# One of None, bool, float, str, Table, TorchObject, Tensor, Storage or Function.
 Value = Any
 
 NIL, NUMBER, STRING, TABLE, TORCH, BOOLEAN, FUNCTION, OLD_CLOSURE, CLOSURE = range(9)  # type numbers of a file
@@ -18,7 +18,7 @@ ELEMENTS: dict[str, np.dtype] = {
     "Char": np.dtype("i1"),
     "Short": np.dtype("<i2"),
     "Int": np.dtype("<i4"),
-    "Long": np.dtype("<i8"),  # in the file as long as the file's longs
+    "Long": np.dtype("<i8"),  # 4 or 8 bytes in the file
     "Half": np.dtype("<f2"),
     "Float": np.dtype("<f4"),
     "Double": np.dtype("<f8"),
@@ -42,11 +42,11 @@ class Table(MutableMapping[Value, Value]):
 
     @classmethod
     def from_list(cls, values: Iterable[Value]) -> "Table":
-        """A table with the values at the keys 1, 2, 3 ..."""
+        """Return a table with the values at the keys 1, 2, 3 ..."""
         return cls((float(i), value) for i, value in enumerate(values, 1))
 
     def list(self) -> list[Value]:
-        """The values at the keys 1, 2, 3 ... up to the first that is missing."""
+        """Return the values at the keys 1, 2, 3 ... up to the first missing key."""
         values: list[Value] = []
         while (entry := self._entries.get(float(len(values) + 1))) is not None:
             values.append(entry[1])
@@ -54,7 +54,7 @@ class Table(MutableMapping[Value, Value]):
 
     @staticmethod
     def _slot(key: Value) -> Any:
-        """What Python has to hash so that keys are told apart as Lua does."""
+        """Return a hashable object that is equal for two keys exactly if Lua treats them as one key."""
         if isinstance(key, bool):
             return bool, key
         if isinstance(key, int | float):
@@ -104,7 +104,7 @@ class TorchObject:
 
 @dataclass(eq=False, slots=True)
 class Storage:
-    """The elements behind tensors: a contiguous array (n,) of the element type that the class name tells."""
+    """The elements of tensors: a contiguous array (n,) whose dtype the class name determines."""
 
     class_name: str  # e.g. torch.FloatStorage, torch.CudaStorage
     array: np.ndarray = field(repr=False)
@@ -124,9 +124,10 @@ class Tensor:
 
     @classmethod
     def from_array(cls, array: np.ndarray, class_name: str | None = None) -> "Tensor":
-        """A tensor with a storage of its own that holds a copy of `array`, of the class that fits the array's dtype.
+        """Return a tensor with its own storage, a copy of `array`; without `class_name` the dtype determines the class.
 
-        An array without elements becomes Torch7's one empty tensor, without size or storage.
+        An array without elements becomes Torch7's empty tensor, which has no size and no storage.
+        Raises ValueError for a dtype that Torch7 does not have.
         """
         if class_name is None:
             names = [name for name, dtype in ELEMENTS.items() if dtype == array.dtype]
@@ -140,17 +141,17 @@ class Tensor:
         return cls(class_name, array.shape, tuple(s // array.itemsize for s in array.strides), 0, storage)
 
     def array(self) -> np.ndarray:
-        """A numpy view (no copy) of shape `size`; (0,) for the empty tensor, as Torch7 counts its dimensions.
+        """Return a numpy view (no copy) of shape `size`; an array of shape (0,) for Torch7's empty tensor.
 
-        Raises ValueError where the view reaches outside the storage (never for what `read` returned).
+        Raises ValueError if the view exceeds the storage; tensors that `read` returned never do.
         """
         if not self.size or 0 in self.size:
             return np.empty(self.size or 0, element_type(self.class_name))
-        # numpy checks the bounds of a view too, but not where the buffer is empty.
+        # numpy checks the bounds of a view too, but not for an empty buffer.
         last = self.offset + sum((n - 1) * s for n, s in zip(self.size, self.stride, strict=True))
         length = 0 if self.storage is None else len(self.storage.array)
         if self.storage is None or min(self.offset, *self.size, *self.stride) < 0 or last >= length:
-            raise ValueError(f"{self} reaches outside its storage of {length} elements.")
+            raise ValueError(f"{self} exceeds its storage of {length} elements.")
         base, width = self.storage.array, self.storage.array.itemsize
         return np.ndarray(self.size, base.dtype, base, self.offset * width, tuple(s * width for s in self.stride))
 
@@ -161,28 +162,28 @@ class Function:
 
     bytecode: bytes = field(repr=False)
     upvalues: Value = field(default=None, repr=False)
-    kind: int = CLOSURE  # the type number that the file has: 6, 7 or 8
+    kind: int = CLOSURE  # the type number in the file: 6, 7 or 8
 
 
 def string_bytes(text: str | bytes) -> bytes:
-    """The bytes that a Lua string has in a file."""
+    """Return the bytes of a Lua string in a file."""
     return text if isinstance(text, bytes) else text.encode("utf-8", "surrogateescape")
 
 
 def text_of(data: bytes) -> str:
-    """The str for a Lua string's bytes; `string_bytes` turns it back."""
+    """Return the str for a Lua string's bytes; `string_bytes` is the inverse."""
     return data.decode("utf-8", "surrogateescape")
 
 
 def array_class(class_name: str) -> tuple[np.dtype, str] | None:
-    """Element type and "Tensor" or "Storage"; None for a class that is neither. Plain Cuda means Float."""
+    """Return a class's dtype and "Tensor" or "Storage"; None for any other class. torch.CudaTensor holds floats."""
     match = _ARRAY_CLASS.fullmatch(class_name)
     return (ELEMENTS[match[1] or "Float"], match[2] or match[3]) if match else None
 
 
 def element_type(class_name: str) -> np.dtype:
-    """The elements of a tensor or storage class; ValueError for any other class."""
+    """Return the dtype of a tensor or storage class. Raises ValueError for any other class."""
     found = array_class(class_name)
     if found is None:
-        raise ValueError(f"{class_name} is no class of tensors or storages.")
+        raise ValueError(f"{class_name} is not a tensor or storage class.")
     return found[0]

@@ -46,8 +46,8 @@ def fails(place, stage, *words, code=30):
 
 def test_missing_archive(place):
     place.set("[penn_action]\narchive = nowhere.tar.gz\n")
-    fails(place, "FetchPennAction", "nowhere.tar.gz is not there")
-    assert "nowhere.tar.gz is not there" in place.run("status", "--config", "profile.cfg")
+    fails(place, "FetchPennAction", "nowhere.tar.gz does not exist")
+    assert "nowhere.tar.gz does not exist" in place.run("status", "--config", "profile.cfg")
 
 
 def test_models_that_are_none(place):
@@ -64,7 +64,7 @@ def test_models_that_are_none(place):
 
 def test_truncated_archive(place, archive):
     archive.write_bytes(archive.read_bytes()[: archive.stat().st_size // 2])
-    fails(place, "FetchPennAction", "given.tar.gz is damaged or cut off", "Penn_Action/frames/")
+    fails(place, "FetchPennAction", "given.tar.gz is damaged or truncated", "Penn_Action/frames/")
     assert not results_of(place, "penn_action/raw@*")
 
 

@@ -89,7 +89,7 @@ def test_a_killed_download_goes_on(empty, site, sample):
 def test_what_to_do_by_hand_is_said(empty, site):
     site.files["/PennAction"] = b"<!DOCTYPE html><html>Box | Simple Online Collaboration</html>"
     output = fetch(empty, f"{site.address}/PennAction", code=30)
-    assert "is a page for people" in output and "give its path in the settings" in output
+    assert "is a web page, not a file" in output and "give its path in the settings" in output
     assert "open https://upenn.box.com/PennAction in a browser" in fetch(empty, "nowhere.tar.gz", code=30)
     assert not list(empty.exp.glob("penn_action/*"))
 

@@ -106,7 +106,7 @@ def test_mpii_from_a_json_file(unpacked, finished_chain):
     [
         (
             "[mpii]\nimages = penn/labels\nannotations = annotations.mat\n",
-            "penn/labels has no images/*.jpg, as expected, but 0001.mat",
+            "penn/labels has no images/*.jpg; it has 0001.mat",
         ),
         (
             "[mpii]\nimages = mpii/images\nannotations = published\n",
@@ -117,7 +117,7 @@ def test_mpii_from_a_json_file(unpacked, finished_chain):
             "[mpii]\nimages = annotations.mat\nannotations = annotations.mat\n",
             "annotations.mat is a MATLAB file; expected an archive with",
         ),
-        ("[mpii]\nimages = mpii\nannotations = annotations.mat\nsplit_file = nowhere.txt\n", "nowhere.txt is not there"),
+        ("[mpii]\nimages = mpii\nannotations = annotations.mat\nsplit_file = nowhere.txt\n", "nowhere.txt does not exist"),
     ],
 )
 def test_a_wrong_guess_says_what_was_found(unpacked, settings, said):

@@ -163,7 +163,7 @@ def test_a_video_is_drawn_frame_by_frame_with_its_times(model, tmp_path, monkeyp
     assert "is where the video is" in capsys.readouterr().err
     source.write_bytes(source.read_bytes()[:100])
     assert run(monkeypatch, source, *arguments) == 1
-    assert "v.mp4 holds no video, or it is cut off" in capsys.readouterr().err
+    assert "v.mp4 holds no video, or it is truncated" in capsys.readouterr().err
     assert (tmp_path / "out/v.mp4").exists()  # of the run before: this one has not begun
 
 
@@ -208,7 +208,7 @@ def test_an_interruption_leaves_what_is_done(model, folder, tmp_path, monkeypatc
         ("nowhere.mp4", {}, "nowhere.mp4 is not there"),
         ("empty", {}, "holds no image"),
         ("in", {"--out": "in"}, "would replace them"),
-        ("in", {"--model": "nothing"}, "nothing is neither a file"),
+        ("in", {"--model": "nothing"}, "nothing is not a file"),
     ],
 )
 def test_wrong_places_are_said_in_a_sentence(model, folder, monkeypatch, capsys, source, options, words):

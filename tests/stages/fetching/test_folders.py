@@ -52,17 +52,17 @@ def test_penn_action_and_lsp_are_found(tmp_path):
         (
             ["readme.txt", "labels/0001.mat"],
             IMAGES,
-            r"has no images/\*\.jpg, as expected, but labels/, readme\.txt; give the right",
+            r"has no images/\*\.jpg; it has labels/, readme\.txt. Give the right",
         ),
         (
             [f"{i}.jpg" for i in range(9)],
             PENN,
-            "has no frames/.*, as expected, but 0.jpg, 1.jpg, .* and 3 more; give the right",
+            "has no frames/.*; it has 0.jpg, 1.jpg, .* and 3 more. Give the right",
         ),
-        ([], PENN, "but nothing; give the right folder"),
+        ([], PENN, "it has nothing. Give the right folder"),
         (["a/1.jpg", "b/1.jpg"], IMAGES, r"has images/\*\.jpg in several folders, such as .*; give one"),
-        (["im0001.jpg"], LSP, r"has no joints\.mat and im\*\.jpg, as expected, but im0001\.jpg"),
-        (["train.jpg"], FLIC, "has no train.h5, .*, as expected, but train.jpg"),
+        (["im0001.jpg"], LSP, r"has no joints\.mat and im\*\.jpg; it has im0001\.jpg"),
+        (["train.jpg"], FLIC, "has no train.h5, .*; it has train.jpg"),
     ],
 )
 def test_another_folder_says_what_is_in_it(tmp_path, names, wanted, said):

@@ -95,7 +95,7 @@ def test_a_host_that_does_not_exist_is_asked_for_once(tmp_path, monkeypatch, wai
 def test_patience_ends_where_nothing_more_comes(site, tmp_path, monkeypatch, waits):
     monkeypatch.setattr(download, "WAITS", (1, 2, 4))
     site.answers = [Answer(sent=0.5), *[Answer(sent=0)] * 3]
-    with pytest.raises(DataError, match=r"a\.tar could not be fetched: .* Run again to go on \(2 MB have arrived"):
+    with pytest.raises(DataError, match=r"a\.tar could not be fetched: .* Run again to resume \(2 MB have arrived"):
         obtain(f"{site.address}/a.tar", tmp_path)
     assert waits == [1, 2, 4] and not list(tmp_path.rglob("a.tar"))
     assert obtain(f"{site.address}/a.tar", tmp_path).read_bytes() == CONTENT
@@ -177,7 +177,7 @@ def test_redirects(site, tmp_path):
 def test_what_does_not_get_better_is_not_tried_again(site, tmp_path):
     for status in (403, 404, 410):
         site.answers, site.requests = [Answer(status=status)], []
-        with pytest.raises(DataError, match=f"the server answered {status} .*; correct it in the settings"):
+        with pytest.raises(DataError, match=f"the server answered {status} .*; correct the address in the settings"):
             obtain(f"{site.address}/a.tar", tmp_path)
         assert len(site.requests) == 1
 
@@ -192,7 +192,7 @@ def test_what_may_get_better_is_tried_again_when_the_server_says(site, tmp_path,
 def test_a_page_for_people(site, tmp_path, headers):
     site.files["/PennAction"] = HTML
     site.answers = [Answer(headers=headers)]
-    with pytest.raises(DataError, match=r"/PennAction is a page for people.*open it in a browser.*path in the settings"):
+    with pytest.raises(DataError, match=r"/PennAction is a web page, not a file.*in a browser.*path in the settings"):
         obtain(f"{site.address}/PennAction", tmp_path)
     assert len(site.requests) == 1 and not list(tmp_path.rglob("PennAction"))
 
@@ -231,7 +231,7 @@ def test_a_download_that_was_damaged_on_the_disk_is_fetched_again(site, tmp_path
     path = obtain(f"{site.address}/a.tar", tmp_path)
     path.write_bytes(CONTENT[:-1] + b"?")
     assert obtain(f"{site.address}/a.tar", tmp_path).read_bytes() == CONTENT
-    assert "set aside as" in caplog.text and "fetched again" in caplog.text
+    assert "was moved to" in caplog.text and "fetched again" in caplog.text
 
 
 def test_a_damaged_record_counts_as_none(site, tmp_path):
@@ -293,7 +293,7 @@ def test_google_drive_refuses(drive, tmp_path, monkeypatch):
     with pytest.raises(DataError, match=r"Google Drive \(404 .*in a browser and give its path"):
         obtain(f"{drive.address}/gone", tmp_path)
     drive.files["/page"] = HTML
-    with pytest.raises(DataError, match="page for people"):
+    with pytest.raises(DataError, match="web page, not a file"):
         obtain(f"{drive.address}/page", tmp_path)
     monkeypatch.setattr(shutil, "disk_usage", lambda _: namedtuple("usage", "free")(1000))
     with pytest.raises(DataError, match="needs 3 MB"):
@@ -320,7 +320,7 @@ def test_paths(tmp_path):
     path.touch()
     assert obtain(str(path), tmp_path) == obtain(f"file://{tmp_path}/a%20b.tar", tmp_path) == path
     assert obtain(f"{path}#sha256={'0' * 64}", tmp_path) == path  # its digest is checked where fingerprints are made
-    with pytest.raises(DataError, match=r"c\.tar is not there"):
+    with pytest.raises(DataError, match=r"c\.tar does not exist"):
         obtain(str(tmp_path / "c.tar"), tmp_path)
     with pytest.raises(DataError, match="is a folder"):
         obtain(str(tmp_path), tmp_path)

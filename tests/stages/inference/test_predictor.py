@@ -135,7 +135,7 @@ IMAGE = np.zeros((40, 60, 3), np.uint8)
         ([IMAGE, IMAGE[:, :, :1]], {}, "image 1 is grey"),
         (np.zeros((40, 60, 4), np.uint8), {}, r"shape \(40, 60, 4\)"),
         (np.zeros((0, 60, 3), np.uint8), {}, r"shape \(0, 60, 3\)"),
-        (IMAGE / 255, {}, "array of float64; give uint8"),
+        (IMAGE / 255, {}, "array of float64; give colours as uint8"),
         (torch.full((3, 8, 8), 200.0), {}, r"outside of \[0, 1\]"),
         (torch.full((3, 8, 8), torch.nan), {}, r"outside of \[0, 1\]"),
         (torch.zeros(8, 8, dtype=torch.uint8), {}, "grey"),
@@ -144,9 +144,9 @@ IMAGE = np.zeros((40, 60, 3), np.uint8)
         ("nowhere.jpg", {}, "nowhere.jpg is missing"),
         (IMAGE, {"boxes": (70, 0, 90, 30)}, r"from \(70, 0\) to \(90, 30\) lies outside of the image of 60 x 40 px"),
         (IMAGE, {"boxes": (30, 0, 20, 30)}, "left < right"),
-        (IMAGE, {"boxes": (0, 0, 20, np.nan)}, "4 numbers a person"),
-        (IMAGE, {"boxes": (0, 0, 20)}, "4 numbers a person"),
-        (IMAGE, {"boxes": "everywhere"}, "4 numbers a person"),
+        (IMAGE, {"boxes": (0, 0, 20, np.nan)}, "4 finite numbers per person"),
+        (IMAGE, {"boxes": (0, 0, 20)}, "4 finite numbers per person"),
+        (IMAGE, {"boxes": "everywhere"}, "4 finite numbers per person"),
         ([IMAGE, IMAGE], {"boxes": [(0, 0, 9, 9)]}, "2 images, but boxes, centers or scales for 1"),
         ([IMAGE, IMAGE], {"centers": [(5, 5), (5, 5)], "scales": 0.1}, "2 images, but boxes, centers or scales for 1"),
         (IMAGE, {"batch": 0}, "batch = 0"),
@@ -244,12 +244,12 @@ def test_where_a_network_is_looked_for(model, tmp_path, monkeypatch):
     expected = PosePredictor.load(model).predict(image).joints
     for source in (model / "model.safetensors", str(model), "hg-256", "demo/mpii/hg-256", "penn_action_cropped/hg-256-ft"):
         assert np.array_equal(PosePredictor.load(source).predict(image).joints, expected)
-    with pytest.raises(DataError, match="hg-256-ft may mean exp/demo/mpii/hg-256-ft or exp/penn_action_cropped/hg-256-ft"):
+    with pytest.raises(DataError, match="hg-256-ft is ambiguous: exp/demo/mpii/hg-256-ft or exp/penn_action_cropped/hg-256-ft"):
         PosePredictor.load("hg-256-ft")
     for missing in ("hg-1024", tmp_path / "nowhere", "/nowhere/model.t7"):
-        with pytest.raises(DataError, match="neither a file or folder nor an experiment"):
+        with pytest.raises(DataError, match="not a file, a folder or an experiment"):
             PosePredictor.load(missing)
-    with pytest.raises(DataError, match="exp/demo may mean exp/demo/mpii/hg-256 or exp/demo/mpii/hg-256-ft"):
+    with pytest.raises(DataError, match="exp/demo is ambiguous: exp/demo/mpii/hg-256 or exp/demo/mpii/hg-256-ft"):
         PosePredictor.load("exp/demo")
     (tmp_path / "exp/demo/mpii/hg-256-ft@01234567").mkdir()
     (tmp_path / "exp/demo/mpii/hg-256-ft/best.safetensors").rename(

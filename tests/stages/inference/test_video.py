@@ -193,7 +193,7 @@ def test_frames_that_cannot_be_decoded_are_counted(tmp_path):
     np.testing.assert_allclose(levels(frames), [20, 30, 60, 70], atol=1)
     np.testing.assert_allclose([frame.time for frame in frames], [0, 0.04, 0.16, 0.2])
     assert reader.undecodable == 2
-    assert reader.failed == [f"{path}: 2 frames left out that could not be decoded."]
+    assert reader.failed == [f"{path}: 2 frames could not be decoded and were skipped."]
 
 
 @pytest.mark.parametrize(("ending", "codec"), [(".avi", "mjpeg"), (".mp4", "libx264"), (".mkv", "libx264")])
@@ -222,7 +222,7 @@ def test_what_is_no_video(tmp_path):
         "sound.m4a": "holds no video, only sound",
         "list.m3u8": "cannot be read as a video",
         "list.ffconcat": "cannot be read as a video",
-        "notes.txt": "is a text, not a video",
+        "notes.txt": "is a text file, not a video",
         "cut.mp4": "cannot be read as a video",
         "nowhere.mp4": "cannot be read: No such file",
     }.items():

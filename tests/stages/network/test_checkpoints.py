@@ -60,7 +60,7 @@ def test_foreign_files_are_refused_in_a_sentence(saved, content, capsys):
 
 
 def test_a_missing_file_and_a_folder(tmp_path):
-    with pytest.raises(DataError, match="is not there"):
+    with pytest.raises(DataError, match="does not exist"):
         load_network(tmp_path / "n.safetensors")
     with pytest.raises(DataError, match="is a folder"):
         load_network(tmp_path)
@@ -96,7 +96,7 @@ def test_statistics_of_whole_numbers_are_refused(saved):
     true = {"options": SMALL.significant(), "joints": ["a", "b", "c"], "resolution": 64, "metrics": {}}
     tensors = network.state_dict()
     save_tensors(path, tensors | {"stem.norm.running_var": torch.ones(2, dtype=torch.int64)}, true)
-    with pytest.raises(DataError, match=r"do not fit .* \(stem\.norm\.running_var is of torch\.int64\)"):
+    with pytest.raises(DataError, match=r"do not fit .* \(stem\.norm\.running_var has dtype torch\.int64\)"):
         load_network(path)
 
 

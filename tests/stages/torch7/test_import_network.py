@@ -208,13 +208,13 @@ def test_other_topologies_are_refused(tmp_path):
 
     network = Published()
     network.modules.append(TorchObject("nn.Dropout"))
-    refused(tmp_path, network, f"module {len(network.modules)} (nn.Dropout) is left over")
+    refused(tmp_path, network, f"module {len(network.modules)} (nn.Dropout) is not used")
 
     network = Published()  # the outer level's sum reads its upper branch from the level below
     totals = [node for node in network.nodes if network.kind(node) == "nn.CAddTable"]
     inner, outer = (node.fields["data"]["mapindex"] for node in totals)
     outer[1] = inner[1]
-    refused(tmp_path, network, "stands")
+    refused(tmp_path, network, "is read as")
 
     network = Published()  # a cycle
     network.nodes[1].fields["data"]["mapindex"][1] = network.nodes[-1].fields["data"]

@@ -239,7 +239,7 @@ def test_from_array_chooses_the_class():
 
 def test_what_cannot_be_written(tmp_path):
     path = tmp_path / "x.t7"
-    with pytest.raises(DataError, match="no exact number"):
+    with pytest.raises(DataError, match="cannot represent .* exactly"):
         torch7.write(path, 2**53 + 1)
     with pytest.raises(DataError, match="longs of 4 bytes"):
         torch7.write(path, Storage("torch.LongStorage", np.array([2**31])), long_size=4)
@@ -310,9 +310,9 @@ def test_tensors_outside_their_storage_are_refused(file):
         ([0, 2**62], [2**62, 1], 1),
         ([1], [2**62], 1),
     ]:
-        damaged(file(float_tensor(1, sizes, strides, offset, storage)), "byte ", "its storage of 4 elements lacks")
-    damaged(file(float_tensor(1, [2**40], [1], 1, i32(0))), "its storage of 0 elements lacks")
-    damaged(file(float_tensor(1, [1000], [1], 1, float_storage(2))), "its storage of 0 elements lacks")
+        damaged(file(float_tensor(1, sizes, strides, offset, storage)), "byte ", "exceeds its storage of 4 elements")
+    damaged(file(float_tensor(1, [2**40], [1], 1, i32(0))), "exceeds its storage of 0 elements")
+    damaged(file(float_tensor(1, [1000], [1], 1, float_storage(2))), "exceeds its storage of 0 elements")
     damaged(file(float_tensor(1, [1] * 65, [1] * 65, 1, storage)), "65 dimensions")
     double = storage.replace(chars(b"torch.FloatStorage"), chars(b"torch.DoubleStorage"))
     damaged(file(float_tensor(1, [1], [1], 1, double)), "torch.DoubleStorage", "torch.FloatStorage")
