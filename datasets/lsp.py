@@ -18,7 +18,7 @@ import numpy as np
 
 from datasets.dataset import Conversion, Dataset, Split
 from datasets.errors import DataError
-from datasets.formats.annotations import Annotations, hold_out
+from datasets.formats.annotations import Annotations, framed_by_joints, hold_out
 from datasets.formats.hdf5 import LARGEST
 from datasets.formats.matlab import read_mat
 from datasets.measures import PCK_TORSO
@@ -109,9 +109,6 @@ class Lspet(Lsp):
     )
 
 
-ENLARGED = 1.25  # the box of the joints, so that head, hands and feet are inside; mmpose enlarges person boxes as much
-
-
 def image_names(folder: Path) -> list[str]:
     """The images in `folder` in the order of their numbers; raises DataError where there is no such folder."""
     if not folder.is_dir():
@@ -148,7 +145,8 @@ def read_people(path: Path, images: list[str], one_means: Literal["occluded", "v
     part[unlabelled] = np.nan
     if not (np.abs(part[~unlabelled]) < LARGEST).all():
         raise DataError(f"{path}: a labelled joint is a NaN or too large a number; the file is damaged: fetch it again.")
-    return _with_boxes(images, part, visible & ~unlabelled)
+    people = framed_by_joints(images, part, visible & ~unlabelled)
+    return replace(people, normalize=torso(people.part))
 
 
 def split(people: Annotations, images: int, fraction: float, seed: int, test_half: bool) -> dict[str, Annotations]:
@@ -191,28 +189,6 @@ def _columns(path: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         raise DataError(f"{path}: joints has the shape {joints.shape}, expected 3 x 14 x N or 14 x 3 x N.")
     x, y, flag = joints.astype(np.float64).swapaxes(1, 2)
     return x, y, flag
-
-
-def _with_boxes(images: list[str], part: np.ndarray, visible: np.ndarray) -> Annotations:
-    """Everybody who has a box; part (N, 14, 2) px from 0, NaN where not labelled."""
-    labelled = ~np.isnan(part).any(axis=2, keepdims=True)
-    low = np.where(labelled, part, np.inf).min(axis=1)
-    high = np.where(labelled, part, -np.inf).max(axis=1)
-    usable = ((high - low) > 0).any(axis=1)
-    count = len(images)
-    low, high = (np.where(usable[:, None], corner, 0.0) for corner in (low, high))
-    everybody = Annotations(
-        images=images,
-        index=np.arange(count),
-        person=np.zeros(count, np.int64),
-        center=(low + high) / 2,
-        scale=ENLARGED * (high - low).max(axis=1) / 200,
-        part=part,
-        visible=visible,
-        normalize=torso(part),
-        torsoangle=np.full(count, -1.0),
-    )
-    return everybody.select(usable)
 
 
 def read(

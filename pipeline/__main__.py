@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 from datasets.errors import DataError
+from pipeline.tasks.fetch import FURTHER
 
 DESCRIPTION = """\
 From the archives of MPII Human Pose and Penn Action to the weights of an hourglass network for forecasting poses.
@@ -21,11 +22,12 @@ From the archives of MPII Human Pose and Penn Action to the weights of an hourgl
 Stages: MakeSample, FetchMpii, FetchPennAction, AnnotateMpii, CropPenn, AnnotatePenn, PretrainMpii, FinetunePenn,
 FetchPrecomputed:mpii, FetchPrecomputed:penn_action, EvaluateMpii, EvaluatePenn (or EvaluatePenn:pretrained ...),
 ExportWeights, CompareAccuracy.
-Beside the chain: Pretrain:D, Finetune:D, Evaluate:D:M with D one of flic, lsp, lspet and M one of pretrained (on MPII),
-finetuned, scratch (trained on D alone); Pretrain:penn_action and EvaluatePenn:scratch; FetchLsp, AnnotateLsp and so on.
-Export:D:M gives the networks of these, Export:mpii:pretrained the MPII network, as ExportWeights gives Penn Action's.
-With cache = true in [pretrain] or [finetune]: CacheCrops:D, with D mpii or penn_action, too.
-"""
+Outside the chain: Fetch:D, Annotate:D, Pretrain:D, Finetune:D and Evaluate:D:M, where D is one of
+DATASETS and M is one of pretrained (on MPII), finetuned and scratch (trained on D alone).
+Pretrain:penn_action and EvaluatePenn:scratch train on Penn Action alone.
+Export:D:M exports one of these networks, Export:mpii:pretrained the MPII network, as ExportWeights exports Penn Action's.
+With cache = true in [pretrain] or [finetune]: CacheCrops:D, where D may also be mpii or penn_action.
+""".replace("DATASETS", ", ".join(FURTHER))
 
 
 def parser() -> argparse.ArgumentParser:

@@ -1,5 +1,11 @@
 """File formats, each read and written in one module.
 
-annotations      train/valid/test.h5 in the published layout
-matlab           MATLAB files; version 7.3 through matlab_hdf5, values in matlab_values
+annotations     train/valid/test.h5 in the published layout
+hdf5            HDF5: tables written part by part, fields read without trusting their sizes
+matlab          MATLAB files; version 7.3 through matlab_hdf5, values in matlab_values
+mpii_release    MPII's annotation file, and predictions for its evaluation
+mpii_published  MPII's people as other projects publish them
+mpii_split      files that say who of MPII's people validates
+penn_labels     label files of Penn Action
+image_play      image-play's files for cropped Penn Action
 """

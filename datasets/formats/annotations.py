@@ -14,6 +14,8 @@ import numpy as np
 from datasets.errors import DataError
 from datasets.formats.hdf5 import LARGEST, RowsH5, open_h5, read_field, read_numbers
 
+ENLARGED = 1.25  # the box of the joints, so that head, hands and feet are inside; mmpose enlarges person boxes as much
+
 
 @dataclass(frozen=True)
 class Annotations:
@@ -62,6 +64,32 @@ def person_box(objpos: np.ndarray, scale: np.ndarray) -> tuple[np.ndarray, np.nd
     center = np.array(objpos, dtype=np.float64)
     center[..., 1] += 15 * scale
     return center, scale * 1.25
+
+
+def framed_by_joints(images: list[str], part: np.ndarray, visible: np.ndarray) -> Annotations:
+    """Return one person an image in the box of the joints: a square around their middle, 1.25 x their longer side.
+
+    part (N, J, 2) float64, 0-based px, NaN where not labelled; visible (N, J) bool. `normalize` and `torsoangle` are -1. People
+    with less than two joints at different places have no box and are left out; `index` still is the image's number.
+    """
+    labelled = ~np.isnan(part).any(axis=2, keepdims=True)
+    low = np.where(labelled, part, np.inf).min(axis=1)
+    high = np.where(labelled, part, -np.inf).max(axis=1)
+    usable = ((high - low) > 0).any(axis=1)
+    low, high = (np.where(usable[:, None], corner, 0.0) for corner in (low, high))
+    count = len(images)
+    everybody = Annotations(
+        images=images,
+        index=np.arange(count),
+        person=np.zeros(count, np.int64),
+        center=(low + high) / 2,
+        scale=ENLARGED * (high - low).max(axis=1) / 200,
+        part=part,
+        visible=visible,
+        normalize=np.full(count, -1.0),
+        torsoangle=np.full(count, -1.0),
+    )
+    return everybody.select(usable)
 
 
 def write(folder: Path, split: str, annotations: Annotations, dataset: str = "", one_person: bool = False) -> None:
