@@ -8,14 +8,15 @@ import pytest
 import torch
 
 from datasets.penn_action import PENN_ACTION
-from stages.inference.predict import compute_type
+from stages.inference.predict import set_tf32
 from stages.inference.predictor import PosePredictor
 from stages.loading.crop_cache import cache_crops
 from stages.network.checkpoints import Description
 from stages.network.hourglass import HourglassNet
 from stages.settings.sections import Input, Network, Workspace
 from stages.settings.trainings import Training
-from stages.training.train import Trainer, new_network, train
+from stages.training.heatmaps import HeatmapObjective, new_network
+from stages.training.train import Job, Trainer, train
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="torch finds no CUDA device here")
 
@@ -39,9 +40,13 @@ def network():
     return new_network(SMALL, 13, 7)
 
 
+def job(folder, data, settings, workspace=GPU):
+    return Job(folder, HeatmapObjective(network(), data, SIZE, settings), settings, workspace)
+
+
 def test_the_network_computes_what_it_computes_on_the_cpu():
     net, images = HourglassNet(Network(), 16).eval(), torch.rand(2, 3, 128, 128)
-    compute_type("float32", torch.device("cuda"))
+    set_tf32("float32")
     with torch.inference_mode():
         expected, found = net(images)[-1], net.cuda()(images.cuda())[-1].cpu()
     torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-5)
@@ -61,7 +66,7 @@ def test_a_training_that_is_interrupted_ends_as_the_one_that_is_not(tiny_penn, c
         (tmp_path / folder).mkdir()
         for report in reports:
             with suppress(InterruptedError):
-                train(tmp_path / folder, network(), cached if crops else tiny_penn, SIZE, settings, GPU, report)
+                train(job(tmp_path / folder, cached if crops else tiny_penn, settings), report)
     for name in ("best.safetensors", "last.safetensors", "train.log", "valid.log"):
         assert (tmp_path / "whole" / name).read_bytes() == (tmp_path / "stopped" / name).read_bytes(), name
 
@@ -72,7 +77,8 @@ def test_a_recorded_iteration_is_the_one_that_is_launched_step_by_step(cached, t
     for recorded in (True, False):
         folder = tmp_path / str(recorded)
         folder.mkdir()
-        trainer = Trainer(folder, network(), cached, SIZE, SETTINGS.model_copy(update={"precision": precision}), GPU)
+        trainer = Trainer(job(folder, cached, SETTINGS.model_copy(update={"precision": precision})))
+        trainer.begin_phase(0)
         assert trainer.recorded
         trainer.recorded = trainer.recorded if recorded else None
         trainer.run()
@@ -84,7 +90,7 @@ def test_a_training_on_the_gpu_is_close_to_one_on_the_cpu(tiny_penn, tmp_path):
     settings = SETTINGS.model_copy(update={"epochs": 1, "iterations": 5, "optimizer": "rmsprop"})
     for device in ("cuda", "cpu"):
         (tmp_path / device).mkdir()
-        train(tmp_path / device, network(), tiny_penn, SIZE, settings, Workspace(device=device, workers=1))
+        train(job(tmp_path / device, tiny_penn, settings, Workspace(device=device, workers=1)))
     # RMSprop makes whole steps of rounding errors where a gradient is zero, so the weights themselves may differ.
     losses = [float((tmp_path / device / "train.log").read_text().split()[5]) for device in ("cuda", "cpu")]
     assert losses[0] == pytest.approx(losses[1], rel=1e-3) and losses[1] > 0

@@ -27,7 +27,7 @@ from datasets.mpii import MPII
 from datasets.progress import Report, silent
 from stages.evaluation.evaluate import evaluate
 from stages.inference import runtimes
-from stages.inference.predict import compute_type
+from stages.inference.predict import compute_type, set_tf32
 from stages.inference.predictor import PosePredictor
 from stages.loading.augment import plans
 from stages.loading.crop_cache import cache_crops
@@ -37,8 +37,9 @@ from stages.network.checkpoints import Description
 from stages.network.hourglass import HourglassNet
 from stages.settings.sections import Evaluation, Input, Network, Settings, Workspace
 from stages.settings.trainings import Training
+from stages.training.heatmaps import HeatmapObjective
 from stages.training.logs import read_metrics
-from stages.training.train import Trainer, train
+from stages.training.train import Job, Trainer, train
 from tools.bench_parts import photograph, show, write_people
 
 FLOP = 25.4e9  # of an image of 256 px, forward and backward: multiplications and additions
@@ -88,13 +89,19 @@ def settings(batch: int, precision: str, **more: Any) -> Training:
     )
 
 
+def job(folder: Path, network: HourglassNet, data: DatasetFiles, training: Training) -> Job:
+    """A training on the device that is measured."""
+    return Job(folder, HeatmapObjective(network, data, SIZE, training), training, Workspace(device=DEVICE.type))
+
+
 def trainer(
     folder: Path, data: DatasetFiles, training: Training, deterministic: bool = True, preset: str = "hg-256"
 ) -> Trainer:
     """A training that is about to begin."""
     torch.manual_seed(0)
     torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark = deterministic, False
-    made = Trainer(folder, HourglassNet(Network(preset=preset), 16), data, SIZE, training, Workspace(device=DEVICE.type))
+    made = Trainer(job(folder, HourglassNet(Network(preset=preset), 16), data, training))
+    made.begin_phase(0)
     made.network.train()
     return made
 
@@ -110,7 +117,7 @@ def correct(data: DatasetFiles) -> None:
     torch.manual_seed(0)
     network = HourglassNet(Network(), 16).eval()
     images = torch.rand(4, 3, SIZE.resolution, SIZE.resolution)
-    compute_type("float32", DEVICE)  # no shortened products
+    set_tf32("float32")
     with torch.inference_mode():
         expected = network(images)[-1]
         found = network.to(DEVICE)(images.to(DEVICE))[-1].cpu()
@@ -130,7 +137,7 @@ def correct(data: DatasetFiles) -> None:
                 for _ in range(8):
                     one.step(batch)
                     one.state.iteration += 1
-                ends.append([tensor.cpu() for tensor in one.evaluated().state_dict().values()])
+                ends.append([tensor.cpu() for tensor in one.learner.evaluated.state_dict().values()])
         equal = all(torch.equal(a, b) for a, b in zip(*ends, strict=True))
         print(
             f"8 iterations, {precision}: recorded {'equal to' if equal else 'DIFFERENT from'} launched one by one, bit for bit"
@@ -169,7 +176,10 @@ def _resumes(data: DatasetFiles) -> bool:
             for report in reports:
                 torch.manual_seed(0)
                 with suppress(InterruptedError):
-                    train(place, HourglassNet(Network(), 16), data, SIZE, training, workspace, report)
+                    train(
+                        Job(place, HeatmapObjective(HourglassNet(Network(), 16), data, SIZE, training), training, workspace),
+                        report,
+                    )
             results.append((place / "best.safetensors").read_bytes())
     return results[0] == results[1]
 
@@ -213,6 +223,7 @@ def _plain(preset: str, inputs: dict[str, Tensor], kind: str) -> float:
     torch.manual_seed(0)
     network = HourglassNet(Network(preset=preset), 16).to(DEVICE)
     compute = compute_type(kind, DEVICE)
+    set_tf32(kind)
     optimizer = torch.optim.RMSprop(network.parameters(), 2.5e-4)
 
     def step() -> None:
@@ -244,15 +255,8 @@ def feeding(data: DatasetFiles) -> None:
         for what, each in sources.items():
             with tempfile.TemporaryDirectory() as name:
                 iterations = max(100, round((4 if what == "cache" else 2) * 2000 / batch)) if CUDA else 100
-                train(
-                    Path(name),
-                    HourglassNet(Network(), 16),
-                    each,
-                    SIZE,
-                    settings(batch, "auto", iterations=iterations),
-                    Workspace(),
-                )
-                rows = [float(row["images_per_second"]) for row in read_metrics(Path(name)) if row["what"] == "train"]
+                train(job(Path(name), HourglassNet(Network(), 16), each, settings(batch, "auto", iterations=iterations)))
+                rows = [float(row["samples_per_second"]) for row in read_metrics(Path(name)) if row["what"] == "train"]
             show(f"batch {batch}, training from {what}, data included", statistics.median(rows[len(rows) // 3 :]), "images/s")
 
 
@@ -282,8 +286,8 @@ def training_for(minutes: float, data: DatasetFiles, batch: int) -> None:
     """Train hg-256 for some minutes, of which the validations are a part, and score it."""
     network = HourglassNet(Network(), 16)
     with tempfile.TemporaryDirectory() as name:  # a short one first, for the rate
-        train(Path(name), network, data, SIZE, settings(batch, "auto", iterations=400 if CUDA else 4), Workspace())
-        images = [float(row["images_per_second"]) for row in read_metrics(Path(name)) if row["what"] == "train"] or [1.0]
+        train(job(Path(name), network, data, settings(batch, "auto", iterations=400 if CUDA else 4)))
+        images = [float(row["samples_per_second"]) for row in read_metrics(Path(name)) if row["what"] == "train"] or [1.0]
     count = max(4, round(minutes * 60 * 0.95 * images[-1] / batch))
     epochs = min(4, count)
     torch.manual_seed(0)
@@ -291,9 +295,9 @@ def training_for(minutes: float, data: DatasetFiles, batch: int) -> None:
     with tempfile.TemporaryDirectory() as name:
         folder, start = Path(name), time.perf_counter()
         training = settings(batch, "auto", epochs=epochs, iterations=count // epochs)
-        train(folder, network, data, SIZE, training, Workspace())
+        train(job(folder, network, data, training))
         spent = time.perf_counter() - start
-        images = [float(row["images_per_second"]) for row in read_metrics(folder) if row["what"] == "train"] or [1.0]
+        images = [float(row["samples_per_second"]) for row in read_metrics(folder) if row["what"] == "train"] or [1.0]
         show(f"training of {spent:.0f} s on {len(data.split('train'))} people", statistics.median(images), "images/s")
         result = evaluate(folder, folder / "best.safetensors", data, ["valid"], Evaluation(), Workspace())
     print(f"{epochs * training.iterations * batch} images, batch {batch}, {len(data.split('valid'))} people validate: {result}")

@@ -86,7 +86,7 @@ def row(folder: Path) -> list[str]:
     return [
         name, state(folder), last["epoch"], f"{done}/{total} {done / total:.0%}",
         f"{float(trained['loss']):.2e}", f"{float(trained['acc']):.1%}",
-        f"{float(speeds[-1]['images_per_second']):.1f}" if speeds else "",
+        f"{float(speeds[-1]['samples_per_second']):.1f}" if speeds else "",
         f"{float(speeds[-1]['waiting']):.1%}" if speeds else "",
         str(timedelta(seconds=round((total - done) * pace(rows)))) if running else "",
         f"{float(valid[-1]['loss']):.2e} {float(valid[-1]['acc']):.1%}" if valid else "",

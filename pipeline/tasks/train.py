@@ -112,11 +112,13 @@ class Pretrain(TrainingStage):
         return _data(self.dataset, config.settings().pretrain.cache)
 
     def work(self, folder, inputs, report):
-        from stages.training.train import new_network, train
+        from stages.training.heatmaps import HeatmapObjective, new_network
+        from stages.training.train import Job, train
 
         settings, data = config.settings(), files_of(DATASETS[self.dataset], inputs)
         network = new_network(settings.network, len(data.skeleton.joints), settings.pretrain.seed)
-        return train(folder, network, data, settings.input, settings.pretrain, settings.workspace, report)
+        objective = HeatmapObjective(network, data, settings.input, settings.pretrain)
+        return train(Job(folder, objective, settings.pretrain, settings.workspace), report)
 
 
 class PretrainMpii(Pretrain):
@@ -147,11 +149,13 @@ class Finetune(TrainingStage):
         return _data(self.dataset, config.settings().finetune.cache) | {"model": pretrained()}
 
     def work(self, folder, inputs, report):
-        from stages.training.train import network_for, train
+        from stages.training.heatmaps import HeatmapObjective, network_for
+        from stages.training.train import Job, train
 
         settings, data = config.settings(), files_of(DATASETS[self.dataset], inputs)
         network = network_for(inputs["model"] / BEST, data.skeleton, settings.finetune)
-        return train(folder, network, data, settings.input, settings.finetune, settings.workspace, report)
+        objective = HeatmapObjective(network, data, settings.input, settings.finetune)
+        return train(Job(folder, objective, settings.finetune, settings.workspace), report)
 
 
 class FinetunePenn(Finetune):

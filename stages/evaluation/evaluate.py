@@ -32,7 +32,7 @@ from stages.evaluation import accuracy, metrics
 from stages.evaluation.accuracy import SplitFigures
 from stages.evaluation.failures import analyse
 from stages.evaluation.measures import number, score
-from stages.inference.predict import average_scales, compute_type, joints_in_image, pick_device, predict
+from stages.inference.predict import average_scales, compute_type, joints_in_image, pick_device, predict, set_tf32
 from stages.loading.loader import PoseDataset, batches, killed_reader_as_data_error
 from stages.machine import memory
 from stages.network.checkpoints import load_network
@@ -85,6 +85,7 @@ def heatmaps_of(network: HourglassNet, samples: PoseDataset, mirror: list[int], 
     """
     device = pick_device(workspace.device)
     compute = compute_type(evaluation.precision, device)
+    set_tf32(evaluation.precision)
     streams = []
     for scale in evaluation.test_scales:
         scaled = copy.copy(samples)

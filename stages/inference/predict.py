@@ -28,12 +28,10 @@ def pick_device(name: str) -> torch.device:
 def compute_type(precision: str, device: torch.device) -> torch.dtype:
     """Return autocast's dtype for convolutions; auto: the shortest dtype that the machine computes natively.
 
-    Also allows or forbids TF32 products on CUDA for the whole process: allowed only with precision = tf32.
     Raises DataError for an unknown precision, and for float16 without CUDA, where gradients would underflow unnoticed.
     """
     if precision not in get_args(Precision):
         raise DataError(f"precision = {precision} is unknown; use one of {', '.join(get_args(Precision))}.")
-    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = precision == "tf32"
     if precision == "float16" and device.type != "cuda":
         raise DataError(f"precision = float16 needs CUDA, but the device is {device.type}; use bfloat16 or auto.")
     if precision == "auto" and device.type == "cuda":
@@ -42,6 +40,11 @@ def compute_type(precision: str, device: torch.device) -> torch.dtype:
         native = device.type == "cpu" and torch.ops.mkldnn._is_mkldnn_bf16_supported()
         return torch.bfloat16 if native else torch.float32
     return {"bfloat16": torch.bfloat16, "float16": torch.float16}.get(precision, torch.float32)
+
+
+def set_tf32(precision: str) -> None:
+    """Allow TF32 products on CUDA for the whole process with precision = tf32, and forbid them with any other."""
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = precision == "tf32"
 
 
 def predict(network: HourglassNet, batches: Iterable[dict], mirrored: list[int], device: torch.device, flip: bool,

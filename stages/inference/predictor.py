@@ -25,7 +25,7 @@ from stages.fetching.sources import obtain
 from stages.importing.known_models import KNOWN, KnownModel
 from stages.importing.precomputed import convert, read_network
 from stages.inference import runtimes
-from stages.inference.predict import average_scales, compute_type, joints_in_image, pick_device
+from stages.inference.predict import average_scales, compute_type, joints_in_image, pick_device, set_tf32
 from stages.machine.pool import in_order, one_opencv_thread, processes
 from stages.network.checkpoints import Description
 from stages.network.hourglass import HourglassNet
@@ -60,6 +60,7 @@ class PosePredictor:
         self.skeleton = next(known, Skeleton(about.joints, (), ()))
         self._device = pick_device(device)
         compute = compute_type(precision, self._device)
+        set_tf32(precision)
         self._run = runtimes.start(runtime, network, about, self._device, compute, onnx)
         self._run_with_flip = runtimes.with_flip(self._run, mirrored(about.joints))
 

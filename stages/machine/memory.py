@@ -26,7 +26,7 @@ def keep_big_blocks() -> None:
 
 
 @contextmanager
-def shortage_as_data_error(batch: int, resolution: int) -> Iterator[None]:
+def shortage_as_data_error(batch: int) -> Iterator[None]:
     """Raise DataError, with the settings to change, if the block runs out of memory."""
     try:
         yield
@@ -35,6 +35,6 @@ def shortage_as_data_error(batch: int, resolution: int) -> Iterator[None]:
         if not short and "DefaultCPUAllocator" not in str(error) and "not enough memory" not in str(error):
             raise
         raise DataError(
-            f"A batch of {batch} images of {resolution} px does not fit in memory. Set gradient_accumulation = 2 or more to "
+            f"A batch of {batch} samples does not fit in memory. Set gradient_accumulation = 2 or more to "
             "split the batch, set precision = auto if it is float32, or set a smaller batch."
         ) from error

@@ -15,50 +15,68 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from statistics import fmean
+from typing import TYPE_CHECKING
 
 import numpy as np
 from safetensors import SafetensorError, safe_open
 
 from datasets.files import write_atomically
 
+if TYPE_CHECKING:
+    from torch.utils.tensorboard import SummaryWriter
+
 METRICS = "logs/metrics.csv"
-COLUMNS = ("time", "what", "epoch", "iteration", "iterations", "loss", "acc", "LR", "images_per_second", "waiting")
+COLUMNS = ("time", "what", "epoch", "iteration", "iterations", "loss", "acc", "LR", "samples_per_second", "waiting")
 EVERY = 50  # iterations from one row to the next
 
 
 class Logs:
-    """The logs of a training in `folder` that has done `iteration` of `iterations`, and has finished `epochs` of its epochs.
+    """The logs of a training in `folder`; to be used in `with`. Without a folder, nothing is written.
 
-    What they say of later ones is dropped: a process that was killed wrote it after its last checkpoint.
-
-    Without a folder, nothing is written. `waiting` in the rows is the part of the time in which the loop waited for samples.
+    The training has done `iteration` of `iterations`, and has finished `epochs` of its epochs. What the logs say of later ones
+    is dropped: a process that was killed wrote it after its last checkpoint. parts: the objective's figures beside loss and
+    acc, each a column. `waiting` in the rows is the part of the time in which the loop waited for samples.
     """
 
-    def __init__(self, folder: Path | None, batch: int, iteration: int, iterations: int, epochs: int) -> None:
-        self.path, self.batch, self.iterations = folder and folder / METRICS, batch, iterations
-        if folder and self.path:
-            self._open(folder, self.path, iteration, epochs)
+    def __init__(
+        self, folder: Path | None, batch: int, iteration: int, iterations: int, epochs: int, parts: tuple[str, ...] = ()
+    ) -> None:
+        self.folder, self.batch, self.parts = folder, batch, parts
+        self.done, self.iterations, self.epochs = iteration, iterations, epochs
+        self.columns = (*COLUMNS, *parts)
+        self.events: SummaryWriter | None = None
+        self.hook = threading.excepthook
         self.last_pace = 0.0, 0.0
-        self._begin_window()
-
-    def _open(self, folder: Path, path: Path, iteration: int, epochs: int) -> None:
-        from torch.utils.tensorboard import SummaryWriter
-
-        path.parent.mkdir(exist_ok=True)
-        kept = [
-            row for row in read_metrics(folder)
-            if int(row["iteration"]) <= iteration and (row["what"] == "train" or int(row["epoch"]) <= epochs)
-        ]  # fmt: skip
-        text = io.StringIO()
-        csv.DictWriter(text, COLUMNS).writerows([dict(zip(COLUMNS, COLUMNS, strict=True)), *kept])
-        write_atomically(path, text.getvalue().encode())
-        self.events = SummaryWriter(str(path.parent), purge_step=iteration + 1, flush_secs=20)
-
-    def _begin_window(self) -> None:
-        self.losses: list[float] = []
-        self.accuracies: list[float] = []
+        self.figures: list[dict[str, float]] = []  # of the iterations since the last row
         self.seconds = self.waited = 0.0
         self.mark = time.monotonic()
+
+    def __enter__(self) -> "Logs":
+        self.hook, threading.excepthook = threading.excepthook, self._errors_of_threads
+        if self.folder:
+            self._open(self.folder)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        try:
+            if self.events:
+                self.events.close()
+        finally:
+            threading.excepthook = self.hook
+
+    def _open(self, folder: Path) -> None:
+        from torch.utils.tensorboard import SummaryWriter
+
+        (folder / METRICS).parent.mkdir(exist_ok=True)
+        kept = [
+            row for row in read_metrics(folder)
+            if int(row["iteration"]) <= self.done and (row["what"] == "train" or int(row["epoch"]) <= self.epochs)
+        ]  # fmt: skip
+        text = io.StringIO()
+        names = dict(zip(self.columns, self.columns, strict=True))
+        csv.DictWriter(text, self.columns, extrasaction="ignore").writerows([names, *kept])
+        write_atomically(folder / METRICS, text.getvalue().encode())
+        self.events = SummaryWriter(str((folder / METRICS).parent), purge_step=self.done + 1, flush_secs=20)
 
     def begin_epoch(self) -> None:
         """From now on the time counts; validation before it does not."""
@@ -71,56 +89,50 @@ class Logs:
         yield
         self.waited += time.monotonic() - begun
 
-    def iteration(self, epoch: int, iteration: int, loss: float, accuracy: float, rate: float) -> None:
-        """Take in an iteration; accuracy: NaN where no joint counted."""
+    def iteration(self, epoch: int, iteration: int, figures: dict[str, float], rate: float) -> None:
+        """Take in an iteration: its figures, NaN where nothing counted, and the learning rate."""
         now = time.monotonic()
         self.seconds, self.mark = self.seconds + now - self.mark, now
-        self.losses.append(loss)
-        self.accuracies.append(accuracy)
+        self.figures.append(figures)
         if iteration % EVERY == 0:
-            known = [accuracy for accuracy in self.accuracies if not math.isnan(accuracy)]
-            self._write("train", epoch, iteration, fmean(self.losses), fmean(known or [0.0]), rate)
-            self._begin_window()
+            names = ("loss", "acc", *self.parts)
+            known = {name: [f[name] for f in self.figures if not math.isnan(f[name])] for name in names}
+            self._write("train", epoch, iteration, {name: fmean(values or [0.0]) for name, values in known.items()}, rate)
+            self.figures = []
+            self.seconds = self.waited = 0.0
+            self.mark = time.monotonic()
 
     def pace(self) -> tuple[float, float]:
-        """Images a second, and the part of the time in which the loop waited, in the present window or the last."""
-        if self.losses:
+        """Samples a second, and the part of the time in which the loop waited, in the present window or the last."""
+        if self.figures:
             seconds = max(self.seconds, 1e-9)
-            self.last_pace = len(self.losses) * self.batch / seconds, self.waited / seconds
+            self.last_pace = len(self.figures) * self.batch / seconds, self.waited / seconds
         return self.last_pace
 
     def epoch(self, epoch: int, iteration: int, train: list[float], valid: list[float], picture: np.ndarray) -> None:
-        """Take in an epoch: rows of train.log and valid.log (epoch, loss, acc, LR), and a picture (H, W, 3) uint8 RGB."""
-        if not self.path:
-            return
-        self._write("epoch", epoch, iteration, *train[1:])
-        self._write("valid", epoch, iteration, *valid[1:])
-        self.events.add_image("valid/predictions", picture, iteration, dataformats="HWC")
-        self.events.flush()
+        """Take in an epoch: rows of train.log and valid.log (epoch, loss, acc, LR, parts), a picture (H, W, 3) uint8 RGB."""
+        for what, (_, loss, acc, rate, *parts) in (("epoch", train), ("valid", valid)):
+            figures = {"loss": loss, "acc": acc} | dict(zip(self.parts, parts, strict=True))
+            self._write(what, epoch, iteration, figures, rate)
+        if self.events:
+            self.events.add_image("valid/predictions", picture, iteration, dataformats="HWC")
+            self.events.flush()
 
-    def _write(self, what: str, epoch: int, iteration: int, loss: float, accuracy: float, rate: float) -> None:
-        if not self.path:
+    def _write(self, what: str, epoch: int, iteration: int, figures: dict[str, float], rate: float) -> None:
+        if not self.folder or not self.events:
             return
         speed, waiting = self.pace()
-        row = [f"{time.time():.1f}", what, epoch, iteration, self.iterations, f"{loss:.8f}", f"{accuracy:.6f}", f"{rate:g}"]
-        with open(self.path, "a", newline="") as file:
-            csv.writer(file).writerow([*row, *([f"{speed:.2f}", f"{waiting:.4f}"] if what == "train" else ["", ""])])
-        figures = {"loss": loss, "acc": accuracy}
+        row = [f"{time.time():.1f}", what, epoch, iteration, self.iterations, f"{figures['loss']:.8f}", f"{figures['acc']:.6f}"]
+        row += [f"{rate:g}", *([f"{speed:.2f}", f"{waiting:.4f}"] if what == "train" else ["", ""])]
+        row += ["" if math.isnan(figures[name]) else f"{figures[name]:.8f}" for name in self.parts]
+        with open(self.folder / METRICS, "a", newline="") as file:
+            csv.writer(file).writerow(row)
+        shown = dict(figures)
         if what == "train":
-            figures |= {"LR": rate, "images_per_second": speed, "waiting": waiting}
-        for name, value in figures.items():
-            self.events.add_scalar(f"{what}/{name}", value, iteration)
-
-    def __enter__(self) -> "Logs":
-        self.hook, threading.excepthook = threading.excepthook, self._errors_of_threads
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        try:
-            if self.path:
-                self.events.close()
-        finally:
-            threading.excepthook = self.hook
+            shown |= {"LR": rate, "samples_per_second": speed, "waiting": waiting}
+        for name, value in shown.items():
+            if not math.isnan(value):
+                self.events.add_scalar(f"{what}/{name}", value, iteration)
 
     def _errors_of_threads(self, error: threading.ExceptHookArgs) -> None:
         """Say nothing of a full disk where TensorBoard's own thread meets it: the next call raises the same in this one."""
@@ -128,9 +140,11 @@ class Logs:
             self.hook(error)
 
 
-def write_log(path: Path, rows: list[list[float]]) -> None:
-    """A log in the published columns."""
-    lines = ["epoch\tloss\tacc\tLR"] + [f"{int(e)}\t{loss:.8f}\t{acc:.6f}\t{rate:g}" for e, loss, acc, rate in rows]
+def write_log(path: Path, rows: list[list[float]], parts: tuple[str, ...] = ()) -> None:
+    """Write a log in the published columns, and a column for each of the objective's parts."""
+    lines = ["\t".join(("epoch", "loss", "acc", "LR", *parts))]
+    for epoch, loss, acc, rate, *others in rows:
+        lines.append("\t".join([f"{int(epoch)}", f"{loss:.8f}", f"{acc:.6f}", f"{rate:g}", *(f"{x:.8f}" for x in others)]))
     write_atomically(path, ("\n".join(lines) + "\n").encode())
 
 
@@ -145,7 +159,12 @@ def read_metrics(folder: Path) -> list[dict[str, str]]:
 
 def _is_row(row: dict[str, str]) -> bool:
     try:
-        return set(row) == set(COLUMNS) and row["waiting"] is not None and min(int(row["iteration"]), int(row["epoch"])) >= 0
+        return (
+            set(row) >= set(COLUMNS)
+            and None not in row.values()
+            and row["waiting"] is not None
+            and min(int(row["iteration"]), int(row["epoch"])) >= 0
+        )
     except (TypeError, ValueError):
         return False
 

@@ -14,7 +14,8 @@ from stages.loading.augment import DeviceSamples
 from stages.loading.loader import Plans, PoseDataset
 from stages.settings.sections import Network, Settings, Workspace
 from stages.settings.trainings import Training
-from stages.training.train import Trainer, new_network
+from stages.training.heatmaps import HeatmapObjective, new_network
+from stages.training.train import Job, Trainer
 from tests.other_device import OnOtherDevice, OtherDevice, to_other_device
 from tests.stages.loading.test_crop_cache import PEOPLE, SIZE, data
 
@@ -73,12 +74,12 @@ def test_plans_of_a_damaged_cache_are_an_error(data, tmp_path):
     assert "run CacheCrops again" in str(Plans(broken, SIZE, recipe("published"), 3, 6)[0])
 
 
-class OnPlans(Trainer):
-    """A training whose samples are made as on CUDA, on the CPU."""
+class OnPlans(HeatmapObjective):
+    """An objective whose samples are made as on CUDA, on the CPU."""
 
-    def _samples(self):
-        stream, self.make = augment.plans(self.data, self.size, self.training, self.device)
-        return stream
+    def begin(self, resources, networks):
+        super().begin(resources, networks)
+        self.stream, self.make = augment.plans(self.data, self.size, self.training, resources.device)
 
 
 def test_a_training_on_plans_is_that_on_samples_and_resumes_to_the_bit(data, tmp_path):
@@ -94,14 +95,14 @@ def test_a_training_on_plans_is_that_on_samples_and_resumes_to_the_bit(data, tmp
         (tmp_path / name).mkdir(exist_ok=True)
         network = new_network(Network(stem="2 4 4", features=8, depth=2), 13, 5)
         workspace = Workspace(device="cpu", workers=1, checkpoint_seconds=1e-9)
-        kind(tmp_path / name, network, people, SIZE, settings, workspace).run(report)
+        Trainer(Job(tmp_path / name, kind(network, people, SIZE, settings), settings, workspace)).run(report)
         return [float(line.split("\t")[1]) for line in (tmp_path / name / "train.log").read_text().splitlines()[1:]]
 
     def end(done, *_):
         if done == 5:
             raise InterruptedError
 
-    plans, samples = run("plans", OnPlans), run("samples", Trainer)
+    plans, samples = run("plans", OnPlans), run("samples", HeatmapObjective)
     assert plans == pytest.approx(samples, rel=0.02) and len(plans) == 2
     with pytest.raises(InterruptedError):
         run("stopped", OnPlans, end)

@@ -14,7 +14,8 @@ from stages.network.checkpoints import load_tensors
 from stages.settings.sections import Input, Network, Workspace
 from stages.settings.trainings import Training
 from stages.training import distributed
-from stages.training.train import Trainer, new_network, train
+from stages.training.heatmaps import HeatmapObjective, new_network
+from stages.training.train import Job, Trainer, train
 
 SETTINGS = Training(
     epochs=2, iterations=3, batch=5, learning_rate=1e-4, ema=0.5, seed=5, snapshot_epochs=0, target_sigma=1, target_radius=2
@@ -23,30 +24,30 @@ ALONE = Workspace(device="cpu", workers=1, checkpoint_seconds=1e-9)
 TWO = ALONE.model_copy(update={"processes": 2})
 
 
-def arguments(folder, data, workspace, settings=SETTINGS):
+def job(folder, data, workspace, settings=SETTINGS):
     """Of a training in float64: RMSprop makes whole steps of the rounding errors where a gradient is 0 but for them."""
     folder.mkdir(exist_ok=True)
     network = new_network(Network(stem="2 4 4", features=8, depth=2), len(data.skeleton.joints), settings.seed)
-    return folder, network.double(), data, Input(resolution=32), settings, workspace
+    objective = HeatmapObjective(network.double(), data, Input(resolution=32), settings)
+    return Job(folder, objective, settings, workspace)
 
 
-def train_and_die(*arguments):
+def train_and_die(job, told):
     """A training whose second process is killed in its first life, at iteration 4."""
 
     def report(done, *_):
         if done == 4 and distributed.group().rank == 1 and os.environ["TORCHELASTIC_RESTART_COUNT"] == "0":
             os.kill(os.getpid(), signal.SIGKILL)
 
-    *given, told = arguments
-    return Trainer(*given).run(told if distributed.group().rank == 0 else report)
+    return Trainer(job).run(told if distributed.group().rank == 0 else report)
 
 
 def test_two_processes_give_what_one_gives_though_one_is_killed(tiny_penn, tmp_path):
     """Batches of 5 and a validation of 2 people, shared by two."""
-    alone = train(*arguments(tmp_path / "alone", tiny_penn, ALONE))
+    alone = train(job(tmp_path / "alone", tiny_penn, ALONE))
     seen = []
-    given = arguments(tmp_path / "two", tiny_penn, TWO)
-    two = distributed.launch(train_and_die, given, "two", TWO, lambda done, *_: seen.append(done))
+    given = job(tmp_path / "two", tiny_penn, TWO)
+    two = distributed.launch(train_and_die, (given,), "two", TWO, lambda done, *_: seen.append(done))
     assert seen[-1] == 6 and 4 in seen and 1 not in seen[seen.index(4) :]  # it went on from a checkpoint
     assert two == pytest.approx(alone, rel=1e-5)
     one, other = (load_tensors(tmp_path / name / "last.safetensors")[0] for name in ("alone", "two"))
@@ -59,37 +60,36 @@ def test_two_processes_give_what_one_gives_though_one_is_killed(tiny_penn, tmp_p
     assert (tmp_path / "two" / "logs" / "metrics.csv").exists()
 
 
-def train_and_save_slowly(*arguments):
+def train_and_save_slowly(job, told):
     def save(*given, **arrays):
         time.sleep(2)
         saved(*given, **arrays)
 
     saved, np.savez = np.savez, save
-    *given, told = arguments
-    return Trainer(*given).run(told)
+    return Trainer(job).run(told)
 
 
 def test_the_batch_of_an_exploding_loss_is_saved_before_the_processes_end(tiny_penn, tmp_path):
-    given = arguments(tmp_path / "wild", tiny_penn, TWO, SETTINGS.model_copy(update={"learning_rate": 10.0}))
+    given = job(tmp_path / "wild", tiny_penn, TWO, SETTINGS.model_copy(update={"learning_rate": 10.0}))
     with pytest.raises(DataError, match=r"loss became .* at iteration 2 .*last\.safetensors, of iteration 1"):
-        distributed.launch(train_and_save_slowly, given, "wild", TWO)
+        distributed.launch(train_and_save_slowly, (given,), "wild", TWO)
     assert np.load(tmp_path / "wild/logs/bad-batch-2.npz")["input"].shape == (5, 3, 32, 32)
 
 
 def test_a_broken_image_in_one_process_is_said_in_its_sentence(tiny_penn, tmp_path, capfd):
     data = replace(tiny_penn, images=tmp_path)
     with pytest.raises(DataError, match=r"train\d\.jpg"):
-        train(*arguments(tmp_path / "broken", data, TWO))
+        train(job(tmp_path / "broken", data, TWO))
     assert "Traceback" not in capfd.readouterr().err
 
 
 def test_more_processes_than_a_batch_has_images(tiny_penn, tmp_path):
     with pytest.raises(DataError, match="6 processes cannot share a batch of 5"):
-        train(*arguments(tmp_path, tiny_penn, ALONE.model_copy(update={"processes": 6})))
+        train(job(tmp_path, tiny_penn, ALONE.model_copy(update={"processes": 6})))
 
 
 def test_more_processes_than_gpus(tiny_penn, tmp_path, monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
     with pytest.raises(DataError, match="processes = 2, but torch finds 1 GPU"):
-        train(*arguments(tmp_path, tiny_penn, TWO.model_copy(update={"device": "auto"})))
+        train(job(tmp_path, tiny_penn, TWO.model_copy(update={"device": "auto"})))

@@ -31,12 +31,12 @@ def iterate(log, clock, first, last):
         with log.waiting():
             clock.seconds += 0.1
         clock.seconds += 0.4
-        log.iteration(1, i, float(i), 0.5 if i % 2 else math.nan, 1e-3)
+        log.iteration(1, i, {"loss": float(i), "acc": 0.5 if i % 2 else math.nan}, 1e-3)
 
 
 def figures(folder):
-    """what, iteration, loss, acc, images_per_second and waiting of the rows."""
-    names = ("iteration", "loss", "acc", "images_per_second", "waiting")
+    """what, iteration, loss, acc, samples_per_second and waiting of the rows."""
+    names = ("iteration", "loss", "acc", "samples_per_second", "waiting")
     return [(row["what"], *(float(row[name] or "nan") for name in names)) for row in read_metrics(folder)]
 
 

@@ -24,7 +24,10 @@ from stages.network.checkpoints import load_network, load_tensors, save_network,
 from stages.network.hourglass import HourglassNet
 from stages.settings.sections import Input, Network, Workspace
 from stages.settings.trainings import Finetuning, Training
-from stages.training.train import Trainer, _train, all_finite, network_for, new_network, squared_error, train
+from stages.training.checkpointing import all_finite
+from stages.training.heatmaps import HeatmapObjective, network_for, new_network, squared_error
+from stages.training.learner import State
+from stages.training.train import Job, Trainer, run
 from tests.other_device import to_other_device
 
 SIZE = Input(resolution=32)
@@ -44,11 +47,15 @@ SETTINGS = Training(
 FILES = ["best.safetensors", "epoch-002.safetensors", "last-002.safetensors", "last.safetensors", "train.log", "valid.log"]
 
 
-def trainer(folder, data, settings=SETTINGS, seconds=1e9, stacks=1):
+def job(folder, data, settings=SETTINGS, seconds=1e9, stacks=1, **workspace):
     folder.mkdir(exist_ok=True)
-    workspace = Workspace(device="cpu", workers=1, checkpoint_seconds=seconds)
     network = new_network(Network(stacks=stacks, stem="2 4 4", features=8, depth=2), len(data.skeleton.joints), settings.seed)
-    return Trainer(folder, network, data, SIZE, settings, workspace)
+    place = Workspace(device="cpu", workers=1, checkpoint_seconds=seconds, **workspace)
+    return Job(folder, HeatmapObjective(network, data, SIZE, settings), settings, place)
+
+
+def trainer(*arguments, **options):
+    return Trainer(job(*arguments, **options))
 
 
 def contents(folder):
@@ -80,7 +87,7 @@ def finished(tiny_penn, tmp_path_factory):
 def test_the_space_asked_for_is_what_the_training_takes(tiny_penn, finished, tmp_path, monkeypatch):
     """All tensors of a finished training, and those of the last checkpoint twice more: the one before, and the next."""
     asked = []
-    monkeypatch.setattr("stages.training.train.require_space", lambda folder, needed, what: asked.append(needed))
+    monkeypatch.setattr("stages.training.checkpointing.require_space", lambda folder, needed, what: asked.append(needed))
     trainer(tmp_path / "begun", tiny_penn, SETTINGS.model_copy(update={"stop_after": 1})).run()
     files = [*finished.glob("*.safetensors"), *[finished / "last.safetensors"] * 2]
     assert asked[0] == pytest.approx(sum(t.nbytes for path in files for t in load_tensors(path)[0].values()), rel=0.1)
@@ -157,10 +164,10 @@ def test_float16_scales_its_gradients_and_resumes(tiny_penn, tmp_path, monkeypat
             raise Killed
 
     whole = trainer(tmp_path / "whole", tiny_penn, settings)
-    whole.scaler = torch.amp.GradScaler("cpu", init_scale=2.0**40)
+    whole.learner.scaler = torch.amp.GradScaler("cpu", init_scale=2.0**40)
     before = whole.network.stem.conv.weight.clone()
-    whole.step(next(batches(PoseDataset(tiny_penn, "train", SIZE, settings, 5, 4), 4, 1, count=1)))
-    assert torch.equal(whole.network.stem.conv.weight, before) and whole.scaler.get_scale() == 2.0**39
+    whole.step(next(whole.objective.batches(0, 1)))
+    assert torch.equal(whole.network.stem.conv.weight, before) and whole.learner.scaler.get_scale() == 2.0**39
     trainer(tmp_path / "one", tiny_penn, settings).run()
     with pytest.raises(Killed):
         trainer(tmp_path / "killed", tiny_penn, settings, seconds=1e-9).run(kill)
@@ -184,11 +191,10 @@ def test_compile_and_deterministic_reach_torch(tiny_penn, tmp_path, monkeypatch)
     compiled = []
     monkeypatch.setattr(HourglassNet, "compile", lambda self, dynamic: compiled.append(self))
     for chosen, word in ((False, "no"), (True, "yes")):
-        t = trainer(tmp_path / str(chosen), tiny_penn, Training(**LENGTH | {"epochs": 1, "iterations": 1}))
-        t.workspace = t.workspace.model_copy(update={"compile": word, "deterministic": chosen})
+        settings = Training(**LENGTH | {"epochs": 1, "iterations": 1})
+        t = trainer(tmp_path / str(chosen), tiny_penn, settings, compile=word, deterministic=chosen)
         t.run()
         assert torch.backends.cudnn.deterministic is chosen and torch.backends.cudnn.benchmark is not chosen
-        t = Trainer(tmp_path / str(chosen), t.network, tiny_penn, SIZE, t.training, t.workspace)
         assert compiled == [t.network] * chosen
 
 
@@ -291,7 +297,7 @@ def test_logs_have_the_published_columns(finished):
 def test_the_best_epoch_is_kept(tiny_penn, tmp_path, monkeypatch, accuracies, best):
     settings = Training(epochs=3, iterations=1, batch=2)
     left = iter(accuracies)
-    monkeypatch.setattr(Trainer, "_validate", lambda *_: (0.1, next(left), np.zeros((8, 8, 3), np.uint8)))
+    monkeypatch.setattr(HeatmapObjective, "validation_figures", lambda *_: {"loss": 0.1, "acc": next(left)})
     assert trainer(tmp_path, tiny_penn, settings).run()["best_epoch"] == best
     network, description = load_network(tmp_path / "best.safetensors")
     assert description.metrics == {"epoch": best, "valid_accuracy": accuracies[best - 1]}
@@ -302,7 +308,7 @@ def test_the_best_epoch_is_kept(tiny_penn, tmp_path, monkeypatch, accuracies, be
 def test_a_resumed_optimizer_has_the_memory_layout_of_its_parameters(tiny_penn, finished, tmp_path):
     resumed = trainer(shutil.copytree(finished, tmp_path / "copy"), tiny_penn)
     for parameter in resumed.network.parameters():
-        assert resumed.optimizer.state[parameter]["exp_avg_sq"].stride() == parameter.stride()
+        assert resumed.learner.optimizer.state[parameter]["exp_avg_sq"].stride() == parameter.stride()
 
 
 def test_best_is_the_epoch_with_the_best_validation_accuracy(finished):
@@ -322,6 +328,7 @@ def test_a_batch_in_parts_is_one_batch(tiny_penn, tmp_path):
         t.network.eval()
         batch = next(batches(PoseDataset(tiny_penn, "train", SIZE, t.training, 5, 5), 5, 1, count=1))
         batch["weights"] = torch.linspace(0, 1, 5 * 13).view(5, 13)
+        del batch["image_to_crop"]
         figures.append(t.step(batch))
         gradients.append(torch.cat([p.grad.flatten() for p in t.network.parameters()]))
     torch.testing.assert_close(figures[0], figures[1])
@@ -342,6 +349,7 @@ def test_the_loss_of_two_stacks_is_logged_as_that_of_the_last(tiny_penn, tmp_pat
     t.network.eval()
     batch = next(batches(PoseDataset(tiny_penn, "train", SIZE, t.training, 5, 4), 4, 1, count=1))
     first, last = ((maps - batch["heatmaps"]).square().mean().item() for maps in t.network(batch["input"]))
+    del batch["image_to_crop"]
     total, logged, *_ = t.step(batch).tolist()
     assert (total, logged) == pytest.approx((first + last, last), rel=1e-5)
 
@@ -356,7 +364,7 @@ def test_the_loss_of_two_stacks_is_logged_as_that_of_the_last(tiny_penn, tmp_pat
 )
 def test_a_training_can_end_early(tiny_penn, tmp_path, monkeypatch, settings, accuracies, epochs):
     t = trainer(tmp_path, tiny_penn, Training(epochs=4, iterations=2, batch=2, **settings, **BLOB))
-    monkeypatch.setattr(Trainer, "_accuracy", lambda self: accuracies[len(self.state.train)])
+    monkeypatch.setattr(State, "mean", lambda self, name: accuracies[len(self.train)])
     t.run()
     assert len(log(tmp_path / "train.log")) == len(log(tmp_path / "valid.log")) == epochs
     assert t.state.iteration == settings.get("stop_after", 2 * epochs)
@@ -430,9 +438,8 @@ def test_a_full_disk_is_reported_as_an_error_in_every_process(tiny_penn, tmp_pat
         raise OSError(errno.ENOSPC, "No space left on device", str(path))
 
     monkeypatch.setattr("stages.network.checkpoints.write_atomically", full)
-    t = trainer(tmp_path, tiny_penn)
     with pytest.raises(DataError, match="The disk is full"):  # what each process of a training runs
-        _train(tmp_path, t.network, tiny_penn, SIZE, SETTINGS, Workspace(device="cpu", workers=1), lambda *_: None)
+        run(job(tmp_path, tiny_penn), lambda *_: None)
 
 
 def test_a_killed_reader_of_images_is_reported_as_an_error(tiny_penn, tmp_path):
@@ -442,10 +449,9 @@ def test_a_killed_reader_of_images_is_reported_as_an_error(tiny_penn, tmp_path):
         if done == 2:
             os.kill(multiprocessing.active_children()[0].pid, signal.SIGKILL)
 
-    network = trainer(tmp_path, tiny_penn).network
     settings = SETTINGS.model_copy(update={"iterations": 1000, "epochs": 1})
     with pytest.raises(DataError, match=r"reads images was killed .*set fewer \[workspace\] workers"):
-        _train(tmp_path, network, tiny_penn, SIZE, settings, Workspace(device="cpu", workers=1), kill)
+        run(job(tmp_path, tiny_penn, settings), kill)
 
 
 @pytest.mark.parametrize("error", [torch.OutOfMemoryError("CUDA out of memory."), MemoryError()])
@@ -455,14 +461,14 @@ def test_a_batch_that_does_not_fit_says_what_to_change(tiny_penn, tmp_path, monk
 
     t = trainer(tmp_path, tiny_penn)
     monkeypatch.setattr(t.network, "forward", out_of_memory)
-    with pytest.raises(DataError, match=r"4 images of 32 px does not fit.*gradient_accumulation = 2"):
+    with pytest.raises(DataError, match=r"4 samples does not fit.*gradient_accumulation = 2"):
         t.run()
 
 
 def test_torch_out_of_memory_on_the_cpu_is_recognised():
-    with pytest.raises(DataError, match="does not fit"), shortage_as_data_error(6, 256):
+    with pytest.raises(DataError, match="does not fit"), shortage_as_data_error(6):
         torch.empty(2**60)
-    with pytest.raises(RuntimeError, match="something else"), shortage_as_data_error(6, 256):
+    with pytest.raises(RuntimeError, match="something else"), shortage_as_data_error(6):
         raise RuntimeError("something else")
 
 
@@ -488,7 +494,7 @@ def test_head_for_penn_action(tmp_path, head):
 def test_a_network_that_halves_its_input_too_often_is_refused(tiny_penn, tmp_path):
     network = HourglassNet(Network(stem="2 4 4", features=8, depth=4), 13)
     with pytest.raises(DataError, match=r"resolution = 32 .*depth = 4 cannot halve 4 times"):
-        train(tmp_path, network, tiny_penn, SIZE, SETTINGS, Workspace(device="cpu"))
+        HeatmapObjective(network, tiny_penn, SIZE, SETTINGS)
 
 
 def test_cancelled_biases_stay_as_they_were_drawn(tiny_penn, tmp_path):

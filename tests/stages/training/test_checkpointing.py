@@ -5,7 +5,7 @@ import shutil
 import pytest
 
 from datasets.errors import DataError
-from stages.training.resuming import BEFORE, LAST, find_checkpoint
+from stages.training.checkpointing import BEFORE, LAST, find_checkpoint
 from tests.stages.training.test_train import contents, finished, trainer
 
 __all__ = ["finished"]  # the fixture

@@ -1,0 +1,169 @@
+"""The heatmap objective of pre-training and fine-tuning: mean squared error of the heatmaps, summed over the stacks."""
+
+from collections.abc import Hashable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from datasets.dataset import DatasetFiles
+from datasets.errors import DataError
+from datasets.imaging import draw
+from datasets.imaging.heatmaps import decode_argmax
+from datasets.progress import Report
+from datasets.skeletons import Skeleton, matching_joints
+from stages.evaluation.metrics import mean_rate, training_hits
+from stages.inference.predict import predict
+from stages.loading import augment
+from stages.loading.loader import PoseDataset, batches, channel_mean
+from stages.network import checkpoints
+from stages.network.hourglass import HourglassNet, replace_head
+from stages.settings.sections import Input, Network, Settings
+from stages.settings.trainings import Finetuning, Training
+from stages.training.objective import Resources
+from stages.training.optimizer import cancelled_biases
+
+VALIDATION_BATCH = 16
+
+
+def new_network(options: Network, joints: int, seed: int) -> HourglassNet:
+    """Return a network with random weights, the same for the same seed."""
+    torch.manual_seed(seed)
+    return HourglassNet(options, joints)
+
+
+def network_for(model: Path, skeleton: Skeleton, settings: Finetuning) -> HourglassNet:
+    """Return the network of the file `model` with its output layer replaced by one for `skeleton`.
+
+    With head = matching, joints that both know by name keep their output channel. All other channels have random weights.
+    """
+    torch.manual_seed(settings.seed)
+    network, description = checkpoints.load_network(model)
+    sources = matching_joints(description.joints, skeleton.joints)
+    return replace_head(network, sources if settings.head == "matching" else [None] * len(sources))
+
+
+class HeatmapObjective:
+    """Trains an hourglass to give the heatmaps of a dataset's people; see `stages.training.objective.Objective`."""
+
+    parts: tuple[str, ...] = ()
+    loss_limit = 1e4  # a mean squared error beyond this: outputs a hundred times the height of a target
+
+    def __init__(self, network: HourglassNet, data: DatasetFiles, size: Input, training: Training) -> None:
+        Settings(network=network.options, input=size)  # checks that the heatmap size is divisible by 2**depth
+        self.network, self.data, self.size, self.training = network, data, size, training
+        self.resources = Resources(torch.device("cpu"), torch.float32, 1, (0, 1))
+        self.scoring = torch.tensor(data.skeleton.scoring)
+        self.valid: PoseDataset | None = None
+        self.stream: PoseDataset | None = None
+        self.make: augment.DeviceSamples | None = None  # makes samples of the plans that `stream` gives
+        if not training.train_redundant_biases:
+            for bias in cancelled_biases(network):
+                bias.requires_grad_(False)
+
+    def begin(self, resources: Resources, networks: Sequence[nn.Module]) -> None:
+        """Open the splits. Where crops are kept and the device is CUDA, training samples are made there of plans."""
+        t, self.resources = self.training, resources
+        self.scoring = self.scoring.to(resources.device)
+        self.valid = PoseDataset(self.data, "valid", self.size, t)
+        if np.isnan(self.valid.rows.part[:, list(self.data.skeleton.scoring)]).all():
+            raise DataError(f"{self.data.annotations}/valid.h5 labels none of the joints that score; validation needs some.")
+        if self.data.crops and resources.device.type == "cuda":
+            self.stream, self.make = augment.plans(self.data, self.size, t, resources.device)
+        else:
+            self.stream = self._samples()
+        hourglasses = [cast(HourglassNet, network) for network in networks]
+        if t.subtract_mean and not hourglasses[0].mean.any():
+            for hourglass in hourglasses:
+                hourglass.mean.copy_(torch.from_numpy(channel_mean(self.data, t.seed)))
+
+    def _samples(self) -> PoseDataset:
+        return PoseDataset(self.data, "train", self.size, self.training, self.training.seed, self.training.batch)
+
+    def phase(self, epoch: int) -> Hashable:
+        """Return the one phase of such a training."""
+        return 0
+
+    def batches(self, first: int, count: int) -> Iterator[dict[str, Tensor]]:
+        """Yield batches: input (N, 3, R, R), heatmaps (N, J, h, w) and weights (N, J), or the plans to make them of."""
+        assert self.stream
+        for batch in batches(self.stream, self.training.batch, self.resources.workers, first, count, self.resources.share):
+            yield {name: batch[name] for name in batch if name != "image_to_crop"}  # which only the CPU needs
+
+    def forward(self, model: nn.Module, batch: dict[str, Tensor], phase: Any) -> list[Tensor]:
+        """Return the heatmaps of every stack; a batch of plans becomes samples, in place."""
+        if self.make:
+            batch |= self.make(batch)
+        return model(batch["input"].to(memory_format=torch.channels_last))
+
+    def loss(self, outputs: list[Tensor], batch: dict[str, Tensor], share: float) -> tuple[Tensor, Tensor]:
+        """Return the loss, and its sums: loss of all stacks, of the last; per scoring joint the hits and how often seen."""
+        losses = torch.stack([squared_error(maps, batch).mean() for maps in outputs]) * share
+        hits, seen = training_hits(outputs[-1].detach(), batch["heatmaps"], self.scoring)
+        loss, detached = losses.sum(), losses.detach()
+        return loss, torch.cat([detached.sum()[None], detached[-1:], hits.sum(dim=0), seen.sum(dim=0)])
+
+    def figures(self, sums: Tensor) -> dict[str, float]:
+        """Return the loss of the last stack, and the training accuracy."""
+        joints, counts = len(self.scoring), sums[2:]
+        return {"loss": sums[1].item(), "acc": mean_rate(counts[:joints], counts[joints:])}
+
+    def validate(self, network: nn.Module, phase: Any, report: Report) -> tuple[Tensor, np.ndarray]:
+        """Sum over samples, which count alike: samples, loss, samples that show a joint, their accuracy."""
+        assert self.valid
+        place, skeleton, count = self.resources, self.data.skeleton, len(self.valid)
+        stream = batches(self.valid, VALIDATION_BATCH, place.workers, share=place.share)
+        scoring = self.scoring.cpu()
+        sums = torch.zeros(4, dtype=torch.float64)
+        picture, seen = np.zeros((1, 1, 3), np.uint8), 0
+        hourglass = cast(HourglassNet, network)
+        for batch, maps in predict(hourglass, stream, skeleton.mirrored(), place.device, True, place.compute):
+            hits, counted = (counts.sum(dim=1) for counts in training_hits(maps, batch["heatmaps"], scoring))
+            rates = (hits / counted)[counted > 0].double()
+            sums += torch.stack(
+                [torch.tensor(len(maps)), squared_error(maps, batch).sum(), torch.tensor(len(rates)), rates.sum()]
+            )
+            if not seen:
+                picture = draw_predictions(batch, maps, skeleton)
+            seen += len(maps) * place.share[1]
+            report(min(seen, count), count)
+        return sums, picture
+
+    def validation_figures(self, sums: Tensor) -> dict[str, float]:
+        """Return the mean loss and accuracy of the samples."""
+        samples, loss, scored, accuracy = sums.tolist()
+        return {"loss": loss / samples, "acc": accuracy / max(scored, 1)}
+
+    def save(self, path: Path, network: nn.Module, metrics: dict[str, float]) -> None:
+        """Write the network with its joints and resolution."""
+        joints = self.data.skeleton.joints
+        checkpoints.save_network(path, cast(HourglassNet, network), joints, self.size.resolution, metrics)
+
+    def arrays(self, iteration: int) -> dict[str, np.ndarray]:
+        """Return a batch with the names of its images."""
+        samples = self._samples()
+        batch = next(batches(samples, self.training.batch, 1, first=iteration, count=iteration + 1))
+        names = np.array([samples.rows.images[row] for row in batch["row"]])
+        return {"images": names} | {name: np.asarray(values) for name, values in batch.items()}
+
+
+def squared_error(maps: Tensor, batch: dict[str, Tensor]) -> Tensor:
+    """Return the mean squared error (N,) of heatmaps (N, J, h, w), the error of each joint times batch["weights"] (N, J).
+
+    The mean is over all joints, whatever their weights, so that the errors of a batch's parts add up to the batch's.
+    """
+    squares = (maps.float() - batch["heatmaps"]).square().mean(dim=(2, 3))
+    return (squares * batch["weights"]).mean(dim=1)
+
+
+def draw_predictions(batch: dict[str, Tensor], maps: Tensor, skeleton: Skeleton, count: int = 6) -> np.ndarray:
+    """Draw the first people of a batch with their labels and with the joints of heatmaps (N, J, h, w): (H, W, 3) uint8."""
+    images = (batch["input"][:count].clamp(0, 1) * 255).byte().permute(0, 2, 3, 1).numpy()
+    rows = []
+    for shown in (batch["heatmaps"], maps):
+        points, height = decode_argmax(shown[:count].numpy())
+        points = (np.where(height[..., None] > 0, points, np.nan) + 0.5) * (images.shape[1] / shown.shape[-1]) - 0.5
+        rows.append([draw.draw_person(image, joints, skeleton) for image, joints in zip(images, points, strict=True)])
+    return draw.contact_sheet(rows, ["labels", "network"])

@@ -1,0 +1,85 @@
+"""What a training moves and remembers: network, optimizer, weight EMA, gradient scaler, and how far it is."""
+
+from dataclasses import asdict, field
+from typing import Any
+
+import torch
+from pydantic.dataclasses import dataclass
+from torch import Tensor, nn
+
+from stages.network import checkpoints
+from stages.settings.trainings import Training
+from stages.training.optimizer import Ema, load_optimizer, make_optimizer, optimizer_tensors
+
+
+@dataclass
+class State:
+    """How far a training is. Saved with each checkpoint; its values are checked when it is built."""
+
+    iteration: int = 0  # finished iterations since the start
+    epoch_start: int = 0  # those before the current epoch
+    sums: dict[str, float] = field(default_factory=dict)  # figure -> its sum over the finished iterations of the epoch
+    counts: dict[str, int] = field(default_factory=dict)  # figure -> of them, how many had this figure
+    best: list[int | float] = field(default_factory=list)  # the row of `valid` with the best accuracy
+    train: list[list[int | float]] = field(default_factory=list)  # a row per finished epoch: epoch, loss, acc, LR, parts
+    valid: list[list[int | float]] = field(default_factory=list)
+
+    @property
+    def epoch(self) -> int:
+        """The current epoch, counted from 1."""
+        return len(self.train) + 1
+
+    def add(self, figures: dict[str, float]) -> None:
+        """Add the figures of an iteration; NaN does not count."""
+        for name, value in figures.items():
+            if value == value:
+                self.sums[name] = self.sums.get(name, 0.0) + value
+                self.counts[name] = self.counts.get(name, 0) + 1
+
+    def mean(self, name: str) -> float:
+        """Return the mean of a figure over the epoch so far; 0 where no iteration had it."""
+        return self.sums.get(name, 0.0) / max(self.counts.get(name, 0), 1)
+
+
+class Learner:
+    """A network that is trained, with its optimizer, and where the recipe wants them its weight EMA and gradient scaler."""
+
+    def __init__(self, network: nn.Module, training: Training, device: torch.device, compute: torch.dtype) -> None:
+        self.network = network.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.kind = training.optimizer
+        self.optimizer = make_optimizer(training, self.network)
+        self.ema = Ema(self.network, training.ema) if training.ema else None
+        self.scaler = torch.amp.GradScaler(device.type, enabled=compute == torch.float16)
+
+    @property
+    def evaluated(self) -> nn.Module:
+        """The network that is validated and kept: the weight EMA if there is one."""
+        return self.ema.network if self.ema else self.network
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Return all that a checkpoint holds, by name."""
+        tensors = {f"network.{name}": tensor for name, tensor in self.network.state_dict().items()}
+        tensors |= {f"optimizer.{name}": tensor for name, tensor in optimizer_tensors(self.optimizer).items()}
+        if self.ema:
+            tensors |= {f"ema.{name}": tensor for name, tensor in self.ema.network.state_dict().items()}
+        return tensors
+
+    def description(self, state: State) -> dict[str, Any]:
+        """Return what a checkpoint says beside its tensors."""
+        return {"state": asdict(state), "optimizer": self.kind, "scaler": self.scaler.state_dict()}
+
+    def load(self, tensors: dict[str, Tensor], description: dict[str, Any]) -> State:
+        """Take up what a checkpoint holds; return how far its training was.
+
+        Raises RuntimeError for another network, and LookupError, TypeError or ValueError for what is no checkpoint.
+        """
+        state = State(**description["state"])
+        weights = checkpoints.below("network.", tensors)
+        self.network.load_state_dict(weights)
+        if self.ema:
+            self.ema.network.load_state_dict(checkpoints.below("ema.", tensors) or weights)
+        if description["optimizer"] == self.kind:
+            load_optimizer(self.optimizer, checkpoints.below("optimizer.", tensors))
+        if description["scaler"] and self.scaler.is_enabled():
+            self.scaler.load_state_dict(description["scaler"])
+        return state
