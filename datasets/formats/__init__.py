@@ -1,5 +1,5 @@
-"""File formats, each read and written in one module.
+"""File formats: each is read and written in one module.
 
 annotations      train/valid/test.h5 in the published layout
-matlab           MATLAB files; version 7.3 through matlab_hdf5, values in matlab_values
+matlab           MATLAB files of version 5; version 7.3 in matlab_hdf5; the values of both in matlab_values
 """
