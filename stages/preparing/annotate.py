@@ -1,4 +1,4 @@
-"""Write the annotation files of every dataset, and check what was written."""
+"""Writing the annotation files of every dataset, and checking the labels."""
 
 import csv
 import os
@@ -34,19 +34,19 @@ def annotate_mpii(
     workers: int = 0,
     report: Report = silent,
 ) -> Summary:
-    """Annotation files of MPII from `raw` (`images/` and the annotations) in `out`; see `mpii.split`.
+    """Write MPII's annotation files into `out`; returns counts of each split.
 
-    The annotations are `mpii_human_pose_v1_u12_1.mat`, or one of the kinds of `mpii_published`, which bring a split of their
-    own. `valid_fraction` and `seed` matter only for the .mat, and without a split file. Returns for each split the counts of
-    rows, images, joints and odd rows (see `check.check`), which `suspicious.csv` lists. Raises DataError where the annotations
-    or the split file are wrong, an image is missing or no image, or a split to train with is empty. Every image is decoded, in
-    `workers` processes (0: one per core), so that a damaged one is found now and not in the middle of a training.
+    raw: folder with `images/` and the annotations: `mpii_human_pose_v1_u12_1.mat`, or a file of `mpii_published`, which defines
+    its own split. split_file, valid_fraction, seed: see `mpii.split`; only for the .mat, and the last two only without a split
+    file. workers: processes that decode every image (0: one per core), so that a damaged image is found before a training.
+    The counts are rows, images, joints and suspicious rows (see `label_checks.check`), which `suspicious.csv` lists. Raises
+    DataError for invalid annotations or an invalid split file, a missing or damaged image, and an empty train or valid split.
     """
     if (raw / mpii.MAT_NAME).is_file():
         splits = mpii.split(mpii.read(raw / mpii.MAT_NAME, report), split_file, valid_fraction, seed)
     elif split_file:
         raise DataError(
-            f"[mpii] split_file = {split_file} needs {mpii.MAT_NAME} as [mpii] annotations; other annotation files bring "
+            f"[mpii] split_file = {split_file} needs {mpii.MAT_NAME} as [mpii] annotations. Other annotation files define "
             "their own split: leave split_file empty."
         )
     else:
@@ -55,7 +55,10 @@ def annotate_mpii(
 
 
 def annotate_flic(raw: Path, out: Path, sides: flic.Sides, workers: int = 0, report: Report = silent) -> Summary:
-    """Annotation files of FLIC from `raw` (`images/`, the published `annot/`) in `out`; see `flic.read`, `annotate_mpii`."""
+    """Write FLIC's annotation files into `out`, from `raw` (`images/`, the published `annot/`); returns counts of each split.
+
+    sides: see `flic.read`. Other arguments, counts and errors as in `annotate_mpii`.
+    """
     return _annotate(flic.read(raw / "annot", sides), raw / "images", out, FLIC, workers, report)
 
 
@@ -68,7 +71,10 @@ def annotate_lsp(
     workers: int = 0,
     report: Report = silent,
 ) -> Summary:
-    """Annotation files of LSP or LSPET from `raw` (`joints.mat`, `images/`) in `out`; see `lsp` and `annotate_mpii`."""
+    """Write the annotation files of LSP or LSPET into `out`, from `raw` (`joints.mat`, `images/`); returns counts per split.
+
+    valid_fraction, seed: see `lsp.split`. Other arguments, counts and errors as in `annotate_mpii`.
+    """
     images = lsp.image_names(raw / "images")
     people = lsp.read(raw / lsp.MAT_NAME, images, lsp.ONE_MEANS[dataset])
     splits = lsp.split(people, len(images), valid_fraction, seed, test_half=dataset == "lsp")
@@ -76,10 +82,11 @@ def annotate_lsp(
 
 
 def annotate_penn(cropped: Path, out: Path, report: Report = silent) -> Summary:
-    """Annotation files of the cropped Penn Action, its `valid_ind.txt`, and image-play's own files in `out/penn-crop`.
+    """Write the annotation files of the cropped Penn Action and `valid_ind.txt` into `out`, image-play's files into
+    `out/penn-crop`.
 
-    `cropped` holds `frames/NNNN/FFFFFF.jpg` and `labels/NNNN.mat`. Returns counts as `annotate_mpii`, and of sequences.
-    Raises DataError where a label is wrong, a frame is missing, or a split is empty.
+    cropped: folder with `frames/NNNN/FFFFFF.jpg` and `labels/NNNN.mat`. Returns counts as `annotate_mpii`, and the number of
+    sequences. Raises DataError for an invalid label, a missing frame, and an empty split.
     """
     paths = penn_action.label_paths(cropped)
     heads = []
@@ -97,10 +104,10 @@ def annotate_penn(cropped: Path, out: Path, report: Report = silent) -> Summary:
 
 
 def write_penn(heads: list[penn_action.Label], read: Callable[[penn_action.Label], penn_action.Label], out: Path) -> Summary:
-    """What `annotate_penn` writes, sequence by sequence; looks at no frame.
+    """Write the files of `annotate_penn`, sequence by sequence and without reading frames; returns the counts.
 
-    heads: the labels of all cropped sequences in file order, of which coordinates do not matter (`penn_action.head`); read:
-    the whole label of one of them.
+    heads: the labels of all cropped sequences in file order; coordinates are not needed (see `penn_action.head`). read: returns
+    the complete label of a sequence.
     """
     offsets = np.cumsum([0] + [head.frames for head in heads]).tolist()
     first = {head.sequence: offset for head, offset in zip(heads, offsets, strict=False)}
@@ -108,7 +115,7 @@ def write_penn(heads: list[penn_action.Label], read: Callable[[penn_action.Label
     splits = penn_action.split(heads)
 
     def parts(members: list[penn_action.Label]) -> Iterator[Annotations]:
-        yield penn_action.annotations([], first)  # an empty split has the fields, too
+        yield penn_action.annotations([], first)  # so that an empty split has all fields
         for member in members:
             yield penn_action.annotations([read(member)], first)
 
@@ -130,7 +137,7 @@ def write_penn(heads: list[penn_action.Label], read: Callable[[penn_action.Label
 def _annotate(
     splits: dict[str, Annotations], images: Path, out: Path, skeleton: Skeleton, workers: int, report: Report
 ) -> Summary:
-    """Write the annotation files of images in one folder, every one of which is decoded."""
+    """Write the annotation files of images in one folder, after decoding every image; returns counts of each split."""
     needed = sorted({image for people in splits.values() for image in people.images})
     _check_present(needed, {entry.name for entry in _entries(images)}, images)
     parts = [(images, needed[i : i + PART]) for i in range(0, len(needed), PART)]
@@ -148,10 +155,11 @@ def _write_checked(
     size: Callable[[str], tuple[int, int]],
     skeleton: Skeleton,
 ) -> Summary:
-    """Write every split, so many rows in parts that share no image, and check it. A split to train with has rows.
+    """Write every split and check its labels; returns counts of each split.
 
-    size: image -> (width, height) px. What is odd (`check.check`) is counted in the summary and listed in `suspicious.csv`:
-    split, row in its h5 file (from 0), image, person, and the kind of oddity.
+    splits: (name, number of rows, the rows in parts that share no image); size: image -> (width, height) px. Suspicious rows
+    (see `label_checks.check`) are counted, and listed in `suspicious.csv`: split, row in the split's h5 file (from 0), image,
+    person, kind. Raises DataError for an empty train or valid split.
     """
     out.mkdir(parents=True, exist_ok=True)
     summary = {}
@@ -161,8 +169,8 @@ def _write_checked(
         for split, count, parts in splits:
             if split != "test" and not count:
                 raise DataError(
-                    f"the {split} split of {out} is empty; expected labelled people in it: the dataset is too small or"
-                    " incomplete, or the split leaves it nobody."
+                    f"the {split} split of {out} has no labelled people: the dataset is too small or incomplete, or the "
+                    "settings of the split leave nobody for it."
                 )
             done, counts = 0, []
             with annotations.Writer(out, split, count, skeleton.name) as writer:
@@ -181,7 +189,7 @@ def _write_checked(
 
 
 def _sum(counts: list[dict[str, Any]]) -> dict[str, Any]:
-    """The counts of all parts together."""
+    """Return the sum of the counts of all parts."""
     total = {name: sum(part[name] for part in counts) for name in counts[0] if name != "kinds"}
     kinds: Counter[str] = Counter()
     for part in counts:
@@ -190,7 +198,7 @@ def _sum(counts: list[dict[str, Any]]) -> dict[str, Any]:
 
 
 def _counts(rows: Annotations, sizes: np.ndarray, odd: dict[str, np.ndarray]) -> dict[str, Any]:
-    """Counts of rows of one split: rows, images, joints; odd rows, and of them those of each kind that occurs."""
+    """Return counts of some rows of one split: rows, images, joints, suspicious rows in total and by kind."""
     return {
         "rows": len(rows),
         "images": len(set(rows.images)),
@@ -215,12 +223,12 @@ def _check_present(needed: list[str], present: set[str], folder: Path) -> None:
     if missing:
         raise DataError(
             f"{folder} lacks {len(missing)} of the {len(needed)} images that are annotated, such as {missing[0]};"
-            " give the whole dataset, and the annotations of its images."
+            " give the complete dataset, and annotations that belong to its images."
         )
 
 
 def _sizes(folder: Path, images: list[str]) -> dict[str, tuple[int, int]]:
-    """Image -> (width, height) px; DataError for one that is damaged."""
+    """Return image -> (width, height) px. Raises DataError for a damaged image."""
     sizes = {}
     for image in images:
         height, width, _ = read_image(folder / image).shape
