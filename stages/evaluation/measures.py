@@ -1,4 +1,4 @@
-"""Each dataset's standard metrics, computed as its authors do, and the people they are computed on."""
+"""Each dataset's standard metrics, computed as its authors do, and the people that they are computed on."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -12,22 +12,22 @@ from datasets.formats.annotations import Annotations
 from datasets.skeletons import PENN_ACTION, Skeleton
 from stages.evaluation import metrics
 
-STEPS = 50  # of a curve; MPII's evaluation has one every 0.01 of PCKh up to 0.5
-PEOPLE = 4096  # scored at a time
+STEPS = 50  # intervals of a PCK curve; as in MPII's evaluation, which has a step of 0.01 up to 0.5
+PEOPLE = 4096  # number of people scored at a time, to limit memory
 
 
 @dataclass(frozen=True)
 class People:
-    """The people of one split as they are scored; N rows."""
+    """The N people of one split, with the data for scoring."""
 
     rows: Annotations
-    groups: np.ndarray  # (N,) int64: people of one image or one sequence, who are no independent samples, share a number
-    actions: list[str]  # of the sequence; "" where the dataset has none
-    box: np.ndarray  # (N,) px, longer side of the label's own box; NaN where the dataset has none
+    groups: np.ndarray  # (N,) int64: people of one image or sequence, who are not independent samples, share a number
+    actions: list[str]  # action of the sequence; "" for datasets without actions
+    box: np.ndarray  # (N,) px, longer side of the labelled box; NaN for datasets without boxes
 
 
 def people_of(data: DatasetFiles, split: str) -> People:
-    """The people of a split. For Penn Action, actions and boxes come from the labels beside the frames."""
+    """Return the people of a split. Penn Action's actions and boxes are read from the label files next to the frames."""
     rows = data.split(split)
     names = [image.rpartition("/")[0] or image for image in rows.images]
     groups = np.unique(names, return_inverse=True)[1].astype(np.int64)
@@ -35,7 +35,7 @@ def people_of(data: DatasetFiles, split: str) -> People:
         return People(rows, groups, [""] * len(rows), np.full(len(rows), np.nan))
     labels = {name: penn_action.read_label(data.images.parent / "labels" / f"{name}.mat") for name in sorted(set(names))}
     frames = [int(image.rpartition("/")[2].removesuffix(".jpg")) - 1 for image in rows.images]
-    # The two sequences whose last frame has no box repeat the one before, as others do who score Penn Action.
+    # In two sequences the last frame has no box; the previous frame's box is used, as others who score Penn Action do.
     boxes = np.array(
         [labels[name].bbox[min(frame, len(labels[name].bbox) - 1)] for name, frame in zip(names, frames, strict=True)]
     )
@@ -44,12 +44,12 @@ def people_of(data: DatasetFiles, split: str) -> People:
 
 @dataclass(frozen=True)
 class Measure:
-    """A PCK: a joint is right within `threshold` times the reference length of its person."""
+    """A PCK: a joint is correct if its error is at most `threshold` times the reference length of the person."""
 
     name: str
     threshold: float
-    reference: Callable[[People], np.ndarray]  # (N,) px; not positive or NaN: the person cannot be scored
-    overall: Literal["mean", "total"]  # what its owners report: the mean of the joints' rates, or all joints counted alike
+    reference: Callable[[People], np.ndarray]  # (N,) px; if not positive or NaN, the person is not scored
+    overall: Literal["mean", "total"]  # the dataset authors' figure: mean of the joints' rates, or rate over all joints
 
 
 def _torso(skeleton: Skeleton) -> Callable[[People], np.ndarray]:
@@ -57,10 +57,10 @@ def _torso(skeleton: Skeleton) -> Callable[[People], np.ndarray]:
     return lambda people: metrics.joint_distance(people.rows.part, shoulder, hip)
 
 
-# The first of each is the one that the comparison shows. PCKh: tables on MPII's validation split show the mean of the
-# joints' rates (MPII's own evaluation of the test split shows the total). The longer side of the cropped image is how
-# image-play scores forecasts on Penn Action (the box side is 200 px x scale, 1.25 x that side); 0.2 of the label's box or
-# of the torso is how pose estimators are scored on it (LSTM Pose Machines and its successors).
+# The comparison shows the first measure of each dataset. MPII: tables of PCKh on the validation split show the mean of the
+# joints' rates; MPII's own evaluation of the test split shows the total. Penn Action: image-play scores forecasts by 0.05 of
+# the longer side of the cropped image (the box side is 200 px x scale, 1.25 x this side); pose estimators (LSTM Pose Machines
+# and its successors) are scored by 0.2 of the labelled box or of the torso.
 _PCK_TORSO = Measure("PCK@0.2 of the torso", 0.2, lambda people: people.rows.normalize, "total")
 MEASURES = {
     "mpii": (
@@ -79,18 +79,18 @@ MEASURES = {
 
 
 def score(people: People, preds: np.ndarray, skeleton: Skeleton) -> dict[str, Any]:
-    """The figures of all measures of a dataset, for predictions (N, J, 2) in the images' 0-based px.
+    """Return the figures of all measures of a dataset, by name of the measure.
 
-    Joints that are NaN for everybody are unknown to the network: they neither count nor cost. Rates are in [0, 1], None
-    where nothing counts. Name -> value (the owners' figure), visible (the same over visible joints only), mean, total,
-    auc (area under the curve of `total` up to the threshold), curve (of `value`, at evenly spaced thresholds from 0 on),
-    joints (how many enter the mean) and by joint.
+    preds: (N, J, 2) in 0-based px of the images. A joint that is NaN for all people is unknown to the network and is not
+    scored. Rates are in [0, 1], None if no joint is scored. Each measure has: value (the figure that the dataset's authors
+    report), visible (`value` over visible joints only), mean, total, auc (area under the curve of `total` up to the threshold),
+    curve (of `value`, at evenly spaced thresholds from 0), joints (number of joints in the mean), and by joint.
     """
     return {measure.name: _score(people, preds, skeleton, measure) for measure in MEASURES[skeleton.name]}
 
 
 def known_joints(preds: np.ndarray) -> np.ndarray:
-    """The joints of predictions (N, J, 2) that are not NaN for everybody."""
+    """Return the indices of joints that are not NaN for all people in predictions (N, J, 2)."""
     return np.flatnonzero(~np.isnan(preds).all(axis=(0, 2)))
 
 
@@ -120,5 +120,5 @@ def _score(people: People, preds: np.ndarray, skeleton: Skeleton, measure: Measu
 
 
 def number(value: float) -> float | None:
-    """For JSON, which knows no NaN."""
+    """Return a number for JSON, with None for NaN, which JSON does not have."""
     return None if np.isnan(value) else float(value)

@@ -1,4 +1,4 @@
-"""Predictions as files that others read: HDF5, MATLAB, and what MPII's evaluation wants to be sent. All count px from 1."""
+"""Writing predictions for other programs: MATLAB, HDF5, and the submission for MPII's evaluation. Joints are in 1-based px."""
 
 import io
 from pathlib import Path
@@ -11,13 +11,13 @@ from scipy.io import savemat
 from datasets import mpii
 from datasets.formats.annotations import Annotations
 
-# The first 116 bytes of a MATLAB 5 file are free text. The writer's own holds the time of writing; a fixed one makes
-# equal predictions equal files.
+# The first 116 bytes of a MATLAB 5 file are free text. SciPy writes the current time into them; a constant text makes files
+# of equal predictions equal.
 HEADER = b"MATLAB 5.0 MAT-file, predicted joints".ljust(116)
 
 
 def write_mat(path: Path, content: dict[str, Any]) -> None:
-    """Variables as a MATLAB 5 file, compressed; equal ones give equal bytes. OSError (disk full) passes."""
+    """Write variables as a compressed MATLAB 5 file; equal variables give equal bytes. Raises OSError, such as disk full."""
     buffer = io.BytesIO()
     savemat(buffer, content, format="5", do_compression=True, oned_as="row")
     buffer.seek(0)
@@ -26,12 +26,12 @@ def write_mat(path: Path, content: dict[str, Any]) -> None:
 
 
 def write_submission(path: Path, release: Path, people: Annotations, preds: np.ndarray) -> None:
-    """What MPII's evaluation toolkit loads as pred_keypoints_mpii.mat.
+    """Write the file pred_keypoints_mpii.mat for MPII's evaluation toolkit.
 
-    release: the dataset's own .mat; people: the test people; preds (N, 16, 2): their joints in 0-based px. RELEASE.annolist
-    has an entry for every image, in the dataset's order, those of the test images with
-    annorect(k).annopoints.point(j).x, y, id: k as in the dataset's own RELEASE, id from 0. People whom it gives no position
-    have no annopoints. `pred` has the test images alone. Raises DataError as `mpii.read`.
+    release: the dataset's own .mat; people: the test people; preds: (N, 16, 2), their joints in 0-based px. In the file,
+    RELEASE.annolist has an entry for every image, in the dataset's order. Entries of test images have
+    annorect(k).annopoints.point(j).x, y, id, with the k of the dataset's own RELEASE and id from 0; people without a
+    position in the dataset have no annopoints. `pred` has the test images only. Raises DataError as `mpii.read` does.
     """
     images = mpii.read(release)
     found: dict[int, dict[int, np.ndarray]] = {}
@@ -55,7 +55,7 @@ def _points(joints: np.ndarray) -> np.ndarray:
 
 
 def _struct(records: list[dict[str, Any]]) -> np.ndarray:
-    """Records of the same fields as a 1 x N struct array."""
+    """Return records with equal fields as a 1 x N struct array."""
     array = np.empty((1, len(records)), dtype=[(name, object) for name in records[0]])
     for i, record in enumerate(records):
         array[0, i] = tuple(record.values())
@@ -63,10 +63,10 @@ def _struct(records: list[dict[str, Any]]) -> np.ndarray:
 
 
 class HeatmapFile:
-    """An HDF5 file with one dataset `heatmaps` of float32, appended to batch by batch in memory bounded by the batch.
+    """An HDF5 file with one float32 dataset `heatmaps`, written batch by batch.
 
-    HDF5 only lays the file out: its library crashes the process when the disk is full, so the values are written into the
-    dataset's place by Python, and OSError passes.
+    The HDF5 library only creates the layout of the file, because it crashes the process when the disk is full. Python writes
+    the values at the dataset's offset, and raises OSError on a full disk.
     """
 
     def __init__(self, path: Path, shape: tuple[int, ...]) -> None:
@@ -81,7 +81,7 @@ class HeatmapFile:
         self.file.seek(offset)
 
     def append(self, heatmaps: np.ndarray) -> None:
-        """The next heatmaps (N, J, h, w)."""
+        """Write the next heatmaps (N, J, h, w)."""
         self.file.write(np.ascontiguousarray(heatmaps, dtype="<f4").tobytes())
 
     def __enter__(self) -> "HeatmapFile":
