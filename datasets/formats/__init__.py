@@ -1,4 +1,4 @@
-"""File formats, each read and written in one module.
+"""File formats: each is read and written in one module.
 
 annotations     train/valid/test.h5 in the published layout
 hdf5            HDF5: tables written part by part, fields read without trusting their sizes

@@ -1,10 +1,12 @@
 """MATLAB files of version 5: written, and read without trusting the sizes in them.
 
-SciPy's reader believes those sizes: of our mutated labels and structs about 1 in 60 crashed the process; and it makes an
-array of every number in a struct, which for MPII's took 700 MB. Here each size is checked against what is left, and the
-fields of a record are read when they are asked for. The layout is that of MathWorks' "MAT-File Format", level 5: a file
-is a header and elements; an element is a type, a size, and a content padded to 8 bytes; a variable is an element of
-elements (flags, dimensions, name, content), often compressed; a struct holds an unnamed one for every field of every record.
+SciPy's reader trusts these sizes: about 1 in 60 of our mutated labels and structs crashed the process. SciPy also makes an
+array of every number in a struct, which took 700 MB for MPII. This reader checks each size against the bytes that are left,
+and reads a record's field only when it is requested.
+
+The layout is level 5 of MathWorks' "MAT-File Format". A file has a header and elements. An element has a type, a size and a
+content padded to 8 bytes. A variable is an element that contains elements (flags, dimensions, name, content) and is often
+compressed. A struct contains an unnamed variable for every field of every record.
 """
 
 import io
@@ -29,10 +31,10 @@ _CELL, _STRUCT, _TEXT, _NUMBERS = 1, 2, 4, range(6, 16)  # classes of variables
 _TYPES = {1: "<b", 2: "<B", 3: "<h", 4: "<H", 5: "<i", 6: "<I", 7: "<f", 9: "<d", 12: "<q", 13: "<Q"}
 _ENCODINGS = {1: "ascii", 2: "latin-1", 4: "utf-16-le", 16: "utf-8", 17: "utf-16-le", 18: "utf-32-le"}
 _MOST_DIMENSIONS = 32  # numpy's own limit is 64
-_SINGLE = struct.pack("<6I", 5, 8, 1, 1, 1, 0)  # the dimensions and the name of a single number in a field
+_SINGLE = struct.pack("<6I", 5, 8, 1, 1, 1, 0)  # dimensions and name of a field that holds a single number
 _SINGLES = {number: struct.Struct(name) for number, name in _TYPES.items()}
 _TAG = struct.Struct("<2I")
-_HEAD = struct.Struct("<6I")  # flags with their tag, and the tag of the dimensions that follow
+_HEAD = struct.Struct("<6I")  # a variable's flags with their tag, and the tag of the dimensions
 
 
 def write_mat(path: Path, content: dict[str, Any], text: str) -> None:
@@ -58,22 +60,22 @@ def structs(records: list[dict[str, Any]]) -> np.ndarray:
 
 
 def read_mat(path: Path, *names: str) -> dict[str, Value]:
-    """The variables `names` of a MATLAB file, of version 5 or (see `matlab_hdf5`) 7.3.
+    """Return the variables `names` of a MATLAB file of version 5 or 7.3 (see `matlab_hdf5`), by name.
 
-    A single number comes as float, others as arrays of two or more dimensions and of the type they are stored with, which
-    for whole numbers is often uint8: cast before calculating. Text of one row comes as str, a struct array as the list of
-    its records in MATLAB's order (columns first). Raises DataError where the file is missing, damaged or of another kind,
-    or lacks one of `names`.
+    A single number becomes a float. Several numbers become an array of two or more dimensions with the stored dtype, which for
+    integers is often uint8: cast before calculating. Text of one row becomes a str, a struct array the list of its records in
+    MATLAB's order (columns first). Raises DataError for a file that is missing, damaged, of another kind, or without one of
+    `names`.
     """
     if not path.is_file():
         raise DataError(f"{path} is missing; unpack the dataset's archive again, or check the path.")
     if is_hdf5(path):
         return read_mat73(path, *names)
     if path.stat().st_size > MOST:
-        raise DataError(f"{path} has more than {MOST} bytes, which no annotation file has; check the path.")
+        raise DataError(f"{path} has more than {MOST} bytes, too many for an annotation file; check the path.")
     file = _Elements(path.read_bytes(), str(path))
     if file.data[124:_HEADER] != b"\0\1IM":
-        file.fail("it has another header")
+        file.fail("it has no MATLAB 5 header")
     found: dict[str, Value] = {}
     others: list[str] = []
     position, room = _HEADER, MOST
@@ -85,7 +87,7 @@ def read_mat(path: Path, *names: str) -> dict[str, Value]:
             room -= len(source.data)
             kind, start, stop, _ = source.element(0, len(source.data))
         if kind != _MATRIX:
-            file.fail(f"an element of type {kind} stands where a variable should")
+            file.fail(f"found an element of type {kind}, expected a variable")
         name = source.head(start, stop)[2]
         others.append(name)
         if name in names:
@@ -93,20 +95,20 @@ def read_mat(path: Path, *names: str) -> dict[str, Value]:
     for name in names:
         if name not in found:
             raise DataError(
-                f"{path} has no field {name!r}, as expected, but {', '.join(others[:8]) or 'nothing'}; is it the right file?"
+                f"{path} has no field {name!r}; it has {', '.join(others[:8]) or 'no fields'}. Is it the right file?"
             )
     return found
 
 
 def is_hdf5(path: Path) -> bool:
-    """Whether a file is of MATLAB 7.3: HDF5 behind a header of 512 bytes, or as other programs write it, without one."""
+    """Return whether a file is of MATLAB 7.3: HDF5 after a header of 512 bytes, or, from other programs, without a header."""
     with open(path, "rb") as file:
         begin = file.read(_SIGNATURE_AT + len(_HDF5))
     return begin.startswith(_HDF5) or begin.endswith(_HDF5)
 
 
 class _Elements:
-    """The bytes of a file, or of what was compressed in it; `what` to call them."""
+    """The bytes of a file or of a decompressed variable; `what`: their name in error messages."""
 
     __slots__ = ("data", "what")
 
@@ -117,7 +119,10 @@ class _Elements:
         raise DataError(f"{self.what} is not readable as MATLAB 5 data ({why}); unpack the archive again.")
 
     def unpacked(self, start: int, stop: int, room: int) -> "_Elements":
-        """What is compressed there, at most `room` bytes. Two labels of Penn Action lack the stream's end, but nothing else."""
+        """Return the decompressed bytes `start` to `stop`. Raises DataError for more than `room` bytes, or damage.
+
+        A missing end of the stream is accepted: two labels of Penn Action lack it, but are complete otherwise.
+        """
         unpack = zlib.decompressobj()
         try:
             data = unpack.decompress(memoryview(self.data)[start:stop], room + 1)
@@ -128,42 +133,42 @@ class _Elements:
         return _Elements(data, self.what)
 
     def element(self, position: int, end: int) -> tuple[int, int, int, int]:
-        """Type of the element at `position`, start and stop of its content, and where the next one begins."""
+        """Return the type of the element at `position`, start and stop of its content, and the position of the next element."""
         if position + 8 > end:
-            self.fail("it is cut off")
+            self.fail("it is truncated")
         kind, size = _TAG.unpack_from(self.data, position)
         if kind < 1 << 16:
             start = position + 8
             stop = start + size
             after = stop if kind == _COMPRESSED else stop + -size % 8
-        else:  # up to four bytes stand within the tag
+        else:  # a content of up to four bytes is stored within the tag
             kind, size = kind & 0xFFFF, kind >> 16
             start, after = position + 4, position + 8
             stop = start + size
         if stop > end or stop > after:
-            self.fail(f"{size} bytes are announced where there are fewer")
+            self.fail(f"{size} bytes are announced, but fewer are left")
         return kind, start, stop, after
 
     def head(self, start: int, stop: int) -> tuple[int, tuple[int, ...], str, int]:
-        """Class, dimensions and name of a variable, and where its content begins."""
+        """Return class, dimensions and name of a variable, and the position of its content."""
         if start + 40 > stop:
-            self.fail("a variable is cut off")
+            self.fail("a variable is truncated")
         *head, kind, size = _HEAD.unpack_from(self.data, start)
         if head[:2] != [6, 8] or kind != 5 or size % 4 or not 8 <= size <= 4 * _MOST_DIMENSIONS:
-            self.fail("a variable begins with something else than flags and dimensions")
+            self.fail("a variable does not begin with flags and dimensions")
         if head[2] & 0x800:
-            self.fail("it holds complex numbers")
+            self.fail("it holds complex numbers, which are not supported")
         _, first, last, position = self.element(start + 16, stop)
         dimensions = struct.unpack_from(f"<{size // 4}I", self.data, first)
         _, first, last, position = self.element(position, stop)
         return head[2] & 0xFF, dimensions, self.data[first:last].decode("latin-1"), position
 
     def value(self, start: int, stop: int) -> Value:
-        """A variable."""
+        """Return the value of the variable at `start` to `stop`; see `read_mat`."""
         if self.data[start + 16 : start + 40] == _SINGLE and start + 48 <= stop and self.data[start + 8] in _NUMBERS:
             return self._number(start + 40, stop)
         if start == stop:
-            return np.zeros((0, 0))  # how an empty field may be stored
+            return np.zeros((0, 0))  # an empty field may be stored without any bytes
         kind, dimensions, _, position = self.head(start, stop)
         count = math.prod(dimensions)
         if kind == _STRUCT:
@@ -185,18 +190,18 @@ class _Elements:
         self.fail(f"it holds class {kind} of {dimensions} stored as type {stored}, expected numbers, a row of text or structs")
 
     def _cell(self, count: int, position: int, stop: int) -> list[Record]:
-        """The structs in a cell array, as which SciPy saves arrays of them; other cells are not read."""
+        """Return the structs in a cell array: SciPy saves struct arrays in this way. Raises DataError for other cells."""
         records: list[Record] = []
         for _ in range(count):
             kind, start, end, position = self.element(position, stop)
             if kind != _MATRIX or start == end or self.head(start, end)[0] != _STRUCT:
-                self.fail("a cell holds something else than structs")
+                self.fail("a cell does not hold structs; other cells are not supported")
             _, dimensions, _, first = self.head(start, end)
             records += self._records(math.prod(dimensions), first, end)
         return records
 
     def _number(self, position: int, stop: int) -> float:
-        """The number in the element at `position`: what `value` does for a single one, in a third of the time."""
+        """Return the single number in the element at `position`; takes a third of the time of `value`."""
         kind, size = _TAG.unpack_from(self.data, position)
         small = kind >> 16
         if small:
@@ -214,7 +219,7 @@ class _Elements:
             self.fail(f"names of fields have {width} bytes")
         names = [self.data[i : i + width].split(b"\0")[0].decode("latin-1") for i in range(first, last, width)]
         if count * len(names) > (stop - position) // 8:
-            self.fail(f"{count} records are announced where there is room for fewer")
+            self.fail(f"{count} records are announced, but the bytes left suffice for fewer")
         records, data, tag = [], self.data, _TAG.unpack_from  # this loop runs millions of times
         for _ in range(count if names else 0):
             places = {}
@@ -223,7 +228,7 @@ class _Elements:
                 first = position + 8
                 position = first + size
                 if kind != _MATRIX or position > stop:
-                    self.fail(f"field {name!r} of a record is cut off")
+                    self.fail(f"field {name!r} of a record is truncated")
                 places[name] = first, position
                 position += -size % 8
             records.append(Record(self, places))

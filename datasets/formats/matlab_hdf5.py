@@ -1,7 +1,7 @@
-"""MATLAB 7.3 files, which are HDF5 files of a certain layout, read into the same values as those of MATLAB 5.
+"""Reading MATLAB 7.3 files, which are HDF5 files of a certain layout, into the values of `matlab`.
 
-A struct is a group with a member for each field; a struct array has in each member a reference to every record's value.
-Arrays stand transposed, text as UTF-16 numbers. Nothing is read that is larger than its file's readers may expect.
+A struct is a group with one member per field; in a struct array, each member holds references to the values of all records.
+Arrays are stored transposed, text as UTF-16 code units. Every size is checked before its data is read.
 """
 
 import math
@@ -15,33 +15,33 @@ from datasets.errors import DataError
 from datasets.formats.matlab_values import MOST, Record, Value
 
 _FILTERS = {h5py.h5z.FILTER_DEFLATE, h5py.h5z.FILTER_SHUFFLE, h5py.h5z.FILTER_FLETCHER32}
-_INTERNAL = "#"  # how MATLAB's own groups begin, #refs# and #subsystem#
+_INTERNAL = "#"  # first character of the names of MATLAB's internal groups, #refs# and #subsystem#
 
 
 def read_mat73(path: Path, *names: str) -> dict[str, Value]:
-    """The variables `names` of a MATLAB 7.3 file; values, records and errors as `matlab.read_mat`."""
+    """Return the variables `names` of a MATLAB 7.3 file; values, records and errors as in `matlab.read_mat`."""
     source = _Hdf5(path)
-    there = [name for name in source.members(source.file) if not name.startswith(_INTERNAL)]
+    found = [name for name in source.members(source.file) if not name.startswith(_INTERNAL)]
     for name in names:
-        if name not in there:
+        if name not in found:
             raise DataError(
-                f"{path} has no field {name!r}, as expected, but {', '.join(there[:8]) or 'nothing'}; is it the right file?"
+                f"{path} has no field {name!r}; it has {', '.join(found[:8]) or 'no fields'}. Is it the right file?"
             )
     return {name: source.value(source.member(source.file, name)) for name in names}
 
 
 class _Hdf5:
-    """An open file; it stays open as long as a record of it is in use."""
+    """An open file, which stays open as long as one of its records is in use."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
         try:
             self.file = h5py.File(path, "r")
-        except Exception as error:  # damaged files make the library raise nearly anything
+        except Exception as error:  # h5py raises many kinds of exceptions for damaged files
             raise self._damaged(error) from None
 
     def value(self, place: Any) -> Value:
-        """The value of a group, a dataset, or a reference to one."""
+        """Return the value of a group, a dataset, or a reference to one."""
         try:
             return self._value(self.file[place] if isinstance(place, h5py.Reference) else place)
         except DataError:
@@ -50,14 +50,14 @@ class _Hdf5:
             raise self._damaged(error) from None
 
     def members(self, group: h5py.Group) -> list[str]:
-        """Names of what stands in a group."""
+        """Return the names of a group's members."""
         try:
             return list(group)
         except Exception as error:
             raise self._damaged(error) from None
 
     def member(self, group: h5py.Group, name: str) -> Any:
-        """What stands in a group under a name; links may lead to other files, and are not followed."""
+        """Return the member `name` of a group. Raises DataError for a link, which could lead to another file."""
         try:
             if not isinstance(group.get(name, getlink=True), h5py.HardLink):
                 raise ValueError(f"{name} is a link")
@@ -66,13 +66,13 @@ class _Hdf5:
             raise self._damaged(error) from None
 
     def _damaged(self, error: Exception) -> DataError:
-        return DataError(f"{self.path} is not readable as MATLAB 7.3 data ({error}); get the file again, or save it again.")
+        return DataError(f"{self.path} is not readable as MATLAB 7.3 data ({error}); fetch the file again, or save it again.")
 
     def _value(self, found: Any) -> Value:
         if isinstance(found, h5py.Group):
             return self._structs(found)
         if not isinstance(found, h5py.Dataset):
-            raise ValueError("a type stands where a value should")
+            raise ValueError("found an HDF5 type, expected a value")
         kind = found.attrs.get("MATLAB_class", b"")
         if "MATLAB_empty" in found.attrs or not found.size:
             return "" if kind == b"char" else np.zeros((0, 0))
@@ -80,22 +80,22 @@ class _Hdf5:
         if content.dtype == object:
             return self._cell(content)
         if content.dtype.kind not in "fiub":
-            raise ValueError(f"it holds {content.dtype}")
+            raise ValueError(f"it holds {content.dtype}, expected numbers, text or structs")
         if kind == b"char":
             return content.astype("<u2").tobytes().decode("utf-16-le") if 1 in content.shape else content.T
         return float(content.ravel()[0]) if content.size == 1 else np.atleast_2d(content.T)
 
     def _read(self, dataset: h5py.Dataset) -> np.ndarray:
-        """The content of a dataset, as it stands, once its sizes are known to be possible."""
+        """Return the content of a dataset as stored. Raises ValueError for an impossible size or an unknown filter."""
         made = dataset.id.get_create_plist()
         filters = {made.get_filter(i)[0] for i in range(made.get_nfilters())}
         largest = max(dataset.size, math.prod(dataset.chunks or ())) * dataset.dtype.itemsize
         if made.get_external_count() or dataset.is_virtual or not filters <= _FILTERS or largest > MOST:
-            raise ValueError(f"{dataset.name} stands in another file, is packed in an unknown way, or has {largest} bytes")
+            raise ValueError(f"{dataset.name} is stored in another file, has an unknown compression, or has {largest} bytes")
         return np.asarray(dataset[()])
 
     def _structs(self, group: h5py.Group) -> list[Record]:
-        """The records of a struct, or of a struct array: then all members are references without a class of their own."""
+        """Return the records of a struct or a struct array; in a struct array all members are references without a class."""
         members = {name: self.member(group, name) for name in group}
         arrays = {name: found for name, found in members.items() if _is_of_array(found)}
         if not members or len(arrays) < len(members):
@@ -108,13 +108,13 @@ class _Hdf5:
         ]
 
     def _cell(self, references: np.ndarray) -> list[Record]:
-        """The structs in a cell array, in MATLAB's order."""
+        """Return the structs in a cell array, in MATLAB's order."""
         groups = [self.file[reference] for reference in references.ravel()]
         if not all(isinstance(group, h5py.Group) for group in groups):
-            raise ValueError("a cell holds something else than structs")
+            raise ValueError("a cell does not hold structs; other cells are not supported")
         return [record for group in groups for record in self._structs(group)]
 
 
 def _is_of_array(found: Any) -> bool:
-    """Whether a member of a group has the values of a field of all records of a struct array."""
+    """Return whether a group's member holds a field's values of all records of a struct array."""
     return isinstance(found, h5py.Dataset) and found.dtype == h5py.ref_dtype and "MATLAB_class" not in found.attrs

@@ -1,10 +1,10 @@
-"""The values that are read from MATLAB files of either version."""
+"""The values that are read from MATLAB files of version 5 and 7.3."""
 
 from typing import Any
 
 import numpy as np
 
-MOST = 1 << 29  # bytes of a file, and of its variables when they are unpacked; MPII's has 0.12e9
+MOST = 1 << 29  # largest size in bytes of a file, and of all its variables unpacked; MPII's file has 0.12e9 bytes
 
 
 class Record:
@@ -13,14 +13,14 @@ class Record:
     __slots__ = ("_places", "_source")
 
     def __init__(self, source: Any, places: dict[str, tuple[Any, ...]]) -> None:
-        """`source`: its `value`, called with the places of a field, gives the field's value."""
+        """source: its method `value`, called with a field's entry in `places`, returns the field's value."""
         self._source, self._places = source, places
 
     def __contains__(self, name: str) -> bool:
         return name in self._places
 
     def get(self, name: str) -> "Value | None":
-        """The value of a field, None where there is no such field. Raises DataError where it is damaged."""
+        """Return the value of a field, None for a missing field. Raises DataError for a damaged field."""
         place = self._places.get(name)
         return None if place is None else self._source.value(*place)
 

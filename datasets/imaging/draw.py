@@ -1,4 +1,4 @@
-"""Skeletons on images, for people to look at. The person's right side is orange, the left blue, the middle grey."""
+"""Drawing skeletons on images. The person's right side is orange, the left side blue, the middle grey."""
 
 from pathlib import Path
 
@@ -15,9 +15,9 @@ COLOURS = {"right": (255, 140, 30), "left": (40, 150, 255), "": (235, 235, 235)}
 
 
 def draw_person(image: np.ndarray, joints: np.ndarray, skeleton: Skeleton, visible: np.ndarray | None = None) -> np.ndarray:
-    """A copy of an RGB uint8 image (H, W, 3) with limbs and joints (J, 2) in its 0-based pixels; NaN joints are left out.
+    """Return a copy of an RGB uint8 image (H, W, 3) with limbs and joints drawn on it.
 
-    Joints that are not `visible` (J,) are rings.
+    joints: (J, 2) in 0-based px of the image; NaN joints are not drawn. visible: (J,) bool; other joints are drawn as rings.
     """
     image = image.copy()
     line = max(1, round(max(image.shape[:2]) / 128))
@@ -39,7 +39,7 @@ def draw_person(image: np.ndarray, joints: np.ndarray, skeleton: Skeleton, visib
 
 
 def person(data: DatasetFiles, rows: Annotations, row: int, joints: np.ndarray, side: int = 224) -> np.ndarray:
-    """The box of a person of `data`, side x side px, with joints (J, 2) in the image's 0-based px."""
+    """Return the box of a person of `data`, (side, side, 3) uint8 RGB, with joints (J, 2) drawn; joints in 0-based image px."""
     image = read_image(data.images / rows.images[row])
     affine = geometry.image_to_crop(rows.center[row], rows.scale[row], side)
     crop = cv2.warpAffine(image, affine, (side, side))
@@ -52,7 +52,7 @@ def _side(joint: str) -> str:
 
 
 def contact_sheet(rows: list[list[np.ndarray]], titles: list[str], side: int = 224) -> np.ndarray:
-    """RGB images in rows, each fitted into side x side pixels, with a title above each row."""
+    """Return a sheet of RGB images in rows, each image scaled to fit in side x side px, with a title above each row."""
     bar, gap = 26, 6
     width = max(len(row) for row in rows) * (side + gap) + gap
     sheet = np.full((len(rows) * (side + bar + gap), width, 3), 255, np.uint8)
@@ -70,5 +70,5 @@ def contact_sheet(rows: list[list[np.ndarray]], titles: list[str], side: int = 2
 
 
 def write_png(path: Path, image: np.ndarray) -> None:
-    """An RGB uint8 image as PNG."""
+    """Write an RGB uint8 image (H, W, 3) as PNG."""
     path.write_bytes(cv2.imencode(".png", np.ascontiguousarray(image[:, :, ::-1]))[1].tobytes())

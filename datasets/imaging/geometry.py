@@ -1,8 +1,8 @@
 """Affine maps between the original image, the network's input crop and the heatmap.
 
 Every coordinate is an (x, y) pair in 0-based pixels with pixel centres at integers, so an image of width w covers
-[-0.5, w - 0.5]. An affine is a (2, 3) float64 array [A | t] that takes p to A p + t. Maps are composed first and
-applied once: one map leads from the original image to the network's input, whatever the augmentation.
+[-0.5, w - 0.5]. An affine map is a (2, 3) float64 array [A | t] that maps p to A p + t. Maps are composed first and applied
+once: with any augmentation, a single map leads from the original image to the network's input.
 """
 
 import math
@@ -13,31 +13,30 @@ from numpy.typing import ArrayLike
 from datasets.errors import DataError
 
 PIXELS_PER_SCALE = 200.0  # MPII's annotation gives the size of a person as a multiple of 200 px
-_FAR = 1e6  # no image is that large: such a number is a mistake
+_FAR = 1e6  # px; no image is that large, so a larger coordinate is a mistake
 
 
 def image_to_crop(center: ArrayLike, scale: float, res: int, rotation: float = 0.0) -> np.ndarray:
-    """Map from the original image to a crop of res x res px that shows a square box around a person.
+    """Return the map (2, 3) float64 from the original image to a crop of res x res px: a square box around a person.
 
     center: (2,) image px; scale: side of the box / 200 px; rotation: degrees by which the crop's content is turned
-    counter-clockwise as seen on the screen. The box's centre lands on (res - 1) / 2 and, without rotation, its edges
-    on -0.5 and res - 0.5. Returns (2, 3) float64. Raises DataError for a box without a position or a size.
+    counter-clockwise as seen on the screen. The box's centre maps to (res - 1) / 2 and, without rotation, its edges to -0.5
+    and res - 0.5. Raises DataError for a box without a valid position or size.
     """
     x, y = _checked_center(center, scale)
     factor = res / (PIXELS_PER_SCALE * scale)
     angle = math.radians(rotation)
-    # y points down, so a turn that looks counter-clockwise takes (1, 0) to (cos, -sin).
+    # y points down, so a rotation that looks counter-clockwise maps (1, 0) to (cos, -sin).
     cos, sin = factor * math.cos(angle), factor * math.sin(angle)
     middle = (res - 1) / 2
     return np.array([[cos, sin, middle - cos * x - sin * y], [-sin, cos, middle + sin * x - cos * y]])
 
 
 def whole_pixel_crop(center: ArrayLike, scale: float, res: int) -> np.ndarray:
-    """Map to a crop of res x res px whose box is cut along whole pixels of the image, as published.
+    """Return the map (2, 3) float64 to a crop of res x res px whose box is cut along whole image pixels, as published.
 
-    Like `image_to_crop`, but the box's edges, counted from 1 like its centre, are truncated (towards zero, after adding
-    1e-4) to numbers of whole pixels left of and above them; so the box may be a pixel wider than high (pose-hg-train,
-    branch image-play). Returns (2, 3) float64; raises DataError as `image_to_crop`.
+    Differs from `image_to_crop` as pose-hg-train (branch image-play) does: the box's edges, in 1-based coordinates, are
+    truncated towards zero after adding 1e-4, so the box may be a pixel wider than high. Raises DataError as `image_to_crop`.
     """
     half = scale * PIXELS_PER_SCALE / 2
     corners = [(value + 1 + sign * half + 1e-4) for value in _checked_center(center, scale) for sign in (-1, 1)]
@@ -48,7 +47,7 @@ def whole_pixel_crop(center: ArrayLike, scale: float, res: int) -> np.ndarray:
 
 
 def _checked_center(center: ArrayLike, scale: float) -> tuple[float, float]:
-    """x and y; DataError for a box without a position or a size."""
+    """Return x and y of a box's centre. Raises DataError for a box without a valid position or size."""
     x, y = (float(value) for value in np.asarray(center, dtype=np.float64).reshape(2))
     if not (abs(x) < _FAR and abs(y) < _FAR and 1 / _FAR < scale < _FAR):  # False for NaN too
         raise DataError(
@@ -59,9 +58,10 @@ def _checked_center(center: ArrayLike, scale: float) -> tuple[float, float]:
 
 
 def crop_to_heatmap(crop_res: int, heatmap_res: int) -> np.ndarray:
-    """Map from crop px to heatmap px: (x + 0.5) * heatmap_res / crop_res - 0.5, so that the outer edges coincide.
+    """Return the map (2, 3) float64 from crop px to heatmap px: (x + 0.5) * heatmap_res / crop_res - 0.5.
 
-    Returns (2, 3) float64. `crop_to_heatmap(f, 1)` is also the map of a reduction by the whole factor f.
+    The outer edges of crop and heatmap coincide. `crop_to_heatmap(f, 1)` is the map to an image reduced by the integer
+    factor f.
     """
     factor = heatmap_res / crop_res
     shift = 0.5 * factor - 0.5
@@ -69,17 +69,17 @@ def crop_to_heatmap(crop_res: int, heatmap_res: int) -> np.ndarray:
 
 
 def mirror(width: int) -> np.ndarray:
-    """Left-right mirroring of an image of this width in px: x -> width - 1 - x. Returns (2, 3) float64."""
+    """Return the map (2, 3) float64 that mirrors an image of `width` px left-right: x -> width - 1 - x."""
     return np.array([[-1.0, 0.0, width - 1.0], [0.0, 1.0, 0.0]])
 
 
 def shift(x: float, y: float) -> np.ndarray:
-    """Map that adds (x, y) px. Returns (2, 3) float64."""
+    """Return the map (2, 3) float64 that adds (x, y) px."""
     return np.array([[1.0, 0.0, x], [0.0, 1.0, y]])
 
 
 def compose(*affines: np.ndarray) -> np.ndarray:
-    """One map that does what these (2, 3) maps do one after another, the first one first. Returns (2, 3) float64."""
+    """Return the composition (2, 3) float64 of maps (2, 3); the first argument is applied first."""
     result = np.eye(2, 3)
     for affine in affines:
         result = affine[:, :2] @ result
@@ -88,7 +88,7 @@ def compose(*affines: np.ndarray) -> np.ndarray:
 
 
 def invert(affine: np.ndarray) -> np.ndarray:
-    """The map back. Takes and returns (2, 3) float64; raises ValueError for a map that cannot be undone."""
+    """Return the inverse map (2, 3) float64. Raises ValueError for a map without an inverse."""
     (a, b, x), (c, d, y) = affine.tolist()
     determinant = a * d - b * c
     if determinant == 0 or not math.isfinite(determinant):
@@ -98,7 +98,7 @@ def invert(affine: np.ndarray) -> np.ndarray:
 
 
 def apply(affine: np.ndarray, points: ArrayLike) -> np.ndarray:
-    """Map points (..., 2) px. A point with a NaN coordinate comes out as (NaN, NaN). Returns (..., 2) float64."""
+    """Return the mapped points (..., 2) float64 of points (..., 2) px. A point with a NaN coordinate becomes (NaN, NaN)."""
     points = np.asarray(points, dtype=np.float64)
     x, y = points[..., 0], points[..., 1]
     (a, b, u), (c, d, v) = affine.tolist()

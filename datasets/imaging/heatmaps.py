@@ -1,7 +1,7 @@
-"""Heatmaps: drawing the target of each joint and reading joints back, side by side so that one undoes the other.
+"""Heatmaps: drawing the target of each joint, and decoding joints; decoding is the inverse of drawing.
 
-Arrays are (..., joints, height, width); points are (x, y) in 0-based heatmap px with pixel centres at integers.
-A heatmap that is the same everywhere, an absent joint's for example, decodes to (0, 0): the confidence tells.
+Arrays are (..., joints, height, width); points are (x, y) in 0-based heatmap px with pixel centres at integers. A constant
+heatmap, such as that of an absent joint, decodes to (0, 0); its low confidence shows that the joint is absent.
 """
 
 import math
@@ -9,17 +9,17 @@ from functools import cache
 
 import numpy as np
 
-_CHUNK = 1024  # heatmaps decoded at a time, so that the temporary arrays stay small
+_CHUNK = 1024  # number of heatmaps decoded at a time, which limits the memory of temporary arrays
 
 
 def draw(points: np.ndarray, size: tuple[int, int], sigma: float, radius: int, outside: bool = False) -> np.ndarray:
-    """Draw a Gaussian of amplitude 1 for each joint, centred on the joint itself and not on the nearest pixel.
+    """Return heatmaps (J, height, width) float32, each with a Gaussian of amplitude 1 at the joint's exact position.
 
-    points: (J, 2) heatmap px, NaN where absent; size: (height, width); sigma: standard deviation in px. Only the patch
-    of 2 * radius + 1 px a side around the nearest pixel is drawn; the published targets have a 13 px patch with
-    sigma 3.25 or a 7 px patch with sigma 1.75 (pose-hg-train, branch image-play). Absent joints and joints outside the
-    map, which covers [-0.5, width - 0.5) x [-0.5, height - 0.5), stay zero; with `outside`, what of the latter's patches
-    lies inside is drawn. Returns (J, height, width) float32.
+    points: (J, 2) heatmap px, NaN for absent joints; size: (height, width); sigma: standard deviation in px; radius: only the
+    patch of 2 * radius + 1 px per side around the nearest pixel is drawn. The published targets have patches of 13 px with
+    sigma 3.25, or of 7 px with sigma 1.75 (pose-hg-train, branch image-play).
+    The heatmap of an absent joint is 0. The heatmap of a joint outside the map, which covers [-0.5, width - 0.5) x
+    [-0.5, height - 0.5), is 0 too; with `outside`, the part of its patch that lies inside the map is drawn.
     """
     points = np.asarray(points, dtype=np.float64)
     height, width = size
@@ -29,7 +29,10 @@ def draw(points: np.ndarray, size: tuple[int, int], sigma: float, radius: int, o
 
 
 def _profile(centers: np.ndarray, length: int, sigma: float, radius: int, outside: bool) -> np.ndarray:
-    """One axis of `draw`: (J,) px to (J, length) float32; all zero for a joint absent or outside on this axis."""
+    """Return the Gaussians of `draw` along one axis, (J, length) float32, for centers (J,) px; 0 for absent joints.
+
+    Also 0 for a joint outside the map on this axis, unless `outside`.
+    """
     pixels = np.arange(length)
     nearest = np.floor(centers + 0.5)
     drawn = np.abs(pixels - nearest[:, None]) <= radius  # False for NaN
@@ -41,9 +44,9 @@ def _profile(centers: np.ndarray, length: int, sigma: float, radius: int, outsid
 
 
 def decode_argmax(heatmaps: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The largest pixel of each heatmap; of equal ones the first in reading order.
+    """Return the position of each heatmap's largest pixel, and its value; of equal pixels the first in row-major order.
 
-    heatmaps: (..., h, w). Returns points (..., 2) float64 in whole heatmap px and the values there, (...) float.
+    heatmaps: (..., h, w). Returns points (..., 2) float64 in integer heatmap px, and maxima (...) float.
     """
     flat = heatmaps.reshape(*heatmaps.shape[:-2], -1)
     best = flat.argmax(axis=-1)
@@ -53,10 +56,10 @@ def decode_argmax(heatmaps: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def decode_quarter(heatmaps: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The largest pixel, moved on each axis by 0.25 px towards the larger of its two neighbours.
+    """Return each heatmap's largest pixel, moved on each axis by 0.25 px towards the larger of its two neighbours.
 
-    The rule of the published hourglass predictions. Where the neighbours are equal, or one lies outside the map, the
-    point stays. heatmaps: (..., h, w). Returns points (..., 2) float64 in heatmap px and the maxima (...).
+    This is the rule of the published hourglass predictions. The point does not move if the neighbours are equal or one of them
+    lies outside the map. heatmaps: (..., h, w). Returns points (..., 2) float64 in heatmap px, and maxima (...) float.
     """
     points, confidence = decode_argmax(heatmaps)
     height, width = heatmaps.shape[-2:]
@@ -71,15 +74,16 @@ def decode_quarter(heatmaps: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def decode_subpixel(heatmaps: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The peak of the smoothed heatmap, between the pixels: best on trained networks, whose heatmaps are no clean blobs.
+    """Return the sub-pixel peak of each smoothed heatmap: most accurate for trained networks, whose blobs are not Gaussian.
 
-    Around the largest pixel the map is smoothed by a Gaussian of 1/32 of its longer side (2 px at 64, as Zhang et al. have
-    it in "Distribution-Aware Coordinate Representation for Human Pose Estimation", 2020; measured, it is the best for
-    blobs of any width); on an axis on which the border is near, only as far as it reaches on both sides, because a blob of
-    which the border cuts a part would move inwards. The logarithm of a Gaussian is a paraboloid: it is fitted by least
-    squares to the 3 x 3 pixels around the largest smoothed one. Where no peak can be fitted, the largest pixel of the map is
-    returned.
-    heatmaps: (..., h, w). Returns points (..., 2) float64 in heatmap px and the maxima (...) of the map as it is.
+    heatmaps: (..., h, w). Returns points (..., 2) float64 in heatmap px, and the maxima (...) of the unsmoothed heatmaps.
+
+    The heatmap is smoothed around its largest pixel by a Gaussian with a standard deviation of 1/32 of its longer side: 2 px at
+    64 px, as in Zhang et al., "Distribution-Aware Coordinate Representation for Human Pose Estimation", 2020; in our
+    measurements it is the best value for blobs of any width. Near a border, the smoothing is limited to a symmetric range,
+    because otherwise a blob that the border cuts off would move inwards. Then a paraboloid, the logarithm of a Gaussian, is
+    fitted by least squares to the 3 x 3 pixels around the largest smoothed pixel. If the fit has no peak, the result is the
+    largest pixel of the heatmap.
     """
     points, confidence = decode_argmax(heatmaps)
     flat, largest = heatmaps.reshape(-1, *heatmaps.shape[-2:]), points.reshape(-1, 2).astype(np.int64)
@@ -91,7 +95,7 @@ def decode_subpixel(heatmaps: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _smooth_peaks(heatmaps: np.ndarray, largest: np.ndarray) -> np.ndarray:
-    """Sub-pixel peaks (M, 2) px of heatmaps (M, h, w) whose largest pixels are `largest` (M, 2)."""
+    """Return the sub-pixel peaks (M, 2) in px of heatmaps (M, h, w); largest: (M, 2), their largest pixels."""
     (x, y), (height, width) = largest.T, heatmaps.shape[1:]
     if min(height, width) < 3:
         return largest.astype(np.float64)
@@ -113,8 +117,11 @@ def _smooth_peaks(heatmaps: np.ndarray, largest: np.ndarray) -> np.ndarray:
 
 @cache
 def _smoothing(length: int, sigma: float) -> tuple[np.ndarray, np.ndarray]:
-    """One axis, for every pixel of it that may be the largest: the first of the K pixels around it, (length,), and what each
-    of them counts in the smoothed values of the five from two before it to two behind it, (length, 5, K) float32."""
+    """Return the smoothing weights of one axis, for each pixel of the axis that may be the largest one.
+
+    Returns the first of the K pixels around it, (length,), and the weights of these K pixels in the smoothed values of five
+    pixels, from two before it to two after it: (length, 5, K) float32.
+    """
     largest, reach = np.arange(length), math.ceil(2 * sigma)
     around = min(5 + 2 * reach, length)
     first = (largest - 2 - reach).clip(0, length - around)
@@ -130,8 +137,11 @@ def _inside(numbers: np.ndarray, length: int) -> np.ndarray:
 
 
 def _paraboloid_peaks(values: np.ndarray) -> np.ndarray:
-    """Where a + b x + c y + d x^2 / 2 + e x y + f y^2 / 2, fitted to the logarithm of (M, 3, 3), is largest: (M, 2) px from
-    the middle, at most 1.5 on each axis; NaN where values are not positive or the paraboloid has no peak."""
+    """Return the peaks (M, 2) of paraboloids fitted to the logarithms of values (M, 3, 3), in px from the middle.
+
+    The paraboloid is a + b x + c y + d x^2 / 2 + e x y + f y^2 / 2. Coordinates are limited to +- 1.5 px. NaN if a value is not
+    positive or the paraboloid has no peak.
+    """
     positive = (values > 0).all(axis=(1, 2), keepdims=True)
     logs = np.log(np.where(positive, values, 1.0), dtype=np.float64)
     columns, rows = logs.sum(axis=1).T, logs.sum(axis=2).T

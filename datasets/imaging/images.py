@@ -1,4 +1,4 @@
-"""Image files -> pixels, and the ways in which they can be damaged or made to hurt."""
+"""Reading image files, with checks against damaged files and decompression bombs."""
 
 import io
 import math
@@ -13,42 +13,42 @@ import simplejpeg
 
 from datasets.errors import DataError
 
-# What a file may ask of the machine, checked before anything is decoded.
-MOST_PIXELS = 200_000_000  # the largest photographs of phones have 16320 x 12240
-MOST_BYTES = 3 * MOST_PIXELS  # as many pixels, not compressed
-MOST_SCANS = 100  # of a JPEG: encoders write about ten, and for each a decoder goes over all pixels again
-# Endings of the names of pictures that `read_upright` reads.
+# Limits of memory and time, checked before decoding.
+MOST_PIXELS = 200_000_000  # the largest photographs of phones have 16320 x 12240 px
+MOST_BYTES = 3 * MOST_PIXELS  # size of an uncompressed file with the most pixels
+MOST_SCANS = 100  # scans of a JPEG: encoders write about ten, and a decoder processes all pixels for each scan
+# File name suffixes of the formats that `read_upright` reads.
 PICTURES = (".jpg", ".jpeg", ".jfif", ".png", ".webp", ".avif", ".heic", ".heif", ".hif", ".tif", ".tiff", ".bmp", ".gif")
-_BY_PILLOW = ("WEBP", "AVIF", "HEIF", "TIFF", "BMP", "GIF")  # the kinds of files that it may take them for
+_BY_PILLOW = ("WEBP", "AVIF", "HEIF", "TIFF", "BMP", "GIF")  # Pillow's names of the formats that Pillow may read
 _MARKER = re.compile(rb"\xff+([^\x00\xff])")
-# Markers with a segment behind them: neither those of a scan's data nor one without a length.
+# Markers that are followed by a segment; excludes markers within a scan's data and markers without a length.
 _SEGMENT = re.compile(rb"\xff+([^\x00\x01\xd0-\xd7\xff])")
 _START_OF_SCAN, _END_OF_IMAGE = b"\xda", b"\xd9"
-_HUFFMAN_SEQUENTIAL = b"\xc0", b"\xc1"  # frames in whose scans each block of pixels takes bits: time is bounded by the bytes
+_HUFFMAN_SEQUENTIAL = b"\xc0", b"\xc1"  # in these frames each block takes bits in a scan, so the file's size bounds the time
 _JPEG, _PNG = b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n"
-_EXIF = b"Exif\0\0", b"eXIf"  # what stands before it in a JPEG, and in a PNG
-_EXIF_WITHIN = 1 << 17  # bytes: it stands before the pixels, in a JPEG right at the beginning and at most 64 kB long
+_EXIF = b"Exif\0\0", b"eXIf"  # beginning of the EXIF block in a JPEG, and in a PNG
+_EXIF_WITHIN = 1 << 17  # bytes to search: EXIF comes before the pixels, in a JPEG at the beginning and of at most 64 kB
 _ADVICE = "fetch or unpack the images again."
 
 
 def read_image(path: Path) -> np.ndarray:
-    """Read a JPEG or PNG file as (H, W, 3) uint8 RGB, pixels as stored: labels do not know of an EXIF orientation.
+    """Read a JPEG or PNG file as (H, W, 3) uint8 RGB, ignoring the EXIF orientation, as the labels of datasets do.
 
-    Raises DataError as `read_reduced`.
+    Raises DataError as `read_reduced` does.
     """
     return read_reduced(path, 1)[0]
 
 
 def looks_like_picture(path: Path) -> bool:
-    """Whether a file begins as a JPEG or PNG does, whatever its name."""
+    """Return whether a file begins like a JPEG or PNG, whatever its name."""
     with open(path, "rb") as file:
         return file.read(8).startswith((_JPEG, _PNG))
 
 
 def read_upright(path: Path) -> np.ndarray:
-    """Read a picture of any of the kinds in `PICTURES` as (H, W, 3) uint8 RGB, turned and mirrored as its EXIF says.
+    """Read an image of any format in `PICTURES` as (H, W, 3) uint8 RGB, rotated and mirrored by its EXIF orientation.
 
-    Transparency is left out. Raises DataError as `read_reduced`, and for a file of several pictures.
+    Transparency is ignored. Raises DataError as `read_reduced` does, and for a file with several images.
     """
     data = _load(path)
     try:
@@ -59,17 +59,18 @@ def read_upright(path: Path) -> np.ndarray:
         raise _as_data_error(path, error) from None
     if all(data.find(mark, 0, _EXIF_WITHIN) < 0 for mark in _EXIF):
         return image
-    upright = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR_RGB)  # OpenCV follows the orientation
+    upright = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR_RGB)  # applies the orientation
     return image if upright is None else upright
 
 
 def read_reduced(path: Path, block: int) -> tuple[np.ndarray, int]:
-    """The same for a use that averages block x block px: reduced by the factor 1, 2, 4 or 8 that divides block, and it.
+    """Read a JPEG or PNG file, reduced in size, as (H, W, 3) uint8 RGB; returns the image and the reduction factor.
 
-    A JPEG decoder reduces in less time than it takes to give all pixels; a PNG stays as it is. A pixel stands for factor x
-    factor pixels, so `geometry.crop_to_heatmap(factor, 1)` leads to it; one of the last row or column may stand for fewer.
-    Raises DataError naming the file where it is missing, empty, neither JPEG nor PNG, cut off, or damaged; for JPEG also
-    where a decoder could guess its way through, as most do; and where decoding would take too much memory or time.
+    For callers that average blocks of block x block px. A JPEG is reduced by the largest factor of 1, 2, 4 and 8 that divides
+    `block`, which is faster than decoding all pixels; a PNG is not reduced (factor 1). A pixel of the result covers factor x
+    factor pixels, so `geometry.crop_to_heatmap(factor, 1)` is the map to the result; pixels of the last row or column may cover
+    fewer. Raises DataError, with the file's name, for a file that is missing, empty, neither JPEG nor PNG, truncated, or
+    damaged (also if a JPEG decoder could conceal the damage), and for an image that would take too much memory or time.
     """
     data = _load(path)
     if not data.startswith((_JPEG, _PNG)):
@@ -83,7 +84,7 @@ def read_reduced(path: Path, block: int) -> tuple[np.ndarray, int]:
 
 
 class _TooMuch(ValueError):
-    """An image that may be whole, but whose decoding would take too much."""
+    """An image, perhaps undamaged, whose decoding would take too much memory or time."""
 
 
 def _as_data_error(path: Path, error: ValueError) -> DataError:
@@ -109,7 +110,7 @@ def _load(path: Path) -> bytes:
 
 
 def _decode(data: bytes, block: int) -> tuple[np.ndarray, int]:
-    """A JPEG or PNG as `read_reduced` says. Raises ValueError."""
+    """Return the image and the factor of `read_reduced` for a JPEG or PNG file's bytes. Raises ValueError."""
     if data.startswith(_PNG):
         return _decode_png(data), 1
     try:
@@ -129,22 +130,22 @@ def _decode_jpeg(data: bytes, block: int) -> tuple[np.ndarray, int]:
     height, width = simplejpeg.decode_jpeg_header(data)[:2]
     _check_size(width, height)
     if _has_too_many_scans(data):
-        raise _TooMuch(f"it is a JPEG of more than {MOST_SCANS} scans, each of which takes the time of an image")
-    # The decoder takes the least of its sizes, eighths of the image, that reaches the one asked for; in an image of up to
-    # 8 px two of them may be the same number of pixels.
+        raise _TooMuch(f"it is a JPEG of more than {MOST_SCANS} scans, and decoding each scan takes the time of an image")
+    # The decoder offers sizes in eighths of the image, and uses the smallest one that is not below the requested size. In an
+    # image of up to 8 px, two of these sizes may have the same number of pixels.
     factor = math.gcd(block, 8) if max(height, width) > 8 else 1
     least = {"min_height": -(-height // factor), "min_width": -(-width // factor)}
     return simplejpeg.decode_jpeg(data, strict=True, **least), factor
 
 
 def _has_too_many_scans(data: bytes) -> bool:
-    """Whether a JPEG has more than `MOST_SCANS`, in which a few bytes can stand for all blocks of an image."""
+    """Return whether a JPEG has more than `MOST_SCANS` scans; in a scan, a few bytes can encode all blocks of an image."""
     scans, at = 0, 2
     while (marker := _SEGMENT.search(data, at)) and marker[1] != _END_OF_IMAGE and scans <= MOST_SCANS:
         if marker[1] in _HUFFMAN_SEQUENTIAL:
             return False
         if marker[1] == _START_OF_SCAN:
-            if not scans and data.count(b"\xff" + _START_OF_SCAN) <= MOST_SCANS:  # faster, and too high at most
+            if not scans and data.count(b"\xff" + _START_OF_SCAN) <= MOST_SCANS:  # a faster upper bound
                 return False
             scans += 1
         at = marker.end() + int.from_bytes(data[marker.end() : marker.end() + 2], "big")
@@ -152,7 +153,10 @@ def _has_too_many_scans(data: bytes) -> bool:
 
 
 def _without_bytes_between_segments(data: bytes) -> bytes:
-    """A JPEG without what some cameras leave before the markers of its head: nothing of the image is missing there."""
+    """Return a JPEG without the extra bytes that some cameras write between the segments of its header.
+
+    These bytes are not part of the image. Raises ValueError if the file ends within its header.
+    """
     kept, at = bytearray(data[:2]), 2
     while marker := _MARKER.search(data, at):
         start = marker.end() - 2
@@ -164,9 +168,9 @@ def _without_bytes_between_segments(data: bytes) -> bytes:
 
 
 def _decode_png(data: bytes) -> np.ndarray:
-    _check_size(int.from_bytes(data[16:20], "big"), int.from_bytes(data[20:24], "big"))  # of IHDR, which has to come first
+    _check_size(int.from_bytes(data[16:20], "big"), int.from_bytes(data[20:24], "big"))  # in IHDR, always the first chunk
     try:
-        # OpenCV's own order is BGR, and it would turn an image as its EXIF says.
+        # By default OpenCV returns BGR and applies the EXIF orientation.
         image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION)
     except cv2.error:
         image = None
@@ -176,8 +180,8 @@ def _decode_png(data: bytes) -> np.ndarray:
 
 
 def _decode_by_pillow(data: bytes) -> np.ndarray:
-    """A picture of one of the kinds `_BY_PILLOW`, upright. Raises ValueError."""
-    import pillow_heif  # not by the loader's processes, which read JPEG and PNG
+    """Return an upright image (H, W, 3) uint8 RGB of one of the formats `_BY_PILLOW`. Raises ValueError."""
+    import pillow_heif  # a late import: the loader's processes read only JPEG and PNG
     from PIL import Image, ImageOps
 
     pillow_heif.register_heif_opener()
@@ -187,11 +191,11 @@ def _decode_by_pillow(data: bytes) -> np.ndarray:
             image: Image.Image = file
             _check_size(*image.size)
             pictures = getattr(file, "n_frames", 1)
-            if pictures > 1 and file.format != "HEIF":  # of which a phone's file may have more than the one that is shown
+            if pictures > 1 and file.format != "HEIF":  # a phone's HEIF file may hold images besides the one that is shown
                 raise ValueError(f"it holds {pictures} pictures; save each as a file of its own")
             if image.mode in ("I", "F"):
-                raise ValueError("its colours are numbers of 32 bits; save it with 8 or 16")
-            if image.mode.startswith("I;16"):  # which Pillow would clip, not scale, to 8 bits
+                raise ValueError("its colours have 32 bits; save it with 8 or 16 bits")
+            if image.mode.startswith("I;16"):  # Pillow would clip these values to 8 bits instead of scaling them
                 grey = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
                 grey.info["exif"] = image.getexif().tobytes()
                 image = grey
@@ -201,6 +205,6 @@ def _decode_by_pillow(data: bytes) -> np.ndarray:
     except Image.DecompressionBombError:
         raise _TooMuch(f"its header claims more than {MOST_PIXELS / 1e6:.0f} million px") from None
     except Image.UnidentifiedImageError:
-        raise ValueError(f"it is of no kind that can be read: it begins with {data[:8]!r}") from None
-    except Exception as error:  # Pillow's readers raise whatever a damaged file makes them stumble over
+        raise ValueError(f"its format is not supported: it begins with {data[:8]!r}") from None
+    except Exception as error:  # Pillow's readers raise all kinds of exceptions for damaged files
         raise ValueError(f"it cannot be decoded: {error}") from None

@@ -1,4 +1,4 @@
-"""From an image and one person's annotation to what the network is fed: input crop and target heatmaps."""
+"""From an image and one person's annotation to a training sample: the network's input crop and target heatmaps."""
 
 import math
 from dataclasses import dataclass
@@ -8,67 +8,71 @@ import numpy as np
 
 from datasets.imaging import geometry, heatmaps
 
-# Bilinear sampling looks at 2 x 2 pixels, so it may step over at most about this many image pixels without aliasing.
+# Bilinear sampling reads 2 x 2 pixels, so steps of up to about this many image px cause no aliasing.
 _BILINEAR_REACH = 1.5
-AS_LABELLED = np.eye(2, 3)  # the image is the labelled one
+AS_LABELLED = np.eye(2, 3)  # identity: the image's px are those of the labels
 
 
 @dataclass(frozen=True)
 class Person:
-    """One person in an image, in image px: the centre of the box, its side / 200 px, the joints."""
+    """One annotated person in an image."""
 
-    center: np.ndarray  # (2,)
-    scale: float
-    part: np.ndarray  # (J, 2), NaN where not labelled
+    center: np.ndarray  # (2,) image px: centre of the box
+    scale: float  # side of the box / 200 px
+    part: np.ndarray  # (J, 2) image px: joints, NaN if not labelled
 
 
 @dataclass(frozen=True)
 class CropSpec:
-    """What a person becomes: sides of input and heatmaps in px, blobs in heatmap px (`heatmaps.draw`).
+    """The size of a sample's crop and heatmaps, and the shape of its target blobs.
 
-    The last two are the published ways (pose-hg-train, branch image-play) to do the same less exactly. `truncated`: blobs
-    stand on whole pixels. `twice`: the box is cut along whole image pixels and resized, blobs are drawn for that crop, and
-    it is crop and heatmaps that are scaled and turned. That blurs, and shows nothing but black around a smaller person.
+    `truncated` and `twice` reproduce the less exact published processing (pose-hg-train, branch image-play). `truncated`: blob
+    centres are rounded to whole pixels. `twice`: pixels are warped twice. The box is cut along whole image pixels and resized
+    to a crop, blobs are drawn for this crop, and then crop and heatmaps are scaled and rotated. This blurs the image, and
+    leaves black borders when the crop is scaled down.
     """
 
-    input_res: int
-    heatmap_res: int
-    sigma: float
-    radius: int
+    input_res: int  # side of the crop in px
+    heatmap_res: int  # side of the heatmaps in px
+    sigma: float  # standard deviation of the blobs in heatmap px
+    radius: int  # of the blobs' patches in heatmap px, see `heatmaps.draw`
     truncated: bool = False
     twice: bool = False
 
     def centers(self, joints: np.ndarray, part: np.ndarray) -> np.ndarray:
-        """Where the blobs of joints (J, 2) in heatmap px are drawn, (J, 2), NaN where none; part: labels, image px."""
+        """Return the blob centers (J, 2) in heatmap px, NaN for no blob.
+
+        joints: (J, 2) heatmap px; part: (J, 2), the labels in image px.
+        """
         if not self.truncated:
             nearest = np.floor(joints + 0.5)
             outside = ~((nearest >= 0) & (nearest < self.heatmap_res)).all(axis=1, keepdims=True)  # true for NaN
             return np.where(outside, np.nan, joints)
-        # As published: in coordinates whose whole numbers are the edges of pixels; labels left of the image are taken for
-        # absent (x > 0 counted from 1), patches of joints outside the map are drawn as far as they reach into it.
+        # As published: coordinates have integers at pixel edges; labels left of the image count as absent (x > 0 in 1-based
+        # coordinates); for joints outside the map, the part of the patch inside the map is drawn.
         pixels = np.trunc(joints + (0.5 + 1e-4))
         pixels[~(part[:, 0] > -1)] = np.nan
         return pixels
 
     def draw(self, centers: np.ndarray) -> np.ndarray:
-        """Heatmaps (J, h, h) float32 of blobs at centers (J, 2) in heatmap px."""
+        """Return heatmaps (J, h, h) float32 with blobs at centers (J, 2) in heatmap px."""
         return heatmaps.draw(centers, (self.heatmap_res, self.heatmap_res), self.sigma, self.radius, outside=True)
 
 
 @dataclass(frozen=True)
 class SampledAugmentation:
-    """How one sample is varied; the defaults change nothing."""
+    """The augmentation of one sample; the defaults change nothing."""
 
-    scale: float = 1.0  # factor on the box side
+    scale: float = 1.0  # factor of the box side
     rotation: float = 0.0  # degrees, counter-clockwise
-    colour: tuple[float, ...] = (1.0, 1.0, 1.0)  # factors on red, green, blue
+    colour: tuple[float, ...] = (1.0, 1.0, 1.0)  # factors of red, green, blue
     flip: bool = False
-    erased: tuple[float, float, float] | None = None  # a square's centre x, y and its side, as parts of the crop's side
+    erased: tuple[float, float, float] | None = None  # centre x, y and side of a square, as fractions of the crop's side
 
 
 @dataclass(frozen=True)
 class Augmentation:
-    """How training samples are varied; the defaults change nothing. What each number means stands in luigi.cfg."""
+    """The distribution of augmentations; the defaults change nothing. luigi.cfg describes each parameter."""
 
     scale_std: float = 0.0
     rotation_std: float = 0.0
@@ -80,12 +84,12 @@ class Augmentation:
     cutout_size: float = 0.0
 
     def draw(self, rng: np.random.Generator) -> SampledAugmentation:
-        """Draw one variation. Takes two normal numbers and nine uniform ones from rng, whatever comes of them.
+        """Draw the augmentation of one sample. Always takes two normal and nine uniform numbers from rng.
 
-        The box side is multiplied by 1 + scale_std * N(0, 1), kept within 1 +- scale_std. With rotation_probability the crop is
-        turned by rotation_std * N(0, 1) degrees, kept within twice rotation_std, and with rotate180_probability by 180 more.
-        Each channel is multiplied by U(1 - colour_jitter, 1 + colour_jitter). With flip_probability the crop is mirrored,
-        with cutout_probability a square is erased whose centre lies anywhere in it.
+        The box side is multiplied by 1 + scale_std * N(0, 1), limited to 1 +- scale_std. With rotation_probability the crop is
+        rotated by rotation_std * N(0, 1) degrees, limited to +- 2 * rotation_std. With rotate180_probability 180 degrees are
+        added. Each channel is multiplied by U(1 - colour_jitter, 1 + colour_jitter). With flip_probability the crop is
+        mirrored. With cutout_probability a square is erased whose centre is uniformly distributed in the crop.
         """
         size, angle = rng.standard_normal(2).tolist()
         rotate, red, green, blue, flip, turn, erase, x, y = rng.random(9).tolist()
@@ -101,22 +105,23 @@ class Augmentation:
 
 @dataclass(frozen=True)
 class Sample:
-    """One person as the network sees it."""
+    """The network's input and targets of one person."""
 
-    input: np.ndarray  # (3, R, R) float32, RGB in [0, 1]; zero outside the image
-    heatmaps: np.ndarray  # (J, h, h) float32; zero where a joint is absent or outside the crop
-    image_to_crop: np.ndarray  # (2, 3) float64: original image px -> crop px, mirroring included
-    joints: np.ndarray  # (J, 2) float64, heatmap px, in the order of the heatmaps; NaN where not labelled
+    input: np.ndarray  # (3, R, R) float32, RGB in [0, 1]; 0 outside the image
+    heatmaps: np.ndarray  # (J, h, h) float32; 0 for a joint that is absent or outside the crop
+    image_to_crop: np.ndarray  # (2, 3) float64: map from original image px to crop px, mirroring included
+    joints: np.ndarray  # (J, 2) float64, heatmap px, in the order of the heatmaps; NaN if not labelled
 
 
 def make_sample(
     image: np.ndarray, person: Person, mirrored: list[int], target: CropSpec,
     variation: SampledAugmentation = SampledAugmentation(), to_image: np.ndarray = AS_LABELLED,
 ) -> Sample:  # fmt: skip
-    """Cut out one person, varied, and draw the target heatmaps.
+    """Return the augmented crop of one person, with its target heatmaps.
 
-    image: (H, W, 3) uint8 RGB, the labelled one or a reduced one or a part of it, to which `to_image` (2, 3) leads from the
-    labelled one's px; mirrored: each joint's left/right partner. Raises DataError for a box without a position or a size.
+    image: (H, W, 3) uint8 RGB, the labelled image, or a reduced copy or a part of it; to_image: map (2, 3) from px of the
+    labelled image to px of `image`; mirrored: each joint's left/right partner. Raises DataError for a box without a valid
+    position or size.
     """
     to_labelled, res, how = geometry.invert(to_image), target.input_res, plan(person, mirrored, target, variation)
     first, *second = how.steps
@@ -135,16 +140,16 @@ def make_sample(
 
 @dataclass(frozen=True)
 class Plan:
-    """Where the pixels and joints of a sample go: what is known of it before any image is read."""
+    """The geometry of a sample, computed before any image is read."""
 
-    steps: tuple[np.ndarray, ...]  # maps (2, 3) one after another: image px -> crop px; as published, -> plain crop -> varied
-    heatmap_step: np.ndarray  # (2, 3) heatmap px -> heatmap px, by which drawn heatmaps are warped, as published
-    centers: np.ndarray  # (J, 2) heatmap px: where blobs are drawn, before that; NaN where none
-    joints: np.ndarray  # (J, 2) heatmap px of the sample, in the order of its heatmaps; NaN where not labelled
+    steps: tuple[np.ndarray, ...]  # maps (2, 3) in order: image px -> crop px; with `twice`: -> plain crop -> augmented crop
+    heatmap_step: np.ndarray  # map (2, 3) by which the drawn heatmaps are warped, with `twice`; else the identity
+    centers: np.ndarray  # (J, 2) heatmap px: blob centers before this warp; NaN for no blob
+    joints: np.ndarray  # (J, 2) heatmap px of the sample, in the order of its heatmaps; NaN if not labelled
 
 
 def plan(person: Person, mirrored: list[int], target: CropSpec, variation: SampledAugmentation) -> Plan:
-    """Plan one sample; see `make_sample`. Raises DataError for a box without a position or a size."""
+    """Return the geometry of one sample; arguments and errors as in `make_sample`."""
     part = person.part[mirrored] if variation.flip else person.part
     res, small = target.input_res, target.heatmap_res
     if target.twice:
@@ -160,13 +165,16 @@ def plan(person: Person, mirrored: list[int], target: CropSpec, variation: Sampl
 
 
 def block(person: Person, target: CropSpec, variation: SampledAugmentation) -> int:
-    """The side in image px of the blocks that a sample averages; an image may be reduced by a divisor of it beforehand."""
+    """Return the side in image px of the blocks that a sample averages.
+
+    An image may be reduced by a divisor of this number beforehand.
+    """
     scale = person.scale if target.twice else person.scale * variation.scale
     return _block(geometry.invert(geometry.image_to_crop(person.center, scale, target.input_res)))
 
 
 def _vary_crop(res: int, variation: SampledAugmentation) -> np.ndarray:
-    """Map from a plain crop (or heatmap) of res x res px to the scaled, turned and mirrored one."""
+    """Return the map (2, 3) from a plain crop or heatmap of res x res px to the scaled, rotated and mirrored one."""
     middle, whole = np.full(2, (res - 1) / 2), res / geometry.PIXELS_PER_SCALE
     scaled = geometry.whole_pixel_crop(middle, whole * variation.scale, res)
     turned = geometry.compose(scaled, geometry.image_to_crop(middle, whole, res, variation.rotation))
@@ -174,53 +182,54 @@ def _vary_crop(res: int, variation: SampledAugmentation) -> np.ndarray:
 
 
 def warp(image: np.ndarray, affine: np.ndarray, res: int) -> np.ndarray:
-    """The (res, res, 3) uint8 crop of an (H, W, 3) uint8 image; zero outside the image.
+    """Return the crop (res, res, 3) uint8 of an image (H, W, 3) uint8; 0 outside the image.
 
-    A box much larger than the crop is first averaged over blocks of whole pixels, because bilinear sampling would skip
-    pixels. The block side leaves bilinear sampling a reduction by about 1.5: against ideally averaged crops of
-    photographs this gave at least 37 dB for reductions up to 6; plain sampling fell to 27 dB, larger blocks to 33. Where a
-    JPEG decoder did a part of it, by a divisor of the block, it is the same within 0.5 dB; by 2 of 3 it lost 4.
+    affine: map (2, 3) from image px to crop px. A box much larger than the crop is first averaged over blocks of whole pixels,
+    because bilinear sampling would skip pixels. The block size leaves a reduction by about 1.5 to bilinear sampling. Compared
+    with ideally averaged crops of photographs, this gave at least 37 dB for reductions up to 6; plain sampling fell to 27 dB,
+    larger blocks to 33 dB. If the JPEG decoder does a part of the reduction, by a divisor of the block size, the difference is
+    below 0.5 dB; with a factor of 2 for blocks of 3 px the loss was 4 dB.
     """
     back = geometry.invert(affine)
     part, to_part = _cut(image, back, res, min(_block(back), max(image.shape)))
     if not part.size:
         return np.zeros((res, res, 3), np.uint8)
     part_to_crop = geometry.compose(geometry.invert(to_part), affine)
-    # OpenCV warps four channels in half the time that it takes for three.
+    # OpenCV warps four channels in half the time of three.
     four = cv2.warpAffine(cv2.cvtColor(part, cv2.COLOR_RGB2RGBA), part_to_crop, (res, res), flags=cv2.INTER_LINEAR)
     return cv2.cvtColor(four, cv2.COLOR_RGBA2RGB)
 
 
 def _block(crop_to_image: np.ndarray) -> int:
-    """The side in image px of the blocks that are averaged for a crop."""
+    """Return the side in image px of the blocks that are averaged for a crop."""
     step = math.hypot(crop_to_image[0, 0], crop_to_image[1, 0])  # image px from one crop px to the next
     return max(1, round(step / _BILINEAR_REACH))
 
 
 def _cut(image: np.ndarray, crop_to_image: np.ndarray, res: int, block: int) -> tuple[np.ndarray, np.ndarray]:
-    """The part of the image that the crop shows, averaged over block x block px, and the map from image px to it.
+    """Return the part of the image that the crop shows, averaged over block x block px, and the map (2, 3) to its px.
 
-    The part is empty where the crop lies beside the image.
+    The part is empty if the crop lies outside the image.
     """
     edges = (-0.5, res - 0.5)
     corners = geometry.apply(crop_to_image, [(x, y) for x in edges for y in edges])
     height, width = image.shape[:2]
-    # Two blocks more than needed on each side: the bilinear sampling at the crop's edges looks beyond them.
+    # Two more blocks on each side, because bilinear sampling at the crop's edges reads pixels beyond them.
     left, top = np.clip(np.floor(corners.min(axis=0)) - 2 * block, 0, (width, height)).astype(int).tolist()
     right, bottom = np.clip(np.ceil(corners.max(axis=0)) + 2 * block, 0, (width, height)).astype(int).tolist()
     part = image[top:bottom, left:right]
     to_part = geometry.compose(geometry.shift(-left, -top), geometry.crop_to_heatmap(block, 1))
     if block == 1 or not part.size:
         return part, to_part
-    below, beside = -part.shape[0] % block, -part.shape[1] % block
-    if below or beside:
-        part = cv2.copyMakeBorder(part, 0, below, 0, beside, cv2.BORDER_CONSTANT)
+    rows, columns = -part.shape[0] % block, -part.shape[1] % block
+    if rows or columns:
+        part = cv2.copyMakeBorder(part, 0, rows, 0, columns, cv2.BORDER_CONSTANT)
     size = (part.shape[1] // block, part.shape[0] // block)
     return cv2.resize(part, size, interpolation=cv2.INTER_AREA), to_part
 
 
 def _to_float(crop: np.ndarray, colour: tuple[float, ...]) -> np.ndarray:
-    """(R, R, 3) uint8 to (3, R, R) float32 in [0, 1], each channel times its factor; by tables of 256 entries."""
+    """Return a crop (R, R, 3) uint8 as (3, R, R) float32 in [0, 1], each channel multiplied by its factor (lookup tables)."""
     output = np.empty((3, *crop.shape[:2]), np.float32)
     for plane, channel, factor in zip(output, cv2.split(crop), colour, strict=True):
         table = np.minimum(np.arange(256) * (factor / 255), 1).astype(np.float32)
@@ -229,7 +238,7 @@ def _to_float(crop: np.ndarray, colour: tuple[float, ...]) -> np.ndarray:
 
 
 def erased_square(variation: SampledAugmentation, res: int) -> tuple[int, int, int, int]:
-    """Left, top, right and bottom of the px of a crop of res x res px that are set to zero; the last two are not among them."""
+    """Return left, top, right and bottom (right and bottom exclusive) of the erased square in a crop of res x res px."""
     if not variation.erased:
         return 0, 0, 0, 0
     x, y, side = variation.erased

@@ -3,6 +3,6 @@
 poses        movements as 3D figures
 people       drawing one person
 scenes       drawing the background
-pictures     whole images and clips with their labels
-archives     images and labels packed as the archives of MPII and Penn Action
+pictures     complete images and clips with their labels
+archives     images and labels, packed like the archives of MPII and Penn Action
 """

@@ -1,9 +1,8 @@
-"""The built-in sample data: drawn people, packed exactly as the MPII Human Pose and Penn Action archives are.
+"""The built-in sample data: drawn people, packed exactly like the archives of MPII Human Pose and Penn Action.
 
-The sample stands in for the real archives where those are too large or may not be downloaded: it goes through the same
-code from the archive on. The same seed gives the same bytes. The pictures come from `synthetic_pictures`; here they are
-labelled and packed. Pictures know joints in 0-based pixels; both formats are 1-based, and the shift happens where
-their records are made.
+The sample replaces the real archives if these are too large or may not be downloaded: all code from unpacking on processes it
+like the real data. Equal seeds give equal bytes. This module labels and packs the images of `pictures`. The images have joints
+in 0-based pixels; both formats are 1-based, and the coordinates are shifted where the records are made.
 """
 
 import gzip
@@ -25,7 +24,7 @@ from datasets.sample.pictures import Clip, Person, draw_still
 from datasets.sample.poses import ACTIONS
 
 _MAT_HEADER = b"MATLAB 5.0 MAT-file, Platform: GLNXA64, Created on: Thu Jan  1 00:00:00 2015"
-_ARCHIVE_TIME = 1420070400  # the same moment in every tar header: equal content gives equal bytes
+_ARCHIVE_TIME = 1420070400  # a constant time in every tar header, so that equal content gives equal bytes
 _ACTS = (
     ("standing, talking", "miscellaneous"),
     ("walking, for exercise", "walking"),
@@ -46,9 +45,9 @@ def write_mpii(
 ) -> None:
     """Write `mpii_human_pose_v1.tar.gz` and `mpii_human_pose_v1_u12_2.zip` into `folder`.
 
-    `people`: how many are drawn, about one image in seven shows two; `size`: (height, width) of landscape images in px,
-    half of the images are portraits. Of every eight images, one is for testing (img_train 0). The official file's oddities are
-    there: images without people, people without scale and objpos, is_visible missing, empty or a string.
+    people: number of drawn people; about one image in seven shows two. size: (height, width) of landscape images in px; half of
+    the images are portraits. One of every eight images is for testing (img_train 0). The oddities of the official file are
+    reproduced: images without people, people without scale and objpos, is_visible missing, empty or a string.
     Calls report(people so far, people).
     """
     folder.mkdir(parents=True, exist_ok=True)
@@ -70,10 +69,10 @@ def write_mpii(
 
 
 def _mpii_record(rng: Generator, name: str, number: int, crowd: list[Person], size: tuple[int, int]) -> dict[str, Any]:
-    """Entry of annolist, and img_train, for one image; coordinates 1-based from here on."""
+    """Return one image's entries of the release: of annolist, img_train and act; from here on coordinates are 1-based."""
     train = number % 8 != 5
     rects = [_annorect(rng, person, 2 * number + k, train, size) for k, person in enumerate(crowd)]
-    if number % 30 == 9:  # known to the official file: people whose scale and position are missing
+    if number % 30 == 9:  # as in the official file: people without scale and position
         rects[-1].update(scale=_EMPTY, objpos=_EMPTY)
         if len(rects) == 1 and train and number % 60 == 9:
             del rects[-1]["scale"], rects[-1]["objpos"]
@@ -85,7 +84,7 @@ def _mpii_record(rng: Generator, name: str, number: int, crowd: list[Person], si
 
 
 def _annorect(rng: Generator, person: Person, serial: int, train: bool, size: tuple[int, int]) -> dict[str, Any]:
-    """One annorect: head box, points, scale and objpos. Test people have only the last two, as in the official file."""
+    """Return one annorect: head box, points, scale and objpos; as in the official file, test people have only the last two."""
     figure, h = person.figure, person.figure.height
     inside = _inside(figure.points[:16, :2], size)
     seen = figure.points[:16, :2][inside]
@@ -107,14 +106,14 @@ def _annorect(rng: Generator, person: Person, serial: int, train: bool, size: tu
 
 
 def _points(person: Person, inside: np.ndarray, serial: int) -> list[dict[str, Any]]:
-    """Points of one person in the official file's usual order; some people have strings for is_visible, some none."""
+    """Return one person's points in the official file's usual order; some people have strings for is_visible, some none."""
     assert person.visible is not None
     points = []
     for joint in (6, 7, 8, 9, 0, 1, 2, 3, 4, 5, 10, 11, 12, 13, 14, 15):
         if not inside[joint]:
             continue
         x, y = (person.figure.points[joint, :2] + 1).tolist()
-        if joint not in (8, 9):  # only the head's ends carry fractions
+        if joint not in (8, 9):  # only the ends of the head have fractional coordinates
             x, y = round(x), round(y)
         visible: Any = _EMPTY if joint in (8, 9) else int(person.visible[joint])
         point: dict[str, Any] = {"x": _compact(round(x, 3)), "y": _compact(round(y, 3)), "id": _compact(joint)}
@@ -145,7 +144,7 @@ def _write_release(path: Path, records: list[dict[str, Any]]) -> None:
         "img_train": np.array([[record["train"] for record in records]], np.uint8),
         "version": "12", "single_person": single, "act": acts.T, "video_list": videos,
     }  # fmt: skip
-    member = zipfile.ZipInfo("mpii_human_pose_v1_u12_2/mpii_human_pose_v1_u12_1.mat")  # dated 1980, always
+    member = zipfile.ZipInfo("mpii_human_pose_v1_u12_2/mpii_human_pose_v1_u12_1.mat")  # always dated 1980
     member.compress_type = zipfile.ZIP_DEFLATED
     member.external_attr = 0o644 << 16
     with zipfile.ZipFile(path, "w") as archive:
@@ -159,11 +158,11 @@ def write_penn(
     folder: Path, sequences: int = 10, frames: tuple[int, int] = (20, 24), size: tuple[int, int] = (200, 280),
     actions: tuple[str, ...] = tuple(ACTIONS), seed: int = 0, report: Report = silent,
 ) -> None:  # fmt: skip
-    """Write `Penn_Action.tar.gz` into `folder`: `sequences` of each action, action by action, numbered from 0001.
+    """Write `Penn_Action.tar.gz` into `folder`: `sequences` of each action, sorted by action and numbered from 0001.
 
-    `frames`: fewest and most frames of a sequence; `size`: (height, width) in px. Of any three sequences of an action,
-    two are for training. Hidden joints have visibility 0 and coordinates at (1, 1) or on the image's lower edge; every
-    17th sequence, from the fourth on, has whole numbers in small unsigned types. Calls report(frames so far, frames).
+    frames: fewest and most frames of a sequence; size: (height, width) in px. Two of every three sequences of an action are for
+    training. Hidden joints have visibility 0 and coordinates at (1, 1) or on the image's lower edge. Every 17th sequence, from
+    the fourth on, stores integers in small unsigned types. Calls report(frames so far, frames).
     """
     folder.mkdir(parents=True, exist_ok=True)
     plan = [(action, k % 3 != 2) for action in actions for k in range(sequences)]
@@ -191,13 +190,13 @@ def write_penn(
 
 
 def _penn_label(number: int, action: str, train: bool, clip: Clip, joints: np.ndarray, visible: np.ndarray) -> bytes:
-    """The label .mat of one sequence; coordinates 1-based from here on."""
+    """Return the bytes of one sequence's label file (.mat); from here on coordinates are 1-based."""
     height, width = clip.size
     room = np.array([width, height])
     h = clip.figures[0].height
     boxes = np.concatenate([joints.min(1) - 0.07 * h, joints.max(1) + 0.07 * h], 1) + 1
     boxes = np.clip(boxes, 1, np.tile(room, 2))
-    parked = np.ones_like(joints)  # where joints that are not seen are put
+    parked = np.ones_like(joints)  # coordinates of hidden joints
     if number % 2:
         parked[..., 0], parked[..., 1] = np.clip(joints[..., 0] + 1, 1, width), height
     labelled = np.where(visible[..., None], joints + 1, parked)
@@ -220,7 +219,7 @@ def _inside(points: np.ndarray, size: tuple[int, int]) -> np.ndarray:
 
 
 def _compact(values: Any) -> np.ndarray:
-    """Whole numbers in the smallest type that holds them, as MATLAB stores them; others as float64."""
+    """Return integers in the smallest dtype that can hold them, as MATLAB stores them; other numbers as float64."""
     array = np.asarray(values)
     if (array == np.rint(array)).all():
         for kind in (np.uint8, np.uint16, np.int16, np.int32):
@@ -230,7 +229,7 @@ def _compact(values: Any) -> np.ndarray:
 
 
 def _struct(rows: list[dict[str, Any]]) -> np.ndarray:
-    """A 1 x n MATLAB struct array; all rows have the same fields."""
+    """Return a 1 x n MATLAB struct array of rows with equal fields."""
     out = np.empty((1, len(rows)), [(name, object) for name in rows[0]])
     for i, row in enumerate(rows):
         out[0, i] = tuple(row.values())
@@ -238,7 +237,7 @@ def _struct(rows: list[dict[str, Any]]) -> np.ndarray:
 
 
 def _mat(content: dict[str, Any]) -> bytes:
-    """A MATLAB 5 file without the date that scipy puts into its header."""
+    """Return the bytes of a MATLAB 5 file with a constant header: scipy would write the current date."""
     buffer = io.BytesIO()
     savemat(buffer, content, long_field_names=True)
     return _MAT_HEADER.ljust(116) + buffer.getvalue()[116:]
@@ -252,7 +251,7 @@ def _jpeg(image: np.ndarray) -> bytes:
 
 @contextmanager
 def _tar_gz(path: Path) -> Iterator[Callable[[str, bytes | None], None]]:
-    """Open a .tar.gz for writing; gives add(name, content), where None makes a folder."""
+    """Open a .tar.gz for writing; provides a function add(name, content), where content None adds a folder."""
     with (
         open(path, "wb") as file,
         gzip.GzipFile(filename="", mode="wb", fileobj=file, compresslevel=1, mtime=0) as packed,

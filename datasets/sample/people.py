@@ -1,8 +1,8 @@
-"""Draws people, the places that they are in and the things that hide them: the pictures of the built-in sample data.
+"""Drawing one person of the built-in sample data.
 
-A person is drawn from tapered, shaded capsules between the joints, farthest part first, so that arms pass before and
-behind the body as in a photograph. Faces, hair, chest prints and backs tell front views from back views. A label image
-of the same size records which part of whom covers each pixel; from it follows which joints can be seen.
+A person consists of tapered, shaded capsules between the joints. The farthest part is drawn first, so that arms pass in front
+of and behind the body as in a photograph. Faces, hair and prints distinguish front views from back views. A label image of the
+picture's size records the person and part that cover each pixel; the visibility of joints is derived from this label image.
 """
 
 from dataclasses import dataclass
@@ -11,13 +11,13 @@ import cv2
 import numpy as np
 from numpy.random import Generator
 
-RIGHT_TOE, LEFT_TOE, RIGHT_HAND, LEFT_HAND = 16, 17, 18, 19  # drawn like joints after MPII's 16, but never labelled
+RIGHT_TOE, LEFT_TOE, RIGHT_HAND, LEFT_HAND = 16, 17, 18, 19  # points after MPII's 16 joints; drawn, but never labelled
 TORSO, NECK, HEAD = 12, 13, 14
-OBJECT = 255  # label of things that stand before people
+OBJECT = 255  # label of objects in front of people
 LABELS_PER_PERSON = 20
 
-# Limbs: from point, to point, radius at either end and depth bias as shares of the person's height. Their place in
-# the table is their part number; torso, neck and head follow.
+# Limbs: from point, to point, radius at each end, and depth bias; lengths as fractions of the person's height. The index in the
+# table is the limb's part number; torso, neck and head follow.
 _LIMBS = np.array([
     (0, RIGHT_TOE, 0.025, 0.019, 0.005), (5, LEFT_TOE, 0.025, 0.019, 0.005),
     (1, 0, 0.037, 0.024, -0.005), (4, 5, 0.037, 0.024, -0.005),
@@ -26,7 +26,7 @@ _LIMBS = np.array([
     (14, 15, 0.027, 0.019, 0.035), (10, RIGHT_HAND, 0.021, 0.015, 0.040), (15, LEFT_HAND, 0.021, 0.015, 0.040),
 ])  # fmt: skip
 _FROM, _TO = _LIMBS[:, 0].astype(int), _LIMBS[:, 1].astype(int)
-# Labels of the parts that meet in each of MPII's joints: a joint under one of them can be seen.
+# The parts that meet in each of MPII's joints: a joint covered by one of these parts is visible.
 _MEETING = (
     (0, 2), (2, 4), (4,), (5,), (3, 5), (1, 3), (TORSO,), (TORSO, NECK), (NECK, HEAD), (HEAD,),
     (8, 10), (6, 8), (6,), (7,), (7, 9), (9, 11),
@@ -57,7 +57,7 @@ class Figure:
 
 @dataclass(frozen=True)
 class Look:
-    """What a person wears and is like; colours are BGR, lengths are shares of a limb."""
+    """A person's clothes and appearance; colours are BGR, lengths are fractions of a limb."""
 
     skin: Colour
     hair: Colour
@@ -76,7 +76,7 @@ class Look:
 
     @classmethod
     def random(cls, rng: Generator, sporty: bool) -> "Look":
-        """Draw a look: everyday clothes, or bare arms and legs in bright sports wear."""
+        """Return a random look: everyday clothes, or bright sports wear with bare arms and legs."""
         skins = ((48, 70, 110), (72, 105, 155), (100, 140, 190), (128, 162, 208), (140, 172, 222), (155, 185, 218))
         hairs = ((25, 25, 30), (135, 135, 140), (30, 45, 70), (40, 70, 115), (80, 150, 200), (35, 50, 120))
         tone = int(rng.integers(len(skins)))
@@ -103,7 +103,7 @@ def draw_person(image: np.ndarray, labels: np.ndarray, figure: Figure, look: Loo
     layers = _limb_layers(figure, look)
     for part in np.argsort(depth, kind="stable"):
         label = base + int(part)
-        shade = 1.0 + 0.9 * min(0.0, depth[part] / figure.height + 0.04)  # what is far from the viewer is darker
+        shade = 1.0 + 0.9 * min(0.0, depth[part] / figure.height + 0.04)  # parts far from the viewer are darker
         if part == TORSO:
             _draw_torso(image, labels, figure, look, label)
         elif part == NECK:
@@ -116,7 +116,7 @@ def draw_person(image: np.ndarray, labels: np.ndarray, figure: Figure, look: Loo
 
 
 def part_depths(figure: Figure) -> np.ndarray:
-    """How near to the viewer each of the 15 parts is, in px: the order of drawing."""
+    """Return the nearness (15,) of each part to the viewer in px; parts are drawn in ascending order."""
     z, h = figure.points[:, 2], figure.height
     limbs = (z[_FROM] + z[_TO]) / 2 + _LIMBS[:, 4] * h
     torso = (z[6] + z[7]) / 2
@@ -124,9 +124,9 @@ def part_depths(figure: Figure) -> np.ndarray:
 
 
 def visible_joints(labels: np.ndarray, figure: Figure, person: int) -> np.ndarray:
-    """(16,) bool: which of MPII's joints lie inside the image, and not behind a thing, someone else or the own body.
+    """Return which of MPII's joints are visible, (16,) bool: inside the image and not behind an object, a person or own parts.
 
-    Own parts hide a joint only where they pass clearly (6 % of the height) before it: a hand on the hip does not.
+    An own part hides a joint only if it is clearly nearer to the viewer (by 6 % of the height): a hand on the hip does not.
     """
     depth = part_depths(figure)
     seen = np.zeros(16, bool)
@@ -137,7 +137,7 @@ def visible_joints(labels: np.ndarray, figure: Figure, person: int) -> np.ndarra
             continue
         part = int(labels[y, x]) - 1 - LABELS_PER_PERSON * person
         if not 0 <= part < len(depth):
-            seen[joint] = labels[y, x] == 0  # beside the drawing by rounding only
+            seen[joint] = labels[y, x] == 0  # rounding puts a visible joint just outside of the drawn part
         else:
             seen[joint] = part in _MEETING[joint] or depth[part] - figure.points[joint, 2] < 0.06 * figure.height
     return seen
@@ -157,7 +157,7 @@ def draw_ground_shadow(image: np.ndarray, figure: Figure) -> None:
 
 
 def _layers_of(look: Look) -> list[tuple[int, float, float, float, Colour]]:
-    """What covers the limbs, from the skin outwards: (limb, from, to as shares of its length, swell, colour)."""
+    """Return the layers of all limbs, from skin to clothes: (limb, from, to as fractions of its length, swell, colour)."""
     layers = [(limb, 0.0, 1.0, 1.0, look.shoes if limb < 2 else look.skin) for limb in range(len(_LIMBS))]
     clothes = (
         ((4, 5), look.leg, look.trousers, 1.10), ((2, 3), look.leg - 1, look.trousers, 1.18),
@@ -176,7 +176,7 @@ def _layers_of(look: Look) -> list[tuple[int, float, float, float, Colour]]:
 
 
 def _limb_layers(figure: Figure, look: Look) -> list[list[tuple[np.ndarray, Colour]]]:
-    """For each limb its layers from the skin outwards: (tone polygons (4 or 1, n, 2) in 1/16 px, colour)."""
+    """Return for each limb its layers from skin to clothes: (tone polygons (4 or 1, n, 2) in 1/16 px, colour)."""
     xy, h = figure.points[:, :2], figure.height
     rows = _layers_of(look)
     limbs_of_rows = np.array([row[0] for row in rows])
@@ -200,7 +200,7 @@ def _limb_layers(figure: Figure, look: Look) -> list[list[tuple[np.ndarray, Colo
 
 
 def _capsules(a: np.ndarray, b: np.ndarray, radius_a: np.ndarray, radius_b: np.ndarray) -> np.ndarray:
-    """Outlines (K, 14, 2) in 1/16 px of K tapered capsules: two circles and their common outer tangents."""
+    """Return the outlines (K, 14, 2) in 1/16 px of K tapered capsules: two circles and their common outer tangents."""
     along = b - a
     length = np.maximum(np.hypot(along[:, 0], along[:, 1]), 1e-6)
     heading = np.arctan2(along[:, 1], along[:, 0])[:, None]
@@ -228,10 +228,10 @@ def _draw_torso(image: np.ndarray, labels: np.ndarray, figure: Figure, look: Loo
 
 
 def _draw_print(image: np.ndarray, figure: Figure, look: Look, corners: np.ndarray) -> None:
-    """Pattern of the shirt, then what only one side shows: collar and badge in front, number or yoke behind."""
+    """Draw the pattern of the shirt; then collar and badge in front views, number and yoke in back views."""
 
     def at(u: float | np.ndarray, v: float | np.ndarray) -> np.ndarray:
-        """Image position (..., 2): u from the person's right (0) to left (1), v from shoulders to waist."""
+        """Return the image position (..., 2) of u, from the person's right (0) to left (1), and v, from shoulders to waist."""
         u, v = np.asarray(u)[..., None], np.asarray(v)[..., None]
         return (1 - v) * ((1 - u) * corners[0] + u * corners[1]) + v * ((1 - u) * corners[3] + u * corners[2])
 
@@ -276,7 +276,7 @@ def _draw_print(image: np.ndarray, figure: Figure, look: Look, corners: np.ndarr
 
 def _draw_neck(image: np.ndarray, labels: np.ndarray, figure: Figure, look: Look, label: int) -> None:
     p, h = figure.points[:, :2], figure.height
-    if look.long_hair and figure.head[2, 2] >= 0:  # falls behind the neck
+    if look.long_hair and figure.head[2, 2] >= 0:  # the hair falls behind the neck
         _draw_long_hair(image, labels, figure, look, label)
     radius = np.array([0.030 * h])
     tip = p[8] + (p[9] - p[8]) * 0.15
@@ -292,7 +292,7 @@ def _draw_long_hair(image: np.ndarray, labels: np.ndarray, figure: Figure, look:
 
 
 def _draw_head(image: np.ndarray, labels: np.ndarray, figure: Figure, look: Look, label: int) -> None:
-    """Head as an ellipsoid: its outline in hair colour, and the face as a cap on it where that shows."""
+    """Draw the head as an ellipsoid: its outline in hair colour, and the visible part of the face as a cap on it."""
     h, axes = figure.height, figure.head
     neck, top = figure.points[8], figure.points[9]
     length = float(np.linalg.norm(top - neck))
@@ -300,7 +300,7 @@ def _draw_head(image: np.ndarray, labels: np.ndarray, figure: Figure, look: Look
     semi = np.array([0.054 * h, 0.46 * length, 0.060 * h])
     project = (axes * semi[:, None])[:, :2]  # from the unit sphere (left, up, forward) to the image
     outline = np.linalg.cholesky(project.T @ project + 1e-6 * np.eye(2))
-    if look.long_hair and axes[2, 2] < 0:  # falls over the back
+    if look.long_hair and axes[2, 2] < 0:  # the hair falls over the back
         _draw_long_hair(image, labels, figure, look, label)
     for side in (-1, 1):  # ears
         _disc(image, centre + np.array([side * 1.02, -0.1, 0]) @ project, 0.014 * h, _scaled(look.skin, 0.9))
@@ -323,7 +323,7 @@ def _draw_head(image: np.ndarray, labels: np.ndarray, figure: Figure, look: Look
 
 
 def _draw_features(image: np.ndarray, centre: np.ndarray, axes: np.ndarray, project: np.ndarray, look: Look, h: float) -> None:
-    """Eyes, brows, nose and mouth, each where its spot on the head faces the viewer."""
+    """Draw eyes, brows, nose and mouth, each only if its spot on the head faces the viewer."""
     dark = (35.0, 30.0, 35.0)
     for side in (-1, 1):
         spot = np.array([side * 0.38, 0.08, 0.92])
@@ -343,7 +343,7 @@ def _draw_features(image: np.ndarray, centre: np.ndarray, axes: np.ndarray, proj
 def _cap_outline(
     middle: np.ndarray, degrees: float, axes: np.ndarray, project: np.ndarray, outline: np.ndarray
 ) -> np.ndarray | None:
-    """Outline (n, 2) px, from the head's centre, of what shows of a round cap on the head; None if nothing does."""
+    """Return the outline (n, 2) of the visible part of a round cap on the head, px from the head's centre; None if hidden."""
     middle = middle / np.linalg.norm(middle)
     beside = np.array([1.0, 0.0, 0.0])
     across = np.cross(middle, beside)
@@ -353,7 +353,7 @@ def _cap_outline(
     points = ring @ project
     if middle @ axes[:, 2] <= 0:
         points = points[near]
-    else:  # what lies round the corner ends at the head's outline
+    else:  # the far side of the cap ends at the head's outline
         reach = np.linalg.norm(np.linalg.solve(outline, points.T), axis=0)
         points = np.where(near[:, None], points, points / np.maximum(reach, 1e-3)[:, None])
     if len(points) < 3:
@@ -362,7 +362,7 @@ def _cap_outline(
 
 
 def _hulls(centres: np.ndarray, radii: np.ndarray) -> list[np.ndarray]:
-    """The four tones' outlines, in 1/16 px, of the hull around circles."""
+    """Return the outlines of the hull around circles in four tones, in 1/16 px."""
     middle = centres.mean(0)
     out = []
     for (size, offset, _, _), edge in zip(_TONES, (0.7, 0, 0, 0), strict=True):
@@ -376,7 +376,7 @@ def _hulls(centres: np.ndarray, radii: np.ndarray) -> list[np.ndarray]:
 def _fill_toned(
     image: np.ndarray, labels: np.ndarray, polygons: "np.ndarray | list[np.ndarray]", colour: Colour, label: int
 ) -> None:
-    """Fill outline, body, light side and highlight, as many of them as given; a single polygon is filled plainly."""
+    """Fill the given polygons of outline, body, light side and highlight; a single polygon is filled with the plain colour."""
     tones = _TONES if len(polygons) > 1 else _TONES[1:2]
     for polygon, (_, _, gain, add) in zip(polygons, tones, strict=False):
         cv2.fillConvexPoly(image, polygon, _scaled(colour, gain, add), cv2.LINE_AA, _SHIFT)
@@ -411,6 +411,6 @@ def _cloth(rng: Generator, bright: bool) -> Colour:
 
 
 def hsv(hue: float, saturation: float, value: float) -> Colour:
-    """BGR colour from OpenCV's hue (0..180), saturation and value (0..255)."""
+    """Return the BGR colour of OpenCV's hue (0..180), saturation and value (0..255)."""
     b, g, r = cv2.cvtColor(np.array([[[hue, saturation, value]]]).astype(np.uint8), cv2.COLOR_HSV2BGR)[0, 0]
     return float(b), float(g), float(r)

@@ -1,6 +1,6 @@
-"""Puts people, places and things together: still pictures of daily life, and clips of people doing sports.
+"""Complete pictures of people, places and things: still pictures of daily life, and clips of people doing sports.
 
-Both come with the truth about the picture: where every joint is drawn, in 0-based px, and which joints can be seen.
+Both have exact labels: the position of every joint in 0-based px, and whether the joint is visible.
 """
 
 from dataclasses import dataclass, replace
@@ -16,27 +16,27 @@ from datasets.sample.poses import ACTIONS, build_figures, everyday_pose, vary_le
 from datasets.sample.scenes import draw_box, draw_place, draw_post, finish
 from datasets.skeletons import matching_joints
 
-_PAN = 8  # px that a clip's camera can move to either side
+_PAN = 8  # largest camera movement of a clip to either side, in px
 _PENN_FROM_MPII = [joint for joint in matching_joints(MPII.skeleton.joints, PENN_ACTION.skeleton.joints) if joint is not None]
 
 
 @dataclass
 class Person:
-    """One drawn person and what an annotation can say of them."""
+    """One drawn person with the facts for an annotation."""
 
     figure: Figure
     look: Look
     sitting: bool
-    visible: np.ndarray | None = None  # (16,) bool, known once everything is drawn
+    visible: np.ndarray | None = None  # (16,) bool, known after everything is drawn
 
 
 def draw_still(rng: Generator, size: tuple[int, int], count: int) -> tuple[np.ndarray, list[Person]]:
-    """One picture (H, W, 3) uint8 and the people in it, from left to right."""
+    """Return a picture (H, W, 3) uint8 BGR of `count` people, and these people from left to right; size: (H, W) px."""
     height, width = size
     image = draw_place(rng, height, width, sporty=False)
     labels = np.zeros((height, width), np.uint8)
     crowd = [_everyday_person(rng, (k * width / count, (k + 1) * width / count), height) for k in range(count)]
-    for k in sorted(range(count), key=lambda k: crowd[k].figure.points[:, 1].max()):  # nearer people stand lower
+    for k in sorted(range(count), key=lambda k: crowd[k].figure.points[:, 1].max()):  # nearest (lowest) people last
         person = crowd[k]
         draw_ground_shadow(image, person.figure)
         if person.sitting:
@@ -52,7 +52,7 @@ def draw_still(rng: Generator, size: tuple[int, int], count: int) -> tuple[np.nd
 
 
 def _everyday_person(rng: Generator, lane: tuple[float, float], height: int) -> Person:
-    """A person in a still pose, put between the image columns of `lane`; some are too large for the image."""
+    """Return a person in a still pose, placed between the image columns of `lane`; some are too large for the image."""
     movement, kind = everyday_pose(rng)
     facing = (rng.normal(0, 22), rng.normal(180, 20), rng.choice([-1, 1]) * rng.uniform(40, 75))  # front, back, aside
     yaw = float(facing[rng.choice(3, p=[0.74, 0.14, 0.12])])
@@ -62,7 +62,7 @@ def _everyday_person(rng: Generator, lane: tuple[float, float], height: int) -> 
     scale = float(min(rng.uniform(0.62, 0.92) * height / (high - low)[1], 0.95 * room[0] / (high - low)[0], 1.1 * height))
     spare = np.maximum(0, 0.94 * room - scale * (high - low))
     middle = np.array([np.mean(lane), height / 2]) + rng.uniform(-0.5, 0.5, 2) * spare
-    if rng.random() < 0.13:  # nearer: cut off by the lower or a side edge
+    if rng.random() < 0.13:  # near the camera: cut off by the lower edge or a side
         scale *= rng.uniform(1.15, 1.5)
         middle[1] = max(middle[1], 0.06 * height + scale * (high - low)[1] / 2)
         middle[0] += rng.uniform(-0.12, 0.12) * scale
@@ -88,7 +88,7 @@ def _draw_seat(rng: Generator, image: np.ndarray, figure: Figure) -> None:
 
 
 def _hide_something(rng: Generator, image: np.ndarray, labels: np.ndarray, figure: Figure) -> None:
-    """Put a crate, a table's height, or a post before a person."""
+    """Draw a crate of a table's height, or a post, in front of a person."""
     h, colour = figure.height, hsv(rng.uniform(0, 180), rng.uniform(30, 170), rng.uniform(60, 210))
     if rng.random() < 0.6:
         knee = figure.points[[1, 4], :2].mean(0)
@@ -100,24 +100,24 @@ def _hide_something(rng: Generator, image: np.ndarray, labels: np.ndarray, figur
 
 @dataclass
 class Clip:
-    """One sequence before it is drawn: the figures of all moments, the place, and what passes before the camera."""
+    """One sequence before it is drawn: the figures of all moments, the place, and the object in front of the person."""
 
     rng: Generator
     size: tuple[int, int]
-    yaw: float  # degrees that the person is turned to the viewer's right
-    figures: list[Figure]  # 3 a frame: at its middle (labelled), and at the two moments that the exposure mixes
+    yaw: float  # degrees by which the person is turned to the viewer's right
+    figures: list[Figure]  # 3 per frame: the labelled one at its middle, and two that are blended as motion blur
     tool: str
     look: Look
     place: np.ndarray  # (H, W + 2 * _PAN, 3)
-    pan: np.ndarray  # (T,) whole px that the camera has moved to the right
-    thing: str  # before the person: "", box or post
-    thing_x: np.ndarray  # (T,) px
+    pan: np.ndarray  # (T,) integer px by which the camera has moved to the right
+    thing: str  # object in front of the person: "", box or post
+    thing_x: np.ndarray  # (T,) position of the object in px
     tint: tuple[float, float, float]
     sharpness: float
 
     @classmethod
     def prepare(cls, rng: Generator, action: str, length: int, size: tuple[int, int]) -> "Clip":
-        """Choose everything about a sequence: who does the action, how fast, seen from where, in which place."""
+        """Draw all parameters of a sequence: the person, the speed of the action, the camera, the place."""
         height, width = size
         move, (least, most) = ACTIONS[action]
         yaw = float(rng.choice([-1, 1]) * rng.uniform(least, most))
@@ -149,7 +149,7 @@ class Clip:
         )  # fmt: skip
 
     def frame(self, t: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Frame t: (H, W, 3) uint8, the 13 joints (13, 2) in 0-based px, and which of them can be seen (13,)."""
+        """Return frame t: image (H, W, 3) uint8 BGR, joints (13, 2) in 0-based px, and whether they are visible (13,) bool."""
         middle, first, last = self.figures[3 * t : 3 * t + 3]
         left = _PAN + int(self.pan[t])
         empty = self.place[:, left : left + self.size[1]]

@@ -1,8 +1,8 @@
-"""Poses and movements of a jointed person in space: the figures that the built-in sample data draws.
+"""Poses and movements of a jointed person in 3D: the figures of the built-in sample data.
 
-Space is the person's own: x to their left, y down, z forward, the unit is their height. A segment's direction is given
-by two angles in degrees: `outward` (away from the body's middle) and `forward`; (0, 0) hangs down for limbs and
-stands up for torso and head. Everything is an array over T moments; a still pose has T = 1.
+Coordinates are the person's own: x to their left, y down, z forward; the unit is their height. Two angles in degrees give a
+segment's direction: `outward` (away from the middle of the body) and `forward`. At (0, 0) limbs hang down, torso and head are
+upright. All arrays cover T moments; a still pose has T = 1.
 """
 
 from collections.abc import Callable
@@ -19,7 +19,7 @@ SEGMENTS = (
 )  # fmt: skip
 TORSO, HEAD, UPPER_ARMS, FOREARMS, THIGHS, SHANKS = 0, 1, slice(2, 4), slice(4, 6), slice(6, 8), slice(8, 10)
 RIGHT_LEFT = np.array([-1.0, 1.0])
-# Shares of the height, after common anthropometric tables.
+# Fractions of the height, after common anthropometric tables.
 LENGTHS = {
     "torso": 0.29, "neck": 0.05, "head": 0.145, "upper_arm": 0.17, "forearm": 0.15, "hand": 0.075, "thigh": 0.245,
     "shank": 0.235, "foot": 0.095, "hips": 0.052, "shoulders": 0.105, "heel": 0.035,
@@ -31,19 +31,19 @@ class Movement:
     """Angles of the body over T moments."""
 
     angles: np.ndarray  # (T, 10, 2) degrees (outward, forward), in the order of SEGMENTS
-    twist: np.ndarray | float = 0.0  # (T,) degrees that the shoulders are turned to the person's left against the hips
+    twist: np.ndarray | float = 0.0  # (T,) degrees by which the shoulders are turned to the person's left against the hips
     lift: np.ndarray | float = 0.0  # (T,) height above the ground
-    hands: np.ndarray | None = None  # (T, 2, 3): where right and left wrist reach, from the thorax; None = as the angles say
-    anchor: str = "feet"  # what stays in place: feet or pelvis
-    tool: str = ""  # held in the hands: club, or in the right hand: ball
+    hands: np.ndarray | None = None  # (T, 2, 3): right and left wrist relative to the thorax; None: the angles determine them
+    anchor: str = "feet"  # the body part that stays in place: feet or pelvis
+    tool: str = ""  # club (held in both hands) or ball (held in the right hand)
     lengths: dict[str, float] = field(default_factory=lambda: dict(LENGTHS))
 
 
 def build_figures(movement: Movement, yaw: float, pitch: float, roll: float, height: float) -> list[Figure]:
-    """Turn a movement into T figures seen from one side, in px, the middle of the feet's ground at (0, 0).
+    """Return the T figures of a movement in px, seen by one camera; the anchor's point on the ground is at (0, 0).
 
-    `yaw`: degrees the person is turned to the viewer's right (0 faces the viewer, 180 shows the back); `pitch`: degrees
-    the camera looks down; `roll`: degrees the picture is turned clockwise; `height`: px.
+    yaw: degrees by which the person is turned to the viewer's right (0 faces the viewer, 180 shows the back); pitch: degrees by
+    which the camera looks down; roll: degrees by which the picture is turned clockwise; height: of the person in px.
     """
     points, head, chest = _pose_in_space(movement)
     y, p, r = np.radians([yaw, pitch, roll])
@@ -56,7 +56,7 @@ def build_figures(movement: Movement, yaw: float, pitch: float, roll: float, hei
 
 
 def _pose_in_space(movement: Movement) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Points (T, 20, 3), head's axes (T, 3, 3), chest's direction (T, 3) in the person's space; ground at y = 0."""
+    """Return points (T, 20, 3), head axes (T, 3, 3) and chest direction (T, 3) in the person's space; ground at y = 0."""
     a, size = np.radians(movement.angles), movement.lengths
     moments = len(a)
     up, head_up = _upward(a[:, TORSO]), _upward(a[:, HEAD])
@@ -82,7 +82,7 @@ def _pose_in_space(movement: Movement) -> tuple[np.ndarray, np.ndarray, np.ndarr
         p[:, hip] = side * size["hips"] * hips_across
         p[:, knee] = p[:, hip] + size["thigh"] * thigh
         p[:, ankle] = p[:, knee] + size["shank"] * shank
-        flat = np.array([side * 0.35, 0.25, 0.9])  # the foot lies along the ground unless the shank lies too
+        flat = np.array([side * 0.35, 0.25, 0.9])  # the foot is flat on the ground unless the shank lies on the ground
         along = _outward(a[:, SHANKS][:, k] + np.array([0, np.pi / 2]), side)
         p[:, toe] = p[:, ankle] + size["foot"] * _unit(np.where(shank[:, 1:2] > 0.5, flat, along + 0.5 * flat))
     ground = np.maximum(p[:, [0, 5, 10, 15], 1].max(1), p[:, [1, 4, 6], 1].max(1)) + size["heel"]
@@ -95,7 +95,7 @@ def _pose_in_space(movement: Movement) -> tuple[np.ndarray, np.ndarray, np.ndarr
 
 
 def _outward(angles: np.ndarray, side: float) -> np.ndarray:
-    """Directions (T, 3) of a limb on side -1 (right) or 1 (left) from its angles (T, 2) in radians."""
+    """Return the directions (T, 3) of a limb on side -1 (right) or 1 (left) from its angles (T, 2) in radians."""
     o, f = angles[:, 0], angles[:, 1]
     return np.stack([side * np.sin(o), np.cos(o) * np.cos(f), np.cos(o) * np.sin(f)], 1)
 
@@ -117,7 +117,7 @@ def _unit(v: np.ndarray) -> np.ndarray:
 def _reach(
     shoulder: np.ndarray, target: np.ndarray, size: dict[str, float], elbow_to: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Elbow and wrist (T, 3) of an arm that reaches for a target, bent towards `elbow_to`, by the law of cosines."""
+    """Return elbow and wrist (T, 3) of an arm that reaches for a target, bent towards `elbow_to`, by the law of cosines."""
     upper, fore = size["upper_arm"], size["forearm"]
     way = target - shoulder
     distance = np.clip(np.linalg.norm(way, axis=-1, keepdims=True), 0.3 * upper, 0.98 * (upper + fore))
@@ -129,7 +129,7 @@ def _reach(
 
 
 def everyday_pose(rng: Generator) -> tuple[Movement, str]:
-    """A still pose of daily life, and its kind: standing, walking, raised, sitting, squatting or leaning."""
+    """Return a still pose of daily life, and its kind: standing, walking, raised, sitting, squatting or leaning."""
     kind = str(
         rng.choice(["standing", "walking", "raised", "sitting", "squatting", "leaning"], p=[0.28, 0.2, 0.2, 0.14, 0.08, 0.1])
     )
@@ -155,7 +155,7 @@ def everyday_pose(rng: Generator) -> tuple[Movement, str]:
     if kind != "walking":
         for side in (0, 1):
             angles[0, 2 + side], angles[0, 4 + side] = _arm(rng, raised=kind == "raised")
-        if rng.random() < 0.12:  # on the hips
+        if rng.random() < 0.12:  # hands on the hips
             hands = np.array([[[-0.10, 0.25, 0.04], [0.10, 0.25, 0.04]]]) + rng.normal(0, 0.01, (1, 2, 3))
     angles += rng.normal(0, 4.5, angles.shape)
     angles[:, HEAD] += rng.normal(0, 7, 2)
@@ -163,17 +163,17 @@ def everyday_pose(rng: Generator) -> tuple[Movement, str]:
 
 
 def _arm(rng: Generator, raised: bool) -> tuple[tuple[float, float], tuple[float, float]]:
-    """Angles of one upper arm and forearm: hanging, bent, held aside or up."""
+    """Return the angles of one upper arm and forearm: hanging, bent, held sideways or up."""
     way = int(rng.integers(2, 5)) if raised else int(rng.choice(4, p=[0.45, 0.25, 0.15, 0.15]))
     if way == 0:
         outward = rng.uniform(5, 22)
         return (outward, rng.uniform(-10, 15)), (outward + rng.uniform(-12, 10), rng.uniform(0, 35))
-    if way == 1:  # bent before the body
+    if way == 1:  # bent in front of the body
         return (rng.uniform(8, 35), rng.uniform(-5, 25)), (rng.uniform(-50, 25), rng.uniform(60, 150))
-    if way == 2:  # aside, the forearm level or up
+    if way == 2:  # sideways, the forearm level or up
         outward = rng.uniform(60, 105)
         return (outward, rng.uniform(-10, 20)), (outward + rng.uniform(0, 85), rng.uniform(-5, 15))
-    if way == 3:  # aside, the forearm down or straight
+    if way == 3:  # sideways, the forearm down or straight
         outward = rng.uniform(30, 75)
         return (outward, rng.uniform(0, 30)), (outward + rng.uniform(-60, 30), rng.uniform(0, 30))
     outward = rng.uniform(125, 170)  # up
@@ -181,12 +181,12 @@ def _arm(rng: Generator, raised: bool) -> tuple[tuple[float, float], tuple[float
 
 
 def vary_lengths(rng: Generator) -> dict[str, float]:
-    """Body lengths of one person: about 4 % different from the mean each."""
+    """Return the body lengths of one person, each with a standard deviation of 4 % from the mean."""
     return {name: length * float(np.clip(rng.normal(1, 0.04), 0.9, 1.1)) for name, length in LENGTHS.items()}
 
 
 def squat(phase: np.ndarray, rng: Generator) -> Movement:
-    """Knees bend and stretch, arms come forward."""
+    """Return a squat: knees bend and stretch, arms come forward."""
     angles, low = np.zeros((len(phase), 10, 2)), (1 - np.cos(2 * np.pi * phase)) / 2
     wide, deep = rng.uniform(10, 20), rng.uniform(75, 100)
     angles[:, THIGHS] = _pairs(wide, 5 + deep * low)
@@ -199,7 +199,7 @@ def squat(phase: np.ndarray, rng: Generator) -> Movement:
 
 
 def jumping_jacks(phase: np.ndarray, rng: Generator) -> Movement:
-    """Arms and legs open and close together, with a jump between."""
+    """Return jumping jacks: arms and legs open and close together, with a jump between."""
     angles, wide = np.zeros((len(phase), 10, 2)), (1 - np.cos(2 * np.pi * phase)) / 2
     arms = 12 + rng.uniform(125, 150) * wide
     angles[:, UPPER_ARMS], angles[:, FOREARMS] = _pairs(arms, 4), _pairs(arms + rng.uniform(0, 15), 8)
@@ -208,14 +208,14 @@ def jumping_jacks(phase: np.ndarray, rng: Generator) -> Movement:
 
 
 def pushup(phase: np.ndarray, rng: Generator) -> Movement:
-    """Lying face down on hands and toes, arms bend and stretch."""
+    """Return a push-up: face down on hands and toes, arms bend and stretch."""
     angles, low = np.zeros((len(phase), 10, 2)), (1 - np.cos(2 * np.pi * phase)) / 2
     back = 5 + rng.uniform(55, 70) * low  # the elbows go back as the chest comes down
     angles[:, UPPER_ARMS] = _pairs(14 + 22 * low, -back)
     angles[:, FOREARMS] = _pairs(4 - 12 * low, 4 + 0.15 * back)
     arm = LENGTHS["upper_arm"] * np.cos(np.radians(back)) + LENGTHS["forearm"]
     body = LENGTHS["torso"] + LENGTHS["thigh"] + LENGTHS["shank"]
-    tilt = np.degrees(np.arcsin(arm / body))  # that brings hands and feet down to the same ground
+    tilt = np.degrees(np.arcsin(arm / body))  # of the body, so that hands and feet both touch the ground
     angles[:, TORSO, 1] = 90 - tilt
     angles[:, HEAD, 1] = 62 - tilt
     angles[:, THIGHS], angles[:, SHANKS] = _pairs(5, tilt - 90), _pairs(4, tilt - 90)
@@ -223,7 +223,7 @@ def pushup(phase: np.ndarray, rng: Generator) -> Movement:
 
 
 def golf_swing(phase: np.ndarray, rng: Generator) -> Movement:
-    """Both hands swing a club from one side to the other."""
+    """Return a golf swing: both hands swing a club from one side to the other."""
     angles = np.zeros((len(phase), 10, 2))
     swing = np.radians(rng.uniform(95, 125)) * np.sin(2 * np.pi * phase)
     angles[:, TORSO] = _pair(4 * np.sin(2 * np.pi * phase), 26)
@@ -235,7 +235,7 @@ def golf_swing(phase: np.ndarray, rng: Generator) -> Movement:
 
 
 def bowl(phase: np.ndarray, rng: Generator) -> Movement:
-    """Walking up to the lane, the right arm swings the ball."""
+    """Return a bowl: the person walks to the lane, and the right arm swings the ball."""
     angles, step = np.zeros((len(phase), 10, 2)), np.sin(2 * np.pi * phase)
     stride, swing = rng.uniform(24, 34), rng.uniform(50, 75)
     lifted = np.maximum(0, np.cos(2 * np.pi * phase)), np.maximum(0, -np.cos(2 * np.pi * phase))
@@ -250,16 +250,16 @@ def bowl(phase: np.ndarray, rng: Generator) -> Movement:
 
 
 def _pair(outward: "np.ndarray | float", forward: "np.ndarray | float") -> np.ndarray:
-    """(T, 2) from two values or series."""
+    """Return angles (T, 2) from two values or series."""
     return np.stack(np.broadcast_arrays(outward, forward), -1)
 
 
 def _pairs(outward: "np.ndarray | float", forward: "np.ndarray | float") -> np.ndarray:
-    """(T, 2, 2): the same angles for right and left."""
+    """Return angles (T, 2, 2), equal for right and left."""
     return np.repeat(np.atleast_2d(_pair(outward, forward))[:, None], 2, 1)
 
 
-# Penn Action's name -> (movement over phases in cycles, where people usually face: degrees of yaw to either side)
+# Penn Action's name -> (movement over phases in cycles, usual range of the yaw to either side in degrees)
 ACTIONS: dict[str, tuple[Callable[[np.ndarray, Generator], Movement], tuple[float, float]]] = {
     "bowl": (bowl, (35, 65)),
     "golf_swing": (golf_swing, (0, 30)),

@@ -1,4 +1,4 @@
-"""Draws places for the people of the built-in sample data: rooms, open air, furniture; and finishes photographs."""
+"""Drawing places for the people of the built-in sample data: rooms, open air, furniture; and blur, tint and grain."""
 
 from functools import cache
 
@@ -8,11 +8,11 @@ from numpy.random import Generator
 
 from datasets.sample.people import OBJECT, Colour, hsv
 
-_LARGEST = 1024  # px: images must not be higher or wider
+_LARGEST = 1024  # px; limit of an image's height and width
 
 
 def draw_place(rng: Generator, height: int, width: int, sporty: bool) -> np.ndarray:
-    """Draw an empty place, (height, width, 3) uint8 BGR: everyday rooms, or sports halls and fields."""
+    """Return an empty place, (height, width, 3) uint8 BGR: everyday rooms, or sports halls and fields."""
     horizon = int(height * rng.uniform(0.45, 0.72))
     if sporty:
         wall = hsv(*((100, 60, 190) if rng.random() < 0.5 else (rng.uniform(0, 40), 45, 150)))
@@ -51,7 +51,7 @@ def draw_box(image: np.ndarray, corner: np.ndarray, size: np.ndarray, colour: Co
 
 
 def draw_post(image: np.ndarray, labels: np.ndarray, x: float, width: float, colour: Colour) -> None:
-    """Draw an upright post over the whole height, before everybody."""
+    """Draw an upright post over the whole height, in front of all people."""
     left, right = round(x - width / 2), round(x + width / 2)
     cv2.rectangle(image, (left, -1), (right, image.shape[0]), colour, -1)
     cv2.line(image, (left, 0), (left, image.shape[0]), tuple(c * 0.5 for c in colour), 1)
@@ -60,7 +60,10 @@ def draw_post(image: np.ndarray, labels: np.ndarray, x: float, width: float, col
 
 
 def finish(rng: Generator, image: np.ndarray, sharpness: float, grain: float, tint: Colour = (1.0, 1.0, 1.0)) -> np.ndarray:
-    """Blur with a standard deviation of `sharpness` px, tint the channels, add grain: (H, W, 3) uint8 to the same."""
+    """Return an image (H, W, 3) uint8, blurred by a Gaussian, tinted and with added grain.
+
+    sharpness: standard deviation of the blur in px; grain: standard deviation of the noise; tint: factors of the channels.
+    """
     height, width = image.shape[:2]
     bank = _grain_bank()
     y, x = rng.integers(0, bank.shape[0] - height + 1), rng.integers(0, bank.shape[1] - width + 1)
@@ -71,12 +74,12 @@ def finish(rng: Generator, image: np.ndarray, sharpness: float, grain: float, ti
 
 @cache
 def _grain_bank() -> np.ndarray:
-    """Grain of standard deviation 1, the same in every picture but for its place."""
+    """Return noise of standard deviation 1; each picture uses a random window of this array."""
     return np.random.default_rng(0).normal(size=(_LARGEST, _LARGEST)).astype(np.float32)
 
 
 def _blotches(rng: Generator, height: int, width: int, strength: float) -> np.ndarray:
-    """Smooth random light and colour, (height, width, 3) float32 about 0."""
+    """Return smooth random variation of light and colour, (height, width, 3) float32 around 0."""
     coarse = rng.normal(size=(6, 8, 3)).astype(np.float32) * 0.15 + rng.normal(size=(6, 8, 1)).astype(np.float32)
     fine = rng.normal(size=(height // 6, width // 6, 1)).astype(np.float32) * 0.5
     smooth = cv2.resize(coarse, (width, height), interpolation=cv2.INTER_CUBIC)
@@ -84,7 +87,7 @@ def _blotches(rng: Generator, height: int, width: int, strength: float) -> np.nd
 
 
 def _wall_pattern(rng: Generator, image: np.ndarray, horizon: int, wall: Colour, floor: Colour) -> None:
-    """Bricks, panels, a window or leaves on the wall, and boards on the floor."""
+    """Draw bricks, panels, a window or leaves on the wall, and boards on the floor."""
     height, width = image.shape[:2]
     line = tuple(c * rng.uniform(0.6, 0.9) for c in wall)
     kind = rng.choice(["bricks", "panels", "window", "leaves", "plain"])
@@ -128,7 +131,7 @@ def _wall_pattern(rng: Generator, image: np.ndarray, horizon: int, wall: Colour,
 
 
 def _sports_marks(rng: Generator, image: np.ndarray, horizon: int, wall: Colour, floor: Colour) -> None:
-    """A band on the hall's wall or a row of trees, lines on the ground, mown strips."""
+    """Draw a band on the hall's wall or a row of trees, lines on the ground, mown strips."""
     height, width = image.shape[:2]
     if rng.random() < 0.5:
         cv2.rectangle(image, (0, int(horizon * 0.62)), (width, int(horizon * 0.76)), hsv(rng.uniform(0, 180), 150, 140), -1)
@@ -154,7 +157,7 @@ def _sports_marks(rng: Generator, image: np.ndarray, horizon: int, wall: Colour,
 
 
 def _draw_furniture(rng: Generator, image: np.ndarray, horizon: int) -> None:
-    """One thing behind the people: a crate, a picture, a lamp, a leaning board, a ball, or a far-off column."""
+    """Draw one object behind the people: a crate, a picture, a lamp, a leaning board, a ball, or a distant column."""
     height, width = image.shape[:2]
     x, unit = rng.uniform(0, width), height * rng.uniform(0.08, 0.22)
     ground = rng.uniform(horizon, min(height, horizon + 0.25 * height))

@@ -1,11 +1,11 @@
-"""How accurate a network is.
+"""The accuracy of networks.
 
 metrics           training accuracy, PCKh, PCK
 measures          each dataset's standard metrics
 evaluate          accuracies of a network on one dataset
-failures          the people on whom a network fails
-scores            tables of accuracies, published ones beside ours
+failures          error analysis: rates by joint, action, size; the worst images
+scores            tables of accuracies, next to published ones
 significance      confidence intervals, and tests between two networks
-predictions       predicted joints as files for other programs
-prediction_files  predicted joints of other programs
+predictions       writing predicted joints as files for other programs
+prediction_files  reading predicted joints of other programs
 """

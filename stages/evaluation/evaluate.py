@@ -1,15 +1,16 @@
-"""A network's accuracy on the splits of one dataset, its predictions, and where it fails.
+"""Evaluation of a network on the splits of one dataset: accuracies, predictions, and error analysis.
 
-The folder gets
+Files in the result folder:
     accuracy.json          dataset, and for each split: people, the training accuracy, mean error in px, and `measures.score`
-    preds_<split>.h5       preds (N, J, 2): joints in px of the original image, counted from 1 as in the annotation files,
+    preds_<split>.h5       preds (N, J, 2): joints in px of the original image, 1-based as in the annotation files,
                            NaN for joints that the network does not know; confidence (N, J): height of the heatmap's peak
-    people_<split>.h5      distance (N, J): from prediction to label in px, NaN where there is none; reference (N, M): what
-                           the M measures divide by; group (N,): people who are no independent samples share a number
-    preds_<split>.mat      preds (J, 2, N), the same as in the .h5
-    heatmaps_<split>.h5    heatmaps (N, J, h, w) float32, if asked for
-    pred_keypoints_mpii.mat    for MPII's test people: what is sent to its evaluation
-    failures_<split>.csv, worst_<split>.png    see `analyse`
+    people_<split>.h5      distance (N, J): from prediction to label in px, NaN without a label or prediction;
+                           reference (N, M): reference lengths of the M measures in px;
+                           group (N,): people who are not independent samples share a number
+    preds_<split>.mat      preds (J, 2, N): the joints of the .h5 file
+    heatmaps_<split>.h5    heatmaps (N, J, h, w) float32, only with [evaluate] heatmaps
+    pred_keypoints_mpii.mat    the submission for MPII's evaluation, only for MPII's test people
+    failures_<split>.csv, worst_<split>.png    see `failures`
 """
 
 import copy
@@ -30,7 +31,7 @@ from datasets.progress import Report, silent
 from datasets.skeletons import matching_joints, mirrored
 from stages.evaluation import accuracy, metrics
 from stages.evaluation.accuracy import SplitFigures
-from stages.evaluation.failures import analyse
+from stages.evaluation.failures import write_failures
 from stages.evaluation.measures import number, score
 from stages.inference.predict import average_scales, compute_type, joints_in_image, pick_device, predict, set_tf32
 from stages.loading.loader import PoseDataset, batches, killed_reader_as_data_error
@@ -45,15 +46,16 @@ BATCH = 16
 @killed_reader_as_data_error()
 def evaluate(folder: Path, model: Path, data: DatasetFiles, splits: list[str], evaluation: Evaluation, workspace: Workspace,
              report: Report = silent) -> dict[str, Any]:  # fmt: skip
-    """Score the network in the file `model` on splits of `data`; returns the training accuracy and the first measure of each.
+    """Score the network in the file `model` on splits of `data`; returns each split's training accuracy and first measure.
 
-    Joints that the network does not know by name neither count nor cost. The training accuracy weighs each person the same.
+    Joints whose names the network does not know are not scored. All people have equal weight in the training accuracy.
+    Raises DataError for an unreadable file, and for a network without any of the dataset's joints.
     """
     memory.keep_big_blocks()
     network, description = load_network(model)
     channels = matching_joints(description.joints, data.skeleton.joints)
     if all(channel is None for channel in channels):
-        raise DataError(f"{model} knows none of the joints of {data.dataset.title}; give a network for people.")
+        raise DataError(f"{model} predicts none of the joints of {data.dataset.title}; give a network for human joints.")
     size = Input(resolution=description.resolution)
     result: dict[str, SplitFigures] = {}
     for split in splits:
@@ -79,9 +81,9 @@ def evaluate(folder: Path, model: Path, data: DatasetFiles, splits: list[str], e
 
 def heatmaps_of(network: HourglassNet, samples: PoseDataset, mirror: list[int], evaluation: Evaluation,
                 workspace: Workspace) -> Iterator[tuple[dict, Tensor]]:  # fmt: skip
-    """Batches of samples with the network's heatmaps (N, its joints, h, w), averaged as the settings say.
+    """Yield batches of samples with the network's heatmaps (N, network's joints, h, w), averaged over flips and scales.
 
-    mirror: the network's channels in mirrored order. With several scales, a batch is of the first.
+    mirror: the network's channels in mirrored order. With several scales, the batch is that of the first scale.
     """
     device = pick_device(workspace.device)
     compute = compute_type(evaluation.precision, device)
@@ -109,7 +111,10 @@ class Predictions:
         self.confidence = np.zeros(samples.rows.part.shape[:2])
 
     def add(self, batch: dict, maps: np.ndarray) -> np.ndarray:
-        """Add the network's heatmaps (N, its joints, h, w) of a batch; returns those of the dataset's joints, else zero."""
+        """Add a batch's heatmaps (N, network's joints, h, w); returns the heatmaps of the dataset's joints (N, J, h, w).
+
+        The returned heatmaps are 0 for joints that the network does not know.
+        """
         rows, target = batch["row"].numpy(), batch["heatmaps"].numpy()
         ours = np.zeros_like(target)
         ours[:, self.known] = maps[:, self.channels]
@@ -123,7 +128,7 @@ class Predictions:
 
 
 def _write(folder: Path, split: str, data: DatasetFiles, found: Predictions) -> SplitFigures:
-    """Write all files of a split; return its figures."""
+    """Write all files of a split; return the split's entry in accuracy.json."""
     people, preds = data.people(split), found.preds
     write_h5(folder / f"preds_{split}.h5", {"preds": preds + 1, "confidence": found.confidence})
     write_mat(folder / f"preds_{split}.mat", {"preds": (preds + 1).transpose(1, 2, 0)}, "predicted joints")
@@ -134,7 +139,7 @@ def _write(folder: Path, split: str, data: DatasetFiles, found: Predictions) -> 
     columns = {"distance": distance, "reference": np.stack(reference, axis=1), "group": people.groups}
     write_h5(folder / f"people_{split}.h5", columns)
     if not np.isnan(distance).all():
-        analyse(folder, split, data, people, preds)
+        write_failures(folder, split, data, people, preds)
     return SplitFigures(
         people=len(preds),
         acc=number(found.training.result()),

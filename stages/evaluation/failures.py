@@ -1,10 +1,10 @@
-"""Where a network fails: error by joint, action, visibility and size of the person, left and right confused, the worst images.
+"""Error analysis of a network: errors by joint, action, visibility and size of the person, left-right confusion, worst images.
 
-`failures_<split>.csv` has a row for every value of each: by, value, joints (how many are labelled), measure, rate and confused
-in per cent, median in px. The measure is the dataset's first; its rate is over all joints alike. A joint counts as confused
-where the prediction lies within the measure's threshold of the same joint of the other side, and nearer to it than to its
-own; among joints whose two sides are labelled. `worst_<split>.png` shows labels and predictions of the people with the
-largest errors, one of each image or sequence.
+`failures_<split>.csv` has one row per joint, action, visibility and size range. Columns: by, value, joints (number of labelled
+joints), measure, rate and confused in per cent, median error in px. The measure is the dataset's first one, and its rate
+counts all joints alike. A joint is confused if the prediction lies within the measure's threshold of the other side's joint,
+and nearer to that joint than to its own; only joints with labels on both sides count. `worst_<split>.png` shows labels and
+predictions of the people with the largest errors, at most one person per image or sequence.
 """
 
 from collections.abc import Iterator
@@ -19,11 +19,11 @@ from datasets.imaging import draw
 from datasets.measures import People
 from stages.evaluation.measures import known_joints
 
-SHOWN = 8  # people in the picture
+SHOWN = 8  # number of people in the picture
 
 
-def analyse(folder: Path, split: str, data: DatasetFiles, people: People, preds: np.ndarray) -> None:
-    """Write both files; preds: (N, J, 2) in the images' 0-based px, NaN for joints that the network does not know."""
+def write_failures(folder: Path, split: str, data: DatasetFiles, people: People, preds: np.ndarray) -> None:
+    """Write both files; preds: (N, J, 2) in 0-based px of the images, NaN for joints that the network does not know."""
     measure = data.dataset.measures[0]
     reference = measure.reference(people)[:, None]
     with np.errstate(invalid="ignore"):
@@ -32,13 +32,13 @@ def analyse(folder: Path, split: str, data: DatasetFiles, people: People, preds:
     confused = _confused(people, preds, distance, limit, data.skeleton.mirrored())
     table = failures(data.skeleton.joints, people, distance, limit, confused)
     table.insert(table.columns.get_loc("rate"), "measure", measure.name)
-    table["value"] = table["value"].map(csv_text)  # names of actions come out of archives
+    table["value"] = table["value"].map(csv_text)  # names of actions come from archives, which are not trusted
     table.to_csv(folder / f"failures_{split}.csv", index=False)
     _draw_worst(folder / f"worst_{split}.png", data, people, preds, distance / limit)
 
 
 def _confused(people: People, preds: np.ndarray, distance: np.ndarray, limit: np.ndarray, mirrored: list[int]) -> np.ndarray:
-    """(N, J) float: 1 where the other side was taken for this one, 0 where not, NaN where that cannot be said."""
+    """Return left-right confusion (N, J) float: 1 if the other side's joint was predicted, 0 if not, NaN if unknown."""
     other = np.linalg.norm(preds - people.rows.part[:, mirrored], axis=-1)
     with np.errstate(invalid="ignore"):
         confused = ((other <= limit) & (other < distance)).astype(np.float64)
@@ -49,7 +49,10 @@ def _confused(people: People, preds: np.ndarray, distance: np.ndarray, limit: np
 
 def failures(joints: tuple[str, ...], people: People, distance: np.ndarray, limit: np.ndarray,
              confused: np.ndarray) -> pd.DataFrame:  # fmt: skip
-    """The table; distance in px and confused (N, J), NaN where they cannot be said, limit (N, 1) of a hit in px."""
+    """Return the table of errors.
+
+    distance: (N, J) px, and confused: (N, J), both NaN if unknown; limit: (N, 1), largest distance of a hit in px.
+    """
     counted = ~np.isnan(distance) & ~np.isnan(limit)
     rows = []
     for by, value, which in _divisions(joints, people, counted):
@@ -62,7 +65,7 @@ def failures(joints: tuple[str, ...], people: People, distance: np.ndarray, limi
 
 
 def _divisions(joints: tuple[str, ...], people: People, counted: np.ndarray) -> Iterator[tuple[str, str, np.ndarray]]:
-    """(by, value, mask that fits (N, J)): what the table has a row for."""
+    """Yield (by, value, mask that broadcasts to (N, J)) of each row of the table."""
     yield "all", "all", np.array(True)
     for j, joint in enumerate(joints):
         yield "joint", joint, np.arange(len(joints)) == j
@@ -79,7 +82,7 @@ def _divisions(joints: tuple[str, ...], people: People, counted: np.ndarray) -> 
 
 
 def _draw_worst(path: Path, data: DatasetFiles, people: People, preds: np.ndarray, relative: np.ndarray) -> None:
-    """Labels above predictions of the people whose mean distance is largest, each joint's at most 10 times the limit."""
+    """Draw labels above predictions of the people with the largest mean error; a joint's error is capped at 10 limits."""
     errors = np.minimum(relative, 10.0)
     known = ~np.isnan(errors)
     enough = known.sum(axis=1) >= max(1, len(known_joints(preds)) // 2)

@@ -7,20 +7,21 @@ from datasets.measures import Measure, People
 from stages.evaluation import metrics
 from stages.evaluation.accuracy import MeasureFigures
 
-STEPS = 50  # of a curve; MPII's evaluation has one every 0.01 of PCKh up to 0.5
-PEOPLE = 4096  # scored at a time
+STEPS = 50  # intervals of a PCK curve; as in MPII's evaluation, which has a step of 0.01 up to 0.5
+PEOPLE = 4096  # number of people scored at a time, to limit memory
 
 
 def score(people: People, preds: np.ndarray, dataset: Dataset) -> dict[str, MeasureFigures]:
-    """Return the figures of all measures of a dataset, by name, for predictions (N, J, 2) in the images' 0-based px.
+    """Return the figures of all measures of a dataset, by name of the measure.
 
-    Joints that are NaN for everybody are unknown to the network: they neither count nor cost.
+    preds: (N, J, 2) in 0-based px of the images. A joint that is NaN for all people is unknown to the network and is not
+    scored.
     """
     return {measure.name: _score(people, preds, dataset, measure) for measure in dataset.measures}
 
 
 def known_joints(preds: np.ndarray) -> np.ndarray:
-    """The joints of predictions (N, J, 2) that are not NaN for everybody."""
+    """Return the indices of joints that are not NaN for all people in predictions (N, J, 2)."""
     return np.flatnonzero(~np.isnan(preds).all(axis=(0, 2)))
 
 
@@ -52,5 +53,5 @@ def _score(people: People, preds: np.ndarray, dataset: Dataset, measure: Measure
 
 
 def number(value: float) -> float | None:
-    """Return a figure as JSON has it, which knows no NaN."""
+    """Return a number for JSON, with None for NaN, which JSON does not have."""
     return None if np.isnan(value) else float(value)

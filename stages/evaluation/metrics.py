@@ -1,7 +1,7 @@
-"""Accuracies, each computed batch by batch in memory bounded by the batch: the training accuracy, PCK(h), pixel error.
+"""Accuracies, computed batch by batch: the training accuracy, PCK(h), pixel error.
 
-Points are (N, J, 2) in px, both arguments in the same space; NaN marks a joint that is not labelled (target) or not
-found (prediction). Rates are in [0, 1].
+Points are (N, J, 2) in px; predictions and targets have the same coordinate space. NaN marks a joint that is not labelled
+(target) or not predicted (prediction). Rates are in [0, 1].
 """
 
 from collections.abc import Sequence
@@ -14,16 +14,16 @@ from torch import Tensor
 from datasets.imaging.heatmaps import decode_argmax
 from datasets.skeletons import Skeleton
 
-PCKH_THRESHOLDS = (0.1, 0.2, 0.3, 0.4, 0.5)  # parts of the head size, `Annotations.normalize`
+PCKH_THRESHOLDS = (0.1, 0.2, 0.3, 0.4, 0.5)  # fractions of the head size, `Annotations.normalize`
 
 
 def training_accuracy(predicted: np.ndarray, target: np.ndarray, scoring: Sequence[int], threshold: float = 0.5) -> float:
-    """The published training's accuracy of one batch (pose-hg-train, branch image-play), NaN where no joint counts.
+    """Return the published training accuracy of one batch (pose-hg-train, branch image-play); NaN if no joint counts.
 
-    predicted, target: heatmaps (N, J, h, w). A joint is hit where the largest pixels of both lie at most
-    threshold * (longer side / 10) px apart. It does not count where the target's largest pixel lies in the first row or
-    column, which is where absent joints end up. The accuracy is the mean, over those of the `scoring` joints with at
-    least one counted sample, of their hit rates: a joint weighs the same however many samples show it.
+    predicted, target: heatmaps (N, J, h, w). A joint is a hit if the largest pixels of both heatmaps are at most
+    threshold * (longer side / 10) px apart. A joint does not count if the target's largest pixel lies in the first row or
+    column, which is the case for absent joints. The accuracy is the mean hit rate of the `scoring` joints that count in at
+    least one sample; all joints have equal weight, independent of the number of samples.
     """
     found, true = (decode_argmax(heatmaps)[0][:, list(scoring)] for heatmaps in (predicted, target))
     counts = (true > 0).all(axis=-1)
@@ -35,10 +35,10 @@ def training_accuracy(predicted: np.ndarray, target: np.ndarray, scoring: Sequen
 
 
 def training_hits(predicted: Tensor, target: Tensor, scoring: Tensor) -> tuple[Tensor, Tensor]:
-    """What `training_accuracy` counts, on any device: hits and counted joints of each sample, two (N, S) of 0 and 1.
+    """Return the hits and the counted joints of `training_accuracy`, two tensors (N, S) of 0 and 1, on any device.
 
-    predicted, target: heatmaps (N, J, h, w); scoring: numbers of S joints (S,), on the same device. Sums over samples give the
-    accuracy by `mean_rate`.
+    predicted, target: heatmaps (N, J, h, w); scoring: indices of S joints (S,), on the device of the heatmaps. `mean_rate` of
+    the sums over samples is the accuracy.
     """
     height, width = target.shape[-2:]
     found, true = (maps.index_select(1, scoring).flatten(2).argmax(dim=2) for maps in (predicted, target))
@@ -49,14 +49,14 @@ def training_hits(predicted: Tensor, target: Tensor, scoring: Tensor) -> tuple[T
 
 
 def mean_rate(hits: Tensor, seen: Tensor) -> float:
-    """Mean of hits / seen, (S,) each, over the joints that were seen; NaN where there is none."""
+    """Return the mean of hits / seen, both (S,), over the joints with seen > 0; NaN without such joints."""
     return (hits.double() / seen)[seen > 0].mean().item()
 
 
 class TrainingAccuracy:
-    """Mean of `training_accuracy` over batches, each batch weighing the same as in the published training.
+    """The mean of `training_accuracy` over batches; all batches have equal weight, as in the published training.
 
-    Batches without a single counted joint are left out; the published program would have divided by zero.
+    Batches without any counted joint are skipped; the published program would divide by zero.
     """
 
     def __init__(self, scoring: Sequence[int], threshold: float = 0.5) -> None:
@@ -64,7 +64,7 @@ class TrainingAccuracy:
         self.sum, self.batches = 0.0, 0
 
     def update(self, predicted: np.ndarray, target: np.ndarray) -> float:
-        """Add a batch of heatmaps (N, J, h, w); returns its own accuracy, NaN where no joint counts."""
+        """Add a batch of heatmaps (N, J, h, w); returns the accuracy of this batch, NaN if no joint counts."""
         accuracy = training_accuracy(predicted, target, self.scoring, self.threshold)
         if not np.isnan(accuracy):
             self.sum += accuracy
@@ -72,43 +72,45 @@ class TrainingAccuracy:
         return accuracy
 
     def update_each(self, predicted: np.ndarray, target: np.ndarray) -> None:
-        """Add heatmaps (N, J, h, w) as N batches of one, as the published program validates."""
+        """Add heatmaps (N, J, h, w) as N batches of one sample, as the published program does in validation."""
         for one, truth in zip(predicted, target, strict=True):
             self.update(one[None], truth[None])
 
     def result(self) -> float:
-        """Mean over the batches so far, NaN before the first that counts."""
+        """Return the mean over all batches so far; NaN before the first counted batch."""
         return self.sum / self.batches if self.batches else float("nan")
 
 
 @dataclass(frozen=True)
 class PckResult:
-    """What `Pck` has counted. NaN stands where nothing was labelled."""
+    """The rates of `Pck`; NaN if no joint was labelled."""
 
     thresholds: np.ndarray  # (T,)
     joints: np.ndarray  # (T, J): hit rate of each joint
-    mean: np.ndarray  # (T,): mean of the joints' rates; what tables on MPII's validation split show
-    total: np.ndarray  # (T,): hits of all joints / labelled joints; the total of MPII's own evaluation
-    counts: np.ndarray  # (J,) int64: labelled joints
-    pixels: np.ndarray  # (J,): mean distance in px where there is a prediction
-    mean_pixels: float  # the same over all joints of the mean
+    mean: np.ndarray  # (T,): mean of the joints' rates, as in tables on MPII's validation split
+    total: np.ndarray  # (T,): hits of all joints / labelled joints, as in MPII's own evaluation
+    counts: np.ndarray  # (J,) int64: number of labels of each joint
+    pixels: np.ndarray  # (J,): mean distance in px of labelled and predicted joints
+    mean_pixels: float  # mean distance in px over all joints of the mean
 
     def auc(self) -> float:
-        """Area under the curve of `total` over the thresholds (two at least, rising), divided by their range, as in MPII's
-        own evaluation, where they are 0, 0.01 .. 0.5."""
+        """Return the area under the curve of `total`, divided by the range of the thresholds.
+
+        Needs at least two thresholds in rising order. MPII's own evaluation uses 0, 0.01 .. 0.5.
+        """
         return float(np.trapezoid(self.total, self.thresholds) / (self.thresholds[-1] - self.thresholds[0]))
 
 
 class Pck:
-    """Percentage of correct keypoints: distance / reference length <= threshold, at several thresholds at once.
+    """Percentage of correct keypoints (distance / reference length <= threshold) at several thresholds.
 
-    The reference length is one number a person, in the px of the points: the head size makes it PCKh
-    (`Annotations.normalize`), `measures` has the others. A person without a positive one
-    cannot be scored and does not count. A labelled joint without a prediction is a miss.
+    Each person has one reference length in px of the points. With the head size (`Annotations.normalize`) the result is PCKh;
+    `measures` has the other reference lengths. A person without a positive reference length does not count. A labelled joint
+    without a prediction is a miss.
     """
 
     def __init__(self, thresholds: Sequence[float], joints: int, in_mean: Sequence[int] | None = None) -> None:
-        """joints: J; in_mean: the joints that `mean` and `total` take in, all by default."""
+        """Start with zero counts; joints: J; in_mean: indices of the joints in `mean` and `total`, by default all."""
         self.thresholds = np.asarray(thresholds, dtype=np.float64)
         self.in_mean = np.arange(joints) if in_mean is None else np.asarray(in_mean, dtype=np.int64)
         self.hits = np.zeros((len(self.thresholds), joints), np.int64)
@@ -129,7 +131,7 @@ class Pck:
         self.distance += np.where(found, distance, 0.0).sum(axis=0)
 
     def result(self) -> PckResult:
-        """The rates of everything added so far."""
+        """Return the rates of all batches so far."""
         rates = _divide(self.hits, self.counts)
         counted = self.in_mean[self.counts[self.in_mean] > 0]
         return PckResult(
@@ -144,19 +146,19 @@ class Pck:
 
 
 def _divide(values: ArrayLike, counts: np.ndarray) -> np.ndarray:
-    """values / counts, NaN where the count is 0."""
+    """Return values / counts; NaN for a count of 0."""
     return np.asarray(values) / np.where(counts > 0, counts, np.nan)
 
 
 def pckh_joints(skeleton: Skeleton) -> list[int]:
-    """Return the numbers of the joints that tables of PCKh take into their mean."""
+    """Return the indices of the joints in the mean of PCKh tables."""
     return [i for i, name in enumerate(skeleton.joints) if name not in skeleton.not_in_mean]
 
 
 def by_part(rates: np.ndarray, joints: Sequence[str]) -> dict[str, np.ndarray]:
-    """Rates (..., J) of joints as rates (...) of body parts: the mean of left and right, as tables of PCKh have it.
+    """Return the rates (...) of body parts from rates (..., J) of joints: the mean of left and right, as in PCKh tables.
 
-    The part's name is the joint's without its side: ankle, knee, hip ... head_top.
+    A part's name is the joint's name without the side: ankle, knee, hip ... head_top.
     """
     parts: dict[str, list[int]] = {}
     for i, name in enumerate(joints):

@@ -1,8 +1,8 @@
-"""Predictions of other programs for MPII's people, in the layouts that evaluators of the field take.
+"""Reading predictions of other programs for MPII's people, in the common layouts of the field.
 
-An array has an axis of the people, one of the 16 joints and one of x and y, in any order, with or without confidences:
-N x 16 x 2 (most PyTorch programs), 16 x 2 x N (detections_our_format.mat), 2 x 16 x N (MATLAB, also as it writes .h5). MPII's
-own toolkit has a struct annolist(i).annorect(k).annopoints.point(j) with x, y and id. People are in the order of the truth.
+An array has an axis of people, an axis of the 16 joints and an axis of x and y (perhaps with confidence), in any order:
+N x 16 x 2 (most PyTorch programs), 16 x 2 x N (detections_our_format.mat), 2 x 16 x N (MATLAB, including its .h5 files). MPII's
+own toolkit uses a struct annolist(i).annorect(k).annopoints.point(j) with x, y and id. People are in the order of the labels.
 """
 
 import gzip
@@ -21,35 +21,35 @@ from datasets.formats.matlab import read_mat
 from datasets.formats.matlab_values import Record
 from datasets.mpii import MPII
 
-NAMES = ("preds", "pred", "predictions", "keypoints", "pos_pred_src", "annolist")  # of the variable in a file
-MOST = 1 << 28  # bytes of a file; predictions for MPII's 2,958 people have 0.4e6, as .json 5e6
+NAMES = ("preds", "pred", "predictions", "keypoints", "pos_pred_src", "annolist")  # possible names of the variable in a file
+MOST = 1 << 28  # largest size of a file in bytes; predictions for MPII's 2,958 people have 0.4e6, as .json 5e6
 JOINTS = len(MPII.skeleton.joints)
-_ORDERS = ("N J C", "J C N", "C J N", "N C J", "J N C", "C N J")  # the usual ones first: they count where sizes agree
+_ORDERS = ("N J C", "J C N", "C J N", "N C J", "J N C", "C N J")  # the usual orders first: they win if several orders fit
 
 
 def read_predictions(path: Path, people: int) -> tuple[np.ndarray, str]:
-    """Return predictions (N, 16, 2) float64 px from 1, NaN where there is none, and how the file was understood.
+    """Return predictions (N, 16, 2) float64 in 1-based px, NaN for missing ones, and a description of the found layout.
 
-    Raises DataError where the file cannot be read, or has no array of predictions for so many people.
+    Raises DataError for an unreadable file, or a file without an array of predictions for `people` people.
     """
     reader = _READERS.get("".join(path.suffixes[-2:]) if path.suffix == ".gz" else path.suffix)
     if reader is None:
-        raise DataError(f"{path} is not a file of predictions: expected {', '.join(_READERS)}.")
+        raise DataError(f"{path} is not a file of predictions; give a file of type {', '.join(_READERS)}.")
     if not path.is_file():
         raise DataError(f"{path} is missing; check the path.")
     if path.stat().st_size > MOST:
-        raise DataError(f"{path} has more than {MOST} bytes, which no file of predictions has; check the path.")
+        raise DataError(f"{path} has more than {MOST} bytes, too many for a file of predictions; check the path.")
     name, values, first = reader(path)
     return arranged(path, name, values, people, first)
 
 
 def arranged(path: Path, name: str, values: Any, people: int, first: int = 1) -> tuple[np.ndarray, str]:
-    """Return an array of any layout as (N, 16, 2) float64 px from 1, and in words how it was understood.
+    """Return an array of any layout as (N, 16, 2) float64 in 1-based px, and a description of its layout.
 
-    first: the number of the first pixel in the array. Raises DataError where it has no such layout.
+    first: coordinate of the first pixel in the array, 0 or 1. Raises DataError for an unknown layout.
     """
     if not isinstance(values, np.ndarray) or values.dtype.kind not in "fiub":
-        raise DataError(f"{path}: {name} holds no numbers; it is another kind of file.")
+        raise DataError(f"{path}: {name} does not hold numbers; give a file of predictions.")
     shape, found = values.shape, values
     if shape in ((people, 2 * JOINTS), (people, 3 * JOINTS)):
         found = found.reshape(people, JOINTS, -1)
@@ -62,8 +62,8 @@ def arranged(path: Path, name: str, values: Any, people: int, first: int = 1) ->
             meaning = f"people, joints with {words['C']}" if len(shape) == 2 else ", ".join(words[axis] for axis in axes)
             return points + 1 - first, f"{name}, {' x '.join(map(str, shape))} ({meaning}), px counted from {first}"
     raise DataError(
-        f"{path}: {name} is of shape {' x '.join(map(str, shape))}, expected {people} x {JOINTS} x 2: the same people as in the"
-        " truth, their joints, x and y, in any order of these axes."
+        f"{path}: {name} is of shape {' x '.join(map(str, shape))}, expected {people} x {JOINTS} x 2 in any order: the labelled"
+        " people, their joints, x and y."
     )
 
 
@@ -80,7 +80,7 @@ def _of_mat(path: Path) -> tuple[str, Any, int]:
 
 
 def _of_structs(annolist: list[Record]) -> np.ndarray:
-    """Return (N, 16, 2) of the people with annopoints in the struct of MPII's toolkit, in its order."""
+    """Return the joints (N, 16, 2) of all people with annopoints in a struct of MPII's toolkit, in the struct's order."""
     people = []
     for entry in annolist:
         annorect = entry.get("annorect")
@@ -101,19 +101,19 @@ def _of_h5(path: Path) -> tuple[str, Any, int]:
         name = next((name for name in NAMES if name in file), next(iter(file)) if len(file) == 1 else NAMES[0])
         dataset = h5_field(file, path, name)
         if dataset.nbytes > path.stat().st_size:
-            raise DataError(f"{path}: {name} claims more numbers than the file has bytes; it is damaged.")
+            raise DataError(f"{path}: {name} claims more numbers than the file has bytes; the file is damaged. Write it again.")
         return name, dataset[()], 1
 
 
 def _of_npy(path: Path) -> tuple[str, Any, int]:
     try:
         return "the array", np.array(np.load(path, mmap_mode="r", allow_pickle=False)), 1
-    except Exception as error:  # a damaged header is Python code, whose parser raises nearly anything
-        raise DataError(f"{path} cannot be read as an array of numbers ({error}).") from None
+    except Exception as error:  # numpy parses the header as Python code, which can raise many kinds of exceptions
+        raise DataError(f"{path} cannot be read as an array of numbers ({error}); write it again with numpy.save.") from None
 
 
 def _of_json(path: Path) -> tuple[str, Any, int]:
-    """Nested lists, alone or under a name; or a list of people with keypoints, which COCO's and mmpose's count from 0."""
+    """Read nested lists, alone or under one of `NAMES`, or a list of people with keypoints, 0-based as in COCO and mmpose."""
     try:
         with gzip.open(path) if path.suffix == ".gz" else open(path, "rb") as file:
             content = file.read(MOST + 1)
@@ -128,7 +128,7 @@ def _of_json(path: Path) -> tuple[str, Any, int]:
             if all("bbox_id" in person for person in found):
                 found = sorted(found, key=lambda person: person["bbox_id"])
             found = [person[name] for person in found]
-        return name, np.array(found, dtype=np.float64), first  # null is NaN
+        return name, np.array(found, dtype=np.float64), first  # null becomes NaN
     except (OSError, EOFError, ValueError, LookupError, TypeError, RecursionError, OverflowError) as error:
         raise DataError(
             f"{path} cannot be read as predictions ({type(error).__name__}: {error}); expected nested lists of numbers, alone"

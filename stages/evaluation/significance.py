@@ -1,7 +1,7 @@
-"""How sure an accuracy is, and whether one network is better than another.
+"""Confidence intervals of accuracies, and significance tests between two networks.
 
-People of one image and frames of one sequence are no independent samples, so what is resampled is the group: an image of
-MPII, a sequence of Penn Action.
+People of one image and frames of one sequence are not independent samples. So groups are resampled: images of MPII, sequences
+of Penn Action.
 """
 
 from dataclasses import dataclass
@@ -11,41 +11,44 @@ import numpy as np
 from scipy.stats import permutation_test
 
 RESAMPLES = 10_000
-SURE = 0.95  # of the intervals
-_CHUNK = 2**22  # random numbers drawn at a time
+SURE = 0.95  # confidence level of the intervals
+_CHUNK = 2**22  # number of random numbers drawn at a time, to limit memory
 
 
 @dataclass(frozen=True)
 class Hits:
-    """What a network hit on one split, counted in each of G groups."""
+    """The hits of a network on one split, counted for each of G groups."""
 
-    hits: np.ndarray  # (G, J)
-    counts: np.ndarray  # (G, J): labelled joints; 0 for joints that do not count
+    hits: np.ndarray  # (G, J): number of hits
+    counts: np.ndarray  # (G, J): number of labelled joints; 0 for joints that do not count
     overall: Literal["mean", "total"]  # see `measures.Measure`
 
     def rate(self) -> float:
-        """In [0, 1]; NaN where nothing counts."""
+        """Return the rate in [0, 1]; NaN if no joint counts."""
         return float(_rates(self.hits.sum(axis=0), self.counts.sum(axis=0), self.overall))
 
     def only(self, joints: np.ndarray) -> "Hits":
-        """The same on some joints, (J,) bool."""
+        """Return the hits on some joints only; joints: (J,) bool."""
         return Hits(self.hits * joints, self.counts * joints, self.overall)
 
 
 @dataclass(frozen=True)
 class Difference:
-    """By how much the second of two networks is better, as parts of 1."""
+    """The difference of two networks' rates, second minus first, in [-1, 1]."""
 
     value: float
-    low: float  # the interval that holds the true difference with 95 %
-    high: float
-    p: float  # how often a difference as large comes out by chance where there is none
+    low: float  # lower end of the 95 % confidence interval
+    high: float  # upper end of the 95 % confidence interval
+    p: float  # p-value: probability of a difference at least as large if the networks are equally good
     groups: int
 
 
 def hits_by_group(distance: np.ndarray, reference: np.ndarray, threshold: float, group: np.ndarray, joints: np.ndarray,
                   overall: Literal["mean", "total"]) -> Hits:  # fmt: skip
-    """Count hits: distance (N, J) px, NaN where not labelled; reference (N,) px; group (N,); joints (J,) bool: which count."""
+    """Return the hits by group.
+
+    distance: (N, J) px, NaN if not labelled; reference: (N,) px; group: (N,); joints: (J,) bool, the joints that count.
+    """
     scored = np.isfinite(reference) & (reference > 0)
     counted = ~np.isnan(distance) & scored[:, None] & joints
     hit = counted & (distance <= threshold * np.where(scored, reference, 0.0)[:, None])
@@ -57,19 +60,19 @@ def hits_by_group(distance: np.ndarray, reference: np.ndarray, threshold: float,
 
 
 def interval(hits: Hits, seed: int = 0) -> tuple[float, float]:
-    """The 95 % interval of the rate by the percentile bootstrap over groups."""
+    """Return the 95 % confidence interval of the rate (percentile bootstrap over groups)."""
     return _interval(_resampled(len(hits.hits), [hits], seed)[0])
 
 
 def difference(first: Hits, second: Hits, seed: int = 0) -> Difference:
-    """Second minus first on the same people and joints: paired bootstrap interval, paired permutation test.
+    """Return second minus first, with a paired bootstrap interval and a paired permutation test; both on the same people.
 
-    The test exchanges the two networks' results in each group at random (scipy.stats.permutation_test).
+    The test swaps the two networks' results in each group at random (scipy.stats.permutation_test).
     """
     rates = _resampled(len(first.hits), [first, second], seed)
     low, high = _interval(rates[1] - rates[0])
     counts = first.counts.sum(axis=0)
-    # Both have the same counts, so the difference is a sum over the groups, each with its weight.
+    # Both networks have equal counts, so the difference is a weighted sum over the groups.
     weight = np.where(counts > 0, 1 / np.maximum(counts, 1), 0.0) / max((counts > 0).sum(), 1)
     if first.overall == "total":
         weight = np.where(counts > 0, 1 / max(counts.sum(), 1), 0.0)
@@ -82,7 +85,7 @@ def difference(first: Hits, second: Hits, seed: int = 0) -> Difference:
 
 
 def _resampled(groups: int, networks: list[Hits], seed: int) -> list[np.ndarray]:
-    """Rates (RESAMPLES,) of each network on groups drawn with replacement, the same groups for all."""
+    """Return the rates (RESAMPLES,) of each network on groups drawn with replacement; all networks share the drawn groups."""
     rng = np.random.default_rng(seed)
     at_once = max(1, _CHUNK // max(groups, 1))
     rates: list[list[np.ndarray]] = [[] for _ in networks]
@@ -96,7 +99,7 @@ def _resampled(groups: int, networks: list[Hits], seed: int) -> list[np.ndarray]
 
 
 def _rates(hits: np.ndarray, counts: np.ndarray, overall: str) -> np.ndarray:
-    """Rates (...) of hits and counts (..., J)."""
+    """Return the rates (...) of hits and counts (..., J); NaN if no joint counts."""
     if overall == "total":
         hits, counts = hits.sum(axis=-1, keepdims=True), counts.sum(axis=-1, keepdims=True)
     counted = counts > 0

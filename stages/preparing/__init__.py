@@ -1,6 +1,6 @@
 """From unpacked archives to converted datasets.
 
-crop           Penn Action cropped to one window for each sequence
-annotate       the labels of each dataset as annotation files
-label_checks   suspicious labels
+crop           cropping Penn Action to one window per sequence
+annotate       writing the labels of each dataset as annotation files
+label_checks   finding suspicious labels
 """

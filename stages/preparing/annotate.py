@@ -1,4 +1,4 @@
-"""Write the annotation files of every dataset, and check what was written."""
+"""Writing the annotation files of every dataset, and checking the labels."""
 
 import csv
 import logging
@@ -76,10 +76,10 @@ def _decoded_sizes(needed: list[str], images: Path, workers: int, report: Report
 
 
 def _write_checked(out: Path, splits: Mapping[str, Split], size: Callable[[str], tuple[int, int]], dataset: Dataset) -> Summary:
-    """Write and check every split. Raises DataError where a split other than test is empty.
+    """Write every split and check its labels; return counts of each split.
 
-    size: image -> (width, height) px. Oddities (`label_checks.check`) are counted in the summary and listed in
-    `suspicious.csv`: split, row in its h5 file (from 0), image, person, and the kind of oddity.
+    size: image -> (width, height) px. Suspicious rows (see `label_checks.check`) are counted, and listed in `suspicious.csv`:
+    split, row in the split's h5 file (from 0), image, person, kind. Raises DataError for an empty train or valid split.
     """
     out.mkdir(parents=True, exist_ok=True)
     summary = {}
@@ -89,8 +89,8 @@ def _write_checked(out: Path, splits: Mapping[str, Split], size: Callable[[str],
         for name, split in splits.items():
             if name != "test" and not split.rows:
                 raise DataError(
-                    f"the {name} split of {out} is empty; expected labelled people in it: the dataset is too small or"
-                    " incomplete, or the split leaves it nobody."
+                    f"the {name} split of {out} has no labelled people: the dataset is too small or incomplete, or the "
+                    "settings of the split leave nobody for it."
                 )
             done, counts = 0, []
             with annotations.Writer(out, name, split.rows, dataset.name, dataset.one_person) as writer:
@@ -107,7 +107,7 @@ def _write_checked(out: Path, splits: Mapping[str, Split], size: Callable[[str],
 
 
 def _sum(counts: list[dict[str, Any]]) -> dict[str, Any]:
-    """The counts of all parts together."""
+    """Return the sum of the counts of all parts."""
     total = {name: sum(part[name] for part in counts) for name in counts[0] if name != "kinds"}
     kinds: Counter[str] = Counter()
     for part in counts:
@@ -116,7 +116,7 @@ def _sum(counts: list[dict[str, Any]]) -> dict[str, Any]:
 
 
 def _counts(rows: Annotations, sizes: np.ndarray, odd: dict[str, np.ndarray]) -> dict[str, Any]:
-    """Counts of rows of one split: rows, images, joints; odd rows, and of them those of each kind that occurs."""
+    """Return counts of some rows of one split: rows, images, joints, suspicious rows in total and by kind."""
     return {
         "rows": len(rows),
         "images": len(set(rows.images)),
@@ -129,7 +129,7 @@ def _counts(rows: Annotations, sizes: np.ndarray, odd: dict[str, np.ndarray]) ->
 
 
 def _sizes(folder: Path, images: list[str]) -> dict[str, tuple[int, int]]:
-    """Image -> (width, height) px; DataError for one that is damaged."""
+    """Return image -> (width, height) px. Raises DataError for a damaged image."""
     sizes = {}
     for image in images:
         height, width, _ = read_image(folder / image).shape

@@ -1,4 +1,4 @@
-"""Cut every Penn Action sequence to the window of its person, frames and label alike."""
+"""Cropping every Penn Action sequence, frames and label, to the window of its person."""
 
 from pathlib import Path
 
@@ -13,24 +13,23 @@ from datasets.imaging.images import read_image
 from datasets.progress import Report, silent
 from stages.machine.pool import each
 
-# JPEG quality, and bytes a pixel of photographs of sport that are cut to the person and encoded with it.
+# JPEG qualities, and the bytes per pixel of cropped sports photographs at each quality.
 QUALITIES, BYTES_A_PIXEL = (0, 50, 80, 95, 100), (0.0, 0.10, 0.15, 0.30, 0.56)
-HALF_A_BLOCK = 2048  # bytes of the disk that a file leaves empty on average
-LABELS_READ = 100  # for the estimate of what all sequences need
+HALF_A_BLOCK = 2048  # bytes of a file's last disk block that are unused on average
+LABELS_READ = 100  # number of labels from which the disk space of all sequences is estimated
 
 
 def crop_penn(source: Path, out: Path, quality: int, workers: int = 0, report: Report = silent) -> dict[str, int]:
-    """Crop the sequences of `source` (`frames/NNNN/FFFFFF.jpg`, `labels/NNNN.mat`) into `out`, in the same layout.
+    """Crop the sequences of `source` into `out`; both have `frames/NNNN/FFFFFF.jpg` and `labels/NNNN.mat`.
 
-    `quality` is that of the JPEG files written, 1 to 100; `workers` the number of processes, 0 for one a core. A
-    sequence is finished when its label stands in `out`: it is written last and at once, and finished sequences are
-    skipped, so that a call after an interruption goes on. Returns the counts of sequences, of their frames, and of frame
-    files beyond a label's last frame, which are left out. Raises DataError, naming sequence and frame, for a damaged or
-    missing frame or label, and where the disk is too small; OSError and KeyboardInterrupt pass once all processes have
-    ended.
+    quality: of the written JPEG files, 1 to 100; workers: number of processes, 0 for one per core. A sequence's label is
+    written last and atomically, so a sequence with a label in `out` is complete. Complete sequences are skipped, so a call
+    after an interruption resumes. Returns the numbers of sequences, of frames, and of frame files without a label, which are
+    not cropped. Raises DataError, with sequence and frame, for a damaged or missing frame or label, and for a full disk.
+    OSError and KeyboardInterrupt are raised after all processes have ended.
     """
     labels = penn_labels.label_paths(source)
-    # The longest sequences first, which have the largest labels, so that no process is left alone with one at the end.
+    # Longest sequences first (they have the largest labels), so that all processes finish at about the same time.
     labels.sort(key=lambda path: path.stat().st_size, reverse=True)
     sequences = [path.stem for path in labels]
     _check_folders(source, sequences)
@@ -48,7 +47,7 @@ def crop_penn(source: Path, out: Path, quality: int, workers: int = 0, report: R
 
 
 def crop_sequence(source: Path, out: Path, sequence: str, quality: int) -> None:
-    """Crop one sequence, label last."""
+    """Crop one sequence; writes its label last. Raises DataError for a damaged or missing frame or label."""
     label = penn_labels.read_label(source / "labels" / f"{sequence}.mat")
     window = penn_action.crop_window(label)
     rows = slice(window.top, window.top + window.height)
@@ -60,10 +59,10 @@ def crop_sequence(source: Path, out: Path, sequence: str, quality: int) -> None:
         image = read_image(frames / name)
         if image.shape[:2] != (label.height, label.width):
             raise DataError(
-                f"image {frames / name} is {image.shape[1]} x {image.shape[0]} px, but its label tells "
+                f"image {frames / name} is {image.shape[1]} x {image.shape[0]} px, but its label says "
                 f"{label.width} x {label.height}; unpack the archive again."
             )
-        cut = cv2.cvtColor(image[rows, columns], cv2.COLOR_RGB2BGR)  # the order that OpenCV encodes
+        cut = cv2.cvtColor(image[rows, columns], cv2.COLOR_RGB2BGR)  # OpenCV encodes BGR
         written, jpeg = cv2.imencode(".jpg", cut, [cv2.IMWRITE_JPEG_QUALITY, quality])
         if not written:
             raise DataError(f"sequence {sequence}, frame {name}: its {window} cannot be encoded as JPEG.")
@@ -72,7 +71,7 @@ def crop_sequence(source: Path, out: Path, sequence: str, quality: int) -> None:
 
 
 def _space(source: Path, sequences: list[str], quality: int) -> int:
-    """Bytes that the cropped frames will take, about; from the windows of sequences of all lengths, given by length."""
+    """Return an estimate of the cropped frames' size in bytes, from a sample of `sequences`, which are sorted by length."""
     chosen = sequences[:: len(sequences) // LABELS_READ + 1]
     labels = [penn_labels.read_label(source / "labels" / f"{sequence}.mat") for sequence in chosen]
     windows = [(label.frames, penn_action.crop_window(label)) for label in labels]
@@ -82,7 +81,7 @@ def _space(source: Path, sequences: list[str], quality: int) -> int:
 
 
 def _check_folders(source: Path, sequences: list[str]) -> None:
-    """DataError unless every label has a folder of frames and every folder of frames a label."""
+    """Raise DataError unless every label has a folder of frames, and every folder of frames has a label."""
     folders = {path.name for path in (source / "frames").glob("*") if path.name.isdigit()}
     for missing, what in ((set(sequences) - folders, "frames"), (folders - set(sequences), "label")):
         if missing:

@@ -1,7 +1,8 @@
-"""What is odd about annotations: people outside their image, and sides that seem exchanged. Odd rows are told, never dropped.
+"""Checks for suspicious labels: people outside their image, and left and right swapped. Suspicious rows are kept and listed.
 
-People do reach out of pictures, cross their arms and turn their shoulders against their hips, and the published files hold
-a few labels that are wrong. So each kind is something for a person to look at (`tools.inspect_dataset --suspicious`).
+A suspicious row need not be wrong: people do reach out of pictures, cross their arms and turn their shoulders against their
+hips. But the published files have a few wrong labels, so a person should look at the listed rows
+(`tools.inspect_dataset --suspicious`).
 """
 
 from collections.abc import Iterator
@@ -22,28 +23,27 @@ PAIRS = ("shoulder", "elbow", "wrist", "hip", "knee", "ankle")
 
 
 def check(rows: Annotations, sizes: np.ndarray, skeleton: Skeleton) -> dict[str, np.ndarray]:
-    """Kind of oddity -> (N,) bool, the rows that show it; `sizes` (N, 2) are the images' width and height in px.
+    """Return kind of suspicion -> rows that show it, (N,) bool; sizes: (N, 2), width and height of the images in px.
 
-    Outside the image is what no pixel's area reaches: below -0.5, or at least side - 0.5. Three tests look for sides that
-    are exchanged:
+    A point lies outside the image if a coordinate is below -0.5 or at least side - 0.5. Three tests look for swapped sides:
 
     - crossed: swapping the joints at one end would make the two limbs together at least 20 % shorter, and shorter by at least
       20 % of the person's extent;
-    - shoulders against hips: the ways from right to left are both longer than 0.3 of the torso, and more than 143 degrees
-      apart (cosine below -0.8);
-    - exchanged: two joints would have moved less than 0.4 x as far since the frame before, and by 0.05 of the person's
-      extent less, if they had changed places; only for rows that are successive frames of one folder.
+    - shoulders against hips: the vectors from right to left shoulder and from right to left hip are both longer than 0.3 of the
+      torso, and more than 143 degrees apart (cosine below -0.8);
+    - exchanged: swapping two joints would make their movement since the previous frame at least 60 % shorter, and shorter by at
+      least 5 % of the person's extent; only for consecutive frames of one folder.
 
-    Measured on the published labels: the share of all rows that the first two tests name, and of rows in which a pair of
-    joints (both labelled) was exchanged on purpose:
+    Measured on the published labels: the share of all rows that the first two tests report, and the share of rows that they
+    report after a pair of labelled joints was swapped on purpose:
 
-                      as they are  shoulders  elbows  wrists  hips  knees  ankles  whole arms  whole legs
+                      unchanged    shoulders  elbows  wrists  hips  knees  ankles  whole arms  whole legs
         MPII               1.4 %       73 %     72 %    66 %   63 %   23 %    23 %        61 %        62 %
         Penn Action        0.3 %       85 %     71 %    65 %   68 %   32 %    31 %        78 %        64 %
         FLIC               1.1 %      100 %    100 %    95 %  100 %      -       -       100 %           -
 
-    The third names 7 of Penn Action's 163,650 frames and 96 to 100 % of exchanges between two frames. In 4 of the 7 (sequences
-    0003, 0872, 1997) the labels do change places; in the others people turn fast.
+    The third test reports 7 of Penn Action's 163,650 frames, and 96 to 100 % of swaps between two frames. In 4 of the 7 frames
+    (sequences 0003, 0872, 1997) the labels are swapped; in the other 3 people turn fast.
     """
     labelled = ~np.isnan(rows.part).any(axis=2)
     outside = joints_outside(rows, sizes)
@@ -58,7 +58,7 @@ def check(rows: Annotations, sizes: np.ndarray, skeleton: Skeleton) -> dict[str,
 
 
 def joints_outside(rows: Annotations, sizes: np.ndarray) -> np.ndarray:
-    """(N, J) bool: labelled joints that lie outside their image."""
+    """Return which labelled joints lie outside their image, (N, J) bool; sizes: (N, 2), width and height in px."""
     return np.any((rows.part < -0.5) | (rows.part >= sizes[:, None] - 0.5), axis=2)
 
 
@@ -90,14 +90,17 @@ def _exchanged(rows: Annotations, skeleton: Skeleton) -> Iterator[tuple[str, np.
 
 
 def _better_exchanged(first: np.ndarray, second: np.ndarray, share: float, least: np.ndarray) -> np.ndarray:
-    """(N,) bool: pairs (N, 2, 2) that lie nearer to each other crosswise: less than `share` x as far, and by `least` px."""
+    """Return for which pairs (N, 2, 2) swapping one pair reduces the distance, (N,) bool.
+
+    The distance must become smaller than `share` times the distance without swapping, and by more than `least` (N,) px.
+    """
     straight = np.linalg.norm(first - second, axis=2).sum(axis=1)
     crosswise = np.linalg.norm(first - second[:, ::-1], axis=2).sum(axis=1)
     return (crosswise < share * straight) & (straight - crosswise > least)
 
 
 def _pair(part: np.ndarray, skeleton: Skeleton, name: str) -> np.ndarray:
-    """The right and left joint of that name, (N, 2, 2); NaN where the skeleton has none."""
+    """Return the right and left joint of that name, (N, 2, 2) px; NaN if the skeleton does not have this joint."""
     joints = skeleton.joints
     if f"right_{name}" not in joints:
         return np.full((len(part), 2, 2), np.nan)
@@ -105,6 +108,6 @@ def _pair(part: np.ndarray, skeleton: Skeleton, name: str) -> np.ndarray:
 
 
 def _extent(part: np.ndarray) -> np.ndarray:
-    """(N,) the larger side of the box around each person's labelled joints; px, -inf without one."""
+    """Return the longer side of the box around each person's labelled joints, (N,) px; -inf without labelled joints."""
     high, low = np.where(np.isnan(part), -np.inf, part), np.where(np.isnan(part), np.inf, part)
     return (high.max(axis=1) - low.min(axis=1)).max(axis=1)

@@ -1,4 +1,4 @@
-"""Tables, figures and pages that people look at.
+"""Tables, figures and web pages for people.
 
 compare      the tables, tests, curves and pictures of a comparison
 curves       figures of trainings and of PCK

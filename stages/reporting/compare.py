@@ -1,11 +1,12 @@
-"""All accuracies side by side: tables, tests, curves, and predictions drawn on validation images.
+"""Comparison of networks: tables, significance tests, curves, and predictions drawn on validation images.
 
-The folder gets
-    accuracy.csv, .md, .txt    before and after fine-tuning, and from scratch where there is such a network
-    parts.csv, .md, .txt       per body part and total with 95 % intervals, published rows beside ours
-    joints.csv                 per joint
-    tests.csv, .md, .txt       is the fine-tuned network better than the others?
-    curves_<dataset>           loss and accuracy by epoch, .png and .pdf; pck_<dataset>: PCK by threshold
+Files in the result folder:
+    accuracy.csv, .md, .txt    before and after fine-tuning, and from scratch if there is such a network
+    parts.csv, .md, .txt       by body part and total, with 95 % intervals and published rows
+    joints.csv                 by joint
+    tests.csv, .md, .txt       significance tests: the fine-tuned network against the others
+    curves_<dataset>           loss and accuracy by epoch, .png, .pdf and .svg
+    pck_<dataset>              PCK by threshold, .png, .pdf and .svg
     predictions.png            people of both validation splits
 """
 
@@ -23,7 +24,7 @@ from datasets.measures import TRAINING_METRIC
 from stages.evaluation.scores import Scored, as_text, joint_table, pair_table, part_table, part_text
 from stages.reporting import curves
 
-SHOWN = 6  # people a row of the picture
+SHOWN = 6  # people per row of the picture
 
 
 @dataclass(frozen=True)
@@ -31,9 +32,9 @@ class Experiment:
     """A network of the chain: before or after fine-tuning, or from scratch."""
 
     column: str  # before, after, scratch
-    name: str  # its place below exp/, such as mpii/hg-256
+    name: str  # its path below exp/, such as mpii/hg-256
     training: Path  # folder of its training, or of a precomputed network
-    dataset: str  # that it was trained on last
+    dataset: str  # the dataset of its last training
     scores: dict[str, Path]  # dataset -> folder of its evaluation
 
     def scored(self, dataset: str) -> Scored:
@@ -41,7 +42,10 @@ class Experiment:
 
 
 def compare(folder: Path, experiments: list[Experiment], data: dict[str, DatasetFiles]) -> dict[str, Any]:
-    """Compare experiments, `before` and `after` the first two; data: dataset -> where its images are."""
+    """Write all files of a comparison; returns the number of rows of the accuracy table.
+
+    experiments: the first two are `before` and `after` fine-tuning; data: dataset -> its files.
+    """
     table = accuracy_table(experiments)
     table.to_csv(folder / "accuracy.csv", index=False)
     percent = table.map(lambda v: f"{v:.2f} %" if isinstance(v, float) else v)
@@ -59,9 +63,9 @@ def compare(folder: Path, experiments: list[Experiment], data: dict[str, Dataset
 
 
 def accuracy_table(experiments: list[Experiment]) -> pd.DataFrame:
-    """A row per split and measure; a column of accuracies in per cent for each experiment, NaN where it has none.
+    """Return a table with a row per split and measure, and a column of accuracies in per cent per experiment, NaN if missing.
 
-    `joints` counts those that enter the mean; a/b where the networks know different ones.
+    Column `joints`: number of joints in the mean; a/b if the networks know different joints.
     """
     rows, before = [], experiments[0]
     for dataset, split in dict.fromkeys((d, s) for d in before.scores for s in before.scored(d).accuracy.labelled):
@@ -79,7 +83,7 @@ def accuracy_table(experiments: list[Experiment]) -> pd.DataFrame:
 
 
 def write_tables(folder: Path, scored: list[Scored]) -> pd.DataFrame:
-    """Write parts.* and joints.csv; returns the former's table."""
+    """Write parts.* and joints.csv; returns the table of parts.*."""
     table = part_table(scored)
     table.to_csv(folder / "parts.csv", index=False)
     (folder / "parts.md").write_text(part_text(table, "github") + "\n")
@@ -89,7 +93,7 @@ def write_tables(folder: Path, scored: list[Scored]) -> pd.DataFrame:
 
 
 def write_tests(folder: Path, table: pd.DataFrame) -> None:
-    """Write tests.*."""
+    """Write the files tests.*."""
     table.to_csv(folder / "tests.csv", index=False)
     (folder / "tests.md").write_text(as_text(table, "github") + "\n")
     (folder / "tests.txt").write_text(as_text(table) + "\n")
@@ -107,7 +111,7 @@ def _draw_curves(folder: Path, experiments: list[Experiment], datasets: list[str
 
 
 def _draw_predictions(path: Path, experiments: list[Experiment], data: dict[str, DatasetFiles]) -> None:
-    """People of the validation splits: the labels, and what the networks say; MPII by the network before fine-tuning."""
+    """Draw labels and predictions of validation people; MPII's predictions are those of the network before fine-tuning."""
     rows, titles = [], []
     for dataset, place in data.items():
         people = place.split("valid")

@@ -1,7 +1,7 @@
-"""Loss and accuracy by epoch, a figure for each dataset that networks were trained on, and PCK by threshold.
+"""Figures: loss and accuracy by epoch, one figure per dataset of the trainings, and PCK by threshold.
 
-Every figure is written as .png and .pdf on white, and as .svg without a background, whose colours follow the reader's light or
-dark.
+Every figure is written as .png and .pdf on white, and as .svg without a background. The colours of the .svg adapt to the
+reader's light or dark mode.
 """
 
 import io
@@ -20,7 +20,7 @@ from matplotlib.ticker import MaxNLocator
 
 from stages.evaluation.scores import Scored
 
-# Told apart with every common kind of colour blindness (after Okabe and Ito); the second ones stand out from a dark ground.
+# Distinguishable with all common kinds of colour blindness (after Okabe and Ito). DARK has lighter variants for dark mode.
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#8a6100", "#2b8cbe", "#777777")
 INK = "#1c1e21"
 DARK = dict(zip((*COLOURS, INK), ("#4db8ff", "#ff8c42", "#2fd3a2", "#eda4cb", "#e6b84d", "#9ad7f7", "#a8a8a8", "#e8eaed"),
@@ -33,7 +33,7 @@ STYLE: dict[Any, Any] = {
 
 @dataclass(frozen=True)
 class Training:
-    """A training's name and folder (train.log, valid.log), and its network's training accuracy on test data, or None."""
+    """A training's name and folder (train.log, valid.log), and the network's training accuracy on test data, or None."""
 
     name: str
     folder: Path
@@ -42,9 +42,9 @@ class Training:
 
 @matplotlib.rc_context(STYLE)
 def draw_training(path: Path, trainings: Sequence[Training]) -> None:
-    """Accuracy and loss by epoch of trainings on one dataset, as `path`.png, .pdf and .svg; nothing where none has logs.
+    """Draw accuracy and loss by epoch of trainings on one dataset, as `path`.png, .pdf and .svg; no-op if none has logs.
 
-    As published (pose-hg-train, branch image-play, compare_acc_*.m): a colour a network, training dashed, validation solid,
+    As published (pose-hg-train, branch image-play, compare_acc_*.m): one colour per network, training dashed, validation solid,
     the test accuracy a dotted line.
     """
     logged = [training for training in trainings if (training.folder / "valid.log").exists()]
@@ -68,7 +68,7 @@ def draw_training(path: Path, trainings: Sequence[Training]) -> None:
 
 @matplotlib.rc_context(STYLE)
 def draw_pck(path: Path, scored: Sequence[Scored]) -> None:
-    """PCK by threshold of networks scored on one dataset, a row of axes for each split, as `path`.png, .pdf and .svg."""
+    """Draw PCK by threshold of networks scored on one dataset, as `path`.png, .pdf and .svg; one row of axes per split."""
     one = scored[0].accuracy
     shown = [(split, name, found.threshold) for split in one.labelled for name, found in one.splits[split].measures.items()]
     figure, axes = _figure(len(one.measures), len(one.labelled))
@@ -92,7 +92,7 @@ def _figure(columns: int, rows: int = 1) -> tuple[Figure, list[Axes]]:
 
 
 def _save(figure: Figure, path: Path, named: Axes, columns: int = 1) -> None:
-    """Write the figure, with the legend of the lines of `named` below it."""
+    """Write the figure as .png, .pdf and .svg, with a legend of the lines of `named` below it."""
     figure.legend(*named.get_legend_handles_labels(), fontsize="small", loc="outside lower left", ncols=columns)
     figure.savefig(path.with_suffix(".png"), dpi=110, metadata={"Software": None})
     figure.savefig(path.with_suffix(".pdf"), metadata={"Creator": None, "Producer": None, "CreationDate": None})
@@ -102,7 +102,7 @@ def _save(figure: Figure, path: Path, named: Axes, columns: int = 1) -> None:
 
 
 def _light_and_dark(svg: str) -> str:
-    """Every colour as a variable which has another value where the reader prefers dark."""
+    """Return the SVG text with every colour replaced by a CSS variable, which has another value in dark mode."""
     names = {colour: f"--c{i}" for i, colour in enumerate(DARK)}
     for colour, name in names.items():
         svg = svg.replace(f": {colour}", f": var({name})")
@@ -111,4 +111,4 @@ def _light_and_dark(svg: str) -> str:
         for values in (dict(zip(DARK, DARK, strict=True)), DARK)
     )
     style = f"<style>svg{{{light}}}@media(prefers-color-scheme:dark){{svg{{{dark}}}}}</style>"
-    return svg[svg.index("<svg") :].replace("<defs>", f"{style}<defs>", 1)  # without the address of a document type
+    return svg[svg.index("<svg") :].replace("<defs>", f"{style}<defs>", 1)  # from <svg on: omits the document type and its URL

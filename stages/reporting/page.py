@@ -1,7 +1,7 @@
-"""The report: one folder with index.html, which opens from disk and needs no server, no network and no script.
+"""The report: a folder with index.html, which opens from disk without a server, network access or scripts.
 
-The folder gets index.html, copies of the comparison's curves and pictures and of the evaluations' worst images, and
-manifests/, what each result says of itself.
+The folder has index.html, copies of the comparison's curves and pictures, copies of the evaluations' worst images, and the
+manifests of all results in manifests/.
 """
 
 import csv
@@ -17,27 +17,27 @@ import jinja2
 
 from datasets.catalog import dataset_named
 
-# Headings of the files' columns where the name does not say enough.
+# Headings of the files' columns whose names need an explanation.
 HEADINGS = {
-    "low": "with 95 %",
-    "auc": "AUC", "pixels": "mean error, px", "p": "p by chance",
-    "median": "median error, px", "confused": "left and right confused, %", "rate": "right, %", "value": "of",
+    "low": "95 % interval",
+    "auc": "AUC", "pixels": "mean error, px", "p": "p-value",
+    "median": "median error, px", "confused": "left and right confused, %", "rate": "correct, %", "value": "of",
 }  # fmt: skip
 
 
-# On a phone, what matters stands next to the name, and what counts people is left out.
+# Columns shown right after the name, and columns hidden on a phone.
 FIRST, MINOR = ["verdict", "difference", "overall", "low", "rate"], ("people", "joints", "groups")
 
 
 @dataclass(frozen=True)
 class StageFacts:
-    """Where a stage stands, and the manifest of its result where there is one."""
+    """The state of a stage, and the manifest of its result if there is one."""
 
     name: str
-    place: str
+    place: str  # path of the result below exp/
     state: str  # of pipeline.engine.stage.Status
     why: str
-    reads: list[str]  # names of the stages that it reads
+    reads: list[str]  # names of the stages that this stage reads
     manifest: dict[str, Any] | None = None
 
 
@@ -52,27 +52,27 @@ class Setting:
 
     @property
     def same(self) -> bool:
-        """Whether it is the published one."""
+        """Return whether the setting has the published value."""
         return self.value == self.published
 
 
 @dataclass(frozen=True)
 class Facts:
-    """All that a report tells."""
+    """The contents of a report."""
 
     title: str
-    written: str  # when
+    written: str  # date and time
     stages: list[StageFacts]
     settings: list[Setting]
-    sources: list[tuple[str, str, str]]  # stage, file or address, what it is known by
-    sample: bool  # whether the data are drawn
+    sources: list[tuple[str, str, str]]  # stage, file or address, digest
+    sample: bool  # whether the data is the drawn sample
     comparison: Path | None = None  # folder of CompareAccuracy's result
-    evaluations: dict[str, Path] = field(default_factory=dict)  # place -> folder of the result
+    evaluations: dict[str, Path] = field(default_factory=dict)  # path below exp/ -> folder of the result
 
 
 @dataclass(frozen=True)
 class Table:
-    """Text cells; `numbers` are the columns that hold numbers, `bars` the heading of shares that are drawn as bars."""
+    """A table of text cells; numbers: whether each column holds numbers; bars: heading of the column drawn as bars."""
 
     caption: str
     columns: list[str]
@@ -83,14 +83,14 @@ class Table:
 
 @dataclass(frozen=True)
 class Picture:
-    """A file of the report's folder, and what it shows."""
+    """An image file in the report's folder, and its caption."""
 
     file: str
     shows: str
 
 
 def write(folder: Path, facts: Facts) -> Path:
-    """Fill the empty `folder`; returns the page."""
+    """Write the report into the empty `folder`; returns the path of index.html."""
     (folder / "manifests").mkdir()
     for stage in facts.stages:
         if stage.manifest:
@@ -109,9 +109,9 @@ def write(folder: Path, facts: Facts) -> Path:
     page = environment.get_template("page.html").render(
         facts=facts, done=[s.manifest for s in facts.stages if s.state == "done" and s.manifest],
         accuracies=accuracies, accuracy=_table("Accuracies in per cent", accuracies) if accuracies else None,
-        tests=_table("Differences in points of per cent", tests) if tests else None, parts=_parts(facts.comparison),
+        tests=_table("Differences in percentage points", tests) if tests else None, parts=_parts(facts.comparison),
         curves=[*_pictures(folder, facts.comparison, "curves_*.svg", "Accuracy and loss by epoch of networks trained on {}"),
-                *_pictures(folder, facts.comparison, "pck_*.svg", "Share of joints that are right on {}, by threshold")],
+                *_pictures(folder, facts.comparison, "pck_*.svg", "Share of correct joints on {}, by threshold")],
         predictions=_pictures(folder, facts.comparison, "predictions.png", "Labels and predictions of validation people"),
         failures=failures, minor=MINOR,
     )  # fmt: skip
@@ -120,12 +120,12 @@ def write(folder: Path, facts: Facts) -> Path:
 
 
 def manifest_name(stage: StageFacts) -> str:
-    """The file that keeps a stage's manifest in the report."""
+    """Return the name of the file with a stage's manifest in the report."""
     return stage.place.replace("/", "-") + ".json"
 
 
 def duration(seconds: float) -> str:
-    """Seconds in words: 4.2 s, 3 min 05 s, 2 h 10 min."""
+    """Return a duration in seconds as text: 4.2 s, 3 min 05 s, 2 h 10 min."""
     if seconds < 59.95:
         return f"{seconds:.1f} s"
     minutes = round(seconds) // 60
@@ -133,7 +133,7 @@ def duration(seconds: float) -> str:
 
 
 def _read(folder: Path | None, name: str) -> list[dict[str, str]]:
-    """The rows of a table of ours, numbers rounded as they are shown; none where it is not there."""
+    """Return the rows of a .csv table, with numbers rounded for display; no rows if the file does not exist."""
     if folder is None or not (folder / name).is_file():
         return []
     with open(folder / name, newline="") as file:
@@ -151,7 +151,7 @@ def _shown(column: str, cell: str) -> str:
 
 
 def _table(caption: str, rows: list[dict[str, str]], leave_out: tuple[str, ...] = (), bars: str = "") -> Table:
-    """Rows without the columns that are empty or left out."""
+    """Return a table of the rows without empty columns and without the columns `leave_out`."""
     if any(row.get("low") for row in rows):
         rows = [row | {"low": f"{row['low']} to {row['high']}" if row["low"] else ""} for row in rows]
     columns = [name for name in rows[0] if name not in leave_out and name != "high" and any(row[name] for row in rows)]
@@ -165,7 +165,7 @@ def _is_number(cell: str) -> bool:
 
 
 def _parts(comparison: Path | None) -> dict[str, list[Table]]:
-    """Split -> a table a measure, the dataset's first and the training metric before the others."""
+    """Return split -> one table per measure; the dataset's first measure and the training metric come first."""
     tables: dict[str, dict[str, list[dict[str, str]]]] = {}
     for row in _read(comparison, "parts.csv"):
         row["network"] += " (published)" if row["published"] else ""
@@ -177,7 +177,7 @@ def _parts(comparison: Path | None) -> dict[str, list[Table]]:
 
 
 def _failures(place: str, evaluation: Path) -> Iterator[tuple[str, Table]]:
-    """(split, table of where the network fails) for each split."""
+    """Yield each split with the table of its errors."""
     for path in sorted(evaluation.glob("failures_*.csv"), reverse=True):
         split = path.stem.removeprefix("failures_")
         rows = [row | {"value": f"{row['by']}: {row['value']}".replace("_", " ")} for row in _read(evaluation, path.name)]
@@ -187,7 +187,7 @@ def _failures(place: str, evaluation: Path) -> Iterator[tuple[str, Table]]:
 
 
 def _worst(folder: Path, place: str, split: str, evaluation: Path) -> Picture | None:
-    """The picture of a split's largest errors, copied to the report."""
+    """Copy the picture of a split's largest errors to the report; returns the picture, None if there is none."""
     source, name = evaluation / f"worst_{split}.png", f"worst-{place.replace('/', '-')}-{split}.png"
     if not source.is_file():
         return None
@@ -196,7 +196,7 @@ def _worst(folder: Path, place: str, split: str, evaluation: Path) -> Picture | 
 
 
 def _pictures(folder: Path, comparison: Path | None, pattern: str, shows: str) -> list[Picture]:
-    """Files of the comparison, copied to the report; {} in `shows` stands for the dataset in the file's name."""
+    """Copy pictures of the comparison to the report; {} in `shows` is replaced by the dataset in the file's name."""
     found = sorted(comparison.glob(pattern)) if comparison else []
     for path in found:
         shutil.copyfile(path, folder / path.name)

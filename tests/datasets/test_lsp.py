@@ -97,7 +97,7 @@ def test_what_does_not_fit_is_told(tmp_path, joints):
     cases = [
         (joints, NAMES[:5], "labels 6 images, but 5 are there"),
         (joints[:, :13], NAMES, r"shape \(3, 13, 6\), expected 3 x 14 x N or 14 x 3 x N"),
-        (joints.astype(object), NAMES, "field .joints. .*a cell holds something else"),
+        (joints.astype(object), NAMES, "field .joints. .*a cell does not hold structs"),
         (np.where(joints == 1, 2, joints), NAMES, "neither 0 nor 1"),
         (np.where(joints == joints.max(), np.inf, joints), NAMES, "too large a number"),
         (np.where(joints == joints.max(), 1e300, joints), NAMES, "too large a number"),

@@ -112,7 +112,7 @@ def test_mpii_from_a_json_file(unpacked, finished_chain):
             "[mpii]\nimages = mpii/images\nannotations = published\n",
             "published is a text file; expected an archive with mpii_human",
         ),
-        ("[mpii]\nimages = mpii\nannotations = penn/labels/0001.mat\n", "has no field 'RELEASE', as expected, but action, "),
+        ("[mpii]\nimages = mpii\nannotations = penn/labels/0001.mat\n", "has no field 'RELEASE'; it has action, "),
         (
             "[mpii]\nimages = annotations.mat\nannotations = annotations.mat\n",
             "annotations.mat is a MATLAB file; expected an archive with",

@@ -15,7 +15,7 @@ def states(place):
 def test_the_run_ends_with_a_report(finished_chain):
     text = (finished_chain / "exp/report/index.html").read_text()
     assert "14 of 14" in text and "report       exp/report/index.html" in (finished_chain / "output.txt").read_text()
-    assert "drawn samples" in text and "[pretrain] epochs" in text and "(published)" not in text
+    assert "drawn sample" in text and "[pretrain] epochs" in text and "(published)" not in text
     pictures = {path.name for path in (finished_chain / "exp/report").iterdir()}
     assert {"curves_mpii.svg", "pck_penn_action.svg", "predictions.png"} <= pictures
     assert "worst-penn_action_cropped-evaluate-finetuned-test.png" in pictures

@@ -88,7 +88,7 @@ def test_what_scipy_saves_of_what_it_loaded_is_read(release, tmp_path, options):
 
 def test_another_file_of_version_7_3_says_what_is_in_it(tmp_path):
     write_v73(tmp_path / "v73.mat", "other", {"version": "12"})
-    with pytest.raises(DataError, match="v73.mat has no field 'RELEASE', as expected, but other; is it the right file"):
+    with pytest.raises(DataError, match="v73.mat has no field 'RELEASE'; it has other. Is it the right file"):
         mpii_release.read(tmp_path / "v73.mat")
     write_v73(tmp_path / "v73.mat", "RELEASE", {"version": "12"})
     with pytest.raises(DataError, match="RELEASE.annolist is no struct array, .* this is not MPII's annotation file"):

@@ -75,7 +75,7 @@ def test_pictures_that_cannot_be_one_image(tmp_path):
     with pytest.raises(DataError, match="32 bits"):
         read_upright(path)
     path.write_text("<html>not found</html>")
-    with pytest.raises(DataError, match="of no kind that can be read: it begins with b'<html>no'"):
+    with pytest.raises(DataError, match="its format is not supported: it begins with b'<html>no'"):
         read_upright(path)
 
 

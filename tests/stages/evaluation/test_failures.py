@@ -8,7 +8,7 @@ import pytest
 
 from datasets.imaging import draw
 from datasets.penn_action import PENN_ACTION
-from stages.evaluation.failures import analyse
+from stages.evaluation.failures import write_failures
 
 KNEES = [PENN_ACTION.skeleton.joints.index(name) for name in ("right_knee", "left_knee")]
 
@@ -24,7 +24,7 @@ def table(penn_sequences, tmp_path):
             preds[0, KNEES] = preds[0, KNEES[::-1]]
         visible = people.rows.visible.copy()
         visible[:, list(hidden)] = False
-        analyse(tmp_path, "valid", penn_sequences, replace(people, rows=replace(people.rows, visible=visible)), preds)
+        write_failures(tmp_path, "valid", penn_sequences, replace(people, rows=replace(people.rows, visible=visible)), preds)
         lines = (tmp_path / "failures_valid.csv").read_text().splitlines()
         assert lines[0] == "by,value,joints,measure,rate,median,confused"
         cells = [line.split(",") for line in lines[1:]]
@@ -67,6 +67,6 @@ def test_the_picture_shows_the_worst_of_each_image_first(penn_sequences, tmp_pat
     shown = []
     monkeypatch.setattr(draw, "person", lambda data, rows, row, joints: (shown.append(row), np.zeros((8, 8, 3), np.uint8))[1])
     preds = rows.part + np.array([3.0, 9, 6, 20])[:, None, None]
-    analyse(tmp_path, "valid", penn_sequences, many, preds)
+    write_failures(tmp_path, "valid", penn_sequences, many, preds)
     assert shown == [3, 1, 3, 1]  # labels, then predictions
     assert cv2.imread(str(tmp_path / "worst_valid.png")) is not None

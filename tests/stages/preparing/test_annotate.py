@@ -78,7 +78,7 @@ def test_mpii_files_and_counts(raw_mpii: Path, tmp_path: Path) -> None:
 def test_mpii_without_a_split_file_draws_one(raw_mpii: Path, tmp_path: Path) -> None:
     summary = annotate_mpii(raw_mpii, tmp_path / "a", valid_fraction=0.4, split_seed=5)
     assert (summary["train"]["rows"], summary["valid"]["rows"]) == (2, 1)
-    with pytest.raises(DataError, match=r"valid split of .* is empty"):
+    with pytest.raises(DataError, match=r"valid split of .* has no labelled people"):
         annotate_mpii(raw_mpii, tmp_path / "b", valid_fraction=0.05, split_seed=5)
 
 

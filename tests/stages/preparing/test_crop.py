@@ -118,7 +118,7 @@ def test_damaged_frames_are_named(source: Path, out: Path, kind: str) -> None:
 def test_missing_frames_and_frames_of_another_size_are_named(source: Path, out: Path) -> None:
     frame = source / "frames/0001/000002.jpg"
     cv2.imwrite(str(frame), np.zeros((WIDTH, HEIGHT, 3), np.uint8))
-    with pytest.raises(DataError, match=r"frames/0001/000002\.jpg is 32 x 48 px, .* tells 48 x 32"):
+    with pytest.raises(DataError, match=r"frames/0001/000002\.jpg is 32 x 48 px, .* says 48 x 32"):
         crop.crop_sequence(source, out, "0001", 90)
     frame.unlink()
     with pytest.raises(DataError, match=r"frames/0001/000002\.jpg is missing"):

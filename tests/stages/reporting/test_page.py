@@ -168,10 +168,10 @@ def test_the_page_tells_what_there_is(full):
     text = re.sub(r"\s+", " ", Page(full.read_text()).text)
     for words in (
         "1 of 2", "1 min 15 s", "✓ done", "✗ stale", "96.15", "80.00 to 90.50", "2 stacks (published)", "0.0312", "better",
-        "all: all", "92.31", "drawn samples", "0123abc", "torch 9.9", "2026-01-02 03:04", "sha256:12",
+        "all: all", "92.31", "drawn sample", "0123abc", "torch 9.9", "2026-01-02 03:04", "sha256:12",
     ):  # fmt: skip
         assert words in text, words
-    differing, every = text.split("What differs from the published recipe")[1].split("All settings", 1)
+    differing, every = text.split("Settings that differ from the published recipe")[1].split("All settings", 1)
     assert "[pretrain] batch" in differing and "[workspace] exp" not in differing and "[input] resolution" not in differing
     assert "[workspace] exp" in every and "[input] resolution" in every
     assert '"version": 2' in (full.parent / "manifests/mpii-raw.json").read_text()
@@ -179,8 +179,8 @@ def test_the_page_tells_what_there_is(full):
 
 def test_nothing_done_is_said(bare):
     text = Page(bare.read_text()).text
-    assert "0 of 1" in text and "Nothing has been compared yet" in text and "drawn samples" not in text
-    assert "are those of the published recipe" in text
+    assert "0 of 1" in text and "No comparison for the current settings yet" in text and "drawn sample" not in text
+    assert "have the values of the published recipe" in text
 
 
 @pytest.mark.parametrize(
