@@ -6,14 +6,14 @@ published ones beside them, and on each dataset whether the other networks are b
 """
 
 import argparse
-import json
 import sys
 from pathlib import Path
-from typing import Any
 
 from datasets.errors import DataError
 from datasets.links import follow
 from pipeline import config
+from pipeline.engine import manifest
+from pipeline.engine.identity import Identity
 from pipeline.tasks.compare import result_at
 from tools import program
 
@@ -74,43 +74,44 @@ def evaluations_of(path: Path) -> list[Path]:
     found = {folder.resolve() for folder in folders if not stands_twice(folder)}
     evaluations = sorted(
         (folder for folder in sorted(found) if training is None or network_of(folder) == training),
-        key=lambda f: said(network_of(f), "finished"),
+        key=lambda f: finished(network_of(f)),
     )
     if not evaluations:
         raise DataError(f"{path} holds no evaluated network; evaluate one first: python -m pipeline run")
     return evaluations
 
 
-def identity_of(evaluation: Path) -> dict[str, Any]:
-    """What an evaluation was made from. Raises DataError where its manifest does not say."""
-    path = evaluation / "manifest.json"
-    try:
-        identity = json.loads(path.read_text())["identity"]
-        _ = identity["inputs"]["model"][:8], identity["settings"].items()
-    except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
-        raise DataError(f"{path} does not say which network was scored ({error}); evaluate again.") from None
-    return identity
+def identity_of(evaluation: Path) -> Identity:
+    """Return what an evaluation was made from. Raises DataError where its manifest does not say."""
+    found = manifest.read(evaluation)
+    if not found or "model" not in found.identity.inputs:
+        raise DataError(f"{evaluation / manifest.MANIFEST} does not say which network was scored; evaluate again.")
+    return found.identity
 
 
-def said(folder: Path, name: str) -> str:
-    """What the manifest of a result says under a name, as text that sorts; "" where nobody knows."""
-    try:
-        return str(json.loads((folder / "manifest.json").read_text())[name])
-    except (OSError, ValueError, LookupError, TypeError):
-        return ""
+def finished(folder: Path) -> float:
+    """Return the time at which a result was finished, in s since 1970; 0 where nobody knows."""
+    found = manifest.read(folder)
+    return found.finished.timestamp() if found else 0.0
+
+
+def fingerprint(folder: Path) -> str:
+    """Return the fingerprint of a result; "" where nobody knows."""
+    found = manifest.read(folder)
+    return found.fingerprint if found else ""
 
 
 def stands_twice(folder: Path) -> bool:
     """Whether a folder is a link to a result next to it, or such a link that became a copy of the result."""
-    return "@" not in folder.name and folder.with_name(f"{folder.name}@{said(folder, 'fingerprint')[:8]}").exists()
+    return "@" not in folder.name and folder.with_name(f"{folder.name}@{fingerprint(folder)[:8]}").exists()
 
 
 def network_of(evaluation: Path) -> Path:
     """The folder of the network that was scored, whether it is still there or not."""
-    digits = identity_of(evaluation)["inputs"]["model"][:8]
+    digits = identity_of(evaluation).inputs["model"][:8]
     root = evaluation.parent.parent
     results = (path.parent for path in sorted(root.glob("*/*/manifest.json")))
-    copied = (folder for folder in results if said(folder, "fingerprint").startswith(digits))
+    copied = (folder for folder in results if fingerprint(folder).startswith(digits))
     found = next(root.glob(f"*/*@{digits}"), None) or next(copied, None)
     return (found or root / "deleted" / f"network@{digits}").resolve()
 
@@ -135,8 +136,8 @@ def evaluation_names(evaluations: list[Path], networks: dict[Path, str]) -> dict
     names = {}
     for folder in evaluations:
         alike = [other for other in evaluations if (other.parent, network_of(other)) == (folder.parent, network_of(folder))]
-        settings = [identity_of(other)["settings"] for other in alike]
-        mine = identity_of(folder)["settings"]
+        settings = [identity_of(other).settings for other in alike]
+        mine = identity_of(folder).settings
         differing = [f"{k} {v}" for k, v in mine.items() if any(other.get(k) != v for other in settings)]
         if settings.count(mine) > 1:
             differing.append(folder.name)

@@ -19,7 +19,7 @@ from tabulate import tabulate
 
 from pipeline import config
 from pipeline.engine.manifest import MANIFEST
-from pipeline.engine.stage import is_locked
+from pipeline.engine.result import is_locked
 from stages.training.logs import METRICS, read_metrics
 from tools import program
 

@@ -6,11 +6,9 @@ import glob
 import os
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from datetime import datetime
 from pathlib import Path
-from typing import Any
 
 from filelock import Timeout
 from tabulate import tabulate
@@ -20,8 +18,12 @@ from datasets.files import disk_trouble_as_data_error, size_in_words, time_in_wo
 from datasets.links import RESULT, target
 from pipeline import config
 from pipeline.engine import links, manifest
-from pipeline.engine.stage import Stage, is_locked, lock_of
-from pipeline.engine.trash import empty, to_trash, trash
+from pipeline.engine.digests import without_reading
+from pipeline.engine.identity import Identity
+from pipeline.engine.manifest import Begun, Manifest, Partial
+from pipeline.engine.result import is_locked, lock_of
+from pipeline.engine.stage import Stage
+from pipeline.engine.trash import Trash, empty
 from pipeline.tasks.compare import Pipeline, others
 from pipeline.tasks.fetch import Fetch
 from pipeline.tasks.train import TrainingStage
@@ -56,8 +58,7 @@ def clean(options: argparse.Namespace) -> int:
     Results of the current settings stay, finished or not, and so does everything that another process is making or reading.
     Where downloads are not to be kept, those are deleted whose stage is done. With --empty-trash the trash is deleted, too.
     """
-    Stage.read_large_files = False
-    with disk_trouble_as_data_error(config.exp()):
+    with without_reading(), disk_trouble_as_data_error(config.exp()):
         _clean(options, {stage.name: stage for stage in [*Pipeline().stages(), *others()]})
     return 0
 
@@ -72,7 +73,7 @@ def _clean(options: argparse.Namespace, stages: dict[str, Stage]) -> None:
     _tell_what_stays([leftover for leftover in found if leftover.kind not in wanted])
     if going or downloads:
         if _agreed(
-            f"Move {len(going)} to {trash()}" + f" and delete {len(downloads)} downloads" * bool(downloads), options.yes
+            f"Move {len(going)} to {_trash().folder}" + f" and delete {len(downloads)} downloads" * bool(downloads), options.yes
         ):
             for leftover in going:
                 _move(leftover)
@@ -90,8 +91,8 @@ def _leftovers(stages: dict[str, Stage]) -> Iterator[Leftover]:
     """The results below exp/ that are not of the current settings and that no process is making or reading."""
     folders = list(_results({stage.link.parent for stage in stages.values()}))
     facts = {folder: _facts(folder) for folder in folders}
-    at_work = [folder for folder in folders if folder.name.endswith(PARTIAL) and is_locked(_of(folder))]
-    being_read = {content for folder in at_work for content in facts[folder].get("input_contents", {}).values()}
+    at_work = [folder for folder in folders if folder.name.endswith(PARTIAL) and is_locked(_of(folder), config.exp())]
+    being_read = {content for folder in at_work for content in _input_contents(facts[folder])}
     current = _Current(stages, facts)
     for folder in folders:
         if current.may_be(folder):
@@ -127,6 +128,10 @@ def _is_exp(folder: Path) -> bool:
     )
 
 
+def _trash() -> Trash:
+    return Trash(config.exp())
+
+
 def _below(folder: Path, pattern: str) -> list[Path]:
     """The files and folders that match, in order. Unlike Path.glob, it stands that other processes move folders meanwhile."""
     return [folder / name for name in sorted(glob.glob(pattern, root_dir=folder))]
@@ -137,83 +142,84 @@ def _of(folder: Path) -> Path:
     return folder.with_name(folder.name.removesuffix(PARTIAL))
 
 
-def _facts(folder: Path) -> dict[str, Any]:
-    """What a result says of itself; without its identity where that is damaged, and nothing where all is."""
+def _facts(folder: Path) -> Begun | None:
+    """Return what a result says of itself; None where nothing of it can be read."""
     # A process that was killed as it gave a result its name leaves the manifest alone.
-    facts = (manifest.read_partial(folder) if folder.name.endswith(PARTIAL) else None) or manifest.read(folder) or {}
-    identity = facts.get("identity")
-    whole = isinstance(identity, dict) and {"stage", "version", "settings", "inputs", "external_inputs"} <= identity.keys()
-    return facts if whole else {name: value for name, value in facts.items() if name != "identity"}
+    return (manifest.read_partial(folder) if folder.name.endswith(PARTIAL) else None) or manifest.read(folder)
+
+
+def _input_contents(facts: Begun | None) -> Iterable[str]:
+    return facts.input_contents.values() if facts else ()
 
 
 class _Current:
     """Which results are of the current settings. An archive that is missing leaves that open: then a result may be."""
 
-    def __init__(self, stages: dict[str, Stage], facts: dict[Path, dict[str, Any]]) -> None:
+    def __init__(self, stages: dict[str, Stage], facts: dict[Path, Begun | None]) -> None:
         self.stages, self.facts = stages, facts
         self.places = {stage.link: stage for stage in stages.values()}
-        self.identities = {known["fingerprint"]: known.get("identity") for known in facts.values() if known}
+        self.identities = {known.fingerprint: known.identity for known in facts.values() if known}
 
     def stage(self, folder: Path) -> Stage | None:
-        """The stage whose result a folder is: by its manifest, or by its place."""
-        identity = self.facts[folder].get("identity")
+        """Return the stage whose result a folder is: by its manifest, or by its place."""
+        facts = self.facts[folder]
         place = folder.with_name(folder.name.partition("@")[0])
-        return self.stages.get(identity["stage"]) if identity else self.places.get(place)
+        return self.stages.get(facts.identity.stage) if facts else self.places.get(place)
 
     def may_be(self, folder: Path) -> bool:
-        """Whether a result is of the current settings, as far as is known."""
-        stage = self.stage(folder)
-        fingerprint = self.facts[folder].get("fingerprint") or _of(folder).name.rpartition("@")[2]
-        return stage is not None and self._fits(stage, fingerprint, self.facts[folder].get("identity"))
+        """Return whether a result is of the current settings, as far as is known."""
+        stage, facts = self.stage(folder), self.facts[folder]
+        fingerprint = facts.fingerprint if facts else _of(folder).name.rpartition("@")[2]
+        return stage is not None and self._fits(stage, fingerprint, facts.identity if facts else None)
 
-    def _fits(self, stage: Stage, fingerprint: str, identity: dict[str, Any] | None) -> bool:
+    def _fits(self, stage: Stage, fingerprint: str, identity: Identity | None) -> bool:
         try:
             return stage.fingerprint.startswith(fingerprint)
         except DataError:  # an archive is missing, here or upstream
             return identity is None or self._could_be(stage, identity)
 
-    def _could_be(self, stage: Stage, identity: dict[str, Any]) -> bool:
-        """Whether everything that is known speaks for it: version, settings, and inputs of which the same can be said."""
+    def _could_be(self, stage: Stage, identity: Identity) -> bool:
+        """Return whether everything that is known speaks for it: version, settings, and inputs that could be current, too."""
         needed = stage.requires()
         return (
-            (identity["version"], identity["settings"]) == (stage.version, stage.settings())
-            and identity["inputs"].keys() == needed.keys()
-            and all(self._fits(needed[name], one, self.identities.get(one)) for name, one in identity["inputs"].items())
+            (identity.version, identity.settings) == (stage.version, stage.settings())
+            and identity.inputs.keys() == needed.keys()
+            and all(self._fits(needed[name], one, self.identities.get(one)) for name, one in identity.inputs.items())
         )
 
 
-def _leftover(folder: Path, facts: dict[str, Any], stage: Stage | None) -> Leftover:
-    identity = facts.get("identity")
-    name = identity["stage"] if identity else stage.name if stage else "unknown"
-    settings = _difference(stage, identity)
+def _leftover(folder: Path, facts: Begun | None, stage: Stage | None) -> Leftover:
+    name = facts.identity.stage if facts else stage.name if stage else "unknown"
+    settings = _difference(stage, facts)
     if not folder.name.endswith(PARTIAL):
-        size = facts["files"]["bytes"] if facts else _size(folder)
+        size = facts.files.bytes if isinstance(facts, Manifest) else _size(folder)
         progress = "" if facts else "without a manifest"
-        return Leftover(folder, FINISHED, name, size, _age(folder, facts), progress, settings, facts.get("content", ""))
+        content = facts.content if isinstance(facts, Manifest) else ""
+        return Leftover(folder, FINISHED, name, size, _age(folder, facts), progress, settings, content)
     is_training = isinstance(stage, TrainingStage) or (folder / METRICS).exists() or bool(_below(folder, "*.safetensors"))
-    spent = time_in_words(facts["seconds"]) + " of work" if facts else ""
+    spent = f"{time_in_words(facts.seconds)} of work" if isinstance(facts, (Partial, Manifest)) else ""
     progress = ", ".join(filter(None, [how_far(folder) if is_training else "", spent]))
     return Leftover(folder, TRAINING if is_training else OTHER, name, _size(folder), _age(folder, facts), progress, settings)
 
 
-def _difference(stage: Stage | None, identity: dict[str, Any] | None) -> str:
-    """In words, in what the settings of a result differ from the current ones."""
-    if not identity:
+def _difference(stage: Stage | None, facts: Begun | None) -> str:
+    """Return in words in what the settings of a result differ from the current ones."""
+    if not facts:
         return "not recorded"
     if not stage:
         return "no stage of the current settings"
     try:
-        return stage.difference({"identity": identity})
+        return stage.difference(facts.identity)
     except DataError:  # an archive is missing: only the settings can be compared
-        old, new = identity["settings"], stage.settings()
+        old, new = facts.identity.settings, stage.settings()
         differing = [name for name in sorted(old.keys() | new.keys()) if old.get(name) != new.get(name)]
         return "; ".join(f"{name} {old.get(name, 'unset')} -> {new.get(name, 'unset')}" for name in differing)
 
 
-def _age(folder: Path, facts: dict[str, Any]) -> float:
-    """Seconds since a result was finished or worked on."""
-    with contextlib.suppress(LookupError, TypeError, ValueError):
-        return max(0.0, time.time() - datetime.fromisoformat(facts["finished"]).timestamp())
+def _age(folder: Path, facts: Begun | None) -> float:
+    """Return the seconds since a result was finished or worked on."""
+    if isinstance(facts, Manifest):
+        return max(0.0, time.time() - facts.finished.timestamp())
     with contextlib.suppress(OSError):
         newest = max(path.stat().st_mtime for path in (folder, *_below(folder, "*.*")))
         return max(0.0, time.time() - newest)
@@ -279,8 +285,8 @@ def _move(leftover: Leftover) -> None:
     folder = leftover.folder
     link = folder.with_name(folder.name.partition("@")[0])
     try:
-        with lock_of(_of(folder)).acquire(timeout=0):
-            to_trash(folder)
+        with lock_of(_of(folder), config.exp()).acquire(timeout=0):
+            _trash().take(folder)
             if target(link) == folder:
                 link.unlink(missing_ok=True)
     except Timeout:
@@ -288,25 +294,25 @@ def _move(leftover: Leftover) -> None:
     except FileNotFoundError:
         print(f"{folder} is gone already")
     else:
-        print(f"moved {folder} to {trash()}")
+        print(f"moved {folder} to {_trash().folder}")
 
 
 def _set_links_right(stages: dict[str, Stage]) -> None:
     for stage in stages.values():
         with contextlib.suppress(DataError):
             if stage.manifest():
-                links.follow_settings(stage)
+                links.follow_settings(stage.result)
 
 
 def _empty_trash(yes: bool) -> None:
     """Delete what is in the trash, once a person agrees; what other processes put there meanwhile stays."""
-    there = _below(trash(), "*")
+    there = _below(_trash().folder, "*")
     if not there:
-        print(f"{trash()} is empty")
+        print(f"{_trash().folder} is empty")
         return
-    rows = [[path.name.rpartition("-")[0], size_in_words(_size(path)), time_in_words(_age(path, {}))] for path in there]
-    print(tabulate(rows, [f"in {trash()}", "size", "age"], disable_numparse=True, colalign=("left", "right", "right")))
+    rows = [[path.name.rpartition("-")[0], size_in_words(_size(path)), time_in_words(_age(path, None))] for path in there]
+    print(tabulate(rows, [f"in {_trash().folder}", "size", "age"], disable_numparse=True, colalign=("left", "right", "right")))
     if _agreed(f"Delete these {len(there)} for good", yes):
         for path in there:
             empty(path)
-        print(f"{trash()} was emptied")
+        print(f"{_trash().folder} was emptied")

@@ -16,6 +16,7 @@ from pipeline import config
 from pipeline.cli.clean import clean
 from pipeline.config import UsageError
 from pipeline.engine import links, manifest
+from pipeline.engine.digests import without_reading
 from pipeline.engine.progress import Progress
 from pipeline.engine.stage import Stage, with_inputs
 from pipeline.tasks.compare import CompareAccuracy, Pipeline, known, others
@@ -114,7 +115,7 @@ def _finished() -> dict[str, str]:
     for stage in known():
         with contextlib.suppress(DataError):  # an archive is missing; the stage that reads it will say so
             if found := stage.manifest():
-                contents[stage.name] = found["content"]
+                contents[stage.name] = found.content
     return contents
 
 
@@ -139,8 +140,8 @@ def _show_results(tasks: list) -> None:
 
 def status(options: argparse.Namespace) -> int:
     """Print the table of the stages; those beside the chain only where there is something of them."""
-    Stage.read_large_files = False
-    rows = [_status_row(stage) for stage in known()]
+    with without_reading():
+        rows = [_status_row(stage) for stage in known()]
     print(
         tabulate(
             rows, ["stage", "state", "why", "size", "age", "seconds", "result"], disable_numparse=True,
@@ -158,22 +159,22 @@ def _status_row(stage: Stage) -> list:
         return [stage.name, "unknown", str(error) if own else "an input is unknown", "", "", "", stage.link]
     facts, why = ["", "", ""], state.why
     if mine:
-        facts = [size_in_words(mine["files"]["bytes"]), _age(mine["finished"]), f"{mine['seconds']:.0f}"]
+        facts = [size_in_words(mine.files.bytes), _age(mine.finished), f"{mine.seconds:.0f}"]
         with contextlib.suppress(DataError):  # what is in the way of the link is told below
-            links.follow_settings(stage)
-    return [stage.name, state.state, "; ".join(filter(None, [why, links.elsewhere(stage)])), *facts, stage.folder]
+            links.follow_settings(stage.result)
+    return [stage.name, state.state, "; ".join(filter(None, [why, links.elsewhere(stage.result)])), *facts, stage.folder]
 
 
-def _age(finished: str) -> str:
-    return time_in_words((datetime.now(UTC) - datetime.fromisoformat(finished)).total_seconds())
+def _age(finished: datetime) -> str:
+    return time_in_words((datetime.now(UTC) - finished).total_seconds())
 
 
 def report(options: argparse.Namespace) -> int:
     """Write exp/report, whatever there is to tell."""
     from pipeline.cli.report import write_report
 
-    Stage.read_large_files = False
-    print(f"report       {write_report()}")
+    with without_reading():
+        print(f"report       {write_report()}")
     return 0
 
 
@@ -183,7 +184,7 @@ def why(options: argparse.Namespace) -> int:
         state = stage.state()
         print(f"{stage.name} is {state.state}" + (f": {state.why}" if state.why else ""))
         print(f"  result: {stage.folder}" + ("" if stage.manifest() else ", not there"))
-        if pointed := links.elsewhere(stage):
+        if pointed := links.elsewhere(stage.result):
             print(f"  {pointed}")
     return 0
 
@@ -195,7 +196,7 @@ def verify(options: argparse.Namespace) -> int:
         with contextlib.suppress(DataError):  # an archive is missing, so nobody knows which result is meant
             if mine := stage.manifest():
                 with Progress(stage) as report:
-                    found = manifest.damage(stage.folder, mine["content"], report)
+                    found = manifest.damage(stage.folder, mine.content, report)
                 print(f"{stage.folder}: {found or 'whole'}")
                 damaged = damaged or bool(found)
     return 1 if damaged else 0
@@ -207,9 +208,7 @@ def rerun(options: argparse.Namespace) -> int:
     before = _finished()
     made = [stage for stage in known() if stage.name in before]
     _refuse_without_inputs(stages)
-    for stage in stages:
-        stage.redo = True
-    code = _build(stages)
+    code = _build([stage.clone(redo=True) for stage in stages])
     if code:
         return code
     changed = [s for s in made if not s.complete()]

@@ -6,12 +6,14 @@ from pathlib import Path
 from datasets.errors import DataError
 from datasets.files import disk_trouble_as_data_error
 from pipeline import config
-from pipeline.engine.stage import Stage, lock_of
-from pipeline.engine.trash import discard
+from pipeline.engine.manifest import Manifest
+from pipeline.engine.result import lock_of
+from pipeline.engine.stage import Stage
+from pipeline.engine.trash import Trash
 from pipeline.tasks.compare import CompareAccuracy, known
 from pipeline.tasks.evaluate import Evaluate
 from stages.reporting import page as report
-from stages.reporting.page import Facts, Setting, StageFacts
+from stages.reporting.page import Facts, Made, Setting, StageFacts
 from stages.settings.luigi_cfg import in_words
 from stages.settings.recipes import Recipe
 from stages.settings.sections import Settings
@@ -22,12 +24,13 @@ def write_report() -> Path:
     target = config.exp() / "report"
     partial = target.with_name("report.partial")
     with disk_trouble_as_data_error(config.exp()):
-        CompareAccuracy().check_exp()
-        with lock_of(target):
-            discard(partial)  # of a killed process
+        CompareAccuracy().result.make_parent()
+        trash = Trash(config.exp())
+        with lock_of(target, config.exp()):
+            trash.discard(partial)  # of a killed process
             partial.mkdir()
             page = report.write(partial, _facts())
-            discard(target)
+            trash.discard(target)
             partial.rename(target)
     return target / page.name
 
@@ -38,7 +41,8 @@ def _facts() -> Facts:
     done = {stage.result_path: stage.folder for stage in stages if standing[stage.name].state == "done"}
     sources = []
     for stage in stages:
-        known_by = (standing[stage.name].manifest or {"identity": {"external_inputs": {}}})["identity"]["external_inputs"]
+        mine = stage.manifest() if standing[stage.name].state != "unknown" else None
+        known_by = mine.identity.external_inputs if mine else {}
         sources += [
             (stage.name, source, known_by.get(name, "not read yet")) for name, source in stage.external_inputs().items()
         ]
@@ -58,11 +62,18 @@ def _standing(stage: Stage) -> StageFacts:
     reads = list(dict.fromkeys(needed.name for needed in stage.requires().values()))
     try:
         state = stage.state()
-        return StageFacts(stage.name, stage.result_path, state.state, state.why, reads, stage.manifest())
+        return StageFacts(stage.name, stage.result_path, state.state, state.why, reads, _made(stage.manifest()))
     except DataError as error:
         return StageFacts(
             stage.name, stage.result_path, "unknown", str(error) if stage.external_inputs() else "an input is unknown", reads
         )
+
+
+def _made(found: Manifest | None) -> Made | None:
+    if not found:
+        return None
+    version, text = found.identity.version, found.text()
+    return Made(version, found.fingerprint, found.content, found.commit, found.seconds, found.finished, found.libraries, text)
 
 
 def _settings() -> list[Setting]:

@@ -2,105 +2,114 @@
 
 import contextlib
 import json
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from pathlib import Path
-from typing import Any
+
+from pydantic import BaseModel, ValidationError
 
 from datasets.errors import DataError
 from datasets.files import sha256, write_atomically
-from datasets.progress import Report, silent
-from stages.fetching import folders
-from stages.fetching.sources import read_source
+from datasets.progress import Report
 
 SMALL = 64 << 20  # bytes that are read at once even where an answer is wanted quickly
+_may_read: ContextVar[bool] = ContextVar("may_read", default=True)
 
 
-def identity(source: str, memory: Path, report: Report | None, remedy: str) -> str:
-    """What a source counts as in a fingerprint: the digest of its content, or for an address without #sha256= its text.
-
-    An address's content may be unknown until it is fetched, and a fingerprint must not change when it becomes known.
-    Raises DataError for a file that is missing (with the remedy) or has another digest than the source says.
-    """
-    wanted = read_source(source)
-    if wanted.path is None:
-        return wanted.sha256 or wanted.addresses[0]
-    found = _digest(wanted.path, memory, report, remedy)
-    if not wanted.accepts(found):
-        raise DataError(
-            f"{wanted.path} has sha256 {found}, not {wanted.sha256} as expected; fetch it again, or correct the settings."
-        )
-    return found
-
-
-def of_folder(folder: Path, wanted: folders.Wanted, contents: bool, memory: Path, report: Report | None, remedy: str) -> str:
-    """What the wanted files of a folder count as, see `folders.identity`; of a folder that is gone, what they counted as last.
-
-    Raises DataError where something is missing in the folder.
-    """
-    if not folder.is_dir():
-        return _digest(folder, memory, report, remedy)
-    found = folders.find(folder, wanted)
-
-    def digest(path: Path) -> str:
-        return _digest(path, memory, report, remedy)
-
-    def of_file(path: Path) -> str:
-        return sha256(path)
-
-    told = folders.identity(found, wanted, digest, None, report or silent)
-    known, key = _read(memory), str(folder.absolute())
-    stamp = {"size": len(told), "mtime_ns": 0, "listing": told}
-    if contents:
-        if key in known and known[key].get("listing") == told and known[key].get("contents"):
-            return known[key]["sha256"]
-        if report is None:
-            raise DataError(f"{folder} is new or changed and has not been read yet; a run reads it.")
-        told = folders.identity(found, wanted, digest, of_file, report)
-    facts = stamp | {"sha256": told, "contents": contents}
-    if known.get(key) != facts:
-        _write(memory, known | {key: facts})
-    return told
-
-
-def _digest(path: Path, memory: Path, report: Report | None, remedy: str) -> str:
-    """Hex sha256 of a file's content, remembered by path, size and time.
-
-    A file that is gone keeps its last known digest: results made from it stay valid when the archive is deleted to free
-    space. Without `report`, large unknown files are not read. Raises DataError in both unhappy cases.
-    """
-    known = _read(memory)
-    key = str(path.absolute())
-    if path.is_dir():
-        raise DataError(f"{path} is a folder; give the path of the file in it.")
-    if not path.is_file():
-        if key in known:
-            return known[key]["sha256"]
-        raise DataError(f"{path} is not there; {remedy}.")
-    stat = path.stat()
-    stamp = {"size": stat.st_size, "mtime_ns": stat.st_mtime_ns}
-    if key in known and {k: known[key][k] for k in stamp} == stamp:
-        return known[key]["sha256"]
-    if report is None and stat.st_size > SMALL:
-        raise DataError(f"{path} is new or changed and has not been read yet; a run reads it.")
-    known[key] = stamp | {"sha256": sha256(path, report or silent)}
-    _write(memory, known)
-    return known[key]["sha256"]
-
-
-def _write(memory: Path, known: dict[str, dict]) -> None:
-    with contextlib.suppress(OSError):  # a full or read-only disk costs reading the file once more
-        memory.parent.mkdir(parents=True, exist_ok=True)
-        write_atomically(memory, json.dumps(known, indent=1).encode())
-
-
-def _read(memory: Path) -> dict[str, dict]:
-    """Path -> size, time and digest; nothing where the memory is missing or damaged."""
+@contextmanager
+def without_reading() -> Iterator[None]:
+    """Within this block, large files whose digests are not known yet are not read: their digest is a DataError."""
+    token = _may_read.set(False)
     try:
-        known = json.loads(memory.read_bytes())
-        return {path: facts for path, facts in known.items() if _is_digest(facts)}
-    except (OSError, ValueError, AttributeError, RecursionError):
-        return {}
+        yield
+    finally:
+        _may_read.reset(token)
 
 
-def _is_digest(facts: Any) -> bool:
-    types = {"size": int, "mtime_ns": int, "sha256": str}
-    return isinstance(facts, dict) and all(isinstance(facts.get(name), kind) for name, kind in types.items())
+class Known(BaseModel):
+    """What is remembered of a file, or of a folder's listing."""
+
+    sha256: str
+    size: int
+    mtime_ns: int
+    listing: str = ""  # of a folder: the digest of its names, sizes and times
+    contents: bool = False  # of a folder: whether sha256 is of its files' contents
+
+
+class Digests:
+    """The digests of outside files, remembered in a file `memory`."""
+
+    def __init__(self, memory: Path, report: Report, remedy: str) -> None:
+        """report: told how far the reading of large files is; remedy: what to do where a file is missing."""
+        self.memory, self.report, self.remedy = memory, report, remedy
+
+    def of_file(self, path: Path) -> str:
+        """Return the hex sha256 of a file's content, remembered by path, size and time.
+
+        A file that is gone keeps its last known digest: results made from it stay valid when the archive is deleted to free
+        space. Raises DataError where no digest is known of a missing file, or of a large one `without_reading`.
+        """
+        known, key = self._read(), str(path.absolute())
+        if path.is_dir():
+            raise DataError(f"{path} is a folder; give the path of the file in it.")
+        if not path.is_file():
+            return self.of_missing(path)
+        stat = path.stat()
+        found = known.get(key)
+        if found and (found.size, found.mtime_ns) == (stat.st_size, stat.st_mtime_ns):
+            return found.sha256
+        if stat.st_size > SMALL:
+            self.require_reading(path)
+        found = Known(sha256=sha256(path, self.report), size=stat.st_size, mtime_ns=stat.st_mtime_ns)
+        self._write(known | {key: found})
+        return found.sha256
+
+    def of_missing(self, path: Path) -> str:
+        """Return the last known digest of a file or folder that is gone. Raises DataError where none is known."""
+        known = self._read()
+        if str(path.absolute()) not in known:
+            raise DataError(f"{path} does not exist; {self.remedy}.")
+        return known[str(path.absolute())].sha256
+
+    def of_listing(self, folder: Path, listing: str, contents: Callable[[], str] | None) -> str:
+        """Return what a folder counts as: the digest of its listing, or of its contents where `contents` gives that.
+
+        The digest of the contents is remembered for as long as the listing stays. Raises DataError as `of_file`.
+        """
+        known, key = self._read(), str(folder.absolute())
+        found = known.get(key)
+        digest = listing
+        if contents:
+            if found and found.listing == listing and found.contents:
+                return found.sha256
+            self.require_reading(folder)
+            digest = contents()
+        new = Known(sha256=digest, size=len(listing), mtime_ns=0, listing=listing, contents=bool(contents))
+        if found != new:
+            self._write(known | {key: new})
+        return digest
+
+    def require_reading(self, path: Path) -> None:
+        """Raise DataError `without_reading`."""
+        if not _may_read.get():
+            raise DataError(f"{path} is new or changed and has not been read yet; a run reads it.")
+
+    def _write(self, known: dict[str, Known]) -> None:
+        with contextlib.suppress(OSError):  # a full or read-only disk costs reading the file once more
+            self.memory.parent.mkdir(parents=True, exist_ok=True)
+            text = json.dumps({path: found.model_dump(exclude_defaults=True) for path, found in known.items()}, indent=1)
+            write_atomically(self.memory, text.encode())
+
+    def _read(self) -> dict[str, Known]:
+        """Return what is remembered by path; nothing where the memory is missing or damaged."""
+        try:
+            raw = json.loads(self.memory.read_bytes())
+            entries = list(raw.items())
+        except (OSError, ValueError, AttributeError, RecursionError):
+            return {}
+        known = {}
+        for path, facts in entries:
+            with contextlib.suppress(ValidationError):
+                known[path] = Known.model_validate(facts)
+        return known

@@ -14,11 +14,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from pydantic import AwareDatetime, BaseModel
+from pydantic import AwareDatetime, BaseModel, field_serializer
 
 from datasets.errors import DataError
 from datasets.files import csv_cell, csv_text, sha256, write_atomically
 from datasets.progress import Report
+from pipeline.engine.identity import Identity
 
 MANIFEST, FILES = "manifest.json", "files.csv"
 PARTIAL = "partial.json"  # in a folder that is being made: what from, and the seconds spent
@@ -27,55 +28,71 @@ LOGS = "logs/"  # times are kept there; it may change after the result is finish
 LIBRARIES = ("torch", "numpy", "scipy", "h5py", "opencv-python-headless", "pandas", "luigi")
 
 
-class _Identity(BaseModel):
-    stage: str
-    version: int
-    settings: dict[str, Any]
-    inputs: dict[str, str]
-    external_inputs: dict[str, str]
+class Files(BaseModel):
+    """How many files a result has; `list` names the table of them."""
 
-
-class _Files(BaseModel):
     count: int
     bytes: int
+    list: str = FILES
 
 
-class _Manifest(BaseModel):
-    """What has to stand in a manifest, and of which type."""
+class Begun(BaseModel):
+    """What a result is made from."""
 
     fingerprint: str
-    identity: _Identity
-    input_contents: dict[str, str]
-    content: str
-    files: _Files
+    input_contents: dict[str, str]  # name of the input -> its content
+    identity: Identity
+
+
+class Partial(Begun):
+    """partial.json, in the folder of an unfinished result."""
+
+    seconds: float  # spent so far
+
+
+class Manifest(Begun):
+    """manifest.json, in the folder of a finished result."""
+
+    content: str  # digest of the list of files without logs/, where times are kept: what identifies the result
+    files: Files
     finished: AwareDatetime
     seconds: float
+    summary: dict[str, Any] = {}
+    libraries: dict[str, str | None] = {}
+    commit: str | None = None
+
+    @field_serializer("finished")
+    def _in_utc(self, moment: datetime) -> str:
+        return moment.isoformat(timespec="seconds")
+
+    def text(self) -> str:
+        """Return the manifest as manifest.json has it."""
+        return json.dumps(self.model_dump(mode="json"), indent=1, sort_keys=True)
 
 
-def read(folder: Path) -> dict[str, Any] | None:
-    """The manifest of a result, or None: a folder without a readable manifest is no result."""
+def read(folder: Path) -> Manifest | None:
+    """Return the manifest of a result, or None: a folder without a readable manifest is no result."""
     try:
-        found = json.loads((folder / MANIFEST).read_bytes())
-        _Manifest.model_validate(found)
+        return Manifest.model_validate_json((folder / MANIFEST).read_bytes())
     except (OSError, ValueError, RecursionError):
         return None
-    return found
 
 
-def read_partial(folder: Path) -> dict[str, Any]:
-    """What an unfinished result is made from, and the seconds spent in it; nothing where that is missing or damaged."""
+def read_partial(folder: Path) -> Partial | None:
+    """Return what an unfinished result is made from, and the seconds spent in it; None where that is missing or damaged."""
     try:
-        found = json.loads((folder / PARTIAL).read_text())
-        return found | {"seconds": float(found["seconds"])}
-    except (OSError, ValueError, LookupError, TypeError):
-        return {}
+        return Partial.model_validate_json((folder / PARTIAL).read_bytes())
+    except (OSError, ValueError, RecursionError):
+        return None
 
 
-def write(folder: Path, facts: dict[str, Any], report: Report) -> None:
-    """List and hash the folder's files, then write the manifest, last.
+def write_partial(folder: Path, begun: Begun, seconds: float) -> None:
+    """Write partial.json."""
+    write_atomically(folder / PARTIAL, Partial(**dict(begun), seconds=seconds).model_dump_json().encode())
 
-    `content` identifies the result: the digest of the list of files, leaving out logs/, where times are kept.
-    """
+
+def write(folder: Path, begun: Begun, summary: dict[str, Any], seconds: float, report: Report) -> None:
+    """List and hash the folder's files, then write the manifest, last."""
     paths = sorted(p for p in folder.rglob("*") if p.is_file() and p.name not in (MANIFEST, FILES, PARTIAL))
     rows = []
     for i, path in enumerate(paths):
@@ -83,14 +100,17 @@ def write(folder: Path, facts: dict[str, Any], report: Report) -> None:
         report(i + 1, len(paths), "listing files")
     with open(folder / FILES, "w", newline="", encoding="utf-8") as file:
         csv.writer(file).writerows([File._fields, *((csv_text(row.path), *row[1:]) for row in rows)])
-    facts = facts | {
-        "content": _content(rows),
-        "files": {"count": len(rows), "bytes": sum(row.bytes for row in rows), "list": FILES},
-        "finished": datetime.now(UTC).isoformat(timespec="seconds"),
-        "libraries": {name: _version(name) for name in LIBRARIES} | {"python": platform.python_version()},
-        "commit": _commit(),
-    }
-    write_atomically(folder / MANIFEST, json.dumps(facts, indent=1, sort_keys=True).encode())
+    manifest = Manifest(
+        **dict(begun),
+        content=_content(rows),
+        files=Files(count=len(rows), bytes=sum(row.bytes for row in rows)),
+        finished=datetime.now(UTC),
+        seconds=round(seconds, 1),
+        summary=summary,
+        libraries={name: _version(name) for name in LIBRARIES} | {"python": platform.python_version()},
+        commit=_commit(),
+    )
+    write_atomically(folder / MANIFEST, manifest.text().encode())
 
 
 class File(NamedTuple):

@@ -47,10 +47,10 @@ class Progress:
     Luigi's status and percentage follow it, at most once a second, and its scheduler may die without harm.
     """
 
-    def __init__(self, stage: Shown) -> None:
+    def __init__(self, stage: Shown, every_few_seconds: Callable[[], None] = lambda: None) -> None:
         self.stage = stage
         self.bar = tqdm(disable=True)
-        self.every_few_seconds: Callable[[], None] = lambda: None
+        self._every_few_seconds = every_few_seconds
         self._counting, self._done = (-1, ""), 0
         self._begun = 0.0, 0  # when, and with what done, the present count began
         self._luigi = self._logged = self._noted = time.monotonic()
@@ -72,7 +72,7 @@ class Progress:
         self.bar.update(done - self.bar.n)
         if now - self._noted > 5:
             self._noted = now
-            self.every_few_seconds()
+            self._every_few_seconds()
         if now - self._luigi > 1:
             self._luigi = now
             self._tell_luigi(text)

@@ -9,8 +9,11 @@ import luigi
 from datasets.catalog import DATASETS
 from datasets.errors import DataError
 from datasets.links import target
+from datasets.progress import Report
 from pipeline import config
+from pipeline.engine.digests import without_reading
 from pipeline.engine.stage import Stage, with_inputs
+from pipeline.tasks.base import ChainStage
 from pipeline.tasks.evaluate import MODELS, evaluation
 from pipeline.tasks.export import Export, ExportWeights
 from pipeline.tasks.fetch import CHAIN, FURTHER, FetchPrecomputed
@@ -18,7 +21,7 @@ from pipeline.tasks.prepare import converted, files_of
 from pipeline.tasks.train import Pretrain, finetuned, pretrained
 
 
-class CompareAccuracy(Stage):
+class CompareAccuracy(ChainStage):
     """Tables of accuracies before and after fine-tuning, tests, curves, and predictions drawn on validation images."""
 
     result_path = "compare"
@@ -45,7 +48,7 @@ class CompareAccuracy(Stage):
         data = {f"{name}-{part}": stage for name in CHAIN for part, stage in converted(DATASETS[name]).items()}
         return networks | scores | data
 
-    def work(self, folder, inputs, report):
+    def work(self, folder: Path, inputs: dict[str, Path], report: Report) -> dict[str, Any] | None:
         from stages.reporting.compare import Experiment, compare
 
         experiments = [
@@ -99,7 +102,11 @@ def result_at(source: str) -> str:
     Where no stage of the current settings has this place, it is returned as it is. Raises DataError where only results of other
     settings are there.
     """
-    Stage.read_large_files = False
+    with without_reading():
+        return _result_at(source)
+
+
+def _result_at(source: str) -> str:
     path, made, elsewhere = Path(source), list[str](), ""
     for stage in known():
         named = not path.exists() and f"/{stage.result_path}".endswith(f"/{source}")

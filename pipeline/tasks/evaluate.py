@@ -1,12 +1,15 @@
 """Accuracies of networks on datasets."""
 
+from pathlib import Path
 from typing import Any
 
 import luigi
 
 from datasets.catalog import DATASETS
+from datasets.progress import Report
 from pipeline import config
 from pipeline.engine.stage import Stage
+from pipeline.tasks.base import ChainStage
 from pipeline.tasks.fetch import FURTHER
 from pipeline.tasks.prepare import converted, files_of
 from pipeline.tasks.train import BEST, Finetune, Pretrain, finetuned, pretrained
@@ -14,7 +17,7 @@ from pipeline.tasks.train import BEST, Finetune, Pretrain, finetuned, pretrained
 MODELS = ("pretrained", "finetuned", "scratch")
 
 
-class Evaluate(Stage):
+class Evaluate(ChainStage):
     """Score one network on one dataset: accuracy.json, predictions, and where it fails."""
 
     version = 5
@@ -46,7 +49,7 @@ class Evaluate(Stage):
     def requires(self) -> dict[str, Stage]:
         return converted(DATASETS[self.dataset]) | {"model": self.model_stage()}
 
-    def work(self, folder, inputs, report):
+    def work(self, folder: Path, inputs: dict[str, Path], report: Report) -> dict[str, Any] | None:
         from stages.evaluation.evaluate import evaluate
 
         settings, dataset = config.settings(), DATASETS[self.dataset]

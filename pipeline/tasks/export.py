@@ -1,11 +1,14 @@
 """Networks for other programs, first of all the one that forecasting networks load."""
 
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import luigi
 
 from datasets.catalog import DATASETS
+from datasets.progress import Report
 from pipeline.engine.stage import Stage, with_inputs
+from pipeline.tasks.base import ChainStage
 from pipeline.tasks.evaluate import MODELS, evaluation
 from pipeline.tasks.fetch import Fetch, FetchPrecomputed
 from pipeline.tasks.prepare import converted, files_of
@@ -15,7 +18,7 @@ if TYPE_CHECKING:
     from stages.exporting.model_card import Step
 
 
-class Export(Stage):
+class Export(ChainStage):
     """A network in five formats, with a description and a model card."""
 
     version = 3
@@ -32,7 +35,7 @@ class Export(Stage):
         scored = evaluation(self.dataset, self.model)
         return converted(DATASETS[self.dataset]) | {"model": scored.model_stage(), "evaluation": scored}
 
-    def work(self, folder, inputs, report):
+    def work(self, folder: Path, inputs: dict[str, Path], report: Report) -> dict[str, Any] | None:
         from stages.evaluation.accuracy import read
         from stages.exporting.export import export
         from stages.exporting.model_card import History

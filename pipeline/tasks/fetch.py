@@ -12,11 +12,14 @@ import luigi
 from datasets.catalog import DATASETS
 from datasets.dataset import Dataset
 from datasets.errors import DataError
+from datasets.files import sha256
+from datasets.progress import Report
 from datasets.sources import Wanted
 from pipeline import config
-from pipeline.engine import digests
+from pipeline.engine.digests import Digests
 from pipeline.engine.progress import say
 from pipeline.engine.stage import Stage
+from pipeline.tasks.base import ChainStage
 from stages.fetching import folders, kinds
 from stages.fetching.archives import unpack
 from stages.fetching.sources import download_of, obtain, read_source, record_of
@@ -32,7 +35,7 @@ def downloads() -> Path:
     return config.exp() / "downloads"
 
 
-class MakeSample(Stage):
+class MakeSample(ChainStage):
     """Draw the built-in sample data and pack it as the two datasets' official archives."""
 
     result_path = "sample"
@@ -40,7 +43,7 @@ class MakeSample(Stage):
     def settings(self) -> dict[str, Any]:
         return config.settings().sample.significant()
 
-    def work(self, folder, inputs, report):
+    def work(self, folder: Path, inputs: dict[str, Path], report: Report) -> None:
         from datasets.sample import archives as synthetic  # heavy imports stay out of the command line
 
         sample = config.settings().sample
@@ -49,7 +52,7 @@ class MakeSample(Stage):
         synthetic.write_penn(folder, sample.sequences, frames, seed=sample.seed, report=report)
 
 
-class FromSources(Stage):
+class FromSources(ChainStage):
     """A stage whose sources are paths, addresses, or files of the built-in sample; it takes what is wanted of them.
 
     Archives are unpacked; of a folder, the images are read in place, so that the result has a symlink to them.
@@ -70,17 +73,17 @@ class FromSources(Stage):
     def external_inputs(self) -> dict[str, str]:
         return {name: source for name, (source, _) in self.sources().items() if source != SAMPLE}
 
-    def work(self, folder, inputs, report):
+    def work(self, folder: Path, inputs: dict[str, Path], report: Report) -> dict[str, Any]:
         files = self.unpack(folder, inputs, report)
         places = {name: str(found.place) for name, found in self.in_folders()}
         return {"files": files, "downloads": self.records(), "folders": places}
 
-    def unpack(self, folder: Path, inputs: dict[str, Path], report) -> dict[str, int]:
+    def unpack(self, folder: Path, inputs: dict[str, Path], report: Report) -> dict[str, int]:
         """Name of each source -> number of its files."""
         given = dict(self.in_folders())
         return {name: self._take(name, given.get(name), folder, inputs, report) for name in self.wanted}
 
-    def _take(self, name: str, found: folders.Found | None, folder: Path, inputs: dict[str, Path], report) -> int:
+    def _take(self, name: str, found: folders.Found | None, folder: Path, inputs: dict[str, Path], report: Report) -> int:
         wanted = self.wanted[name]
         into = folder / wanted.into
         into.mkdir(exist_ok=True)
@@ -101,12 +104,12 @@ class FromSources(Stage):
             if name in self.wanted and path and path.is_dir():
                 yield name, folders.find(path, self.wanted[name])
 
-    def digest_of(self, name, source, memory, report):
+    def digest_of(self, name: str, source: str, digests: Digests) -> str:
         path = read_source(source).path
         if name in self.wanted and path and path.is_dir():
             by_content = config.settings().workspace.folder_identity == "content"
-            return digests.of_folder(path, self.wanted[name], by_content, memory, report, self.remedy)
-        return super().digest_of(name, source, memory, report)
+            return digest_of_folder(path, self.wanted[name], by_content, digests)
+        return super().digest_of(name, source, digests)
 
     def complete(self):
         done = super().complete()
@@ -116,7 +119,8 @@ class FromSources(Stage):
 
     def before_use(self):
         given = dict(self.in_folders())
-        for name, path in ((self.manifest() or {}).get("summary") or {}).get("folders", {}).items():
+        mine = self.manifest()
+        for name, path in (mine.summary.get("folders", {}) if mine else {}).items():
             if name not in given:
                 raise DataError(f"{path}, whose files {self.name} reads in place, is not there; {self.remedy}.")
         if given and self.digest_external_inputs() != self.external_digests:
@@ -128,7 +132,7 @@ class FromSources(Stage):
         for name, found in self.in_folders():
             folders.point(self.folder / self.wanted[name].into, found.parts)
 
-    def file(self, name: str, inputs: dict[str, Path], report, unpacked: bool = True) -> Path:
+    def file(self, name: str, inputs: dict[str, Path], report: Report, unpacked: bool = True) -> Path:
         """The file that a source means."""
         source, in_sample = self.sources()[name]
         return inputs["sample"] / in_sample if source == SAMPLE else obtain(source, downloads(), report, unpacked)
@@ -156,6 +160,23 @@ class FromSources(Stage):
         if config.settings().workspace.keep_downloads:
             return []
         return [path for path in self.downloaded().values() if path.exists()]
+
+
+def digest_of_folder(folder: Path, wanted: Wanted, by_content: bool, digests: Digests) -> str:
+    """Return what the wanted files of a folder count as, see `folders.identity`.
+
+    by_content: by their digests, else by their names, sizes and times. A folder that is gone counts as before. Raises DataError
+    where a wanted file is missing.
+    """
+    if not folder.is_dir():
+        return digests.of_missing(folder)
+    found = folders.find(folder, wanted)
+    listing = folders.identity(found, wanted, digests.of_file, None, digests.report)
+
+    def contents() -> str:
+        return folders.identity(found, wanted, digests.of_file, sha256, digests.report)
+
+    return digests.of_listing(folder, listing, contents if by_content else None)
 
 
 @contextmanager
@@ -200,7 +221,7 @@ class Fetch(FromSources):
         section = config.settings().datasets[self.dataset]
         return {name: (getattr(section, name), wanted.in_sample) for name, wanted in self.wanted.items()}
 
-    def work(self, folder, inputs, report):
+    def work(self, folder: Path, inputs: dict[str, Path], report: Report) -> dict[str, Any]:
         facts = super().work(folder, inputs, report)
         if self.external_inputs():  # not all of it is drawn
             citation = self.described.origin.text()
@@ -279,7 +300,7 @@ class FetchPrecomputed(FromSources):
         except DataError:
             return {"model": self.chosen}
 
-    def work(self, folder, inputs, report):
+    def work(self, folder: Path, inputs: dict[str, Path], report: Report) -> dict[str, Any]:
         from stages.importing.precomputed import convert
 
         known, _ = self.choice()

@@ -7,14 +7,16 @@ import luigi
 
 from datasets.catalog import DATASETS
 from datasets.dataset import Dataset, DatasetFiles
+from datasets.progress import Report
 from pipeline import config
 from pipeline.engine.progress import say
 from pipeline.engine.stage import Stage
+from pipeline.tasks.base import ChainStage
 from pipeline.tasks.fetch import FURTHER, FetchPennAction, downloads, fetch, origin_told
 from stages.fetching.sources import obtain
 
 
-class CropPenn(Stage):
+class CropPenn(ChainStage):
     """Penn Action's frames and labels, cut to one window per sequence."""
 
     result_path = "penn_action_cropped/data"
@@ -25,16 +27,16 @@ class CropPenn(Stage):
     def requires(self) -> dict[str, Stage]:
         return {"raw": FetchPennAction()}
 
-    def work(self, folder, inputs, report):
+    def work(self, folder: Path, inputs: dict[str, Path], report: Report) -> dict[str, Any] | None:
         from stages.preparing.crop import crop_penn
 
         settings = config.settings()
-        quality = settings.datasets["penn_action"].jpeg_quality
+        quality = self.settings()["jpeg_quality"]
         with origin_told(self.requires()["raw"]):
             return crop_penn(inputs["raw"], folder, quality, settings.workspace.workers, report)
 
 
-class Annotate(Stage):
+class Annotate(ChainStage):
     """A dataset's own labels -> train.h5, valid.h5, test.h5 and image lists; prints which labels are suspicious."""
 
     version = 3
@@ -62,7 +64,7 @@ class Annotate(Stage):
     def requires(self) -> dict[str, Stage]:
         return {"images": images(self.described)}
 
-    def work(self, folder, inputs, report):
+    def work(self, folder: Path, inputs: dict[str, Path], report: Report) -> dict[str, Any] | None:
         from stages.preparing.annotate import annotate
 
         settings = config.settings()

@@ -8,8 +8,11 @@ import luigi
 from datasets.catalog import DATASETS
 from datasets.errors import DataError
 from datasets.links import follow
+from datasets.progress import Report
 from pipeline import config
-from pipeline.engine.stage import Stage, is_locked
+from pipeline.engine.result import is_locked
+from pipeline.engine.stage import Stage
+from pipeline.tasks.base import ChainStage
 from pipeline.tasks.fetch import FURTHER, FetchPrecomputed
 from pipeline.tasks.prepare import converted, files_of
 from stages.settings.trainings import Training
@@ -17,7 +20,7 @@ from stages.settings.trainings import Training
 BEST = "best.safetensors"
 
 
-class CacheCrops(Stage):
+class CacheCrops(ChainStage):
     """The people of a dataset's training images, cut out once for trainings that read them again and again."""
 
     dataset = luigi.ChoiceParameter(choices=list(DATASETS), description="whose people")
@@ -34,7 +37,7 @@ class CacheCrops(Stage):
     def requires(self) -> dict[str, Stage]:
         return converted(DATASETS[self.dataset])
 
-    def work(self, folder, inputs, report):
+    def work(self, folder: Path, inputs: dict[str, Path], report: Report) -> dict[str, Any] | None:
         from stages.loading.crop_cache import cache_crops
 
         settings, data = config.settings(), files_of(DATASETS[self.dataset], inputs)
@@ -46,7 +49,7 @@ def _data(dataset: str, cache: bool) -> dict[str, Stage]:
     return converted(DATASETS[dataset]) | ({"crops": CacheCrops(dataset=dataset)} if cache else {})
 
 
-class TrainingStage(Stage):
+class TrainingStage(ChainStage):
     """A training that may branch off another: base of both trainings."""
 
     reads_at_once = True
@@ -82,7 +85,7 @@ class TrainingStage(Stage):
                 raise DataError(f"{named} is the own place of this branch; give it an experiment of another name.")
             origin = Path(str(file.resolve().parent).removesuffix(".partial"))
             changes = file.name == "last.safetensors" and origin.is_relative_to(exp)
-            if changes and is_locked(config.exp() / origin.relative_to(exp)):
+            if changes and is_locked(config.exp() / origin.relative_to(exp), config.exp()):
                 raise DataError(
                     f"{file} is of a training that goes on, and changes all the time; branch off from an epoch that keep_last "
                     "kept (last-NNN.safetensors beside it), or once the training has ended."
@@ -111,7 +114,7 @@ class Pretrain(TrainingStage):
     def requires(self) -> dict[str, Stage]:
         return _data(self.dataset, config.settings().pretrain.cache)
 
-    def work(self, folder, inputs, report):
+    def work(self, folder: Path, inputs: dict[str, Path], report: Report) -> dict[str, Any] | None:
         from stages.training.heatmaps import HeatmapObjective, new_network
         from stages.training.train import Job, train
 
@@ -148,7 +151,7 @@ class Finetune(TrainingStage):
     def requires(self) -> dict[str, Stage]:
         return _data(self.dataset, config.settings().finetune.cache) | {"model": pretrained()}
 
-    def work(self, folder, inputs, report):
+    def work(self, folder: Path, inputs: dict[str, Path], report: Report) -> dict[str, Any] | None:
         from stages.training.heatmaps import HeatmapObjective, network_for
         from stages.training.train import Job, train
 

@@ -5,13 +5,12 @@ manifests of all results in manifests/.
 """
 
 import csv
-import json
 import re
 import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from datetime import datetime
 from pathlib import Path
-from typing import Any
 
 import jinja2
 
@@ -30,6 +29,20 @@ FIRST, MINOR = ["verdict", "difference", "overall", "low", "rate"], ("people", "
 
 
 @dataclass(frozen=True)
+class Made:
+    """What the manifest of a result says."""
+
+    version: int
+    fingerprint: str
+    content: str
+    commit: str | None
+    seconds: float
+    finished: datetime
+    libraries: dict[str, str | None]
+    text: str  # of manifest.json
+
+
+@dataclass(frozen=True)
 class StageFacts:
     """The state of a stage, and the manifest of its result if there is one."""
 
@@ -38,7 +51,7 @@ class StageFacts:
     state: str  # of pipeline.engine.stage.Status
     why: str
     reads: list[str]  # names of the stages that this stage reads
-    manifest: dict[str, Any] | None = None
+    made: Made | None = None  # None: there is no result
 
 
 @dataclass(frozen=True)
@@ -93,9 +106,8 @@ def write(folder: Path, facts: Facts) -> Path:
     """Write the report into the empty `folder`; returns the path of index.html."""
     (folder / "manifests").mkdir()
     for stage in facts.stages:
-        if stage.manifest:
-            path = folder / "manifests" / manifest_name(stage)
-            path.write_text(json.dumps(stage.manifest, indent=1, sort_keys=True))
+        if stage.made:
+            (folder / "manifests" / manifest_name(stage)).write_text(stage.made.text)
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=jinja2.StrictUndefined,
         trim_blocks=True, lstrip_blocks=True,
@@ -107,7 +119,7 @@ def write(folder: Path, facts: Facts) -> Path:
     ]  # fmt: skip
     accuracies, tests = (_read(facts.comparison, f"{name}.csv") for name in ("accuracy", "tests"))
     page = environment.get_template("page.html").render(
-        facts=facts, done=[s.manifest for s in facts.stages if s.state == "done" and s.manifest],
+        facts=facts, done=[s.made for s in facts.stages if s.state == "done" and s.made],
         accuracies=accuracies, accuracy=_table("Accuracies in per cent", accuracies) if accuracies else None,
         tests=_table("Differences in percentage points", tests) if tests else None, parts=_parts(facts.comparison),
         curves=[*_pictures(folder, facts.comparison, "curves_*.svg", "Accuracy and loss by epoch of networks trained on {}"),

@@ -70,7 +70,7 @@ def test_truncated_archive(place, archive):
 
 def test_not_an_archive(place, archive):
     archive.write_bytes(gzip.compress(b"no tar at all" * 1000))
-    fails(place, "FetchPennAction", "given.tar.gz is compressed, but holds a text file; expected an archive")
+    fails(place, "FetchPennAction", "given.tar.gz is a compressed file that holds a text file; expected an archive")
     assert not list(place.exp.glob("penn_action/raw@*"))  # not even a partial one: there is nothing to continue
 
 

@@ -10,9 +10,8 @@ import onnxruntime
 import torch
 from safetensors.torch import load_file
 
-from datasets.progress import silent
-from pipeline.engine import manifest
 from stages.network.checkpoints import load_network
+from tests.pipeline.conftest import made_again
 from tests.ports import Princeton, port
 from tests.python_path import ROOT
 
@@ -108,9 +107,8 @@ def test_rerun_keeps_what_hangs_from_an_equal_result(place):
 def test_another_content_reruns_what_hangs_from_it(place):
     """A result whose content changes under the same fingerprint: the input's content counts, not only its name."""
     annot = (place.exp / "mpii/annot").resolve()
-    facts = json.loads((annot / "manifest.json").read_text())
     (annot / "another.txt").write_text("")
-    manifest.write(annot, facts, silent)
+    made_again(annot)
     assert "mpii/annot was redone with another content" in place.run("why", "PretrainMpii")
     before = place.results()
     place.run("run", "PretrainMpii")
@@ -167,7 +165,7 @@ def test_the_published_layout_to_evaluation_and_export_in_one_command(place):
     say = place.run("why", "FetchPrecomputed:mpii", "--models", "precomputed", "--config", "profile.cfg")
     assert "mean [0.3643, 0.3437, 0.3156] -> unset" in say
     say = place.run("run", "ExportWeights", "--models", "precomputed", "--config", "profile.cfg", code=30)
-    assert "hg-257 is not there" in say and "python -m pipeline models" in say
+    assert "hg-257 does not exist" in say and "python -m pipeline models" in say
     assert "regularization_2hg" in place.run("models")
 
 

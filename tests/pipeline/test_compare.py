@@ -8,7 +8,10 @@ import pytest
 from luigi.configuration import LuigiConfigParser
 from luigi.task_register import Register
 
+from datasets.progress import silent
 from pipeline import config
+from pipeline.engine import manifest
+from pipeline.engine.identity import Identity
 from tests.pipeline.conftest import Place
 from tests.python_path import ROOT
 from tools import compare_acc, decoders
@@ -100,8 +103,10 @@ def test_evaluations_of_one_network_are_told_apart(tmp_path):
     for digits, flip in (("aaaaaaaa", True), ("bbbbbbbb", False), ("cccccccc", False)):  # the last on other annotations
         folder = tmp_path / f"mpii/evaluate-pretrained@{digits}"
         folder.mkdir(parents=True)
-        identity = {"inputs": {"model": "12345678" + "0" * 56}, "settings": {"flip": flip, "decoder": "subpixel"}}
-        (folder / "manifest.json").write_text(json.dumps({"identity": identity}))
+        inputs, settings = {"model": "12345678" + "0" * 56}, {"flip": flip, "decoder": "subpixel"}
+        identity = Identity(stage="E", version=1, settings=settings, inputs=inputs, external_inputs={})
+        begun = manifest.Begun(fingerprint=digits + "0" * 56, input_contents={}, identity=identity)
+        manifest.write(folder, begun, {}, 1.0, silent)
     evaluations = compare_acc.evaluations_of(tmp_path)
     networks = compare_acc.short_names([compare_acc.network_of(evaluations[0])])
     names = compare_acc.evaluation_names(evaluations, networks)
@@ -115,7 +120,7 @@ def test_decoders_are_compared_on_the_chain_s_own_network(tool):
     rows = [line.split()[:2] for line in text.splitlines() if line.startswith(("subpixel", "quarter", "argmax"))]
     assert rows == [[d, flip] for flip in ("no", "yes", "yes") for d in ("argmax", "quarter", "subpixel")]
     assert "no labels" in tool(decoders, *network, "--split", "test", code=1)
-    assert "not there" in tool(decoders, "nothing.safetensors", "exp/mpii/annot", "exp/mpii/raw/images", code=1)
+    assert "does not exist" in tool(decoders, "nothing.safetensors", "exp/mpii/annot", "exp/mpii/raw/images", code=1)
 
 
 @pytest.fixture(scope="module")

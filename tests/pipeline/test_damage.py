@@ -7,7 +7,8 @@ from types import SimpleNamespace
 import pytest
 
 from datasets.progress import silent
-from pipeline.engine import digests, manifest
+from pipeline.engine import manifest
+from pipeline.engine.digests import Digests
 
 
 def test_a_missing_or_emptied_file_is_seen_and_made_again(place):
@@ -92,8 +93,8 @@ def result(tmp_path):
     identity = {"stage": "S", "version": 1, "settings": {}, "inputs": {}, "external_inputs": {}}
     (tmp_path / "a.txt").write_text("a")
     (tmp_path / "=cmd.txt").write_text("b")
-    facts = {"fingerprint": "f" * 64, "identity": identity, "input_contents": {}, "seconds": 1.0}
-    manifest.write(tmp_path, facts, silent)
+    begun = manifest.Begun(fingerprint="f" * 64, identity=identity, input_contents={})
+    manifest.write(tmp_path, begun, {}, 1.0, silent)
     return tmp_path
 
 
@@ -114,24 +115,26 @@ def test_a_manifest_with_a_value_of_another_type_is_none(result, name, missing):
 
 def test_names_that_spreadsheets_would_take_for_formulas_are_text(result):
     assert "\n'=cmd.txt," in (result / "files.csv").read_text()
-    manifest.check_contents(result, manifest.read(result)["content"], silent, every=True)
+    manifest.check_contents(result, manifest.read(result).content, silent, every=True)
 
 
 def test_a_look_at_the_sizes_counts_for_a_minute(result, monkeypatch):
-    content, now, looks = manifest.read(result)["content"], [1000.0], []
+    content, now, looks = manifest.read(result).content, [1000.0], []
     monkeypatch.setattr(manifest, "time", SimpleNamespace(monotonic=lambda: now[0]))
     monkeypatch.setattr(manifest, "check_sizes", lambda *given: looks.append(given))
     for seconds in (0, 59, 2, 1):  # at 0, 59, 61 and 62 seconds
         now[0] += seconds
         assert manifest.quick_damage(result, content) == ""
     assert len(looks) == 2
-    manifest.write(result, manifest.read(result), silent)  # made again: another manifest
+    made = manifest.read(result)
+    begun = manifest.Begun(fingerprint=made.fingerprint, identity=made.identity, input_contents={})
+    manifest.write(result, begun, {}, 1.0, silent)  # made again: another manifest
     manifest.quick_damage(result, content)
     assert len(looks) == 3
 
 
 def test_a_copy_is_looked_through_once(result, monkeypatch):
-    content, taken = manifest.read(result)["content"], []
+    content, taken = manifest.read(result).content, []
     whole = manifest.sha256
     monkeypatch.setattr(manifest, "sha256", lambda path: taken.append(path.name) or whole(path))
     manifest.check_contents(result, content, silent)
@@ -156,5 +159,5 @@ def test_a_damaged_memory_of_digests_is_made_again(tmp_path, memory):
     path = tmp_path / "archive"
     path.write_bytes(b"abc")
     (tmp_path / "m.json").write_bytes(memory.replace("FILE", str(path)).encode("utf-8", "surrogateescape"))
-    found = digests.identity(str(path), tmp_path / "m.json", silent, "")
+    found = Digests(tmp_path / "m.json", silent, "").of_file(path)
     assert found == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"  # of FIPS 180-2

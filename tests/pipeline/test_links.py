@@ -103,7 +103,9 @@ def test_a_renamed_experiment_finds_its_result(place):
     facts = json.loads((whole / "manifest.json").read_text())
     whole.rename(partial)
     (partial / "manifest.json").unlink()
-    (partial / "partial.json").write_text(json.dumps({k: facts[k] for k in ("fingerprint", "input_contents")} | {"seconds": 5}))
+    (partial / "partial.json").write_text(
+        json.dumps({k: facts[k] for k in ("fingerprint", "input_contents", "identity")} | {"seconds": 5})
+    )
     assert "interrupted" in row(place.run("status", "--config", "profile.cfg"), "FinetunePenn")
     place.run("run", "FinetunePenn", "--config", "profile.cfg")
     assert not partial.exists() and os.readlink(link).startswith("renamed@")

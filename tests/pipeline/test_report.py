@@ -1,10 +1,8 @@
 """The report from the command line: at the end of the chain, in the middle of it, and before anything."""
 
-import json
 import re
 
-from datasets.progress import silent
-from pipeline.engine import manifest
+from tests.pipeline.conftest import made_again
 
 
 def states(place):
@@ -37,7 +35,7 @@ def test_a_report_shows_where_the_chain_stands(place):
 def test_figures_of_what_is_stale_are_not_shown(place):
     folder = (place.exp / "mpii/evaluate-finetuned").resolve()
     (folder / "another.txt").write_text("")
-    manifest.write(folder, json.loads((folder / "manifest.json").read_text()), silent)  # as after a `rerun` of it alone
+    made_again(folder)
     place.run("report")
     text = (place.exp / "report/index.html").read_text()
     assert states(place)["CompareAccuracy"] == "stale" and states(place)["EvaluateMpii:finetuned"] == "done"

@@ -6,7 +6,7 @@ import pytest
 from filelock import FileLock
 
 from pipeline import config
-from pipeline.engine.stage import lock_of
+from pipeline.engine.result import lock_of
 from stages.training.logs import COLUMNS, METRICS
 from tools import monitor
 
@@ -46,7 +46,7 @@ def table(capsys, monkeypatch, *arguments):
 
 
 def test_running_stopped_and_finished_trainings(exp, capsys, monkeypatch):
-    with lock_of(exp / "mpii/hg@00000001"):
+    with lock_of(exp / "mpii/hg@00000001", exp):
         rows = table(capsys, monkeypatch, "--once")
     assert rows == [
         ["lsp/hg@00000003", "stopped"],

@@ -7,7 +7,9 @@ import pytest
 
 from datasets.catalog import DATASETS
 from datasets.errors import DataError
-from pipeline.engine import digests
+from datasets.progress import silent
+from pipeline.engine.digests import Digests
+from pipeline.tasks.fetch import digest_of_folder
 from stages.fetching.folders import count, find
 
 IMAGES, ANNOTATIONS = DATASETS["mpii"].sources["images"], DATASETS["mpii"].sources["annotations"]
@@ -71,7 +73,7 @@ def test_another_folder_says_what_is_in_it(tmp_path, names, wanted, said):
 
 
 def identity(folder, wanted=PENN, contents=False):
-    return digests.of_folder(folder, wanted, contents, folder.parent / ".digests.json", lambda *_, **__: None, "put it back")
+    return digest_of_folder(folder, wanted, contents, Digests(folder.parent / ".digests.json", silent, "put it back"))
 
 
 @pytest.mark.parametrize("contents", [False, True])

@@ -4,6 +4,7 @@ import re
 import shutil
 import subprocess
 import xml.etree.ElementTree as ElementTree
+from datetime import UTC, datetime
 from html.parser import HTMLParser
 
 import cv2
@@ -12,7 +13,7 @@ import pytest
 
 from stages.reporting import page as report
 from stages.reporting.curves import COLOURS, DARK, INK, Training, draw_training
-from stages.reporting.page import Facts, Setting, StageFacts
+from stages.reporting.page import Facts, Made, Setting, StageFacts
 
 HOSTILE = '<script>alert("x")</script>&'
 VOID = {"meta", "img", "br", "link", "input", "hr"}
@@ -44,11 +45,11 @@ class Page(HTMLParser):
         return [(tag, attributes) for tag, attributes, _ in self.elements if tag in tags]
 
 
-def manifest(seconds=75.0):
-    return {
-        "fingerprint": "ab" * 32, "content": "cd" * 32, "commit": "0123abc", "finished": "2026-01-02T03:04:05+00:00",
-        "seconds": seconds, "identity": {"version": 2}, "libraries": {"torch": "9.9", "opencv": None},
-    }  # fmt: skip
+def made(seconds=75.0):
+    finished = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
+    return Made(
+        2, "ab" * 32, "cd" * 32, "0123abc", seconds, finished, {"torch": "9.9", "opencv": None}, '{"fingerprint": "ab"}'
+    )
 
 
 @pytest.fixture
@@ -81,7 +82,7 @@ def full(tmp_path):
     facts = Facts(
         title=HOSTILE, written="now", sample=True, comparison=compared, evaluations={"penn/evaluate-finetuned": evaluated},
         stages=[
-            StageFacts("FetchMpii", "mpii/raw", "done", "", [], manifest()),
+            StageFacts("FetchMpii", "mpii/raw", "done", "", [], made()),
             StageFacts("CompareAccuracy", "compare", "stale", HOSTILE, ["FetchMpii"]),
         ],
         settings=[Setting("[pretrain] batch", "8", "6", True), Setting("[workspace] exp", HOSTILE, "exp", False),
@@ -174,7 +175,7 @@ def test_the_page_tells_what_there_is(full):
     differing, every = text.split("Settings that differ from the published recipe")[1].split("All settings", 1)
     assert "[pretrain] batch" in differing and "[workspace] exp" not in differing and "[input] resolution" not in differing
     assert "[workspace] exp" in every and "[input] resolution" in every
-    assert '"version": 2' in (full.parent / "manifests/mpii-raw.json").read_text()
+    assert '"fingerprint": "ab"' in (full.parent / "manifests/mpii-raw.json").read_text()
 
 
 def test_nothing_done_is_said(bare):

@@ -1,0 +1,41 @@
+"""Identity: what a result is a function of, and the fingerprint that stands for it."""
+
+import hashlib
+import json
+from collections.abc import Callable
+from typing import Any
+
+from pydantic import BaseModel
+
+
+class Identity(BaseModel):
+    """A stage, its version, its significant settings, its inputs' fingerprints, and what its outside files are known by."""
+
+    stage: str
+    version: int
+    settings: dict[str, Any]
+    inputs: dict[str, str]  # name -> fingerprint
+    external_inputs: dict[str, str]  # name -> digest, or address
+
+    @property
+    def fingerprint(self) -> str:
+        """The sha256 of the canonical JSON, 64 hexadecimal digits."""
+        canonical = json.dumps(self.model_dump(), sort_keys=True, separators=(",", ":"))
+        return hashlib.sha256(canonical.encode()).hexdigest()
+
+    def difference(self, old: "Identity", input_name: Callable[[str], str], source_name: Callable[[str], str]) -> str:
+        """Return in words how this identity differs from an older one; the two functions name an input and an outside file."""
+        words = []
+        if old.version != self.version:
+            words.append(f"code version {old.version} -> {self.version}")
+        for key in _differing(old.settings, self.settings):
+            words.append(f"{key} {old.settings.get(key, 'unset')} -> {self.settings.get(key, 'unset')}")
+        words += [f"input {input_name(key)} changed" for key in _differing(old.inputs, self.inputs)]
+        words += [f"{source_name(key)} changed" for key in _differing(old.external_inputs, self.external_inputs)]
+        return "; ".join(words)
+
+
+def _differing(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
+    """Return the keys whose values differ; a key that only one of the two has differs, too."""
+    unset = object()
+    return [key for key in sorted(old.keys() | new.keys()) if old.get(key, unset) != new.get(key, unset)]

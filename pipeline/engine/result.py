@@ -1,0 +1,176 @@
+"""Result: the folder of one result below exp/, finished or not; its lock and its trash."""
+
+import contextlib
+from collections.abc import Callable, Iterator
+from functools import cached_property
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from datasets.errors import DataError
+from datasets.files import sync
+from datasets.links import target
+from pipeline.engine import manifest
+from pipeline.engine.manifest import MANIFEST, PARTIAL, Begun, Manifest
+from pipeline.engine.trash import Trash
+
+
+class Result:
+    """The result of one fingerprint: `exp/<path>@<8 digits>`, made in a `.partial` folder next to it and renamed when whole.
+
+    The link `exp/<path>` points at the result that the current settings mean (`pipeline.engine.links`).
+    """
+
+    def __init__(self, exp: Path, path: str, fingerprint: Callable[[], str]) -> None:
+        """fingerprint: asked when it is first needed, because outside files may have to be read for it."""
+        self.exp, self.link, self.trash = exp, exp / path, Trash(exp)
+        self._fingerprint = fingerprint
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """The fingerprint that the result has."""
+        return self._fingerprint()
+
+    @property
+    def home(self) -> Path:
+        """The folder in which the result is made: exp/<path>@<8 digits>."""
+        return self.link.with_name(f"{self.link.name}@{self.fingerprint[:8]}")
+
+    @property
+    def folder(self) -> Path:
+        """The folder of the result: its home, or a folder next to it that holds the manifest of this result.
+
+        An experiment that was given another name has such a folder, and so has a copy of exp/ in which links became folders.
+        """
+        if not self._is_mine(self.home):
+            for folder in (*sorted(self.home.parent.glob(f"*@{self.fingerprint[:8]}")), self.link):
+                if self._is_mine(folder):
+                    return folder
+        return self.home
+
+    def _is_mine(self, folder: Path) -> bool:
+        found = manifest.read(folder)
+        return found is not None and found.fingerprint == self.fingerprint
+
+    @property
+    def partial(self) -> Path:
+        """The folder of the unfinished result; that of the same training under another name, where there is one."""
+        home = self.home.with_name(self.home.name + ".partial")
+        for path in () if home.exists() else sorted(home.parent.glob(f"*@{self.fingerprint[:8]}.partial")):
+            begun = manifest.read_partial(path) or manifest.read(path)
+            if begun and begun.fingerprint == self.fingerprint:
+                return path
+        return home
+
+    def manifest(self) -> Manifest | None:
+        """Return the manifest of the finished result, or None."""
+        found = manifest.read(self.folder)
+        return found if found and found.fingerprint == self.fingerprint else None
+
+    def previous(self, stage: str) -> Manifest | None:
+        """Return the manifest of the stage's result that the link points at, or else of the newest of other settings."""
+        others = [manifest.read(folder) for folder in self.link.parent.glob(f"{self.link.name}@????????")]
+        newest_first = sorted(filter(None, others), key=lambda found: found.finished, reverse=True)
+        candidates = filter(None, [manifest.read(target(self.link) or self.link), *newest_first])
+        return next((found for found in candidates if found.identity.stage == stage), None)
+
+    # Making it.
+
+    def make_parent(self) -> None:
+        """Make the folder in which results of this path stand. Raises DataError where that cannot be."""
+        try:
+            self.link.parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise DataError(
+                f"[workspace] exp = {self.exp} cannot be made a folder of results ({error.strerror}); name another place."
+            ) from None
+
+    @contextlib.contextmanager
+    def lock(self, wait: Callable[[], object]) -> Iterator[None]:
+        """Hold the lock of the result: one writer at a time; a killed process holds no lock. Calls `wait` before waiting."""
+        held = lock_of(self.folder, self.exp)
+        try:
+            held.acquire(timeout=0)
+        except Timeout:
+            wait()
+            held.acquire()
+        try:
+            yield
+        finally:
+            held.release()
+
+    def is_locked(self) -> bool:
+        """Return whether a process is making the result at this moment."""
+        return is_locked(self.folder, self.exp)
+
+    def open_partial(self, begun: Begun, forget: Callable[[Path], object]) -> float:
+        """Make the partial folder ready, emptied unless it was begun from the same inputs; return the seconds spent in it.
+
+        forget: called with a partial folder of other inputs before that is discarded.
+        """
+        found = manifest.read_partial(self.partial)
+        spent = found.seconds if found else 0.0
+        if not found or not _same(found, begun):
+            if self.partial.exists():
+                forget(self.partial)
+            self.trash.discard(self.partial)
+            spent = 0.0
+        self.partial.mkdir(parents=True, exist_ok=True)
+        manifest.write_partial(self.partial, begun, spent)
+        return spent
+
+    def was_finished(self, begun: Begun) -> bool:
+        """Return whether the partial folder is whole: its process was killed before it published the result."""
+        found = manifest.read(self.partial)
+        if not found or not _same(found, begun):
+            return False
+        try:
+            manifest.check_sizes(self.partial, found.content)
+        except manifest.Damaged:  # by a power cut
+            (self.partial / MANIFEST).unlink()
+            return False
+        return True
+
+    def publish(self) -> None:
+        """Rename the partial folder to the result; an older result goes to the trash.
+
+        All its files are on the disk before: after a power cut, a result is whole or not there.
+        """
+        partial = self.partial  # which is known by its contents
+        sync(partial)
+        for older in (self.folder, self.home):
+            if older.exists():
+                self.trash.take(older)
+        (partial / PARTIAL).unlink(missing_ok=True)
+        partial.rename(self.home)
+        sync(self.home.parent)
+
+
+def _same(one: Begun, other: Begun) -> bool:
+    return (one.fingerprint, one.input_contents) == (other.fingerprint, other.input_contents)
+
+
+def lock_path(folder: Path, exp: Path) -> Path:
+    """Return the path of the lock of a result folder below exp/: one lock for all names of an experiment."""
+    return exp / ".locks" / f"{folder.name.rpartition('@')[2]}.lock"
+
+
+def is_locked(folder: Path, exp: Path) -> bool:
+    """Return whether a process is making the result folder below exp/ at this moment."""
+    path = lock_path(folder, exp)
+    if not path.exists():
+        return False
+    try:
+        with FileLock(path, timeout=0):
+            return False
+    except Timeout:
+        return True
+    except OSError:
+        return False
+
+
+def lock_of(folder: Path, exp: Path) -> FileLock:
+    """Return the lock of a result folder below exp/, whether the folder exists or not."""
+    path = lock_path(folder, exp)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return FileLock(path)

@@ -1,0 +1,43 @@
+"""ChainStage: the base of the chain's stages, which knows this project's settings, command line and sources."""
+
+from pathlib import Path
+from typing import Any
+
+from datasets.errors import DataError
+from pipeline import config
+from pipeline.engine.digests import Digests
+from pipeline.engine.stage import Stage
+from stages.fetching.sources import read_source
+
+
+class ChainStage(Stage):
+    """A stage whose settings are those of luigi.cfg, and whose external inputs are sources: paths or addresses."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        config.check_or_exit()
+        super().__init__(*args, **kwargs)
+
+    @property
+    def exp(self) -> Path:
+        """The folder of all results, [workspace] exp."""
+        return config.exp()
+
+    def command(self, words: str) -> str:
+        """Return what the user types for a command under the present profiles."""
+        return config.command(words)
+
+    def digest_of(self, name: str, source: str, digests: Digests) -> str:
+        """Return the digest of a source's file, or for an address without #sha256= its text.
+
+        An address's content may be unknown until it is fetched, and a fingerprint must not change when it becomes known.
+        Raises DataError for a file that is missing or has another digest than the source says.
+        """
+        wanted = read_source(source)
+        if wanted.path is None:
+            return wanted.sha256 or wanted.addresses[0]
+        found = digests.of_file(wanted.path)
+        if not wanted.accepts(found):
+            raise DataError(
+                f"{wanted.path} has sha256 {found}, not {wanted.sha256} as expected; fetch it again, or correct the settings."
+            )
+        return found
