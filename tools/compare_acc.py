@@ -1,8 +1,8 @@
-"""Accuracies of any experiments side by side: python -m tools.compare_acc [RESULTS ...]
+"""Compare the accuracies of any experiments: python -m tools.compare_acc [RESULTS ...]
 
-RESULTS are folders: of results (exp/demo: all that was evaluated there, with whatever settings), of an experiment
-(exp/demo/mpii/hg-64) or of one evaluation (exp/demo/mpii/evaluate-pretrained). Prints the accuracies with 95 % intervals and
-published ones beside them, and on each dataset whether the other networks are better than the first.
+RESULTS are folders: of results (exp/demo means all evaluations in this folder, of any settings), of an experiment
+(exp/demo/mpii/hg-64) or of one evaluation (exp/demo/mpii/evaluate-pretrained). Prints the accuracies with 95 % intervals, next
+to published accuracies; and, for each dataset, tests whether the other networks are better than the first.
 """
 
 import argparse
@@ -20,7 +20,7 @@ from tools import program
 
 @program
 def main() -> None:
-    """Compare and print."""
+    """Compare the results and print the tables."""
     parser = argparse.ArgumentParser(
         prog="python -m tools.compare_acc", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -34,7 +34,7 @@ def main() -> None:
 
 
 def compare(results: list[Path], out: Path | None) -> None:
-    """Print the tables of what stands in folders of results, and write them and the curves into `out`."""
+    """Print the tables of the evaluations in folders of results; write tables and curves into `out` if it is given."""
     from stages.evaluation.scores import Scored, as_text, pair_table, part_table, part_text
     from stages.reporting.compare import write_tables, write_tests
     from stages.reporting.curves import Training, draw_pck, draw_training
@@ -44,7 +44,7 @@ def compare(results: list[Path], out: Path | None) -> None:
     scored = [Scored(name, folder) for folder, name in evaluation_names(evaluations, networks).items()]
     datasets = {d: [s for s in scored if s.skeleton.name == d] for d in dict.fromkeys(s.skeleton.name for s in scored)}
     table = part_table(scored)
-    pairs = pair_table([(those[0], other) for those in datasets.values() for other in those[1:]])
+    pairs = pair_table([(first, other) for first, *others in datasets.values() for other in others])
     print(part_text(table), *([as_text(pairs)] if len(pairs) else []), sep="\n\n")
     if not out:
         return
@@ -52,8 +52,8 @@ def compare(results: list[Path], out: Path | None) -> None:
         out.mkdir(parents=True, exist_ok=True)
         write_tables(out, scored)
         write_tests(out, pairs)
-        for dataset, those in datasets.items():
-            draw_pck(out / f"pck_{dataset}", those)
+        for dataset, networks_of_dataset in datasets.items():
+            draw_pck(out / f"pck_{dataset}", networks_of_dataset)
         for place in dict.fromkeys(network.parent.name for network in networks):
             trainings = [Training(name, network) for network, name in networks.items() if network.parent.name == place]
             draw_training(out / f"curves_{place}", trainings)
@@ -62,7 +62,7 @@ def compare(results: list[Path], out: Path | None) -> None:
 
 
 def evaluations_of(path: Path) -> list[Path]:
-    """The evaluations that a folder means. Raises DataError where it holds none."""
+    """Return the folders of the evaluations in a folder of results. Raises DataError if there are none."""
     path = follow(Path(result_at(str(path)))).resolve()
     if (path / "accuracy.json").is_file():
         return [path]
@@ -75,12 +75,12 @@ def evaluations_of(path: Path) -> list[Path]:
         key=lambda f: said(network_of(f), "finished"),
     )
     if not evaluations:
-        raise DataError(f"{path} holds no evaluated network; evaluate one first: python -m pipeline run")
+        raise DataError(f"{path} holds no evaluation of a network; evaluate one first: python -m pipeline run")
     return evaluations
 
 
 def identity_of(evaluation: Path) -> dict[str, Any]:
-    """What an evaluation was made from. Raises DataError where its manifest does not say."""
+    """Return the identity in an evaluation's manifest: inputs and settings. Raises DataError for an invalid manifest."""
     path = evaluation / "manifest.json"
     try:
         identity = json.loads(path.read_text())["identity"]
@@ -91,7 +91,7 @@ def identity_of(evaluation: Path) -> dict[str, Any]:
 
 
 def said(folder: Path, name: str) -> str:
-    """What the manifest of a result says under a name, as text that sorts; "" where nobody knows."""
+    """Return a value of a result's manifest as text, "" if the manifest does not have it."""
     try:
         return str(json.loads((folder / "manifest.json").read_text())[name])
     except (OSError, ValueError, LookupError, TypeError):
@@ -99,12 +99,12 @@ def said(folder: Path, name: str) -> str:
 
 
 def stands_twice(folder: Path) -> bool:
-    """Whether a folder is a link to a result next to it, or such a link that became a copy of the result."""
+    """Return whether a folder is a symlink to a result next to it, or a copy that replaced this symlink."""
     return "@" not in folder.name and folder.with_name(f"{folder.name}@{said(folder, 'fingerprint')[:8]}").exists()
 
 
 def network_of(evaluation: Path) -> Path:
-    """The folder of the network that was scored, whether it is still there or not."""
+    """Return the folder of the network that was scored, even if the folder has been deleted."""
     digits = identity_of(evaluation)["inputs"]["model"][:8]
     root = evaluation.parent.parent
     results = (path.parent for path in sorted(root.glob("*/*/manifest.json")))
@@ -114,7 +114,7 @@ def network_of(evaluation: Path) -> Path:
 
 
 def short_names(networks: list[Path]) -> dict[Path, str]:
-    """Folder -> as little of its path as tells the networks apart: hg-64, mpii/hg-64 or mpii/hg-64@1234abcd ..."""
+    """Return folder -> the shortest part of its path that is unique: hg-64, mpii/hg-64 or mpii/hg-64@1234abcd ..."""
     for name in (
         lambda p: p.name.partition("@")[0], lambda p: f"{p.parent.name}/{p.name.partition('@')[0]}",
         lambda p: f"{p.parent.name}/{p.name}",
@@ -126,9 +126,9 @@ def short_names(networks: list[Path]) -> dict[Path, str]:
 
 
 def evaluation_names(evaluations: list[Path], networks: dict[Path, str]) -> dict[Path, str]:
-    """Folder -> the network's name, with the settings in which several evaluations of it on one dataset differ.
+    """Return folder -> the network's name, plus the settings in which its evaluations on one dataset differ.
 
-    Where those of some are the same (made from other annotations, or by another version), with the digits of their folders.
+    Evaluations with equal settings (with other annotations, or by another version) get the name of their folder instead.
     """
     names = {}
     for folder in evaluations:

@@ -131,7 +131,7 @@ def test_files_of_another_kind_are_refused_in_a_sentence(run, truth, tmp_path):
     assert "pos_gt_src" in run(tmp_path / "few.mat", code=1)
     assert "missing" in run(tmp_path / "nothing.mat", code=1)
     savemat(tmp_path / "text.mat", {"preds": "words"})
-    assert "no numbers" in run(truth, tmp_path / "text.mat", code=1)
+    assert "does not hold numbers" in run(truth, tmp_path / "text.mat", code=1)
     others = {"a.csv": b"1,2", "b.npy": b"no", "c.json": b"{}", "d.json": b'[{"joints": {}}]', "e.h5": b"no", "f.json": b"3"}
     for name, content in others.items():
         (tmp_path / name).write_bytes(content)
