@@ -8,10 +8,10 @@ BIN := $(VENV)/bin
 .PHONY: help demo test setup lint python
 
 help:
-	@echo "make demo    the whole chain on sample data that it draws; results in exp/demo"
-	@echo "make test    the checks of the code and all tests, about ten minutes on two cores"
-	@echo "make setup   only the Python environment, in $(VENV); make PYTHON=python3.12 setup takes another Python"
-	@echo "make lint    only the checks of the code"
+	@echo "make demo    run the whole chain on drawn sample data; results in exp/demo"
+	@echo "make test    run the code checks and all tests, about ten minutes on two cores"
+	@echo "make setup   create only the Python environment, in $(VENV); make PYTHON=python3.12 setup uses another Python"
+	@echo "make lint    run only the code checks"
 
 demo: $(VENV)/.installed
 	@$(BIN)/python -m pipeline run --config configs/demo.cfg
@@ -27,20 +27,20 @@ lint: $(VENV)/.installed-dev
 
 setup: $(VENV)/.installed
 
-# Each `make` checks Python, and says in a sentence what to do where .venv cannot be made or used.
+# Every target checks Python first, and prints what to do if .venv cannot be created or used.
 python:
 	@say() { echo "error: $$1" >&2; exit 1; }; \
 	version='import sys; print("%d.%d" % sys.version_info[:2]); sys.exit(sys.version_info < (3, 11))'; \
 	if [ -e $(VENV) ]; then \
 		has=$$($(BIN)/python -c "import pip; $$version" 2>/dev/null) || \
-			say "$(VENV) is unfinished, or its Python is gone or too old; remove it (rm -r $(VENV)) and run make again."; \
+			say "$(VENV) is incomplete, or its Python is missing or too old; remove it (rm -r $(VENV)) and run make again."; \
 		[ "$(origin PYTHON)" = file ] || [ "$$has" = "$$($(PYTHON) -c "$$version" 2>/dev/null)" ] || \
-			say "$(VENV) has Python $$has, not that of PYTHON=$(PYTHON); remove it (rm -r $(VENV)), or leave PYTHON out."; \
+			say "$(VENV) has Python $$has, not the version of PYTHON=$(PYTHON); remove it (rm -r $(VENV)), or leave PYTHON out."; \
 	else \
 		has=$$($(PYTHON) -c "$$version" 2>/dev/null) || \
-			say "$(PYTHON) $$([ "$$has" ] && echo "is Python $$has, which is too old" || echo "cannot be run"); name Python 3.11 or later: make setup PYTHON=python3.12"; \
+			say "$(PYTHON) $$([ "$$has" ] && echo "is Python $$has, which is too old" || echo "cannot be run"); give Python 3.11 or later: make setup PYTHON=python3.12"; \
 		$(PYTHON) -c "import ensurepip, venv" 2>/dev/null || \
-			say "$(PYTHON) has no venv, which a package of your system brings (Debian, Ubuntu: apt install python$$has-venv)."; \
+			say "$(PYTHON) has no module venv; install the package for it (Debian, Ubuntu: apt install python$$has-venv)."; \
 	fi
 
 $(VENV)/.installed: requirements.txt setup.py | python

@@ -14,7 +14,7 @@ setup(
     python_requires=">=3.11",
     packages=find_packages(include=["datasets*", "stages*", "pipeline*", "tools*"]),
     package_data={"stages.reporting": ["page.html"]},
-    # Of torch at least the pinned version, whose interfaces are used; of the others what is there already will do.
+    # torch must have at least the pinned version; for the other packages any installed version is accepted.
     install_requires=[line.replace("==", ">=") if line.startswith("torch==") else line.split("==")[0] for line in pinned],
     extras_require={"openvino": ["openvino"]},  # the predictor's fastest runtime on a CPU
     entry_points={"console_scripts": ["pose-workspace = pipeline.__main__:main"]},

@@ -1,4 +1,4 @@
-"""Programs that build on the workspace.
+"""Example programs that use the workspace.
 
-forecast  teaches recurrent layers on the exported hourglass to forecast poses
+forecast  trains recurrent layers on the exported hourglass to forecast poses
 """

@@ -1,7 +1,7 @@
-"""Teach recurrent layers to forecast poses from one frame: python -m examples.forecast exp/demo
+"""Train recurrent layers to forecast poses from one frame: python -m examples.forecast exp/demo
 
-As in "Forecasting Human Dynamics from Static Images", a residual recurrent layer sits on each skip edge of the exported
-hourglass and at its bottleneck; a small convolutional GRU here. The hourglass itself stays as it is.
+As in "Forecasting Human Dynamics from Static Images", the exported hourglass gets a residual recurrent layer on each skip edge
+and at its bottleneck; this example uses a small convolutional GRU. The weights of the hourglass are frozen.
 """
 
 import argparse
@@ -25,7 +25,7 @@ class ResidualGru(nn.Module):
         self.gates = nn.Conv2d(channels + hidden, 2 * hidden, 3, padding=1)
         self.candidate = nn.Conv2d(channels + hidden, hidden, 3, padding=1)
         self.change = nn.Conv2d(hidden, channels, 1)
-        nn.init.zeros_(self.change.weight)  # untrained, every time step is the first frame
+        nn.init.zeros_(self.change.weight)  # so that untrained layers repeat the first frame
         nn.init.zeros_(self.change.bias)  # type: ignore[arg-type]
 
     def forward(self, x: Tensor, steps: int) -> Tensor:
@@ -36,7 +36,7 @@ class ResidualGru(nn.Module):
             candidate = self.candidate(torch.cat([seen, reset * state], 1)).tanh()
             state = (1 - update) * state + update * candidate
             features.append(x + self.change(state))
-            seen = torch.zeros_like(x)  # only the first frame is seen
+            seen = torch.zeros_like(x)  # no input after the first frame
         return torch.stack(features, 1)
 
 
@@ -56,13 +56,13 @@ class Forecaster(nn.Module):
 
 
 def loss_of(forecaster: Forecaster, sequences: dict[str, Tensor]) -> Tensor:
-    """Mean squared difference from the target heatmaps of all time steps."""
+    """Return the mean squared error of the heatmaps of all time steps."""
     images, target = sequences["images"], sequences["heatmaps"]
     return (forecaster(images[:, 0], images.shape[1]) - target).square().mean()
 
 
 def validate(forecaster: Forecaster, data: PennSequences) -> float:
-    """Mean loss over up to 16 sequences spread over the split."""
+    """Return the mean loss of about 16 sequences, evenly spaced in the split."""
     every = max(1, len(data) // 16)
     with torch.inference_mode():
         losses = [loss_of(forecaster, item) for item in DataLoader(torch.utils.data.Subset(data, range(0, len(data), every)))]
@@ -70,17 +70,17 @@ def validate(forecaster: Forecaster, data: PennSequences) -> float:
 
 
 def main() -> int:
-    """Train and show the loss before and after; returns the exit code."""
+    """Train, and print the loss before and after; returns the exit code."""
     parser = argparse.ArgumentParser(
         prog="python -m examples.forecast", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("exp", type=Path, help="folder of a finished chain")
-    parser.add_argument("--steps", type=int, default=16, help="frames of a sequence; default: 16")
-    parser.add_argument("--stride", type=int, default=1, help="from one of them to the next; default: 1")
-    parser.add_argument("--iterations", type=int, default=100, help="each of two sequences; default: 100")
+    parser.add_argument("--steps", type=int, default=16, help="frames per sequence; default: 16")
+    parser.add_argument("--stride", type=int, default=1, help="video frames between two frames; default: 1")
+    parser.add_argument("--iterations", type=int, default=100, help="iterations with two sequences each; default: 100")
     options = parser.parse_args()
     if options.iterations < 1:
-        parser.error("--iterations should be 1 or more")
+        parser.error("--iterations must be at least 1")
     torch.manual_seed(0)
     try:
         split, about = SplitHourglass.load(follow(options.exp / "export/model.safetensors"))
@@ -93,7 +93,7 @@ def main() -> int:
         return 1
     forecaster = Forecaster(split)
     optimizer = torch.optim.Adam(forecaster.layers.parameters(), 1e-3)
-    print(f"{len(train)} sequences; loss when all is as in the first frame: {validate(forecaster, valid):.6f}")
+    print(f"{len(train)} sequences; loss of repeating the first frame: {validate(forecaster, valid):.6f}")
     drawn = torch.utils.data.RandomSampler(train, replacement=True, num_samples=2 * options.iterations)
     for number, sequences in enumerate(DataLoader(train, 2, sampler=drawn), 1):
         loss = loss_of(forecaster, sequences)

@@ -40,9 +40,9 @@ def python(path, version):
 
 def test_a_python_that_is_too_old_or_not_there(make, tmp_path):
     code, said = make("setup", f"PYTHON={python(tmp_path / 'old', (3, 10, 13))}")
-    assert code and "old is Python 3.10, which is too old; name Python 3.11 or later: make setup PYTHON=" in said
+    assert code and "old is Python 3.10, which is too old; give Python 3.11 or later: make setup PYTHON=" in said
     code, said = make("setup", "PYTHON=./nowhere")
-    assert code and "./nowhere cannot be run; name Python 3.11 or later" in said
+    assert code and "./nowhere cannot be run; give Python 3.11 or later" in said
     assert said.count("\n") == 2 and not (tmp_path / ".venv").exists()  # make adds a line of its own
     assert make("python", f"PYTHON={sys.executable}")[0] == 0
 
@@ -52,12 +52,12 @@ def test_a_venv_of_another_python(make, tmp_path):
     python(inside, (3, 99, 0))
     assert make("python") == (0, "")  # whatever made it
     code, said = make("setup", f"PYTHON={sys.executable}")
-    assert code and f".venv has Python 3.99, not that of PYTHON={sys.executable}; remove it (rm -r .venv)" in said
+    assert code and f".venv has Python 3.99, not the version of PYTHON={sys.executable}; remove it (rm -r .venv)" in said
     assert make("python", f"PYTHON={python(tmp_path / 'other', (3, 99, 1))}") == (0, "")
     python(inside, (3, 10, 0))
     for _ in range(2):
         code, said = make("setup")
-        assert code and ".venv is unfinished, or its Python is gone or too old; remove it (rm -r .venv)" in said
+        assert code and ".venv is incomplete, or its Python is missing or too old; remove it (rm -r .venv)" in said
         inside.unlink(missing_ok=True)
         inside.symlink_to(tmp_path / "gone")
     assert inside.parent.exists()

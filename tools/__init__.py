@@ -1,12 +1,12 @@
-"""Small programs for people, each `python -m tools.NAME --help`.
+"""Small command-line programs, each with `python -m tools.NAME --help`.
 
-bench               measures the speed of the parts on this machine
-compare_acc         accuracies of any experiments side by side, with tests and curves
-decoders            prints what decoders, flip and scales add to a network's accuracy
+bench               measures the speed of the workspace on this machine
+compare_acc         compares the accuracies of any experiments, with tests and curves
+decoders            prints the effect of decoders, flip and scales on a network's accuracy
 describe            prints the layers and the cost of a preset or a checkpoint
-inspect_dataset     prints what a dataset's annotations hold, and draws some of them
-inspect_checkpoint  prints what a checkpoint says of itself
-monitor             follows trainings in the terminal
+inspect_dataset     prints statistics of a dataset's annotations, and draws some of them
+inspect_checkpoint  prints the description of a checkpoint
+monitor             shows the progress of trainings in the terminal
 predict             finds poses in images and videos
 score               prints MPII's table for predictions of any program
 """
@@ -20,7 +20,10 @@ from datasets.errors import DataError
 
 
 def program(main: Callable[[], int | None]) -> Callable[[], int]:
-    """A tool's `main` as a program: a DataError ends it with a sentence and code 1, Ctrl-C with 130, `| head` quietly."""
+    """Return a tool's `main` as a program that returns an exit code.
+
+    A DataError is printed as an error message and gives code 1. Ctrl-C gives code 130. A closed pipe, as in `| head`, gives 0.
+    """
 
     @functools.wraps(main)
     def run() -> int:
@@ -31,7 +34,7 @@ def program(main: Callable[[], int | None]) -> Callable[[], int]:
         except DataError as error:
             print(f"error: {error}", file=sys.stderr)
             return 1
-        except BrokenPipeError:  # the reader of our output has seen enough
+        except BrokenPipeError:  # the reader of the output has closed the pipe
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             return 0
         except KeyboardInterrupt:

@@ -1,6 +1,6 @@
-"""How fast the workspace's parts are on this machine: python -m tools.bench [PART ...]
+"""Measure the speed of the workspace's parts on this machine: python -m tools.bench [PART ...]
 
-Machines are noisy: each part is measured several times and the median is shown; compare figures of one run only.
+Timings are noisy: each part is measured several times and the median is shown. Compare figures of a single run only.
 """
 
 import argparse
@@ -24,7 +24,7 @@ from tools.bench_parts import in_process, photograph, seconds, show, write_peopl
 
 
 def training() -> None:
-    """Training steps of hg-256 at 256 x 256, each measured in processes of its own, because the allocator is set for all."""
+    """Training steps of hg-256 at 256 x 256, each in a new process, because the allocator is configured per process."""
     import torch
 
     for name, dtype in (("float32", torch.float32), ("bfloat16", torch.bfloat16)):
@@ -39,13 +39,13 @@ def training() -> None:
 
 
 def _ratios(runs: list[tuple[float, float]]) -> str:
-    """The second figures of runs by the first."""
+    """Return the ratios of runs, second figure / first figure, as text: median and range."""
     ratios = [b / a for a, b in runs]
     return f"{statistics.median(ratios):.2f} x ({min(ratios):.2f} to {max(ratios):.2f})"
 
 
 def _step_rate(batch: int, ours: bool) -> float:
-    """Images a second that hg-256 takes in."""
+    """Return the images per second of training hg-256; ours: with the memory layout, allocator and dtype of a real training."""
     import torch
 
     from stages.inference.predict import compute_type
@@ -73,7 +73,7 @@ def _step_rate(batch: int, ours: bool) -> float:
 
 
 def samples() -> None:
-    """Training samples for 256 px from JPEG files of 1280 x 720 and from the cache, by the time of this one process."""
+    """Training samples for 256 px from JPEG files of 1280 x 720 and from the cache, in CPU time of this single process."""
     from dataclasses import replace
 
     from datasets.dataset import DatasetFiles
@@ -110,7 +110,7 @@ def samples() -> None:
 
 
 def metrics() -> None:
-    """Decoding and scoring all of MPII's validation."""
+    """Decoding and scoring heatmaps of all of MPII's validation people."""
     from datasets.imaging.geometry import image_to_crop
     from datasets.imaging.heatmaps import decode_argmax, decode_subpixel
     from datasets.mpii import MPII
@@ -138,9 +138,9 @@ def metrics() -> None:
 
 
 def crop() -> None:
-    """Penn Action's cropping against plainly decoding, cutting and encoding the same frames on all cores.
+    """Cropping Penn Action, compared with only decoding, cutting and encoding its frames on all cores.
 
-    Beside the time by the clock that of the processors is compared, which other programs disturb less.
+    Compares wall-clock time and CPU time; other programs disturb the CPU time less.
     """
     from stages.machine.pool import processes
     from stages.preparing.crop import crop_penn
@@ -149,7 +149,7 @@ def crop() -> None:
         raw = Path(name, "raw")
         _write_sequences(raw)
         frames = sorted(raw.rglob("*.jpg"))
-        list(pool.map(_cut_frames, [[]] * 100, [raw] * 100))  # these processes begin now, those of crop_penn in its time
+        list(pool.map(_cut_frames, [[]] * 100, [raw] * 100))  # starts the pool's processes before the measurement
 
         def ours(out: Path) -> float:
             before = resource.getrusage(resource.RUSAGE_CHILDREN)
@@ -167,7 +167,7 @@ def crop() -> None:
         processors: list[float] = []
         for turn in range(3):
             pairs = []
-            # What was written stays until the end: right after files were removed, ext4 is slow to make new ones.
+            # Written files are kept until the end: ext4 is slow to create files right after others were removed.
             for work in (ours, plain):
                 start = time.perf_counter()
                 of_processors = work(Path(name, f"{work.__name__}{turn}"))
@@ -183,7 +183,7 @@ _BOX = (60, 20, 209, 244)  # left, top, right, bottom px: the median window of P
 
 
 def _write_sequences(root: Path) -> None:
-    """350 sequences of 18 to 121 frames in Penn Action's layout."""
+    """Write 350 sequences of 18 to 121 frames in Penn Action's layout."""
     from datasets import penn_action
     from datasets.formats import penn_labels
 
@@ -205,7 +205,7 @@ def _write_sequences(root: Path) -> None:
 
 
 def _cut_frames(frames: list[Path], out: Path) -> float:
-    """Decode, cut and encode, and no more; returns the seconds of this process."""
+    """Only decode, cut and encode frames; returns the CPU time of this process in s."""
     import simplejpeg
 
     start = time.process_time()
@@ -219,14 +219,14 @@ def _cut_frames(frames: list[Path], out: Path) -> float:
 
 
 def convert() -> None:
-    """Reading, splitting and writing the annotations of both datasets, at a quarter of their size and whole."""
+    """Reading, splitting and writing the annotations of both datasets, at a quarter of their size and at full size."""
     from tools.bench_convert import measure
 
     measure()
 
 
 def torch7() -> None:
-    """Reading and writing hg-256 as the Torch7 file that image-play publishes, weights and gradients."""
+    """Reading and writing hg-256 as a Torch7 file like image-play's, with weights and gradients."""
     from stages.network.hourglass import HourglassNet
     from stages.settings.sections import Network
     from stages.torch7 import export_network as export_torch7
@@ -238,9 +238,9 @@ def torch7() -> None:
         path = Path(name, "best_model.t7")
         works: dict[str, Callable[[], object]] = {
             "writing": lambda: files.write(path, model),
-            "its bytes alone": path.read_bytes,
+            "reading the bytes only": path.read_bytes,
             "reading": lambda: files.read(path),
-            "to a network of ours": lambda: import_torch7.read_hourglass(path),
+            "reading as HourglassNet": lambda: import_torch7.read_hourglass(path),
         }
         for what, work in works.items():
             took = seconds(work)
@@ -248,7 +248,7 @@ def torch7() -> None:
 
 
 def inference() -> None:
-    """Inference with flip."""
+    """Inference with flip test in all installed runtimes."""
     from tools.bench_inference import measure
 
     in_process(measure)
@@ -259,23 +259,23 @@ PARTS = {part.__name__: part for part in (training, inference, samples, metrics,
 
 @program
 def main() -> None:
-    """Measure the named parts, or all."""
+    """Measure the named parts; without names, all parts except gpu."""
     about = {name: (part.__doc__ or "").splitlines()[0] for name, part in PARTS.items()}
-    about["gpu"] = "What a GPU reaches of what it could, in eight minutes; only where it is named."
+    about["gpu"] = "Correctness and speed on a GPU, in eight minutes; runs only if named."
     parser = argparse.ArgumentParser(
         prog="python -m tools.bench", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter,
         epilog="parts:\n" + "\n".join(f"  {name:10} {text}" for name, text in about.items()),
     )  # fmt: skip
-    parser.add_argument("part", nargs="*", metavar="PART", help="what to measure; default: all but gpu")
-    parser.add_argument("--minutes", type=float, default=4, help="with gpu and --people: of the training; default: 4")
-    parser.add_argument("--people", type=Path, help="with gpu: whom to train on: train.h5, valid.h5 and, in images/, images")
-    parser.add_argument("--model", help="with --images: how exact the runtimes' joints are for this trained network")
-    parser.add_argument("--images", type=Path, help="folder of images of one person each")
+    parser.add_argument("part", nargs="*", metavar="PART", help="parts to measure; default: all except gpu")
+    parser.add_argument("--minutes", type=float, default=4, help="with gpu and --people: minutes of training; default: 4")
+    parser.add_argument("--people", type=Path, help="with gpu: folder of training data: train.h5, valid.h5 and images/")
+    parser.add_argument("--model", help="with --images: a trained network, to compare the joints of all runtimes")
+    parser.add_argument("--images", type=Path, help="with --model: folder of images of one person each")
     options = parser.parse_args()
     if unknown := [name for name in options.part if name not in about]:
-        parser.error(f"there is no part {', '.join(unknown)}; there are {', '.join(about)}")
+        parser.error(f"unknown part {', '.join(unknown)}; use {', '.join(about)}")
     if bool(options.model) != bool(options.images) or (options.images and not options.images.is_dir()):
-        parser.error("--model and --images belong together, and --images is a folder")
+        parser.error("give --model and --images together; --images must be a folder")
     print(f"{os.cpu_count()} cores")
     for name in options.part or PARTS:
         if name == "gpu":

@@ -1,4 +1,4 @@
-"""Reading, splitting and writing the annotations of MPII and Penn Action: time, and the most memory it takes."""
+"""Time and peak memory of reading, splitting and writing the annotations of MPII and Penn Action."""
 
 import struct
 import tempfile
@@ -12,7 +12,7 @@ from tools.bench_parts import in_process, show
 
 
 def measure() -> None:
-    """Convert both datasets at a quarter of their size and whole, each in a process of its own."""
+    """Convert both datasets at a quarter of their size and at full size, each in a new process."""
     with tempfile.TemporaryDirectory() as name:
         for what, make, work, whole in (
             ("labels of Penn Action", _make_labels, _convert_labels, 2326),
@@ -22,25 +22,25 @@ def measure() -> None:
                 raw, out = Path(name, f"{work.__name__}{count}"), Path(name, f"annot{count}")
                 in_process(make, raw, count)
                 rows, time_taken, before, peak = in_process(_measured, work, raw, out)
-                note = f"{peak / 1e6:.0f} MB at most, {before / 1e6:.0f} MB before; {rows} rows"
+                note = f"peak memory {peak / 1e6:.0f} MB, {before / 1e6:.0f} MB before; {rows} rows"
                 show(f"{count} {what} to annotation files", time_taken, "s", note)
 
 
 def _measured(work: Callable[[Path, Path], int], raw: Path, out: Path) -> tuple[int, float, int, int]:
-    """What work(raw, out) returns, its seconds, and the process's bytes of memory before it and at most."""
-    Path("/proc/self/clear_refs").write_text("5")  # else the peak is that of the process that began this one
+    """Return the result of work(raw, out), its time in s, and the process's peak memory in bytes before and after it."""
+    Path("/proc/self/clear_refs").write_text("5")  # resets the peak, which is inherited from the parent process
     before, start = _peak(), time.perf_counter()
     rows = work(raw, out)
     return rows, time.perf_counter() - start, before, _peak()
 
 
 def _peak() -> int:
-    """The most bytes of memory that this process has had."""
+    """Return the peak memory of this process in bytes."""
     return 1024 * int(Path("/proc/self/status").read_text().split("VmHWM:")[1].split()[0])
 
 
 def _make_labels(root: Path, count: int) -> None:
-    """Labels of 18 to 123 frames, 70 on average, of 15 actions, about half of them for training."""
+    """Write labels of 15 actions with 18 to 123 frames (70 on average), about half of them for training."""
     from datasets.formats import penn_labels
 
     (root / "labels").mkdir(parents=True)
@@ -56,7 +56,7 @@ def _make_labels(root: Path, count: int) -> None:
 
 
 def _convert_labels(root: Path, out: Path) -> int:
-    """Read, cut to the window, split and write every label; returns the rows."""
+    """Read, crop to the window, split and write every label; returns the number of rows."""
     from datasets import penn_action
     from datasets.formats import penn_labels
     from datasets.penn_action import PENN_ACTION, conversion
@@ -73,9 +73,9 @@ def _convert_labels(root: Path, out: Path) -> int:
 
 
 def _make_release(root: Path, count: int) -> None:
-    """MPII's struct: 50 images of 58 people over and over, seven of eight images for training.
+    """Write MPII's struct: 50 images of 58 people, repeated; seven of eight images are for training.
 
-    Written by hand, because SciPy's writer takes gigabytes for so many records.
+    Does not use SciPy's writer, which needs gigabytes for so many records.
     """
     from datasets.formats import mpii_release
 
@@ -101,7 +101,7 @@ def _make_release(root: Path, count: int) -> None:
 
 
 def _element(kind: int, content: bytes) -> bytes:
-    """An element of a MATLAB 5 file, see `datasets.formats.matlab`."""
+    """Return the bytes of an element of a MATLAB 5 file, see `datasets.formats.matlab`."""
     return struct.pack("<2I", kind, len(content)) + content + bytes(-len(content) % 8)
 
 
@@ -115,7 +115,7 @@ def _number(value: float) -> bytes:
 
 
 def _records(rows: list[dict[str, bytes]], times: int = 1, name: bytes = b"") -> bytes:
-    """A struct array: the rows, as often."""
+    """Return the bytes of a struct array of the rows, repeated `times` times."""
     names = b"".join(field.encode().ljust(16, b"\0") for field in rows[0])
     values = b"".join(value for row in rows for value in row.values())
     head = _element(5, struct.pack("<I", 16)) + _element(1, names)
@@ -123,7 +123,7 @@ def _records(rows: list[dict[str, bytes]], times: int = 1, name: bytes = b"") ->
 
 
 def _convert_release(root: Path, out: Path) -> int:
-    """Read, split and write everybody; returns the rows."""
+    """Read, split and write all people; returns the number of rows."""
     from datasets.formats import annotations, mpii_release
     from datasets.formats.mpii_split import split
 

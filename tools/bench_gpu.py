@@ -1,8 +1,8 @@
-"""What a GPU reaches of what it could, in one run of about eight minutes: python -m tools.bench gpu
+"""Correctness and speed on a GPU, in one run of about eight minutes: python -m tools.bench gpu
 
-It first proves that results are those of the CPU, and says so. Then rates: of the training step, of the same network in a
-plain loop, of what feeds it, and of the predictor. At last a training for some minutes. Without a GPU it all runs on the
-CPU, on images of 64 px, which proves the script and nothing of speed.
+First compares results with those of the CPU. Then measures the training step, a plain training loop of the network, the data
+loading, and the predictor; with --people also a training of some minutes. Without a GPU everything runs on the CPU, on images
+of 64 px: this tests the script, but its speeds mean nothing.
 """
 
 import platform
@@ -42,7 +42,7 @@ from stages.training.logs import read_metrics
 from stages.training.train import Job, Trainer, train
 from tools.bench_parts import photograph, show, write_people
 
-FLOP = 25.4e9  # of an image of 256 px, forward and backward: multiplications and additions
+FLOP = 25.4e9  # operations per image of 256 px, forward and backward: multiplications and additions
 CUDA = torch.cuda.is_available()
 DEVICE = torch.device("cuda" if CUDA else "cpu")
 SIZE = Input(resolution=256 if CUDA else 64)
@@ -50,7 +50,10 @@ BATCHES = (6, 32, 128) if CUDA else (2,)
 
 
 def rate(work: Callable[[], object], count: int, seconds: float = 1.0) -> float:
-    """How many of `count` a call are done in a second, the device's work included: the median of five spans of calls."""
+    """Return the items per second of a call that processes `count` items, including the device's work.
+
+    The result is the median of five measurements, each of several calls and a fifth of `seconds`.
+    """
 
     def span(calls: int) -> float:
         start = time.perf_counter()
@@ -60,13 +63,13 @@ def rate(work: Callable[[], object], count: int, seconds: float = 1.0) -> float:
             torch.cuda.synchronize()
         return time.perf_counter() - start
 
-    span(5)  # warms up, and records
+    span(5)  # warm-up, which also records CUDA graphs
     calls = max(1, round(seconds / 5 / max(span(2) / 2, 1e-6)))
     return count * calls / statistics.median(span(calls) for _ in range(5))
 
 
 def facts() -> float:
-    """What the machine is, and its ceilings; returns operations a second of bfloat16 products."""
+    """Print the machine and its peak rates; returns the operations per second of bfloat16 matrix products."""
     print(f"torch {torch.__version__}, Python {platform.python_version()}, {processes(0)} processes")
     if CUDA:
         print(f"{torch.cuda.get_device_name()}, CUDA {torch.version.cuda}, cuDNN {torch.backends.cudnn.version()}")
@@ -82,7 +85,7 @@ def facts() -> float:
 
 
 def settings(batch: int, precision: str, **more: Any) -> Training:
-    """The modern recipe, whose optimizer and running mean take the most launches."""
+    """Return a training by the modern recipe, whose optimizer and weight EMA need the most kernel launches."""
     recipe = Settings().recipes["modern"].model_dump()
     return Training(
         **recipe | {"batch": batch, "precision": precision, "epochs": 1, "iterations": 1000, "snapshot_epochs": 0} | more
@@ -97,7 +100,7 @@ def job(folder: Path, network: HourglassNet, data: DatasetFiles, training: Train
 def trainer(
     folder: Path, data: DatasetFiles, training: Training, deterministic: bool = True, preset: str = "hg-256"
 ) -> Trainer:
-    """A training that is about to begin."""
+    """Return a training before its first iteration."""
     torch.manual_seed(0)
     torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark = deterministic, False
     made = Trainer(job(folder, HourglassNet(Network(preset=preset), 16), data, training))
@@ -107,13 +110,13 @@ def trainer(
 
 
 def on_device(samples: PoseDataset, first: int, count: int) -> dict[str, Tensor]:
-    """A batch of the stream, where the network is."""
+    """Return `count` samples of the stream from position `first`, as a batch on the device."""
     items = default_collate([samples[i] for i in range(first, first + count)])
     return {name: tensor.to(DEVICE) for name, tensor in items.items() if name != "image_to_crop"}
 
 
 def correct(data: DatasetFiles) -> None:
-    """Say how far results are from those of the CPU, and whether what must be equal is."""
+    """Print the differences of results from those of the CPU, and whether results that must be equal are equal."""
     torch.manual_seed(0)
     network = HourglassNet(Network(), 16).eval()
     images = torch.rand(4, 3, SIZE.resolution, SIZE.resolution)
@@ -139,27 +142,25 @@ def correct(data: DatasetFiles) -> None:
                     one.state.iteration += 1
                 ends.append([tensor.cpu() for tensor in one.learner.evaluated.state_dict().values()])
         equal = all(torch.equal(a, b) for a, b in zip(*ends, strict=True))
-        print(
-            f"8 iterations, {precision}: recorded {'equal to' if equal else 'DIFFERENT from'} launched one by one, bit for bit"
-        )
-    print(f"a training that was stopped and resumed: {_told(_resumes(data))}")
+        print(f"8 iterations, {precision}, with and without CUDA graphs: {_verdict(equal)}")
+    print(f"a training with and without interruption: {_verdict(_resumes(data))}")
     about = Description(Network(), MPII.skeleton.joints, SIZE.resolution, {})
     pictures = [photograph(360, 480, i) for i in range(4)]
     joints = [
         PosePredictor(network.cpu(), about, device=kind, precision="float32").predict(pictures).joints
         for kind in ("cpu", DEVICE.type)
     ]
-    # The network is not trained, and rounding may decide which of its pixels is the largest.
+    # The median, because the network is untrained and rounding may change which pixel is the largest.
     show("predictor, median difference from the CPU", float(np.median(np.abs(joints[0] - joints[1]))), "px")
     if find_spec("onnxruntime"):
         import onnxruntime
 
-        there = "CUDAExecutionProvider" in onnxruntime.get_available_providers()
-        print(f"onnxruntime {onnxruntime.__version__}: {'with' if there else 'without'} CUDA")
+        with_cuda = "CUDAExecutionProvider" in onnxruntime.get_available_providers()
+        print(f"onnxruntime {onnxruntime.__version__}: {'with' if with_cuda else 'without'} CUDA")
 
 
 def _resumes(data: DatasetFiles) -> bool:
-    """Whether a training that is interrupted in its second epoch ends as the one that is not."""
+    """Return whether a training that is interrupted in its second epoch gives the same network as an uninterrupted one."""
     training = settings(4, "auto", epochs=2, iterations=50 if CUDA else 5, seed=5)
     workspace = Workspace(device=DEVICE.type, workers=2, checkpoint_seconds=1e-9)
 
@@ -184,12 +185,12 @@ def _resumes(data: DatasetFiles) -> bool:
     return results[0] == results[1]
 
 
-def _told(equal: bool) -> str:
+def _verdict(equal: bool) -> str:
     return "equal, bit for bit" if equal else "DIFFERENT"
 
 
 def steps(data: DatasetFiles, top: float) -> None:
-    """Training steps on a batch that lies on the device, beside a plain loop of the same network."""
+    """Measure training steps on a batch on the device, compared with a plain loop of the network."""
     for preset, sizes in (("hg-256", BATCHES), ("hg2", (16,) if CUDA else ())):
         for batch in sizes:
             samples = PoseDataset(data, "train", SIZE, settings(batch, "float32"), 3, batch)
@@ -219,7 +220,7 @@ def steps(data: DatasetFiles, top: float) -> None:
 
 
 def _plain(preset: str, inputs: dict[str, Tensor], kind: str) -> float:
-    """Images a second of the loop that one would write first: RMSprop, no running mean, nothing recorded."""
+    """Return the images per second of the simplest training loop: RMSprop, no weight EMA, no CUDA graphs."""
     torch.manual_seed(0)
     network = HourglassNet(Network(preset=preset), 16).to(DEVICE)
     compute = compute_type(kind, DEVICE)
@@ -238,7 +239,7 @@ def _plain(preset: str, inputs: dict[str, Tensor], kind: str) -> float:
 
 
 def feeding(data: DatasetFiles) -> None:
-    """What the processes that read give, and whole trainings, whose images they are."""
+    """Measure the samples per second of the loader's processes, and the images per second of complete trainings."""
     workers, count = processes(0), 200 if CUDA else 5
     for batch in BATCHES:
         training = settings(batch, "auto")
@@ -261,7 +262,7 @@ def feeding(data: DatasetFiles) -> None:
 
 
 def prediction(folder: Path) -> None:
-    """The predictor on arrays and on files, beside the network alone."""
+    """Measure the predictor on arrays and on files, compared with the network alone."""
     torch.manual_seed(0)
     network, about = HourglassNet(Network(), 16), Description(Network(), MPII.skeleton.joints, SIZE.resolution, {})
     compute = compute_type("auto", DEVICE)
@@ -283,9 +284,9 @@ def prediction(folder: Path) -> None:
 
 
 def training_for(minutes: float, data: DatasetFiles, batch: int) -> None:
-    """Train hg-256 for some minutes, of which the validations are a part, and score it."""
+    """Train hg-256 for some minutes, validations included, and score it."""
     network = HourglassNet(Network(), 16)
-    with tempfile.TemporaryDirectory() as name:  # a short one first, for the rate
+    with tempfile.TemporaryDirectory() as name:  # a short training first, to measure the rate
         train(job(Path(name), network, data, settings(batch, "auto", iterations=400 if CUDA else 4)))
         images = [float(row["samples_per_second"]) for row in read_metrics(Path(name)) if row["what"] == "train"] or [1.0]
     count = max(4, round(minutes * 60 * 0.95 * images[-1] / batch))
@@ -304,7 +305,7 @@ def training_for(minutes: float, data: DatasetFiles, batch: int) -> None:
 
 
 def measure(minutes: float, people: Path | None) -> None:
-    """Measure everything. people: a folder with annotation files and, in images/, images to train on for some minutes."""
+    """Measure everything. people: a folder with annotation files and images/, to train on for some minutes."""
     with tempfile.TemporaryDirectory() as name:
         place = Path(name)
         write_people(place)

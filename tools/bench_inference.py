@@ -1,4 +1,4 @@
-"""Inference with flip of hg-256 at 256 x 256: what the runtimes reach of plain PyTorch, and of what the machine can."""
+"""Inference of hg-256 at 256 x 256 with flip test: speed of the runtimes, relative to plain PyTorch."""
 
 import statistics
 import time
@@ -21,18 +21,18 @@ from stages.network.hourglass import HourglassNet
 from stages.settings.sections import Network
 from tools.bench_parts import seconds, show
 
-FLOP = 2 * 2 * 4.278e9  # of an image: two forwards, multiplication and addition
+FLOP = 2 * 2 * 4.278e9  # operations per image: two forward passes, multiplications and additions
 ROUNDS = 5
 CPU = torch.device("cpu")
 
 
 def measure() -> None:
-    """Each round measures every way once, so that what disturbs the machine disturbs all alike."""
+    """Measure and print; each round measures every runtime once, so that disturbances of the machine affect all alike."""
     memory.keep_big_blocks()
     for name, dtype in (("float32", torch.float32), ("bfloat16", torch.bfloat16)):
         square = torch.rand(4096, 4096).to(dtype)
         rate = 2 * 4096**3 / seconds(partial(torch.mm, square, square), 3)
-        show(f"images of that many operations, {name} products", rate / FLOP, "images/s")
+        show(f"upper bound by matrix products in {name}", rate / FLOP, "images/s")
     ways = _ways()
     for batch in (1, 8):
         images = torch.rand(batch, 3, 256, 256)
@@ -41,7 +41,7 @@ def measure() -> None:
             for name, run in ways.items():
                 start = time.perf_counter()
                 run(images)
-                if turn:  # the first warms up
+                if turn:  # the first round is a warm-up
                     taken[name].append(time.perf_counter() - start)
         plain = next(iter(taken.values()))
         for name, times in taken.items():
@@ -51,7 +51,7 @@ def measure() -> None:
 
 
 def _ways() -> dict[str, Callable[[torch.Tensor], object]]:
-    """Plain PyTorch first: float32, an image and its mirror image one after the other."""
+    """Return name -> function of every runtime and dtype; first plain PyTorch: float32, image and mirror image in sequence."""
     torch.manual_seed(0)
     network, mirrored = HourglassNet(Network(), 16).eval(), MPII.skeleton.mirrored()
     about = Description(network.options, MPII.skeleton.joints, 256, {})
@@ -70,7 +70,7 @@ def _ways() -> dict[str, Callable[[torch.Tensor], object]]:
 
 
 def agreement(model: str, folder: Path) -> None:
-    """How far the joints of a trained network on a folder's images are from those that float32 gives."""
+    """Print the difference of each runtime's joints from those of float32, for a trained network on a folder of images."""
     paths = sorted(path for path in folder.iterdir() if path.suffix.lower() in (".jpg", ".jpeg", ".png"))[:200]
     predictor = PosePredictor.load(model, precision="float32")
     exact = predictor.predict(paths).joints

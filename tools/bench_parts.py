@@ -1,4 +1,4 @@
-"""What the parts of the bench share: timing, printing, and the pictures that they measure with."""
+"""Common functions of the benchmarks: timing, printing, and synthetic images."""
 
 import statistics
 import time
@@ -13,7 +13,7 @@ import numpy as np
 
 
 def seconds(work: Callable[[], object], repeats: int = 5) -> float:
-    """Median time of a call, after one to warm up."""
+    """Return the median time of a call in s, after one warm-up call."""
     work()
     times = []
     for _ in range(repeats):
@@ -24,29 +24,29 @@ def seconds(work: Callable[[], object], repeats: int = 5) -> float:
 
 
 def show(what: str, value: float, unit: str, note: str = "") -> None:
-    """One line of the result."""
+    """Print one line of the results."""
     print(f"{what:52} {value:10.2f} {unit:9} {note}", flush=True)
 
 
 def in_process(work: Callable[..., Any], *arguments: object) -> Any:
-    """What `work` returns in a new process."""
+    """Return the result of `work(*arguments)`, called in a new process."""
     with ProcessPoolExecutor(1, get_context("spawn")) as pool:
         return pool.submit(work, *arguments).result()
 
 
 def photograph(height: int, width: int, seed: int = 0) -> np.ndarray:
-    """(height, width, 3) uint8 of noise whose amplitude falls with the frequency, as that of photographs does."""
+    """Return noise (height, width, 3) uint8 whose amplitude decreases with the frequency, as in photographs."""
     rng = np.random.default_rng(seed)
     frequency = np.hypot(np.fft.fftfreq(height)[:, None], np.fft.rfftfreq(width))
     frequency[0, 0] = np.inf  # no mean
     noise = np.fft.irfft2(np.fft.rfft2(rng.normal(size=(4, height, width))) / frequency, (height, width))
     noise /= noise.std(axis=(1, 2), keepdims=True)
-    image = 128 + 45 * noise[3, :, :, None] + 15 * noise[:3].transpose(1, 2, 0)  # bright and dark, and some colour
+    image = 128 + 45 * noise[3, :, :, None] + 15 * noise[:3].transpose(1, 2, 0)  # brightness, and some colour
     return np.ascontiguousarray(np.clip(image, 0, 255).astype(np.uint8))
 
 
 def write_people(folder: Path) -> None:
-    """16 photographs of 1280 x 720, each with 4 people whose sizes are as those of MPII's people."""
+    """Write 16 images of 1280 x 720 px with annotations of 4 people each, whose sizes are distributed as in MPII."""
     from datasets.formats import annotations
 
     rng = np.random.default_rng(0)

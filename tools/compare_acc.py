@@ -1,8 +1,8 @@
-"""Accuracies of any experiments side by side: python -m tools.compare_acc [RESULTS ...]
+"""Compare the accuracies of any experiments: python -m tools.compare_acc [RESULTS ...]
 
-RESULTS are folders: of results (exp/demo: all that was evaluated there, with whatever settings), of an experiment
-(exp/demo/mpii/hg-64) or of one evaluation (exp/demo/mpii/evaluate-pretrained). Prints the accuracies with 95 % intervals and
-published ones beside them, and on each dataset whether the other networks are better than the first.
+RESULTS are folders: of results (exp/demo means all evaluations in this folder, of any settings), of an experiment
+(exp/demo/mpii/hg-64) or of one evaluation (exp/demo/mpii/evaluate-pretrained). Prints the accuracies with 95 % intervals, next
+to published accuracies; and, for each dataset, tests whether the other networks are better than the first.
 """
 
 import argparse
@@ -20,7 +20,7 @@ from tools import program
 
 @program
 def main() -> None:
-    """Compare and print."""
+    """Compare the results and print the tables."""
     parser = argparse.ArgumentParser(
         prog="python -m tools.compare_acc", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -34,7 +34,7 @@ def main() -> None:
 
 
 def compare(results: list[Path], out: Path | None) -> None:
-    """Print the tables of what stands in folders of results, and write them and the curves into `out`."""
+    """Print the tables of the evaluations in folders of results; write tables and curves into `out` if it is given."""
     from stages.evaluation.scores import Scored, as_text, pair_table, part_table, part_text
     from stages.reporting.compare import write_tables, write_tests
     from stages.reporting.curves import Training, draw_pck, draw_training
@@ -46,7 +46,7 @@ def compare(results: list[Path], out: Path | None) -> None:
     for one in scored:
         datasets.setdefault(one.accuracy.dataset, []).append(one)
     table = part_table(scored)
-    pairs = pair_table([(those[0], other) for those in datasets.values() for other in those[1:]])
+    pairs = pair_table([(first, other) for first, *others in datasets.values() for other in others])
     print(part_text(table), *([as_text(pairs)] if len(pairs) else []), sep="\n\n")
     if not out:
         return
@@ -54,8 +54,8 @@ def compare(results: list[Path], out: Path | None) -> None:
         out.mkdir(parents=True, exist_ok=True)
         write_tables(out, scored)
         write_tests(out, pairs)
-        for dataset, those in datasets.items():
-            draw_pck(out / f"pck_{dataset}", those)
+        for dataset, networks_of_dataset in datasets.items():
+            draw_pck(out / f"pck_{dataset}", networks_of_dataset)
         for place in dict.fromkeys(network.parent.name for network in networks):
             trainings = [Training(name, network) for network, name in networks.items() if network.parent.name == place]
             draw_training(out / f"curves_{place}", trainings)
@@ -64,7 +64,7 @@ def compare(results: list[Path], out: Path | None) -> None:
 
 
 def evaluations_of(path: Path) -> list[Path]:
-    """The evaluations that a folder means. Raises DataError where it holds none."""
+    """Return the folders of the evaluations in a folder of results. Raises DataError if there are none."""
     path = follow(Path(result_at(str(path)))).resolve()
     if (path / "accuracy.json").is_file():
         return [path]
@@ -77,7 +77,7 @@ def evaluations_of(path: Path) -> list[Path]:
         key=lambda f: finished(network_of(f)),
     )
     if not evaluations:
-        raise DataError(f"{path} holds no evaluated network; evaluate one first: python -m pipeline run")
+        raise DataError(f"{path} holds no evaluation of a network; evaluate one first: python -m pipeline run")
     return evaluations
 
 
@@ -117,7 +117,7 @@ def network_of(evaluation: Path) -> Path:
 
 
 def short_names(networks: list[Path]) -> dict[Path, str]:
-    """Folder -> as little of its path as tells the networks apart: hg-64, mpii/hg-64 or mpii/hg-64@1234abcd ..."""
+    """Return folder -> the shortest part of its path that is unique: hg-64, mpii/hg-64 or mpii/hg-64@1234abcd ..."""
     for name in (
         lambda p: p.name.partition("@")[0], lambda p: f"{p.parent.name}/{p.name.partition('@')[0]}",
         lambda p: f"{p.parent.name}/{p.name}",
@@ -129,9 +129,9 @@ def short_names(networks: list[Path]) -> dict[Path, str]:
 
 
 def evaluation_names(evaluations: list[Path], networks: dict[Path, str]) -> dict[Path, str]:
-    """Folder -> the network's name, with the settings in which several evaluations of it on one dataset differ.
+    """Return folder -> the network's name, plus the settings in which its evaluations on one dataset differ.
 
-    Where those of some are the same (made from other annotations, or by another version), with the digits of their folders.
+    Evaluations with equal settings (with other annotations, or by another version) get the name of their folder instead.
     """
     names = {}
     for folder in evaluations:

@@ -1,4 +1,4 @@
-"""The layers and the cost of a network: python -m tools.describe PRESET|CHECKPOINT, or --list for all presets."""
+"""Print the layers and the cost of a network: python -m tools.describe PRESET|CHECKPOINT, or --list for all presets."""
 
 import argparse
 import sys
@@ -22,14 +22,14 @@ def main() -> None:
     """Print the tables."""
     parser = argparse.ArgumentParser(prog="python -m tools.describe", description=__doc__)
     parser.add_argument("network", nargs="?", help="a preset's name, or a .safetensors file of this workspace")
-    parser.add_argument("--list", action="store_true", help="the costs of all presets, and how they differ from hg-256")
-    parser.add_argument("--joints", type=int, default=16, help="of a preset; default: 16")
-    parser.add_argument("--resolution", type=int, help="side of the input in pixels; default: the checkpoint's, or 256")
+    parser.add_argument("--list", action="store_true", help="print the costs of all presets, and their differences from hg-256")
+    parser.add_argument("--joints", type=int, default=16, help="number of joints of a preset; default: 16")
+    parser.add_argument("--resolution", type=int, help="side of the input in px; default: the checkpoint's, or 256")
     options = parser.parse_args()
     if options.list == bool(options.network):
-        parser.error("give a preset, a checkpoint or --list")
+        parser.error("give either a preset or checkpoint, or --list")
     if options.joints < 1 or options.resolution == 0:
-        parser.error("--joints and --resolution should be 1 or more")
+        parser.error("--joints and --resolution must be at least 1")
     if options.list:
         list_presets(options.joints, options.resolution or 256)
     else:
@@ -37,19 +37,19 @@ def main() -> None:
 
 
 def list_presets(joints: int, resolution: int) -> None:
-    """A row for each preset."""
+    """Print a table with a row for each preset."""
     rows = []
     for name, changes in PRESETS.items():
         network = _from_preset(name, joints)
         different = ", ".join(_settings(network.options.model_dump(include=set(changes))))
         rows.append([name, *_total(_layers(network, resolution)), different])
     print(f"{joints} joints, {resolution} x {resolution} pixels\n")
-    heads = ["preset", "parameters", "multiply-adds", "differs from hg-256 in"]
+    heads = ["preset", "parameters", "multiply-adds", "differences from hg-256"]
     print(tabulate(rows, heads, colalign=["left", "right", "right"], maxcolwidths=[None, None, None, 72]))
 
 
 def describe(name: str, joints: int, resolution: int | None) -> None:
-    """Options, layers in the order of computation, and parts."""
+    """Print a network's options, its layers in the order of computation, and its parts."""
     if name in PRESETS:
         network, resolution = _from_preset(name, joints), resolution or 256
     else:
@@ -57,10 +57,10 @@ def describe(name: str, joints: int, resolution: int | None) -> None:
         from stages.network.checkpoints import load_network
 
         if not Path(name).exists():
-            raise DataError(f"{name} is neither a file nor one of the presets {', '.join(PRESETS)}.")
+            raise DataError(f"{name} is neither a file nor a preset; give a .safetensors file or one of {', '.join(PRESETS)}.")
         network, description = load_network(follow(Path(name)))
         resolution = resolution or description.resolution
-        print(f"joints: {', '.join(description.joints)}\nmean that is subtracted: {network.mean.tolist()}\n")
+        print(f"joints: {', '.join(description.joints)}\nmean subtracted from images: {network.mean.tolist()}\n")
     found = _layers(network, resolution)
     print("[network]", *_settings(network.options.significant()), sep="\n")
     print(f"\n{network.joints} joints, {resolution} x {resolution} pixels\n")
@@ -81,14 +81,14 @@ def _from_preset(name: str, joints: int) -> "HourglassNet":
 
     from stages.network.hourglass import HourglassNet
 
-    with torch.device("meta"):  # no memory
+    with torch.device("meta"):  # allocates no memory
         return HourglassNet(Network(preset=name), joints)
 
 
 def _layers(network: "HourglassNet", resolution: int) -> "list[Layer]":
     from stages.network.cost import layers
 
-    Settings(network=network.options, input=Input(resolution=resolution))  # refuses what cannot be halved that often
+    Settings(network=network.options, input=Input(resolution=resolution))  # checks that 2**depth divides the heatmap size
     return layers(network, resolution)
 
 
@@ -101,7 +101,7 @@ def _giga(count: int) -> str:
 
 
 def _settings(options: dict) -> list[str]:
-    """As luigi.cfg has them."""
+    """Return options as lines in the format of luigi.cfg."""
     return [f"{name} = {str(value).strip('[]').replace(',', '').lower()}" for name, value in options.items()]
 
 

@@ -1,4 +1,4 @@
-"""What is in a checkpoint: python -m tools.inspect_checkpoint FILE.safetensors"""
+"""Print the contents of a checkpoint: python -m tools.inspect_checkpoint FILE.safetensors"""
 
 import argparse
 import json

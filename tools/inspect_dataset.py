@@ -1,7 +1,7 @@
-"""What a dataset's annotations hold, in numbers and in a picture: python -m tools.inspect_dataset DATASET [--split SPLIT]
+"""Print statistics of a dataset's annotations, and draw some of them: python -m tools.inspect_dataset DATASET [--split SPLIT]
 
-The picture shows rows of the split, each in its box as the network sees it. The person's right side is orange, the left
-blue; rings are joints that are labelled but not visible. Rows are counted from 0, as in SPLIT.h5.
+The picture shows rows of the split, each as the crop that the network sees. The person's right side is orange, the left side
+blue; rings are joints that are labelled but not visible. Rows are numbered from 0, as in SPLIT.h5.
 """
 
 import argparse
@@ -26,8 +26,8 @@ from stages.preparing.annotate import SUSPICIOUS
 from tools import program
 
 SPLITS = ("train", "valid", "test")
-SIDE, ACROSS = 256, 6  # px of a person's picture, and how many stand side by side
-MEASURED = 200  # images whose sizes are told
+SIDE, ACROSS = 256, 6  # side of a person's picture in px, and pictures per row
+MEASURED = 200  # number of images whose sizes are measured
 
 
 @program
@@ -39,12 +39,12 @@ def main() -> None:
     parser.add_argument("dataset", choices=DATASETS)
     parser.add_argument("--split", choices=SPLITS, default="valid", help="default: valid")
     parser.add_argument("--config", type=Path, metavar="FILE", default=[], action="append", help="as for python -m pipeline")
-    parser.add_argument("--rows", type=int, nargs="+", metavar="ROW", help="show these; default: a random choice")
-    parser.add_argument("--action", help="only of this action (Penn Action)")
-    parser.add_argument("--suspicious", nargs="?", const="", metavar="WORDS", help="only suspicious ones, or of this kind")
-    parser.add_argument("--count", type=int, default=24, help="how many to choose; default: 24")
-    parser.add_argument("--seed", type=int, default=0, help="of the choice")
-    parser.add_argument("--out", type=Path, help="the picture; default: DATASET-SPLIT.png")
+    parser.add_argument("--rows", type=int, nargs="+", metavar="ROW", help="rows to draw; default: a random choice")
+    parser.add_argument("--action", help="draw only rows of this action (Penn Action)")
+    parser.add_argument("--suspicious", nargs="?", const="", metavar="KIND", help="draw only suspicious rows, or of this kind")
+    parser.add_argument("--count", type=int, default=24, help="number of rows to draw; default: 24")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the random choice; default: 0")
+    parser.add_argument("--out", type=Path, help="file of the picture; default: DATASET-SPLIT.png")
     options = parser.parse_args()
     for profile in options.config:
         config.use_profile(profile)
@@ -52,7 +52,7 @@ def main() -> None:
 
 
 def inspect(options: argparse.Namespace) -> None:
-    """What `main` does. Raises DataError where results are missing or no row is like the options."""
+    """Print the tables and write the picture. Raises DataError for missing results, and if no row matches the options."""
     dataset = DATASETS[options.dataset]
     stages = converted(dataset)
     for stage in stages.values():
@@ -76,23 +76,23 @@ def inspect(options: argparse.Namespace) -> None:
     try:
         draw.write_png(out, draw.contact_sheet(lines, titles, SIDE))
     except OSError as error:
-        raise DataError(f"{out} cannot be written ({error.strerror}); name another place with --out.") from None
+        raise DataError(f"{out} cannot be written ({error.strerror}); give another file with --out.") from None
     print(f"{len(chosen)} rows are drawn in {out}")
 
 
 def by_split(splits: dict[str, Annotations], odd: pd.DataFrame) -> pd.DataFrame:
-    """Rows, images, joints a row, and suspicious rows of each split."""
+    """Return a table of each split's rows, images, labelled joints per row, and suspicious rows."""
     labelled = {split: ~np.isnan(rows.part).any(axis=2) for split, rows in splits.items()}
     return pd.DataFrame({
         "rows": {split: len(rows) for split, rows in splits.items()},
         "images": {split: len(set(rows.images)) for split, rows in splits.items()},
-        "labelled joints a row": {split: joints.sum() / max(len(joints), 1) for split, joints in labelled.items()},
+        "labelled joints per row": {split: joints.sum() / max(len(joints), 1) for split, joints in labelled.items()},
         "suspicious rows": odd.groupby("split")["row"].nunique().reindex(list(splits), fill_value=0),
     }).round(2)  # fmt: skip
 
 
 def by_action(actions: dict[str, pd.Series]) -> pd.DataFrame:
-    """Rows of each action in each split; an empty table where there are no actions."""
+    """Return a table with the number of rows of each action in each split; empty for a dataset without actions."""
     return (
         pd.DataFrame({f"{split} rows": series.value_counts(sort=False) for split, series in actions.items()})
         .fillna(0)
@@ -101,20 +101,20 @@ def by_action(actions: dict[str, pd.Series]) -> pd.DataFrame:
 
 
 def by_joint(rows: Annotations, skeleton: Skeleton) -> pd.DataFrame:
-    """Share of rows in which each joint is labelled, and is visible, in per cent."""
+    """Return a table with the percentage of rows in which each joint is labelled, and visible."""
     labelled, count = ~np.isnan(rows.part).any(axis=2), max(len(rows), 1)
     shares = {"labelled %": labelled.sum(axis=0) / count, "visible %": rows.visible.sum(axis=0) / count}
     return (100 * pd.DataFrame(shares, index=list(skeleton.joints))).round(1)
 
 
 def sizes(rows: Annotations, folder: Path, options: argparse.Namespace) -> pd.DataFrame:
-    """Quantiles of the boxes' sides, and of the width and height of some of the images; all in px."""
+    """Return a table of quantiles of the boxes' sides, and of the width and height of some images, in px."""
     images = sorted(set(rows.images))
     some = np.random.default_rng(options.seed).permutation(images)[:MEASURED].tolist()
     shapes = np.array([read_image(folder / image).shape[:2] for image in some]).reshape(-1, 2)
     columns: dict[str, Any] = {"box side": 200 * rows.scale}
     columns |= {f"width of {len(some)} images": shapes[:, 1], f"height of {len(some)} images": shapes[:, 0]}
-    levels = {"least": 0, "5 %": 0.05, "median": 0.5, "95 %": 0.95, "greatest": 1}
+    levels = {"minimum": 0, "5 %": 0.05, "median": 0.5, "95 %": 0.95, "maximum": 1}
     table = {
         name: {level: np.quantile(values, q) for level, q in levels.items()} for name, values in columns.items() if len(values)
     }
@@ -122,25 +122,27 @@ def sizes(rows: Annotations, folder: Path, options: argparse.Namespace) -> pd.Da
 
 
 def choose(rows: Annotations, odd: pd.DataFrame, actions: pd.Series | None, options: argparse.Namespace) -> list[int]:
-    """Numbers of the rows that the options mean. Raises DataError where there are none."""
+    """Return the numbers of the rows that match the options. Raises DataError if no row matches."""
     wanted = pd.Index(range(len(rows)) if options.rows is None else options.rows)
     if len(wanted) and not 0 <= wanted.min() <= wanted.max() < len(rows):
-        raise DataError(f"--rows: the {options.split} split has the rows 0 to {len(rows) - 1}.")
+        raise DataError(f"--rows: give rows from 0 to {len(rows) - 1}, the rows of the {options.split} split.")
     if options.action is not None:
         if actions is None or options.action not in set(actions):
-            raise DataError(f"--action {options.action}: there is none in the {options.split} split; see the table of actions.")
+            raise DataError(
+                f"--action {options.action}: the {options.split} split has no such action; see the table of actions."
+            )
         wanted = wanted.intersection(actions.index[actions == options.action])
     if options.suspicious is not None:
         wanted = wanted.intersection(odd["row"][odd["what"].str.contains(options.suspicious, regex=False)])
     if not len(wanted):
-        raise DataError(f"no row of the {options.split} split is like that.")
+        raise DataError(f"no row of the {options.split} split matches --rows, --action and --suspicious; leave one out.")
     if options.rows is None and options.count < len(wanted):
         wanted = np.random.default_rng(options.seed).choice(wanted, options.count, replace=False)
     return sorted(map(int, wanted))
 
 
 def picture(rows: Annotations, row: int, folder: Path, skeleton: Skeleton, kinds: str) -> np.ndarray:
-    """A person's box with the skeleton, and words on it: row, image, what is suspicious."""
+    """Return a person's crop with skeleton and text: row, image, kinds of suspicion."""
     affine = geometry.image_to_crop(rows.center[row], rows.scale[row], SIDE)
     crop = cv2.warpAffine(read_image(folder / rows.images[row]), affine, (SIDE, SIDE))
     drawn = draw.draw_person(crop, geometry.apply(affine, rows.part[row]), skeleton, rows.visible[row])

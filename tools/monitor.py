@@ -1,7 +1,7 @@
-"""Follow trainings in the terminal until Ctrl-C: python -m tools.monitor [NAME ...] [--once | --tensorboard] [--config FILE]
+"""Show the progress of trainings until Ctrl-C: python -m tools.monitor [NAME ...] [--once | --tensorboard] [--config FILE]
 
-Loss, acc (training accuracy), images/s and waiting (the part of the time in which the training waited for samples) are those
-of the last 50 iterations or epoch; left is the time to the last epoch's end at the pace of the last rows of metrics.csv.
+Loss, acc (training accuracy), images/s and waiting (fraction of the time in which the training waited for samples) refer to
+the last 50 iterations or the last epoch. left is the remaining time at the speed of the last rows of metrics.csv.
 """
 
 import argparse
@@ -24,20 +24,20 @@ from stages.training.logs import METRICS, read_metrics
 from tools import program
 
 HEADS = ("experiment", "state", "epoch", "iteration", "loss", "acc", "images/s", "waiting", "left", "valid", "best")
-PACE = 20  # rows whose median pace counts
+PACE = 20  # number of rows for the median speed
 
 
 @program
 def main() -> int:
-    """Print the table, again and again, until Ctrl-C; returns the exit code."""
+    """Print the table repeatedly until Ctrl-C; returns the exit code."""
     parser = argparse.ArgumentParser(
         prog="python -m tools.monitor", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("names", nargs="*", metavar="NAME", help="experiments, such as hg-256; default: all below exp/")
     parser.add_argument("--config", type=Path, metavar="FILE", default=[], action="append", help="as for python -m pipeline")
     parser.add_argument("--once", action="store_true", help="print the table once")
-    parser.add_argument("--every", type=float, default=2, metavar="SECONDS", help="between two looks; default: 2")
-    parser.add_argument("--tensorboard", action="store_true", help="show them in TensorBoard instead, each once")
+    parser.add_argument("--every", type=float, default=2, metavar="SECONDS", help="time between two updates; default: 2")
+    parser.add_argument("--tensorboard", action="store_true", help="show the trainings in TensorBoard instead")
     options = parser.parse_args()
     for profile in options.config:
         config.use_profile(profile)
@@ -49,7 +49,7 @@ def main() -> int:
 
 
 def follow(exp: Path, names: list[str], once: bool, seconds: float) -> None:
-    """Print the table of the trainings of these names below exp/, every so many seconds unless once is enough."""
+    """Print the table of the trainings of these names below `exp`; unless `once`, update it every `seconds` s."""
     while True:
         rows = [row(folder) for folder in trainings(exp, names)]
         table = tabulate(rows, HEADS, disable_numparse=True, colalign=("left", "left", *["right"] * 9)) if rows else (
@@ -59,7 +59,7 @@ def follow(exp: Path, names: list[str], once: bool, seconds: float) -> None:
             print(table, flush=True)
         else:
             width = shutil.get_terminal_size().columns
-            lines = [line[:width] + "\033[K\n" for line in table.splitlines()]  # each clears what was to its right
+            lines = [line[:width] + "\033[K\n" for line in table.splitlines()]  # each line clears the old text to its right
             print("\033[H" + "".join(lines) + "\033[J", end="", flush=True)
         if once:
             return
@@ -67,13 +67,13 @@ def follow(exp: Path, names: list[str], once: bool, seconds: float) -> None:
 
 
 def trainings(exp: Path, names: list[str]) -> list[Path]:
-    """The folders of the trainings below exp/ and another exp in it, such as exp/demo; of these names if any are given."""
+    """Return the folders of the trainings below `exp` and its subfolders, such as exp/demo; without names, of all trainings."""
     folders = [path.parents[1] for below in ("", "[!.]*/") for path in exp.glob(f"{below}[!.]*/*@*/{METRICS}")]
     return sorted(folder for folder in folders if not names or folder.name.partition("@")[0] in names)
 
 
 def row(folder: Path) -> list[str]:
-    """What the table says of the training in a folder."""
+    """Return the table's row for the training in a folder."""
     name = name_of(folder)
     rows = read_metrics(folder)
     if not rows:
@@ -95,18 +95,18 @@ def row(folder: Path) -> list[str]:
 
 
 def name_of(folder: Path) -> str:
-    """What a training is called: demo/mpii/hg-64@01234567 below exp/demo."""
+    """Return a training's name, its path below exp/: demo/mpii/hg-64@01234567."""
     return str(folder.relative_to(config.exp())).removesuffix(".partial")
 
 
 def show_in_tensorboard(folders: list[Path]) -> int:
-    """Run TensorBoard until Ctrl-C, with each training once: below exp/ it would also take their links for trainings."""
+    """Run TensorBoard until Ctrl-C on the given folders: on exp/ it would show trainings twice, because of the symlinks."""
     logs = ",".join(f"{name_of(folder)}:{folder / METRICS}" for folder in folders).replace(f"/{Path(METRICS).name}", "")
     return subprocess.call([sys.executable, "-m", "tensorboard.main", "--logdir_spec", logs])
 
 
 def state(folder: Path) -> str:
-    """finished, running or stopped."""
+    """Return finished, running or stopped."""
     if (folder / MANIFEST).exists():
         return "finished"
     result = folder.with_name(folder.name.removesuffix(".partial"))
@@ -114,7 +114,7 @@ def state(folder: Path) -> str:
 
 
 def pace(rows: list[dict[str, str]]) -> float:
-    """Seconds an iteration takes, the median of the last rows; a pause of a training that was resumed counts little."""
+    """Return the time per iteration in s: the median over the last rows, so that the pause before a resume hardly counts."""
     steps = [
         (float(b["time"]) - float(a["time"])) / (int(b["iteration"]) - int(a["iteration"]))
         for a, b in pairwise(rows[-PACE:])

@@ -1,10 +1,10 @@
-"""PCKh of predictions on MPII's validation people, as published tables show it: python -m tools.score TRUTH [PREDICTIONS ...]
+"""Print PCKh of predictions for MPII's validation people, as published tables: python -m tools.score TRUTH [PREDICTIONS ...]
 
 TRUTH is detections_our_format.mat, which is published with several hourglass ports (pos_gt_src, jnt_missing, headboxes_src;
-pos_pred_src: predictions of its own, shown first). PREDICTIONS are .mat, .h5, .npy or .json files for the same people in the
-same order, such as preds_valid.mat of an evaluation: an array `preds` whose axes are the people, 16 joints and x and y (and
-confidence) in any order, MPII's own annolist structs, or a list of people with keypoints. The layout that was understood is
-printed. Pixels are those of the original images, counted from 1; those of keypoints in .json from 0.
+its own predictions pos_pred_src are shown first). PREDICTIONS are .mat, .h5, .npy or .json files for the people of TRUTH in
+their order, such as preds_valid.mat of an evaluation. A file holds an array `preds` with the axes people, 16 joints, x and y
+(and confidence) in any order, MPII's annolist structs, or a list of people with keypoints. The tool prints the layout that it
+recognised. Coordinates are 1-based px of the original images; keypoints in .json are 0-based.
 """
 
 import argparse
@@ -22,7 +22,7 @@ CURVE = [k / 100 for k in range(51)]  # the thresholds of MPII's own evaluation
 
 @program
 def main() -> None:
-    """Score and print."""
+    """Score the predictions and print the tables."""
     parser = argparse.ArgumentParser(
         prog="python -m tools.score", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -33,7 +33,7 @@ def main() -> None:
 
 
 def print_tables(path: Path, predictions: list[Path]) -> None:
-    """A table for each predictions file, a row for each threshold and one of mean errors."""
+    """Print a table for each file of predictions: a row for each threshold, and a row of mean errors in px."""
     from tabulate import tabulate
 
     from datasets.formats.matlab import read_mat
@@ -70,7 +70,7 @@ def print_tables(path: Path, predictions: list[Path]) -> None:
 
 def _numbers(value: object, path: Path, name: str) -> np.ndarray:
     if not isinstance(value, np.ndarray) or value.dtype.kind not in "fiub":
-        raise DataError(f"{path}: {name} holds no numbers; it is another kind of file.")
+        raise DataError(f"{path}: {name} does not hold numbers; give detections_our_format.mat.")
     return value.astype(np.float64)
 
 

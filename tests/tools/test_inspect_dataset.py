@@ -57,7 +57,7 @@ def test_tables():
     table = inspect_dataset.by_split(splits, ODD)
     assert table["rows"].to_dict() == {"train": 4, "valid": 6, "test": 0}
     assert table["suspicious rows"].to_dict() == {"train": 0, "valid": 2, "test": 0}
-    assert table.loc["valid", "labelled joints a row"] == pytest.approx(77 / 6, abs=0.01)
+    assert table.loc["valid", "labelled joints per row"] == pytest.approx(77 / 6, abs=0.01)
     joints = inspect_dataset.by_joint(rows(), PENN_ACTION.skeleton)
     assert joints.loc["right_elbow"].tolist() == [83.3, 83.3] and joints.loc["left_elbow"].tolist() == [100.0, 0.0]
     actions = inspect_dataset.by_action({"train": ACTIONS[:3], "valid": ACTIONS[3:]})

@@ -129,7 +129,7 @@ def test_old_drawings_do_not_stay_beside_new_poses_and_nothing_else_is_touched(m
     before = {path.name: path.read_bytes() for path in out.iterdir()}
     (folder / "a.jpg").rename(folder / "d.jpg")  # another source now
     assert run(monkeypatch, folder, *options) == 1
-    assert "holds files that are not of an earlier run on this source: a.jpg; name another" in capsys.readouterr().err
+    assert "holds files that are not from an earlier run on this source: a.jpg; give another" in capsys.readouterr().err
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine/a.png").write_text("mine")  # of the same name as what would be drawn
     assert run(monkeypatch, folder / "a.png", "--model", model, "--out", tmp_path / "mine") == 1
@@ -160,7 +160,7 @@ def test_a_video_is_drawn_frame_by_frame_with_its_times(model, tmp_path, monkeyp
     for frame, time, value in zip(drawn, times, (0, 50, 100, 150, 200), strict=True):
         assert frame.pixels.shape == (48, 64, 3) and abs(frame.pixels.mean() - value) < 4 and abs(frame.time - time) < 1e-3
     assert run(monkeypatch, source, "--model", model, "--out", tmp_path) == 1
-    assert "is where the video is" in capsys.readouterr().err
+    assert "is the folder of the video" in capsys.readouterr().err
     source.write_bytes(source.read_bytes()[:100])
     assert run(monkeypatch, source, *arguments) == 1
     assert "v.mp4 holds no video, or it is truncated" in capsys.readouterr().err
@@ -171,7 +171,7 @@ def test_the_source_is_checked_before_torch_is_loaded(tmp_path):
     """In a process where torch cannot be imported."""
     (tmp_path / "cut.mp4").write_bytes(video(tmp_path / "v.mp4", [0, 0.1, 0.2]).read_bytes()[:300])
     (tmp_path / "empty").mkdir()
-    for source, words in (("nowhere", "not there"), ("cut.mp4", "holds no video"), ("empty", "holds no image")):
+    for source, words in (("nowhere", "does not exist"), ("cut.mp4", "holds no video"), ("empty", "holds no image")):
         code = "import sys; sys.modules['torch'] = None; from tools.predict import main; sys.exit(main())"
         command = [sys.executable, "-c", code, str(tmp_path / source), "--out", str(tmp_path / "out")]
         process = subprocess.run(command, capture_output=True, text=True, cwd=Path(predict.__file__).parents[1])
@@ -181,7 +181,7 @@ def test_the_source_is_checked_before_torch_is_loaded(tmp_path):
 def test_a_batch_of_nothing_is_wrong_usage(model, folder, monkeypatch, capsys):
     with pytest.raises(SystemExit, match="2"):
         run(monkeypatch, folder, "--model", model, "--batch", "0")
-    assert "--batch should be 1 or more" in capsys.readouterr().err
+    assert "--batch must be at least 1" in capsys.readouterr().err
 
 
 def test_an_interruption_leaves_what_is_done(model, folder, tmp_path, monkeypatch, capsys):
@@ -204,10 +204,10 @@ def test_an_interruption_leaves_what_is_done(model, folder, tmp_path, monkeypatc
 @pytest.mark.parametrize(
     ("source", "options", "words"),
     [
-        ("nowhere", {}, "nowhere is not there"),
-        ("nowhere.mp4", {}, "nowhere.mp4 is not there"),
+        ("nowhere", {}, "nowhere does not exist"),
+        ("nowhere.mp4", {}, "nowhere.mp4 does not exist"),
         ("empty", {}, "holds no image"),
-        ("in", {"--out": "in"}, "would replace them"),
+        ("in", {"--out": "in"}, "would replace"),
         ("in", {"--model": "nothing"}, "nothing is not a file"),
     ],
 )
