@@ -135,18 +135,18 @@ def crop_label(label: Label, window: Window) -> Label:
     )
 
 
-def split(labels: Sequence[Label]) -> dict[str, list[Label]]:
-    """Sequences of `train`, `valid` and `test`, by the published rule.
+def split(labels: Sequence[Label], counted_only: bool = True) -> dict[str, list[Label]]:
+    """Return the sequences of `train`, `valid` and `test`, by the published rule.
 
-    The dataset tells training from test. Of every action's training sequences with at least one counted frame, in file
-    order, the last 9.2 % (rounded half up) validate. `valid` lists them action by action, actions in order of first
-    appearance; the others keep the order of `labels`. Sequences without a counted frame stay where the dataset put
-    them.
+    The dataset tells training from test. Of every action's training sequences, in file order, the last 9.2 % (rounded half up)
+    validate. `valid` lists them action by action, actions in order of first appearance; the others keep the order of `labels`.
+    counted_only: sequences without a counted frame are set aside before these 9.2 % are taken, and stay where the dataset put
+    them (pose-hg-train: 115 of Penn Action's sequences validate). image-play does not set them aside (116).
     """
     actions: dict[str, list[Label]] = {}
     for label in labels:
         candidates = actions.setdefault(label.action, [])
-        if label.train and label.counted.any():
+        if label.train and (label.counted.any() or not counted_only):
             candidates.append(label)
     valid = []
     for candidates in actions.values():
@@ -235,19 +235,22 @@ def conversion(heads: list[Label], whole: Callable[[Label], Label]) -> Conversio
         )
         for name, members in splits.items()
     }
-    return Conversion(rows, lambda image: sizes[image.split("/")[0]], partial(_write_image_play, splits, whole))
+    of_image_play = split(heads, counted_only=False)
+    return Conversion(rows, lambda image: sizes[image.split("/")[0]], partial(_write_image_play, splits, of_image_play, whole))
 
 
-def _write_image_play(splits: Mapping[str, list[Label]], whole: Callable[[Label], Label], folder: Path) -> None:
-    """Write image-play's files of all splits, every frame of their sequences in the order of numbers, and `valid_ind.txt`."""
+def _write_image_play(
+    ours: Mapping[str, list[Label]], theirs: Mapping[str, list[Label]], whole: Callable[[Label], Label], folder: Path
+) -> None:
+    """Write `valid_ind.txt`, and in `penn-crop/` image-play's files of its own splits: every frame, in the order of numbers."""
     image_play = folder / "penn-crop"
     image_play.mkdir(exist_ok=True)
-    for name, members in splits.items():
+    for name, members in theirs.items():
         ordered = (whole(label) for label in sorted(members, key=lambda label: int(label.sequence)))
         sequences = ((int(label.sequence), label.joints, label.visible) for label in ordered)
         frames = sum(label.frames for label in members)
         write_image_play(image_play / f"{'val' if name == 'valid' else name}.h5", sequences, frames)
-    for place in (folder, image_play):
+    for place, splits in ((folder, ours), (image_play, theirs)):
         write_valid_ind(place / "valid_ind.txt", [int(label.sequence) for label in splits["valid"]])
 
 

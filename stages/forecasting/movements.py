@@ -1,0 +1,116 @@
+"""Movements: the labelled poses of all frames of cropped Penn Action, and the steps that a forecast from a start has.
+
+Published rule (image-play): every frame of every sequence is a start. With n frames in the sequence, the 16 steps from frame i
+are round(linspace(i, i + n - 1, 16)): a stride of (n - 1) / 15 of the whole sequence wherever it starts. Steps beyond the
+sequence repeat the last of these 16 that lies inside.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from datasets.errors import DataError
+from datasets.formats.image_play import read_image_play
+from datasets.formats.penn_labels import read_label
+
+STEPS = 16
+FILES = {"train": "train", "valid": "val", "test": "test"}  # split -> image-play's name of its file
+
+
+@dataclass(frozen=True)
+class Movements:
+    """The poses of one split: F frames of S sequences, one sequence after the other."""
+
+    sequence: np.ndarray  # (S,) int64, number of each sequence: 1 for 0001
+    first: np.ndarray  # (S + 1,) int64, row of each sequence's first frame; the last is F
+    joints: np.ndarray  # (F, J, 2) float64, (x, y) in 0-based px of the cropped frame, NaN where not visible
+    size: np.ndarray  # (S, 2) int64 px, width and height of each sequence's cropped frames
+    action: tuple[str, ...]  # (S,)
+
+    @property
+    def lengths(self) -> np.ndarray:
+        """(S,) int64: number of frames of each sequence."""
+        return np.diff(self.first)
+
+    @property
+    def side(self) -> np.ndarray:
+        """(S,) float64 px: longer side of each sequence's frames, which PCK divides by."""
+        return self.size.max(axis=1).astype(np.float64)
+
+    @property
+    def of_frame(self) -> np.ndarray:
+        """(F,) int64: index of each frame's sequence."""
+        return np.repeat(np.arange(len(self.sequence)), self.lengths)
+
+
+@dataclass(frozen=True)
+class Starts:
+    """N forecasts that are to be made, of T steps each; the first step is the start itself."""
+
+    rows: np.ndarray  # (N, T) int64: row of each step's frame in `Movements.joints`
+    sequence: np.ndarray  # (N,) int64: index of the sequence
+    repeated: np.ndarray  # (N, T) bool: the step lies beyond the sequence, and repeats an earlier one
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def select(self, chosen: np.ndarray) -> "Starts":
+        """Return the chosen starts, by number or by a mask (N,) bool."""
+        return Starts(self.rows[chosen], self.sequence[chosen], self.repeated[chosen])
+
+
+def read_movements(annotations: Path, labels: Path, split: str) -> Movements:
+    """Read the poses of train, valid or test.
+
+    annotations: exp/penn_action_cropped/annot, with image-play's files in penn-crop/; labels:
+    exp/penn_action_cropped/data/labels, for the actions and sizes. Raises DataError where a file is missing or damaged, or the split is empty.
+    """
+    path = annotations / "penn-crop" / f"{FILES[split]}.h5"
+    numbers, joints = read_image_play(path)
+    if not len(numbers):
+        raise DataError(f"{path} holds no frame; there is nothing to forecast.")
+    begins = np.flatnonzero(np.r_[True, numbers[1:, 0] != numbers[:-1, 0]])
+    first = np.r_[begins, len(numbers)]
+    whole = np.concatenate([np.arange(1, length + 1) for length in np.diff(first)])
+    if not np.array_equal(numbers[:, 1], whole):
+        raise DataError(f"{path} does not list every frame of its sequences in order; run AnnotatePenn again.")
+    found = [read_label(labels / f"{number:04d}.mat") for number in numbers[begins, 0].tolist()]
+    size = np.array([(label.width, label.height) for label in found], dtype=np.int64)
+    return Movements(numbers[begins, 0], first, joints, size, tuple(label.action for label in found))
+
+
+def published_starts(movements: Movements, steps: int = STEPS) -> Starts:
+    """Return every frame as a start, by the published rule."""
+    rows, repeated = [], []
+    for begin, length in zip(movements.first[:-1].tolist(), movements.lengths.tolist(), strict=True):
+        offsets = np.rint(np.arange(steps) * (length - 1) / (STEPS - 1)).astype(
+            np.int64
+        )  # no ties: k (n - 1) / 15 is never x.5
+        places = np.arange(length)[:, None] + offsets
+        inside = places < length
+        last = np.take_along_axis(places, inside.sum(axis=1, keepdims=True) - 1, axis=1)
+        rows.append(begin + np.where(inside, places, last))
+        repeated.append(~inside)
+    return Starts(np.concatenate(rows), movements.of_frame, np.concatenate(repeated))
+
+
+def fixed_rate_starts(movements: Movements, stride: int, steps: int = STEPS) -> Starts:
+    """Return every start from which `steps` steps of `stride` frames lie inside the sequence; nothing is repeated.
+
+    Raises DataError where no sequence is long enough.
+    """
+    reach = (steps - 1) * stride
+    if steps < 1 or stride < 1:
+        raise DataError(f"a sequence of {steps} steps with stride {stride} is none; give 1 or more of both.")
+    end = movements.first[1:][movements.of_frame]
+    begins = np.flatnonzero(np.arange(len(movements.joints)) + reach < end)
+    if not len(begins):
+        raise DataError(f"no sequence has {reach + 1} frames in a row; take fewer steps or a smaller stride.")
+    rows = begins[:, None] + np.arange(steps) * stride
+    return Starts(rows, movements.of_frame[begins], np.zeros(rows.shape, bool))
+
+
+def first_frames(movements: Movements, starts: Starts) -> Starts:
+    """Return the starts at the first frame of a sequence."""
+    return starts.select(np.isin(starts.rows[:, 0], movements.first[:-1]))

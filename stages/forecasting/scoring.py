@@ -1,0 +1,65 @@
+"""PCK of forecasts by step: counts that everything in tables, curves, intervals and tests follows from.
+
+A forecast joint is correct if its distance to the label of its step's frame is less than 0.05 of the cropped frame's longer
+side (image-play). Joints that are not visible at that frame do not count; a joint without a forecast is a miss.
+"""
+
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from stages.forecasting.movements import Movements, Starts
+
+THRESHOLD = 0.05  # of the cropped frame's longer side
+THRESHOLDS = tuple(k / 100 for k in range(11))  # of curves, as published
+
+
+@dataclass
+class Counts:
+    """Correct and visible joints of forecasts for a split, added up start by start: S sequences, T steps, J joints."""
+
+    hits: np.ndarray  # (S, T, J) int64, at THRESHOLD
+    seen: np.ndarray  # (S, T, J) int64
+    curve: np.ndarray = field(repr=False)  # (len(THRESHOLDS), T) int64: hits of all joints at each threshold
+
+    @classmethod
+    def empty(cls, movements: Movements, steps: int) -> "Counts":
+        """Return counts of nothing."""
+        shape = (len(movements.sequence), steps, movements.joints.shape[1])
+        return cls(np.zeros(shape, np.int64), np.zeros(shape, np.int64), np.zeros((len(THRESHOLDS), steps), np.int64))
+
+    def add(self, movements: Movements, starts: Starts, forecasts: np.ndarray) -> None:
+        """Add forecasts (N, T, J, 2), 0-based px of the cropped frame, of N starts; NaN where there is none."""
+        truth = movements.joints[starts.rows]
+        seen = ~np.isnan(truth).any(axis=-1)
+        with np.errstate(invalid="ignore"):
+            relative = np.linalg.norm(forecasts - truth, axis=-1) / movements.side[starts.sequence][:, None, None]
+        relative = np.where(seen & ~np.isnan(relative), relative, np.inf)
+        np.add.at(self.hits, starts.sequence, relative < THRESHOLD)
+        np.add.at(self.seen, starts.sequence, seen)
+        self.curve += np.array([(relative < threshold).sum(axis=(0, 2)) for threshold in THRESHOLDS])
+
+    def by_step(self) -> np.ndarray:
+        """Return the PCK (T,) in [0, 1] over all joints and starts; NaN where nothing is visible."""
+        return _rate(self.hits.sum(axis=(0, 2)), self.seen.sum(axis=(0, 2)))
+
+    def by_joint(self) -> np.ndarray:
+        """Return the PCK (T, J) of each joint."""
+        return _rate(self.hits.sum(axis=0), self.seen.sum(axis=0))
+
+    def by_action(self, movements: Movements) -> dict[str, np.ndarray]:
+        """Return the PCK (T,) of each action, in order of first appearance."""
+        actions = np.array(movements.action)
+        rates = {}
+        for action in dict.fromkeys(movements.action):
+            chosen = actions == action
+            rates[action] = _rate(self.hits[chosen].sum(axis=(0, 2)), self.seen[chosen].sum(axis=(0, 2)))
+        return rates
+
+    def by_threshold(self) -> np.ndarray:
+        """Return the PCK (len(THRESHOLDS), T) at each threshold."""
+        return _rate(self.curve, self.seen.sum(axis=(0, 2)))
+
+
+def _rate(hits: np.ndarray, seen: np.ndarray) -> np.ndarray:
+    return hits / np.where(seen > 0, seen, np.nan)
