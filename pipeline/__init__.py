@@ -23,6 +23,7 @@ from pipeline.tasks.compare import CompareAccuracy, Pipeline
 from pipeline.tasks.evaluate import Evaluate, EvaluateMpii, EvaluatePenn
 from pipeline.tasks.export import Export, ExportWeights
 from pipeline.tasks.fetch import Fetch, FetchMpii, FetchPennAction, FetchPrecomputed, MakeSample
+from pipeline.tasks.forecast import EvaluateForecast, Forecast
 from pipeline.tasks.prepare import Annotate, AnnotateMpii, AnnotatePenn, CropPenn
 from pipeline.tasks.train import Finetune, FinetunePenn, Pretrain, PretrainMpii
 
@@ -41,8 +42,10 @@ __all__ = [
     "FetchMpii",
     "FetchPennAction",
     "FetchPrecomputed",
+    "EvaluateForecast",
     "Finetune",
     "FinetunePenn",
+    "Forecast",
     "MakeSample",
     "Pipeline",
     "Pretrain",

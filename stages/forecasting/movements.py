@@ -64,7 +64,8 @@ def read_movements(annotations: Path, labels: Path, split: str) -> Movements:
     """Read the poses of train, valid or test.
 
     annotations: exp/penn_action_cropped/annot, with image-play's files in penn-crop/; labels:
-    exp/penn_action_cropped/data/labels, for the actions and sizes. Raises DataError where a file is missing or damaged, or the split is empty.
+    exp/penn_action_cropped/data/labels, for the actions and sizes. Raises DataError where a file is missing or damaged, or the
+    split is empty.
     """
     path = annotations / "penn-crop" / f"{FILES[split]}.h5"
     numbers, joints = read_image_play(path)

@@ -7,7 +7,7 @@ from typing import Any
 from datasets.section import Section
 from stages.settings.recipes import BUILT_IN, PREFIX, PUBLISHED, Recipe
 from stages.settings.sections import Network, Settings
-from stages.settings.trainings import Finetuning, Training
+from stages.settings.trainings import Training
 
 WIDTH = 128  # characters of a line
 
@@ -59,7 +59,7 @@ def in_words(value: Any) -> str:
 def _section(name: str, section: Section) -> str:
     """A section with all of its settings; of a training without those of the recipe, of a network as in its preset."""
     fields = type(section).model_fields
-    known = Training.model_fields if isinstance(section, Finetuning) else {}  # described in the section before
+    known = Training.model_fields if isinstance(section, Training) and type(section) is not Training else {}  # described before
     lines = [_comment(section.intro)] if section.intro else []
     lines.append(f"[{name}]\n")
     for setting, field in fields.items():

@@ -28,6 +28,26 @@ BUILT_IN: dict[str, dict[str, Any]] = {
         "target_sigma": 2,
         "flip_by": "sample",
     },
+    # The published training of forecasts (image-play), with exact crops and targets.
+    "forecast": {
+        "sampling": "shuffled",
+        "crop": "single_warp",
+        "targets": "subpixel",
+        "scale_std": 0,
+        "rotation_probability": 0,
+        "flip_by": "sample",
+    },
+    "forecast-modern": {
+        "base": "forecast",
+        "optimizer": "adamw",
+        "learning_rate": 5e-4,
+        "warmup": 500,
+        "schedule": "cosine",
+        "train_redundant_biases": False,
+        "ema": 0.999,
+        "unlabelled_weight": 0,
+        "target_sigma": 2,
+    },
 }
 
 

@@ -3,6 +3,7 @@
 `stages.settings.luigi_cfg` writes luigi.cfg from the meanings here.
 """
 
+import itertools
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
@@ -11,8 +12,9 @@ from pydantic import Field, field_validator, model_validator
 from datasets.catalog import DATASETS
 from datasets.errors import DataError
 from datasets.section import Numbers, Section, insignificant, setting, unknown, unquoted
+from stages.settings.forecasting import Forecaster, ForecastTraining
 from stages.settings.presets import PRESETS
-from stages.settings.recipes import PREFIX, Recipe, read_recipes
+from stages.settings.recipes import BUILT_IN, PREFIX, Recipe, read_recipes
 from stages.settings.trainings import Finetuning, Precision, Training
 
 RUNTIMES = ("torch", "onnxruntime", "openvino")  # what a predictor computes with
@@ -226,6 +228,8 @@ class Settings(Section):
     input: Input = Input()
     pretrain: Training = Training()
     finetune: Finetuning = Finetuning()
+    forecaster: Forecaster = Forecaster()
+    forecast: ForecastTraining = ForecastTraining(**BUILT_IN["forecast"])
     models: Models = Models()
     evaluate: Evaluation = Evaluation()
     compare: Comparison = Comparison()
@@ -239,11 +243,13 @@ class Settings(Section):
                 "[models] source = precomputed needs the names, paths or addresses of two networks, mpii and penn_action; "
                 "python -m pipeline models lists the names."
             )
-        if self.pretrain.experiment.lower() == self.finetune.experiment.lower():  # the same file on a disk that ignores case
-            raise ValueError(
-                f"[pretrain] and [finetune] both have experiment = {self.finetune.experiment}; give them two names: both stand "
-                "below exp/<dataset>/."
-            )
+        trainings = {"pretrain": self.pretrain, "finetune": self.finetune, "forecast": self.forecast}
+        for (one, first), (other, second) in itertools.combinations(trainings.items(), 2):
+            if first.experiment.lower() == second.experiment.lower():  # the same file on a disk that ignores case
+                raise ValueError(
+                    f"[{one}] and [{other}] both have experiment = {second.experiment}; give them two names: both stand below "
+                    "exp/<dataset>/."
+                )
         side, depth = self.input.heatmap, max(self.network.depth)
         if side % 2**depth:
             raise ValueError(

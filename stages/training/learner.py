@@ -36,9 +36,9 @@ class State:
                 self.sums[name] = self.sums.get(name, 0.0) + value
                 self.counts[name] = self.counts.get(name, 0) + 1
 
-    def mean(self, name: str) -> float:
-        """Return the mean of a figure over the epoch so far; 0 where no iteration had it."""
-        return self.sums.get(name, 0.0) / max(self.counts.get(name, 0), 1)
+    def mean(self, name: str, missing: float = 0.0) -> float:
+        """Return the mean of a figure over the epoch so far; `missing` where no iteration had it."""
+        return self.sums[name] / self.counts[name] if name in self.counts else missing
 
 
 class Learner:

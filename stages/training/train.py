@@ -6,6 +6,7 @@ last checkpoint as if nothing had happened. The folder holds the checkpoints (`s
     logs/                  times and speed, see `stages.training.logs`
 """
 
+import math
 from collections.abc import Callable, Hashable, Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -205,7 +206,7 @@ class Trainer:
 
     def _finish_epoch(self, report: Report) -> None:
         """Validate, log, keep the best, save."""
-        state, names = self.state, ("loss", "acc", *self.objective.parts)
+        state = self.state
 
         def show(samples: int, count: int) -> None:
             report(state.iteration, self.iterations, f"validating {samples}/{count}")
@@ -214,8 +215,9 @@ class Trainer:
         found = self.objective.validation_figures(self.group.sum(sums))
         rate = learning_rate(self.training, state.iteration - 1, self.iterations)
         epoch = state.epoch
-        for rows, figures in ((state.train, {name: state.mean(name) for name in names}), (state.valid, found)):
-            rows.append([epoch, figures["loss"], figures["acc"], rate, *(figures[name] for name in self.objective.parts)])
+        trained = [state.mean("loss"), state.mean("acc"), rate, *(state.mean(name, math.nan) for name in self.objective.parts)]
+        state.train.append([epoch, *trained])
+        state.valid.append([epoch, found["loss"], found["acc"], rate, *(found[name] for name in self.objective.parts)])
         state.sums, state.counts, state.epoch_start = {}, {}, state.iteration
         is_best = not state.best or state.valid[-1][2] > state.best[2]
         if is_best:

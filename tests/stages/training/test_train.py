@@ -364,7 +364,7 @@ def test_the_loss_of_two_stacks_is_logged_as_that_of_the_last(tiny_penn, tmp_pat
 )
 def test_a_training_can_end_early(tiny_penn, tmp_path, monkeypatch, settings, accuracies, epochs):
     t = trainer(tmp_path, tiny_penn, Training(epochs=4, iterations=2, batch=2, **settings, **BLOB))
-    monkeypatch.setattr(State, "mean", lambda self, name: accuracies[len(self.train)])
+    monkeypatch.setattr(State, "mean", lambda self, name, missing=0: accuracies[len(self.train)])
     t.run()
     assert len(log(tmp_path / "train.log")) == len(log(tmp_path / "valid.log")) == epochs
     assert t.state.iteration == settings.get("stop_after", 2 * epochs)

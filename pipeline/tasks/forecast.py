@@ -1,0 +1,77 @@
+"""Forecasts of human dynamics: what the weights of the chain are for."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from datasets.catalog import DATASETS
+from datasets.progress import Report
+from pipeline import config
+from pipeline.engine.stage import Stage
+from pipeline.tasks.base import ChainStage
+from pipeline.tasks.prepare import converted
+from pipeline.tasks.train import BEST, TrainingStage, finetuned
+from stages.settings.trainings import Training
+
+if TYPE_CHECKING:
+    from stages.forecasting.evaluate import ForecastFiles
+
+PENN_ACTION = DATASETS["penn_action"]
+SPLITS = ("valid", "test")
+
+
+def _files(inputs: dict[str, Path]) -> "ForecastFiles":
+    from stages.forecasting.evaluate import ForecastFiles
+
+    return ForecastFiles(inputs["annot"], inputs["images"])
+
+
+class Forecast(TrainingStage):
+    """Train the network that forecasts 16 poses from one image, starting from the Penn Action network."""
+
+    @property
+    def result_path(self) -> str:
+        return f"{PENN_ACTION.result_path}/{config.settings().forecast.experiment}"
+
+    def settings(self) -> dict[str, Any]:
+        settings = config.settings()
+        return settings.input.significant() | settings.forecaster.significant() | settings.forecast.significant()
+
+    def training(self) -> Training:
+        return config.settings().forecast
+
+    def requires(self) -> dict[str, Stage]:
+        return converted(PENN_ACTION) | {"model": finetuned()}
+
+    def work(self, folder: Path, inputs: dict[str, Path], report: Report) -> dict[str, Any]:
+        from stages.forecasting.network import new_forecaster
+        from stages.forecasting.objective import ForecastObjective
+        from stages.training.train import Job, train
+
+        settings, files = config.settings(), _files(inputs)
+        training = settings.forecast
+        network = new_forecaster(inputs["model"] / BEST, settings.forecaster, training.seed)
+        movements = {split: files.movements(split) for split in ("train", "valid")}
+        objective = ForecastObjective(network, movements, files.frames, settings.input, training)
+        return train(Job(folder, objective, training, settings.workspace), report)
+
+
+class EvaluateForecast(ChainStage):
+    """Forecast from every frame of Penn Action's validation and test splits, and score the forecasts by step."""
+
+    result_path = f"{PENN_ACTION.result_path}/evaluate-forecast"
+
+    def settings(self) -> dict[str, Any]:
+        settings = config.settings()
+        names = ("flip_test", "decoder", "precision")
+        return {name: getattr(settings.evaluate, name) for name in names} | {"stride": settings.forecast.stride}
+
+    def requires(self) -> dict[str, Stage]:
+        return converted(PENN_ACTION) | {"model": Forecast()}
+
+    def work(self, folder: Path, inputs: dict[str, Path], report: Report) -> dict[str, Any]:
+        from stages.forecasting.evaluate import evaluate
+
+        settings, model = config.settings(), inputs["model"] / BEST
+        return evaluate(
+            folder, model, _files(inputs), list(SPLITS), settings.forecast, settings.evaluate, settings.workspace, report
+        )

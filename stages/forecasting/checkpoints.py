@@ -1,0 +1,66 @@
+"""Forecasting networks on disk: one .safetensors file that describes itself, as `stages.network.checkpoints` has it."""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from pydantic import ValidationError
+from pydantic.dataclasses import dataclass
+
+from datasets.errors import DataError
+from stages.forecasting.network import ForecastNet
+from stages.network.checkpoints import load_tensors, save_tensors
+from stages.network.hourglass import HourglassNet
+from stages.settings.forecasting import Forecaster
+from stages.settings.sections import Input, Network, Settings
+
+
+@dataclass(frozen=True)
+class ForecasterDescription:
+    """What a forecasting network is and sees; its values are checked when it is built."""
+
+    options: Network  # of the hourglass
+    forecaster: Forecaster
+    joints: tuple[str, ...]  # output channel -> joint name
+    resolution: int  # side of the input in pixels
+    metrics: dict[str, int | float]  # accuracies at the time of saving
+
+
+def as_json(about: ForecasterDescription) -> dict[str, Any]:
+    """Return what stands beside a network's tensors."""
+    told = {"joints": about.joints, "resolution": about.resolution, "metrics": about.metrics}
+    return {"options": about.options.significant(), "forecaster": about.forecaster.significant()} | told
+
+
+def save_forecaster(path: Path, network: ForecastNet, joints: tuple[str, ...], resolution: int,
+                    metrics: dict[str, float]) -> None:  # fmt: skip
+    """Write a forecasting network and its description, ready for `load_forecaster`."""
+    about = ForecasterDescription(network.hourglass.options, network.options, joints, resolution, metrics)
+    save_tensors(path, network.state_dict(), as_json(about))
+
+
+def load_forecaster(path: Path) -> tuple[ForecastNet, ForecasterDescription]:
+    """Return the network in evaluation mode on the CPU, and its description. Raises DataError for any other file."""
+    tensors, raw = load_tensors(path)
+    return build(tensors, raw, path)
+
+
+def build(tensors: dict[str, torch.Tensor], raw: dict[str, Any], path: Path) -> tuple[ForecastNet, ForecasterDescription]:
+    """Return the network and description of what `path` holds: tensors by name, and what `as_json` gave. Raises DataError."""
+    if "state" in raw:
+        raise DataError(f"{path} is the state of a training; give its best.safetensors.")
+    if "forecaster" not in raw:
+        raise DataError(f"{path} is no forecasting network; give the best.safetensors of a Forecast, or an ExportForecast.")
+    try:
+        parts = {"options": Network(**raw["options"]), "forecaster": Forecaster(**raw["forecaster"])}
+        about = ForecasterDescription(**raw | parts)
+        Settings(network=about.options, input=Input(resolution=about.resolution))
+        with torch.device("meta"):  # no memory for what the file only claims to hold
+            network = ForecastNet(HourglassNet(about.options, len(about.joints)), about.forecaster)
+        expected = {name: tensor.shape for name, tensor in network.state_dict().items()}
+        if expected != {name: tensor.shape for name, tensor in tensors.items()}:
+            raise ValueError("its tensors are not those of its options")
+        network.load_state_dict(tensors, assign=True)
+    except (DataError, ValidationError, LookupError, TypeError, ValueError, RuntimeError) as error:
+        raise DataError(f"{path} is not a forecasting network of this workspace ({error}); make it again.") from None
+    return network.eval(), about

@@ -1,0 +1,188 @@
+"""A network's forecasts from the frames of a split, and their accuracy.
+
+The folder gets
+    forecasts_<split>.h5   joints (N, T, J, 2) float32, px of the cropped frame counted from 1; confidence (N, T, J) float32,
+                           height of the heatmap's peak; a row for each start, every frame of the split
+    counts_<split>_<starts>.h5    hits and seen (S, T, J), curve: see `scoring.Counts`, for each kind of start
+    forecast.json          PCK@0.05 by step, for each kind of start
+Kinds of starts: all (every frame, by the published rule), first (of these, the first frame of each sequence), fixed_rate.
+"""
+
+from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from pydantic import BaseModel, ConfigDict
+from torch import Tensor
+
+from datasets.errors import DataError
+from datasets.files import write_atomically
+from datasets.formats.hdf5 import Layout, RowsH5, h5_field, open_h5, write_h5
+from datasets.penn_action import PENN_ACTION
+from datasets.progress import Report, silent
+from stages.forecasting.checkpoints import load_forecaster
+from stages.forecasting.movements import Movements, Starts, fixed_rate_starts, published_starts, read_movements
+from stages.forecasting.network import ForecastNet
+from stages.forecasting.samples import ForecastSamples
+from stages.forecasting.scoring import Counts
+from stages.inference.predict import compute_type, joints_in_image, pick_device, set_tf32
+from stages.loading.loader import batches, killed_reader_as_data_error
+from stages.machine import memory
+from stages.settings.forecasting import STEPS, ForecastTraining
+from stages.settings.sections import Evaluation, Input, Workspace
+
+BATCH = 8
+NAME = "forecast.json"
+KINDS = ("all", "first", "fixed_rate")
+ZERO_VELOCITY = "zero velocity from its first step"
+
+
+@dataclass(frozen=True)
+class ForecastFiles:
+    """Where cropped Penn Action stands, as forecasts need it."""
+
+    annotations: Path  # with image-play's files in penn-crop/
+    cropped: Path  # with frames/ and labels/
+
+    def movements(self, split: str) -> Movements:
+        """Read the poses of train, valid or test. Raises DataError."""
+        return read_movements(self.annotations, self.cropped / "labels", split)
+
+    @property
+    def frames(self) -> Path:
+        """The folder of the frames."""
+        return self.cropped / "frames"
+
+
+class StepFigures(BaseModel):
+    """PCK@0.05 of one kind of starts."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    starts: int
+    sequences: int
+    pck: list[float | None]  # by step, in [0, 1]
+
+
+class ForecastAccuracy(BaseModel):
+    """What forecast.json holds."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    splits: dict[str, dict[str, StepFigures]]  # split -> kind of starts
+
+
+def read(folder: Path) -> ForecastAccuracy:
+    """Read forecast.json of an evaluation's folder. Raises DataError where it is missing or of another kind."""
+    try:
+        return ForecastAccuracy.model_validate_json((folder / NAME).read_bytes())
+    except (OSError, ValueError) as error:
+        raise DataError(f"{folder / NAME} is not what an evaluation of forecasts writes ({error}); evaluate again.") from None
+
+
+def starts_by_kind(movements: Movements, stride: int) -> dict[str, Starts]:
+    """Return the starts of each kind; fixed_rate only where a sequence is long enough."""
+    every = published_starts(movements)
+    kinds = {"all": every, "first": every.select(np.isin(every.rows[:, 0], movements.first[:-1]))}
+    try:
+        return kinds | {"fixed_rate": fixed_rate_starts(movements, stride)}
+    except DataError:
+        return kinds
+
+
+@killed_reader_as_data_error()
+def evaluate(folder: Path, model: Path, data: ForecastFiles, splits: list[str], training: ForecastTraining,
+             evaluation: Evaluation, workspace: Workspace, report: Report = silent) -> dict[str, Any]:  # fmt: skip
+    """Forecast from every frame of the splits and score; return the mean PCK over the steps of each split.
+
+    Raises DataError for a file that is no forecasting network, and for an unreadable frame.
+    """
+    memory.keep_big_blocks()
+    network, about = load_forecaster(model)
+    size, found = Input(resolution=about.resolution), {}
+    for split in splits:
+        movements = data.movements(split)
+        starts = published_starts(movements)
+        samples = ForecastSamples(movements, starts, data.frames, size, training)
+        kinds = starts_by_kind(movements, training.stride)
+        counts = {kind: Counts.empty(movements, STEPS) for kind in kinds}
+        with ExitStack() as stack:
+            layout: Layout = {"joints": ((STEPS, 13, 2), np.dtype("<f4")), "confidence": ((STEPS, 13), np.dtype("<f4"))}
+            kept = stack.enter_context(RowsH5(folder / f"forecasts_{split}.h5", len(samples), layout))
+            for numbers, joints, confidence in forecasts_of(network, samples, evaluation, workspace):
+                kept.append({"joints": (joints + 1).astype("<f4"), "confidence": confidence.astype("<f4")})
+                _add(counts, movements, kinds, starts.rows[numbers, 0], joints)
+                report(int(numbers[-1]) + 1, len(samples), split)
+        found[split] = {kind: _figures(counts[kind], kinds[kind]) for kind in kinds}
+        for kind, counted in counts.items():
+            save_counts(folder / f"counts_{split}_{kind}.h5", counted)
+    write_atomically(folder / NAME, ForecastAccuracy(splits=found).model_dump_json(indent=1).encode())
+    return {split: {"mean PCK@0.05": float(np.nanmean(_numbers(kinds["all"].pck)))} for split, kinds in found.items()}
+
+
+def forecasts_of(
+    network: ForecastNet, samples: ForecastSamples, evaluation: Evaluation, workspace: Workspace
+) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+    """Yield numbers of starts (n,), joints (n, T, J, 2) in 0-based px of the cropped frame, and confidence (n, T, J)."""
+    device = pick_device(workspace.device)
+    compute = compute_type(evaluation.precision, device)
+    set_tf32(evaluation.precision)
+    network = network.to(device).to(memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
+    mirrored = PENN_ACTION.skeleton.mirrored() if evaluation.flip_test else None
+    for batch in batches(samples, BATCH, workspace.workers):  # type: ignore[arg-type]
+        with torch.inference_mode(), torch.autocast(device.type, compute, enabled=compute != torch.float32):
+            maps = heatmaps(network, batch["input"].to(device), STEPS, mirrored).float().cpu()
+        n, steps, joints, h, w = maps.shape
+        to_crop = np.repeat(batch["image_to_crop"].numpy(), steps, axis=0)
+        points, height = joints_in_image(
+            maps.view(-1, joints, h, w).numpy(), to_crop, batch["input"].shape[-1], evaluation.decoder
+        )
+        yield batch["start"].numpy(), points.reshape(n, steps, joints, 2), height.reshape(n, steps, joints)
+
+
+def heatmaps(network: ForecastNet, images: Tensor, steps: int, mirrored: list[int] | None) -> Tensor:
+    """Return the heatmaps (N, T, J, h, w) of images (N, 3, R, R).
+
+    mirrored: the channels in mirrored order, to average with the heatmaps of the mirrored image; None: do not.
+    """
+    maps = network(images.to(memory_format=torch.channels_last), steps)
+    if mirrored is None:
+        return maps
+    other = network(images.flip(-1).to(memory_format=torch.channels_last), steps)
+    return (maps + other.flip(-1)[:, :, mirrored]) / 2
+
+
+def _add(
+    counts: dict[str, Counts], movements: Movements, kinds: dict[str, Starts], frames: np.ndarray, joints: np.ndarray
+) -> None:
+    """Add forecasts (n, T, J, 2) from the frames in rows (n,) to the kinds of starts that have these frames."""
+    for kind, starts in kinds.items():
+        begins = starts.rows[:, 0]  # in rising order
+        places = np.minimum(np.searchsorted(begins, frames), len(begins) - 1)
+        same = begins[places] == frames
+        if same.any():
+            counts[kind].add(movements, starts.select(places[same]), joints[same])
+
+
+def _figures(counts: Counts, starts: Starts) -> StepFigures:
+    pck = [None if np.isnan(rate) else float(rate) for rate in counts.by_step()]
+    return StepFigures(starts=len(starts), sequences=len(np.unique(starts.sequence)), pck=pck)
+
+
+def _numbers(rates: list[float | None]) -> np.ndarray:
+    return np.array([np.nan if rate is None else rate for rate in rates])
+
+
+def save_counts(path: Path, counts: Counts) -> None:
+    """Write counts as HDF5."""
+    write_h5(path, {"hits": counts.hits, "seen": counts.seen, "curve": counts.curve})
+
+
+def load_counts(path: Path) -> Counts:
+    """Read what `save_counts` wrote. Raises DataError."""
+    with open_h5(path) as file:
+        return Counts(*(h5_field(file, path, name)[()] for name in ("hits", "seen", "curve")))

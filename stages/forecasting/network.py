@@ -1,0 +1,199 @@
+"""The forecasting network of image-play: an hourglass with a recurrent layer at each skip edge and at its bottleneck.
+
+Chao et al., "Forecasting Human Dynamics from Static Images" (CVPR 2017), hg-256-res-clstm. The encoder sees one image. Each
+recurrent layer gets the encoder's feature as its first input and zeros afterwards, and its output is added to the feature at
+every step. The decoder makes the heatmaps of each step.
+"""
+
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from stages.network.checkpoints import Description, load_network
+from stages.network.hourglass import Hourglass, HourglassNet
+from stages.settings.forecasting import Forecaster
+
+
+class SplitHourglass(nn.Module):
+    """A network cut at the skip edges and at the bottleneck of its last hourglass; earlier stacks are part of `encode`.
+
+    `decode(*encode(images))` gives the last stack's heatmaps, bit for bit. Any dimensions may stand in front: one image
+    (3, R, R), a batch (N, 3, R, R), sequences (N, T, 3, R, R). Gradients flow through both halves; as loaded, the
+    network is in evaluation mode, so BatchNorm keeps its statistics.
+    """
+
+    def __init__(self, network: HourglassNet) -> None:
+        super().__init__()
+        self.network = network
+
+    @classmethod
+    def load(cls, path: Path) -> tuple["SplitHourglass", Description]:
+        """Return the halves and the description of an export's model.safetensors, or any checkpoint of this workspace.
+
+        Raises DataError.
+        """
+        network, description = load_network(path)
+        return cls(network).eval(), description
+
+    @property
+    def levels(self) -> list[Hourglass]:
+        """The levels of the last hourglass, outermost first."""
+        found: list[Hourglass] = []
+        level = self.network.hourglasses[-1]
+        while isinstance(level, Hourglass):
+            found.append(level)
+            level = level.inner
+        return found
+
+    def encode(self, images: Tensor) -> tuple[list[Tensor], Tensor]:
+        """Return the features at the skip edges, and at the bottleneck, of images (..., 3, R, R), RGB in [0, 1].
+
+        Skips, outermost first: (..., outputs, R/4, R/4), (..., outputs, R/8, R/8) and so on; an empty list for a network
+        without upper branches. Bottleneck: (..., outputs, r, r) with r = R / 4 / 2**depth, after the innermost residuals.
+        """
+        before = images.shape[:-3]
+        x, _ = self.network.before_last(images.reshape(-1, *images.shape[-3:]))
+        skips = []
+        for level in self.levels:
+            skip, x = level.descend(x)
+            if skip is not None:
+                skips.append(skip.reshape(*before, *skip.shape[1:]))
+        x = self.levels[-1].inner(x)
+        return skips, x.reshape(*before, *x.shape[1:])
+
+    def decode(self, skips: list[Tensor], bottleneck: Tensor) -> Tensor:
+        """Return the heatmaps (..., joints, R/4, R/4) of tensors as `encode` gives them."""
+        before, levels = bottleneck.shape[:-3], self.levels
+        x = bottleneck.reshape(-1, *bottleneck.shape[-3:])
+        flat: list[Tensor | None] = [skip.reshape(-1, *skip.shape[-3:]) for skip in skips]
+        flat = flat or [None] * len(levels)
+        for level, skip in zip(reversed(levels), reversed(flat), strict=True):
+            x = level.ascend(skip, x)
+        maps = self.network.heads[-1](x)[1]
+        return maps.reshape(*before, *maps.shape[1:])
+
+
+class PixelLstm(nn.Module):
+    """One LSTM for every pixel of a feature map, each pixel a sequence of its own: a 1x1 convolutional LSTM.
+
+    Equals torch.nn.LSTM on the pixel's feature followed by zeros. The products with these zeros, and with the initial state,
+    are not computed.
+    """
+
+    def __init__(self, width: int, options: Forecaster) -> None:
+        super().__init__()
+        hidden = options.hidden or width
+        self.lstm = nn.LSTM(width, hidden, options.layers, batch_first=True)
+        self.output = nn.Identity() if hidden == width else nn.Linear(hidden, width)
+
+    def forward(self, feature: Tensor, steps: int) -> Tensor:
+        """Return the outputs (N, T, C, h, w) of all steps for a feature (N, C, h, w)."""
+        n, c, h, w = feature.shape
+        first: Tensor | None = feature.permute(0, 2, 3, 1).reshape(-1, c)
+        layers = self.lstm.num_layers
+        hidden: list[Tensor | None] = [None] * layers
+        cells: list[Tensor | None] = [None] * layers
+        outputs = []
+        for _ in range(steps):
+            x = first
+            for layer in range(layers):
+                hidden[layer], cells[layer] = self._cell(layer, x, hidden[layer], cells[layer])
+                x = hidden[layer]
+            first = None
+            assert x is not None
+            outputs.append(self.output(x).reshape(n, h, w, c).permute(0, 3, 1, 2))
+        return torch.stack(outputs, dim=1)
+
+    def _cell(self, layer: int, x: Tensor | None, hidden: Tensor | None, cell: Tensor | None) -> tuple[Tensor, Tensor]:
+        """Return the next hidden state and cell (P, hidden); None stands for zeros."""
+        parameters = (getattr(self.lstm, f"{kind}_l{layer}") for kind in ("weight_ih", "weight_hh", "bias_ih", "bias_hh"))
+        of_input, of_hidden, input_bias, hidden_bias = parameters
+        gates: Tensor | None = None
+        for value, weight in ((x, of_input), (hidden, of_hidden)):
+            if value is not None:
+                product = F.linear(value, weight)
+                gates = product if gates is None else gates + product
+        assert gates is not None
+        taken, forgotten, new, shown = (gates.float() + (input_bias + hidden_bias)).chunk(4, dim=1)
+        added = torch.sigmoid(taken) * torch.tanh(new)
+        cell = added if cell is None else torch.sigmoid(forgotten) * cell + added
+        return torch.sigmoid(shown) * torch.tanh(cell), cell
+
+
+class ConvGru(nn.Module):
+    """A 3x3 convolutional GRU: as PixelLstm, but neighbouring pixels see each other, so that features can move."""
+
+    def __init__(self, width: int, options: Forecaster) -> None:
+        super().__init__()
+        hidden = options.hidden or width
+        self.of_input = nn.ModuleList(
+            nn.Conv2d(width if layer == 0 else hidden, 3 * hidden, 3, padding=1) for layer in range(options.layers)
+        )
+        self.of_hidden = nn.ModuleList(nn.Conv2d(hidden, 3 * hidden, 3, padding=1) for _ in range(options.layers))
+        self.output = nn.Identity() if hidden == width else nn.Conv2d(hidden, width, 1)
+
+    def forward(self, feature: Tensor, steps: int) -> Tensor:
+        """Return the outputs (N, T, C, h, w) of all steps for a feature (N, C, h, w)."""
+        first: Tensor | None = feature
+        hidden: list[Tensor | None] = [None] * len(self.of_input)
+        outputs = []
+        for _ in range(steps):
+            x = first
+            for layer in range(len(hidden)):
+                hidden[layer] = x = self._cell(layer, x, hidden[layer])
+            first = None
+            assert x is not None
+            outputs.append(self.output(x))
+        return torch.stack(outputs, dim=1)
+
+    def _cell(self, layer: int, x: Tensor | None, hidden: Tensor | None) -> Tensor:
+        """Return the next hidden state (N, hidden, h, w); None stands for zeros."""
+        ours, theirs = (
+            layers[layer].get_parameter("bias").view(1, -1, 1, 1) if value is None else layers[layer](value)
+            for layers, value in ((self.of_input, x), (self.of_hidden, hidden))
+        )
+        (reset_x, update_x, new_x), (reset_h, update_h, new_h) = ours.float().chunk(3, 1), theirs.float().chunk(3, 1)
+        reset, update = torch.sigmoid(reset_x + reset_h), torch.sigmoid(update_x + update_h)
+        new = torch.tanh(new_x + reset * new_h)
+        return (1 - update) * new if hidden is None else (1 - update) * new + update * hidden
+
+
+KINDS = {"lstm": PixelLstm, "conv_gru": ConvGru}
+
+
+class ForecastNet(nn.Module):
+    """Images (N, 3, R, R) -> heatmaps of T steps (N, T, joints, R/4, R/4); the first step is the image itself."""
+
+    def __init__(self, network: HourglassNet, options: Forecaster) -> None:
+        super().__init__()
+        self.halves, self.options = SplitHourglass(network), options
+        edges = sum(hasattr(level, "upper") for level in self.halves.levels) + 1
+        self.layers = nn.ModuleList(KINDS[options.kind](network.options.outputs, options) for _ in range(edges))
+
+    @property
+    def hourglass(self) -> HourglassNet:
+        """The hourglass whose halves are the encoder and the decoder."""
+        return self.halves.network
+
+    def forward(self, images: Tensor, steps: int) -> Tensor:
+        """Return the heatmaps of `steps` steps; the loss and the gradients of a step do not depend on later steps."""
+        skips, bottleneck = self.halves.encode(images)
+        unrolled = [self._unroll(layer, edge, steps) for layer, edge in zip(self.layers, [*skips, bottleneck], strict=True)]
+        return self.halves.decode(unrolled[:-1], unrolled[-1])
+
+    def _unroll(self, layer: nn.Module, feature: Tensor, steps: int) -> Tensor:
+        """Return what an edge carries to the decoder at each step, (N, T, C, h, w)."""
+        outputs = layer(feature, steps)
+        return feature[:, None] + outputs if self.options.residual else outputs
+
+
+def new_forecaster(model: Path, options: Forecaster, seed: int) -> ForecastNet:
+    """Return a forecasting network whose hourglass is that of the file `model`; its recurrent layers are random by `seed`.
+
+    Raises DataError where the file is no network of this workspace.
+    """
+    network, _ = load_network(model)
+    torch.manual_seed(seed)
+    return ForecastNet(network, options)

@@ -1,0 +1,171 @@
+"""The objective of the forecasting network: the error of heatmaps, for as many steps as the curriculum has reached."""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from datasets.imaging import draw
+from datasets.penn_action import PENN_ACTION
+from datasets.progress import Report
+from stages.forecasting.checkpoints import save_forecaster
+from stages.forecasting.movements import Movements
+from stages.forecasting.network import ForecastNet
+from stages.forecasting.samples import ForecastSamples, starts_of
+from stages.loading import augment
+from stages.loading.loader import batches
+from stages.settings.forecasting import STEPS, ForecastTraining
+from stages.settings.sections import Input
+from stages.training.objective import Resources
+from stages.training.optimizer import cancelled_biases
+
+VALIDATION_BATCH = 4
+SHOWN, SHOWN_STEPS = 4, (0, 1, 3, 7, 15)  # people and steps of the picture
+
+
+class ForecastObjective:
+    """Trains a forecasting network; see `stages.training.objective.Objective`.
+
+    The loss is the sum over steps of the mean squared error of their heatmaps. acc is the PCK@0.05 of the heatmaps' largest
+    pixels over the steps; loss_t and pck_t are those of step t.
+    """
+
+    parts = tuple(f"{name}_{step}" for name in ("loss", "pck") for step in range(1, STEPS + 1))
+    loss_limit = 1e4 * STEPS  # as for heatmaps, at each step
+
+    def __init__(self, network: ForecastNet, movements: dict[str, Movements], frames: Path, size: Input,
+                 training: ForecastTraining) -> None:  # fmt: skip
+        """movements: of train and valid; frames: exp/penn_action_cropped/data/frames."""
+        self.network, self.size, self.training = network, size, training
+        starts = {split: starts_of(found, training) for split, found in movements.items()}
+        self.stream = ForecastSamples(movements["train"], starts["train"], frames, size, training, training.seed)
+        self.valid = ForecastSamples(movements["valid"], starts["valid"], frames, size, training)
+        self.resources = Resources(torch.device("cpu"), torch.float32, 1, (0, 1))
+        if not training.train_redundant_biases:
+            for bias in cancelled_biases(network.hourglass):
+                bias.requires_grad_(False)
+
+    def begin(self, resources: Resources, networks: Sequence[nn.Module]) -> None:
+        """Take note of the resources."""
+        self.resources = resources
+
+    def phase(self, epoch: int) -> int:
+        """Return the number of steps that are trained in an epoch."""
+        return self.training.curriculum[min(epoch, len(self.training.curriculum)) - 1]
+
+    def batches(self, first: int, count: int) -> Iterator[dict[str, Tensor]]:
+        """Yield batches of `ForecastSamples`: input, points, weights and limit."""
+        place = self.resources
+        for batch in batches(self.stream, self.training.batch, place.workers, first, count, place.share):  # type: ignore[arg-type]
+            yield {name: batch[name] for name in ("input", "points", "weights", "limit")}
+
+    def forward(self, model: nn.Module, batch: dict[str, Tensor], phase: Any) -> Tensor:
+        """Return the heatmaps (N, steps, J, h, w) of the first steps."""
+        return model(batch["input"].to(memory_format=torch.channels_last), phase)
+
+    def loss(self, outputs: Tensor, batch: dict[str, Tensor], share: float) -> tuple[Tensor, Tensor]:
+        """Return the loss, and its sums: loss, then for each of the 16 steps its loss, hits, and visible joints."""
+        errors = (self._errors(outputs, batch).mean(dim=(0, 2)) * share).float()
+        hits, seen = correct(outputs.detach(), batch)
+        steps = torch.stack([errors.detach(), hits.sum(dim=(0, 2)), seen.sum(dim=(0, 2))])
+        padded = nn.functional.pad(steps, (0, STEPS - steps.shape[1]))
+        loss = errors.sum()
+        return loss, torch.cat([loss.detach()[None], padded.flatten()])
+
+    def _errors(self, maps: Tensor, batch: dict[str, Tensor]) -> Tensor:
+        """Return the weighted mean squared errors (N, steps, J) of heatmaps (N, steps, J, h, w)."""
+        n, steps, joints, side, _ = maps.shape
+        points = within(batch["points"][:, :steps], side)
+        targets = augment.draw(points.flatten(0, 1), side, self.training.target_sigma, self.training.target_radius)
+        squares = (maps.float() - targets.view(n, steps, joints, side, side)).square().mean(dim=(3, 4))
+        return squares * batch["weights"][:, :steps]
+
+    def figures(self, sums: Tensor) -> dict[str, float]:
+        """Return loss, acc, and loss and PCK of each step, NaN for steps that are not trained yet."""
+        losses, hits, seen = sums[1:].double().view(3, STEPS)
+        return {"loss": sums[0].item()} | _figures(losses, hits, seen)
+
+    def validate(self, network: nn.Module, phase: Any, report: Report) -> tuple[Tensor, np.ndarray]:
+        """Sum over starts: their number, and for each of 16 steps the loss, the hits and the visible joints."""
+        place, count, steps = self.resources, len(self.valid), self.training.score_steps
+        stream = batches(self.valid, VALIDATION_BATCH, place.workers, share=place.share)  # type: ignore[arg-type]
+        sums, number = torch.zeros(3, STEPS, dtype=torch.float64), 0
+        picture = np.zeros((1, 1, 3), np.uint8)
+        network.eval()
+        with torch.inference_mode(), torch.autocast(place.device.type, place.compute, enabled=place.compute != torch.float32):
+            for batch in stream:
+                batch = {name: tensor.to(place.device) for name, tensor in batch.items()}
+                maps = network(batch["input"].to(memory_format=torch.channels_last), steps)
+                hits, seen = correct(maps, batch)
+                losses = self._errors(maps, batch).mean(dim=2).sum(dim=0)
+                sums[:, :steps] += torch.stack([losses, hits.sum(dim=(0, 2)), seen.sum(dim=(0, 2))]).double().cpu()
+                if not number:
+                    picture = draw_forecasts(batch["input"], maps)
+                number += len(maps)
+                report(min(number * place.share[1], count), count)
+        return torch.cat([torch.tensor([number], dtype=torch.float64), sums.flatten()]), picture
+
+    def validation_figures(self, sums: Tensor) -> dict[str, float]:
+        """Return loss, acc, and loss and PCK of each step, over all starts."""
+        losses, hits, seen = sums[1:].view(3, STEPS)
+        losses = losses / sums[0]
+        return {"loss": losses.sum().item()} | _figures(losses, hits, seen)
+
+    def save(self, path: Path, network: nn.Module, metrics: dict[str, float]) -> None:
+        """Write the network with its joints and resolution."""
+        save_forecaster(path, cast(ForecastNet, network), PENN_ACTION.skeleton.joints, self.size.resolution, metrics)
+
+    def arrays(self, iteration: int) -> dict[str, np.ndarray]:
+        """Return a batch with the paths of its images."""
+        batch = next(batches(self.stream, self.training.batch, 1, first=iteration, count=iteration + 1))  # type: ignore[arg-type]
+        names = np.array([str(self.stream.image_path(int(start))) for start in batch["start"]])
+        return {"images": names} | {name: np.asarray(values) for name, values in batch.items()}
+
+
+def within(points: Tensor, side: int) -> Tensor:
+    """Return points (..., 2) in heatmap px, NaN where they lie outside of the heatmap."""
+    nearest = torch.floor(points + 0.5)
+    outside = ~((nearest >= 0) & (nearest < side)).all(dim=-1, keepdim=True)  # true for NaN
+    return points.masked_fill(outside, torch.nan)
+
+
+def correct(maps: Tensor, batch: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
+    """Return which joints (N, steps, J) of heatmaps are correct, and which are visible, as 0 and 1.
+
+    A joint is correct if the heatmap's largest pixel is less than the batch's limit from the joint.
+    """
+    points = batch["points"][:, : maps.shape[1]]
+    largest = maps.flatten(3).argmax(dim=3)
+    found = torch.stack([largest % maps.shape[4], largest // maps.shape[4]], dim=-1)
+    seen = ~points.isnan().any(dim=-1)
+    near = (found - points).square().sum(dim=-1).sqrt() < batch["limit"][:, None, None]
+    return (near & seen).float(), seen.float()
+
+
+def _figures(losses: Tensor, hits: Tensor, seen: Tensor) -> dict[str, float]:
+    """Return acc and the parts; losses, hits and visible joints are (16,)."""
+    rates = (hits / seen).tolist()  # NaN where nothing is visible, and for steps that were not computed
+    trained = (seen > 0).tolist()
+    found = {"acc": (hits.sum() / seen.sum()).item()}
+    found |= {
+        f"loss_{i}": value if on else float("nan")
+        for i, (value, on) in enumerate(zip(losses.tolist(), trained, strict=True), 1)
+    }
+    return found | {f"pck_{i}": rate for i, rate in enumerate(rates, 1)}
+
+
+def draw_forecasts(images: Tensor, maps: Tensor) -> np.ndarray:
+    """Draw the first images (N, 3, R, R) of a batch with poses of heatmaps (N, T, J, h, w) at some steps: (H, W, 3) uint8."""
+    shown = [step for step in SHOWN_STEPS if step < maps.shape[1]]
+    pictures = (images[:SHOWN].clamp(0, 1) * 255).byte().permute(0, 2, 3, 1).cpu().numpy()
+    largest = maps[:SHOWN].float().flatten(3).argmax(dim=3).cpu().numpy()
+    side = maps.shape[4]
+    points = (np.stack([largest % side, largest // side], axis=-1) + 0.5) * (pictures.shape[1] / side) - 0.5
+    rows = [
+        [draw.draw_person(picture, points[i, step], PENN_ACTION.skeleton) for i, picture in enumerate(pictures)]
+        for step in shown
+    ]
+    return draw.contact_sheet(rows, [f"step {step + 1}" for step in shown])
