@@ -1,4 +1,12 @@
-"""Networks that forecast poses.
+"""Forecasts of human dynamics: from one image to the poses of sixteen steps (Chao et al., CVPR 2017).
 
-sequences    sequences of Penn Action frames, and the hourglass in two halves
+movements    labelled poses of all frames, and the steps that a forecast from a start has
+network      the split hourglass with its recurrent layers
+checkpoints  forecasting networks on disk
+samples      an image and the joints of all steps
+objective    the objective of the training
+scoring      PCK by step
+evaluate     a network's forecasts and their accuracy
+forecaster   forecasts of any image, for applications
+pictures     strips of poses and animations
 """

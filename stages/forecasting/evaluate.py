@@ -27,7 +27,7 @@ from datasets.progress import Report, silent
 from stages.forecasting.checkpoints import load_forecaster
 from stages.forecasting.movements import Movements, Starts, fixed_rate_starts, published_starts, read_movements
 from stages.forecasting.network import ForecastNet
-from stages.forecasting.samples import ForecastSamples
+from stages.forecasting.samples import PennSequences
 from stages.forecasting.scoring import Counts
 from stages.inference.predict import compute_type, joints_in_image, pick_device, set_tf32
 from stages.loading.loader import batches, killed_reader_as_data_error
@@ -107,7 +107,7 @@ def evaluate(folder: Path, model: Path, data: ForecastFiles, splits: list[str], 
     for split in splits:
         movements = data.movements(split)
         starts = published_starts(movements)
-        samples = ForecastSamples(movements, starts, data.frames, size, training)
+        samples = PennSequences(movements, starts, data.frames, size, training)
         kinds = starts_by_kind(movements, training.stride)
         counts = {kind: Counts.empty(movements, STEPS) for kind in kinds}
         with ExitStack() as stack:
@@ -125,7 +125,7 @@ def evaluate(folder: Path, model: Path, data: ForecastFiles, splits: list[str], 
 
 
 def forecasts_of(
-    network: ForecastNet, samples: ForecastSamples, evaluation: Evaluation, workspace: Workspace
+    network: ForecastNet, samples: PennSequences, evaluation: Evaluation, workspace: Workspace
 ) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
     """Yield numbers of starts (n,), joints (n, T, J, 2) in 0-based px of the cropped frame, and confidence (n, T, J)."""
     device = pick_device(workspace.device)

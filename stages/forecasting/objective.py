@@ -14,7 +14,7 @@ from datasets.progress import Report
 from stages.forecasting.checkpoints import save_forecaster
 from stages.forecasting.movements import Movements
 from stages.forecasting.network import ForecastNet
-from stages.forecasting.samples import ForecastSamples, starts_of
+from stages.forecasting.samples import PennSequences, starts_of
 from stages.loading import augment
 from stages.loading.loader import batches
 from stages.settings.forecasting import STEPS, ForecastTraining
@@ -41,8 +41,8 @@ class ForecastObjective:
         """movements: of train and valid; frames: exp/penn_action_cropped/data/frames."""
         self.network, self.size, self.training = network, size, training
         starts = {split: starts_of(found, training) for split, found in movements.items()}
-        self.stream = ForecastSamples(movements["train"], starts["train"], frames, size, training, training.seed)
-        self.valid = ForecastSamples(movements["valid"], starts["valid"], frames, size, training)
+        self.stream = PennSequences(movements["train"], starts["train"], frames, size, training, training.seed)
+        self.valid = PennSequences(movements["valid"], starts["valid"], frames, size, training)
         self.resources = Resources(torch.device("cpu"), torch.float32, 1, (0, 1))
         if not training.train_redundant_biases:
             for bias in cancelled_biases(network.hourglass):
@@ -57,7 +57,7 @@ class ForecastObjective:
         return self.training.curriculum[min(epoch, len(self.training.curriculum)) - 1]
 
     def batches(self, first: int, count: int) -> Iterator[dict[str, Tensor]]:
-        """Yield batches of `ForecastSamples`: input, points, weights and limit."""
+        """Yield batches of `PennSequences`: input, points, weights and limit."""
         place = self.resources
         for batch in batches(self.stream, self.training.batch, place.workers, first, count, place.share):  # type: ignore[arg-type]
             yield {name: batch[name] for name in ("input", "points", "weights", "limit")}

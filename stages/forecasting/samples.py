@@ -27,7 +27,7 @@ def starts_of(movements: Movements, training: ForecastTraining) -> Starts:
     return published_starts(movements)
 
 
-class ForecastSamples(Dataset):
+class PennSequences(Dataset):
     """Starts of one split, indexed by position.
 
     With a seed: the endless, augmented stream of a training, each start once in every pass. Without a seed: each start once,

@@ -1,0 +1,229 @@
+"""Forecasts without a network: the last pose, nearest neighbours among the training frames, and a linear map.
+
+The queries are poses (N, J, 2) of the starts' first frames in 0-based px, labelled or predicted; NaN joints are unknown.
+Nearest neighbours follow Chao et al. (CVPR 2017): NN-all, and NN-oracle within the true action. The others work on centred
+poses in units of the cropped frame's longer side.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from stages.forecasting.movements import STEPS, Movements, Starts, published_starts
+
+CHUNK = 1024  # queries at a time
+ENOUGH = 9  # visible joints of a frame in the database; chosen by Chao et al. on the validation split
+NEAREST = 50
+RIDGE = 1e-3  # added to the diagonal of the linear map's normal equations; the poses are about 0.3 in size
+
+Forecasts = Iterator[tuple[np.ndarray, np.ndarray]]  # numbers of starts (n,), and their forecasts (n, T, J, 2)
+
+
+def zero_velocity(query: np.ndarray) -> Forecasts:
+    """Yield the query pose at every step."""
+    for numbers in _chunks(len(query)):
+        yield numbers, np.repeat(query[numbers, None], STEPS, axis=1)
+
+
+@dataclass(frozen=True)
+class Database:
+    """The training frames that forecasts are taken from, with their own movements."""
+
+    movements: Movements
+    starts: Starts  # of the frames with enough visible joints
+
+    @classmethod
+    def of(cls, movements: Movements, visible: int) -> "Database":
+        """Return the frames that show at least so many joints."""
+        starts = published_starts(movements)
+        shown = (~np.isnan(movements.joints[starts.rows[:, 0]]).any(axis=-1)).sum(axis=1)
+        return cls(movements, starts.select(shown >= visible))
+
+    @property
+    def poses(self) -> np.ndarray:
+        """(M, J, 2) px: the poses of the frames."""
+        return self.movements.joints[self.starts.rows[:, 0]]
+
+    @property
+    def actions(self) -> np.ndarray:
+        """(M,) text: the action of each frame."""
+        return np.array(self.movements.action)[self.starts.sequence]
+
+
+def nearest_neighbour(train: Movements, query: np.ndarray, actions: np.ndarray | None = None) -> Forecasts:
+    """Yield the movement of the most similar training frame, moved and scaled to the query.
+
+    actions: (N,) text, the queries' true actions, which neighbours must have (NN-oracle); None: any (NN-all). Both poses are
+    normalised by the joints that the training frame shows: minus their mean, over the largest distance from it. The distance is
+    the sum of squares over the number of these joints. A joint that the neighbour does not show at a step has no forecast.
+    """
+    database = Database.of(train, ENOUGH)
+    shown = ~np.isnan(database.poses).any(axis=-1)
+    for members, candidates in _by_action(database, len(query), actions):
+        groups = _by_pattern(database, shown, candidates)
+        for start in range(0, len(members), CHUNK):
+            numbers = members[start : start + CHUNK]
+            best, neighbour = np.full(len(numbers), np.inf), np.zeros(len(numbers), np.int64)
+            for pattern, rows, vectors in groups:
+                usable = np.flatnonzero(~np.isnan(query[numbers][:, pattern]).any(axis=(1, 2)))
+                if len(usable):
+                    nearest, distance = _nearest(_normalised(query[numbers[usable]][:, pattern]), vectors)
+                    better = distance / pattern.sum() < best[usable]
+                    best[usable[better]] = distance[better] / pattern.sum()
+                    neighbour[usable[better]] = rows[nearest[better]]
+            yield numbers, _moved(database, neighbour, shown, query[numbers], best)
+
+
+def _by_action(database: Database, count: int, actions: np.ndarray | None) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Yield numbers of queries, and the rows of the database that may be their neighbours."""
+    if actions is None:
+        yield np.arange(count), np.arange(len(database.starts))
+        return
+    of_database = database.actions
+    for action in np.unique(actions):
+        yield np.flatnonzero(actions == action), np.flatnonzero(of_database == action)
+
+
+def _by_pattern(
+    database: Database, shown: np.ndarray, candidates: np.ndarray
+) -> list[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+    """Return for each set of visible joints its mask (J,), the rows (M,) of the candidates, and their vectors (M, 2 V)."""
+    if not len(candidates):
+        return []
+    patterns, group = np.unique(shown[candidates], axis=0, return_inverse=True)
+    rows = [candidates[group.ravel() == i] for i in range(len(patterns))]
+    poses = database.poses
+    return [(p, r, _normalised(poses[r][:, p])) for p, r in zip(patterns, rows, strict=True)]
+
+
+def _nearest(queries: np.ndarray, vectors: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return which of the vectors (M, F) is nearest to each query (N, F), and the squared distance, both (N,)."""
+    # |q - v|^2 = |q|^2 + |v|^2 - 2 q v: the first term does not matter for the nearest one.
+    scores = queries @ vectors.T
+    scores *= -2
+    scores += (vectors**2).sum(axis=1)
+    nearest = scores.argmin(axis=1)
+    return nearest, ((queries - vectors[nearest]) ** 2).sum(axis=1)
+
+
+def _moved(database: Database, neighbour: np.ndarray, shown: np.ndarray, query: np.ndarray, best: np.ndarray) -> np.ndarray:
+    """Return the neighbours' movements (n, T, J, 2), moved and scaled to the queries (n, J, 2); NaN without a neighbour."""
+    movement = database.movements.joints[database.starts.rows[neighbour]]
+    visible = shown[neighbour][..., None]
+    theirs, ours = (np.where(visible, poses, np.nan) for poses in (movement[:, 0], query))
+    their_mean, our_mean = _mean(theirs, 1), _mean(ours, 1)
+    their_size, our_size = (
+        np.where(visible[..., 0], np.linalg.norm(poses - mean[:, None], axis=-1), 0).max(axis=1)
+        for poses, mean in ((theirs, their_mean), (ours, our_mean))
+    )
+    factor = (our_size / np.maximum(their_size, 1e-9))[:, None, None, None]
+    moved = (movement - their_mean[:, None, None]) * factor + our_mean[:, None, None]
+    moved[~np.isfinite(best)] = np.nan
+    return moved
+
+
+def nearest_mean(train: Movements, query: np.ndarray, side: np.ndarray, actions: np.ndarray | None = None) -> Forecasts:
+    """Yield the query plus the mean displacement of the 50 most similar training frames that show all joints.
+
+    side: (N,) px, longer side of the queries' cropped frames; actions: as for `nearest_neighbour`.
+    """
+    database = Database.of(train, train.joints.shape[1])
+    theirs, of_database = _centred(database.poses, database.movements.side[database.starts.sequence]), database.actions
+    displacements = _displacements(database)
+    for numbers in _chunks(len(query)):
+        distance = _squared_distances(_centred(query[numbers], side[numbers]), theirs)
+        if actions is not None:
+            distance[actions[numbers][:, None] != of_database[None]] = np.inf
+        count = min(NEAREST, distance.shape[1])
+        nearest = np.argpartition(distance, count - 1, axis=1)[:, :count]
+        usable = np.isfinite(np.take_along_axis(distance, nearest, axis=1))
+        chosen = np.where(usable[:, :, None, None, None], displacements[nearest], np.nan)
+        yield numbers, query[numbers, None] + _mean(chosen, 1) * side[numbers, None, None, None]
+
+
+def linear_map(train: Movements, query: np.ndarray, side: np.ndarray, actions: np.ndarray | None = None) -> Forecasts:
+    """Yield the query plus the displacements that a linear map of the pose gives, one map in all or one for each action.
+
+    The maps are fitted by least squares to the training frames that show all joints. Arguments as for `nearest_mean`.
+    """
+    database = Database.of(train, train.joints.shape[1])
+    theirs = _centred(database.poses, database.movements.side[database.starts.sequence])
+    displacements, of_database = _displacements(database), database.actions
+    groups = [None] if actions is None else np.unique(actions).tolist()
+    maps = {
+        group: _fit(theirs[chosen], displacements[chosen])
+        for group in groups
+        for chosen in [np.ones(len(theirs), bool) if group is None else of_database == group]
+    }
+    for numbers in _chunks(len(query)):
+        inputs = _with_one(_centred(query[numbers], side[numbers]))
+        found = np.full((len(numbers), *displacements.shape[1:]), np.nan)
+        for group, weights in maps.items():
+            chosen = slice(None) if actions is None else actions[numbers] == group
+            found[chosen] = np.einsum("nf,ftjc->ntjc", inputs[chosen], weights)
+        yield numbers, query[numbers, None] + found * side[numbers, None, None, None]
+
+
+def _fit(poses: np.ndarray, displacements: np.ndarray) -> np.ndarray:
+    """Return the weights (F + 1, T, J, 2) that map poses (M, F) to displacements (M, T, J, 2), NaN where not visible."""
+    inputs = _with_one(poses)
+    known = ~np.isnan(displacements).any(axis=-1)
+    features, (_, steps, joints, _) = inputs.shape[1], displacements.shape
+    squares = np.einsum("mf,mg->mfg", inputs, inputs).reshape(len(inputs), -1)
+    left = (known.reshape(len(inputs), -1).T.astype(np.float64) @ squares).reshape(steps, joints, features, features)
+    right = np.einsum("mf,mtjc->tjfc", inputs, np.where(known[..., None], displacements, 0))
+    return np.linalg.solve(left + RIDGE * np.eye(features), right).transpose(2, 0, 1, 3)
+
+
+def _with_one(poses: np.ndarray) -> np.ndarray:
+    return np.concatenate([poses, np.ones((len(poses), 1))], axis=1)
+
+
+def _displacements(database: Database) -> np.ndarray:
+    """Return (M, T, J, 2): where joints are at each step, from the first step on, in units of the frame's longer side."""
+    movement = database.movements.joints[database.starts.rows]
+    return (movement - movement[:, :1]) / database.movements.side[database.starts.sequence][:, None, None, None]
+
+
+def _centred(poses: np.ndarray, side: np.ndarray) -> np.ndarray:
+    """Return poses (N, J, 2) px minus their mean, in units of `side` (N,) px, as (N, 2 J)."""
+    return ((poses - poses.mean(axis=1, keepdims=True)) / side[:, None, None]).reshape(len(poses), -1)
+
+
+def _normalised(poses: np.ndarray) -> np.ndarray:
+    """Return poses (N, V, 2) minus their mean, over their largest distance from it, as (N, 2 V) float32."""
+    centred = poses - poses.mean(axis=1, keepdims=True)
+    size = np.linalg.norm(centred, axis=-1).max(axis=1)
+    return (centred / np.maximum(size, 1e-9)[:, None, None]).reshape(len(poses), -1).astype(np.float32)
+
+
+def _squared_distances(first: np.ndarray, second: np.ndarray) -> np.ndarray:
+    """Return the squared distances (N, M) of vectors (N, F) and (M, F)."""
+    squares = (first**2).sum(axis=1)[:, None] + (second**2).sum(axis=1)[None]
+    return squares - 2 * first @ second.T
+
+
+def _mean(values: np.ndarray, axis: int) -> np.ndarray:
+    """Return the mean over what is not NaN; NaN where all is."""
+    known = ~np.isnan(values)
+    return np.where(known, values, 0).sum(axis=axis) / np.where(known.any(axis=axis), known.sum(axis=axis), np.nan)
+
+
+def _chunks(count: int) -> Iterator[np.ndarray]:
+    for start in range(0, count, CHUNK):
+        yield np.arange(start, min(start + CHUNK, count))
+
+
+def baselines(train: Movements, movements: Movements, starts: Starts, query: np.ndarray) -> dict[str, Callable[[], Forecasts]]:
+    """Return name -> function that makes the forecasts of all starts from their query poses (N, J, 2)."""
+    side, actions = movements.side[starts.sequence], np.array(movements.action)[starts.sequence]
+    return {
+        "zero velocity": lambda: zero_velocity(query),
+        "NN-all": lambda: nearest_neighbour(train, query),
+        "NN-oracle": lambda: nearest_neighbour(train, query, actions),
+        f"mean of {NEAREST} nearest": lambda: nearest_mean(train, query, side),
+        f"mean of {NEAREST} nearest, action known": lambda: nearest_mean(train, query, side, actions),
+        "linear map": lambda: linear_map(train, query, side),
+        "linear map, action known": lambda: linear_map(train, query, side, actions),
+    }

@@ -1,0 +1,97 @@
+"""Forecasts of any image, for applications: load a forecasting network, give it an image, get sixteen poses in its pixels."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from datasets.errors import DataError
+from datasets.formats.annotations import person_box
+from datasets.imaging import geometry
+from datasets.imaging.images import read_upright
+from datasets.imaging.samples import warp
+from datasets.links import follow
+from datasets.penn_action import PENN_ACTION, frame_box
+from datasets.skeletons import mirrored
+from stages.forecasting.checkpoints import ForecasterDescription, load_forecaster
+from stages.forecasting.evaluate import heatmaps
+from stages.forecasting.network import ForecastNet
+from stages.inference.predict import compute_type, joints_in_image, pick_device, set_tf32
+from stages.settings.forecasting import STEPS
+
+FILES = ("forecaster.safetensors", "best.safetensors")  # of an export, of a training
+
+
+@dataclass(frozen=True)
+class PoseForecast:
+    """The poses that follow one image: T steps of J joints; the first step is the image itself."""
+
+    joints: np.ndarray  # (T, J, 2) float64, x and y in 0-based px of the image, pixel centres at integers
+    confidence: np.ndarray  # (T, J) float32: height of the heatmap's peak, about 1 where the network is sure
+
+
+class PoseForecaster:
+    """A forecasting network with all that leads from an image to joints. `joints` names them; `skeleton` is for drawing."""
+
+    def __init__(
+        self, network: ForecastNet, about: ForecasterDescription, device: str = "auto", precision: str = "auto"
+    ) -> None:
+        """device: auto, cpu, cuda or mps; precision: as for `PosePredictor`."""
+        self.joints, self.resolution, self.skeleton = about.joints, about.resolution, PENN_ACTION.skeleton
+        self._device = pick_device(device)
+        self._compute = compute_type(precision, self._device)
+        set_tf32(precision)
+        self._network = network.to(self._device).to(memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
+
+    @classmethod
+    def load(cls, source: str | Path, device: str = "auto", precision: str = "auto") -> "PoseForecaster":
+        """Return a forecaster for the folder of a Forecast or an ExportForecast, or for a .safetensors file in it.
+
+        Raises DataError where there is no forecasting network.
+        """
+        path = follow(Path(source).expanduser())
+        found = [path / name for name in FILES if (path / name).is_file()] if path.is_dir() else [path]
+        if not found:
+            raise DataError(f"{path} holds none of {', '.join(FILES)}; give the folder of a Forecast or of an ExportForecast.")
+        return cls(*load_forecaster(found[0]), device, precision)
+
+    def forecast(
+        self, image: str | Path | np.ndarray, box: np.ndarray | None = None, flip: bool = True, steps: int = STEPS
+    ) -> PoseForecast:
+        """Return the poses of a person at the next steps.
+
+        image: a path, or (H, W, 3) uint8 RGB. box: (4,), left, top, right, bottom of the person's whole movement in 0-based px;
+        None: the image is cut to it, as the frames of the training are. flip: average with the mirrored image. Raises DataError
+        for what is no such image or box, and for steps beyond 1 to 16.
+        """
+        pixels = image if isinstance(image, np.ndarray) else read_upright(Path(image))
+        if pixels.ndim != 3 or pixels.shape[2] != 3 or pixels.dtype != np.uint8 or not pixels.size:
+            raise DataError(f"an image is (H, W, 3) uint8 RGB; found {pixels.shape} {pixels.dtype}.")
+        if not 1 <= steps <= STEPS:
+            raise DataError(f"steps = {steps} should be from 1 to {STEPS}.")
+        center, scale = _frame(pixels, box)
+        to_crop = geometry.image_to_crop(center, scale, self.resolution)
+        crop = warp(pixels, to_crop, self.resolution)
+        images = (torch.from_numpy(crop).permute(2, 0, 1)[None].float() / 255).to(self._device)
+        exchanged = mirrored(self.joints) if flip else None
+        with (
+            torch.inference_mode(),
+            torch.autocast(self._device.type, self._compute, enabled=self._compute != torch.float32),
+        ):
+            maps = heatmaps(self._network, images, steps, exchanged)[0].float().cpu().numpy()
+        joints, confidence = joints_in_image(maps, np.repeat(to_crop[None], steps, axis=0), self.resolution)
+        return PoseForecast(joints, confidence)
+
+
+def _frame(pixels: np.ndarray, box: np.ndarray | None) -> tuple[np.ndarray, float]:
+    """Return the centre (2,) px and the scale of what the network sees of an image. Raises DataError for an illegal box."""
+    if box is None:
+        center, scale = frame_box(np.array(pixels.shape[1::-1]))
+        return center, float(scale)
+    corners = np.asarray(box, dtype=np.float64)
+    if corners.shape != (4,) or not np.isfinite(corners).all() or not (corners[2:] > corners[:2]).all():
+        raise DataError(f"a box is left, top, right, bottom in px, with left < right and top < bottom; found {box}.")
+    center, size = (corners[:2] + corners[2:]) / 2, (corners[2:] - corners[:2]).max() / 200
+    center, scale = person_box(center, np.asarray(size))
+    return center, float(scale)

@@ -1,0 +1,104 @@
+"""Forecast the movement of people in your own pictures: python -m tools.forecast IMAGE|FOLDER|VIDEO [--model MODEL]
+
+Writes for each picture NAME.png (the picture and the poses of its next steps), NAME.gif (the movement) and NAME.json (joints in
+px of the picture, counted from 0, and confidences of all 16 steps) into --out. Of a video, one forecast is made every --every
+seconds. The person should fill the picture as in the training: cut it to the room that the movement takes, or give --box.
+"""
+
+import argparse
+import json
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+from tqdm import tqdm
+
+from datasets.errors import DataError
+from datasets.files import write_atomically
+from datasets.imaging.images import PICTURES, read_upright
+from pipeline import config
+from pipeline.tasks.compare import result_at
+from stages.inference.video import VideoReader
+from tools import program
+
+
+@program
+def main() -> int:
+    """Forecast and draw; returns the exit code: 1 if a picture could not be read."""
+    parser = argparse.ArgumentParser(
+        prog="python -m tools.forecast", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("source", type=Path, help="an image, a folder of images, or a video")
+    parser.add_argument(
+        "--model", default="hg-256-res-clstm", help="result or file of a forecasting network; default: hg-256-res-clstm"
+    )
+    parser.add_argument("--config", type=Path, metavar="FILE", default=[], action="append", help="as for python -m pipeline")
+    parser.add_argument("--out", type=Path, default=Path("forecasts"), help="folder of the results; default: forecasts")
+    parser.add_argument("--box", type=float, nargs=4, metavar=("LEFT", "TOP", "RIGHT", "BOTTOM"), help="of the person, in px")
+    parser.add_argument("--every", type=float, default=1.0, help="seconds between the forecasts of a video; default: 1")
+    parser.add_argument("--device", choices=["auto", "cpu", "cuda", "mps"], default="auto", help="default: auto")
+    options = parser.parse_args()
+    if not options.every > 0:
+        parser.error("--every should be above 0")
+    for profile in options.config:
+        config.use_profile(profile)
+    try:
+        return forecast(options)
+    except OSError as error:
+        print(f"error: {error.filename or options.out} cannot be written ({error.strerror}).", file=sys.stderr)
+        return 1
+
+
+def forecast(options: argparse.Namespace) -> int:
+    """Forecast every picture; returns the exit code. Raises DataError for an invalid source or network."""
+    if not options.source.exists():
+        raise DataError(f"{options.source} does not exist; give an image, a folder of images, or a video.")
+    from stages.forecasting.forecaster import PoseForecaster
+    from stages.forecasting.pictures import sheet, strip, write_animation
+
+    forecaster, failed, done = PoseForecaster.load(result_at(options.model), options.device), list[str](), 0
+    options.out.mkdir(parents=True, exist_ok=True)
+    for name, pixels in tqdm(_pictures(options, failed), unit="picture", disable=not sys.stderr.isatty()):
+        found = forecaster.forecast(pixels, None if options.box is None else np.array(options.box))
+        picture = sheet(strip(pixels, found.joints), [name])
+        from datasets.imaging import draw
+
+        draw.write_png(options.out / f"{name}.png", picture)
+        write_animation(options.out / f"{name}.gif", pixels, found.joints)
+        values = np.dstack([found.joints, found.confidence[..., None]]).round(3).tolist()
+        steps = [dict(zip(forecaster.joints, step, strict=True)) for step in values]
+        write_atomically(options.out / f"{name}.json", json.dumps({"picture": name, "steps": steps}).encode())
+        done += 1
+    for sentence in failed:
+        print(f"error: {sentence}", file=sys.stderr)
+    print(f"{done} forecasts of {len(steps) if done else 0} steps are in {options.out}")
+    return 1 if failed or not done else 0
+
+
+def _pictures(options: argparse.Namespace, failed: list[str]) -> Iterator[tuple[str, np.ndarray]]:
+    """Yield name and pixels (H, W, 3) uint8 RGB of every picture; append the errors of unreadable ones to `failed`."""
+    source = options.source
+    if source.is_dir() or source.suffix.lower() in PICTURES:
+        paths = sorted(p for p in source.iterdir() if p.suffix.lower() in PICTURES) if source.is_dir() else [source]
+        if not paths:
+            raise DataError(
+                f"{source} holds no image ({', '.join(PICTURES)}); give a folder of images, or a video by its name."
+            )
+        for path in paths:
+            try:
+                yield path.name, read_upright(path)
+            except DataError as error:
+                failed.append(str(error))
+        return
+    reader, due = VideoReader(source), 0.0
+    for frame in reader:
+        if frame.time >= due:
+            due += options.every
+            yield f"{source.stem}-{frame.time:.2f}s", frame.pixels
+    failed += reader.failed
+    reader.close()
+
+
+if __name__ == "__main__":
+    sys.exit(main())
