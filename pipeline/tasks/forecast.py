@@ -75,3 +75,21 @@ class EvaluateForecast(ChainStage):
         return evaluate(
             folder, model, _files(inputs), list(SPLITS), settings.forecast, settings.evaluate, settings.workspace, report
         )
+
+
+class CompareForecasts(ChainStage):
+    """The forecasts of the network beside their baselines: tables and curves by step, tests, strips and animations."""
+
+    result_path = f"{PENN_ACTION.result_path}/compare-forecasts"
+
+    def settings(self) -> dict[str, Any]:
+        return {"name": Forecast().result_path.rpartition("/")[2], "stride": config.settings().forecast.stride}
+
+    def requires(self) -> dict[str, Stage]:
+        return converted(PENN_ACTION) | {"evaluation": EvaluateForecast()}
+
+    def work(self, folder: Path, inputs: dict[str, Path], report: Report) -> dict[str, Any]:
+        from stages.forecasting.compare import compare
+
+        settings = self.settings()
+        return compare(folder, inputs["evaluation"], settings["name"], _files(inputs), settings["stride"], report)

@@ -46,6 +46,11 @@ class Database:
         return self.movements.joints[self.starts.rows[:, 0]]
 
     @property
+    def side(self) -> np.ndarray:
+        """(M,) px: longer side of each frame."""
+        return self.movements.side[self.starts.sequence]
+
+    @property
     def actions(self) -> np.ndarray:
         """(M,) text: the action of each frame."""
         return np.array(self.movements.action)[self.starts.sequence]
@@ -126,43 +131,44 @@ def _moved(database: Database, neighbour: np.ndarray, shown: np.ndarray, query: 
 def nearest_mean(train: Movements, query: np.ndarray, side: np.ndarray, actions: np.ndarray | None = None) -> Forecasts:
     """Yield the query plus the mean displacement of the 50 most similar training frames that show all joints.
 
-    side: (N,) px, longer side of the queries' cropped frames; actions: as for `nearest_neighbour`.
+    side: (N,) px, longer side of the queries' cropped frames; actions: as for `nearest_neighbour`. Poses are compared, and
+    centred, on the joints that the query shows. Without such training frames the query stays where it is.
     """
     database = Database.of(train, train.joints.shape[1])
-    theirs, of_database = _centred(database.poses, database.movements.side[database.starts.sequence]), database.actions
-    displacements = _displacements(database)
-    for numbers in _chunks(len(query)):
-        distance = _squared_distances(_centred(query[numbers], side[numbers]), theirs)
-        if actions is not None:
-            distance[actions[numbers][:, None] != of_database[None]] = np.inf
-        count = min(NEAREST, distance.shape[1])
-        nearest = np.argpartition(distance, count - 1, axis=1)[:, :count]
-        usable = np.isfinite(np.take_along_axis(distance, nearest, axis=1))
-        chosen = np.where(usable[:, :, None, None, None], displacements[nearest], np.nan)
-        yield numbers, query[numbers, None] + _mean(chosen, 1) * side[numbers, None, None, None]
+    theirs, displacements = database.poses / database.side[:, None, None], _displacements(database)
+    shown = ~np.isnan(query).any(axis=-1)
+    for members, candidates in _by_action(database, len(query), actions):
+        patterns, group = np.unique(shown[members], axis=0, return_inverse=True)
+        for number, pattern in enumerate(patterns):
+            alike = members[group.ravel() == number]
+            vectors = _centred(theirs[candidates][:, pattern])
+            for start in range(0, len(alike), CHUNK):
+                numbers = alike[start : start + CHUNK]
+                ours = query[numbers] / side[numbers, None, None]
+                moved = np.zeros((len(numbers), *displacements.shape[1:]))
+                if pattern.any() and len(candidates):
+                    distance = _squared_distances(_centred(ours[:, pattern]), vectors)
+                    count = min(NEAREST, distance.shape[1])
+                    nearest = np.argpartition(distance, count - 1, axis=1)[:, :count]
+                    moved = np.nan_to_num(_mean(displacements[candidates[nearest]], 1))
+                yield numbers, (ours[:, None] + moved) * side[numbers, None, None, None]
 
 
 def linear_map(train: Movements, query: np.ndarray, side: np.ndarray, actions: np.ndarray | None = None) -> Forecasts:
     """Yield the query plus the displacements that a linear map of the pose gives, one map in all or one for each action.
 
-    The maps are fitted by least squares to the training frames that show all joints. Arguments as for `nearest_mean`.
+    The maps are fitted by least squares to the training frames that show all joints; a query that does not show all joints
+    stays where it is. Arguments as for `nearest_mean`.
     """
     database = Database.of(train, train.joints.shape[1])
-    theirs = _centred(database.poses, database.movements.side[database.starts.sequence])
-    displacements, of_database = _displacements(database), database.actions
-    groups = [None] if actions is None else np.unique(actions).tolist()
-    maps = {
-        group: _fit(theirs[chosen], displacements[chosen])
-        for group in groups
-        for chosen in [np.ones(len(theirs), bool) if group is None else of_database == group]
-    }
-    for numbers in _chunks(len(query)):
-        inputs = _with_one(_centred(query[numbers], side[numbers]))
-        found = np.full((len(numbers), *displacements.shape[1:]), np.nan)
-        for group, weights in maps.items():
-            chosen = slice(None) if actions is None else actions[numbers] == group
-            found[chosen] = np.einsum("nf,ftjc->ntjc", inputs[chosen], weights)
-        yield numbers, query[numbers, None] + found * side[numbers, None, None, None]
+    theirs, displacements = _centred(database.poses / database.side[:, None, None]), _displacements(database)
+    for members, candidates in _by_action(database, len(query), actions):
+        weights = _fit(theirs[candidates], displacements[candidates])
+        for start in range(0, len(members), CHUNK):
+            numbers = members[start : start + CHUNK]
+            ours = query[numbers] / side[numbers, None, None]
+            moved = np.einsum("nf,ftjc->ntjc", _with_one(_centred(ours)), weights)
+            yield numbers, (ours[:, None] + np.nan_to_num(moved)) * side[numbers, None, None, None]
 
 
 def _fit(poses: np.ndarray, displacements: np.ndarray) -> np.ndarray:
@@ -170,8 +176,10 @@ def _fit(poses: np.ndarray, displacements: np.ndarray) -> np.ndarray:
     inputs = _with_one(poses)
     known = ~np.isnan(displacements).any(axis=-1)
     features, (_, steps, joints, _) = inputs.shape[1], displacements.shape
-    squares = np.einsum("mf,mg->mfg", inputs, inputs).reshape(len(inputs), -1)
-    left = (known.reshape(len(inputs), -1).T.astype(np.float64) @ squares).reshape(steps, joints, features, features)
+    squares = np.einsum("mf,mg->mfg", inputs, inputs).reshape(len(inputs), features**2)
+    left = (known.reshape(len(inputs), steps * joints).T.astype(np.float64) @ squares).reshape(
+        steps, joints, features, features
+    )
     right = np.einsum("mf,mtjc->tjfc", inputs, np.where(known[..., None], displacements, 0))
     return np.linalg.solve(left + RIDGE * np.eye(features), right).transpose(2, 0, 1, 3)
 
@@ -183,19 +191,19 @@ def _with_one(poses: np.ndarray) -> np.ndarray:
 def _displacements(database: Database) -> np.ndarray:
     """Return (M, T, J, 2): where joints are at each step, from the first step on, in units of the frame's longer side."""
     movement = database.movements.joints[database.starts.rows]
-    return (movement - movement[:, :1]) / database.movements.side[database.starts.sequence][:, None, None, None]
+    return (movement - movement[:, :1]) / database.side[:, None, None, None]
 
 
-def _centred(poses: np.ndarray, side: np.ndarray) -> np.ndarray:
-    """Return poses (N, J, 2) px minus their mean, in units of `side` (N,) px, as (N, 2 J)."""
-    return ((poses - poses.mean(axis=1, keepdims=True)) / side[:, None, None]).reshape(len(poses), -1)
+def _centred(poses: np.ndarray) -> np.ndarray:
+    """Return poses (N, V, 2) minus their mean, as (N, 2 V)."""
+    return (poses - poses.mean(axis=1, keepdims=True)).reshape(len(poses), 2 * poses.shape[1])
 
 
 def _normalised(poses: np.ndarray) -> np.ndarray:
     """Return poses (N, V, 2) minus their mean, over their largest distance from it, as (N, 2 V) float32."""
     centred = poses - poses.mean(axis=1, keepdims=True)
     size = np.linalg.norm(centred, axis=-1).max(axis=1)
-    return (centred / np.maximum(size, 1e-9)[:, None, None]).reshape(len(poses), -1).astype(np.float32)
+    return (centred / np.maximum(size, 1e-9)[:, None, None]).reshape(len(poses), 2 * poses.shape[1]).astype(np.float32)
 
 
 def _squared_distances(first: np.ndarray, second: np.ndarray) -> np.ndarray:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from stages.evaluation.significance import Difference, Hits, difference, interval
 from stages.forecasting.movements import Movements, Starts
 
 THRESHOLD = 0.05  # of the cropped frame's longer side
@@ -63,3 +64,23 @@ class Counts:
 
 def _rate(hits: np.ndarray, seen: np.ndarray) -> np.ndarray:
     return hits / np.where(seen > 0, seen, np.nan)
+
+
+def interval_by_step(counts: Counts) -> list[tuple[float, float]]:
+    """Return the 95 % confidence interval of the PCK at each step (bootstrap over sequences)."""
+    return [interval(_hits(counts, step)) for step in range(counts.hits.shape[1])]
+
+
+def difference_by_step(first: Counts, second: Counts) -> list[Difference]:
+    """Return by how much the second forecaster is better at each step, with paired intervals and tests over sequences.
+
+    Both have to be counted on the same starts.
+    """
+    return [difference(_hits(first, step), _hits(second, step)) for step in range(first.hits.shape[1])]
+
+
+def _hits(counts: Counts, step: int) -> Hits:
+    """Return one step's counts by sequence, all joints counted alike, of the sequences that show a joint at this step."""
+    chosen = counts.seen[:, step].any(axis=1)
+    hits, seen = (values[chosen, step].astype(np.float64).sum(axis=1, keepdims=True) for values in (counts.hits, counts.seen))
+    return Hits(hits, seen, "total")

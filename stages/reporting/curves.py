@@ -50,7 +50,7 @@ def draw_training(path: Path, trainings: Sequence[Training]) -> None:
     logged = [training for training in trainings if (training.folder / "valid.log").exists()]
     if not logged:
         return
-    figure, (left, right) = _figure(2)
+    figure, (left, right) = new_figure(2)
     for training, colour in zip(logged, COLOURS * len(logged), strict=False):
         for part, line in (("train", "--"), ("valid", "-")):
             log = pd.read_csv(training.folder / f"{part}.log", sep="\t")
@@ -63,7 +63,7 @@ def draw_training(path: Path, trainings: Sequence[Training]) -> None:
     right.set(xlabel="epoch", ylabel="loss", ylim=(0, None))
     for axis in (left, right):
         axis.xaxis.set_major_locator(MaxNLocator(integer=True))
-    _save(figure, path, left, columns=2)
+    save_figure(figure, path, left, columns=2)
 
 
 @matplotlib.rc_context(STYLE)
@@ -71,7 +71,7 @@ def draw_pck(path: Path, scored: Sequence[Scored]) -> None:
     """Draw PCK by threshold of networks scored on one dataset, as `path`.png, .pdf and .svg; one row of axes per split."""
     one = scored[0].accuracy
     shown = [(split, name, found.threshold) for split in one.labelled for name, found in one.splits[split].measures.items()]
-    figure, axes = _figure(len(one.measures), len(one.labelled))
+    figure, axes = new_figure(len(one.measures), len(one.labelled))
     for axis, (split, measure, threshold) in zip(axes, shown, strict=True):
         for network, colour in zip(scored, COLOURS * len(scored), strict=False):
             if split in network.accuracy.labelled:
@@ -79,10 +79,10 @@ def draw_pck(path: Path, scored: Sequence[Scored]) -> None:
                 axis.plot(np.linspace(0, threshold, len(curve)), 100 * curve, color=colour, label=network.network)
         axis.xaxis.set_major_locator(MaxNLocator(5))
         axis.set(title=f"{one.title} {split}: {measure}", xlabel="threshold", ylabel="%", ylim=(0, 100))
-    _save(figure, path, axes[0])
+    save_figure(figure, path, axes[0])
 
 
-def _figure(columns: int, rows: int = 1) -> tuple[Figure, list[Axes]]:
+def new_figure(columns: int, rows: int = 1) -> tuple[Figure, list[Axes]]:
     figure = Figure(figsize=(4.6 * columns, 3.6 * rows), layout="constrained")
     FigureCanvasAgg(figure)
     axes = list(figure.subplots(rows, columns, squeeze=False).flat)
@@ -91,7 +91,7 @@ def _figure(columns: int, rows: int = 1) -> tuple[Figure, list[Axes]]:
     return figure, axes
 
 
-def _save(figure: Figure, path: Path, named: Axes, columns: int = 1) -> None:
+def save_figure(figure: Figure, path: Path, named: Axes, columns: int = 1) -> None:
     """Write the figure as .png, .pdf and .svg, with a legend of the lines of `named` below it."""
     figure.legend(*named.get_legend_handles_labels(), fontsize="small", loc="outside lower left", ncols=columns)
     figure.savefig(path.with_suffix(".png"), dpi=110, metadata={"Software": None})

@@ -80,7 +80,7 @@ def test_an_experiment_means_its_own_evaluations(place, tool):
 
 
 def test_where_nothing_was_evaluated_it_is_said(place, tool):
-    assert "holds no evaluated network" in tool(compare_acc, "configs", code=1)
+    assert "holds no evaluation of a network" in tool(compare_acc, "configs", code=1)
     (place.exp / "mpii/evaluate-pretrained/manifest.json").write_text("{}")
     assert "evaluate again" in tool(compare_acc, code=1)
 

@@ -110,5 +110,5 @@ def test_a_folder_that_is_gone_keeps_what_it_was_known_by(tmp_path):
     known = identity(folder)
     shutil.rmtree(folder)
     assert identity(folder) == known
-    with pytest.raises(DataError, match="never_there is not there; put it back"):
+    with pytest.raises(DataError, match="never_there does not exist; put it back"):
         identity(tmp_path / "never_there")

@@ -10,7 +10,7 @@ from datasets.imaging import geometry, heatmaps
 from datasets.imaging.samples import CropSpec, Person, SampledAugmentation, make_sample
 from datasets.mpii import MPII
 from datasets.penn_action import PENN_ACTION
-from stages.inference.predict import average_scales, compute_type, joints_in_image, pick_device, predict
+from stages.inference.predict import average_scales, compute_type, joints_in_image, pick_device, predict, set_tf32
 from stages.settings.recipes import Recipe
 from tests.other_device import OnOtherDevice, OtherDevice, to_other_device
 
@@ -116,7 +116,7 @@ def test_auto_is_cuda_then_mps_then_the_cpu(monkeypatch, there, chosen):
 
 def test_only_tf32_shortens_the_factors_of_float32_products():
     for precision in ("tf32", "float32", "bfloat16"):
-        compute_type(precision, torch.device("cuda"))
+        set_tf32(precision)
         assert torch.backends.cuda.matmul.allow_tf32 is torch.backends.cudnn.allow_tf32 is (precision == "tf32")
 
 

@@ -1,0 +1,145 @@
+"""Forecasts beside their baselines: tables and curves by step, tests, strips of poses and animations.
+
+The folder gets, for the test split,
+    forecasts.csv, .md, .txt   PCK@0.05 by step of the network and of all baselines, for each kind of start
+    actions.csv, joints.csv    of the network, by action and by joint
+    tests.csv, .md, .txt       is the network better than zero velocity and than the mean of the 50 nearest, at each step?
+    forecasts.png, .pdf, .svg  PCK by step
+    strips.png                 input images, forecast poses, and below them the labelled ones
+    movement-<k>.gif           the movements of the strips
+"""
+
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+import numpy as np
+import pandas as pd
+
+from datasets.formats.hdf5 import h5_field, open_h5
+from datasets.imaging import draw
+from datasets.imaging.images import read_image
+from datasets.penn_action import PENN_ACTION, frame_name
+from datasets.progress import Report, silent
+from stages.evaluation.scores import as_text
+from stages.forecasting import pictures
+from stages.forecasting.baselines import Forecasts, baselines, zero_velocity
+from stages.forecasting.evaluate import ForecastFiles, load_counts, starts_by_kind
+from stages.forecasting.movements import STEPS, Movements, Starts
+from stages.forecasting.scoring import Counts, difference_by_step
+from stages.reporting.curves import COLOURS, STYLE, new_figure, save_figure
+
+SPLIT = "test"
+SHOWN = 4  # movements
+PREDICTED = "zero velocity, from the predicted pose"
+RIVALS = ("zero velocity", "mean of 50 nearest")  # of the tests
+
+
+def compare(folder: Path, evaluation: Path, name: str, data: ForecastFiles, stride: int,
+            report: Report = silent) -> dict[str, Any]:  # fmt: skip
+    """Compare the network's forecasts in an evaluation's folder; name: what the network is called in the tables.
+
+    stride: frames from step to step of the fixed-rate starts. Baselines start from the labelled poses, one also from the
+    network's own. Returns the mean PCK over the steps of the network and of zero velocity. Raises DataError where a file is
+    damaged.
+    """
+    train, movements = data.movements("train"), data.movements(SPLIT)
+    kinds = starts_by_kind(movements, stride)
+    counts: dict[str, dict[str, Counts]] = {}
+    for done, (kind, starts) in enumerate(kinds.items()):
+        counts[kind] = {name: load_counts(evaluation / f"counts_{SPLIT}_{kind}.h5")}
+        counts[kind][PREDICTED] = count(movements, starts, partial(_from_predicted, evaluation, starts))
+        query = movements.joints[starts.rows[:, 0]]
+        for rival, forecasts in baselines(train, movements, starts, query).items():
+            report(done, len(kinds), f"{kind}: {rival}")
+            counts[kind][rival] = count(movements, starts, forecasts)
+    _write(folder, "forecasts", table(counts))
+    _write(folder, "tests", tests(counts, name))
+    network = counts["all"][name]
+    actions = pd.DataFrame({action: 100 * rates for action, rates in network.by_action(movements).items()}, index=_steps()).T
+    actions.rename_axis("action").round(3).to_csv(folder / "actions.csv")
+    joints = pd.DataFrame(100 * network.by_joint(), index=_steps(), columns=list(PENN_ACTION.skeleton.joints)).T
+    joints.rename_axis("joint").round(3).to_csv(folder / "joints.csv")
+    draw_curves(folder / "forecasts", counts["all"])
+    _draw_movements(folder, evaluation, movements, kinds["first"], data)
+    rows = {which: float(np.nanmean(counts["all"][which].by_step())) for which in (name, "zero velocity")}
+    return {"mean PCK@0.05": rows}
+
+
+def count(movements: Movements, starts: Starts, forecasts: Callable[[], Forecasts]) -> Counts:
+    """Return the counts of the forecasts of all starts."""
+    counts = Counts.empty(movements, STEPS)
+    for numbers, joints in forecasts():
+        counts.add(movements, starts.select(numbers), joints)
+    return counts
+
+
+def table(counts: dict[str, dict[str, Counts]]) -> pd.DataFrame:
+    """Return a row per kind of start and forecaster: PCK@0.05 in per cent at each step, and the mean over the steps."""
+    rows = []
+    for kind, found in counts.items():
+        for forecaster, counted in found.items():
+            rates = 100 * counted.by_step()
+            rows.append([kind, forecaster, *rates, float(np.nanmean(rates)) if not np.isnan(rates).all() else np.nan])
+    return pd.DataFrame(rows, columns=["starts", "forecaster", *_steps(), "mean"])
+
+
+def tests(counts: dict[str, dict[str, Counts]], name: str) -> pd.DataFrame:
+    """Return a row per rival and step: is the network better, by paired tests over sequences? In points of per cent."""
+    rows = []
+    for rival in RIVALS:
+        found = difference_by_step(counts["all"][rival], counts["all"][name])
+        for step, d in enumerate(found, 1):
+            verdict = "no difference shown" if not d.p < 0.05 else "better" if d.value > 0 else "worse"
+            rows.append([step, verdict, rival, 100 * d.value, 100 * d.low, 100 * d.high, d.p])
+    return pd.DataFrame(rows, columns=["step", "verdict", "than", "difference", "low", "high", "p"])
+
+
+@matplotlib.rc_context(STYLE)
+def draw_curves(path: Path, counts: dict[str, Counts]) -> None:
+    """Draw PCK@0.05 by step of all forecasters as `path`.png, .pdf and .svg."""
+    figure, (axis,) = new_figure(1)
+    for (forecaster, counted), colour in zip(counts.items(), COLOURS * len(counts), strict=False):
+        width = 2.5 if counted is next(iter(counts.values())) else 1.0
+        axis.plot(range(1, STEPS + 1), 100 * counted.by_step(), color=colour, marker=".", linewidth=width, label=forecaster)
+    axis.set(title="PCK@0.05 of forecasts, test split", xlabel="step", ylabel="%", ylim=(0, 100))
+    save_figure(figure, path, axis)
+
+
+def _from_predicted(evaluation: Path, starts: Starts) -> Forecasts:
+    """Yield the network's own first pose at every step, of the frames that the starts begin at."""
+    path = evaluation / f"forecasts_{SPLIT}.h5"
+    with open_h5(path) as file:
+        first = h5_field(file, path, "joints")[:, 0].astype(np.float64) - 1
+    return zero_velocity(first[starts.rows[:, 0]])
+
+
+def _draw_movements(folder: Path, evaluation: Path, movements: Movements, starts: Starts, data: ForecastFiles) -> None:
+    """Draw the first starts of sequences of different actions."""
+    actions = np.array(movements.action)[starts.sequence]
+    distinct = sorted(np.unique(actions, return_index=True)[1].tolist())
+    chosen = [distinct[i] for i in np.unique(np.linspace(0, len(distinct) - 1, SHOWN).astype(int))]
+    path = evaluation / f"forecasts_{SPLIT}.h5"
+    rows, titles = [], []
+    with open_h5(path) as file:
+        joints = h5_field(file, path, "joints")
+        for number, start in enumerate(chosen, 1):
+            frame, sequence = int(starts.rows[start, 0]), starts.sequence[start]
+            place = data.frames / f"{movements.sequence[sequence]:04d}" / frame_name(frame - int(movements.first[sequence]))
+            image, forecast, labels = read_image(place), joints[frame] - 1.0, movements.joints[starts.rows[start]]
+            rows += pictures.strip(image, forecast, labels)
+            titles += [f"{actions[start]}: forecast at steps 1, 2, 4 ... 16", "labels"]
+            pictures.write_animation(folder / f"movement-{number}.gif", image, forecast, labels)
+    draw.write_png(folder / "strips.png", pictures.sheet(rows, titles))
+
+
+def _steps() -> list[str]:
+    return [str(step) for step in range(1, STEPS + 1)]
+
+
+def _write(folder: Path, name: str, found: pd.DataFrame) -> None:
+    found.to_csv(folder / f"{name}.csv", index=False)
+    (folder / f"{name}.md").write_text(as_text(found, "github") + "\n")
+    (folder / f"{name}.txt").write_text(as_text(found) + "\n")
