@@ -46,8 +46,8 @@ def fails(place, stage, *words, code=30):
 
 def test_missing_archive(place):
     place.set("[penn_action]\narchive = nowhere.tar.gz\n")
-    fails(place, "FetchPennAction", "nowhere.tar.gz does not exist")
-    assert "nowhere.tar.gz does not exist" in place.run("status", "--config", "profile.cfg")
+    fails(place, "FetchPennAction", "nowhere.tar.gz is not there")
+    assert "nowhere.tar.gz is not there" in place.run("status", "--config", "profile.cfg")
 
 
 def test_models_that_are_none(place):
@@ -70,7 +70,7 @@ def test_truncated_archive(place, archive):
 
 def test_not_an_archive(place, archive):
     archive.write_bytes(gzip.compress(b"no tar at all" * 1000))
-    fails(place, "FetchPennAction", "given.tar.gz is compressed, but holds a text file; expected an archive")
+    fails(place, "FetchPennAction", "given.tar.gz is a compressed file that holds a text file; expected an archive")
     assert not list(place.exp.glob("penn_action/raw@*"))  # not even a partial one: there is nothing to continue
 
 

@@ -77,7 +77,7 @@ def test_an_experiment_means_its_own_evaluations(place, tool):
 
 
 def test_where_nothing_was_evaluated_it_is_said(place, tool):
-    assert "holds no evaluated network" in tool(compare_acc, "configs", code=1)
+    assert "holds no evaluation of a network" in tool(compare_acc, "configs", code=1)
     (place.exp / "mpii/evaluate-pretrained/manifest.json").write_text("{}")
     assert "evaluate again" in tool(compare_acc, code=1)
 
@@ -115,7 +115,7 @@ def test_decoders_are_compared_on_the_chain_s_own_network(tool):
     rows = [line.split()[:2] for line in text.splitlines() if line.startswith(("subpixel", "quarter", "argmax"))]
     assert rows == [[d, flip] for flip in ("no", "yes", "yes") for d in ("argmax", "quarter", "subpixel")]
     assert "no labels" in tool(decoders, *network, "--split", "test", code=1)
-    assert "not there" in tool(decoders, "nothing.safetensors", "exp/mpii/annot", "exp/mpii/raw/images", code=1)
+    assert "does not exist" in tool(decoders, "nothing.safetensors", "exp/mpii/annot", "exp/mpii/raw/images", code=1)
 
 
 @pytest.fixture(scope="module")

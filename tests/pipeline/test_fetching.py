@@ -51,7 +51,7 @@ def test_another_file_at_the_same_address_is_refused_until_it_is_accepted(empty,
     site.files[ARCHIVE] += bytes(512)
     output = empty.run("rerun", "FetchPennAction", "--config", "profile.cfg", code=30)
     accepted = f"{site.address}{ARCHIVE}#sha256={hashlib.sha256(site.files[ARCHIVE]).hexdigest()}"
-    assert f"let the source in the settings be {accepted}" in output
+    assert f"set the source in the settings to {accepted}" in output
     assert empty.results() == before
     asked = len(site.requests)
     fetch(empty, accepted)

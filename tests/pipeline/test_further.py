@@ -66,7 +66,7 @@ def test_flic_from_a_folder_and_from_an_archive(empty):
     contents = {content[:64] for name, content in empty.results().items() if name.startswith("flic/annot@")}
     assert len(empty.results()) == 4 and len(contents) == 1
     empty.set(PROFILE.replace("annotations = flic_annot", "annotations = nowhere"))
-    assert "nowhere does not exist" in empty.run("run", "AnnotateFlic", "--config", "profile.cfg", code=30)
+    assert "nowhere is not there" in empty.run("run", "AnnotateFlic", "--config", "profile.cfg", code=30)
 
 
 def test_lsp_and_flic_from_unpacked_folders(empty):

@@ -98,7 +98,7 @@ def test_mpii_from_a_json_file(unpacked, finished_chain):
         assert (annot / f"{split}_images.txt").read_text() == (found / f"{split}_images.txt").read_text()
     unpacked.set("[mpii]\nimages = mpii\nannotations = any_name.json\nsplit_file = any_name.json\n")
     said = unpacked.run("run", "AnnotateMpii", "--config", "profile.cfg", code=30)
-    assert "other annotation files bring their own split: leave split_file empty" in said
+    assert "Other annotation files define their own split: leave split_file empty" in said
 
 
 @pytest.mark.parametrize(
@@ -117,7 +117,7 @@ def test_mpii_from_a_json_file(unpacked, finished_chain):
             "[mpii]\nimages = annotations.mat\nannotations = annotations.mat\n",
             "annotations.mat is a MATLAB file; expected an archive with",
         ),
-        ("[mpii]\nimages = mpii\nannotations = annotations.mat\nsplit_file = nowhere.txt\n", "nowhere.txt does not exist"),
+        ("[mpii]\nimages = mpii\nannotations = annotations.mat\nsplit_file = nowhere.txt\n", "nowhere.txt is not there"),
     ],
 )
 def test_a_wrong_guess_says_what_was_found(unpacked, settings, said):
@@ -134,7 +134,7 @@ def test_what_a_folder_lacks_is_told_with_the_folder(unpacked):
     next((unpacked.folder / "mpii/images").iterdir()).unlink()
     unpacked.set("[mpii]\nimages = mpii\nannotations = annotations.mat\n")
     said = unpacked.run("run", "AnnotateMpii", "--config", "profile.cfg", code=30)
-    assert " lacks 1 of the " in said and "give the whole dataset, and the annotations of its images. (raw@" in said
+    assert " lacks 1 of the " in said and "give the complete dataset, and annotations that belong to its images. (raw@" in said
     assert "was made from mpii and annotations.mat.)" in said
 
 
