@@ -16,6 +16,7 @@ from pipeline import config
 from pipeline.cli.clean import clean
 from pipeline.config import UsageError
 from pipeline.engine import links, manifest
+from pipeline.engine.again import again
 from pipeline.engine.digests import without_reading
 from pipeline.engine.progress import Progress
 from pipeline.engine.stage import Stage, with_inputs
@@ -208,7 +209,7 @@ def rerun(options: argparse.Namespace) -> int:
     before = _finished()
     made = [stage for stage in known() if stage.name in before]
     _refuse_without_inputs(stages)
-    code = _build([stage.clone(redo=True) for stage in stages])
+    code = _build(again(stages))
     if code:
         return code
     changed = [s for s in made if not s.complete()]

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import luigi
-from luigi.parameter import ParameterVisibility
 
 from datasets.errors import DataError
 from datasets.files import allow_open_files, disk_trouble_as_data_error
@@ -44,14 +43,6 @@ class Stage(luigi.Task):
     reads_at_once: ClassVar[bool] = False  # external inputs are read as the work begins; they may change once the work is done
     leaf: ClassVar[str] = ""  # how the last part of `result_path` begins, where it depends on parameters
     remade_unasked: ClassVar[bool] = True  # whether `run` makes a damaged result again; not where that takes days
-
-    redo = luigi.BoolParameter(
-        default=False, significant=False, visibility=ParameterVisibility.PRIVATE, description="make the result again"
-    )
-
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        self._remade = False  # with `redo`: whether this process has made it
 
     # What a stage says of itself.
 
@@ -108,7 +99,7 @@ class Stage(luigi.Task):
     @property
     def name(self) -> str:
         """The stage's name on the command line: EvaluatePenn:pretrained."""
-        return ":".join([type(self).__name__, *self.to_str_params(only_significant=True).values()])
+        return ":".join([type(self).__name__, *self.param_kwargs.values()])
 
     @cached_property
     def result(self) -> Result:
@@ -202,7 +193,7 @@ class Stage(luigi.Task):
     def complete(self) -> bool:
         """Answer Luigi's question. As a side effect, the link follows the current settings."""
         try:
-            done = (self._remade or not self.redo) and self.status().state == "done"
+            done = self.status().state == "done"
             if done:
                 links.follow_settings(self.result)
             return done
@@ -212,7 +203,11 @@ class Stage(luigi.Task):
     # Making it.
 
     def run(self) -> None:
-        """Make the result, or wait for the process that is making it. Raises DataError for the user."""
+        """Make the result, as Luigi asks. Raises DataError for the user."""
+        self.make()
+
+    def make(self, again: bool = False) -> None:
+        """Make the result, with `again` even if it is done, or wait for the process that is making it."""
         with Progress(self) as report, disk_trouble_as_data_error(self.exp):
             allow_open_files()
             self.result.make_parent()
@@ -220,11 +215,10 @@ class Stage(luigi.Task):
             links.check(self.link)
             with self.result.lock(lambda: say(f"{self.name} is being made by another process; waiting for it.")):
                 state = self.status()
-                if state.state == "damaged" and not (self.redo or self.remade_unasked):
+                if state.state == "damaged" and not (again or self.remade_unasked):
                     raise self.damaged(state.why)
-                if self.redo or state.state != "done":
-                    self._make(report)
-                self._remade = True
+                if again or state.state != "done":
+                    self._make(report, again)
             links.follow_settings(self.result)
 
     def damaged(self, what: str) -> DataError:
@@ -234,10 +228,10 @@ class Stage(luigi.Task):
             f"the result again with: {self.command('rerun ' + self.name)}"
         )
 
-    def _make(self, report: Progress) -> None:
+    def _make(self, report: Progress, again: bool) -> None:
         begun = Begun(fingerprint=self.fingerprint, input_contents=self._check_inputs(report), identity=self.identity)
         self._check_outside()
-        if self.redo or not self.result.was_finished(begun):
+        if again or not self.result.was_finished(begun):
             self._work(begun)
         self.result.publish()
         self.published()

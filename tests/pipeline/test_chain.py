@@ -104,6 +104,16 @@ def test_rerun_keeps_what_hangs_from_an_equal_result(place):
     assert place.results() == after
 
 
+def test_the_whole_chain_is_made_again_when_asked(place):
+    """Also the stages that others of the request read."""
+    before = place.results()
+    assert "The content is the same" in place.run("rerun", "Pipeline")
+    after = place.results()
+    assert len(before) == 14 and before.keys() == after.keys()
+    assert [name for name in before if before[name] == after[name]] == []
+    assert [name for name in before if before[name][:64] != after[name][:64]] == []
+
+
 def test_another_content_reruns_what_hangs_from_it(place):
     """A result whose content changes under the same fingerprint: the input's content counts, not only its name."""
     annot = (place.exp / "mpii/annot").resolve()

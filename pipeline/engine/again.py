@@ -1,0 +1,58 @@
+"""A request to make stages again although they are done: what `rerun` asks Luigi for."""
+
+from collections.abc import Iterable
+from typing import Any
+
+import luigi
+
+from pipeline.engine.stage import Stage
+
+
+class _StageParameter(luigi.Parameter[Stage]):
+    """A stage; Luigi shows its name."""
+
+    def serialize(self, x: Stage) -> str:
+        return x.name
+
+
+class _StagesParameter(luigi.Parameter[tuple[Stage, ...]]):
+    """Several stages; Luigi shows their names."""
+
+    def serialize(self, x: tuple[Stage, ...]) -> str:
+        return " ".join(stage.name for stage in x)
+
+
+class Again(luigi.Task):
+    """A request to make one stage again, once. Its old result stays until the new one is whole."""
+
+    stage = _StageParameter(description="what is made again")
+    request = _StagesParameter(description="all stages that are made again; those that a stage reads come before it")
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._made = False
+
+    @property
+    def name(self) -> str:
+        """The stage's name, for messages."""
+        return self.stage.name
+
+    def requires(self) -> list[luigi.Task]:
+        """Return what the stage reads; what is to be made again before it, as such a request."""
+        needed = self.stage.requires().values()
+        return [Again(stage=one, request=self.request) if one in self.request else one for one in needed]
+
+    def complete(self) -> bool:
+        """Return whether the request has been met."""
+        return self._made
+
+    def run(self) -> None:
+        """Make the stage."""
+        self.stage.make(again=True)
+        self._made = True
+
+
+def again(stages: Iterable[Stage]) -> list[Again]:
+    """Return the requests that make stages again."""
+    request = tuple(stages)
+    return [Again(stage=stage, request=request) for stage in request]

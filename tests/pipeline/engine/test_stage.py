@@ -1,0 +1,141 @@
+"""The stage contract for a project that knows nothing of poses."""
+
+import os
+from pathlib import Path
+
+import luigi
+import pytest
+from luigi.task_register import Register
+
+from datasets.errors import DataError
+from pipeline.engine import digests
+from pipeline.engine.again import again
+from pipeline.engine.digests import without_reading
+from pipeline.engine.stage import Stage, with_inputs
+
+PLACE = {"folder": Path(), "factor": 2}  # what the settings of the project say
+
+
+class Sums(Stage):
+    """A stage of the project."""
+
+    @property
+    def exp(self):
+        return PLACE["folder"] / "results"
+
+    def command(self, words):
+        return f"sums {words}"
+
+
+class Read(Sums):
+    """numbers.txt -> one number a line."""
+
+    result_path = "numbers"
+
+    def external_inputs(self):
+        return {"numbers": str(PLACE["folder"] / "numbers.txt")}
+
+    def work(self, folder, inputs, report):
+        words = (PLACE["folder"] / "numbers.txt").read_text().split()
+        (folder / "numbers.csv").write_text("\n".join(words))
+        report(1, 1)
+        return {"count": len(words)}
+
+
+class Add(Sums):
+    """The sum of the numbers times the factor."""
+
+    result_path = "sum"
+
+    def settings(self):
+        return {"factor": PLACE["factor"]}
+
+    def requires(self):
+        return {"numbers": Read()}
+
+    def work(self, folder, inputs, report):
+        numbers = [int(line) for line in (inputs["numbers"] / "numbers.csv").read_text().split()]
+        (folder / "sum.txt").write_text(str(PLACE["factor"] * sum(numbers)))
+
+
+@pytest.fixture
+def place(tmp_path, monkeypatch):
+    """A folder with numbers.txt; calling it forgets the stages, as a new process does."""
+
+    def new_process(factor=2):
+        Register.clear_instance_cache()
+        monkeypatch.setitem(PLACE, "factor", factor)
+        return tmp_path
+
+    monkeypatch.setitem(PLACE, "folder", tmp_path)
+    (tmp_path / "numbers.txt").write_text("1 2 3")
+    new_process()
+    yield new_process
+    Register.clear_instance_cache()
+
+
+def build(*tasks):
+    return luigi.build(tasks, local_scheduler=True, log_level="CRITICAL")
+
+
+def test_results_are_made_found_and_distinguished_by_settings(place):
+    assert build(Add()) and Add().status().state == "done"
+    folder = Add().folder
+    assert (folder / "sum.txt").read_text() == "12" and folder.name == f"sum@{Add().fingerprint[:8]}"
+    assert Read().manifest().summary == {"count": 3} and os.readlink(Add().link) == folder.name
+    place(factor=3)
+    assert Add().status().state == "stale" and Add().status().why == "factor 2 -> 3"
+    assert build(Add()) and folder.exists() and (Add().link / "sum.txt").read_text() == "18"
+    (place(factor=3) / "numbers.txt").write_text("4")
+    assert Add().status().why == "input numbers changed"
+    assert Read().status().why == f"file {PLACE['folder'] / 'numbers.txt'} changed"
+
+
+def test_the_fingerprint_is_the_digest_of_a_document_that_others_can_compute(place):
+    """By sha256sum of coreutils, of numbers.txt and of the JSON text."""
+    assert Read().identity.external_inputs == {"numbers": "7c8f5059290305cec8323d79521f0353c9ac308b60cb4c1976340d0ce4a121d5"}
+    assert Read().fingerprint == "5357292b28fecd07f66dd56478399d3beb952c7d51b69f1be4a54b76ba57bd9f"
+
+
+def test_a_stage_is_made_again_once_and_only_by_request(place):
+    assert build(Add()) and build(Add())
+    before = {stage.name: os.stat(stage.folder / "manifest.json").st_mtime_ns for stage in with_inputs([Add()])}
+    requests = again([Add(), Read()])
+    assert not any(request.complete() for request in requests) and Add().complete()
+    assert build(*requests) and all(request.complete() for request in requests)
+    for stage in with_inputs([Add()]):
+        assert os.stat(stage.folder / "manifest.json").st_mtime_ns > before[stage.name]
+    assert len(list(Add().result.trash.folder.iterdir())) == 2
+    assert Add().status().state == "done"  # Read was made first
+
+
+def test_a_request_that_fails_keeps_the_old_result(place, monkeypatch):
+    def fail(*_):
+        raise DataError("no luck.")
+
+    assert build(Read())
+    old, folder = Read().manifest(), Read().folder
+    monkeypatch.setattr(Read, "work", fail)
+    (request,) = again([Read()])
+    assert not build(request) and not request.complete()
+    assert Read().manifest() == old and Read().complete()
+    assert not folder.with_name(folder.name + ".partial").exists()  # there was nothing to continue
+
+
+def test_large_files_are_read_by_a_run_and_not_by_a_question(place, monkeypatch):
+    monkeypatch.setattr(digests, "SMALL", 2)
+    with without_reading(), pytest.raises(DataError, match="has not been read yet; a run reads it"):
+        Add().status()
+    assert build(Add()) and (Add().folder / "sum.txt").read_text() == "12"
+    place()
+    with without_reading():
+        assert Add().status().state == "done"  # it is remembered
+
+
+def test_a_stage_without_its_input_names_the_command(place):
+    with pytest.raises(DataError, match="Add needs Read; make it with: sums run Read"):
+        Add().make()
+    (place() / "results").rename(place() / "moved")
+    (place() / "results").write_text("a file")
+    with pytest.raises(DataError, match="results cannot be made a folder of results"):
+        Read().make()

@@ -1,0 +1,127 @@
+"""The forecasting network: two halves that make the hourglass, and recurrent layers that equal torch's own."""
+
+import pytest
+import torch
+
+from datasets.errors import DataError
+from datasets.penn_action import PENN_ACTION
+from stages.forecasting.checkpoints import load_forecaster, save_forecaster
+from stages.forecasting.network import ForecastNet, PixelLstm, SplitHourglass, new_forecaster
+from stages.network.checkpoints import save_network
+from stages.network.hourglass import HourglassNet
+from stages.settings.forecasting import Forecaster
+from stages.settings.sections import Network
+
+SMALL = {"stem": "4 8 8", "features": 8}
+
+
+def split(preset: str) -> SplitHourglass:
+    torch.manual_seed(0)
+    return SplitHourglass(HourglassNet(Network(preset=preset, **SMALL), 13).eval())
+
+
+@pytest.mark.parametrize(
+    ("preset", "skips", "channels"),
+    [
+        ("hg-256", 4, 8),
+        ("hg-256-no-skip", 0, 8),
+        ("hg-generic", 4, 8),
+        ("hg-stacked", 4, 512),
+        ("princeton-2hg", 4, 8),
+        ("hg8-64-growing", 4, 8),
+    ],
+)
+def test_the_halves_make_the_network_bit_for_bit(preset, skips, channels):
+    halves, images = split(preset), torch.rand(2, 3, 64, 64)
+    with torch.no_grad():
+        found, bottleneck = halves.encode(images)
+        assert [tuple(skip.shape) for skip in found] == [(2, channels, 16 >> i, 16 >> i) for i in range(skips)]
+        assert bottleneck.shape == (2, channels, 1, 1)
+        assert torch.equal(halves.decode(found, bottleneck), halves.network(images)[-1])
+
+
+def test_sequences_and_single_images_pass_through():
+    halves, images = split("hg-256"), torch.rand(2, 3, 3, 64, 64)
+    with torch.no_grad():
+        skips, bottleneck = halves.encode(images)
+        assert skips[1].shape == (2, 3, 8, 8, 8) and bottleneck.shape == (2, 3, 8, 1, 1)
+        maps = halves.decode(skips, bottleneck)
+        one = halves.decode(*halves.encode(images[1, 2]))
+        assert maps.shape == (2, 3, 13, 16, 16) and one.shape == (13, 16, 16)
+        torch.testing.assert_close(maps[1, 2], one)
+
+
+def test_every_edge_carries_its_part_and_gradients():
+    halves = split("hg-256")
+    skips, bottleneck = halves.encode(torch.rand(1, 3, 64, 64))
+    edges = [*skips, bottleneck]
+    for edge in edges:
+        edge.retain_grad()
+    maps = halves.decode(skips, bottleneck)
+    maps.square().sum().backward()
+    assert all(edge.grad is not None and edge.grad.abs().sum() > 0 for edge in edges)
+    assert halves.network.stem.conv.weight.grad.abs().sum() > 0
+    with torch.no_grad():
+        for i, edge in enumerate(edges):
+            *others, last = [torch.zeros_like(e) if e is edge else e for e in edges]
+            assert not torch.equal(halves.decode(others, last), maps), i
+
+
+def small(**options) -> ForecastNet:
+    torch.manual_seed(0)
+    return ForecastNet(HourglassNet(Network(**SMALL), 13), Forecaster(**options)).eval()
+
+
+def test_the_published_network_has_as_many_parameters_as_published():
+    network = ForecastNet(HourglassNet(Network(), 13), Forecaster())
+    count = [sum(p.numel() for p in module.parameters()) for module in (network, network.hourglass, network.layers[0])]
+    assert count == [5_842_829, 3_211_149, 526_336]
+    bounds = [p.abs().max().item() for layer in network.layers for p in layer.parameters()]
+    assert max(bounds) <= 1 / 16 and min(bounds) > 0.06  # U(-1/16, 1/16)
+
+
+@pytest.mark.parametrize(("hidden", "layers"), [(0, 1), (0, 2), (5, 2)])
+def test_every_pixel_has_torch_s_lstm_on_its_feature_and_zeros(hidden, layers):
+    torch.manual_seed(0)
+    layer = PixelLstm(8, Forecaster(hidden=hidden, layers=layers))
+    feature = torch.randn(2, 8, 3, 4)
+    padded = torch.zeros(2, 3, 4, 6, 8)
+    padded[:, :, :, 0] = feature.permute(0, 2, 3, 1)
+    with torch.no_grad():
+        expected = layer.output(layer.lstm(padded.view(-1, 6, 8))[0]).view(2, 3, 4, 6, 8)
+        torch.testing.assert_close(layer(feature, 6), expected.permute(0, 3, 4, 1, 2), atol=1e-6, rtol=1e-5)
+
+
+def test_without_what_the_layers_add_every_step_is_the_hourglass_bit_for_bit():
+    network, images = small(), torch.rand(2, 3, 64, 64)
+    for layer in network.layers:
+        layer.forward = lambda feature, steps: feature.new_zeros(len(feature), steps, *feature.shape[1:])
+    with torch.no_grad():
+        expected = network.hourglass(images)[-1]
+        assert torch.equal(network(images, 1)[:, 0], expected)
+        torch.testing.assert_close(network(images, 3), expected[:, None].expand(-1, 3, -1, -1, -1))
+
+
+@pytest.mark.parametrize("kind", ["lstm", "conv_gru"])
+@pytest.mark.parametrize("residual", [True, False])
+def test_earlier_steps_do_not_depend_on_how_many_follow(kind, residual):
+    network, images = small(kind=kind, residual=residual, layers=2), torch.rand(2, 3, 64, 64)
+    with torch.no_grad():
+        few, many = network(images, 2), network(images, 5)
+    torch.testing.assert_close(few, many[:, :2], atol=1e-6, rtol=1e-5)
+    assert (many[:, 1:] - many[:, :-1]).abs().amax(dim=(0, 2, 3, 4)).min() > 1e-6  # it moves at every step
+
+
+def test_a_forecaster_begins_with_the_weights_of_the_chain_s_network_and_is_kept_whole(tmp_path):
+    network = HourglassNet(Network(**SMALL), 13)
+    save_network(tmp_path / "best.safetensors", network, PENN_ACTION.skeleton.joints, 64, {})
+    made = new_forecaster(tmp_path / "best.safetensors", Forecaster(kind="conv_gru", hidden=6), seed=1)
+    state = made.hourglass.state_dict()
+    assert all(torch.equal(state[name], tensor) for name, tensor in network.state_dict().items())
+    save_forecaster(tmp_path / "f.safetensors", made, PENN_ACTION.skeleton.joints, 64, {"epoch": 2})
+    read, about = load_forecaster(tmp_path / "f.safetensors")
+    images = torch.rand(1, 3, 64, 64)
+    with torch.no_grad():
+        assert torch.equal(read(images, 3), made.eval()(images, 3)) and about.metrics == {"epoch": 2}
+    with pytest.raises(DataError, match="is no forecasting network"):
+        load_forecaster(tmp_path / "best.safetensors")
