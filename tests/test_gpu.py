@@ -16,7 +16,7 @@ from stages.network.hourglass import HourglassNet
 from stages.settings.sections import Input, Network, Workspace
 from stages.settings.trainings import Training
 from stages.training.heatmaps import HeatmapObjective, new_network
-from stages.training.train import Job, Trainer, train
+from stages.training.train import Job, Trainer, set_arithmetic, train
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="torch finds no CUDA device here")
 
@@ -79,6 +79,7 @@ def test_a_recorded_iteration_is_the_one_that_is_launched_step_by_step(cached, t
         folder.mkdir()
         trainer = Trainer(job(folder, cached, SETTINGS.model_copy(update={"precision": precision})))
         trainer.begin_phase(0)
+        set_arithmetic(trainer.training, GPU)
         assert trainer.recorded
         trainer.recorded = trainer.recorded if recorded else None
         trainer.run()

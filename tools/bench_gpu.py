@@ -103,6 +103,7 @@ def trainer(
     """Return a training before its first iteration."""
     torch.manual_seed(0)
     torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark = deterministic, False
+    set_tf32(training.precision)
     made = Trainer(job(folder, HourglassNet(Network(preset=preset), 16), data, training))
     made.begin_phase(0)
     made.network.train()

@@ -53,9 +53,10 @@ class Writer:
 
     def __exit__(self, *_: object) -> None:
         self.thread.shutdown()
-        self._wait()
+        self.wait()
 
-    def _wait(self) -> None:
+    def wait(self) -> None:
+        """Wait until all is on the disk; raises the error of a writing that failed."""
         if self.writing:
             self.writing.result()
 
@@ -65,7 +66,7 @@ class Writer:
         """Copy tensors and description now; write them in the background as `save_tensors` does."""
         copies = {name: t.detach().to("cpu", copy=True, memory_format=torch.contiguous_format) for name, t in tensors.items()}
         text = json.dumps(description)
-        self._wait()
+        self.wait()
         self.writing = self.thread.submit(save_tensors, path, copies, json.loads(text), before)
 
 

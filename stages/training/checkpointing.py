@@ -86,7 +86,8 @@ class Checkpoints:
         self.save(learner, state)
 
     def last_good(self) -> tuple[Path, int] | None:
-        """Return the path and the iteration of `LAST`, if there is one."""
+        """Return the path and the iteration of `LAST`, if there is one, after a writing that is in progress."""
+        self._writer.wait()
         path = self.folder / LAST
         return (path, load_tensors(path)[1]["state"]["iteration"]) if path.exists() else None
 

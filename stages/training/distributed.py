@@ -20,7 +20,7 @@ from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
@@ -34,6 +34,9 @@ from stages.machine.pool import end_with_parent
 from stages.settings.sections import Workspace
 
 RESTARTS = 3
+
+Work = TypeVar("Work")  # what each process is given to do
+Result = TypeVar("Result")
 
 
 @dataclass(frozen=True)
@@ -73,9 +76,9 @@ def parallel(network: nn.Module, device: torch.device) -> nn.Module:
     if device.type == "cuda":
         network = nn.SyncBatchNorm.convert_sync_batchnorm(network)
     else:
-        for module in network.modules():
+        for name, module in list(network.named_modules()):
             if isinstance(module, nn.BatchNorm2d):
-                module.__class__ = GlobalBatchNorm2d
+                network.set_submodule(name, GlobalBatchNorm2d.of(module))
     return DistributedDataParallel(network, forward_sync_buffers=False)
 
 
@@ -101,6 +104,15 @@ class _Sum(torch.autograd.Function):
 class GlobalBatchNorm2d(nn.BatchNorm2d):
     """BatchNorm over the batches of all processes; torch's own SyncBatchNorm wants CUDA."""
 
+    @classmethod
+    def of(cls, norm: nn.BatchNorm2d) -> "GlobalBatchNorm2d":
+        """Return a layer that shares the weights and statistics of another."""
+        made = cls(norm.num_features, norm.eps, norm.momentum, norm.affine, norm.track_running_stats)
+        made.weight, made.bias = norm.weight, norm.bias
+        made.running_mean, made.running_var = norm.running_mean, norm.running_var
+        made.num_batches_tracked = norm.num_batches_tracked
+        return made.train(norm.training)
+
     def forward(self, x: Tensor) -> Tensor:
         """(N, C, H, W), N of this process, to the same shape; in evaluation mode the usual BatchNorm."""
         if not self.training:
@@ -122,10 +134,12 @@ class GlobalBatchNorm2d(nn.BatchNorm2d):
         return (exact * scale.view(-1, 1, 1) + shift.view(-1, 1, 1)).to(x.dtype)
 
 
-def launch(work: Callable[..., Any], arguments: tuple, name: str, workspace: Workspace, report: Report = silent) -> Any:
-    """work(*arguments, report) in [workspace] processes and machines; returns what it returns in the first process here.
+def launch(work: Callable[[Work, Report], Result], job: Work, name: str, workspace: Workspace,
+           report: Report = silent) -> Result:  # fmt: skip
+    """Run work(job, report) in [workspace] processes and machines; return its result in the first process here.
 
-    name: the same on all machines. Raises a DataError of any process, and DataError where processes are killed again and again.
+    Each process has a copy of the job, which is pickled for it. name: the same on all machines. Raises a DataError of any
+    process, and DataError where processes are killed again and again.
     """
     from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
@@ -148,7 +162,7 @@ def launch(work: Callable[..., Any], arguments: tuple, name: str, workspace: Wor
         )  # fmt: skip
         listener.start()
         try:
-            results = elastic_launch(config, _process)(work, arguments, workspace, Path(scratch) / "error", sender)
+            results = elastic_launch(config, _process)(work, job, workspace, Path(scratch) / "error", sender)
         except ChildFailedError as error:
             code = error.get_first_failure()[1].exitcode
             if code >= 0:
@@ -172,7 +186,8 @@ def _pass_on(receiver: Connection, report: Report) -> None:
             report(*receiver.recv())
 
 
-def _process(work: Callable[..., Any], arguments: tuple, workspace: Workspace, error_file: Path, sender: Connection) -> Any:
+def _process(work: Callable[[Work, Report], Result], job: Work, workspace: Workspace, error_file: Path,
+             sender: Connection) -> Result | DataError:  # fmt: skip
     """One of the processes. What fails in one ends all; after a DataError they start once more, to hand it over."""
     threading.Thread(target=end_with_parent, daemon=True).start()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C ends the parent, and with it this process
@@ -189,9 +204,9 @@ def _process(work: Callable[..., Any], arguments: tuple, workspace: Workspace, e
         return DataError(next(filter(None, errors)))
     if first_here and os.environ["TORCHELASTIC_RESTART_COUNT"] != "0":
         print("A training process ended; all go on from the last checkpoint.", file=sys.stderr)
-    arguments = copy.deepcopy(arguments)  # tensors arrive in memory that all the processes share
+    job = copy.deepcopy(job)  # tensors arrive in memory that all the processes share
     try:
-        return work(*arguments, (lambda *progress: sender.send(progress)) if first_here else silent)
+        return work(job, (lambda *progress: sender.send(progress)) if first_here else silent)
     except DataError as error:
         error_file.write_text(str(error))
         sys.exit(1)

@@ -59,14 +59,24 @@ def train(job: Job, report: Report = silent) -> dict[str, float]:
     gpus = torch.cuda.device_count()
     if pick_device(workspace.device).type == "cuda" and workspace.processes > gpus:
         raise DataError(f"[workspace] processes = {workspace.processes}, but torch finds {gpus} GPU here; set at most as many.")
-    return distributed.launch(run, (job,), job.folder.name, workspace, report)
+    return distributed.launch(run, job, job.folder.name, workspace, report)
 
 
 def run(job: Job, report: Report) -> dict[str, float]:
     """Train in this process, or as one of several."""
+    memory.keep_big_blocks()
+    set_arithmetic(job.training, job.workspace)
     # Said here, because an exception that crosses processes is a traceback.
     with disk_trouble_as_data_error(job.folder), killed_reader_as_data_error():
         return Trainer(job).run(report)
+
+
+def set_arithmetic(training: Training, workspace: Workspace) -> None:
+    """Choose for the whole process how CUDA computes: see `precision` and `deterministic`."""
+    set_tf32(training.precision)
+    torch.backends.cudnn.deterministic = workspace.deterministic
+    torch.backends.cudnn.benchmark = not workspace.deterministic
+    torch.backends.cudnn.benchmark_limit = MOST_TRIALS
 
 
 class Trainer:
@@ -78,7 +88,6 @@ class Trainer:
         t, w = self.training, self.workspace
         self.device, self.group = pick_device(w.device), distributed.group()
         self.compute = compute_type(t.precision, self.device)
-        set_tf32(t.precision)
         self.learner = Learner(self.objective.network, t, self.device, self.compute)
         self.network = self.learner.network
         self.checkpoints = Checkpoints(self.folder, t, w.checkpoint_seconds, self.group.writes)
@@ -104,11 +113,8 @@ class Trainer:
 
     def run(self, report: Report = silent) -> dict[str, float]:
         """Train all epochs; return the best epoch's figures. `report(iteration, iterations, text)` now and then."""
-        t, w, state = self.training, self.workspace, self.state
-        memory.keep_big_blocks()
+        t, state = self.training, self.state
         self.checkpoints.require_space(self.learner)
-        torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark = w.deterministic, not w.deterministic
-        torch.backends.cudnn.benchmark_limit = MOST_TRIALS
         stream = self.objective.batches(state.iteration, self.iterations)
         with self.checkpoints, self.logs, memory.shortage_as_data_error(t.batch):
             while not self._finished():

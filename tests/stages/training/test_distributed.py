@@ -47,7 +47,7 @@ def test_two_processes_give_what_one_gives_though_one_is_killed(tiny_penn, tmp_p
     alone = train(job(tmp_path / "alone", tiny_penn, ALONE))
     seen = []
     given = job(tmp_path / "two", tiny_penn, TWO)
-    two = distributed.launch(train_and_die, (given,), "two", TWO, lambda done, *_: seen.append(done))
+    two = distributed.launch(train_and_die, given, "two", TWO, lambda done, *_: seen.append(done))
     assert seen[-1] == 6 and 4 in seen and 1 not in seen[seen.index(4) :]  # it went on from a checkpoint
     assert two == pytest.approx(alone, rel=1e-5)
     one, other = (load_tensors(tmp_path / name / "last.safetensors")[0] for name in ("alone", "two"))
@@ -72,7 +72,7 @@ def train_and_save_slowly(job, told):
 def test_the_batch_of_an_exploding_loss_is_saved_before_the_processes_end(tiny_penn, tmp_path):
     given = job(tmp_path / "wild", tiny_penn, TWO, SETTINGS.model_copy(update={"learning_rate": 10.0}))
     with pytest.raises(DataError, match=r"loss became .* at iteration 2 .*last\.safetensors, of iteration 1"):
-        distributed.launch(train_and_save_slowly, (given,), "wild", TWO)
+        distributed.launch(train_and_save_slowly, given, "wild", TWO)
     assert np.load(tmp_path / "wild/logs/bad-batch-2.npz")["input"].shape == (5, 3, 32, 32)
 
 

@@ -6,6 +6,7 @@ import multiprocessing
 import os
 import shutil
 import signal
+import time
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -18,6 +19,7 @@ import torch
 from datasets.errors import DataError
 from datasets.mpii import MPII
 from datasets.penn_action import PENN_ACTION
+from datasets.progress import silent
 from stages.loading.loader import PoseDataset, batches
 from stages.machine.memory import shortage_as_data_error
 from stages.network.checkpoints import load_network, load_tensors, save_network, save_tensors
@@ -192,79 +194,10 @@ def test_compile_and_deterministic_reach_torch(tiny_penn, tmp_path, monkeypatch)
     monkeypatch.setattr(HourglassNet, "compile", lambda self, dynamic: compiled.append(self))
     for chosen, word in ((False, "no"), (True, "yes")):
         settings = Training(**LENGTH | {"epochs": 1, "iterations": 1})
-        t = trainer(tmp_path / str(chosen), tiny_penn, settings, compile=word, deterministic=chosen)
-        t.run()
+        made = job(tmp_path / str(chosen), tiny_penn, settings, compile=word, deterministic=chosen)
+        run(made, silent)
         assert torch.backends.cudnn.deterministic is chosen and torch.backends.cudnn.benchmark is not chosen
-        assert compiled == [t.network] * chosen
-
-
-def branch(settings, origin, **changes):
-    """Settings of a training that branches off, without what makes iterations depend on how many there are."""
-    return settings.model_copy(update={"schedule": "constant", "branch_from": str(origin)} | changes)
-
-
-def test_a_branch_goes_on_from_where_the_other_training_stands(tiny_penn, tmp_path):
-    """One that changes nothing but the number of epochs is the training of so many epochs, bit for bit."""
-    trainer(tmp_path / "one", tiny_penn, branch(SETTINGS, "", epochs=1)).run()
-    before = contents(tmp_path / "one")
-    trainer(tmp_path / "branch", tiny_penn, branch(SETTINGS, tmp_path / "one")).run()
-    trainer(tmp_path / "two", tiny_penn, branch(SETTINGS, "")).run()
-    assert contents(tmp_path / "one") == before
-    for name in ("train.log", "valid.log"):
-        assert (tmp_path / "branch" / name).read_text() == (tmp_path / "two" / name).read_text()
-    (found, about), (expected, _) = (load_tensors(tmp_path / name / "last.safetensors") for name in ("branch", "two"))
-    assert found.keys() == expected.keys() and all(torch.equal(found[name], expected[name]) for name in found)
-    assert about["state"]["best"][0] == 2  # its own
-
-
-def test_a_branch_with_other_settings_that_is_killed_goes_on_as_a_branch(tiny_penn, finished, tmp_path):
-    def kill(done, *_):
-        if done == 12:
-            raise Killed
-
-    changed = branch(
-        SETTINGS,
-        finished / "last-002.safetensors",
-        epochs=3,
-        learning_rate=1e-5,
-        optimizer="rmsprop",
-        ema=0.0,
-        flip_probability=0.0,
-    )
-    with pytest.raises(Killed):
-        trainer(tmp_path / "killed", tiny_penn, changed, seconds=1e-9).run(kill)
-    for name in ("killed", "whole"):
-        trainer(tmp_path / name, tiny_penn, changed).run()
-    assert contents(tmp_path / "killed") == contents(tmp_path / "whole")
-    assert [row[3] for row in log(tmp_path / "whole" / "train.log")][2] == pytest.approx(1e-5)
-
-
-def test_a_branch_from_the_middle_of_an_epoch_that_is_longer_than_its_own(tiny_penn, tmp_path):
-    def kill(done, *_):
-        if done == 9:
-            raise Killed
-
-    with pytest.raises(Killed):
-        trainer(tmp_path / "origin", tiny_penn, seconds=1e-9).run(kill)  # 3 iterations of the second epoch are on the disk
-    t = trainer(tmp_path / "branch", tiny_penn, branch(SETTINGS, tmp_path / "origin", epochs=4, iterations=2))
-    assert (t.state.iteration, t.iterations) == (8, 12)
-    t.run()
-    assert t.state.iteration == 12 and [row[0] for row in log(tmp_path / "branch" / "train.log")] == [1, 2, 3, 4]
-
-
-def test_what_cannot_be_branched_off_from_is_said(tiny_penn, finished, tmp_path):
-    with pytest.raises(DataError, match="2 epochs and 10 iterations behind it; give the branch more epochs"):
-        trainer(tmp_path, tiny_penn, branch(SETTINGS, finished))
-    with pytest.raises(DataError, match="10 iterations behind it"):
-        trainer(tmp_path, tiny_penn, branch(SETTINGS, finished, epochs=3, stop_after=10))
-    with pytest.raises(DataError, match="another network"):
-        trainer(tmp_path, tiny_penn, branch(SETTINGS, finished, epochs=3), stacks=2)
-    with pytest.raises(DataError, match=r"best.safetensors is not a checkpoint of a training; give a last.safetensors"):
-        trainer(tmp_path, tiny_penn, branch(SETTINGS, finished / "best.safetensors", epochs=3))
-    tensors, about = load_tensors(finished / "last.safetensors")
-    save_tensors(tmp_path / "odd.safetensors", tensors, about | {"state": about["state"] | {"iteration": "ten"}})
-    with pytest.raises(DataError, match=r"odd.safetensors is not a checkpoint of a training"):
-        trainer(tmp_path, tiny_penn, branch(SETTINGS, tmp_path / "odd.safetensors", epochs=3))
+        assert compiled == [made.objective.network] * chosen
 
 
 def test_it_learns(tiny_penn, tmp_path):
@@ -420,7 +353,14 @@ def test_the_batch_of_an_exploding_loss_and_the_last_good_checkpoint_are_named(t
     assert saved["images"].tolist() == [f"train{row}.jpg" for row in saved["row"]]
 
 
-def test_infinite_weights_are_not_saved_as_a_good_checkpoint(tiny_penn, tmp_path):
+def test_infinite_weights_are_not_saved_as_a_good_checkpoint(tiny_penn, tmp_path, monkeypatch):
+    """Also where a checkpoint is still being written when they are found."""
+
+    def save_slowly(*arguments):
+        time.sleep(0.3)
+        save_tensors(*arguments)
+
+    monkeypatch.setattr("stages.network.checkpoints.save_tensors", save_slowly)
     t = trainer(tmp_path, tiny_penn, seconds=1e-9)
 
     def poison(done, *_):

@@ -1,0 +1,79 @@
+"""A training that goes on from where another training is."""
+
+import pytest
+import torch
+
+from datasets.errors import DataError
+from stages.network.checkpoints import load_tensors, save_tensors
+from tests.stages.training.test_train import SETTINGS, Killed, contents, finished, log, trainer
+
+__all__ = ["finished"]  # the fixture
+
+
+def branch(settings, origin, **changes):
+    """Settings of a training that branches off, without what makes iterations depend on how many there are."""
+    return settings.model_copy(update={"schedule": "constant", "branch_from": str(origin)} | changes)
+
+
+def test_a_branch_goes_on_from_where_the_other_training_stands(tiny_penn, tmp_path):
+    """One that changes nothing but the number of epochs is the training of so many epochs, bit for bit."""
+    trainer(tmp_path / "one", tiny_penn, branch(SETTINGS, "", epochs=1)).run()
+    before = contents(tmp_path / "one")
+    trainer(tmp_path / "branch", tiny_penn, branch(SETTINGS, tmp_path / "one")).run()
+    trainer(tmp_path / "two", tiny_penn, branch(SETTINGS, "")).run()
+    assert contents(tmp_path / "one") == before
+    for name in ("train.log", "valid.log"):
+        assert (tmp_path / "branch" / name).read_text() == (tmp_path / "two" / name).read_text()
+    (found, about), (expected, _) = (load_tensors(tmp_path / name / "last.safetensors") for name in ("branch", "two"))
+    assert found.keys() == expected.keys() and all(torch.equal(found[name], expected[name]) for name in found)
+    assert about["state"]["best"][0] == 2  # its own
+
+
+def test_a_branch_with_other_settings_that_is_killed_goes_on_as_a_branch(tiny_penn, finished, tmp_path):
+    def kill(done, *_):
+        if done == 12:
+            raise Killed
+
+    changed = branch(
+        SETTINGS,
+        finished / "last-002.safetensors",
+        epochs=3,
+        learning_rate=1e-5,
+        optimizer="rmsprop",
+        ema=0.0,
+        flip_probability=0.0,
+    )
+    with pytest.raises(Killed):
+        trainer(tmp_path / "killed", tiny_penn, changed, seconds=1e-9).run(kill)
+    for name in ("killed", "whole"):
+        trainer(tmp_path / name, tiny_penn, changed).run()
+    assert contents(tmp_path / "killed") == contents(tmp_path / "whole")
+    assert [row[3] for row in log(tmp_path / "whole" / "train.log")][2] == pytest.approx(1e-5)
+
+
+def test_a_branch_from_the_middle_of_an_epoch_that_is_longer_than_its_own(tiny_penn, tmp_path):
+    def kill(done, *_):
+        if done == 9:
+            raise Killed
+
+    with pytest.raises(Killed):
+        trainer(tmp_path / "origin", tiny_penn, seconds=1e-9).run(kill)  # 3 iterations of the second epoch are on the disk
+    t = trainer(tmp_path / "branch", tiny_penn, branch(SETTINGS, tmp_path / "origin", epochs=4, iterations=2))
+    assert (t.state.iteration, t.iterations) == (8, 12)
+    t.run()
+    assert t.state.iteration == 12 and [row[0] for row in log(tmp_path / "branch" / "train.log")] == [1, 2, 3, 4]
+
+
+def test_what_cannot_be_branched_off_from_is_said(tiny_penn, finished, tmp_path):
+    with pytest.raises(DataError, match="2 epochs and 10 iterations behind it; give the branch more epochs"):
+        trainer(tmp_path, tiny_penn, branch(SETTINGS, finished))
+    with pytest.raises(DataError, match="10 iterations behind it"):
+        trainer(tmp_path, tiny_penn, branch(SETTINGS, finished, epochs=3, stop_after=10))
+    with pytest.raises(DataError, match="another network"):
+        trainer(tmp_path, tiny_penn, branch(SETTINGS, finished, epochs=3), stacks=2)
+    with pytest.raises(DataError, match=r"best.safetensors is not a checkpoint of a training; give a last.safetensors"):
+        trainer(tmp_path, tiny_penn, branch(SETTINGS, finished / "best.safetensors", epochs=3))
+    tensors, about = load_tensors(finished / "last.safetensors")
+    save_tensors(tmp_path / "odd.safetensors", tensors, about | {"state": about["state"] | {"iteration": "ten"}})
+    with pytest.raises(DataError, match=r"odd.safetensors is not a checkpoint of a training"):
+        trainer(tmp_path, tiny_penn, branch(SETTINGS, tmp_path / "odd.safetensors", epochs=3))
