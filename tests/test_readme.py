@@ -44,9 +44,14 @@ def test_the_answer_that_the_manual_quotes(place: Place):
 
 
 def test_python_examples(place: Place):
+    place.run("run", "ExportForecast")
     code = "".join(blocks("python")) + "print(bottleneck.shape, hourglass.decode(skips, bottleneck).shape)"
     out, err = place.start("-c", code.replace("exp/demo/", "exp/")).communicate(timeout=120)
-    assert "torch.Size([1, 13, 8, 8])" in out and "torch.Size([3, 8, 2, 2]) torch.Size([3, 13, 8, 8])" in out, err
+    assert (
+        "(16, 13, 2)" in out
+        and "torch.Size([1, 13, 8, 8])" in out
+        and "torch.Size([3, 8, 2, 2]) torch.Size([3, 13, 8, 8])" in out
+    ), err
     assert len(re.findall(r"left_\w+ +at +[\d.-]+, +[\d.-]+ px, confidence", out)) == 6
 
 

@@ -17,7 +17,7 @@ from pipeline.tasks.base import ChainStage
 from pipeline.tasks.evaluate import MODELS, evaluation
 from pipeline.tasks.export import Export, ExportWeights
 from pipeline.tasks.fetch import CHAIN, FURTHER, FetchPrecomputed
-from pipeline.tasks.forecast import CompareForecasts
+from pipeline.tasks.forecast import CompareForecasts, ExportForecast
 from pipeline.tasks.prepare import converted, files_of
 from pipeline.tasks.train import Pretrain, finetuned, pretrained
 
@@ -88,7 +88,7 @@ def others() -> list[Stage]:
     ends: list[Stage] = [FetchPrecomputed(dataset=dataset) for dataset in CHAIN]
     networks = [("mpii", "pretrained"), ("penn_action", "scratch"), *product(FURTHER, MODELS)]
     ends += [Export(dataset=dataset, model=model) for dataset, model in networks]
-    ends.append(CompareForecasts())
+    ends += [CompareForecasts(), ExportForecast()]
     chain = {stage.name for stage in Pipeline().stages()}
     return [stage for stage in with_inputs(ends) if stage.name not in chain]
 

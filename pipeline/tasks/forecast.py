@@ -1,13 +1,14 @@
 """Forecasts of human dynamics: what the weights of the chain are for."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeGuard
 
 from datasets.catalog import DATASETS
 from datasets.progress import Report
 from pipeline import config
-from pipeline.engine.stage import Stage
+from pipeline.engine.stage import Stage, with_inputs
 from pipeline.tasks.base import ChainStage
+from pipeline.tasks.fetch import Fetch
 from pipeline.tasks.prepare import converted
 from pipeline.tasks.train import BEST, TrainingStage, finetuned
 from stages.settings.trainings import Training
@@ -58,7 +59,7 @@ class Forecast(TrainingStage):
 class EvaluateForecast(ChainStage):
     """Forecast from every frame of Penn Action's validation and test splits, and score the forecasts by step."""
 
-    result_path = f"{PENN_ACTION.result_path}/evaluate-forecast"
+    result_path = f"{PENN_ACTION.result_path}/forecast-scores"
 
     def settings(self) -> dict[str, Any]:
         settings = config.settings()
@@ -80,7 +81,7 @@ class EvaluateForecast(ChainStage):
 class CompareForecasts(ChainStage):
     """The forecasts of the network beside their baselines: tables and curves by step, tests, strips and animations."""
 
-    result_path = f"{PENN_ACTION.result_path}/compare-forecasts"
+    result_path = f"{PENN_ACTION.result_path}/forecast-comparison"
 
     def settings(self) -> dict[str, Any]:
         return {"name": Forecast().result_path.rpartition("/")[2], "stride": config.settings().forecast.stride}
@@ -93,3 +94,28 @@ class CompareForecasts(ChainStage):
 
         settings = self.settings()
         return compare(folder, inputs["evaluation"], settings["name"], _files(inputs), settings["stride"], report)
+
+
+class ExportForecast(ChainStage):
+    """The forecasting network for other programs: safetensors and ONNX, with a description and a model card."""
+
+    result_path = "export-forecast"
+
+    def requires(self) -> dict[str, Stage]:
+        return converted(PENN_ACTION) | {"model": Forecast(), "evaluation": EvaluateForecast()}
+
+    def work(self, folder: Path, inputs: dict[str, Path], report: Report) -> dict[str, Any]:
+        from stages.forecasting.evaluate import read
+        from stages.forecasting.export import Upstream, export
+
+        upstream = tuple(
+            Upstream(stage.name, stage.fingerprint, stage.described.origin if _fetched(stage) else None)
+            for stage in with_inputs([self])
+        )
+        training, accuracy = config.settings().forecast, read(inputs["evaluation"])
+        return export(folder, inputs["model"] / BEST, _files(inputs), training, accuracy, upstream, report)
+
+
+def _fetched(stage: Stage) -> TypeGuard[Fetch]:
+    """Return whether a stage fetches a dataset that is not the built-in sample."""
+    return isinstance(stage, Fetch) and bool(stage.external_inputs())

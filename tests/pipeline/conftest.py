@@ -49,6 +49,10 @@ iterations = 4
 batch = 4
 learning_rate = 0.002
 head = matching
+[forecast]
+epochs = 3
+iterations = 2
+batch = 2
 [retcode]
 task_failed = 30
 """

@@ -21,7 +21,7 @@ def movements(lengths: dict[int, int], action: str = "squat", seed: int = 0, hid
 
 
 def write(root: Path, split: str, lengths: dict[int, int]) -> None:
-    """Write frames of 40 x 20 px, labels and an image-play file. Joint j of frame f is at (10 + j, f), from 0; joint 5 is hidden."""
+    """Write frames of 40 x 20 px, labels and an image-play file. Joint j of frame f is at (10 + j, f); joint 5 is hidden."""
     sequences = []
     for number, length in lengths.items():
         (root / f"frames/{number:04d}").mkdir(parents=True)

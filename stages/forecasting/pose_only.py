@@ -1,0 +1,229 @@
+"""The pose-only forecaster: a small network from the 2D joints of one frame to the joints of all steps.
+
+It sees no image. Its inputs are the joints of the first frame, labelled or predicted, and which of them are known; where its
+training was told the actions, the action too. It needs minutes on a CPU.
+"""
+
+from collections.abc import Hashable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from datasets.penn_action import PENN_ACTION
+from datasets.progress import Report
+from stages.forecasting.baselines import Forecasts
+from stages.forecasting.movements import STEPS, Movements, published_starts
+from stages.forecasting.scoring import THRESHOLD
+from stages.settings.trainings import Training
+from stages.training.objective import Resources
+
+WIDTH, BLOCKS, DROPOUT = 512, 3, 0.3
+JOINTS = len(PENN_ACTION.skeleton.joints)
+REACH = 0.2  # of the frame's longer side: unit of the displacements that the network gives
+NEAR = 0.05  # of the frame's longer side: a joint nearer than this lowers the loss most
+FAR = 0.5  # weight of the distance itself, which leads joints that are far away
+CHUNK = 4096
+# Augmentation of a training pose.
+ROTATION, SCALE, SHIFT = 0.25, 0.2, 0.05  # radians, factor, and part of the frame's longer side, either way
+HIDDEN, NOISE = 0.1, 0.005  # part of the joints that is hidden in half of the poses; standard deviation of the joints' places
+_ORDER, _AUGMENTATION = 0, 1  # independent RNG streams of one seed
+
+
+class _Block(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(
+            nn.LayerNorm(WIDTH), nn.Linear(WIDTH, WIDTH), nn.GELU(), nn.Dropout(DROPOUT), nn.Linear(WIDTH, WIDTH),
+            nn.Dropout(DROPOUT),
+        )  # fmt: skip
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.layers(x)
+
+
+class PoseOnlyNet(nn.Module):
+    """Poses (N, 13, 2) -> poses of all steps (N, 16, 13, 2), in units of the frame's longer side, from its left upper corner.
+
+    Unknown joints are NaN. size: (N, 2), width and height over the longer side. action: (N,) numbers of the actions, or None.
+    With its first weights it forecasts that the pose stays.
+    """
+
+    def __init__(self, actions: int) -> None:
+        super().__init__()
+        self.actions = actions
+        self.first = nn.Linear(3 * JOINTS + 4 + actions, WIDTH)
+        self.blocks = nn.Sequential(*(_Block() for _ in range(BLOCKS)), nn.LayerNorm(WIDTH))
+        self.last = nn.Linear(WIDTH, STEPS * JOINTS * 2)
+        nn.init.zeros_(self.last.weight)
+        nn.init.zeros_(self.last.bias)
+
+    def forward(self, pose: Tensor, size: Tensor, action: Tensor) -> Tensor:
+        known = ~pose.isnan().any(dim=-1, keepdim=True)
+        filled = torch.where(known, pose, 0)
+        mean = filled.sum(dim=1) / known.sum(dim=1).clamp(min=1)
+        centred = torch.where(known, filled - mean[:, None], 0)
+        inputs = [4 * centred.flatten(1), known.flatten(1).float(), 2 * mean - 1, size]
+        if self.actions:
+            inputs.append(nn.functional.one_hot(action, self.actions).float())
+        moved = self.last(self.blocks(self.first(torch.cat(inputs, dim=1)))).view(-1, STEPS, JOINTS, 2)
+        return (centred + mean[:, None])[:, None] + REACH * moved
+
+
+class PoseOnlyObjective:
+    """Trains a pose-only forecaster on labelled movements; see `stages.training.objective.Objective`.
+
+    The loss of a visible joint at a distance d is 1 - exp(-d^2 / (2 NEAR^2)) + FAR d: nearly the share of joints that PCK@0.05
+    counts as wrong. acc is that PCK over all steps. Steps beyond the sequence's end count like the others, as they do in PCK.
+    """
+
+    parts = tuple(f"pck_{step}" for step in range(1, STEPS + 1))
+    loss_limit = 100.0
+
+    def __init__(self, movements: dict[str, Movements], training: Training, with_actions: bool) -> None:
+        """movements: of train and valid; with_actions: tell the network the true action."""
+        torch.manual_seed(training.seed)
+        self.names = sorted(set(movements["train"].action))
+        self.network = PoseOnlyNet(len(self.names) if with_actions else 0)
+        self.training = training
+        self.poses = {split: _tensors(found, self.names) for split, found in movements.items()}
+        self.resources = Resources(torch.device("cpu"), torch.float32, 1, (0, 1))
+
+    def begin(self, resources: Resources, networks: Sequence[nn.Module]) -> None:
+        """Take note of the resources."""
+        self.resources = resources
+
+    def phase(self, epoch: int) -> Hashable:
+        """Return the one phase of such a training."""
+        return 0
+
+    def batches(self, first: int, count: int) -> Iterator[dict[str, Tensor]]:
+        """Yield batches: movement (N, 16, 13, 2), pose (N, 13, 2), size (N, 2) and action (N,)."""
+        movement, size, action = self.poses["train"]
+        rank, processes = self.resources.share
+        for number in range(first, count):
+            order = torch.Generator().manual_seed(_seed(self.training.seed, _ORDER, number))
+            chosen = torch.randint(len(movement), (self.training.batch,), generator=order)
+            varying = torch.Generator().manual_seed(_seed(self.training.seed, _AUGMENTATION, number))
+            moved, pose = augment(movement[chosen], size[chosen], varying)
+            batch = {"movement": moved, "pose": pose, "size": size[chosen], "action": action[chosen]}
+            yield {name: tensor[rank::processes] for name, tensor in batch.items()}
+
+    def forward(self, model: nn.Module, batch: dict[str, Tensor], phase: Any) -> Tensor:
+        """Return the forecast poses (N, 16, 13, 2)."""
+        return model(batch["pose"], batch["size"], batch["action"])
+
+    def loss(self, outputs: Tensor, batch: dict[str, Tensor], share: float) -> tuple[Tensor, Tensor]:
+        """Return the loss, and its sums: loss, then hits and visible joints of each step."""
+        distance, seen = _distances(outputs.float(), batch["movement"])
+        errors = (1 - torch.exp(-(distance**2) / (2 * NEAR**2)) + FAR * distance) * seen
+        loss = errors.sum() / seen.sum().clamp(min=1) * share
+        hits = ((distance < THRESHOLD) & seen).sum(dim=(0, 2))
+        return loss, torch.cat([loss.detach()[None], hits.float(), seen.sum(dim=(0, 2)).float()])
+
+    def figures(self, sums: Tensor) -> dict[str, float]:
+        """Return loss, acc and the PCK of each step."""
+        return {"loss": sums[0].item()} | _rates(sums[1:].double())
+
+    def validate(self, network: nn.Module, phase: Any, report: Report) -> tuple[Tensor, np.ndarray]:
+        """Sum over all starts: their number, the loss, hits and visible joints of each step. The picture is empty."""
+        movement, size, action = self.poses["valid"]
+        rank, processes = self.resources.share
+        sums = torch.zeros(2 + 2 * STEPS, dtype=torch.float64)
+        network.eval()
+        for start in range(0, len(movement), CHUNK):
+            some = slice(start + rank, start + CHUNK, processes)
+            batch = {"movement": movement[some], "pose": movement[some, 0], "size": size[some], "action": action[some]}
+            batch = {name: tensor.to(self.resources.device) for name, tensor in batch.items()}
+            with torch.inference_mode():
+                _, found = self.loss(self.forward(network, batch, phase), batch, len(batch["pose"]))
+            sums += torch.cat([torch.tensor([len(batch["pose"])]), found.cpu()]).double()
+            report(min(start + CHUNK, len(movement)), len(movement))
+        return sums, np.zeros((1, 1, 3), np.uint8)
+
+    def validation_figures(self, sums: Tensor) -> dict[str, float]:
+        """Return loss, acc and the PCK of each step, over all starts."""
+        return {"loss": (sums[1] / sums[0]).item()} | _rates(sums[2:])
+
+    def save(self, path: Path, network: nn.Module, metrics: dict[str, float]) -> None:
+        """Write the weights, and the actions that the network knows."""
+        known = "\n".join(self.names) if network.get_parameter("first.weight").shape[1] > 3 * JOINTS + 4 else ""
+        tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in network.state_dict().items()}
+        save_file(tensors, path, {"actions": known})
+
+    def arrays(self, iteration: int) -> dict[str, np.ndarray]:
+        """Return the batch of an iteration."""
+        return {name: tensor.numpy() for name, tensor in next(self.batches(iteration, iteration + 1)).items()}
+
+
+def forecast(network: PoseOnlyNet, query: np.ndarray, sizes: np.ndarray, actions: np.ndarray) -> Forecasts:
+    """Yield forecasts from poses (N, J, 2) in 0-based px, NaN where unknown, in frames of sizes (N, 2) px.
+
+    actions: (N,) numbers of the actions; not read by a network that does not know them.
+    """
+    side = sizes.max(axis=1)
+    network.eval()
+    for start in range(0, len(query), CHUNK):
+        numbers = np.arange(start, min(start + CHUNK, len(query)))
+        unit = side[numbers, None]
+        pose, size = (
+            torch.from_numpy(values.astype(np.float32)) for values in (query[numbers] / unit[..., None], sizes[numbers] / unit)
+        )
+        with torch.inference_mode():
+            found = network(pose, size, torch.from_numpy(actions[numbers]))
+        yield numbers, found.double().numpy() * unit[..., None, None]
+
+
+def augment(movement: Tensor, size: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    """Return movements (N, 16, 13, 2) mirrored, rotated, scaled and shifted at random, and their first poses with noise.
+
+    Some joints of the poses (N, 13, 2) are hidden.
+    """
+    n = len(movement)
+
+    def between(limit: float, *shape: int) -> Tensor:
+        return limit * (2 * torch.rand(n, *shape, generator=generator) - 1)
+
+    mirrored = torch.stack([size[:, 0, None, None] - movement[..., 0], movement[..., 1]], dim=-1)
+    mirrored = mirrored[:, :, PENN_ACTION.skeleton.mirrored()]
+    flipped = torch.rand(n, 1, 1, 1, generator=generator) < 0.5
+    angle, factor = between(ROTATION), 1 + between(SCALE)
+    turn = (
+        torch.stack([angle.cos(), -angle.sin(), angle.sin(), angle.cos()], dim=1).view(n, 1, 2, 2) * factor[:, None, None, None]
+    )
+    middle = size[:, None, None] / 2
+    moved = (torch.where(flipped, mirrored, movement) - middle) @ turn.transpose(2, 3) + middle + between(SHIFT, 1, 1, 2)
+    pose = moved[:, 0] + NOISE * torch.randn(n, JOINTS, 2, generator=generator)
+    hidden = torch.rand(n, JOINTS, 1, generator=generator) < HIDDEN * (torch.rand(n, 1, 1, generator=generator) < 0.5)
+    return moved, pose.masked_fill(hidden, torch.nan)
+
+
+def _tensors(movements: Movements, names: list[str]) -> tuple[Tensor, Tensor, Tensor]:
+    """Return all starts' movements (N, 16, 13, 2) and sizes (N, 2), over the frame's longer side, and actions (N,)."""
+    starts = published_starts(movements)
+    side = movements.side[starts.sequence]
+    movement = movements.joints[starts.rows] / side[:, None, None, None]
+    numbers = np.array([names.index(action) if action in names else 0 for action in movements.action])
+    size = movements.size[starts.sequence] / side[:, None]
+    first, second = (torch.from_numpy(values.astype(np.float32)) for values in (movement, size))
+    return first, second, torch.from_numpy(numbers[starts.sequence])
+
+
+def _distances(outputs: Tensor, movement: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the distances (N, 16, 13) to the labels, and which joints are visible."""
+    seen = ~movement.isnan().any(dim=-1)
+    squared = (outputs - torch.where(seen[..., None], movement, 0)).square().sum(dim=-1)
+    return torch.sqrt(squared + 1e-8), seen
+
+
+def _rates(sums: Tensor) -> dict[str, float]:
+    hits, seen = sums.view(2, STEPS)
+    parts = {f"pck_{step}": rate for step, rate in enumerate((hits / seen).tolist(), 1)}
+    return {"acc": (hits.sum() / seen.sum()).item()} | parts
+
+
+def _seed(seed: int, stream: int, number: int) -> int:
+    return int(np.random.default_rng([seed, stream, number]).integers(2**62))

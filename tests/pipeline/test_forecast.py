@@ -1,0 +1,78 @@
+"""Forecasts from the command line: training, evaluation, comparison, export and pictures on the tiny chain."""
+
+import csv
+import json
+
+import cv2
+import numpy as np
+import onnxruntime
+import pytest
+from PIL import Image
+
+from tests.pipeline.conftest import Place
+
+
+@pytest.fixture(scope="module")
+def forecast(finished_chain, tmp_path_factory) -> Place:
+    """The finished chain with a forecasting network that was trained, compared and exported."""
+    import shutil
+
+    place = Place(shutil.copytree(finished_chain, tmp_path_factory.mktemp("forecast") / "place", symlinks=True))
+    place.run("run", "CompareForecasts")
+    place.run("run", "ExportForecast")
+    return place
+
+
+def test_the_comparison_has_the_network_and_its_baselines_for_every_kind_of_start(forecast):
+    folder = forecast.exp / "penn_action_cropped/forecast-comparison"
+    with open(folder / "forecasts.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert {row["starts"] for row in rows} >= {"all", "first"}
+    names = [row["forecaster"] for row in rows if row["starts"] == "all"]
+    assert names[:4] == ["hg-256-res-clstm", "zero velocity, from the predicted pose", "zero velocity", "NN-all"]
+    zero = next(row for row in rows if row["forecaster"] == "zero velocity")
+    assert float(zero["1"]) == 100 and 0 < float(zero["16"]) < 100
+    with open(folder / "tests.csv", newline="") as file:
+        assert {row["than"] for row in csv.DictReader(file)} == {"zero velocity", "mean of 50 nearest"}
+    assert cv2.imread(str(folder / "strips.png")).shape[1] == 10 * 230 + 6  # the image and nine steps
+    with Image.open(folder / "movement-1.gif") as animation:
+        assert animation.n_frames == 16
+
+
+def test_steps_are_logged_and_scored(forecast):
+    training = forecast.exp / "penn_action_cropped/hg-256-res-clstm"
+    head, *rows = [line.split("\t") for line in (training / "train.log").read_text().splitlines()]
+    trained = [sum(row[head.index(f"loss_{step}")] != "nan" for step in range(1, 17)) for row in rows]
+    assert trained == [2, 4, 8]  # the curriculum
+    found = json.loads((forecast.exp / "penn_action_cropped/forecast-scores/forecast.json").read_text())["splits"]
+    assert found["test"]["first"]["starts"] == found["test"]["first"]["sequences"] == found["test"]["all"]["sequences"]
+
+
+def test_the_exported_files_forecast_what_the_network_does(forecast):
+    folder = forecast.exp / "export-forecast"
+    told = json.loads((folder / "forecaster.json").read_text())
+    assert set(told["largest_difference_of_heatmaps"]) == {"forecaster.safetensors", "forecaster.onnx"}
+    session = onnxruntime.InferenceSession(str(folder / "forecaster.onnx"), providers=["CPUExecutionProvider"])
+    images = np.random.default_rng(0).random((3, 3, 32, 32), np.float32)
+    maps, joints = session.run(["heatmaps", "joints"], {"images": images})
+    assert maps.shape == (3, 16, 13, 8, 8) and joints.shape == (3, 16, 13, 2)
+    largest = np.stack(np.unravel_index(maps.reshape(3, 16, 13, -1).argmax(-1), (8, 8))[::-1], axis=-1)
+    np.testing.assert_allclose(joints, (largest + 0.5) * 4 - 0.5)
+    assert "PCK@0.05 in per cent at each step" in (folder / "MODEL_CARD.md").read_text()
+
+
+def test_pictures_of_one_s_own(forecast):
+    frames = forecast.exp / "penn_action_cropped/data/frames/0001"
+    (forecast.folder / "mine").mkdir()
+    for name in ("000001.jpg", "000003.jpg"):
+        (forecast.folder / "mine" / name).write_bytes((frames / name).read_bytes())
+    (forecast.folder / "mine/broken.jpg").write_bytes(b"no image")
+    process = forecast.start("-m", "tools.forecast", "mine", "--box", "2", "2", "40", "60")
+    out, err = process.communicate(timeout=120)
+    assert process.returncode == 1 and "2 forecasts" in out and "broken.jpg" in err and "Traceback" not in err
+    told = json.loads((forecast.folder / "forecasts/000003.jpg.json").read_text())
+    assert len(told["steps"]) == 16 and len(told["steps"][0]["left_knee"]) == 3
+    assert (forecast.folder / "forecasts/000001.jpg.gif").exists() and (forecast.folder / "forecasts/000001.jpg.png").exists()
+    process = forecast.start("-m", "tools.forecast", "nowhere")
+    out, err = process.communicate(timeout=120)
+    assert process.returncode == 1 and "nowhere does not exist" in err
