@@ -23,7 +23,7 @@ from pipeline.tasks.compare import CompareAccuracy, Pipeline
 from pipeline.tasks.evaluate import Evaluate, EvaluateMpii, EvaluatePenn
 from pipeline.tasks.export import Export, ExportWeights
 from pipeline.tasks.fetch import Fetch, FetchMpii, FetchPennAction, FetchPrecomputed, MakeSample
-from pipeline.tasks.forecast import CompareForecasts, EvaluateForecast, ExportForecast, Forecast
+from pipeline.tasks.forecast import CompareForecasts, EvaluateForecast, ExportForecast, Forecast, ForecastFromPoses
 from pipeline.tasks.prepare import Annotate, AnnotateMpii, AnnotatePenn, CropPenn
 from pipeline.tasks.train import Finetune, FinetunePenn, Pretrain, PretrainMpii
 
@@ -48,6 +48,7 @@ __all__ = [
     "Finetune",
     "FinetunePenn",
     "Forecast",
+    "ForecastFromPoses",
     "MakeSample",
     "Pipeline",
     "Pretrain",

@@ -4,11 +4,13 @@ bench               measures the speed of the workspace on this machine
 compare_acc         compares the accuracies of any experiments, with tests and curves
 decoders            prints the effect of decoders, flip and scales on a network's accuracy
 describe            prints the layers and the cost of a preset or a checkpoint
+forecast            forecasts the movement of people in images and videos
 inspect_dataset     prints statistics of a dataset's annotations, and draws some of them
 inspect_checkpoint  prints the description of a checkpoint
 monitor             shows the progress of trainings in the terminal
 predict             finds poses in images and videos
 score               prints MPII's table for predictions of any program
+score_forecasts     prints PCK by step for forecasts in image-play's files
 """
 
 import functools

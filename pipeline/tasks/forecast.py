@@ -78,6 +78,24 @@ class EvaluateForecast(ChainStage):
         )
 
 
+class ForecastFromPoses(ChainStage):
+    """Train the pose-only forecasters: from the joints of one frame, without its image, to the poses of all steps."""
+
+    result_path = f"{PENN_ACTION.result_path}/pose-only"
+
+    def settings(self) -> dict[str, Any]:
+        return config.settings().pose_only.significant()
+
+    def requires(self) -> dict[str, Stage]:
+        return converted(PENN_ACTION)
+
+    def work(self, folder: Path, inputs: dict[str, Path], report: Report) -> dict[str, Any]:
+        from stages.forecasting.pose_only import train_both
+
+        settings = config.settings()
+        return train_both(folder, _files(inputs), settings.pose_only, settings.workspace, report)
+
+
 class CompareForecasts(ChainStage):
     """The forecasts of the network beside their baselines: tables and curves by step, tests, strips and animations."""
 
@@ -87,13 +105,13 @@ class CompareForecasts(ChainStage):
         return {"name": Forecast().result_path.rpartition("/")[2], "stride": config.settings().forecast.stride}
 
     def requires(self) -> dict[str, Stage]:
-        return converted(PENN_ACTION) | {"evaluation": EvaluateForecast()}
+        return converted(PENN_ACTION) | {"evaluation": EvaluateForecast(), "poses": ForecastFromPoses()}
 
     def work(self, folder: Path, inputs: dict[str, Path], report: Report) -> dict[str, Any]:
         from stages.forecasting.compare import compare
 
-        settings = self.settings()
-        return compare(folder, inputs["evaluation"], settings["name"], _files(inputs), settings["stride"], report)
+        name, stride = self.settings()["name"], self.settings()["stride"]
+        return compare(folder, inputs["evaluation"], name, inputs["poses"], _files(inputs), stride, report)
 
 
 class ExportForecast(ChainStage):

@@ -6,7 +6,12 @@ checkpoints  forecasting networks on disk
 samples      an image and the joints of all steps
 objective    the objective of the training
 scoring      PCK by step
+baselines    forecasts without a network
+pose_only    small networks from one labelled pose
+eval_files   forecasts in image-play's files
 evaluate     a network's forecasts and their accuracy
 forecaster   forecasts of any image, for applications
 pictures     strips of poses and animations
+compare      forecasts beside their baselines
+export       forecasting networks for other programs
 """

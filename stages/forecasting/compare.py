@@ -28,22 +28,24 @@ from stages.forecasting import pictures
 from stages.forecasting.baselines import Forecasts, baselines, zero_velocity
 from stages.forecasting.evaluate import ForecastFiles, load_counts, starts_by_kind
 from stages.forecasting.movements import STEPS, Movements, Starts
+from stages.forecasting.pose_only import forecast, load
 from stages.forecasting.scoring import Counts, difference_by_step
 from stages.reporting.curves import COLOURS, STYLE, new_figure, save_figure
 
 SPLIT = "test"
 SHOWN = 4  # movements
 PREDICTED = "zero velocity, from the predicted pose"
+POSE_ONLY = {"any-action.safetensors": "pose-only", "action-known.safetensors": "pose-only, action known"}
 RIVALS = ("zero velocity", "mean of 50 nearest")  # of the tests
 
 
-def compare(folder: Path, evaluation: Path, name: str, data: ForecastFiles, stride: int,
+def compare(folder: Path, evaluation: Path, name: str, pose_only: Path, data: ForecastFiles, stride: int,
             report: Report = silent) -> dict[str, Any]:  # fmt: skip
     """Compare the network's forecasts in an evaluation's folder; name: what the network is called in the tables.
 
-    stride: frames from step to step of the fixed-rate starts. Baselines start from the labelled poses, one also from the
-    network's own. Returns the mean PCK over the steps of the network and of zero velocity. Raises DataError where a file is
-    damaged.
+    pose_only: folder of the pose-only forecasters; stride: frames from step to step of the fixed-rate starts. Baselines and
+    pose-only forecasters start from the labelled poses, one baseline also from the network's own. Returns the mean PCK over the
+    steps of the network and of zero velocity. Raises DataError where a file is damaged.
     """
     train, movements = data.movements("train"), data.movements(SPLIT)
     kinds = starts_by_kind(movements, stride)
@@ -52,7 +54,8 @@ def compare(folder: Path, evaluation: Path, name: str, data: ForecastFiles, stri
         counts[kind] = {name: load_counts(evaluation / f"counts_{SPLIT}_{kind}.h5")}
         counts[kind][PREDICTED] = count(movements, starts, partial(_from_predicted, evaluation, starts))
         query = movements.joints[starts.rows[:, 0]]
-        for rival, forecasts in baselines(train, movements, starts, query).items():
+        rivals = baselines(train, movements, starts, query) | _from_poses(pose_only, movements, starts, query)
+        for rival, forecasts in rivals.items():
             report(done, len(kinds), f"{kind}: {rival}")
             counts[kind][rival] = count(movements, starts, forecasts)
     _write(folder, "forecasts", table(counts))
@@ -87,14 +90,15 @@ def table(counts: dict[str, dict[str, Counts]]) -> pd.DataFrame:
 
 
 def tests(counts: dict[str, dict[str, Counts]], name: str) -> pd.DataFrame:
-    """Return a row per rival and step: is the network better, by paired tests over sequences? In points of per cent."""
+    """Return a row per learned forecaster, rival and step: is it better, by paired tests over sequences? In points of %."""
     rows = []
-    for rival in RIVALS:
-        found = difference_by_step(counts["all"][rival], counts["all"][name])
-        for step, d in enumerate(found, 1):
-            verdict = "no difference shown" if not d.p < 0.05 else "better" if d.value > 0 else "worse"
-            rows.append([step, verdict, rival, 100 * d.value, 100 * d.low, 100 * d.high, d.p])
-    return pd.DataFrame(rows, columns=["step", "verdict", "than", "difference", "low", "high", "p"])
+    for learned in (name, "pose-only"):
+        for rival in RIVALS:
+            found = difference_by_step(counts["all"][rival], counts["all"][learned])
+            for step, d in enumerate(found, 1):
+                verdict = "no difference shown" if not d.p < 0.05 else "better" if d.value > 0 else "worse"
+                rows.append([learned, step, verdict, rival, 100 * d.value, 100 * d.low, 100 * d.high, d.p])
+    return pd.DataFrame(rows, columns=["forecaster", "step", "verdict", "than", "difference", "low", "high", "p"])
 
 
 @matplotlib.rc_context(STYLE)
@@ -114,6 +118,18 @@ def _from_predicted(evaluation: Path, starts: Starts) -> Forecasts:
     with open_h5(path) as file:
         first = h5_field(file, path, "joints")[:, 0].astype(np.float64) - 1
     return zero_velocity(first[starts.rows[:, 0]])
+
+
+def _from_poses(folder: Path, movements: Movements, starts: Starts, query: np.ndarray) -> dict[str, Callable[[], Forecasts]]:
+    """Return name -> function that makes the forecasts of the pose-only forecasters."""
+    found: dict[str, Callable[[], Forecasts]] = {}
+    for file, name in POSE_ONLY.items():
+        network, names = load(folder / file)
+        known = {action: number for number, action in enumerate(names)}
+        actions = np.array([known.get(action, 0) for action in movements.action])[starts.sequence]
+        sizes = movements.size[starts.sequence].astype(np.float64)
+        found[name] = partial(forecast, network, query, sizes, actions)
+    return found
 
 
 def _draw_movements(folder: Path, evaluation: Path, movements: Movements, starts: Starts, data: ForecastFiles) -> None:

@@ -4,22 +4,29 @@ It sees no image. Its inputs are the joints of the first frame, labelled or pred
 training was told the actions, the action too. It needs minutes on a CPU.
 """
 
+import shutil
 from collections.abc import Hashable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from datasets.errors import DataError
 from datasets.penn_action import PENN_ACTION
 from datasets.progress import Report
 from stages.forecasting.baselines import Forecasts
+from stages.forecasting.evaluate import ForecastFiles
 from stages.forecasting.movements import STEPS, Movements, published_starts
 from stages.forecasting.scoring import THRESHOLD
+from stages.settings.forecasting import PoseOnly
+from stages.settings.sections import Workspace
 from stages.settings.trainings import Training
 from stages.training.objective import Resources
+from stages.training.train import Job, train
 
 WIDTH, BLOCKS, DROPOUT = 512, 3, 0.3
 JOINTS = len(PENN_ACTION.skeleton.joints)
@@ -159,10 +166,49 @@ class PoseOnlyObjective:
         return {name: tensor.numpy() for name, tensor in next(self.batches(iteration, iteration + 1)).items()}
 
 
+FILES = {"any-action": False, "action-known": True}  # name -> whether the network is told the action
+
+
+def train_both(
+    folder: Path, data: ForecastFiles, settings: PoseOnly, workspace: Workspace, report: Report
+) -> dict[str, dict[str, float]]:
+    """Train a forecaster that is not told the action, and one that is; each leaves NAME.safetensors and the folder NAME.
+
+    Raises DataError as `ForecastFiles.movements`.
+    """
+    movements = {split: data.movements(split) for split in ("train", "valid")}
+    found = {}
+    for name, with_actions in FILES.items():
+        place = folder / name
+        place.mkdir(exist_ok=True)
+        objective = PoseOnlyObjective(movements, settings.training(), with_actions)
+        alone = workspace.model_copy(update={"device": "cpu", "processes": 1, "machines": 1})  # a GPU would not be faster
+        found[name] = train(Job(place, objective, settings.training(), alone), report)
+        shutil.copyfile(place / "best.safetensors", folder / f"{name}.safetensors")
+    return found
+
+
+def load(path: Path) -> tuple[PoseOnlyNet, list[str]]:
+    """Return a network that `PoseOnlyObjective.save` wrote, and the names of the actions that it knows, in order.
+
+    Raises DataError where the file is damaged or something else.
+    """
+    try:
+        with safe_open(path, framework="pt") as file:
+            names = (file.metadata() or {})["actions"].split("\n")
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        names = [name for name in names if name]
+        network = PoseOnlyNet(len(names))
+        network.load_state_dict(tensors)
+    except (SafetensorError, OSError, LookupError, RuntimeError) as error:
+        raise DataError(f"{path} is not a pose-only forecaster ({error}); run ForecastFromPoses again.") from None
+    return network, names
+
+
 def forecast(network: PoseOnlyNet, query: np.ndarray, sizes: np.ndarray, actions: np.ndarray) -> Forecasts:
     """Yield forecasts from poses (N, J, 2) in 0-based px, NaN where unknown, in frames of sizes (N, 2) px.
 
-    actions: (N,) numbers of the actions; not read by a network that does not know them.
+    actions: (N,) numbers of the actions, as the network knows them; of no account to a network that knows none.
     """
     side = sizes.max(axis=1)
     network.eval()

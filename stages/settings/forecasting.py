@@ -63,3 +63,23 @@ class ForecastTraining(Training):
         if self.cache:
             raise ValueError("cache = true: forecasts are trained from the cropped frames themselves; leave it false.")
         return self
+
+
+class PoseOnly(Section):
+    """The training of the pose-only forecasters, which `CompareForecasts` sets beside the network."""
+
+    intro = (
+        "The pose-only forecasters: small networks from the joints of one labelled frame, without its image, to the poses of "
+        "all steps. One is also told the action."
+    )
+
+    iterations: int = setting(3000, "Iterations of each training.", ge=1)
+    batch: int = setting(256, "Poses per iteration.", ge=1)
+    seed: int = setting(1, "Seed of the weights, the order of the poses and the augmentation.", ge=0, lt=2**32)
+
+    def training(self) -> Training:
+        """Return the settings of the training loop."""
+        return Training(
+            optimizer="adamw", learning_rate=1e-3, warmup=min(200, self.iterations // 10), schedule="cosine", weight_decay=0.05,
+            ema=0.998, epochs=1, iterations=self.iterations, batch=self.batch, seed=self.seed, snapshot_epochs=0,
+        )  # fmt: skip

@@ -12,7 +12,7 @@ from pydantic import Field, field_validator, model_validator
 from datasets.catalog import DATASETS
 from datasets.errors import DataError
 from datasets.section import Numbers, Section, insignificant, setting, unknown, unquoted
-from stages.settings.forecasting import Forecaster, ForecastTraining
+from stages.settings.forecasting import Forecaster, ForecastTraining, PoseOnly
 from stages.settings.presets import PRESETS
 from stages.settings.recipes import BUILT_IN, PREFIX, Recipe, read_recipes
 from stages.settings.trainings import Finetuning, Precision, Training
@@ -230,6 +230,7 @@ class Settings(Section):
     finetune: Finetuning = Finetuning()
     forecaster: Forecaster = Forecaster()
     forecast: ForecastTraining = ForecastTraining(**BUILT_IN["forecast"])
+    pose_only: PoseOnly = PoseOnly()
     models: Models = Models()
     evaluate: Evaluation = Evaluation()
     compare: Comparison = Comparison()

@@ -53,6 +53,9 @@ head = matching
 epochs = 3
 iterations = 2
 batch = 2
+[pose_only]
+iterations = 20
+batch = 16
 [retcode]
 task_failed = 30
 """

@@ -76,3 +76,20 @@ def test_pictures_of_one_s_own(forecast):
     process = forecast.start("-m", "tools.forecast", "nowhere")
     out, err = process.communicate(timeout=120)
     assert process.returncode == 1 and "nowhere does not exist" in err
+
+
+def test_forecasts_go_out_as_image_play_s_files_and_come_back_with_the_same_score(forecast):
+    process = forecast.start("-m", "tools.score_forecasts", "eval_test", "--write", "eval_test")
+    out, err = process.communicate(timeout=120)
+    assert process.returncode == 0, err
+    files = sorted(path.name for path in (forecast.folder / "eval_test").iterdir())
+    assert files[0] == "00001.mat" and f"{len(files)} files are in eval_test" in out
+    with open(forecast.exp / "penn_action_cropped/forecast-comparison/forecasts.csv", newline="") as file:
+        row = next(row for row in csv.DictReader(file) if row["forecaster"] == "hg-256-res-clstm")
+    assert [line for line in out.splitlines() if line.startswith("eval_test")][0].split()[1:] == [
+        f"{float(row[column]):.2f}" for column in [*map(str, range(1, 17)), "mean"]
+    ]
+    (forecast.folder / "eval_test/99999.mat").write_bytes((forecast.folder / "eval_test/00001.mat").read_bytes())
+    process = forecast.start("-m", "tools.score_forecasts", "eval_test")
+    out, err = process.communicate(timeout=120)
+    assert process.returncode == 1 and "holds 99999.mat, but the split has" in err

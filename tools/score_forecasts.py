@@ -1,0 +1,72 @@
+"""PCK@0.05 by step of forecasts in image-play's files: python -m tools.score_forecasts [FOLDER ...] [--split SPLIT]
+
+FOLDER: eval_<split> of image-play, with a file 00001.mat and so on for each start. The files are scored on the labels of cropped
+Penn Action (AnnotatePenn, CropPenn) and printed below zero velocity. --write writes the forecasts of EvaluateForecast in this
+format.
+"""
+
+import argparse
+import sys
+from pathlib import Path
+
+from datasets.errors import DataError
+from pipeline import config
+from pipeline.tasks.fetch import DATASETS
+from pipeline.tasks.forecast import EvaluateForecast
+from pipeline.tasks.prepare import converted
+from tools import program
+
+
+@program
+def main() -> None:
+    """Score and print, or write."""
+    parser = argparse.ArgumentParser(
+        prog="python -m tools.score_forecasts", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("folders", type=Path, nargs="*", metavar="FOLDER")
+    parser.add_argument("--split", choices=["train", "valid", "test"], default="test", help="default: test")
+    parser.add_argument("--write", type=Path, metavar="FOLDER", help="write the forecasts of EvaluateForecast into this folder")
+    parser.add_argument("--config", type=Path, metavar="FILE", default=[], action="append", help="as for python -m pipeline")
+    options = parser.parse_args()
+    for profile in options.config:
+        config.use_profile(profile)
+    if options.write:
+        write(options.write, options.split)
+    if options.folders or not options.write:
+        score(options.folders, options.split)
+
+
+def score(folders: list[Path], split: str) -> None:
+    """Print the table. Raises DataError where labels or forecasts are missing."""
+    from stages.evaluation.scores import as_text
+    from stages.forecasting import eval_files
+    from stages.forecasting.baselines import zero_velocity
+    from stages.forecasting.compare import count, table
+    from stages.forecasting.evaluate import ForecastFiles
+    from stages.forecasting.movements import published_starts
+
+    stages = converted(DATASETS["penn_action"])
+    for stage in stages.values():
+        if not stage.manifest():
+            raise DataError(f"{stage.folder} is missing; make it with: {config.command('run ' + stage.name)}")
+    movements = ForecastFiles(stages["annot"].folder, stages["images"].folder).movements(split)
+    starts = published_starts(movements)
+    query = movements.joints[starts.rows[:, 0]]
+    found = {"zero velocity": count(movements, starts, lambda: zero_velocity(query))}
+    found |= {str(folder): eval_files.count(folder, movements) for folder in folders}
+    print(as_text(table({"all": found}).drop(columns="starts")))
+
+
+def write(folder: Path, split: str) -> None:
+    """Write the evaluation's forecasts. Raises DataError where there is none."""
+    from stages.forecasting.eval_files import write_forecasts
+
+    stage = EvaluateForecast()
+    source = stage.folder / f"forecasts_{split}.h5"
+    if not source.is_file():
+        raise DataError(f"{source} is missing; make it with: {config.command('run EvaluateForecast')}")
+    print(f"{write_forecasts(source, folder)} files are in {folder}")
+
+
+if __name__ == "__main__":
+    sys.exit(main())
