@@ -1,7 +1,8 @@
 """PCK@0.05 by step of forecasts in image-play's files: python -m tools.score_forecasts [FOLDER ...] [--split SPLIT]
 
-FOLDER: eval_<split> of image-play, with a file 00001.mat and so on for each start. The files are scored on the labels of cropped
-Penn Action (AnnotatePenn, CropPenn) and printed below zero velocity. --write writes forecasts of EvaluateForecast as such files.
+FOLDER: eval_<split> of image-play, with a file 00001.mat and so on for each start. The files are scored on the labels of
+cropped Penn Action (AnnotatePenn, CropPenn) and printed below zero velocity. --write writes forecasts of EvaluateForecast as
+such files.
 """
 
 import argparse
