@@ -13,7 +13,7 @@ from stages.settings.trainings import Finetuning, Training
 
 ROOT = Path(__file__).resolve().parents[3]
 LUIGI = {"core", "retcode"}
-TRAININGS = {"pretrain", "finetune"}
+TRAININGS = {"pretrain", "finetune", "forecast"}
 
 
 def read_sections(text):
@@ -156,7 +156,7 @@ def test_a_recipe_has_the_settings_of_its_base_but_for_its_own():
     mine = {"recipe:gentle": {"base": "strong", "scale_std": "0.1"}, "recipe:strong": {"base": "modern", "rotation_std": "45"}}
     s = Settings.from_text(mine | {"pretrain": {"recipe": "gentle"}})
     assert (s.pretrain.scale_std, s.pretrain.rotation_std, s.pretrain.ema, s.pretrain.colour_jitter) == (0.1, 45, 0.999, 0.2)
-    assert s.finetune == Settings().finetune and set(s.recipes) == {"published", "modern", "gentle", "strong"}
+    assert s.finetune == Settings().finetune and set(s.recipes) == {*Settings().recipes, "gentle", "strong"}
 
 
 def test_a_recipe_counts_by_what_it_says_not_by_its_name():
