@@ -12,7 +12,7 @@ from datasets.errors import DataError
 from pipeline.tasks.fetch import FURTHER
 
 DESCRIPTION = """\
-From the archives of MPII Human Pose and Penn Action to the weights of an hourglass network for forecasting poses.
+From the archives of MPII Human Pose and Penn Action to a network that forecasts sixteen poses from one image.
 
   python -m pipeline run                 make everything that is not there yet
   python -m pipeline status              what is there, what is stale and why
@@ -21,7 +21,7 @@ From the archives of MPII Human Pose and Penn Action to the weights of an hourgl
 
 Stages: MakeSample, FetchMpii, FetchPennAction, AnnotateMpii, CropPenn, AnnotatePenn, PretrainMpii, FinetunePenn,
 FetchPrecomputed:mpii, FetchPrecomputed:penn_action, EvaluateMpii, EvaluatePenn (or EvaluatePenn:pretrained ...),
-ExportWeights, CompareAccuracy.
+ExportWeights, CompareAccuracy, Forecast, EvaluateForecast, ForecastFromPoses, CompareForecasts, ExportForecast.
 Outside the chain: Fetch:D, Annotate:D, Pretrain:D, Finetune:D and Evaluate:D:M, where D is one of
 DATASETS and M is one of pretrained (on MPII), finetuned and scratch (trained on D alone).
 Pretrain:penn_action and EvaluatePenn:scratch train on Penn Action alone.

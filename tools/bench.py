@@ -254,7 +254,36 @@ def inference() -> None:
     in_process(measure)
 
 
-PARTS = {part.__name__: part for part in (training, inference, samples, metrics, crop, convert, torch7)}
+def forecasting() -> None:
+    """Training steps of hg-256-res-clstm by the number of forecast steps, and the multiply-adds of one sequence."""
+    import torch
+    from torch.utils.flop_counter import FlopCounterMode
+
+    from stages.forecasting.network import ForecastNet
+    from stages.network.hourglass import HourglassNet
+    from stages.settings.forecasting import Forecaster
+    from stages.settings.sections import Network
+
+    network = ForecastNet(HourglassNet(Network(), 13), Forecaster())
+    with torch.device("meta"), FlopCounterMode(display=False) as counter:
+        network.to("meta")(torch.empty(1, 3, 256, 256), 16)
+    show("hg-256-res-clstm, 256 x 256, 16 steps", counter.get_total_flops() / 2e9, "G", "multiply-adds; published: 37.2 G")
+
+    network = ForecastNet(HourglassNet(Network(), 13), Forecaster())
+    images = torch.rand(3, 3, 256, 256)
+
+    def step(steps: int) -> None:
+        network.zero_grad()
+        network(images, steps).square().mean().backward()
+
+    longest = seconds(partial(step, 16), 3)
+    for steps in (1, 2, 4, 8):
+        taken = seconds(partial(step, steps), 3)
+        show(f"training step, batch 3, {steps} forecast steps", taken, "s", f"{taken / longest:.3f} of that of 16 steps")
+    show("training step, batch 3, 16 forecast steps", longest, "s")
+
+
+PARTS = {part.__name__: part for part in (training, inference, samples, metrics, crop, convert, torch7, forecasting)}
 
 
 @program

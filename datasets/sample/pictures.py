@@ -117,16 +117,15 @@ class Clip:
 
     @classmethod
     def prepare(cls, rng: Generator, action: str, length: int, size: tuple[int, int]) -> "Clip":
-        """Draw all parameters of a sequence: the person, the speed of the action, the camera, the place."""
+        """Draw all parameters of a sequence: the person, the speed, the camera, the place."""
         height, width = size
-        move, (least, most) = ACTIONS[action]
-        yaw = float(rng.choice([-1, 1]) * rng.uniform(least, most))
+        kind = ACTIONS[action]
+        yaw = float(rng.choice([-1, 1]) * rng.uniform(*kind.yaw))
         if action != "pushup" and rng.random() < 0.15:
             yaw += 180.0
-        period = int(rng.integers(8, 13))  # frames
         t = np.arange(length)
         moments = np.stack([t, t - 0.08, t + 0.08], 1).ravel()
-        movement = move(moments / period + rng.uniform(), rng)
+        movement = kind.move(moments / (kind.cycle * rng.uniform(0.95, 1.05)) + rng.uniform(), rng)
         movement.lengths = vary_lengths(rng)
         tall = (rng.uniform(0.78, 0.98) if action == "pushup" else rng.uniform(0.60, 0.74)) * height
         figures = build_figures(movement, yaw, rng.uniform(6, 16), rng.normal(0, 2), tall)

@@ -185,23 +185,27 @@ def vary_lengths(rng: Generator) -> dict[str, float]:
     return {name: length * float(np.clip(rng.normal(1, 0.04), 0.9, 1.1)) for name, length in LENGTHS.items()}
 
 
+# Part of a cycle by which arms, or the trunk that swings them, move before the rest: it shows which way a movement goes.
+LEAD = 0.1
+
+
 def squat(phase: np.ndarray, rng: Generator) -> Movement:
     """Return a squat: knees bend and stretch, arms come forward."""
-    angles, low = np.zeros((len(phase), 10, 2)), (1 - np.cos(2 * np.pi * phase)) / 2
+    angles, low, ahead = np.zeros((len(phase), 10, 2)), _half_wave(phase), _half_wave(phase + LEAD)
     wide, deep = rng.uniform(10, 20), rng.uniform(75, 100)
     angles[:, THIGHS] = _pairs(wide, 5 + deep * low)
     angles[:, SHANKS] = _pairs(5, -5 - 0.38 * deep * low)
     angles[:, TORSO, 1] = 4 + 34 * low
     angles[:, HEAD, 1] = 2 + 12 * low
-    angles[:, UPPER_ARMS] = _pairs(12, 10 + rng.uniform(55, 80) * low)
-    angles[:, FOREARMS] = _pairs(6, 15 + 65 * low)
+    angles[:, UPPER_ARMS] = _pairs(12, 10 + rng.uniform(55, 80) * ahead)
+    angles[:, FOREARMS] = _pairs(6, 15 + 65 * ahead)
     return Movement(angles)
 
 
 def jumping_jacks(phase: np.ndarray, rng: Generator) -> Movement:
     """Return jumping jacks: arms and legs open and close together, with a jump between."""
-    angles, wide = np.zeros((len(phase), 10, 2)), (1 - np.cos(2 * np.pi * phase)) / 2
-    arms = 12 + rng.uniform(125, 150) * wide
+    angles, wide = np.zeros((len(phase), 10, 2)), _half_wave(phase)
+    arms = 12 + rng.uniform(125, 150) * _half_wave(phase + LEAD)
     angles[:, UPPER_ARMS], angles[:, FOREARMS] = _pairs(arms, 4), _pairs(arms + rng.uniform(0, 15), 8)
     angles[:, THIGHS] = angles[:, SHANKS] = _pairs(3 + rng.uniform(18, 26) * wide, 2)
     return Movement(angles, lift=0.05 * np.sin(2 * np.pi * phase) ** 2)
@@ -209,7 +213,7 @@ def jumping_jacks(phase: np.ndarray, rng: Generator) -> Movement:
 
 def pushup(phase: np.ndarray, rng: Generator) -> Movement:
     """Return a push-up: face down on hands and toes, arms bend and stretch."""
-    angles, low = np.zeros((len(phase), 10, 2)), (1 - np.cos(2 * np.pi * phase)) / 2
+    angles, low = np.zeros((len(phase), 10, 2)), _half_wave(phase)
     back = 5 + rng.uniform(55, 70) * low  # the elbows go back as the chest comes down
     angles[:, UPPER_ARMS] = _pairs(14 + 22 * low, -back)
     angles[:, FOREARMS] = _pairs(4 - 12 * low, 4 + 0.15 * back)
@@ -217,7 +221,7 @@ def pushup(phase: np.ndarray, rng: Generator) -> Movement:
     body = LENGTHS["torso"] + LENGTHS["thigh"] + LENGTHS["shank"]
     tilt = np.degrees(np.arcsin(arm / body))  # of the body, so that hands and feet both touch the ground
     angles[:, TORSO, 1] = 90 - tilt
-    angles[:, HEAD, 1] = 62 - tilt
+    angles[:, HEAD, 1] = 62 - tilt - 24 * np.sin(2 * np.pi * phase)  # the person looks ahead on the way up
     angles[:, THIGHS], angles[:, SHANKS] = _pairs(5, tilt - 90), _pairs(4, tilt - 90)
     return Movement(angles)
 
@@ -231,7 +235,7 @@ def golf_swing(phase: np.ndarray, rng: Generator) -> Movement:
     angles[:, THIGHS], angles[:, SHANKS] = _pairs(rng.uniform(10, 16), 16 + 0 * phase), _pairs(5, -10 + 0 * phase)
     way = _unit(np.stack([np.sin(swing), np.cos(swing) * 0.95, 0.35 + 0.15 * np.cos(swing)], 1)) * rng.uniform(0.25, 0.28)
     grip = np.array([[-0.012, 0.012, 0], [0.012, -0.012, 0]])
-    return Movement(angles, twist=28 * np.sin(2 * np.pi * phase), hands=way[:, None] + grip, tool="club")
+    return Movement(angles, twist=28 * np.sin(2 * np.pi * (phase + LEAD)), hands=way[:, None] + grip, tool="club")
 
 
 def bowl(phase: np.ndarray, rng: Generator) -> Movement:
@@ -249,6 +253,11 @@ def bowl(phase: np.ndarray, rng: Generator) -> Movement:
     return Movement(angles, anchor="pelvis", tool="ball")
 
 
+def _half_wave(phase: np.ndarray) -> np.ndarray:
+    """Return a value (T,) that goes from 0 to 1 and back in each cycle."""
+    return (1 - np.cos(2 * np.pi * phase)) / 2
+
+
 def _pair(outward: "np.ndarray | float", forward: "np.ndarray | float") -> np.ndarray:
     """Return angles (T, 2) from two values or series."""
     return np.stack(np.broadcast_arrays(outward, forward), -1)
@@ -259,11 +268,19 @@ def _pairs(outward: "np.ndarray | float", forward: "np.ndarray | float") -> np.n
     return np.repeat(np.atleast_2d(_pair(outward, forward))[:, None], 2, 1)
 
 
-# Penn Action's name -> (movement over phases in cycles, usual range of the yaw to either side in degrees)
-ACTIONS: dict[str, tuple[Callable[[np.ndarray, Generator], Movement], tuple[float, float]]] = {
-    "bowl": (bowl, (35, 65)),
-    "golf_swing": (golf_swing, (0, 30)),
-    "jumping_jacks": (jumping_jacks, (0, 25)),
-    "pushup": (pushup, (55, 80)),
-    "squat": (squat, (20, 60)),
+@dataclass(frozen=True)
+class Action:
+    """How the people of an action move, and how they stand to the camera."""
+
+    move: Callable[[np.ndarray, Generator], Movement]  # phases in cycles -> movement
+    yaw: tuple[float, float]  # usual range to either side, degrees
+    cycle: int  # frames
+
+
+ACTIONS = {
+    "bowl": Action(bowl, (35, 65), 12),
+    "golf_swing": Action(golf_swing, (0, 30), 11),
+    "jumping_jacks": Action(jumping_jacks, (0, 25), 8),
+    "pushup": Action(pushup, (55, 80), 9),
+    "squat": Action(squat, (20, 60), 10),
 }

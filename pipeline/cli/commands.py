@@ -21,6 +21,7 @@ from pipeline.engine.digests import without_reading
 from pipeline.engine.progress import Progress
 from pipeline.engine.stage import Stage, with_inputs
 from pipeline.tasks.compare import CompareAccuracy, Pipeline, known, others
+from pipeline.tasks.forecast import CompareForecasts
 from stages.importing.known_models import KNOWN
 
 # As Luigi's manual recommends them, where luigi.cfg has no [retcode].
@@ -135,7 +136,10 @@ def _show_results(tasks: list) -> None:
             if isinstance(task, Pipeline):
                 print(f"weights      {Pipeline().requires()[1].folder}")
             print(f"predictions  {compared / 'predictions.png'}\ncurves       {compared / 'curves_*.png'}")
-        else:
+        if isinstance(task, CompareForecasts) or (isinstance(task, Pipeline) and CompareForecasts() in task.requires()):
+            compared = CompareForecasts().folder
+            print(f"\n{(compared / 'summary.txt').read_text()}\nforecasts    {compared / 'strips.png'}")
+        if not isinstance(task, (Pipeline, CompareAccuracy, CompareForecasts)):
             print(f"{task.name}: {task.folder}")
 
 

@@ -12,6 +12,7 @@ from pipeline.engine.stage import Stage
 from pipeline.engine.trash import Trash
 from pipeline.tasks.compare import CompareAccuracy, known
 from pipeline.tasks.evaluate import Evaluate
+from pipeline.tasks.forecast import CompareForecasts
 from stages.reporting import page as report
 from stages.reporting.page import Facts, Made, Setting, StageFacts
 from stages.settings.luigi_cfg import in_words
@@ -54,6 +55,7 @@ def _facts() -> Facts:
         sources=sources,
         sample="MakeSample" in standing,
         comparison=done.get(CompareAccuracy().result_path),
+        forecasts=done.get(CompareForecasts().result_path),
         evaluations={s.result_path: s.folder for s in stages if isinstance(s, Evaluate) and s.result_path in done},
     )
 

@@ -70,14 +70,16 @@ class Pipeline(luigi.WrapperTask):
         super().__init__(*args, **kwargs)
 
     def requires(self) -> list[Stage]:
-        return [CompareAccuracy(), ExportWeights()]
+        ends: list[Stage] = [CompareAccuracy(), ExportWeights()]
+        # Where precomputed networks take the place of trainings, nothing is trained unasked.
+        return ends + ([CompareForecasts(), ExportForecast()] if config.settings().models.source == "train" else [])
 
     def stages(self) -> list[Stage]:
         """All stages of the chain, each after those that it reads."""
         return with_inputs(self.requires())
 
     def complete(self) -> bool:
-        """Whether both ends are there; on the way, every stage's link follows the current settings."""
+        """Whether all ends are there; on the way, every stage's link follows the current settings."""
         for stage in self.stages():
             stage.complete()
         return super().complete()

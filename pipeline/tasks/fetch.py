@@ -39,6 +39,7 @@ class MakeSample(ChainStage):
     """Draw the built-in sample data and pack it as the two datasets' official archives."""
 
     result_path = "sample"
+    version = 2
 
     def settings(self) -> dict[str, Any]:
         return config.settings().sample.significant()

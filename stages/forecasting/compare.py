@@ -3,6 +3,7 @@
 The folder gets, for the test split,
     forecasts.csv, .md, .txt   PCK@0.05 by step of the network and of all baselines, for each kind of start
     actions.csv, joints.csv    of the network, by action and by joint
+    summary.txt                of every frame as a start, at some of the steps
     tests.csv, .md, .txt       is the network better than zero velocity and than the mean of the 50 nearest, at each step?
     forecasts.png, .pdf, .svg  PCK by step
     strips.png                 input images, forecast poses, and below them the labelled ones
@@ -35,7 +36,10 @@ from stages.reporting.curves import COLOURS, STYLE, new_figure, save_figure
 SPLIT = "test"
 SHOWN = 4  # movements
 PREDICTED = "zero velocity, from the predicted pose"
-POSE_ONLY = {"any-action.safetensors": "pose-only", "action-known.safetensors": "pose-only, action known"}
+KNOWN = ", action known"
+POSE_ONLY = {"any-action.safetensors": "pose-only", "action-known.safetensors": f"pose-only{KNOWN}"}
+DASHED = {PREDICTED: "zero velocity", "NN-oracle": "NN-all"}  # in the curves: a variant of the other, in its colour
+SUMMARY = ("1", "2", "4", "8", "12", "16")  # steps
 RIVALS = ("zero velocity", "mean of 50 nearest")  # of the tests
 
 
@@ -58,7 +62,9 @@ def compare(folder: Path, evaluation: Path, name: str, pose_only: Path, data: Fo
         for rival, forecasts in rivals.items():
             report(done, len(kinds), f"{kind}: {rival}")
             counts[kind][rival] = count(movements, starts, forecasts)
-    _write(folder, "forecasts", table(counts))
+    rates = table(counts)
+    _write(folder, "forecasts", rates)
+    (folder / "summary.txt").write_text(as_text(summary(rates)) + "\n")
     _write(folder, "tests", tests(counts, name))
     network = counts["all"][name]
     actions = pd.DataFrame({action: 100 * rates for action, rates in network.by_action(movements).items()}, index=_steps()).T
@@ -89,6 +95,12 @@ def table(counts: dict[str, dict[str, Counts]]) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["starts", "forecaster", *_steps(), "mean"])
 
 
+def summary(rates: pd.DataFrame) -> pd.DataFrame:
+    """Return what fits on a screen of a table that `table` made."""
+    chosen = rates.loc[rates["starts"] == "all", ["forecaster", *SUMMARY, "mean"]]
+    return chosen.rename(columns={step: f"step {step}" for step in SUMMARY} | {"forecaster": "PCK@0.05, Penn Action test"})
+
+
 def tests(counts: dict[str, dict[str, Counts]], name: str) -> pd.DataFrame:
     """Return a row per learned forecaster, rival and step: is it better, by paired tests over sequences? In points of %."""
     rows = []
@@ -105,11 +117,15 @@ def tests(counts: dict[str, dict[str, Counts]], name: str) -> pd.DataFrame:
 def draw_curves(path: Path, counts: dict[str, Counts]) -> None:
     """Draw PCK@0.05 by step of all forecasters as `path`.png, .pdf and .svg."""
     figure, (axis,) = new_figure(1)
-    for (forecaster, counted), colour in zip(counts.items(), COLOURS * len(counts), strict=False):
-        width = 2.5 if counted is next(iter(counts.values())) else 1.0
-        axis.plot(range(1, STEPS + 1), 100 * counted.by_step(), color=colour, marker=".", linewidth=width, label=forecaster)
-    axis.set(title="PCK@0.05 of forecasts, test split", xlabel="step", ylabel="%", ylim=(0, 100))
-    save_figure(figure, path, axis)
+    figure.set_size_inches(7.6, 6.0)
+    colours: dict[str, str] = {}
+    for number, (forecaster, counted) in enumerate(counts.items()):
+        family = DASHED.get(forecaster, forecaster.removesuffix(KNOWN))
+        colour = colours.setdefault(family, COLOURS[len(colours) % len(COLOURS)])
+        axis.plot(range(1, STEPS + 1), 100 * counted.by_step(), "-" if forecaster == family else "--", color=colour, marker=".",
+                  linewidth=1.0 if number else 2.5, label=forecaster)  # fmt: skip
+    axis.set(title="PCK@0.05 of forecasts, test split", xlabel="step", ylabel="%", ylim=(0, 100), xticks=range(1, STEPS + 1))
+    save_figure(figure, path, axis, columns=2)
 
 
 def _from_predicted(evaluation: Path, starts: Starts) -> Forecasts:

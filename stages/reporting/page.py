@@ -23,6 +23,7 @@ HEADINGS = {
     "median": "median error, px", "confused": "left and right confused, %", "rate": "correct, %", "value": "of",
 }  # fmt: skip
 
+STARTS = {"all": "from every frame", "first": "from first frames", "fixed_rate": "at a fixed rate"}
 
 # Columns shown right after the name, and columns hidden on a phone.
 FIRST, MINOR = ["verdict", "difference", "overall", "low", "rate"], ("people", "joints", "groups")
@@ -80,6 +81,7 @@ class Facts:
     sources: list[tuple[str, str, str]]  # stage, file or address, digest
     sample: bool  # whether the data is the drawn sample
     comparison: Path | None = None  # folder of CompareAccuracy's result
+    forecasts: Path | None = None  # folder of CompareForecasts' result
     evaluations: dict[str, Path] = field(default_factory=dict)  # path below exp/ -> folder of the result
 
 
@@ -125,7 +127,14 @@ def write(folder: Path, facts: Facts) -> Path:
         curves=[*_pictures(folder, facts.comparison, "curves_*.svg", "Accuracy and loss by epoch of networks trained on {}"),
                 *_pictures(folder, facts.comparison, "pck_*.svg", "Share of correct joints on {}, by threshold")],
         predictions=_pictures(folder, facts.comparison, "predictions.png", "Labels and predictions of validation people"),
-        failures=failures, minor=MINOR,
+        failures=failures, minor=MINOR, forecasts=_forecasts(facts.forecasts),
+        forecast_tests=[
+            _table(f"{name}: differences of PCK@0.05 in percentage points", rows, ("forecaster",))
+            for name, rows in _by(_read(facts.forecasts, "tests.csv"), "forecaster").items()
+        ],
+        forecast_curves=_pictures(folder, facts.forecasts, "forecasts.svg", "PCK@0.05 of forecasts by step, test split"),
+        strips=_pictures(folder, facts.forecasts, "strips.png", "Test images with forecast poses, and the labels below them"),
+        movements=_pictures(folder, facts.forecasts, "movement-*.gif", "A forecast movement; to its right, labels"),
     )  # fmt: skip
     (folder / "index.html").write_text(page, encoding="utf-8")
     return folder / "index.html"
@@ -157,7 +166,7 @@ def _shown(column: str, cell: str) -> str:
         number = float(cell)
     except ValueError:
         return cell
-    if column in ("people", "groups", "joints"):
+    if column in ("people", "groups", "joints", "step"):
         return f"{number:.0f}"
     return f"{number:.4f}" if column == "p" else f"{number:.2f}"
 
@@ -186,6 +195,22 @@ def _parts(comparison: Path | None) -> dict[str, list[Table]]:
         split: [_table(f"{split}: {name}, %", rows, ("split", "measure", "published")) for name, rows in measures.items()]
         for split, measures in tables.items()
     }
+
+
+def _forecasts(comparison: Path | None) -> list[Table]:
+    """Return a table of PCK by step for each kind of start."""
+    return [
+        _table(f"PCK@0.05 in per cent by step, {STARTS.get(kind, kind)}", rows, ("starts",))
+        for kind, rows in _by(_read(comparison, "forecasts.csv"), "starts").items()
+    ]
+
+
+def _by(rows: list[dict[str, str]], column: str) -> dict[str, list[dict[str, str]]]:
+    """Return value of a column -> its rows, in the order of the rows."""
+    found: dict[str, list[dict[str, str]]] = {}
+    for row in rows:
+        found.setdefault(row[column], []).append(row)
+    return found
 
 
 def _failures(place: str, evaluation: Path) -> Iterator[tuple[str, Table]]:
