@@ -119,13 +119,14 @@ class Clip:
     def prepare(cls, rng: Generator, action: str, length: int, size: tuple[int, int]) -> "Clip":
         """Draw all parameters of a sequence: the person, the speed, the camera, the place."""
         height, width = size
-        kind = ACTIONS[action]
-        yaw = float(rng.choice([-1, 1]) * rng.uniform(*kind.yaw))
+        move, (least, most) = ACTIONS[action]
+        yaw = float(rng.choice([-1, 1]) * rng.uniform(least, most))
         if action != "pushup" and rng.random() < 0.15:
             yaw += 180.0
         t = np.arange(length)
         moments = np.stack([t, t - 0.08, t + 0.08], 1).ravel()
-        movement = kind.move(moments / (kind.cycle * rng.uniform(0.95, 1.05)) + rng.uniform(), rng)
+        # Like Penn Action's videos, a sequence shows one whole action, from rest to rest.
+        movement = move(moments / (length - 1) + rng.uniform(-0.03, 0.03), rng)
         movement.lengths = vary_lengths(rng)
         tall = (rng.uniform(0.78, 0.98) if action == "pushup" else rng.uniform(0.60, 0.74)) * height
         figures = build_figures(movement, yaw, rng.uniform(6, 16), rng.normal(0, 2), tall)

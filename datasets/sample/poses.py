@@ -268,19 +268,11 @@ def _pairs(outward: "np.ndarray | float", forward: "np.ndarray | float") -> np.n
     return np.repeat(np.atleast_2d(_pair(outward, forward))[:, None], 2, 1)
 
 
-@dataclass(frozen=True)
-class Action:
-    """How the people of an action move, and how they stand to the camera."""
-
-    move: Callable[[np.ndarray, Generator], Movement]  # phases in cycles -> movement
-    yaw: tuple[float, float]  # usual range to either side, degrees
-    cycle: int  # frames
-
-
-ACTIONS = {
-    "bowl": Action(bowl, (35, 65), 12),
-    "golf_swing": Action(golf_swing, (0, 30), 11),
-    "jumping_jacks": Action(jumping_jacks, (0, 25), 8),
-    "pushup": Action(pushup, (55, 80), 9),
-    "squat": Action(squat, (20, 60), 10),
+# Penn Action's name -> (movement over phases in cycles, usual range of the yaw to either side in degrees)
+ACTIONS: dict[str, tuple[Callable[[np.ndarray, Generator], Movement], tuple[float, float]]] = {
+    "bowl": (bowl, (35, 65)),
+    "golf_swing": (golf_swing, (0, 30)),
+    "jumping_jacks": (jumping_jacks, (0, 25)),
+    "pushup": (pushup, (55, 80)),
+    "squat": (squat, (20, 60)),
 }

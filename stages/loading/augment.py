@@ -23,9 +23,9 @@ def plans(data: DatasetFiles, size: Input, training: Training, device: torch.dev
 
     data.crops: the folder of the crop cache. Crops stay on the device if they fit in PART_OF_MEMORY of its free memory.
     """
-    stream = Plans(data, size, training, training.seed, training.batch)
-    stream.pixels = len(stream) * 3 * crop_side(size.resolution) ** 2 > PART_OF_MEMORY * _free_bytes(device)
-    return stream, DeviceSamples(stream.target, None if stream.pixels else load(stream, device))
+    fit = len(data.split("train")) * 3 * crop_side(size.resolution) ** 2 <= PART_OF_MEMORY * _free_bytes(device)
+    stream = Plans(data, size, training, training.seed, training.batch, pixels=not fit)
+    return stream, DeviceSamples(stream.target, load(stream, device) if fit else None)
 
 
 def _free_bytes(device: torch.device) -> int:

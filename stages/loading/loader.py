@@ -125,10 +125,10 @@ class Plans(PoseDataset):
     With `pixels`, each plan holds its crop; without, the device holds the crops of all rows.
     """
 
-    def __init__(self, data: DatasetFiles, size: Input, recipe: Recipe, seed: int, batch: int) -> None:
+    def __init__(self, data: DatasetFiles, size: Input, recipe: Recipe, seed: int, batch: int, pixels: bool = True) -> None:
         super().__init__(data, "train", size, recipe, seed, batch)
         assert data.crops is not None
-        self.crops, self.pixels = data.crops, True
+        self.crops, self.pixels = data.crops, pixels
 
     def __getitem__(self, position: int) -> dict[str, Any] | DataError:
         """Return the plan of the sample at a position, or the DataError of a damaged cache, which `batches` raises.

@@ -35,8 +35,7 @@ def recipe(name):
 @pytest.mark.parametrize("pixels", [False, True])
 @pytest.mark.parametrize("name", ["published", "modern"])
 def test_they_are_equal_within_interpolation(data, name, pixels):
-    plans, samples = Plans(data, SIZE, recipe(name), 3, 6), PoseDataset(data, "train", SIZE, recipe(name), 3, 6)
-    plans.pixels = pixels
+    plans, samples = Plans(data, SIZE, recipe(name), 3, 6, pixels), PoseDataset(data, "train", SIZE, recipe(name), 3, 6)
     made = DeviceSamples(plans.target, None if pixels else augment.load(plans, torch.device("cpu")))(
         default_collate([plans[i] for i in range(COUNT)])
     )
