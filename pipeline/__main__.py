@@ -6,9 +6,9 @@ Exit codes: 0 done or already complete; 2 wrong usage or settings; 130 interrupt
 import argparse
 import os
 import sys
-from pathlib import Path
 
 from datasets.errors import DataError
+from pipeline import config
 from pipeline.tasks.fetch import FURTHER
 
 DESCRIPTION = """\
@@ -32,10 +32,7 @@ With cache = true in [pretrain] or [finetune]: CacheCrops:D, where D may also be
 
 def parser() -> argparse.ArgumentParser:
     common = argparse.ArgumentParser(add_help=False)
-    common.add_argument(
-        "--config", type=Path, metavar="FILE", default=[], action="append",
-        help="a profile whose settings override those of luigi.cfg in this folder; may be given several times",
-    )  # fmt: skip
+    config.add_options(common)
     common.add_argument(
         "--models", choices=["train", "precomputed"], help="for this command, instead of [models] source in luigi.cfg"
     )
@@ -73,11 +70,9 @@ def main(arguments: list[str] | None = None) -> int:
     """Run one command; returns the exit code."""
     options = parser().parse_args(arguments)
     try:
-        from pipeline import config  # Luigi reads its settings when it is imported
         from pipeline.cli import commands
 
-        for profile in options.config:
-            config.use_profile(profile)
+        config.use(options)
         if options.models:
             config.use_models(options.models)
         config.settings()

@@ -1,5 +1,6 @@
-"""luigi.cfg -> `Settings`: the current folder's file, overridden by profiles that --config or LUIGI_CONFIG_PATH name."""
+"""luigi.cfg -> `Settings`: the current folder's file, then profiles (--config, LUIGI_CONFIG_PATH), then --set; later ones win."""
 
+import argparse
 import configparser
 import shlex
 import sys
@@ -25,7 +26,39 @@ class UsageError(DataError):
 
 
 profiles: list[Path] = []
+single: list[str] = []  # what --set says
 models: list[str] = []  # what --models says
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Add the options that every command and every tool that reads settings has; `use` follows them."""
+    parser.add_argument(
+        "--config", type=Path, metavar="FILE", default=[], action="append",
+        help="a profile whose settings override those of luigi.cfg in this folder; may be given several times",
+    )  # fmt: skip
+    parser.add_argument(
+        "--set", metavar="SECTION.NAME=VALUE", default=[], action="append", dest="single",
+        help="one setting, which overrides all files, such as finetune.learning_rate=0.0001; may be given several times",
+    )  # fmt: skip
+
+
+def use(options: argparse.Namespace) -> None:
+    """Follow the options of `add_options`. Raises DataError for a file that is not there, and for a text that is no setting."""
+    for profile in options.config:
+        use_profile(profile)
+    for text in options.single:  # after the profiles, which Luigi reads again from the beginning
+        use_setting(text)
+
+
+def use_setting(text: str) -> None:
+    """Let SECTION.NAME=VALUE override luigi.cfg and the profiles. Raises DataError where the text has another form."""
+    name, equals, value = text.partition("=")
+    section, dot, setting = name.strip().rpartition(".")
+    if not (equals and dot and section and setting):
+        raise DataError(f"--set {text}: give a setting as SECTION.NAME=VALUE, such as finetune.learning_rate=0.0001.")
+    get_config().set(section, setting, value.strip().replace("%", "%%"))
+    single.append(text)
+    settings.cache_clear()
 
 
 def use_profile(path: Path) -> None:
@@ -46,7 +79,8 @@ def use_models(source: str) -> None:
 
 def command(words: str) -> str:
     """What to type for a command under the present profiles: `run FinetunePenn` -> python -m pipeline run ..."""
-    options = [f"--config {shlex.quote(str(path))}" for path in profiles] + [f"--models {source}" for source in models]
+    options = [f"--config {shlex.quote(str(path))}" for path in profiles]
+    options += [f"--set {shlex.quote(text)}" for text in single] + [f"--models {source}" for source in models]
     return " ".join(["python -m pipeline", words, *options])
 
 
@@ -62,7 +96,7 @@ def settings() -> Settings:
     except configparser.Error as error:
         raise DataError(f"The settings cannot be read: {error}") from None
     except DataError as error:
-        raise DataError(f"{error} ({settings_files.in_words()})") from None
+        raise DataError(f"{error} ({_in_words()})") from None
 
 
 def exp() -> Path:
@@ -73,7 +107,11 @@ def exp() -> Path:
 @cache
 def say_files() -> None:
     """Say once which settings files were read: without the one that was meant, the published recipe would run unnoticed."""
-    print(settings_files.in_words(), file=sys.stderr)
+    print(_in_words(), file=sys.stderr)
+
+
+def _in_words() -> str:
+    return " ".join([settings_files.in_words(), *(f"--set {text}." for text in single)])
 
 
 def check_or_exit(check: Callable[[], object] = settings) -> None:

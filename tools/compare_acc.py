@@ -25,11 +25,10 @@ def main() -> None:
         prog="python -m tools.compare_acc", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("results", nargs="*", type=Path, metavar="RESULTS", help="default: exp")
-    parser.add_argument("--config", type=Path, metavar="FILE", default=[], action="append", help="as for python -m pipeline")
+    config.add_options(parser)
     parser.add_argument("--out", type=Path, help="write the tables (.csv, .md, .txt) and curves (.png, .pdf) into this folder")
     options = parser.parse_args()
-    for profile in options.config:
-        config.use_profile(profile)
+    config.use(options)
     compare(options.results or [Path("exp")], options.out)
 
 

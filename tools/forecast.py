@@ -33,7 +33,7 @@ def main() -> int:
     parser.add_argument(
         "--model", default="hg-256-res-clstm", help="result or file of a forecasting network; default: hg-256-res-clstm"
     )
-    parser.add_argument("--config", type=Path, metavar="FILE", default=[], action="append", help="as for python -m pipeline")
+    config.add_options(parser)
     parser.add_argument("--out", type=Path, default=Path("forecasts"), help="folder of the results; default: forecasts")
     parser.add_argument("--box", type=float, nargs=4, metavar=("LEFT", "TOP", "RIGHT", "BOTTOM"), help="of the person, in px")
     parser.add_argument("--every", type=float, default=1.0, help="seconds between the forecasts of a video; default: 1")
@@ -41,8 +41,7 @@ def main() -> int:
     options = parser.parse_args()
     if not options.every > 0:
         parser.error("--every should be above 0")
-    for profile in options.config:
-        config.use_profile(profile)
+    config.use(options)
     try:
         return forecast(options)
     except OSError as error:

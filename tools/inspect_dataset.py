@@ -38,7 +38,7 @@ def main() -> None:
     )
     parser.add_argument("dataset", choices=DATASETS)
     parser.add_argument("--split", choices=SPLITS, default="valid", help="default: valid")
-    parser.add_argument("--config", type=Path, metavar="FILE", default=[], action="append", help="as for python -m pipeline")
+    config.add_options(parser)
     parser.add_argument("--rows", type=int, nargs="+", metavar="ROW", help="rows to draw; default: a random choice")
     parser.add_argument("--action", help="draw only rows of this action (Penn Action)")
     parser.add_argument("--suspicious", nargs="?", const="", metavar="KIND", help="draw only suspicious rows, or of this kind")
@@ -46,8 +46,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0, help="seed of the random choice; default: 0")
     parser.add_argument("--out", type=Path, help="file of the picture; default: DATASET-SPLIT.png")
     options = parser.parse_args()
-    for profile in options.config:
-        config.use_profile(profile)
+    config.use(options)
     inspect(options)
 
 

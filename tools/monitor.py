@@ -34,13 +34,12 @@ def main() -> int:
         prog="python -m tools.monitor", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("names", nargs="*", metavar="NAME", help="experiments, such as hg-256; default: all below exp/")
-    parser.add_argument("--config", type=Path, metavar="FILE", default=[], action="append", help="as for python -m pipeline")
+    config.add_options(parser)
     parser.add_argument("--once", action="store_true", help="print the table once")
     parser.add_argument("--every", type=float, default=2, metavar="SECONDS", help="time between two updates; default: 2")
     parser.add_argument("--tensorboard", action="store_true", help="show the trainings in TensorBoard instead")
     options = parser.parse_args()
-    for profile in options.config:
-        config.use_profile(profile)
+    config.use(options)
     with suppress(KeyboardInterrupt):
         if options.tensorboard:
             return show_in_tensorboard(trainings(config.exp(), options.names))

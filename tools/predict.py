@@ -49,7 +49,7 @@ def main() -> int:
     )
     parser.add_argument("source", type=Path, help="an image, a folder of images, or a video")
     parser.add_argument("--model", default="export", help="folder, file or name for PosePredictor.load; default: export")
-    parser.add_argument("--config", type=Path, metavar="FILE", default=[], action="append", help="as for python -m pipeline")
+    config.add_options(parser)
     parser.add_argument(
         "--dataset", choices=DATASETS, default="", help="dataset of the training, for files that do not name their joints"
     )
@@ -63,8 +63,7 @@ def main() -> int:
     options = parser.parse_args()
     if options.batch < 1:
         parser.error("--batch must be at least 1")
-    for profile in options.config:
-        config.use_profile(profile)
+    config.use(options)
     try:
         return predict(options)
     except OSError as error:

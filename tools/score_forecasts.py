@@ -26,10 +26,9 @@ def main() -> None:
     parser.add_argument("folders", type=Path, nargs="*", metavar="FOLDER")
     parser.add_argument("--split", choices=["train", "valid", "test"], default="test", help="default: test")
     parser.add_argument("--write", type=Path, metavar="FOLDER", help="write the forecasts of EvaluateForecast into this folder")
-    parser.add_argument("--config", type=Path, metavar="FILE", default=[], action="append", help="as for python -m pipeline")
+    config.add_options(parser)
     options = parser.parse_args()
-    for profile in options.config:
-        config.use_profile(profile)
+    config.use(options)
     if options.write:
         write(options.write, options.split)
     if options.folders or not options.write:

@@ -217,7 +217,12 @@ def rerun(options: argparse.Namespace) -> int:
     if code:
         return code
     changed = [s for s in made if not s.complete()]
-    print(f"To be redone: {', '.join(s.name for s in changed)}" if changed else "The content is the same: nothing else to do.")
+    same = all(_finished().get(stage.name) == before.get(stage.name) for stage in stages)
+    print(
+        f"To be redone: {', '.join(s.name for s in changed)}" if changed
+        else "The content is the same: nothing else to do." if same
+        else "The content changed; no other result was made from it."
+    )  # fmt: skip
     return _build(changed)
 
 

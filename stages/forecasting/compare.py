@@ -28,7 +28,7 @@ from stages.evaluation.scores import as_text
 from stages.forecasting import pictures
 from stages.forecasting.baselines import Forecasts, baselines, zero_velocity
 from stages.forecasting.evaluate import ForecastFiles, load_counts, starts_by_kind
-from stages.forecasting.movements import STEPS, Movements, Starts
+from stages.forecasting.movements import STEPS, Movements, Starts, published_starts
 from stages.forecasting.pose_only import forecast, load
 from stages.forecasting.scoring import Counts, difference_by_step
 from stages.reporting.curves import COLOURS, STYLE, new_figure, save_figure
@@ -72,7 +72,7 @@ def compare(folder: Path, evaluation: Path, name: str, pose_only: Path, data: Fo
     joints = pd.DataFrame(100 * network.by_joint(), index=_steps(), columns=list(PENN_ACTION.skeleton.joints)).T
     joints.rename_axis("joint").round(3).to_csv(folder / "joints.csv")
     draw_curves(folder / "forecasts", counts["all"])
-    _draw_movements(folder, evaluation, movements, kinds["first"], data)
+    _draw_movements(folder, evaluation, movements, data)
     rows = {which: float(np.nanmean(counts["all"][which].by_step())) for which in (name, "zero velocity")}
     return {"mean PCK@0.05": rows}
 
@@ -148,21 +148,21 @@ def _from_poses(folder: Path, movements: Movements, starts: Starts, query: np.nd
     return found
 
 
-def _draw_movements(folder: Path, evaluation: Path, movements: Movements, starts: Starts, data: ForecastFiles) -> None:
-    """Draw the first starts of sequences of different actions."""
-    actions = np.array(movements.action)[starts.sequence]
-    distinct = sorted(np.unique(actions, return_index=True)[1].tolist())
-    chosen = [distinct[i] for i in np.unique(np.linspace(0, len(distinct) - 1, SHOWN).astype(int))]
+def _draw_movements(folder: Path, evaluation: Path, movements: Movements, data: ForecastFiles) -> None:
+    """Draw a sequence each of different actions, from the first quarter on, where the movement is on its way."""
+    actions, starts = np.array(movements.action), published_starts(movements)
+    distinct = np.sort(np.unique(actions, return_index=True)[1])
+    chosen = distinct[np.unique(np.linspace(0, len(distinct) - 1, SHOWN).astype(int))]
     path = evaluation / f"forecasts_{SPLIT}.h5"
     rows, titles = [], []
     with open_h5(path) as file:
         joints = h5_field(file, path, "joints")
-        for number, start in enumerate(chosen, 1):
-            frame, sequence = int(starts.rows[start, 0]), starts.sequence[start]
+        for number, sequence in enumerate(chosen.tolist(), 1):
+            frame = int(movements.first[sequence] + movements.lengths[sequence] // 4)
             place = data.frames / f"{movements.sequence[sequence]:04d}" / frame_name(frame - int(movements.first[sequence]))
-            image, forecast, labels = read_image(place), joints[frame] - 1.0, movements.joints[starts.rows[start]]
+            image, forecast, labels = read_image(place), joints[frame] - 1.0, movements.joints[starts.rows[frame]]
             rows += pictures.strip(image, forecast, labels)
-            titles += [f"{actions[start]}: forecast at steps 1, 2, 4 ... 16", "labels"]
+            titles += [f"{actions[sequence]}: forecast at steps 1, 2, 4 ... 16", "labels"]
             pictures.write_animation(folder / f"movement-{number}.gif", image, forecast, labels)
     draw.write_png(folder / "strips.png", pictures.sheet(rows, titles))
 

@@ -14,7 +14,7 @@ from datasets.penn_action import PENN_ACTION
 
 SHOWN = (0, 1, 3, 5, 7, 9, 11, 13, 15)  # steps of a strip
 SECONDS = 0.15  # of a step in an animation
-SIDE = 224  # px
+SIDE = 176  # px
 
 
 def strip(image: np.ndarray, joints: np.ndarray, labels: np.ndarray | None = None, side: int = SIDE) -> list[list[np.ndarray]]:

@@ -48,7 +48,7 @@ def test_exported_formats_agree(finished_chain):
 
 def test_manifests_tell_the_truth(finished_chain):
     manifests = [p for p in finished_chain.glob("exp/**/manifest.json") if not p.parent.is_symlink()]
-    assert len(manifests) == 14
+    assert len(manifests) == 19
     for path in manifests:
         facts = json.loads(path.read_text())
         assert path.parent.name.endswith("@" + facts["fingerprint"][:8])
@@ -104,12 +104,19 @@ def test_rerun_keeps_what_hangs_from_an_equal_result(place):
     assert place.results() == after
 
 
+def test_a_changed_content_of_the_last_stage_is_not_called_the_same(place):
+    folder = (place.exp / "compare").resolve()
+    (folder / "from_elsewhere.txt").write_text("")
+    made_again(folder)
+    assert "The content changed; no other result was made from it" in place.run("rerun", "CompareAccuracy")
+
+
 def test_the_whole_chain_is_made_again_when_asked(place):
     """Also the stages that others of the request read."""
     before = place.results()
     assert "The content is the same" in place.run("rerun", "Pipeline")
     after = place.results()
-    assert len(before) == 14 and before.keys() == after.keys()
+    assert len(before) == 19 and before.keys() == after.keys()
     assert [name for name in before if before[name] == after[name]] == []
     assert [name for name in before if before[name][:64] != after[name][:64]] == []
 

@@ -12,7 +12,7 @@ def states(place):
 
 def test_the_run_ends_with_a_report(finished_chain):
     text = (finished_chain / "exp/report/index.html").read_text()
-    assert "14 of 14" in text and "report       exp/report/index.html" in (finished_chain / "output.txt").read_text()
+    assert "19 of 19" in text and "report       exp/report/index.html" in (finished_chain / "output.txt").read_text()
     assert "drawn sample" in text and "[pretrain] epochs" in text and "(published)" not in text
     pictures = {path.name for path in (finished_chain / "exp/report").iterdir()}
     assert {"curves_mpii.svg", "pck_penn_action.svg", "predictions.png"} <= pictures
@@ -45,7 +45,7 @@ def test_figures_of_what_is_stale_are_not_shown(place):
 
 def test_before_anything_is_done_everything_is_missing(empty):
     empty.run("report")
-    assert set(states(empty).values()) == {"missing"} and len(states(empty)) == 14
+    assert set(states(empty).values()) == {"missing"} and len(states(empty)) == 19
 
 
 def test_a_place_that_cannot_be_written_is_named(empty):

@@ -30,6 +30,34 @@ def test_the_files_that_were_read_are_said(call, tmp_path):
     assert code == 0 and "Settings: luigi.cfg, mine.cfg." in output
 
 
+def test_single_settings_override_all_files(call, tmp_path):
+    (tmp_path / "luigi.cfg").write_text("[mpii]\nsplit_seed = 3\n[finetune]\nbatch = 5\n")
+    (tmp_path / "mine.cfg").write_text("[mpii]\nsplit_seed = 4\n")
+    given = ["--set", "mpii.split_seed=7", "--config", "mine.cfg", "--set", "workspace.exp = 100% of it"]
+    code, output = call("-m", "pipeline", "why", "AnnotateMpii", *given)
+    assert code == 0 and "Settings: luigi.cfg, mine.cfg. --set mpii.split_seed=7. --set workspace.exp = 100% of it." in output
+    assert "result: 100% of it/mpii/annot@" in output
+    found = call(
+        "-c", "from pipeline import config\nimport argparse\np = argparse.ArgumentParser()\nconfig.add_options(p)\n"
+        f"config.use(p.parse_args({given}))\ns = config.settings()\n"
+        "print(s.datasets['mpii'].split_seed, s.finetune.batch, config.command('run X'))",
+    )[1]  # fmt: skip
+    assert "7 5 python -m pipeline run X --config mine.cfg --set mpii.split_seed=7 --set 'workspace.exp = 100% of it'" in found
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("finetune.lerning_rate=1", "Did you mean learning_rate?"), ("finetun.batch=1", "unknown section [finetun]"),
+        ("finetune.batch=none", "batch = none"), ("batch=4", "give a setting as SECTION.NAME=VALUE"),
+        ("finetune.batch", "give a setting as SECTION.NAME=VALUE"),
+    ],
+)  # fmt: skip
+def test_a_wrong_single_setting_is_refused(call, tmp_path, text, told):
+    code, output = call("-m", "pipeline", "status", "--set", text)
+    assert code == 2 and told in output and "Traceback" not in output and not (tmp_path / "exp").exists()
+
+
 @pytest.mark.parametrize("program", ["pipeline status", "luigi --module pipeline AnnotatePenn --local-scheduler"])
 def test_a_mistyped_variable_is_refused(call, tmp_path, program):
     code, output = call("-m", *program.split(), LUIGI_CONFIG_PATH="configs/deom.cfg")
