@@ -1,4 +1,4 @@
-"""luigi.cfg -> `Settings`: the current folder's file, then profiles (--config, LUIGI_CONFIG_PATH), then --set; later ones win."""
+"""luigi.cfg -> `Settings`: the file of the current folder; over it profiles (--config, LUIGI_CONFIG_PATH), over these --set."""
 
 import argparse
 import configparser
