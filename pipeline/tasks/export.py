@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 class Export(ChainStage):
     """A network in five formats, with a description and a model card."""
 
-    version = 3
+    version = 4
     dataset = luigi.ChoiceParameter(choices=list(DATASETS), description="what the network is scored on")
     model = luigi.ChoiceParameter(choices=MODELS, description="as for Evaluate")
 

@@ -6,10 +6,12 @@ best_model.t7      -hgModel of image-play and skeleton2d3d (cudnn, GPU tensors),
 best_model_cpu.t7  the network for a Torch7 without GPU (nn, float tensors), if Torch7 can express the network
 weights.h5         the arrays by name, and the description of model.safetensors as the attribute `description`
 model.json         the description: options, joints, input, output, accuracies, and the largest heatmap error of each file
+use_onnx.py        finds a person's joints with model.onnx, numpy and onnxruntime alone
 MODEL_CARD.md      for people: data, settings, accuracies, and the largest heatmap error of each file
 """
 
 import json
+import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,7 +27,7 @@ from datasets.errors import DataError
 from datasets.formats.hdf5 import write_h5
 from datasets.progress import Report, silent
 from stages.exporting import model_json
-from stages.exporting.model_card import History, model_card
+from stages.exporting.model_card import USE_ONNX, History, model_card
 from stages.loading.loader import PoseDataset
 from stages.network import checkpoints
 from stages.network.checkpoints import Description
@@ -73,6 +75,7 @@ def export(folder: Path, model: Path, data: DatasetFiles, history: History, repo
     facts = model_json.describe(description, sum(p.numel() for p in network.parameters()), differences)
     model_json.write(folder, facts)
     uses = {name: form.what_for for name, form in written.items()}
+    shutil.copyfile(Path(__file__).with_name(USE_ONNX), folder / USE_ONNX)
     (folder / "MODEL_CARD.md").write_text(model_card(facts, uses, len(images), reason, history), encoding="utf-8")
     report(len(written), len(written), "")
     return {"parameters": facts.parameters, "largest_difference_of_heatmaps": differences}

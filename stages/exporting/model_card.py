@@ -9,6 +9,8 @@ from datasets.sources import Origin
 from stages.evaluation.accuracy import Accuracy
 from stages.exporting.model_json import ExportedModel
 
+USE_ONNX = "use_onnx.py"
+
 
 @dataclass(frozen=True)
 class Step:
@@ -45,9 +47,27 @@ def model_card(model: ExportedModel, uses: dict[str, str], images: int, not_torc
         "",
         f"An hourglass network of {model.parameters:,} parameters. It takes images (N, 3, {r}, {r}), RGB in [0, 1], of one",
         f"person in the middle, and returns heatmaps (N, {joints}, {h}, {h}). Image normalisation is part of the network.",
-        f"From heatmap to image pixels: {model.output.crop_from_heatmap}.",
         "",
-        f"Joints: {', '.join(model.joints)}.",
+        f"- Joints, in the order of the channels: {', '.join(model.joints)}.",
+        f"- Images: {model.input.crop}.",
+        f"- Joints of a heatmap: {model.output.decoding}.",
+        f"- From heatmap to crop: {model.output.crop_from_heatmap}.",
+        f"- Channels that change places in a mirrored image: {', '.join(f'{a} and {b}' for a, b in model.flip_pairs)}.",
+        "",
+        "## In a program",
+        "",
+        f"`{USE_ONNX}` needs `model.onnx`, numpy and onnxruntime, nothing else:",
+        "",
+        "```python",
+        "import numpy as np",
+        "from PIL import Image",
+        "",
+        "from use_onnx import find_joints",
+        "",
+        'image = np.asarray(Image.open("person.jpg").convert("RGB"))',
+        'for joint, (x, y, confidence) in find_joints("model.onnx", image, (40, 20, 220, 460)).items():',
+        '    print(f"{joint:15} {x:6.1f} {y:6.1f} {confidence:.2f}")',
+        "```",
         "",
         "## Accuracy",
         "",

@@ -7,6 +7,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict
 
 from datasets.files import write_atomically
+from datasets.skeletons import mirrored
 from stages.network.checkpoints import Description
 from stages.network.onnx_graph import OPSET
 
@@ -21,6 +22,7 @@ class Images(BaseModel):
     dtype: Literal["float32"] = "float32"
     colours: Literal["RGB"] = "RGB"
     range: tuple[int, int] = (0, 1)
+    crop: str  # formulas
 
 
 class Heatmaps(BaseModel):
@@ -29,6 +31,10 @@ class Heatmaps(BaseModel):
     name: Literal["heatmaps"] = "heatmaps"
     shape: tuple[Literal["N"], int, int, int]  # N, joints, height, width
     crop_from_heatmap: str  # a formula
+    decoding: str = (
+        "the largest pixel of a joint's heatmap, moved on each axis by 0.25 px towards the larger of its two neighbours; its "
+        "value is the confidence"
+    )
 
 
 class ExportedModel(BaseModel):
@@ -39,6 +45,7 @@ class ExportedModel(BaseModel):
     network: dict[str, Any]  # the settings of [network]
     parameters: int
     joints: list[str]  # output channel -> joint name
+    flip_pairs: list[tuple[int, int]]  # channels that change places in a mirrored image
     input: Images
     output: Heatmaps
     metrics: dict[str, int | float]  # of the best epoch
@@ -53,7 +60,12 @@ def describe(description: Description, parameters: int, differences: dict[str, f
         network=description.options.significant(),
         parameters=parameters,
         joints=list(joints),
-        input=Images(shape=("N", 3, r, r)),
+        flip_pairs=[(channel, partner) for channel, partner in enumerate(mirrored(joints)) if channel < partner],
+        input=Images(
+            shape=("N", 3, r, r),
+            crop="a square of side s = 1.25 * max(width, height) of the person's box, with its centre (x0, y0) 0.06 * s below "
+            f"the middle of the box; x_crop = (x - x0) * {r} / s + {(r - 1) / 2:g}, and y_crop alike, 0-based pixel centres",
+        ),
         output=Heatmaps(
             shape=("N", len(joints), h, h),
             crop_from_heatmap=f"x_crop = (x + 0.5) * {r / h:g} - 0.5, 0-based pixel centres",

@@ -141,12 +141,12 @@ def nearest_mean(train: Movements, query: np.ndarray, side: np.ndarray, actions:
         patterns, group = np.unique(shown[members], axis=0, return_inverse=True)
         for number, pattern in enumerate(patterns):
             alike = members[group.ravel() == number]
-            vectors = _centred(theirs[candidates][:, pattern])
+            vectors = _centred(theirs[candidates][:, pattern]) if pattern.any() else np.empty((0, 0))
             for start in range(0, len(alike), CHUNK):
                 numbers = alike[start : start + CHUNK]
                 ours = query[numbers] / side[numbers, None, None]
                 moved = np.zeros((len(numbers), *displacements.shape[1:]))
-                if pattern.any() and len(candidates):
+                if len(vectors):
                     distance = _squared_distances(_centred(ours[:, pattern]), vectors)
                     count = min(NEAREST, distance.shape[1])
                     nearest = np.argpartition(distance, count - 1, axis=1)[:, :count]

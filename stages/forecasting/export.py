@@ -6,10 +6,6 @@ forecaster.json         the description: options, joints, input, outputs, accura
 MODEL_CARD.md           for people: what it forecasts, how well, and from what it was made
 """
 
-import contextlib
-import io
-import logging
-import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,7 +25,7 @@ from stages.forecasting.evaluate import ForecastAccuracy, ForecastFiles
 from stages.forecasting.movements import published_starts
 from stages.forecasting.network import ForecastNet
 from stages.forecasting.samples import PennSequences
-from stages.network.onnx_graph import OPSET
+from stages.network.onnx_graph import OPSET, write_graph
 from stages.settings.forecasting import STEPS, ForecastTraining
 from stages.settings.sections import Input
 
@@ -111,15 +107,7 @@ class _WithJoints(nn.Module):
 
 def write_onnx(path: Path, network: ForecastNet, about: ForecasterDescription) -> None:
     """Write the network as an ONNX graph: any number of images -> heatmaps and joints of all steps."""
-    example = torch.zeros(2, 3, about.resolution, about.resolution)
-    logging.getLogger("torch.onnx").setLevel(logging.ERROR)
-    with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
-        warnings.simplefilter("ignore")  # warnings meant for the exporter's developers
-        torch.onnx.export(
-            _WithJoints(network).eval(), (example,), str(path), input_names=["images"], output_names=["heatmaps", "joints"],
-            dynamic_shapes={"images": {0: torch.export.Dim("batch", min=1)}}, opset_version=OPSET, external_data=False,
-            dynamo=True, verbose=False,
-        )  # fmt: skip
+    write_graph(path, _WithJoints(network), about.resolution, ["heatmaps", "joints"], about.joints)
 
 
 def _images(data: ForecastFiles, resolution: int, training: ForecastTraining) -> Tensor:

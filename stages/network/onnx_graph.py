@@ -4,6 +4,7 @@ import contextlib
 import io
 import logging
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -28,24 +29,33 @@ class _LastStack(nn.Module):
 
 def write_onnx(path: Path, network: HourglassNet, description: Description) -> None:
     """Write the network as an ONNX graph: any number of images -> the last stack's heatmaps."""
-    example = torch.zeros(2, 3, description.resolution, description.resolution)
+    write_graph(path, _LastStack(network), description.resolution, ["heatmaps"], description.joints)
+
+
+def write_graph(path: Path, module: nn.Module, resolution: int, outputs: list[str], joints: Sequence[str]) -> None:
+    """Write a module as an ONNX graph: `images` (N, 3, R, R), any N -> tensors named by `outputs`.
+
+    The graph's metadata has the joints' names under the key `joints`, separated by commas.
+    """
+    example = torch.zeros(2, 3, resolution, resolution)
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)
     with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
         warnings.simplefilter("ignore")  # warnings meant for the exporter's developers
         torch.onnx.export(
-            _LastStack(network).eval(), (example,), str(path), input_names=["images"], output_names=["heatmaps"],
+            module.eval(), (example,), str(path), input_names=["images"], output_names=outputs,
             dynamic_shapes={"images": {0: torch.export.Dim("batch", min=1)}}, opset_version=OPSET, external_data=False,
             dynamo=True, verbose=False,
         )  # fmt: skip
-    _forget_places(path)
+    _set_metadata(path, joints)
 
 
-def _forget_places(path: Path) -> None:
-    """Take out what the exporter notes about our source files: equal networks should give equal bytes in every folder."""
+def _set_metadata(path: Path, joints: Sequence[str]) -> None:
+    """Replace the exporter's notes about our source files by the joints: equal networks give equal bytes in every folder."""
     import onnx
 
     model = onnx.load(str(path))
     for part in (*model.graph.node, *model.graph.value_info, *model.graph.input, *model.graph.output, model.graph, model):
         part.ClearField("metadata_props")
         part.ClearField("doc_string")
+    onnx.helper.set_model_props(model, {"joints": ",".join(joints)})
     path.write_bytes(model.SerializeToString(deterministic=True))

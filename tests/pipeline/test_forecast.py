@@ -49,6 +49,7 @@ def test_the_exported_files_forecast_what_the_network_does(forecast):
     told = json.loads((folder / "forecaster.json").read_text())
     assert set(told["largest_difference_of_heatmaps"]) == {"forecaster.safetensors", "forecaster.onnx"}
     session = onnxruntime.InferenceSession(str(folder / "forecaster.onnx"), providers=["CPUExecutionProvider"])
+    assert session.get_modelmeta().custom_metadata_map["joints"].split(",") == told["joints"]
     images = np.random.default_rng(0).random((3, 3, 32, 32), np.float32)
     maps, joints = session.run(["heatmaps", "joints"], {"images": images})
     assert maps.shape == (3, 16, 13, 8, 8) and joints.shape == (3, 16, 13, 2)

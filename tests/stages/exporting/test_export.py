@@ -1,7 +1,10 @@
 """The folder that other programs load: every format computes what the network does, or nothing is exported."""
 
 import json
+import subprocess
+import sys
 
+import cv2
 import h5py
 import numpy as np
 import pytest
@@ -13,6 +16,7 @@ from stages.evaluation.accuracy import Accuracy, MeasureFigures, SplitFigures
 from stages.exporting import export as module
 from stages.exporting.export import export
 from stages.exporting.model_card import History, Step
+from stages.inference.predictor import PosePredictor
 from stages.network.checkpoints import load_network, save_network
 from stages.network.hourglass import HourglassNet
 from stages.settings.sections import Network
@@ -50,7 +54,7 @@ def exported(tmp_path_factory, tiny_penn):
 def test_every_format_is_written_and_compared(exported):
     facts = json.loads((exported / "model.json").read_text())
     names = {"model.safetensors", "model.onnx", "best_model.t7", "best_model_cpu.t7", "weights.h5"}
-    assert {path.name for path in exported.iterdir()} == names | {"model.json", "MODEL_CARD.md"}
+    assert {path.name for path in exported.iterdir()} == names | {"model.json", "MODEL_CARD.md", "use_onnx.py"}
     assert facts["largest_difference_of_heatmaps"].keys() == names
     network, about = load_network(exported / "model.safetensors")
     state = network.state_dict()
@@ -67,6 +71,29 @@ def test_every_format_is_written_and_compared(exported):
         "best_model.t7": ("cudnn.SpatialConvolution", "torch.CudaTensor"),
         "best_model_cpu.t7": ("nn.SpatialConvolution", "torch.FloatTensor"),
     }
+
+
+def test_the_copied_program_finds_the_predictor_s_joints_without_this_workspace(exported, tmp_path):
+    """The predictor averages over blocks where a box is much larger than the input; this box is not."""
+    image = cv2.GaussianBlur(np.random.default_rng(0).integers(0, 256, (70, 60, 3), np.uint8), (0, 0), 3)
+    np.save(tmp_path / "image.npy", image)
+    code = (
+        f"import sys; sys.path.insert(0, {str(exported)!r}); import json, numpy as np; from use_onnx import find_joints\n"
+        f"print(json.dumps(find_joints({str(exported / 'model.onnx')!r}, np.load('image.npy'), (12, 4, 42, 35))))\n"
+        "assert not {name.partition('.')[0] for name in sys.modules} & {'stages', 'datasets', 'pipeline', 'torch', 'cv2'}"
+    )
+    done = subprocess.run([sys.executable, "-I", "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True)
+    found = json.loads(done.stdout)
+    predictor = PosePredictor.load(exported / "model.safetensors", device="cpu", precision="float32")
+    expected = predictor.predict(image, (12, 4, 42, 35), flip=False)
+    assert list(found) == list(predictor.joints)
+    points = np.array(list(found.values()))
+    np.testing.assert_allclose(points[:, 2], expected.confidence[0], atol=2e-3)
+    # A px of the heatmap is 4 px of the crop, or 4 * 1.25 * 31 / 32 px of the image. The predictor's sub-pixel step is finer.
+    away = np.abs(points[:, :2] - expected.joints[0]).max(axis=1) / (4 * 1.25 * 31 / 32)
+    assert np.median(away) < 0.5 and (away < 1).mean() > 0.8
+    facts = json.loads((exported / "model.json").read_text())
+    assert [facts["joints"][i].replace("right", "left") == facts["joints"][j] for i, j in facts["flip_pairs"]] == [True] * 6
 
 
 def test_the_card_tells_data_settings_accuracies_fingerprints_and_differences(exported):
