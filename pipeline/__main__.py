@@ -6,6 +6,7 @@ Exit codes: 0 done or already complete; 2 wrong usage or settings; 130 interrupt
 import argparse
 import os
 import sys
+from importlib import metadata
 
 from datasets.errors import DataError
 from pipeline import config
@@ -39,11 +40,13 @@ def parser() -> argparse.ArgumentParser:
     top = argparse.ArgumentParser(
         prog="python -m pipeline", description=DESCRIPTION, formatter_class=argparse.RawDescriptionHelpFormatter
     )
+    top.add_argument("--version", action="version", version=_version())
     commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
 
     run = commands.add_parser("run", parents=[common], help="make a stage and all that it needs")
     run.add_argument("stage", nargs="?", default="Pipeline", metavar="STAGE", help="default: the whole chain")
     run.add_argument("--only", action="store_true", help="make nothing else: refuse where an input is not there")
+    run.add_argument("--dry-run", action="store_true", help="make nothing: print what would be made, why, and how long it took")
     commands.add_parser("status", parents=[common], help="a table of all stages")
     commands.add_parser("report", parents=[common], help="write exp/report/index.html: accuracies, states and settings")
     why = commands.add_parser("why", parents=[common], help="why a stage would run again, in words")
@@ -64,6 +67,13 @@ def parser() -> argparse.ArgumentParser:
     clean.add_argument("--empty-trash", action="store_true", help="delete what is in exp/.trash for good")
     clean.add_argument("--yes", action="store_true", help="do not ask")
     return top
+
+
+def _version() -> str:
+    try:
+        return f"pose-workspace {metadata.version('pose-workspace')}"
+    except metadata.PackageNotFoundError:
+        return "pose-workspace, not installed: run make setup"
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -126,7 +126,7 @@ class Clip:
         t = np.arange(length)
         moments = np.stack([t, t - 0.08, t + 0.08], 1).ravel()
         # Like Penn Action's videos, a sequence shows one whole action, from rest to rest.
-        movement = move(moments / (length - 1) + rng.uniform(-0.03, 0.03), rng)
+        movement = move(moments / max(length - 1, 1) + rng.uniform(-0.03, 0.03), rng)
         movement.lengths = vary_lengths(rng)
         tall = (rng.uniform(0.78, 0.98) if action == "pushup" else rng.uniform(0.60, 0.74)) * height
         figures = build_figures(movement, yaw, rng.uniform(6, 16), rng.normal(0, 2), tall)

@@ -51,6 +51,9 @@ def run(options: argparse.Namespace) -> int:
     tasks = [Pipeline()] if options.stage == "Pipeline" else find(options.stage)
     if options.only:
         _refuse_without_inputs(tasks)
+    if options.dry_run:
+        _show_plan(tasks)
+        return 0
     code = _build(tasks + _damaged(tasks))
     if code == 0:
         _set_links_right(tasks)
@@ -60,13 +63,41 @@ def run(options: argparse.Namespace) -> int:
     return code
 
 
+def _show_plan(tasks: list) -> None:
+    """Print which stages would be made, why, and how long each took the last time that it was made with any settings."""
+    rows = []
+    for stage in _behind(tasks):
+        try:
+            found = stage.status()
+            state, why = found.state, found.why
+        except DataError as error:  # an archive is missing, or the input of a stage whose archive is missing
+            state, why = "unknown", str(error) if stage.external_inputs() else "an input is unknown"
+        if state != "done":
+            rows.append([stage.name, state, why, _took(stage)])
+    if rows:
+        print(tabulate(rows, ["would be made", "state", "why", "took"], disable_numparse=True, maxcolwidths=[None, None, 50]))
+    else:
+        print("Nothing would be made: all is done.")
+
+
+def _took(stage: Stage) -> str:
+    """Return how long the latest finished result of a stage took to make, with other settings; "" if there is none."""
+    before = stage.result.previous(stage.name)
+    return time_in_words(before.seconds) if before else ""
+
+
+def _behind(tasks: list) -> list[Stage]:
+    """Return the stages of tasks and all that they read."""
+    return with_inputs(each for task in tasks for each in (task.stages() if isinstance(task, Pipeline) else [task]))
+
+
 def _damaged(tasks: list) -> list[Stage]:
     """The damaged results behind tasks that are made again; Luigi does not look behind what is done.
 
     Raises DataError for one that is not made again unasked.
     """
     found = []
-    for stage in with_inputs(each for task in tasks for each in (task.stages() if isinstance(task, Pipeline) else [task])):
+    for stage in _behind(tasks):
         with contextlib.suppress(DataError):  # an archive is missing; the stage that reads it will say so
             state = stage.status()
             if state.state == "damaged":
@@ -189,6 +220,8 @@ def why(options: argparse.Namespace) -> int:
         state = stage.state()
         print(f"{stage.name} is {state.state}" + (f": {state.why}" if state.why else ""))
         print(f"  result: {stage.folder}" + ("" if stage.manifest() else ", not there"))
+        if not stage.manifest() and (took := _took(stage)):
+            print(f"  with other settings it took {took}")
         if pointed := links.elsewhere(stage.result):
             print(f"  {pointed}")
     return 0

@@ -172,15 +172,15 @@ FILES = {"any-action": False, "action-known": True}  # name -> whether the netwo
 def train_both(
     folder: Path, data: ForecastFiles, settings: PoseOnly, workspace: Workspace, report: Report
 ) -> dict[str, dict[str, float]]:
-    """Train a forecaster that is not told the action, and one that is; each leaves NAME.safetensors and the folder NAME.
+    """Train a forecaster that is not told the action, and one that is; each leaves NAME.safetensors and the folder logs/NAME.
 
     Raises DataError as `ForecastFiles.movements`.
     """
     movements = {split: data.movements(split) for split in ("train", "valid")}
     found = {}
     for name, with_actions in FILES.items():
-        place = folder / name
-        place.mkdir(exist_ok=True)
+        place = folder / "logs" / name  # of a training only the network counts as the result, not the times that it logs
+        place.mkdir(parents=True, exist_ok=True)
         objective = PoseOnlyObjective(movements, settings.training(), with_actions)
         alone = workspace.model_copy(update={"device": "cpu", "processes": 1, "machines": 1})  # a GPU would not be faster
         found[name] = train(Job(place, objective, settings.training(), alone), report)

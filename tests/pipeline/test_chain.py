@@ -3,6 +3,7 @@
 import csv
 import hashlib
 import json
+import re
 import shutil
 
 import numpy as np
@@ -17,6 +18,8 @@ from tests.python_path import ROOT
 
 AFTER_FINETUNING = {
     "penn_action_cropped/hg-256-ft", "mpii/evaluate-finetuned", "penn_action_cropped/evaluate-finetuned", "export", "compare",
+    "penn_action_cropped/hg-256-res-clstm", "penn_action_cropped/forecast-scores", "penn_action_cropped/forecast-comparison",
+    "export-forecast",
 }  # fmt: skip
 
 
@@ -104,6 +107,18 @@ def test_rerun_keeps_what_hangs_from_an_equal_result(place):
     assert place.results() == after
 
 
+def test_a_dry_run_tells_what_would_be_made_and_makes_nothing(place):
+    before = place.results()
+    assert "Nothing would be made" in place.run("run", "--dry-run")
+    place.set("[finetune]\nlearning_rate = 0.0001\n")
+    plan = place.run("run", "--dry-run", "--config", "profile.cfg")
+    rows = {line.split()[0]: line.split()[1] for line in plan.splitlines() if line and line[0].isupper()}
+    assert rows["FinetunePenn"] == rows["ExportWeights"] == "stale" and "PretrainMpii" not in rows
+    assert "learning_rate 0.002 -> 0.0001" in plan and place.results() == before
+    assert "took" in place.run("why", "FinetunePenn", "--config", "profile.cfg")
+    assert re.match(r"pose-workspace \d", place.run("--version"))
+
+
 def test_a_changed_content_of_the_last_stage_is_not_called_the_same(place):
     folder = (place.exp / "compare").resolve()
     (folder / "from_elsewhere.txt").write_text("")
@@ -137,7 +152,7 @@ def test_same_seed_same_bytes(finished_chain, empty):
     empty.run("run", "ExportWeights")
     theirs, ours = finished_chain / "exp/export", empty.exp / "export"
     names = {path.name for path in theirs.iterdir()} - {"manifest.json"}
-    assert len(names) == 8
+    assert len(names) == 9
     for name in names:
         assert (ours / name).read_bytes() == (theirs / name).read_bytes(), name
 

@@ -121,7 +121,8 @@ def test_without_the_archives_what_may_be_current_stays(littered):
     assert {name.partition("@")[0] for name in drawn.keys() - place.results().keys()} == {
         "penn_action/raw", "penn_action_cropped/data", "penn_action_cropped/annot", "penn_action_cropped/hg-256-ft",
         "penn_action_cropped/evaluate-pretrained", "penn_action_cropped/evaluate-finetuned", "mpii/evaluate-finetuned",
-        "compare", "export",
+        "compare", "export", "penn_action_cropped/pose-only", "penn_action_cropped/hg-256-res-clstm",
+        "penn_action_cropped/forecast-scores", "penn_action_cropped/forecast-comparison", "export-forecast",
     }  # fmt: skip
 
 
