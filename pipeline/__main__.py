@@ -43,13 +43,13 @@ def parser() -> argparse.ArgumentParser:
     top.add_argument("--version", action="version", version=_version())
     commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
 
-    run = commands.add_parser("run", parents=[common], help="make a stage and all that it needs")
+    run = commands.add_parser("run", parents=[common], help="make a stage and its inputs")
     run.add_argument("stage", nargs="?", default="Pipeline", metavar="STAGE", help="default: the whole chain")
     run.add_argument("--only", action="store_true", help="make nothing else: refuse where an input is not there")
     run.add_argument("--dry-run", action="store_true", help="make nothing: print what would be made, why, and how long it took")
     commands.add_parser("status", parents=[common], help="a table of all stages")
     commands.add_parser("report", parents=[common], help="write exp/report/index.html: accuracies, states and settings")
-    why = commands.add_parser("why", parents=[common], help="why a stage would run again, in words")
+    why = commands.add_parser("why", parents=[common], help="explain why a stage would run again")
     rerun = commands.add_parser(
         "rerun", parents=[common], help="make a stage again, and its downstream stages if its content changed"
     )
@@ -60,7 +60,7 @@ def parser() -> argparse.ArgumentParser:
     commands.add_parser("models", parents=[common], help="the published networks that [models] may name")
     commands.add_parser("settings", parents=[common], help="print luigi.cfg with every setting, its meaning and its default")
     clean = commands.add_parser(
-        "clean", parents=[common], help="show what other settings left unfinished in exp/, ask, and move it to exp/.trash"
+        "clean", parents=[common], help="list unfinished results of other settings and, if confirmed, move them to exp/.trash"
     )
     clean.add_argument("--interrupted", action="store_true", help="interrupted trainings of other settings, too")
     clean.add_argument("--others", action="store_true", help="finished results of other settings, too")
@@ -98,7 +98,7 @@ def main(arguments: list[str] | None = None) -> int:
     except DataError as error:
         print(f"error: {error}", file=sys.stderr)
         return commands.MISSING_DATA
-    except BrokenPipeError:  # the reader of our output, such as `head`, has seen enough
+    except BrokenPipeError:  # the reader of the output, such as `head`, has closed the pipe
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except KeyboardInterrupt:

@@ -43,7 +43,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 
 def use(options: argparse.Namespace) -> None:
-    """Follow the options of `add_options`. Raises DataError for a file that is not there, and for a text that is no setting."""
+    """Apply the options of `add_options`. Raises DataError for a missing file, and for a text that is no setting."""
     for profile in options.config:
         use_profile(profile)
     for text in options.single:  # after the profiles, which Luigi reads again from the beginning
@@ -51,7 +51,7 @@ def use(options: argparse.Namespace) -> None:
 
 
 def use_setting(text: str) -> None:
-    """Let SECTION.NAME=VALUE override luigi.cfg and the profiles. Raises DataError where the text has another form."""
+    """Override luigi.cfg and the profiles by SECTION.NAME=VALUE. Raises DataError if the text has another form."""
     name, equals, value = text.partition("=")
     section, dot, setting = name.strip().rpartition(".")
     if not (equals and dot and section and setting):
@@ -62,7 +62,7 @@ def use_setting(text: str) -> None:
 
 
 def use_profile(path: Path) -> None:
-    """Let a profile override luigi.cfg. Raises DataError where there is no such file."""
+    """Override luigi.cfg by a profile. Raises DataError if the file does not exist."""
     if not path.is_file():
         raise DataError(f"--config {path}: there is no such file.")
     LuigiConfigParser.add_config_path(str(path))
@@ -71,14 +71,14 @@ def use_profile(path: Path) -> None:
 
 
 def use_models(source: str) -> None:
-    """Let `source` stand for [models] source, whatever luigi.cfg and the profiles say."""
+    """Override [models] source by `source`."""
     get_config().set("models", "source", source)
     models.append(source)
     settings.cache_clear()
 
 
 def command(words: str) -> str:
-    """What to type for a command under the present profiles: `run FinetunePenn` -> python -m pipeline run ..."""
+    """Return the full command line with the profiles in use: `run FinetunePenn` -> python -m pipeline run ..."""
     options = [f"--config {shlex.quote(str(path))}" for path in profiles]
     options += [f"--set {shlex.quote(text)}" for text in single] + [f"--models {source}" for source in models]
     return " ".join(["python -m pipeline", words, *options])
@@ -86,7 +86,7 @@ def command(words: str) -> str:
 
 @cache
 def settings() -> Settings:
-    """The settings of this process. Raises DataError naming section, setting and the legal values."""
+    """Return the settings of this process. Raises DataError with section, setting and legal values."""
     try:
         config = get_config()
         ours = [section for section in config.sections() if section not in LUIGI_SECTIONS]
@@ -100,13 +100,13 @@ def settings() -> Settings:
 
 
 def exp() -> Path:
-    """The folder of all results."""
+    """Return the folder of all results."""
     return Path(settings().workspace.exp).expanduser()
 
 
 @cache
 def say_files() -> None:
-    """Say once which settings files were read: without the one that was meant, the published recipe would run unnoticed."""
+    """Print once which settings files were read: if the intended file is missing, the published recipe runs instead."""
     print(_in_words(), file=sys.stderr)
 
 
@@ -115,7 +115,7 @@ def _in_words() -> str:
 
 
 def check_or_exit(check: Callable[[], object] = settings) -> None:
-    """Stop with a sentence and code 2 where the settings are wrong: for plain `luigi`, which would show a traceback."""
+    """Exit with a message and code 2 if the settings are wrong: for plain `luigi`, which would print a traceback."""
     try:
         check()
     except DataError as error:

@@ -1,4 +1,4 @@
-"""Luigi's reading of luigi.cfg and its like, in the encodings that editors write; and which files were read.
+"""Reading of settings files for Luigi, in the encodings that editors write; and which files were read.
 
 Luigi reads the files while it is imported, in the locale's encoding, and passes over files that it cannot open. So its
 parser's `read` is replaced by ours before that.
@@ -38,7 +38,7 @@ def read(parser: configparser.RawConfigParser, paths: Iterable[str], encoding: s
 
 
 def import_luigi() -> None:
-    """Import Luigi, and let it read its settings as `read` does.
+    """Import Luigi, with `read` as its reader of settings files.
 
     Raises DataError for settings that cannot be read, and where the environment names a file that is not there.
     """

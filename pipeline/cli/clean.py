@@ -1,4 +1,4 @@
-"""`clean`: what could go from exp/ is shown with its size, age and settings, and moved to exp/.trash once a person agrees."""
+"""`clean`: lists results of other settings with size, age and settings, and after confirmation moves them to exp/.trash."""
 
 import argparse
 import contextlib
@@ -35,25 +35,25 @@ PARTIAL = ".partial"  # end of the name of a folder in which a result is made
 
 @dataclass(frozen=True)
 class Leftover:
-    """A result below exp/ that is not of the current settings."""
+    """A result below exp/ of other settings."""
 
     folder: Path
     kind: str  # FINISHED, TRAINING or OTHER
     stage: str
     size: int  # bytes
-    age: float  # seconds since it was finished, or worked on
-    progress: str  # how far an unfinished one is
-    settings: str  # in what they differ from the current ones
+    age: float  # seconds since it was finished or last changed
+    progress: str  # progress of an unfinished one
+    settings: str  # differences from the current settings
     content: str = ""  # of a finished one
 
     def row(self) -> list[str]:
-        """Cells of the table that a person sees."""
+        """Return the cells of its row in the table."""
         size, age = size_in_words(self.size), time_in_words(self.age)
         return [self.kind, str(self.folder), size, age, self.progress, self.stage, self.settings]
 
 
 def clean(options: argparse.Namespace) -> int:
-    """Move to exp/.trash what other settings left unfinished; trainings with --interrupted, finished results with --others.
+    """Move unfinished results of other settings to exp/.trash; with --interrupted also trainings, with --others all.
 
     Results of the current settings stay, finished or not, and so does everything that another process is making or reading.
     Where downloads are not to be kept, those are deleted whose stage is done. With --empty-trash the trash is deleted, too.
@@ -88,7 +88,7 @@ def _clean(options: argparse.Namespace, stages: dict[str, Stage]) -> None:
 
 
 def _leftovers(stages: dict[str, Stage]) -> Iterator[Leftover]:
-    """The results below exp/ that are not of the current settings and that no process is making or reading."""
+    """Return the results of other settings below exp/ that no process is making or reading."""
     folders = list(_results({stage.link.parent for stage in stages.values()}))
     facts = {folder: _facts(folder) for folder in folders}
     at_work = [folder for folder in folders if folder.name.endswith(PARTIAL) and is_locked(_of(folder), config.exp())]
@@ -107,7 +107,7 @@ def _leftovers(stages: dict[str, Stage]) -> Iterator[Leftover]:
 
 
 def _results(parents: set[Path]) -> Iterator[Path]:
-    """The folders of results below exp/, finished or not. What belongs to another exp is never among them."""
+    """Return the folders of finished and unfinished results below exp/, except those of another exp inside."""
     for parent in sorted(parents):
         if parent != config.exp() and _is_exp(parent):
             print(f"kept {parent}: it is an exp/ of its own")
@@ -121,7 +121,7 @@ def _results(parents: set[Path]) -> Iterator[Path]:
 
 
 def _is_exp(folder: Path) -> bool:
-    """Whether a folder has results of its own below, as [workspace] exp has."""
+    """Return whether a folder is an exp of its own, with results in it."""
     marks = (".locks", ".trash", ".digests.json")
     return any((folder / mark).exists() for mark in marks) or any(
         RESULT.fullmatch(path.name.removesuffix(PARTIAL)) for path in _below(folder, "*/*@*")
@@ -133,18 +133,18 @@ def _trash() -> Trash:
 
 
 def _below(folder: Path, pattern: str) -> list[Path]:
-    """The files and folders that match, in order. Unlike Path.glob, it stands that other processes move folders meanwhile."""
+    """Return the matching files and folders, sorted. Unlike Path.glob, it tolerates folders that other processes move."""
     return [folder / name for name in sorted(glob.glob(pattern, root_dir=folder))]
 
 
 def _of(folder: Path) -> Path:
-    """The result that a folder is, or is to become."""
+    """Return the path of the result that a folder is or will become."""
     return folder.with_name(folder.name.removesuffix(PARTIAL))
 
 
 def _facts(folder: Path) -> Begun | None:
-    """Return what a result says of itself; None where nothing of it can be read."""
-    # A process that was killed as it gave a result its name leaves the manifest alone.
+    """Return the manifest of a result or of an unfinished one; None if it cannot be read."""
+    # A process killed while it renamed a result leaves the manifest alone.
     return (manifest.read_partial(folder) if folder.name.endswith(PARTIAL) else None) or manifest.read(folder)
 
 
@@ -153,7 +153,7 @@ def _input_contents(facts: Begun | None) -> Iterable[str]:
 
 
 class _Current:
-    """Which results are of the current settings. An archive that is missing leaves that open: then a result may be."""
+    """Decides which results belong to the current settings. If an archive is missing, a result may belong to them."""
 
     def __init__(self, stages: dict[str, Stage], facts: dict[Path, Begun | None]) -> None:
         self.stages, self.facts = stages, facts
@@ -161,13 +161,13 @@ class _Current:
         self.identities = {known.fingerprint: known.identity for known in facts.values() if known}
 
     def stage(self, folder: Path) -> Stage | None:
-        """Return the stage whose result a folder is: by its manifest, or by its place."""
+        """Return the stage of a result folder, by its manifest or its path."""
         facts = self.facts[folder]
         place = folder.with_name(folder.name.partition("@")[0])
         return self.stages.get(facts.identity.stage) if facts else self.places.get(place)
 
     def may_be(self, folder: Path) -> bool:
-        """Return whether a result is of the current settings, as far as is known."""
+        """Return whether a result belongs, or may belong, to the current settings."""
         stage, facts = self.stage(folder), self.facts[folder]
         fingerprint = facts.fingerprint if facts else _of(folder).name.rpartition("@")[2]
         return stage is not None and self._fits(stage, fingerprint, facts.identity if facts else None)
@@ -179,7 +179,7 @@ class _Current:
             return identity is None or self._could_be(stage, identity)
 
     def _could_be(self, stage: Stage, identity: Identity) -> bool:
-        """Return whether everything that is known speaks for it: version, settings, and inputs that could be current, too."""
+        """Return whether version, settings and inputs of a result may all be the current ones."""
         needed = stage.requires()
         return (
             (identity.version, identity.settings) == (stage.version, stage.settings())
@@ -203,7 +203,7 @@ def _leftover(folder: Path, facts: Begun | None, stage: Stage | None) -> Leftove
 
 
 def _difference(stage: Stage | None, facts: Begun | None) -> str:
-    """Return in words in what the settings of a result differ from the current ones."""
+    """Return a text of the differences between a result's settings and the current ones."""
     if not facts:
         return "not recorded"
     if not stage:
@@ -217,7 +217,7 @@ def _difference(stage: Stage | None, facts: Begun | None) -> str:
 
 
 def _age(folder: Path, facts: Begun | None) -> float:
-    """Return the seconds since a result was finished or worked on."""
+    """Return the seconds since a result was finished or last changed."""
     if isinstance(facts, Manifest):
         return max(0.0, time.time() - facts.finished.timestamp())
     with contextlib.suppress(OSError):
@@ -227,7 +227,7 @@ def _age(folder: Path, facts: Begun | None) -> float:
 
 
 def _size(folder: Path) -> int:
-    """Bytes of the files below a folder, which other processes may be changing."""
+    """Return the bytes of all files below a folder, even while other processes change them."""
     total = 0
     for parent, _, names in os.walk(folder):
         for name in names:
@@ -238,7 +238,7 @@ def _size(folder: Path) -> int:
 
 def _spare_downloads(stages: dict[str, Stage]) -> Iterator[Path]:
     for stage in stages.values():
-        with contextlib.suppress(DataError):  # an archive is missing: nobody knows whether the stage is done
+        with contextlib.suppress(DataError):  # an archive is missing: the state of the stage is unknown
             if isinstance(stage, Fetch) and stage.manifest():
                 yield from stage.spare_downloads()
 
@@ -253,7 +253,7 @@ def _show(going: list[Leftover], downloads: list[Path]) -> None:
 
 
 def _tell_what_stays(staying: list[Leftover]) -> None:
-    """Print what other options would move."""
+    """Print what other options would also move."""
     for kind, words, option in (
         (TRAINING, "interrupted trainings", "--interrupted"), (FINISHED, "finished results", "--others"),
     ):  # fmt: skip
@@ -263,7 +263,7 @@ def _tell_what_stays(staying: list[Leftover]) -> None:
 
 
 def _agreed(question: str, yes: bool) -> bool:
-    """Ask a person. Raises UsageError where there is none to ask."""
+    """Ask for confirmation. Raises UsageError without a terminal."""
     if yes:
         return True
     if not sys.stdin.isatty():
@@ -281,7 +281,7 @@ def _agreed(question: str, yes: bool) -> bool:
 
 
 def _move(leftover: Leftover) -> None:
-    """Move a result to the trash, and remove the link that points at it, unless a process is working on it or was faster."""
+    """Move a result to the trash and remove its symlink, unless a process is working on it or has moved it already."""
     folder = leftover.folder
     link = folder.with_name(folder.name.partition("@")[0])
     try:
@@ -305,7 +305,7 @@ def _set_links_right(stages: dict[str, Stage]) -> None:
 
 
 def _empty_trash(yes: bool) -> None:
-    """Delete what is in the trash, once a person agrees; what other processes put there meanwhile stays."""
+    """Delete the trash after confirmation, except what other processes put there meanwhile."""
     there = _below(_trash().folder, "*")
     if not there:
         print(f"{_trash().folder} is empty")

@@ -1,4 +1,4 @@
-"""What the command line does, a function a command."""
+"""The commands of the command line, one function each."""
 
 import argparse
 import contextlib
@@ -29,7 +29,7 @@ MISSING_DATA, TASK_FAILED = 20, 30
 
 
 def find(name: str) -> list[Stage]:
-    """The stages of a name, with or without the ends of it: EvaluatePenn means EvaluatePenn:pretrained and :finetuned.
+    """Return the stages of a name or of its beginning: EvaluatePenn means EvaluatePenn:pretrained and :finetuned.
 
     Those of the chain come first. Beside it at least the dataset has to be named: Evaluate:lsp, not Evaluate.
     """
@@ -92,7 +92,7 @@ def _behind(tasks: list) -> list[Stage]:
 
 
 def _damaged(tasks: list) -> list[Stage]:
-    """The damaged results behind tasks that are made again; Luigi does not look behind what is done.
+    """Return the damaged inputs of tasks, to be made again; Luigi does not check the inputs of a finished task.
 
     Raises DataError for one that is not made again unasked.
     """
@@ -109,7 +109,7 @@ def _damaged(tasks: list) -> list[Stage]:
 
 
 def _set_links_right(tasks: list) -> None:
-    """Let the links of stages and of all that they read follow the current settings; Pipeline does so itself."""
+    """Update the symlinks of stages and of all their inputs to the current settings; Pipeline does so itself."""
     for stage in with_inputs(task for task in tasks if isinstance(task, Stage)):
         stage.complete()
 
@@ -143,7 +143,7 @@ def _build(tasks: list) -> int:
 
 
 def _finished() -> dict[str, str]:
-    """Stage -> content, of all stages whose result is there."""
+    """Return stage -> content digest of all stages with a finished result."""
     contents = {}
     for stage in known():
         with contextlib.suppress(DataError):  # an archive is missing; the stage that reads it will say so
@@ -153,7 +153,7 @@ def _finished() -> dict[str, str]:
 
 
 def _stale_in_between(before: dict[str, str]) -> bool:
-    """Whether a stage that Luigi took for done became stale, because a deleted input was regenerated with different content."""
+    """Return whether a finished stage became stale because a deleted input was made again with another content."""
     now = _finished()
     stale = [stage for stage in known() if stage.name in before and stage.status().state == "stale"]
     return now != before and any(now.get(stage.name) == before[stage.name] for stage in stale)
@@ -175,7 +175,7 @@ def _show_results(tasks: list) -> None:
 
 
 def status(options: argparse.Namespace) -> int:
-    """Print the table of the stages; those beside the chain only where there is something of them."""
+    """Print the table of the stages; those outside the chain only if they have a result."""
     with without_reading():
         rows = [_status_row(stage) for stage in known()]
     print(
@@ -196,7 +196,7 @@ def _status_row(stage: Stage) -> list:
     facts, why = ["", "", ""], state.why
     if mine:
         facts = [size_in_words(mine.files.bytes), _age(mine.finished), f"{mine.seconds:.0f}"]
-        with contextlib.suppress(DataError):  # what is in the way of the link is told below
+        with contextlib.suppress(DataError):  # the reason is printed below
             links.follow_settings(stage.result)
     return [stage.name, state.state, "; ".join(filter(None, [why, links.elsewhere(stage.result)])), *facts, stage.folder]
 
@@ -206,7 +206,7 @@ def _age(finished: datetime) -> str:
 
 
 def report(options: argparse.Namespace) -> int:
-    """Write exp/report, whatever there is to tell."""
+    """Write exp/report and print its path."""
     from pipeline.cli.report import write_report
 
     with without_reading():
@@ -215,7 +215,7 @@ def report(options: argparse.Namespace) -> int:
 
 
 def why(options: argparse.Namespace) -> int:
-    """Say in words where a stage stands."""
+    """Print the state of a stage and the reason."""
     for stage in find(options.stage):
         state = stage.state()
         print(f"{stage.name} is {state.state}" + (f": {state.why}" if state.why else ""))
@@ -228,10 +228,10 @@ def why(options: argparse.Namespace) -> int:
 
 
 def verify(options: argparse.Namespace) -> int:
-    """Take the digests of all files of finished results again; returns 1 where one is not what it was."""
+    """Recompute the digests of all files of finished results; return 1 if a file has changed."""
     damaged = False
     for stage in find(options.stage) if options.stage else known():
-        with contextlib.suppress(DataError):  # an archive is missing, so nobody knows which result is meant
+        with contextlib.suppress(DataError):  # an archive is missing, so the result is unknown
             if mine := stage.manifest():
                 with Progress(stage) as report:
                     found = manifest.damage(stage.folder, mine.content, report)
@@ -241,7 +241,7 @@ def verify(options: argparse.Namespace) -> int:
 
 
 def rerun(options: argparse.Namespace) -> int:
-    """Make stages again; then the downstream stages that had been made, if the content changed."""
+    """Make stages again, and then the finished downstream stages if the content changed."""
     stages = find(options.stage)
     before = _finished()
     made = [stage for stage in known() if stage.name in before]
@@ -272,7 +272,7 @@ def models(options: argparse.Namespace) -> int:
 
 
 def settings(options: argparse.Namespace) -> int:
-    """Print luigi.cfg as it is without any change: every setting with its meaning and default."""
+    """Print the default luigi.cfg: every setting with its meaning and default."""
     from stages.settings import luigi_cfg
 
     print(luigi_cfg.text(), end="")

@@ -1,4 +1,4 @@
-"""exp/report: a page that shows where the chain stands and what came out of it."""
+"""exp/report: a page with the states of the stages and the results."""
 
 from datetime import UTC, datetime
 from pathlib import Path
@@ -21,7 +21,7 @@ from stages.settings.sections import Settings
 
 
 def write_report() -> Path:
-    """Write exp/report in one step, replacing an older one; returns its page. Nothing of the chain has to be done."""
+    """Write exp/report in one step, replacing an older one, and return its page. It works at any state of the chain."""
     target = config.exp() / "report"
     partial = target.with_name("report.partial")
     with disk_trouble_as_data_error(config.exp()):
@@ -79,7 +79,7 @@ def _made(found: Manifest | None) -> Made | None:
 
 
 def _settings() -> list[Setting]:
-    """All settings beside the published ones; the recipes stand in the trainings that follow them."""
+    """Return all settings with their published values; settings of recipes appear in the trainings that use them."""
     current, published = config.settings(), Settings()
     found = []
     for section in Settings.defaults():

@@ -1,4 +1,4 @@
-"""A request to make stages again although they are done: what `rerun` asks Luigi for."""
+"""Requests to make finished stages again, for the command `rerun`."""
 
 from collections.abc import Iterable
 from typing import Any
@@ -9,21 +9,21 @@ from pipeline.engine.stage import Stage
 
 
 class _StageParameter(luigi.Parameter[Stage]):
-    """A stage; Luigi shows its name."""
+    """A parameter that is a stage; Luigi prints its name."""
 
     def serialize(self, x: Stage) -> str:
         return x.name
 
 
 class _StagesParameter(luigi.Parameter[tuple[Stage, ...]]):
-    """Several stages; Luigi shows their names."""
+    """A parameter that is several stages; Luigi prints their names."""
 
     def serialize(self, x: tuple[Stage, ...]) -> str:
         return " ".join(stage.name for stage in x)
 
 
 class Again(luigi.Task):
-    """A request to make one stage again, once. Its old result stays until the new one is whole."""
+    """A request to make one stage again, once. Its old result stays until the new one is complete."""
 
     stage = _StageParameter(description="what is made again")
     request = _StagesParameter(description="all stages that are made again; those that a stage reads come before it")
@@ -38,7 +38,7 @@ class Again(luigi.Task):
         return self.stage.name
 
     def requires(self) -> list[luigi.Task]:
-        """Return what the stage reads; what is to be made again before it, as such a request."""
+        """Return the stage's inputs; those that are made again, too, as requests."""
         needed = self.stage.requires().values()
         return [Again(stage=one, request=self.request) if one in self.request else one for one in needed]
 

@@ -1,4 +1,4 @@
-"""What the files outside exp/ that stages read are known by: their sha256, remembered so that each file is read once."""
+"""The sha256 digests of external files (outside exp/), cached so that each file is read only once."""
 
 import contextlib
 import json
@@ -13,13 +13,13 @@ from datasets.errors import DataError
 from datasets.files import sha256, write_atomically
 from datasets.progress import Report
 
-SMALL = 64 << 20  # bytes that are read at once even where an answer is wanted quickly
+SMALL = 64 << 20  # bytes; smaller files are read even in `without_reading`
 _may_read: ContextVar[bool] = ContextVar("may_read", default=True)
 
 
 @contextmanager
 def without_reading() -> Iterator[None]:
-    """Within this block, large files whose digests are not known yet are not read: their digest is a DataError."""
+    """Do not read large files without a cached digest in this block: asking for their digest raises DataError."""
     token = _may_read.set(False)
     try:
         yield
@@ -28,24 +28,24 @@ def without_reading() -> Iterator[None]:
 
 
 class Known(BaseModel):
-    """What is remembered of a file, or of a folder's listing."""
+    """The cached digest of a file, or of a folder's listing."""
 
     sha256: str
     size: int
     mtime_ns: int
     listing: str = ""  # of a folder: the digest of its names, sizes and times
-    contents: bool = False  # of a folder: whether sha256 is of its files' contents
+    contents: bool = False  # of a folder: whether sha256 covers the contents of its files
 
 
 class Digests:
-    """The digests of outside files, remembered in a file `memory`."""
+    """The digests of external files, cached in the file `memory`."""
 
     def __init__(self, memory: Path, report: Report, remedy: str) -> None:
-        """report: told how far the reading of large files is; remedy: what to do where a file is missing."""
+        """report: progress callback for large files; remedy: the advice in the error for a missing file."""
         self.memory, self.report, self.remedy = memory, report, remedy
 
     def of_file(self, path: Path) -> str:
-        """Return the hex sha256 of a file's content, remembered by path, size and time.
+        """Return the hex sha256 of a file's content, cached by path, size and modification time.
 
         A file that is gone keeps its last known digest: results made from it stay valid when the archive is deleted to free
         space. Raises DataError where no digest is known of a missing file, or of a large one `without_reading`.
@@ -66,14 +66,14 @@ class Digests:
         return found.sha256
 
     def of_missing(self, path: Path) -> str:
-        """Return the last known digest of a file or folder that is gone. Raises DataError where none is known."""
+        """Return the cached digest of a file or folder that no longer exists. Raises DataError if there is none."""
         known = self._read()
         if str(path.absolute()) not in known:
             raise DataError(f"{path} does not exist; {self.remedy}.")
         return known[str(path.absolute())].sha256
 
     def of_listing(self, folder: Path, listing: str, contents: Callable[[], str] | None) -> str:
-        """Return what a folder counts as: the digest of its listing, or of its contents where `contents` gives that.
+        """Return the digest of a folder: of its listing, or of its contents if `contents` returns that.
 
         The digest of the contents is remembered for as long as the listing stays. Raises DataError as `of_file`.
         """
@@ -96,13 +96,13 @@ class Digests:
             raise DataError(f"{path} is new or changed and has not been read yet; a run reads it.")
 
     def _write(self, known: dict[str, Known]) -> None:
-        with contextlib.suppress(OSError):  # a full or read-only disk costs reading the file once more
+        with contextlib.suppress(OSError):  # on a full or read-only disk, the file is read again next time
             self.memory.parent.mkdir(parents=True, exist_ok=True)
             text = json.dumps({path: found.model_dump(exclude_defaults=True) for path, found in known.items()}, indent=1)
             write_atomically(self.memory, text.encode())
 
     def _read(self) -> dict[str, Known]:
-        """Return what is remembered by path; nothing where the memory is missing or damaged."""
+        """Return the cache by path; empty if its file is missing or damaged."""
         try:
             raw = json.loads(self.memory.read_bytes())
             entries = list(raw.items())

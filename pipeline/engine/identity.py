@@ -1,4 +1,4 @@
-"""Identity: what a result is a function of, and the fingerprint that stands for it."""
+"""Identity: everything that a result depends on, and its fingerprint."""
 
 import hashlib
 import json
@@ -9,7 +9,7 @@ from pydantic import BaseModel
 
 
 class Identity(BaseModel):
-    """A stage, its version, its significant settings, its inputs' fingerprints, and what its outside files are known by."""
+    """A stage, its version and significant settings, and the fingerprints of its inputs and external files."""
 
     stage: str
     version: int
@@ -24,7 +24,7 @@ class Identity(BaseModel):
         return hashlib.sha256(canonical.encode()).hexdigest()
 
     def difference(self, old: "Identity", input_name: Callable[[str], str], source_name: Callable[[str], str]) -> str:
-        """Return in words how this identity differs from an older one; the two functions name an input and an outside file."""
+        """Return a text of the differences from an older identity; the two functions name an input and an external file."""
         words = []
         if old.version != self.version:
             words.append(f"code version {old.version} -> {self.version}")
@@ -36,6 +36,6 @@ class Identity(BaseModel):
 
 
 def _differing(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
-    """Return the keys whose values differ; a key that only one of the two has differs, too."""
+    """Return the keys whose values differ, including keys of only one of the two."""
     unset = object()
     return [key for key in sorted(old.keys() | new.keys()) if old.get(key, unset) != new.get(key, unset)]

@@ -1,4 +1,4 @@
-"""The link exp/<place> of a stage: it points at the result of the last run, and `run` and `status` set it right.
+"""The symlink exp/<path> of a stage: it points at the result of the last run; `run` and `status` update it.
 
 Nothing is found through a link alone: `Stage.folder` finds a result by its settings.
 """
@@ -16,7 +16,7 @@ from pipeline.engine.trash import Trash
 
 
 def elsewhere(result: Result) -> str:
-    """Return what a result's link is where it is not the result of the current settings, in words; "" where it is right."""
+    """Return a sentence about a symlink that does not point at the result of the current settings; "" if it does."""
     link, mine = result.link, result.manifest()
     found = target(link)
     if found:
@@ -29,26 +29,26 @@ def elsewhere(result: Result) -> str:
 
 
 def _says_the_same(one: Manifest | None, other: Manifest | None) -> bool:
-    """Whether two manifests are of one result, or of a result and its copy."""
+    """Return whether two manifests belong to one result, or to a result and its copy."""
     return bool(one and other and (one.fingerprint, one.content) == (other.fingerprint, other.content))
 
 
 def check(link: Path) -> None:
-    """Raise DataError where something that is not ours stands in the place of a link."""
+    """Raise DataError if a file or folder that is no result has the path of a symlink."""
     if target(link) or not link.exists():
         return
     found = manifest.read(link)
     if not found or not RESULT.fullmatch(_name_of_copy(link, found)):
-        raise DataError(f"{link} is in the way: it should be a link of ours; move it elsewhere.")
+        raise DataError(f"{link} should be a symlink to a result, but is something else; move it elsewhere.")
 
 
 def _name_of_copy(link: Path, found: Manifest) -> str:
-    """The name of the result's folder that stands in the place of a link."""
+    """Return the name of the result whose folder has the path of a symlink."""
     return f"{link.name}@{found.fingerprint[:8]}"
 
 
 def follow_settings(result: Result) -> None:
-    """Let the link point at a result, which is there.
+    """Point the symlink at an existing result.
 
     A folder in its place, which is a result of other settings, is first given its own name. Raises DataError where the folder
     is no result. A disk that cannot be written leaves the link as it is, which is said.
@@ -60,16 +60,16 @@ def follow_settings(result: Result) -> None:
         _make_way(result.link, result.trash)
         point(result.link, result.folder.name)
     except OSError as error:
-        say(f"{result.link} cannot be pointed at {result.folder.name} ({error.strerror}). The result itself is whole.")
+        say(f"{result.link} cannot be pointed at {result.folder.name} ({error.strerror}). The result itself is complete.")
 
 
 def _make_way(link: Path, trash: Trash) -> None:
-    """Rename a result that stands in the place of a link to its own name; where that is taken, move it to the trash."""
+    """Rename a result that has the path of a symlink to its own name; if that exists, move it to the trash."""
     found = manifest.read(link)
     if target(link) or not found:
         return
     home = link.with_name(_name_of_copy(link, found))
-    with contextlib.suppress(FileNotFoundError):  # another process was faster
+    with contextlib.suppress(FileNotFoundError):  # another process has done it
         if home.exists():
             say(f"{link} was a folder with another result of the same settings; it is now in {trash.take(link).parent}.")
         else:

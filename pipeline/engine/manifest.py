@@ -1,4 +1,4 @@
-"""What a result folder says about itself: manifest.json and files.csv."""
+"""The files that describe a result: manifest.json and files.csv."""
 
 import contextlib
 import csv
@@ -22,14 +22,14 @@ from datasets.progress import Report
 from pipeline.engine.identity import Identity
 
 MANIFEST, FILES = "manifest.json", "files.csv"
-PARTIAL = "partial.json"  # in a folder that is being made: what from, and the seconds spent
+PARTIAL = "partial.json"  # in an unfinished folder: its inputs, and the seconds spent
 LOOK = 60  # seconds
 LOGS = "logs/"  # times are kept there; it may change after the result is finished
 LIBRARIES = ("torch", "numpy", "scipy", "h5py", "opencv-python-headless", "pandas", "luigi")
 
 
 class Files(BaseModel):
-    """How many files a result has; `list` names the table of them."""
+    """Number and size of a result's files; `list`: name of the table of files."""
 
     count: int
     bytes: int
@@ -37,10 +37,10 @@ class Files(BaseModel):
 
 
 class Begun(BaseModel):
-    """What a result is made from."""
+    """The identity and the inputs of a result."""
 
     fingerprint: str
-    input_contents: dict[str, str]  # name of the input -> its content
+    input_contents: dict[str, str]  # name of the input -> its content digest
     identity: Identity
 
 
@@ -66,7 +66,7 @@ class Manifest(Begun):
         return moment.isoformat(timespec="seconds")
 
     def text(self) -> str:
-        """Return the manifest as manifest.json has it."""
+        """Return the text of manifest.json."""
         return json.dumps(self.model_dump(mode="json"), indent=1, sort_keys=True)
 
 
@@ -79,7 +79,7 @@ def read(folder: Path) -> Manifest | None:
 
 
 def read_partial(folder: Path) -> Partial | None:
-    """Return what an unfinished result is made from, and the seconds spent in it; None where that is missing or damaged."""
+    """Return partial.json of an unfinished result; None if it is missing or damaged."""
     try:
         return Partial.model_validate_json((folder / PARTIAL).read_bytes())
     except (OSError, ValueError, RecursionError):
@@ -122,16 +122,16 @@ class File(NamedTuple):
 
 
 class Damaged(DataError):
-    """A file of a result is not what it was when the result was finished."""
+    """A file of a result has changed since the result was finished."""
 
 
 def _content(rows: list[File]) -> str:
-    """What identifies a result: its files without logs/, where times are kept."""
+    """Return the digest of a result's content: all files but those in logs/, which contain times."""
     return hashlib.sha256(json.dumps([row for row in rows if not row.path.startswith(LOGS)]).encode()).hexdigest()
 
 
 def _read_list(folder: Path, content: str) -> list[File]:
-    """The rows of files.csv. Raises Damaged where they are not those of the manifest."""
+    """Return the rows of files.csv. Raises Damaged if they do not match the manifest."""
     try:
         with open(folder / FILES, newline="", encoding="utf-8") as file:
             cells = [[row[name] for name in File._fields] for row in csv.DictReader(file)]
@@ -144,7 +144,7 @@ def _read_list(folder: Path, content: str) -> list[File]:
 
 
 def check_sizes(folder: Path, content: str) -> None:
-    """Raise Damaged where a file of a result is missing or has another size than when it was finished; logs/ do not count."""
+    """Raise Damaged if a file of a result, except in logs/, is missing or has another size than when it was finished."""
     for row in _read_list(folder, content):
         if not row.path.startswith(LOGS):
             _checked_size(folder, row)
@@ -154,7 +154,7 @@ _looks: dict[tuple[Path, int], tuple[float, str]] = {}  # result and time of its
 
 
 def quick_damage(folder: Path, content: str) -> str:
-    """Return what `check_sizes` finds, in words; "" where nothing is.
+    """Return the error text of `check_sizes`; "" if there is no error.
 
     A look counts for LOOK seconds: `status` asks for each result as often as others read it, and some have 160,000 files.
     """
@@ -184,7 +184,7 @@ def _checked_size(folder: Path, row: File) -> os.stat_result:
 
 
 def check_contents(folder: Path, content: str, report: Report, every: bool = False) -> None:
-    """Raise Damaged where a file of a result is not the one that was finished; logs/ do not count.
+    """Raise Damaged if a file of a result, except in logs/, has changed since it was finished.
 
     Digests are taken of files that were written, in whatever way, after the manifest was; or of `every` file. Once they are
     known to be right, the manifest's own time of change (ctime) is now.
@@ -201,12 +201,12 @@ def check_contents(folder: Path, content: str, report: Report, every: bool = Fal
             raise Damaged(f"{row.path} has another content than when it was finished")
         report(i + 1, len(suspects), f"checking {folder.name}")
     if suspects:
-        with contextlib.suppress(OSError):  # where that cannot be written, the digests are taken once more
+        with contextlib.suppress(OSError):  # if it cannot be written, the digests are computed again next time
             os.utime(folder / MANIFEST, ns=(written.st_atime_ns, written.st_mtime_ns))
 
 
 def damage(folder: Path, content: str, report: Report) -> str:
-    """Return what is not as it was when the result was finished, by the digests of all its files; "" where nothing is."""
+    """Return a text of what has changed since the result was finished, by all files' digests; "" if nothing has."""
     try:
         check_contents(folder, content, report, every=True)
     except Damaged as damage:
@@ -215,7 +215,7 @@ def damage(folder: Path, content: str, report: Report) -> str:
 
 
 def _version(library: str) -> str | None:
-    """None where another distribution, such as opencv-python, provides it."""
+    """Return a library's version; None if another distribution, such as opencv-python, provides it."""
     try:
         return importlib.metadata.version(library)
     except importlib.metadata.PackageNotFoundError:
@@ -223,7 +223,7 @@ def _version(library: str) -> str | None:
 
 
 def _commit() -> str | None:
-    """The git commit of this source tree, with + where it has changes; None outside a checkout."""
+    """Return the git commit of this source tree, with + if there are changes; None outside a checkout."""
     git = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--abbrev=40", "--dirty=+", "--exclude=*"]
     try:
         return subprocess.run(git, capture_output=True, text=True, timeout=20, check=True).stdout.strip()

@@ -1,4 +1,4 @@
-"""What a stage shows while it works: a progress bar, Luigi's own status, and lines of text that keep clear of the bar."""
+"""The output of a running stage: a progress bar, Luigi's status, and lines of text above the bar."""
 
 import logging
 import sys
@@ -8,23 +8,23 @@ from typing import Any, Protocol
 
 from tqdm import tqdm
 
-LOG_SECONDS = 30  # between lines where there is no terminal
+LOG_SECONDS = 30  # s between lines if there is no terminal
 
 
 def say(text: str) -> None:
-    """A line for the person, above any bar."""
+    """Print a line above the progress bar."""
     tqdm.write(text, file=sys.stderr)
 
 
 class _Say(logging.Handler):
-    """What the stages' functions warn of."""
+    """Warnings of the stages' functions."""
 
     def emit(self, record: logging.LogRecord) -> None:
         say(self.format(record))
 
 
 def show_warnings_of_stages() -> None:
-    """Let a warning of the stages' functions be a line that keeps clear of the bar."""
+    """Print warnings of the stages' functions as lines above the progress bar."""
     logger = logging.getLogger("stages")
     if not logger.handlers:
         logger.addHandler(_Say())
@@ -42,7 +42,7 @@ class Shown(Protocol):
 
 
 class Progress:
-    """A callback `report(done, total, text="", unit="")` with a bar on a terminal, a line now and then elsewhere.
+    """A callback `report(done, total, text="", unit="")`: a bar on a terminal, occasional lines elsewhere.
 
     Luigi's status and percentage follow it, at most once a second, and its scheduler may die without harm.
     """
@@ -52,7 +52,7 @@ class Progress:
         self.bar = tqdm(disable=True)
         self._every_few_seconds = every_few_seconds
         self._counting, self._done = (-1, ""), 0
-        self._begun = 0.0, 0  # when, and with what done, the present count began
+        self._begun = 0.0, 0  # time and count at the start of the current part
         self._luigi = self._logged = self._noted = time.monotonic()
 
     def __enter__(self) -> "Progress":
@@ -63,7 +63,7 @@ class Progress:
 
     def __call__(self, done: int, total: int, text: str = "", unit: str = "") -> None:
         now = time.monotonic()
-        new = self._counting != (total, unit) or done < self._done  # the stage has gone on to something else
+        new = self._counting != (total, unit) or done < self._done  # the stage has started another part
         if new:
             self._counting, self._begun = (total, unit), (now, done)
             self._new_bar()
@@ -89,7 +89,7 @@ class Progress:
         )  # fmt: skip
 
     def _in_words(self, text: str) -> str:
-        """What the bar would say: share, count, time taken and left, rate."""
+        """Return the bar's text: share, count, time taken and left, rate."""
         (total, unit), (began, first) = self._counting, self._begun
         return tqdm.format_meter(
             self._done, total, time.monotonic() - began, ncols=0, unit=unit, unit_scale=bool(unit), initial=first, postfix=text
@@ -101,5 +101,5 @@ class Progress:
                 self.stage.set_status_message(self._in_words(text))
             if self.stage.set_progress_percentage:
                 self.stage.set_progress_percentage(min(100 * self._done / max(self._counting[0], 1), 100))
-        except Exception:  # a scheduler that went away must not stop a training
+        except Exception:  # a scheduler that no longer answers must not stop a training
             pass

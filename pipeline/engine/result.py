@@ -68,21 +68,21 @@ class Result:
         return found if found and found.fingerprint == self.fingerprint else None
 
     def previous(self, stage: str) -> Manifest | None:
-        """Return the manifest of the stage's result that the link points at, or else of the newest of other settings."""
+        """Return the manifest of the stage's result that the symlink points at, or else of the newest other result."""
         others = [manifest.read(folder) for folder in self.link.parent.glob(f"{self.link.name}@????????")]
         newest_first = sorted(filter(None, others), key=lambda found: found.finished, reverse=True)
         candidates = filter(None, [manifest.read(target(self.link) or self.link), *newest_first])
         return next((found for found in candidates if found.identity.stage == stage), None)
 
-    # Making it.
+    # Making the result.
 
     def make_parent(self) -> None:
-        """Make the folder in which results of this path stand. Raises DataError where that cannot be."""
+        """Create the parent folder of the results. Raises DataError if that is impossible."""
         try:
             self.link.parent.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise DataError(
-                f"[workspace] exp = {self.exp} cannot be made a folder of results ({error.strerror}); name another place."
+                f"[workspace] exp = {self.exp} cannot be used as the folder of results ({error.strerror}); set another folder."
             ) from None
 
     @contextlib.contextmanager
@@ -104,7 +104,7 @@ class Result:
         return is_locked(self.folder, self.exp)
 
     def open_partial(self, begun: Begun, forget: Callable[[Path], object]) -> float:
-        """Make the partial folder ready, emptied unless it was begun from the same inputs; return the seconds spent in it.
+        """Prepare the partial folder, emptied unless it was begun from the same inputs; return the seconds spent on it.
 
         forget: called with a partial folder of other inputs before that is discarded.
         """
@@ -120,7 +120,7 @@ class Result:
         return spent
 
     def was_finished(self, begun: Begun) -> bool:
-        """Return whether the partial folder is whole: its process was killed before it published the result."""
+        """Return whether the partial folder is complete: its process was killed before it published the result."""
         found = manifest.read(self.partial)
         if not found or not _same(found, begun):
             return False
@@ -136,7 +136,7 @@ class Result:
 
         All its files are on the disk before: after a power cut, a result is whole or not there.
         """
-        partial = self.partial  # which is known by its contents
+        partial = self.partial  # found by the contents of its partial.json
         sync(partial)
         for older in (self.folder, self.home):
             if older.exists():

@@ -1,4 +1,4 @@
-"""Stage: the base task, and with it the contract that every stage keeps.
+"""Stage: the base task with the contract of every stage.
 
 A stage is a pure function of its settings, its inputs and its version (`pipeline.engine.identity`). `pipeline.engine.result`
 says where its result stands and how it is made whole.
@@ -26,7 +26,7 @@ from pipeline.engine.result import Result
 
 @dataclass(frozen=True)
 class Status:
-    """Where a stage stands. `state`: done, stale, damaged, missing, interrupted or running; `why` gives the reason."""
+    """The state of a stage: done, stale, damaged, missing, interrupted or running; `why`: the reason."""
 
     state: str
     why: str = ""
@@ -39,62 +39,62 @@ class Stage(luigi.Task):
     `external_inputs` and `requires`.
     """
 
-    version: ClassVar[int] = 1  # raise it when the code changes what comes out
-    reads_at_once: ClassVar[bool] = False  # external inputs are read as the work begins; they may change once the work is done
-    leaf: ClassVar[str] = ""  # how the last part of `result_path` begins, where it depends on parameters
-    remade_unasked: ClassVar[bool] = True  # whether `run` makes a damaged result again; not where that takes days
+    version: ClassVar[int] = 1  # increase it when the code changes the result
+    reads_at_once: ClassVar[bool] = False  # external inputs are read during the work only; they may change afterwards
+    leaf: ClassVar[str] = ""  # beginning of the last part of `result_path`, if that depends on parameters
+    remade_unasked: ClassVar[bool] = True  # whether `run` makes a damaged result again; false for trainings, which take days
 
-    # What a stage says of itself.
+    # To be defined by each stage.
 
     @property
     def exp(self) -> Path:
-        """The folder of all results."""
+        """Return the folder of all results."""
         raise NotImplementedError
 
     def command(self, words: str) -> str:
-        """Return what the user types for a command, such as `run FinetunePenn`."""
+        """Return the full command line of a command, such as `run FinetunePenn`."""
         raise NotImplementedError
 
     @property
     def result_path(self) -> str:
-        """Where the result stands below exp/, such as mpii/hg-256."""
+        """Return the path of the result below exp/, such as mpii/hg-256."""
         raise AttributeError(f"{type(self).__name__} has no result_path")
 
     def settings(self) -> dict[str, Any]:
-        """Return the settings that its result depends on."""
+        """Return the settings that the result depends on."""
         return {}
 
     def external_inputs(self) -> dict[str, str]:
-        """Return name -> source of what it reads from outside exp/: a path, or whatever `digest_of` understands."""
+        """Return name -> source of each external file: a path, or another text that `digest_of` reads."""
         return {}
 
     @property
     def remedy(self) -> str:
-        """What to do where one of the external inputs is missing."""
+        """The advice in the error for a missing external input."""
         return "put the file in this place or correct its path in the settings"
 
     def requires(self) -> dict[str, "Stage"]:
-        """Return name -> the stage whose result it reads."""
+        """Return name -> the stage whose result is the input."""
         return {}
 
     def work(self, folder: Path, inputs: dict[str, Path], report: Report) -> dict[str, Any] | None:
-        """Fill `folder` from the inputs' folders; return facts for the manifest.
+        """Make the result in `folder` from the inputs' folders; return a summary for the manifest.
 
         `folder` may hold what an interrupted run left.
         """
         raise AttributeError(f"{type(self).__name__} has no work")
 
     def digest_of(self, name: str, source: str, digests: Digests) -> str:
-        """Return what the external input `name` is known by: the digest of the file."""
+        """Return the digest of the external input `name`."""
         return digests.of_file(Path(source))
 
     def published(self) -> None:
-        """Do what is left to do once the result is whole and in its place."""
+        """Do what remains after the result was published."""
 
     def before_use(self) -> None:
-        """Raise DataError where the finished result leads to files outside exp/ that are not what they were."""
+        """Raise DataError if external files that the finished result refers to have changed."""
 
-    # What follows from it.
+    # Derived from the definition.
 
     @property
     def name(self) -> str:
@@ -103,17 +103,17 @@ class Stage(luigi.Task):
 
     @cached_property
     def result(self) -> Result:
-        """The folder of the result that the current settings mean."""
+        """The result folder of the current settings."""
         return Result(self.exp, self.result_path, lambda: self.fingerprint)
 
     @property
     def link(self) -> Path:
-        """The link that points at the result of the last run."""
+        """The symlink to the result of the last run."""
         return self.result.link
 
     @property
     def folder(self) -> Path:
-        """The folder of the result that the current settings mean."""
+        """The result folder of the current settings."""
         return self.result.folder
 
     def output(self) -> luigi.LocalTarget:
@@ -122,18 +122,18 @@ class Stage(luigi.Task):
 
     @cached_property
     def external_digests(self) -> dict[str, str]:
-        """`digest_external_inputs` when this process first asked: what the fingerprint is made from."""
+        """`digest_external_inputs`, computed once in a process; part of the fingerprint."""
         return self.digest_external_inputs()
 
     def digest_external_inputs(self) -> dict[str, str]:
-        """Return name -> what each outside file is known by. Raises DataError where one is missing."""
+        """Return name -> digest of each external file. Raises DataError if one is missing."""
         with Progress(self) as report:
             digests = Digests(self.exp / ".digests.json", report, self.remedy)
             return {name: self.digest_of(name, source, digests) for name, source in self.external_inputs().items()}
 
     @cached_property
     def identity(self) -> Identity:
-        """What the result is a function of."""
+        """Everything that the result depends on."""
         return Identity(
             stage=self.name,
             version=self.version,
@@ -150,11 +150,11 @@ class Stage(luigi.Task):
     # The state of the result.
 
     def manifest(self) -> Manifest | None:
-        """Return the manifest of the result that the current settings mean, or None."""
+        """Return the manifest of the result of the current settings, or None."""
         return self.result.manifest()
 
     def status(self) -> Status:
-        """Return done, or why not. Raises DataError where an outside file is missing."""
+        """Return the state, except running. Raises DataError if an external file is missing."""
         mine = self.manifest()
         if mine is None:
             if (self.result.partial / PARTIAL).exists():
@@ -166,7 +166,7 @@ class Stage(luigi.Task):
         for name, stage in self.requires().items():
             theirs = stage.manifest()
             if theirs is None:
-                continue  # an input that was deleted after use takes nothing from this result
+                continue  # the result stays valid if an input is deleted after use
             if stage.status().state == "stale":
                 return Status("stale", f"input {stage.result_path} is stale")
             if theirs.content != mine.input_contents.get(name):
@@ -174,7 +174,7 @@ class Stage(luigi.Task):
         return Status("done")
 
     def difference(self, other: Identity) -> str:
-        """Return in words what distinguishes the current identity from that of another result."""
+        """Return a text of the differences between the current identity and that of another result."""
 
         def input_name(key: str) -> str:
             return self.requires()[key].result_path if key in self.requires() else key
@@ -186,12 +186,12 @@ class Stage(luigi.Task):
         return self.identity.difference(other, input_name, source_name)
 
     def state(self) -> Status:
-        """Return the status, or running where it is not done and a process is at it."""
+        """Return the status, or running if a process is making the result."""
         found = self.status()
         return Status("running") if found.state != "done" and self.result.is_locked() else found
 
     def complete(self) -> bool:
-        """Answer Luigi's question. As a side effect, the link follows the current settings."""
+        """Return whether the result is done, for Luigi, and update the symlink to the current settings."""
         try:
             done = self.status().state == "done"
             if done:
@@ -200,10 +200,10 @@ class Stage(luigi.Task):
         except DataError:
             return False  # `run` reports it
 
-    # Making it.
+    # Making the result.
 
     def run(self) -> None:
-        """Make the result, as Luigi asks. Raises DataError for the user."""
+        """Make the result, called by Luigi. Raises DataError with a message for the user."""
         self.make()
 
     def make(self, again: bool = False) -> None:
@@ -211,7 +211,7 @@ class Stage(luigi.Task):
         with Progress(self) as report, disk_trouble_as_data_error(self.exp):
             allow_open_files()
             self.result.make_parent()
-            _ = self.fingerprint  # reads the outside files, or says which is missing
+            _ = self.fingerprint  # reads the external files, or raises the error about a missing one
             links.check(self.link)
             with self.result.lock(lambda: say(f"{self.name} is being made by another process; waiting for it.")):
                 state = self.status()
@@ -222,7 +222,7 @@ class Stage(luigi.Task):
             links.follow_settings(self.result)
 
     def damaged(self, what: str) -> DataError:
-        """Return the error for a finished result of which a file changed, where nobody asked to make it again."""
+        """Return the error for a finished result with a changed file that is not made again unasked."""
         return DataError(
             f"{self.folder} was finished, but {what}. Put the file back from a copy ({manifest.FILES} has its digest), or make "
             f"the result again with: {self.command('rerun ' + self.name)}"
@@ -237,7 +237,7 @@ class Stage(luigi.Task):
         self.published()
 
     def _check_inputs(self, report: Progress) -> dict[str, str]:
-        """Return name -> content of the inputs. Raises DataError where one is missing, or not what its manifest says."""
+        """Return name -> content digest of the inputs. Raises DataError if one is missing or damaged."""
         contents = {}
         for name, stage in self.requires().items():
             theirs = stage.manifest()
@@ -265,30 +265,30 @@ class Stage(luigi.Task):
                 summary = self.work(partial, inputs, report) or {}
             except DataError:
                 if not [path for path in partial.iterdir() if path.name != PARTIAL]:
-                    self.result.trash.discard(partial)  # nothing in it that could be continued
+                    self.result.trash.discard(partial)  # it has nothing to continue from
                 raise
             if not self.reads_at_once:
                 try:
                     self._check_outside()
                 except DataError:
-                    self.result.trash.discard(partial)  # made from the other file: going on from it would mix the two
+                    self.result.trash.discard(partial)  # made from the other file: continuing would mix the two
                     raise
             manifest.write(partial, begun, summary, elapsed(), report)
         say(f"{self.name}: done in {elapsed():.1f} s, {self.result.home}")
 
     def _forget(self, partial: Path) -> None:
-        """Move to the trash what took days, if it is of other inputs, instead of deleting it."""
+        """Move an unfinished training of other inputs to the trash instead of deleting it."""
         if not self.remade_unasked:
             say(f"{partial} is not of these inputs; it is now in {self.result.trash.take(partial).parent}.")
 
     def _check_outside(self) -> None:
-        """Raise DataError where an outside file changed: its result must not count as that of the old file."""
+        """Raise DataError if an external file has changed meanwhile: the result must not count as that of the old file."""
         if self.digest_external_inputs() != self.external_digests:
             raise DataError(f"A file that {self.name} reads was changed while it was at work; run again.")
 
 
 def with_inputs(stages: Iterable[Stage]) -> list[Stage]:
-    """Return the stages and all that they read, directly or not; each once, and after those that it reads."""
+    """Return the stages and all their direct and indirect inputs, each once and after its own inputs."""
     ordered: dict[str, Stage] = {}
 
     def visit(stage: Stage) -> None:

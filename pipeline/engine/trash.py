@@ -1,4 +1,4 @@
-"""exp/.trash: where results go that are replaced or cleaned away, until `clean --empty-trash`."""
+"""exp/.trash: replaced and cleaned results, until `clean --empty-trash` deletes them."""
 
 import contextlib
 import errno
@@ -16,7 +16,7 @@ class Trash:
         self.folder = exp / ".trash"
 
     def take(self, folder: Path) -> Path:
-        """Move a folder below exp/ to the trash in one step, so that half of it is never taken for a result; return its place.
+        """Move a folder below exp/ to the trash in one step, so that no part of it looks like a result; return its path.
 
         Raises FileNotFoundError where the folder is not there (any more), and DataError where it is on another disk.
         """
@@ -36,14 +36,14 @@ class Trash:
                 ) from None
 
     def discard(self, folder: Path) -> None:
-        """Remove a folder below exp/, if it is there."""
+        """Remove a folder below exp/, if it exists."""
         if folder.exists():
-            with contextlib.suppress(FileNotFoundError):  # another process was faster
+            with contextlib.suppress(FileNotFoundError):  # another process has done it
                 empty(self.take(folder).parent)
 
 
 def empty(folder: Path) -> None:
-    """Delete a folder of the trash, perhaps together with another process. Raises DataError where that is forbidden."""
+    """Delete a folder of the trash, even if another process does so, too. Raises DataError without permission."""
     shutil.rmtree(folder, ignore_errors=True)
     if folder.exists():
         raise DataError(f"{folder} cannot be deleted; check who may write there.")

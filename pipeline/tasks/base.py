@@ -1,4 +1,4 @@
-"""ChainStage: the base of the chain's stages, which knows this project's settings, command line and sources."""
+"""ChainStage: the base class of the chain's stages, with this project's settings, command line and sources."""
 
 from pathlib import Path
 from typing import Any
@@ -23,11 +23,11 @@ class ChainStage(Stage):
         return config.exp()
 
     def command(self, words: str) -> str:
-        """Return what the user types for a command under the present profiles."""
+        """Return the full command line for a command, with the profiles in use."""
         return config.command(words)
 
     def digest_of(self, name: str, source: str, digests: Digests) -> str:
-        """Return the digest of a source's file, or for an address without #sha256= its text.
+        """Return the digest of a source's file, or the text of an address without #sha256=.
 
         An address's content may be unknown until it is fetched, and a fingerprint must not change when it becomes known.
         Raises DataError for a file that is missing or has another digest than the source says.

@@ -1,4 +1,4 @@
-"""All accuracies side by side, the whole chain, and what stands beside it."""
+"""CompareAccuracy, the whole chain, and the stages outside the chain."""
 
 from itertools import product
 from pathlib import Path
@@ -29,12 +29,12 @@ class CompareAccuracy(ChainStage):
     version = 5
 
     def networks(self) -> dict[str, Stage]:
-        """Column of the table -> the stage that gives the network."""
+        """Return column of the table -> the stage whose result is the network."""
         scratch = {"scratch": Pretrain(dataset="penn_action")} if config.settings().compare.scratch else {}
         return {"before": pretrained(), "after": finetuned()} | scratch
 
     def scores(self, column: str) -> dict[str, Stage]:
-        """Dataset -> the evaluation of a column's network on it."""
+        """Return dataset -> the evaluation on it of a column's network."""
         if column == "scratch":
             return {"penn_action": evaluation("penn_action", "scratch")}
         model = "pretrained" if column == "before" else "finetuned"
@@ -75,18 +75,18 @@ class Pipeline(luigi.WrapperTask):
         return ends + ([CompareForecasts(), ExportForecast()] if config.settings().models.source == "train" else [])
 
     def stages(self) -> list[Stage]:
-        """All stages of the chain, each after those that it reads."""
+        """Return all stages of the chain, each after its inputs."""
         return with_inputs(self.requires())
 
     def complete(self) -> bool:
-        """Whether all ends are there; on the way, every stage's link follows the current settings."""
+        """Return whether the chain is complete, and update the symlinks of all stages to the current settings."""
         for stage in self.stages():
             stage.complete()
         return super().complete()
 
 
 def others() -> list[Stage]:
-    """All stages that are not in the chain: those of further datasets and networks, and precomputed networks."""
+    """Return all stages outside the chain: further datasets, further networks, precomputed networks."""
     ends: list[Stage] = [FetchPrecomputed(dataset=dataset) for dataset in CHAIN]
     networks = [("mpii", "pretrained"), ("penn_action", "scratch"), *product(FURTHER, MODELS)]
     ends += [Export(dataset=dataset, model=model) for dataset, model in networks]
@@ -96,12 +96,12 @@ def others() -> list[Stage]:
 
 
 def known() -> list[Stage]:
-    """The stages of the chain, and of the others those of which there is a result, finished or not."""
+    """Return the stages of the chain, and all others that have a finished or unfinished result."""
     return Pipeline().stages() + [s for s in others() if s.link.exists() or any(s.link.parent.glob(f"{s.link.name}@*"))]
 
 
 def result_at(source: str) -> str:
-    """Return the result that a path or the end of one means under the current settings: exp/export, export, hg-256.
+    """Return the result of the current settings for a path or the end of one, such as exp/export, export or hg-256.
 
     Where no stage of the current settings has this place, it is returned as it is. Raises DataError where only results of other
     settings are there.
@@ -124,7 +124,7 @@ def _result_at(source: str) -> str:
                     f"{stage.name} is {stage.status().state}, and {stage.link} points at {found.name}, of other settings. To "
                     f"take that, name {found}, or give its settings by --config; or: {config.command('run ' + stage.name)}"
                 )
-        except DataError:  # an archive is missing: the link is all that there is
+        except DataError:  # an archive is missing: only the symlink can be used
             continue
     if not made and elsewhere:
         raise DataError(elsewhere)

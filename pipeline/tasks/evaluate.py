@@ -18,7 +18,7 @@ MODELS = ("pretrained", "finetuned", "scratch")
 
 
 class Evaluate(ChainStage):
-    """Score one network on one dataset: accuracy.json, predictions, and where it fails."""
+    """Score one network on one dataset: accuracy.json, predictions and failures."""
 
     version = 5
     dataset = luigi.ChoiceParameter(choices=FURTHER, description="what to score on")
@@ -37,11 +37,11 @@ class Evaluate(ChainStage):
         return {name: value for name, value in settings.items() if name != "mpii_test"}
 
     def splits(self) -> list[str]:
-        """What is scored, or only predicted where labels are withheld."""
+        """The scored splits, and those that are only predicted because their labels are withheld."""
         return list(DATASETS[self.dataset].scored)
 
     def model_stage(self) -> Stage:
-        """The stage whose network is scored."""
+        """Return the stage whose network is scored."""
         if self.model == "pretrained":
             return pretrained()
         return Pretrain(dataset=self.dataset) if self.model == "scratch" else Finetune(dataset=self.dataset)
@@ -83,6 +83,6 @@ class EvaluatePenn(Evaluate):
 
 
 def evaluation(dataset: str, model: str) -> Evaluate:
-    """The stage that scores a network on a dataset; both by name."""
+    """Return the stage that scores a network on a dataset, both given by name."""
     of_the_chain: dict[str, type[Evaluate]] = {"mpii": EvaluateMpii, "penn_action": EvaluatePenn}
     return of_the_chain[dataset](model=model) if dataset in of_the_chain else Evaluate(dataset=dataset, model=model)

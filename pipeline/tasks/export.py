@@ -1,4 +1,4 @@
-"""Networks for other programs, first of all the one that forecasting networks load."""
+"""Export of networks for other programs."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -59,6 +59,6 @@ def _step(stage: Stage) -> "Step":
     origin, trained_by = None, ""
     if isinstance(stage, FetchPrecomputed):
         trained_by = stage.trained_by()
-    elif isinstance(stage, Fetch) and stage.external_inputs():  # the sample is nobody's
+    elif isinstance(stage, Fetch) and stage.external_inputs():  # the sample has no owner
         origin = stage.described.origin
     return Step(stage.name, stage.fingerprint, stage.settings(), stage.external_digests, origin, trained_by)

@@ -1,4 +1,4 @@
-"""Archives -> their contents, unpacked: what the preparing stages start from."""
+"""Fetching: archives and folders of the datasets, and trained networks of others."""
 
 import shutil
 from collections.abc import Iterator, Mapping
@@ -27,11 +27,11 @@ from stages.importing.known_models import KnownModel, read_choice
 
 CHAIN = ("mpii", "penn_action")  # the datasets of the chain
 FURTHER = tuple(name for name in DATASETS if name not in CHAIN)  # those outside the chain
-SAMPLE = "sample"  # the source that stands for the built-in sample data
+SAMPLE = "sample"  # the source that means the built-in sample data
 
 
 def downloads() -> Path:
-    """Where what comes from an address is kept."""
+    """Return the folder of downloaded files."""
     return config.exp() / "downloads"
 
 
@@ -54,18 +54,18 @@ class MakeSample(ChainStage):
 
 
 class FromSources(ChainStage):
-    """A stage whose sources are paths, addresses, or files of the built-in sample; it takes what is wanted of them.
+    """A stage that reads sources: paths, addresses, or files of the built-in sample.
 
     Archives are unpacked; of a folder, the images are read in place, so that the result has a symlink to them.
     """
 
     @property
     def wanted(self) -> Mapping[str, Wanted]:
-        """Name of a source -> which of its files are needed."""
+        """Return name of a source -> the files that are needed from it."""
         return {}
 
     def sources(self) -> dict[str, tuple[str, str]]:
-        """Name -> (source, name of the file in the sample)."""
+        """Return name -> (source, name of the file in the sample)."""
         raise AttributeError(f"{type(self).__name__} has no sources")
 
     def requires(self) -> dict[str, Stage]:
@@ -80,7 +80,7 @@ class FromSources(ChainStage):
         return {"files": files, "downloads": self.records(), "folders": places}
 
     def unpack(self, folder: Path, inputs: dict[str, Path], report: Report) -> dict[str, int]:
-        """Name of each source -> number of its files."""
+        """Return name of each source -> number of its files."""
         given = dict(self.in_folders())
         return {name: self._take(name, given.get(name), folder, inputs, report) for name in self.wanted}
 
@@ -99,7 +99,7 @@ class FromSources(ChainStage):
         return unpack(path, wanted.members, into, report, wanted.expected)
 
     def in_folders(self) -> Iterator[tuple[str, folders.Found]]:
-        """Name of each source that is a folder, and what was found in it. Raises DataError where that is not what is wanted."""
+        """Return name of each source that is a folder -> the files found in it. Raises DataError if some are missing."""
         for name, source in self.external_inputs().items():
             path = read_source(source).path
             if name in self.wanted and path and path.is_dir():
@@ -129,42 +129,42 @@ class FromSources(ChainStage):
         self._point_at_folders()
 
     def _point_at_folders(self) -> None:
-        """Let the symlinks of the finished result point at where the folders are now."""
+        """Update the symlinks of the finished result to the folders' current paths."""
         for name, found in self.in_folders():
             folders.point(self.folder / self.wanted[name].into, found.parts)
 
     def file(self, name: str, inputs: dict[str, Path], report: Report, unpacked: bool = True) -> Path:
-        """The file that a source means."""
+        """Return the path of a source's file."""
         source, in_sample = self.sources()[name]
         return inputs["sample"] / in_sample if source == SAMPLE else obtain(source, downloads(), report, unpacked)
 
     def downloaded(self) -> dict[str, Path]:
-        """Name -> place of each file that comes from an address, whether it is there or not."""
+        """Return name -> path of each downloaded file, whether it exists or not."""
         return {
             n: download_of(source, downloads()) for n, source in self.external_inputs().items() if not read_source(source).path
         }
 
     def records(self) -> dict[str, dict[str, Any]]:
-        """Name -> address, size and digest of what was downloaded, for the manifest."""
+        """Return name -> address, size and digest of each download, for the manifest."""
         return {name: record_of(path) for name, path in self.downloaded().items()}
 
     def published(self) -> None:
         self.drop_downloads()
 
     def drop_downloads(self) -> None:
-        """Delete what was downloaded for this finished result, unless downloads are to be kept; their records stay."""
+        """Delete the downloads of this finished result, unless downloads are kept; their records stay."""
         for path in self.spare_downloads():
             path.unlink(missing_ok=True)
 
     def spare_downloads(self) -> list[Path]:
-        """What was downloaded for this finished result and is not to be kept."""
+        """Return the downloads of this finished result that are not kept."""
         if config.settings().workspace.keep_downloads:
             return []
         return [path for path in self.downloaded().values() if path.exists()]
 
 
 def digest_of_folder(folder: Path, wanted: Wanted, by_content: bool, digests: Digests) -> str:
-    """Return what the wanted files of a folder count as, see `folders.identity`.
+    """Return the digest of a folder's needed files, see `folders.identity`.
 
     by_content: by their digests, else by their names, sizes and times. A folder that is gone counts as before. Raises DataError
     where a wanted file is missing.
@@ -182,7 +182,7 @@ def digest_of_folder(folder: Path, wanted: Wanted, by_content: bool, digests: Di
 
 @contextmanager
 def origin_told(raw: Stage) -> Iterator[None]:
-    """Add to an error about a file in a fetched result where the user's settings have it from."""
+    """Add the source in the user's settings to an error about a file in a fetched result."""
     try:
         yield
     except DataError as error:
@@ -224,7 +224,7 @@ class Fetch(FromSources):
 
     def work(self, folder: Path, inputs: dict[str, Path], report: Report) -> dict[str, Any]:
         facts = super().work(folder, inputs, report)
-        if self.external_inputs():  # not all of it is drawn
+        if self.external_inputs():  # the sample has only a part of the files
             citation = self.described.origin.text()
             (folder / "CITATION.txt").write_text(citation, encoding="utf-8")
             say(citation)
@@ -250,7 +250,7 @@ def fetch(dataset: str) -> Fetch:
 
 
 class FetchPrecomputed(FromSources):
-    """A trained network from elsewhere, instead of training one."""
+    """A network that others trained."""
 
     dataset = luigi.ChoiceParameter(choices=CHAIN, default="mpii", description="trained on which dataset")
     leaf = "precomputed"
@@ -275,16 +275,16 @@ class FetchPrecomputed(FromSources):
         return getattr(config.settings().models, self.dataset)
 
     def choice(self) -> tuple[KnownModel | None, str]:
-        """Which known network the settings name, if any, and the source. Raises DataError where they mean none."""
+        """Return the known network that the settings name, if any, and the source. Raises DataError for neither."""
         if self.chosen.strip() in ("", SAMPLE):
             raise DataError(f"[models] {self.dataset} = {self.chosen} is no network; give the name, path or address of one.")
         return read_choice(self.chosen, self.dataset)
 
     def trained_by(self) -> str:
-        """Whose network it is, in a sentence for its model card."""
+        """Return a sentence about the network's authors, for the model card."""
         known, _ = self.choice()
         if not known:
-            return f"The network was trained elsewhere, for {self.dataset}; the file that it comes from is told below."
+            return f"The network was trained elsewhere, for {self.dataset}; its file is named below."
         accuracy = f" Published accuracy: {known.accuracy}." if known.accuracy else ""
         return f"Others trained the network, {known.name} ({known.address}). Licence of its weights: {known.licence}.{accuracy}"
 
@@ -295,7 +295,7 @@ class FetchPrecomputed(FromSources):
         return {}
 
     def external_inputs(self):
-        """Its source; what is set where that means none, so that `status`, which says so, can tell of the other stages."""
+        """Return its source; an invalid source as it is, because `status` reports it and goes on with the other stages."""
         try:
             return {"model": self.choice()[1]}
         except DataError:

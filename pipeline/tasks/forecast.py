@@ -1,4 +1,4 @@
-"""Forecasts of human dynamics: what the weights of the chain are for."""
+"""Forecasts of human dynamics."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeGuard

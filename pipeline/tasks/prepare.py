@@ -1,4 +1,4 @@
-"""Crops and annotation files: what the networks are trained and scored on."""
+"""Cropped frames and annotation files."""
 
 from pathlib import Path
 from typing import Any

@@ -1,4 +1,4 @@
-"""The trainings, and which networks the later stages use."""
+"""The trainings, and the networks that later stages use."""
 
 from pathlib import Path
 from typing import Any
@@ -45,12 +45,12 @@ class CacheCrops(ChainStage):
 
 
 def _data(dataset: str, cache: bool) -> dict[str, Stage]:
-    """What a training on a dataset requires of it."""
+    """Return the stages of a dataset that a training on it requires."""
     return converted(DATASETS[dataset]) | ({"crops": CacheCrops(dataset=dataset)} if cache else {})
 
 
 class TrainingStage(ChainStage):
-    """A training that may branch off another: base of both trainings."""
+    """The base class of all trainings, which may branch off another."""
 
     reads_at_once = True
     remade_unasked = False
@@ -60,7 +60,7 @@ class TrainingStage(ChainStage):
         config.check_or_exit(self._check_experiment)
 
     def _check_experiment(self) -> None:
-        """Raise DataError where the experiment is called as the result of another stage is, next to which it stands."""
+        """Raise DataError if the experiment has the name of another stage's result."""
         name, taken = self.training().experiment, reserved_names()
         if name.lower().startswith(tuple(t for t in taken if t.endswith("-"))) or name.lower() in taken:
             names = ", ".join(f"{t}..." if t.endswith("-") else t for t in sorted(taken))
@@ -69,7 +69,7 @@ class TrainingStage(ChainStage):
             )
 
     def training(self) -> Training:
-        """Its settings."""
+        """Return its settings."""
         raise AttributeError(f"{type(self).__name__} has no training")
 
     def external_inputs(self) -> dict[str, str]:
@@ -77,17 +77,17 @@ class TrainingStage(ChainStage):
         return {"branch_from": str(follow(Path(file).expanduser()))} if file else {}
 
     def digest_external_inputs(self) -> dict[str, str]:
-        """Raises DataError also for a checkpoint that will not stay as it is: the branch would never be done."""
+        """Raises DataError also for a checkpoint that is still changing, because the branch would never be done."""
         for source in self.external_inputs().values():
             file, exp = Path(source).expanduser(), config.exp().resolve()
             named = Path(self.training().branch_file).expanduser().parent
             if named.absolute() == self.link.absolute():
-                raise DataError(f"{named} is the own place of this branch; give it an experiment of another name.")
+                raise DataError(f"{named} is the result of this training itself; give the branch another experiment name.")
             origin = Path(str(file.resolve().parent).removesuffix(".partial"))
             changes = file.name == "last.safetensors" and origin.is_relative_to(exp)
             if changes and is_locked(config.exp() / origin.relative_to(exp), config.exp()):
                 raise DataError(
-                    f"{file} is of a training that goes on, and changes all the time; branch off from an epoch that keep_last "
+                    f"{file} belongs to a training that is still running; branch off from an epoch that keep_last "
                     "kept (last-NNN.safetensors beside it), or once the training has ended."
                 )
         return super().digest_external_inputs()
@@ -131,7 +131,7 @@ class PretrainMpii(Pretrain):
 
 
 class Finetune(TrainingStage):
-    """Go on training the MPII network on another dataset, with the output layer replaced."""
+    """Fine-tune the MPII network on another dataset, with a new output layer."""
 
     version = 2
 
@@ -162,13 +162,13 @@ class Finetune(TrainingStage):
 
 
 class FinetunePenn(Finetune):
-    """Go on training the MPII network on cropped Penn Action, with the output layer replaced."""
+    """Fine-tune the MPII network on cropped Penn Action, with a new output layer."""
 
     dataset = "penn_action"
 
 
 def reserved_names() -> set[str]:
-    """How the results of all stages but trainings are called below a dataset's folder; with a - at the end, how they begin."""
+    """Return the names of all results but trainings in a dataset's folder; one that ends with - is a prefix."""
     names, kinds = set[str](), list[type[Stage]]([Stage])
     while kinds:
         kind = kinds.pop()
@@ -180,10 +180,10 @@ def reserved_names() -> set[str]:
 
 
 def pretrained() -> Stage:
-    """The stage that gives the MPII network."""
+    """Return the stage whose result is the MPII network."""
     return PretrainMpii() if config.settings().models.source == "train" else FetchPrecomputed(dataset="mpii")
 
 
 def finetuned() -> Stage:
-    """The stage that gives the Penn Action network."""
+    """Return the stage whose result is the Penn Action network."""
     return FinetunePenn() if config.settings().models.source == "train" else FetchPrecomputed(dataset="penn_action")

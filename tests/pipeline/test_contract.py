@@ -71,14 +71,14 @@ def test_a_folder_in_the_way_of_a_link_is_named(place):
     target = link.resolve()
     link.unlink()
     link.mkdir()
-    assert "mpii/annot is in the way" in place.run("run", "AnnotateMpii", code=30)
+    assert "mpii/annot should be a symlink" in place.run("run", "AnnotateMpii", code=30)
     assert target.exists()
 
 
 @pytest.mark.parametrize("exp", ["luigi.cfg", "/proc/exp"])
 def test_an_exp_that_cannot_be_a_folder(place, exp):
     place.set(f"[workspace]\nexp = {exp}\n")
-    assert f"exp = {exp} cannot be made a folder" in place.run("run", "MakeSample", "--config", "profile.cfg", code=30)
+    assert f"exp = {exp} cannot be used as the folder" in place.run("run", "MakeSample", "--config", "profile.cfg", code=30)
 
 
 def test_the_remedy_names_the_profiles(empty):

@@ -114,7 +114,7 @@ def test_a_branch_from_what_will_change_is_refused(place):
     origin = (place.exp / "penn_action_cropped/hg-256-ft").resolve()
     place.set("[finetune]\nepochs = 3\nbranch_from = exp/penn_action_cropped/hg-256-ft\n")
     said = place.run("run", "FinetunePenn", "--config", "profile.cfg", code=30)
-    assert "hg-256-ft is the own place of this branch; give it an experiment of another name" in said
+    assert "hg-256-ft is the result of this training itself; give the branch another experiment name" in said
     place.set("[finetune]\nexperiment = branch\nepochs = 3\nbranch_from = exp/penn_action_cropped/hg-256-ft\n")
     with FileLock(place.exp / ".locks" / f"{origin.name.rpartition('@')[2]}.lock"):
         said = place.run("run", "FinetunePenn", "--config", "profile.cfg", code=30)

@@ -50,4 +50,4 @@ def test_before_anything_is_done_everything_is_missing(empty):
 
 def test_a_place_that_cannot_be_written_is_named(empty):
     (empty.folder / "exp").write_text("a file")
-    assert "exp cannot be made a folder of results" in empty.run("report", code=20)
+    assert "exp cannot be used as the folder of results" in empty.run("report", code=20)

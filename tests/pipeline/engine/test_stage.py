@@ -137,5 +137,5 @@ def test_a_stage_without_its_input_names_the_command(place):
         Add().make()
     (place() / "results").rename(place() / "moved")
     (place() / "results").write_text("a file")
-    with pytest.raises(DataError, match="results cannot be made a folder of results"):
+    with pytest.raises(DataError, match="results cannot be used as the folder of results"):
         Read().make()
