@@ -118,4 +118,5 @@ def test_a_branch_from_what_will_change_is_refused(place):
     place.set("[finetune]\nexperiment = branch\nepochs = 3\nbranch_from = exp/penn_action_cropped/hg-256-ft\n")
     with FileLock(place.exp / ".locks" / f"{origin.name.rpartition('@')[2]}.lock"):
         said = place.run("run", "FinetunePenn", "--config", "profile.cfg", code=30)
-    assert "belongs to a training that is still running" in said and "unknown" not in place.run("status", "--config", "profile.cfg")
+    assert "belongs to a training that is still running" in said
+    assert "unknown" not in place.run("status", "--config", "profile.cfg")
