@@ -1,10 +1,6 @@
 """What the data is; imports nothing else of this project.
 
-catalog      all datasets
-mpii         MPII Human Pose
-penn_action  Penn Action: crop windows, the published validation split
-flic         FLIC, with the person's own sides or the observer's
-lsp          Leeds Sports Pose and its extension
+catalog      all datasets; each is defined in a module of its own, next to this one
 dataset      Dataset, the object that describes a dataset; DatasetFiles, its converted files
 measures     what accuracies are measured by, and published accuracies
 skeletons    joints, mirror partners, limbs; joints that two skeletons share

@@ -190,7 +190,10 @@ def annotations(labels: Sequence[Label], first: dict[str, int]) -> Annotations:
 
 
 def frame_box(size: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Centre (..., 2) px and scale (...) of what the network sees of cropped frames; size: (..., 2) px, (width, height)."""
+    """Return the centre (..., 2) px and scale (...) of the box that the network sees of cropped frames.
+
+    size: (..., 2) px, (width, height) of the frames.
+    """
     return person_box((size - 1) / 2, size.max(axis=-1) / 200)
 
 

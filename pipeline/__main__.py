@@ -16,13 +16,11 @@ DESCRIPTION = """\
 From the archives of MPII Human Pose and Penn Action to a network that forecasts sixteen poses from one image.
 
   python -m pipeline run                 make everything that is not there yet
-  python -m pipeline status              what is there, what is stale and why
+  python -m pipeline status              all stages: what is there, what is stale and why
   python -m pipeline run ExportWeights --models precomputed     without training, from published networks
-  python -m pipeline report              the same and all accuracies as a page: exp/report/index.html
+  python -m pipeline report              states of the stages and all accuracies as a page: exp/report/index.html
 
-Stages: MakeSample, FetchMpii, FetchPennAction, AnnotateMpii, CropPenn, AnnotatePenn, PretrainMpii, FinetunePenn,
-FetchPrecomputed:mpii, FetchPrecomputed:penn_action, EvaluateMpii, EvaluatePenn (or EvaluatePenn:pretrained ...),
-ExportWeights, CompareAccuracy, Forecast, EvaluateForecast, ForecastFromPoses, CompareForecasts, ExportForecast.
+Stages of the chain: those that `status` lists; EvaluatePenn means EvaluatePenn:pretrained and EvaluatePenn:finetuned.
 Outside the chain: Fetch:D, Annotate:D, Pretrain:D, Finetune:D and Evaluate:D:M, where D is one of
 DATASETS and M is one of pretrained (on MPII), finetuned and scratch (trained on D alone).
 Pretrain:penn_action and EvaluatePenn:scratch train on Penn Action alone.

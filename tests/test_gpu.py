@@ -94,13 +94,14 @@ def test_a_training_on_the_gpu_is_close_to_one_on_the_cpu(tiny_penn, tmp_path):
         train(job(tmp_path / device, tiny_penn, settings, Workspace(device=device, workers=1)))
     # RMSprop makes whole steps of rounding errors where a gradient is zero, so the weights themselves may differ.
     losses = [float((tmp_path / device / "train.log").read_text().split()[5]) for device in ("cuda", "cpu")]
-    assert losses[0] == pytest.approx(losses[1], rel=1e-3) and losses[1] > 0
+    assert losses[0] == pytest.approx(losses[1], rel=0.02) and losses[1] > 0
 
 
 @pytest.mark.parametrize("precision, near", [("float32", 1e-4), ("auto", 0.1)])
 def test_heatmaps_are_those_of_the_cpu(precision, near):
     about = Description(SMALL, PENN_ACTION.skeleton.joints, 64, {})
-    images = list(np.random.default_rng(0).integers(0, 255, (9, 80, 120, 3), np.uint8))
+    # Six full batches, so that the later ones are replayed, and an incomplete one.
+    images = list(np.random.default_rng(0).integers(0, 255, (25, 80, 120, 3), np.uint8))
     net = network()
     expected = PosePredictor(net, about, device="cpu", precision="float32").predict(images, batch=4, sizes=(1, 1.2))
     found = PosePredictor(net, about, device="cuda", precision=precision).predict(images, batch=4, sizes=(1, 1.2))

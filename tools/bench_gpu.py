@@ -10,6 +10,7 @@ import statistics
 import tempfile
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
@@ -23,6 +24,7 @@ from torch import Tensor
 from torch.utils.data import default_collate
 
 from datasets.dataset import DatasetFiles
+from datasets.imaging.images import read_upright
 from datasets.mpii import MPII
 from datasets.progress import Report, silent
 from stages.evaluation.evaluate import evaluate
@@ -32,7 +34,7 @@ from stages.inference.predictor import PosePredictor
 from stages.loading.augment import plans
 from stages.loading.crop_cache import cache_crops
 from stages.loading.loader import PoseDataset, batches
-from stages.machine.pool import processes
+from stages.machine.pool import one_opencv_thread, processes
 from stages.network.checkpoints import Description
 from stages.network.hourglass import HourglassNet
 from stages.settings.sections import Evaluation, Input, Network, Settings, Workspace
@@ -100,11 +102,11 @@ def job(folder: Path, network: HourglassNet, data: DatasetFiles, training: Train
 def trainer(
     folder: Path, data: DatasetFiles, training: Training, deterministic: bool = True, preset: str = "hg-256"
 ) -> Trainer:
-    """Return a training before its first iteration."""
+    """Return a training before its first iteration, whose batches are finished samples."""
     torch.manual_seed(0)
     torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark = deterministic, False
     set_tf32(training.precision)
-    made = Trainer(job(folder, HourglassNet(Network(preset=preset), 16), data, training))
+    made = Trainer(job(folder, HourglassNet(Network(preset=preset), 16), replace(data, crops=None), training))
     made.begin_phase(0)
     made.network.train()
     return made
@@ -255,8 +257,10 @@ def feeding(data: DatasetFiles) -> None:
                 f"batch {batch}, {what}, {workers} processes", (count - 1) * batch / (time.perf_counter() - start), "samples/s"
             )
         for what, each in sources.items():
+            if what == "files" and batch != BATCHES[len(BATCHES) // 2]:
+                continue  # the loader limits this rate at any batch
             with tempfile.TemporaryDirectory() as name:
-                iterations = max(100, round((4 if what == "cache" else 2) * 2000 / batch)) if CUDA else 100
+                iterations = max(100, round(6000 / batch)) if CUDA else 100
                 train(job(Path(name), HourglassNet(Network(), 16), each, settings(batch, "auto", iterations=iterations)))
                 rows = [float(row["samples_per_second"]) for row in read_metrics(Path(name)) if row["what"] == "train"]
             show(f"batch {batch}, training from {what}, data included", statistics.median(rows[len(rows) // 3 :]), "images/s")
@@ -271,6 +275,10 @@ def prediction(folder: Path) -> None:
     predictor = PosePredictor(network, about, device=DEVICE.type)
     paths = sorted(folder.glob("*.jpg")) * (64 if CUDA else 1)
     frames = [photograph(480, 640, i) for i in range(4)] * len(paths[::4])
+    with one_opencv_thread(), ThreadPoolExecutor(processes(0)) as pool:
+        kilobytes = statistics.mean(path.stat().st_size for path in paths) / 1e3
+        reading = rate(lambda: list(pool.map(read_upright, paths)), len(paths), 0.1)
+        show(f"reading JPEG files of 1280 x 720, {kilobytes:.0f} kB, {processes(0)} threads", reading, "images/s")
     for batch in (1, 8, 64):
         images = torch.rand(batch, 3, SIZE.resolution, SIZE.resolution, device=DEVICE).to(memory_format=torch.channels_last)
         alone = rate(partial(run, images), batch)
@@ -279,9 +287,9 @@ def prediction(folder: Path) -> None:
         for what, source in (("frames of 640 x 480", frames[some]), ("files of 1280 x 720", paths[some])):
             work = partial(predictor.predict, source, flip=False, batch=batch)
             images_a_second = rate(work, len(source), 0.1)
-            show(
-                f"predictor without flip, batch {batch}, {what}", images_a_second, "images/s", f"{images_a_second / alone:.0%}"
-            )
+            bound = min(alone, reading) if what.startswith("files") else alone
+            note = f"{images_a_second / alone:.0%} of the network, {images_a_second / bound:.0%} of the slower of its parts"
+            show(f"predictor without flip, batch {batch}, {what}", images_a_second, "images/s", note)
 
 
 def training_for(minutes: float, data: DatasetFiles, batch: int) -> None:

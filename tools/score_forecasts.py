@@ -57,7 +57,7 @@ def score(folders: list[Path], split: str) -> None:
 
 
 def write(folder: Path, split: str) -> None:
-    """Write the evaluation's forecasts. Raises DataError where there is none."""
+    """Write the forecasts of EvaluateForecast into a folder. Raises DataError if it has not been run."""
     from stages.forecasting.eval_files import write_forecasts
 
     stage = EvaluateForecast()

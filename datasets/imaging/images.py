@@ -27,7 +27,7 @@ _START_OF_SCAN, _END_OF_IMAGE = b"\xda", b"\xd9"
 _HUFFMAN_SEQUENTIAL = b"\xc0", b"\xc1"  # in these frames each block takes bits in a scan, so the file's size bounds the time
 _JPEG, _PNG = b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n"
 _EXIF = b"Exif\0\0", b"eXIf"  # beginning of the EXIF block in a JPEG, and in a PNG
-_EXIF_WITHIN = 1 << 17  # bytes to search: EXIF comes before the pixels, in a JPEG at the beginning and of at most 64 kB
+_EXIF_WITHIN = 1 << 17  # bytes to search at most: EXIF comes before the pixels, in a JPEG at the beginning and of at most 64 kB
 _ADVICE = "fetch or unpack the images again."
 
 
@@ -57,7 +57,8 @@ def read_upright(path: Path) -> np.ndarray:
         image = _decode(data, 1)[0]
     except ValueError as error:
         raise _as_data_error(path, error) from None
-    if all(data.find(mark, 0, _EXIF_WITHIN) < 0 for mark in _EXIF):
+    header = _EXIF_WITHIN if data.startswith(_PNG) else _start_of_scan(data)
+    if all(data.find(mark, 0, header) < 0 for mark in _EXIF):
         return image
     upright = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR_RGB)  # applies the orientation
     return image if upright is None else upright
@@ -150,6 +151,14 @@ def _has_too_many_scans(data: bytes) -> bool:
             scans += 1
         at = marker.end() + int.from_bytes(data[marker.end() : marker.end() + 2], "big")
     return scans > MOST_SCANS
+
+
+def _start_of_scan(data: bytes) -> int:
+    """Return where the first scan of a JPEG begins, or _EXIF_WITHIN if it begins later."""
+    at = 2
+    while (marker := _SEGMENT.search(data, at, _EXIF_WITHIN)) and marker[1] != _START_OF_SCAN:
+        at = marker.end() + int.from_bytes(data[marker.end() : marker.end() + 2], "big")
+    return marker.start() if marker else _EXIF_WITHIN
 
 
 def _without_bytes_between_segments(data: bytes) -> bytes:

@@ -31,7 +31,7 @@ MISSING_DATA, TASK_FAILED = 20, 30
 def find(name: str) -> list[Stage]:
     """Return the stages of a name or of its beginning: EvaluatePenn means EvaluatePenn:pretrained and :finetuned.
 
-    Those of the chain come first. Beside it at least the dataset has to be named: Evaluate:lsp, not Evaluate.
+    Stages of the chain come first. A stage outside the chain needs at least its dataset: Evaluate:lsp, not Evaluate.
     """
     chain, further = Pipeline().stages(), others()
     if name == "Pipeline":
@@ -109,7 +109,10 @@ def _damaged(tasks: list) -> list[Stage]:
 
 
 def _set_links_right(tasks: list) -> None:
-    """Update the symlinks of stages and of all their inputs to the current settings; Pipeline does so itself."""
+    """Update the symlinks of stages and of all their inputs to the current settings.
+
+    Not needed for Pipeline, whose `complete` does it.
+    """
     for stage in with_inputs(task for task in tasks if isinstance(task, Stage)):
         stage.complete()
 

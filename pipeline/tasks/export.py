@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 class Export(ChainStage):
-    """A network in five formats, with a description and a model card."""
+    """A network in all formats of `FORMATS`, with a description and a model card."""
 
     version = 4
     dataset = luigi.ChoiceParameter(choices=list(DATASETS), description="what the network is scored on")

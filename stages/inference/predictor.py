@@ -110,7 +110,7 @@ class PosePredictor:
         joints, confidence, numbers = [], [], list[int]()
         with one_opencv_thread(), ThreadPoolExecutor(processes(0)) as pool:
             crops = chain.from_iterable(in_order(pool, partial(self._cut, sizes), jobs, 2 * batch))
-            for points, peaks, of_images in in_order(pool, self._decode, self._computed(crops, batch, flip, sizes), 1):
+            for points, peaks, of_images in in_order(pool, self._decode, self._computed(crops, batch, flip, sizes), 2):
                 joints.append(points)
                 confidence.append(peaks)
                 numbers += of_images
@@ -133,10 +133,9 @@ class PosePredictor:
         while chunk := list(islice(people, batch)):
             maps = []
             for crops in zip(*(person.crops for person in chunk), strict=True):
-                images = torch.from_numpy(np.stack(crops))
-                if self._device.type == "cuda":
-                    images = images.pin_memory().to(self._device, non_blocking=True)
-                maps.append(run(images.permute(0, 3, 1, 2) / 255))
+                images = torch.empty((len(crops), *crops[0].shape), dtype=torch.uint8, pin_memory=self._device.type == "cuda")
+                np.stack(crops, out=images.numpy())
+                maps.append(run(images.to(self._device, non_blocking=True).permute(0, 3, 1, 2) / 255))
             yield Fetched(average_scales(maps, sizes)), np.stack([p.to_crop for p in chunk]), [p.image for p in chunk]
 
     def _decode(self, maps: "Fetched", to_crop: np.ndarray, images: list[int]) -> tuple[np.ndarray, np.ndarray, list[int]]:

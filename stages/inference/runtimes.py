@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from datasets.errors import DataError
+from stages.machine.recorded import RecordedByShape
 from stages.network.blocks import Residual
 from stages.network.checkpoints import Description
 from stages.network.hourglass import Head, HourglassNet, Stem
@@ -61,7 +62,10 @@ def with_flip(run: Run, mirrored: list[int]) -> Run:
 
 
 def in_torch(network: nn.Module, device: torch.device, compute: torch.dtype) -> Run:
-    """Return the network as a function in PyTorch: a copy with normalisation folded into convolutions, weights of `compute`."""
+    """Return the network as a function in PyTorch: a copy with normalisation folded into convolutions, weights of `compute`.
+
+    On CUDA its kernels are recorded, because launching them one by one takes longer than computing them.
+    """
     fast = folded(network).to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     for module in fast.modules():
         if isinstance(module, nn.Conv2d) and compute != torch.float32:
@@ -73,7 +77,7 @@ def in_torch(network: nn.Module, device: torch.device, compute: torch.dtype) -> 
         with torch.inference_mode(), torch.autocast(device.type, compute, enabled=compute != torch.float32):
             return fast(images)[-1].float()
 
-    return run
+    return RecordedByShape(run, device) if device.type == "cuda" else run
 
 
 def folded(network: nn.Module) -> nn.Module:

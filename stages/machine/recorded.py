@@ -4,6 +4,7 @@ An iteration of hg-256 launches about two thousand kernels. With few images each
 """
 
 import shutil
+import threading
 from collections.abc import Callable
 from importlib.util import find_spec
 
@@ -12,6 +13,7 @@ from torch import Tensor
 
 WORTH_COMPILING = 1_000_000  # images; on an H100, compiling takes 50 s and saves 150 microseconds per image
 WARM_UP = 3  # calls before recording, in which libraries choose their kernels
+MOST_SHAPES = 4  # shapes of input that a RecordedByShape records, because each recording keeps memory on the device
 
 
 def is_compiled(chosen: str, images: int, device: torch.device, processes: int) -> bool:
@@ -39,7 +41,7 @@ class Recorded:
         """Return the result of `work`. The inputs may be on the CPU, preferably in pinned memory."""
         self.calls += 1
         if self.calls == 1:
-            self.inputs = {name: tensor.to(self.device) for name, tensor in inputs.items()}
+            self.inputs = {name: tensor.to(self.device, copy=True) for name, tensor in inputs.items()}
         else:
             for name, tensor in inputs.items():
                 self.inputs[name].copy_(tensor, non_blocking=True)
@@ -60,3 +62,22 @@ class Recorded:
             result = self.work(self.inputs)
         here.wait_stream(self.stream)
         return result
+
+
+class RecordedByShape:
+    """A function of one tensor that is recorded once for each of the first MOST_SHAPES shapes of its input; see `Recorded`.
+
+    Inputs of further shapes are computed without recording. Thread-safe.
+    """
+
+    def __init__(self, work: Callable[[Tensor], Tensor], device: torch.device) -> None:
+        self.work, self.device, self.lock = work, device, threading.Lock()
+        self.recorded: dict[torch.Size, Recorded] = {}
+
+    def __call__(self, tensor: Tensor) -> Tensor:
+        """Return the result of `work` for a tensor of constant dtype."""
+        with self.lock:
+            if tensor.shape not in self.recorded and len(self.recorded) < MOST_SHAPES:
+                self.recorded[tensor.shape] = Recorded(lambda inputs: self.work(inputs["input"]), self.device)
+            recorded = self.recorded.get(tensor.shape)
+            return recorded({"input": tensor}) if recorded else self.work(tensor)

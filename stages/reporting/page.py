@@ -214,7 +214,7 @@ def _by(rows: list[dict[str, str]], column: str) -> dict[str, list[dict[str, str
 
 
 def _failures(place: str, evaluation: Path) -> Iterator[tuple[str, Table]]:
-    """Yield each split with the table of its errors."""
+    """Yield each split that has failures, with the table of their rates."""
     for path in sorted(evaluation.glob("failures_*.csv"), reverse=True):
         split = path.stem.removeprefix("failures_")
         rows = [row | {"value": f"{row['by']}: {row['value']}".replace("_", " ")} for row in _read(evaluation, path.name)]

@@ -11,7 +11,7 @@ STEPS = 16
 
 
 class Forecaster(Section):
-    """The recurrent layers of the forecasting network; the defaults are those of hg-256-res-clstm."""
+    """Settings of the forecasting network's recurrent layers; the defaults are those of hg-256-res-clstm."""
 
     intro = "The recurrent layers of the forecasting network, one at each skip edge of the hourglass and one at its bottleneck."
 
@@ -66,7 +66,7 @@ class ForecastTraining(Training):
 
 
 class PoseOnly(Section):
-    """The training of the pose-only forecasters, which `CompareForecasts` sets beside the network."""
+    """The training of the pose-only forecasters, which `CompareForecasts` compares with the network."""
 
     intro = (
         "The pose-only forecasters: small networks from the joints of one labelled frame, without its image, to the poses of "

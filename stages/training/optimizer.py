@@ -61,13 +61,13 @@ def set_rate(optimizer: torch.optim.Optimizer, rate: Tensor) -> None:
 
 
 def optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
-    """What the optimizer remembers of each weight: `<number of the weight>.<name>` -> tensor."""
+    """Return the optimizer's state by parameter: `<number of the parameter>.<name>` -> tensor."""
     states = optimizer.state_dict()["state"]
     return {f"{i}.{name}": value for i, state in states.items() for name, value in state.items()}
 
 
 def load_optimizer(optimizer: torch.optim.Optimizer, tensors: dict[str, Tensor]) -> None:
-    """Let the optimizer remember what `optimizer_tensors` gave."""
+    """Load the tensors of `optimizer_tensors` into the optimizer's state."""
     parameters = [p for group in optimizer.param_groups for p in group["params"]]
     saved = optimizer.state_dict()
     for name, value in tensors.items():
@@ -89,7 +89,7 @@ class Ema:
         self.network, self.decay = copy.deepcopy(network), decay
 
     def share(self, iteration: int) -> float:
-        """The part 1 - d that the weights have in the mean after an iteration."""
+        """Return the weight 1 - d of the current network in the EMA update after an iteration."""
         return 1 - min(self.decay, (1 + iteration) / (10 + iteration))
 
     @torch.no_grad()

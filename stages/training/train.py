@@ -149,7 +149,10 @@ class Trainer:
                     self._save(lambda: self.checkpoints.save(self.learner, self.state))
 
     def begin_phase(self, phase: Hashable) -> None:
-        """Record iterations where they launch a fixed list of kernels: not in several processes, nor where float16 may skip."""
+        """Record iterations as CUDA graphs, if each iteration launches the same kernels.
+
+        That is not so in several processes, nor with float16, which may skip the optimizer's step.
+        """
         if phase == self.phase:
             return
         self.phase = phase
@@ -182,7 +185,10 @@ class Trainer:
         return torch.stack(sums).sum(dim=0)
 
     def _backward(self, part: dict[str, Tensor], last: bool) -> Tensor:
-        """Backpropagate one micro-batch; gradients are all-reduced only on the last one. Returns its sums."""
+        """Backpropagate one micro-batch; gradients are all-reduced only on the last one.
+
+        Returns the sums (S,) of `Objective.loss` for this micro-batch.
+        """
         share = len(next(iter(part.values()))) / self.training.batch
         with distributed.gradients_stay_here(self.model, not last):
             with torch.autocast(self.device.type, self.compute, enabled=self.compute != torch.float32):
@@ -211,7 +217,7 @@ class Trainer:
         report(state.iteration, self.iterations, f"{text} {speed:.1f} samples/s, waits {waiting:.0%}")
 
     def _finish_epoch(self, report: Report) -> None:
-        """Validate, log, keep the best, save."""
+        """Validate, write the logs, keep the best network and save a checkpoint."""
         state = self.state
 
         def show(samples: int, count: int) -> None:

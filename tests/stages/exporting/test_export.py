@@ -14,7 +14,7 @@ from datasets.errors import DataError
 from datasets.penn_action import PENN_ACTION
 from stages.evaluation.accuracy import Accuracy, MeasureFigures, SplitFigures
 from stages.exporting import export as module
-from stages.exporting.export import export
+from stages.exporting.export import FORMATS, export
 from stages.exporting.model_card import History, Step
 from stages.inference.predictor import PosePredictor
 from stages.network.checkpoints import load_network, save_network
@@ -53,7 +53,8 @@ def exported(tmp_path_factory, tiny_penn):
 
 def test_every_format_is_written_and_compared(exported):
     facts = json.loads((exported / "model.json").read_text())
-    names = {"model.safetensors", "model.onnx", "best_model.t7", "best_model_cpu.t7", "weights.h5"}
+    names = set(FORMATS)
+    assert names >= {"model.safetensors", "model.onnx", "best_model.t7", "best_model_cpu.t7", "weights.h5"}
     assert {path.name for path in exported.iterdir()} == names | {"model.json", "MODEL_CARD.md", "use_onnx.py"}
     assert facts["largest_difference_of_heatmaps"].keys() == names
     network, about = load_network(exported / "model.safetensors")
