@@ -6,6 +6,7 @@ float32, on the device that computed them. On CUDA the function may return befor
 
 import copy
 import tempfile
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 
@@ -21,6 +22,7 @@ from stages.network.hourglass import Head, HourglassNet, Stem
 from stages.settings.sections import RUNTIMES
 
 Run = Callable[[Tensor], Tensor]
+COARSEST = 0.25  # largest step between neighbouring numbers of a dtype, relative to the standard deviation of activations
 
 
 def start(runtime: str, network: HourglassNet, about: Description, device: torch.device, compute: torch.dtype,
@@ -37,7 +39,7 @@ def start(runtime: str, network: HourglassNet, about: Description, device: torch
         return in_torch(network, device, compute)
     in_other = in_onnxruntime if runtime == "onnxruntime" else in_openvino
     try:
-        return in_other(_graph(network, about, onnx), device, compute)
+        return in_other(_graph(network, about, onnx), device, fine_enough(network, compute))
     except ImportError:
         raise DataError(f"{runtime} is not installed; run: pip install {runtime}, or use runtime = torch.") from None
     except Exception as error:  # each runtime raises exceptions of its own
@@ -64,8 +66,10 @@ def with_flip(run: Run, mirrored: list[int]) -> Run:
 def in_torch(network: nn.Module, device: torch.device, compute: torch.dtype) -> Run:
     """Return the network as a function in PyTorch: a copy with normalisation folded into convolutions, weights of `compute`.
 
-    On CUDA its kernels are recorded, because launching them one by one takes longer than computing them.
+    A network for which `compute` is too coarse is computed in float32, with a warning. On CUDA the kernels are recorded,
+    because launching them one by one takes longer than computing them.
     """
+    compute = fine_enough(network, compute)
     fast = folded(network).to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     for module in fast.modules():
         if isinstance(module, nn.Conv2d) and compute != torch.float32:
@@ -78,6 +82,32 @@ def in_torch(network: nn.Module, device: torch.device, compute: torch.dtype) -> 
             return fast(images)[-1].float()
 
     return RecordedByShape(run, device) if device.type == "cuda" else run
+
+
+def fine_enough(network: nn.Module, compute: torch.dtype) -> torch.dtype:
+    """Return `compute`, or float32 with a warning if `compute` would round away much of the network's activations.
+
+    Residual blocks add up activations before batch normalisation, which removes their mean. A training can let these means grow
+    without any change of its loss. Measured on such a network, whose means were 1,000 standard deviations: 72.2 % PCKh@0.5 in
+    float32, 63.4 % in bfloat16. A network counts as such if in any normalisation layer the median channel's mean is so large
+    that neighbouring numbers of the dtype are COARSEST standard deviations apart; the median, because single channels that are
+    almost constant do no harm.
+    """
+    if compute == torch.float32:
+        return compute
+    for layer in network.modules():
+        if isinstance(layer, nn.BatchNorm2d) and layer.running_mean is not None and layer.running_var is not None:
+            distance = layer.running_mean.abs() / (layer.running_var + layer.eps).sqrt()
+            if distance.median().item() * torch.finfo(compute).eps > COARSEST:
+                kind = str(compute).removeprefix("torch.")
+                warnings.warn(
+                    f"{kind} is too coarse for this network, whose activations before normalisation lie "
+                    f"{distance.median().item():.0f} standard deviations from zero; it is computed in float32 instead. Such "
+                    "activations come from training with a high learning_rate; try a lower one, or adamw with weight_decay.",
+                    stacklevel=2,
+                )
+                return torch.float32
+    return compute
 
 
 def folded(network: nn.Module) -> nn.Module:

@@ -14,7 +14,7 @@ from datasets.penn_action import PENN_ACTION
 from stages.importing.known_models import KnownModel
 from stages.inference import predictor as module
 from stages.inference.predictor import PosePredictor
-from stages.inference.runtimes import folded, in_torch, start, with_flip
+from stages.inference.runtimes import fine_enough, folded, in_torch, start, with_flip
 from stages.network.checkpoints import Description, save_network
 from stages.network.hourglass import HourglassNet
 from stages.settings.sections import Network
@@ -288,3 +288,25 @@ def test_a_known_network_is_fetched_once_by_its_name(tmp_path, monkeypatch):
     assert PosePredictor.load("tiny").joints == PENN_ACTION.skeleton.joints
     (tmp_path / "theirs.safetensors").unlink()
     assert PosePredictor.load("tiny").resolution == 64
+
+
+def test_a_network_that_a_short_dtype_would_round_away_is_computed_in_float32():
+    """Activations of mean 1,000 and standard deviation 1: bfloat16 has steps of 4 there, float16 of 0.5, float32 of 0.00006."""
+    torch.manual_seed(0)
+    net = HourglassNet(SMALL, 13).eval()
+    images = torch.rand(2, 3, 64, 64)
+    with torch.no_grad():
+        net.stem.residuals[-1].conv3.bias += 1000
+        for module in net.modules():  # the statistics of the images, as after a training
+            if isinstance(module, torch.nn.BatchNorm2d):
+                module.momentum = None
+        net.train()(images)
+        net.eval()
+        expected = net(images)[-1]
+    with pytest.warns(UserWarning, match="bfloat16 is too coarse for this network.*float32 instead"):
+        found = in_torch(net, CPU, torch.bfloat16)(images)
+    torch.testing.assert_close(found, expected, atol=1e-2, rtol=1e-2)
+    with pytest.warns(UserWarning, match="float16 is too coarse"):
+        assert fine_enough(net, torch.float16) == torch.float32
+    assert fine_enough(net, torch.float32) == torch.float32
+    assert fine_enough(HourglassNet(SMALL, 13), torch.bfloat16) == torch.bfloat16
