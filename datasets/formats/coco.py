@@ -1,7 +1,7 @@
-"""COCO keypoints: labelled people in one .json file, as mmpose, DeepLabCut, SLEAP and labelling programs read them.
+"""COCO keypoints: labelled or predicted people in one .json file, as mmpose, SLEAP and labelling programs read them.
 
-Layout: https://cocodataset.org/#format-data. Joints are 0-based px with pixel centres at integers, as everywhere in this
-workspace; flag 2 is a visible joint, 1 an occluded one, 0 one without a label.
+Layouts: https://cocodataset.org/#format-data and #format-results. Joints are 0-based px with pixel centres at integers, as
+everywhere in this workspace; flag 2 is a visible joint, 1 an occluded one, 0 one without a label.
 """
 
 import json
@@ -23,7 +23,7 @@ def write_coco(path: Path, rows: Annotations, joints: Sequence[str], limbs: Sequ
     person's `bbox` is the square that the network sees, over 1.25: programs that enlarge boxes 1.25 times, such as mmpose, see
     the same square. `area` is that of `bbox`, since no outline is known. OSError (a full disk) passes.
     """
-    numbers = {image: number for number, image in enumerate(dict.fromkeys(rows.images), 1)}
+    numbers = _numbers(rows)
     content = {
         "info": {"description": about},
         "images": [
@@ -39,6 +39,28 @@ def write_coco(path: Path, rows: Annotations, joints: Sequence[str], limbs: Sequ
         ],
     }  # fmt: skip
     write_atomically(path, json.dumps(content, allow_nan=False).encode())
+
+
+def write_coco_results(path: Path, rows: Annotations, preds: np.ndarray, confidence: np.ndarray) -> None:
+    """Write predictions for the people of a split as COCO results, whose images are numbered as by `write_coco`.
+
+    preds: (N, J, 2) in 0-based px of the images, NaN for joints without a prediction; confidence: (N, J). Joints without a
+    prediction are written as 0, 0 with confidence 0. A person's score is the mean confidence of the predicted joints. OSError
+    (a full disk) passes.
+    """
+    numbers, known = _numbers(rows), ~np.isnan(preds).any(axis=2)
+    values = np.where(known[:, :, None], np.concatenate((preds, confidence[:, :, None]), axis=2), 0.0)
+    scores = (confidence * known).sum(axis=1) / known.sum(axis=1).clip(min=1)
+    content = [
+        {"image_id": numbers[image], "category_id": 1, "keypoints": values[row].ravel().tolist(), "score": float(scores[row])}
+        for row, image in enumerate(rows.images)
+    ]
+    write_atomically(path, json.dumps(content, allow_nan=False).encode())
+
+
+def _numbers(rows: Annotations) -> dict[str, int]:
+    """Return the number of each image in the file, from 1, in the order of the rows."""
+    return {image: number for number, image in enumerate(dict.fromkeys(rows.images), 1)}
 
 
 def _person(rows: Annotations, row: int, image: int) -> dict[str, Any]:

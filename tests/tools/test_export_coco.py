@@ -7,7 +7,10 @@ import h5py
 import numpy as np
 import pytest
 from pycocotools.coco import COCO
+from pycocotools.cocoeval import COCOeval
 
+from datasets.formats.annotations import Annotations
+from datasets.formats.coco import write_coco, write_coco_results
 from tests.pipeline.conftest import Place, finished_chain, place
 
 __all__ = ["finished_chain", "place"]  # fixtures
@@ -42,9 +45,56 @@ def test_people_boxes_and_flags_are_those_of_the_annotation_files(place: Place, 
     assert np.array(category["skeleton"]).max() <= joints
 
 
+def test_predictions_are_those_of_the_evaluation(place: Place):
+    for arguments in ((), ("--predictions", "finetuned")):
+        process = place.start("-m", "tools.export_coco", "penn_action", *arguments)
+        assert process.wait(timeout=120) == 0, process.communicate()[1]
+    coco = COCO(place.folder / "penn_action-valid.json")
+    people = json.loads((place.folder / "penn_action-valid-finetuned.json").read_text())
+    with h5py.File(place.exp / "penn_action_cropped/evaluate-finetuned/preds_valid.h5") as file:
+        preds, confidence = file["preds"][()], file["confidence"][()]
+    names = (place.exp / "penn_action_cropped/annot/valid_images.txt").read_text().splitlines()
+    assert len(people) == len(preds)
+    for row, person in enumerate(people):
+        found = np.array(person["keypoints"]).reshape(13, 3)
+        np.testing.assert_allclose(found[:, :2] + 1, preds[row])
+        np.testing.assert_allclose(found[:, 2], confidence[row])
+        assert person["score"] == pytest.approx(confidence[row].mean())
+        assert coco.loadImgs(person["image_id"])[0]["file_name"] == names[row]
+    assert len(coco.loadRes(str(place.folder / "penn_action-valid-finetuned.json")).getAnnIds()) == len(preds)
+
+
+def test_object_keypoint_similarity_of_pycocotools_is_the_formula_by_hand(tmp_path):
+    """Two people whose joints are 4 px and 40 px off: exp(-d^2 / (2 area (2 sigma)^2)) with area 100^2 and sigma 0.05.
+
+    That is 0.923 and 0.0003.
+    """
+    part = np.full((2, 3, 2), 150.0) + np.arange(3)[:, None] * 20
+    part[0, 2] = np.nan
+    rows = Annotations(
+        images=["a.jpg", "b.jpg"], index=np.arange(2), person=np.zeros(2, int), center=np.full((2, 2), 150.0),
+        scale=np.full(2, 100 / 200 * 1.25), part=part, visible=~np.isnan(part[..., 0]), normalize=np.full(2, -1.0),
+        torsoangle=np.zeros(2),
+    )  # fmt: skip
+    preds = np.nan_to_num(part, nan=7.0) + np.array([[[4.0, 0.0]], [[0.0, 40.0]]])
+    preds[0, 2] = np.nan  # a joint that the network does not know, where the label is missing, too
+    write_coco(tmp_path / "labels.json", rows, ["a", "b", "c"], [(0, 1)], {"a.jpg": (300, 300), "b.jpg": (300, 300)}, "")
+    write_coco_results(tmp_path / "found.json", rows, preds, np.full((2, 3), 0.5))
+    found = json.loads((tmp_path / "found.json").read_text())
+    assert found[0]["keypoints"][6:] == [0, 0, 0] and found[0]["score"] == 0.5
+    labels = COCO(tmp_path / "labels.json")
+    scored = COCOeval(labels, labels.loadRes(str(tmp_path / "found.json")), "keypoints")
+    scored.params.kpt_oks_sigmas = np.full(3, 0.05)
+    scored.evaluate()
+    similarity = [scored.ious[image, 1].item() for image in (1, 2)]
+    assert similarity == pytest.approx([np.exp(-16 / (2 * 1e4 * 0.01)), np.exp(-1600 / (2 * 1e4 * 0.01))], rel=1e-3)
+
+
 def test_what_is_missing_or_cannot_be_written_is_told(place: Place):
     for arguments, told in (
         (("lsp",), "make it with: python -m pipeline run"), (("mpii", "--out", "nowhere/labels.json"), "cannot be written"),
+        (("lsp", "--predictions", "scratch"), "make it with: python -m pipeline run"),
+        (("mpii", "--predictions", "pretrained", "--split", "train"), "it scores valid"),
     ):  # fmt: skip
         process = place.start("-m", "tools.export_coco", *arguments)
         err = process.communicate(timeout=120)[1]
