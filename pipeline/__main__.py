@@ -20,7 +20,8 @@ From the archives of MPII Human Pose and Penn Action to a network that forecasts
   python -m pipeline run ExportWeights --models precomputed     without training, from published networks
   python -m pipeline report              states of the stages and all accuracies as a page: exp/report/index.html
 
-Stages of the chain: those that `status` lists; EvaluatePenn means EvaluatePenn:pretrained and EvaluatePenn:finetuned.
+Stages of the chain: those that `status` lists; EvaluatePenn means EvaluatePenn:pretrained and EvaluatePenn:finetuned. They also
+have names like those outside the chain: Annotate:mpii is AnnotateMpii, Finetune:penn_action is FinetunePenn.
 Outside the chain: Fetch:D, Annotate:D, Pretrain:D, Finetune:D and Evaluate:D:M, where D is one of
 DATASETS and M is one of pretrained (on MPII), finetuned and scratch (trained on D alone).
 Pretrain:penn_action and EvaluatePenn:scratch train on Penn Action alone.

@@ -5,6 +5,7 @@ import shutil
 
 import h5py
 
+from pipeline.cli.commands import find
 from tests.drawn import write_flic, write_lsp
 
 PROFILE = """
@@ -48,6 +49,16 @@ def test_lsp_trained_tuned_and_scored(place):
     place.run("clean", "--others", "--yes", "--config", "profile.cfg")
     assert "done in" not in place.run("run", "Evaluate:lsp", "--config", "profile.cfg")
     assert place.results() == made
+
+
+def test_stages_of_the_chain_have_a_name_by_dataset_too():
+    for name, meant in (
+        ("Fetch:penn_action", ["FetchPennAction"]), ("Annotate:mpii", ["AnnotateMpii"]), ("Pretrain:mpii", ["PretrainMpii"]),
+        ("Finetune:penn_action", ["FinetunePenn"]), ("Export:penn_action:finetuned", ["ExportWeights"]),
+        ("Evaluate:penn_action", ["EvaluatePenn:finetuned", "EvaluatePenn:pretrained"]),
+        ("Export:penn_action:scratch", ["Export:penn_action:scratch"]), ("Evaluate:lsp:scratch", ["Evaluate:lsp:scratch"]),
+    ):  # fmt: skip
+        assert sorted(stage.name for stage in find(name)) == meant
 
 
 def test_flic_from_a_folder_and_from_an_archive(empty):
