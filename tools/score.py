@@ -5,10 +5,16 @@ its own predictions pos_pred_src are shown first). PREDICTIONS are .mat, .h5, .n
 their order, such as preds_valid.mat of an evaluation. A file holds an array `preds` with the axes people, 16 joints, x and y
 (and confidence) in any order, MPII's annolist structs, or a list of people with keypoints. The tool prints the layout that it
 recognised. Coordinates are 1-based px of the original images; keypoints in .json are 0-based.
+
+--people valid.h5 scores only the people of a conversion (exp/mpii/annot/valid.h5), for networks that were evaluated on a part
+of the validation people: published predictions and ours are then compared on the same people. It needs --order, the
+published valid.h5, which says who the people of TRUTH are. Each PREDICTIONS holds all people of TRUTH, or those of --people
+in their order.
 """
 
 import argparse
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -28,18 +34,55 @@ def main() -> None:
     )
     parser.add_argument("truth", type=Path, metavar="TRUTH")
     parser.add_argument("predictions", type=Path, nargs="*", metavar="PREDICTIONS")
+    parser.add_argument("--people", type=Path, metavar="VALID.H5", help="score only these people")
+    parser.add_argument("--order", type=Path, metavar="VALID.H5", help="the people of TRUTH, as published with it")
     options = parser.parse_args()
-    print_tables(options.truth, options.predictions)
+    if bool(options.people) != bool(options.order):
+        parser.error("give --people and --order together")
+    chosen = people_of(options.order, options.people) if options.people else None
+    print_tables(options.truth, options.predictions, chosen)
 
 
-def print_tables(path: Path, predictions: list[Path]) -> None:
-    """Print a table for each file of predictions: a row for each threshold, and a row of mean errors in px."""
+@dataclass(frozen=True)
+class Chosen:
+    """Some of the people of TRUTH."""
+
+    rows: np.ndarray  # (N,) int64, their rows in TRUTH
+    of: int  # number of people in TRUTH
+    image: np.ndarray  # (N,) int64, number of their image; people of one image are not independent samples
+
+
+def people_of(order: Path, people: Path) -> Chosen:
+    """Return the rows of `order` that hold the people of `people`, by image and number in the image.
+
+    Raises DataError if the files cannot be read or a person is not among those of `order`.
+    """
+    from datasets.formats import annotations
+
+    every, some = (annotations.read(path.parent, path.stem) for path in (order, people))
+    row_of = {person: row for row, person in enumerate(zip(every.images, every.person.tolist(), strict=True))}
+    wanted = list(zip(some.images, some.person.tolist(), strict=True))
+    if strangers := [person for person in wanted if person not in row_of]:
+        image, number = strangers[0]
+        raise DataError(
+            f"{len(strangers)} people of {people} are not in {order}, first person {number} of {image}; give a conversion "
+            "whose validation people are among the published ones ([mpii] split_file)."
+        )
+    return Chosen(np.array([row_of[person] for person in wanted]), len(every), np.unique(some.images, return_inverse=True)[1])
+
+
+def print_tables(path: Path, predictions: list[Path], chosen: Chosen | None = None) -> None:
+    """Print a table for each file of predictions: a row for each threshold, and a row of mean errors in px.
+
+    chosen: the people to score, all if None. With chosen people, the mean at 0.5 has a 95 % interval, and each file is tested
+    against the last one; intervals and tests resample images.
+    """
     from tabulate import tabulate
 
     from datasets.formats.matlab import read_mat
     from datasets.mpii import MPII
     from stages.evaluation import metrics
-    from stages.evaluation.prediction_files import arranged, read_predictions
+    from stages.evaluation.prediction_files import arranged
 
     content = read_mat(path, "pos_gt_src", "jnt_missing", "headboxes_src", "pos_pred_src")
     found = {name: _numbers(value, path, name) for name, value in content.items()}
@@ -50,8 +93,13 @@ def print_tables(path: Path, predictions: list[Path]) -> None:
     truth = found["pos_gt_src"].transpose(2, 0, 1).copy()
     truth[found["jnt_missing"].T != 0] = np.nan
     head = 0.6 * np.linalg.norm(found["headboxes_src"][1] - found["headboxes_src"][0], axis=0)
+    if chosen and chosen.of != people:
+        raise DataError(f"{path} has {people} people, but --order {chosen.of}; give the valid.h5 that belongs to it.")
+    rows = chosen.rows if chosen else np.arange(people)
     files = {path: arranged(path, "pos_pred_src", found["pos_pred_src"], people)}
-    files |= {file: read_predictions(file, people) for file in predictions}
+    files |= {file: _read(file, people, len(rows)) for file in predictions}
+    truth, head = truth[rows], head[rows]
+    files = {file: (preds if len(preds) == len(rows) else preds[rows], layout) for file, (preds, layout) in files.items()}
     for file, (preds, layout) in files.items():
         pck, curve = (metrics.Pck(t, 16, metrics.pckh_joints(MPII.skeleton)) for t in (metrics.PCKH_THRESHOLDS, CURVE))
         for one in (pck, curve):
@@ -59,13 +107,55 @@ def print_tables(path: Path, predictions: list[Path]) -> None:
         result = pck.result()
         parts = metrics.by_part(result.joints, MPII.skeleton.joints)
         columns = [100 * rates for rates in (*(parts[part] for part in PARTS), result.mean, result.total)]
-        rows = [[f"@{t:g}", *row] for t, row in zip(result.thresholds, np.stack(columns, axis=1), strict=True)]
+        lines = [[f"@{t:g}", *row] for t, row in zip(result.thresholds, np.stack(columns, axis=1), strict=True)]
         pixels = metrics.by_part(result.pixels, MPII.skeleton.joints)
-        rows.append(["mean error, px", *(pixels[part] for part in PARTS), None, result.mean_pixels])
+        lines.append(["mean error, px", *(pixels[part] for part in PARTS), None, result.mean_pixels])
         names = [part.removesuffix("_top") for part in PARTS]
         print(f"{file}: {layout}")
-        print(f"{people} people, area under the curve of the total to 0.5: {100 * curve.result().auc():.2f}\n")
-        print(tabulate(rows, ["PCKh", *names, "mean", "total"], floatfmt=".2f"), end="\n\n")
+        print(f"{len(rows)} people, area under the curve of the total to 0.5: {100 * curve.result().auc():.2f}\n")
+        print(tabulate(lines, ["PCKh", *names, "mean", "total"], floatfmt=".2f"), end="\n\n")
+    if chosen:
+        distances = {file: np.linalg.norm(preds - truth, axis=2) for file, (preds, _) in files.items()}
+        labelled = ~np.isnan(truth).any(axis=2)
+        missed = {file: np.where(labelled & np.isnan(distance), np.inf, distance) for file, distance in distances.items()}
+        _print_tests(missed, head, chosen.image)
+
+
+def _read(file: Path, people: int, chosen: int) -> tuple[np.ndarray, str]:
+    """Return the predictions of a file for all people, or for the chosen ones. Raises DataError."""
+    from stages.evaluation.prediction_files import read_predictions
+
+    try:
+        return read_predictions(file, people)
+    except DataError:
+        if chosen == people:
+            raise
+    return read_predictions(file, chosen)
+
+
+def _print_tests(distances: dict[Path, np.ndarray], head: np.ndarray, image: np.ndarray) -> None:
+    """Print the mean PCKh@0.5 of each file with its interval, and a test of the last file against each of the others.
+
+    distances: (N, 16) px, NaN without a label, infinite for a joint that was not found; head: (N,) px; image: (N,) numbers.
+    """
+    from tabulate import tabulate
+
+    from datasets.mpii import MPII
+    from stages.evaluation import metrics
+    from stages.evaluation.significance import difference, hits_by_group, interval
+
+    counted = np.isin(np.arange(16), metrics.pckh_joints(MPII.skeleton))
+    hits = {file: hits_by_group(distance, head, 0.5, image, counted, "mean") for file, distance in distances.items()}
+    last, ours = list(hits.items())[-1]
+    lines = []
+    for file, one in hits.items():
+        found = [100 * one.rate(), *(100 * end for end in interval(one))]
+        if file != last:
+            than = difference(one, ours)
+            found += [100 * than.value, 100 * than.low, 100 * than.high, than.p]
+        lines.append([file, *found])
+    print(f"Mean PCKh@0.5 with 95 % intervals over images, and that of {last} minus each of the others:\n")
+    print(tabulate(lines, ["file", "mean", "from", "to", "difference", "from", "to", "p"], floatfmt=("", *[".2f"] * 6, ".4f")))
 
 
 def _numbers(value: object, path: Path, name: str) -> np.ndarray:

@@ -77,6 +77,8 @@ def difference(first: Hits, second: Hits, seed: int = 0) -> Difference:
     if first.overall == "total":
         weight = np.where(counts > 0, 1 / max(counts.sum(), 1), 0.0)
     shares = (second.hits - first.hits) @ weight
+    if len(shares) < 2:  # scipy refuses it; exchanged or not, a single group lies equally far from 0
+        return Difference(float(shares.sum()), low, high, 1.0, len(shares))
     test = permutation_test(
         (shares,), lambda values, axis: values.sum(axis=axis), permutation_type="samples", vectorized=True,
         n_resamples=RESAMPLES, batch=max(1, _CHUNK // max(len(shares), 1)), rng=np.random.default_rng(seed),

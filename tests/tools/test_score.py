@@ -9,6 +9,8 @@ import numpy as np
 import pytest
 from scipy.io import savemat
 
+from datasets.formats.annotations import Annotations
+from datasets.formats.annotations import write as write_annotations
 from tests.shared import SHARED
 from tools import score
 
@@ -138,3 +140,45 @@ def test_files_of_another_kind_are_refused_in_a_sentence(run, truth, tmp_path):
         assert name in run(truth, tmp_path / name, code=1)
     np.save(tmp_path / "objects.npy", np.array([{}]), allow_pickle=True)
     assert "objects.npy cannot be read as an array of numbers" in run(truth, tmp_path / "objects.npy", code=1)
+
+
+def annotated(folder, people):
+    """A valid.h5 of (image, person) and its list of images."""
+    folder.mkdir()
+    count = len(people)
+    nothing = np.full(count, -1.0)
+    write_annotations(folder, "valid", Annotations(
+        images=[image for image, _ in people], index=np.arange(count), person=np.array([person for _, person in people]),
+        center=np.full((count, 2), 50.0), scale=np.ones(count), part=np.full((count, 16, 2), 50.0),
+        visible=np.ones((count, 16), bool), normalize=nothing, torsoangle=nothing,
+    ))  # fmt: skip
+    return folder / "valid.h5"
+
+
+def test_published_and_our_predictions_are_scored_on_the_same_people(run, truth, tmp_path):
+    """Of the three people, the second and then the first; our file holds only these two, and one of them is right."""
+    order = annotated(tmp_path / "published", [("a.jpg", 0), ("a.jpg", 1), ("b.jpg", 0)])
+    people = annotated(tmp_path / "ours", [("a.jpg", 1), ("a.jpg", 0)])
+    every, some = np.ones((3, 16, 2)), np.ones((2, 16, 2))
+    every[0] += 1000  # the first person is wrong, the second is right
+    some[0] += 1000  # the second person is wrong, the first is right
+    np.save(tmp_path / "theirs.npy", every)
+    np.save(tmp_path / "our.npy", some)
+    text = run(truth, tmp_path / "theirs.npy", tmp_path / "our.npy", "--people", people, "--order", order)
+    assert text.count("2 people, area") == 3
+    assert [line.split()[-2] for line in text.splitlines() if line.startswith("@0.5 ")] == ["0.00", "50.00", "50.00"]
+    tests = {
+        line.split()[0].rpartition("/")[2]: line.split()[1:] for line in text.splitlines() if line.startswith(str(tmp_path))
+    }
+    # One image, so every resampling is the same: the intervals are points.
+    assert tests["truth.mat"][:6] == ["0.00", "0.00", "0.00", "50.00", "50.00", "50.00"]
+    assert tests["theirs.npy"] == ["50.00", "50.00", "50.00", "0.00", "0.00", "0.00", "1.0000"]
+    assert tests["our.npy"] == ["50.00", "50.00", "50.00"]
+
+
+def test_people_who_are_not_among_the_published_ones_are_refused(run, truth, tmp_path):
+    order = annotated(tmp_path / "published", [("a.jpg", 0), ("a.jpg", 1), ("b.jpg", 0)])
+    people = annotated(tmp_path / "ours", [("a.jpg", 1), ("c.jpg", 0)])
+    assert "1 people of" in run(truth, "--people", people, "--order", order, code=1)
+    short = annotated(tmp_path / "short", [("a.jpg", 1)])
+    assert "has 3 people, but --order 1" in run(truth, "--people", short, "--order", short, code=1)

@@ -46,6 +46,11 @@ def test_p_counts_the_ways_to_exchange_the_networks():
     assert difference(better, worse).value == pytest.approx(-1)
 
 
+def test_one_group_proves_nothing():
+    found = difference(single([0]), single([1]))
+    assert (found.value, found.p, found.groups) == (1, 1, 1)
+
+
 def test_equal_networks_differ_by_nothing():
     hits = single(np.arange(40) % 2)
     found = difference(hits, hits)
