@@ -95,7 +95,9 @@ class Place:
         """Result folder -> content digest and time of finishing, for all finished results."""
         found = {}
         for path in sorted(self.exp.glob("**/manifest.json")):
-            if not path.parent.is_symlink() and "@" in path.parent.name and ".trash" not in path.parts:
+            # A process may have been killed after the manifest was written and before the folder got its final name.
+            is_final = "@" in path.parent.name and not path.parent.name.endswith(".partial")
+            if is_final and not path.parent.is_symlink() and ".trash" not in path.parts:
                 facts = json.loads(path.read_text())
                 found[path.parent.relative_to(self.exp).as_posix()] = facts["content"] + str(path.stat().st_mtime_ns)
         return found

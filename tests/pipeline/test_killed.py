@@ -104,7 +104,8 @@ def test_a_branch_whose_origin_is_made_again_meanwhile_is_kept(place):
     place.set("[finetune]\nexperiment = branch\nepochs = 3\niterations = 100\nbranch_from = origin\n")
     process = place.start("-m", "pipeline", "run", "FinetunePenn", "--config", "profile.cfg")
     wait_for(lambda: list(place.exp.glob("penn_action_cropped/branch@*.partial/last.safetensors")))
-    shutil.copy(place.exp / "mpii/hg-256/last.safetensors", origin)
+    shutil.copy(place.exp / "mpii/hg-256/last.safetensors", origin / "other")
+    (origin / "other").replace(origin / "last.safetensors")  # at once, as a training does
     _, err = process.communicate(timeout=300)
     assert process.returncode == 0, err
     assert (place.exp / "penn_action_cropped/branch/train.log").read_text().count("\n") == 4
