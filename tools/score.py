@@ -96,6 +96,8 @@ def print_tables(path: Path, predictions: list[Path], chosen: Chosen | None = No
     if chosen and chosen.of != people:
         raise DataError(f"{path} has {people} people, but --order {chosen.of}; give the valid.h5 that belongs to it.")
     rows = chosen.rows if chosen else np.arange(people)
+    if len(rows) == people and (rows != np.arange(people)).any():  # a file of as many people could be in either order
+        raise DataError("--people holds all people of TRUTH in another order; leave --people and --order out.")
     files = {path: arranged(path, "pos_pred_src", found["pos_pred_src"], people)}
     files |= {file: _read(file, people, len(rows)) for file in predictions}
     truth, head = truth[rows], head[rows]

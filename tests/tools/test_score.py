@@ -180,5 +180,7 @@ def test_people_who_are_not_among_the_published_ones_are_refused(run, truth, tmp
     order = annotated(tmp_path / "published", [("a.jpg", 0), ("a.jpg", 1), ("b.jpg", 0)])
     people = annotated(tmp_path / "ours", [("a.jpg", 1), ("c.jpg", 0)])
     assert "1 people of" in run(truth, "--people", people, "--order", order, code=1)
+    turned = annotated(tmp_path / "turned", [("a.jpg", 1), ("a.jpg", 0), ("b.jpg", 0)])
+    assert "in another order" in run(truth, "--people", turned, "--order", order, code=1)
     short = annotated(tmp_path / "short", [("a.jpg", 1)])
     assert "has 3 people, but --order 1" in run(truth, "--people", short, "--order", short, code=1)
