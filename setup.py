@@ -16,6 +16,9 @@ setup(
     package_data={"stages.reporting": ["page.html"]},
     # torch must have at least the pinned version; for the other packages any installed version is accepted.
     install_requires=[line.replace("==", ">=") if line.startswith("torch==") else line.split("==")[0] for line in pinned],
-    extras_require={"openvino": ["openvino"]},  # the predictor's fastest runtime on a CPU
+    extras_require={
+        "openvino": ["openvino"],  # the predictor's fastest runtime on a CPU
+        "labels": ["sleap-io"],  # reads the labels of DeepLabCut, SLEAP and others
+    },
     entry_points={"console_scripts": ["pose-workspace = pipeline.__main__:main"]},
 )

@@ -11,6 +11,7 @@ import numpy as np
 from datasets.errors import DataError
 from datasets.formats import annotations
 from datasets.formats.annotations import Annotations
+from datasets.formats.skeleton_file import read_skeleton
 from datasets.measures import Measure, People, Published, people_by_image
 from datasets.progress import Report
 from datasets.section import Section
@@ -40,6 +41,7 @@ class Conversion:
     size: Callable[[str], tuple[int, int]] | None = None  # image -> (width, height) px; None: every image is decoded
     also_write: Callable[[Path], None] | None = None  # writes further files into the folder of the annotation files
     notes: tuple[str, ...] = ()  # sentences for the user about what the dataset's files lack
+    skeleton: Skeleton | None = None  # of a dataset whose labels name their joints, see `Dataset.with_skeleton`
 
 
 class Reader(Protocol):
@@ -80,6 +82,8 @@ class Dataset:
     people: Callable[["DatasetFiles", Annotations], People] = _by_image
     remedy: str = "put the file in this place or correct its path in the settings"  # where a source is missing
     one_person: bool = False  # an image; its annotation files then have no fields `person` and `imgname`, as published
+    # Returns the dataset with the skeleton that its labels name; None: `skeleton` is known without them.
+    with_skeleton: Callable[[Skeleton], "Dataset"] | None = None
 
     @property
     def result_path(self) -> str:
@@ -95,6 +99,13 @@ class DatasetFiles:
     annotations: Path
     images: Path
     crops: Path | None = None
+
+    @classmethod
+    def of(cls, dataset: Dataset, annotations: Path, images: Path, crops: Path | None = None) -> "DatasetFiles":
+        """Return a converted dataset with the skeleton of its labels. Raises DataError where that is needed and missing."""
+        if dataset.with_skeleton:
+            dataset = dataset.with_skeleton(read_skeleton(annotations))
+        return cls(dataset, annotations, images, crops)
 
     @property
     def skeleton(self) -> Skeleton:
@@ -115,11 +126,13 @@ class DatasetFiles:
 
 def require_images(needed: list[str], folder: Path) -> None:
     """Raise DataError where a folder, or images that are needed in it, are missing."""
-    try:
-        with os.scandir(folder) as entries:
-            present = {entry.name for entry in entries}
-    except (FileNotFoundError, NotADirectoryError):
-        raise DataError(f"the folder {folder} is missing; unpack or crop the dataset again.") from None
+    if not folder.is_dir():
+        raise DataError(f"the folder {folder} is missing; unpack or crop the dataset again.")
+    present = set[str]()
+    for below in {image.rpartition("/")[0] for image in needed}:
+        if (folder / below).is_dir():
+            with os.scandir(folder / below) as entries:
+                present.update(f"{below}/{entry.name}" if below else entry.name for entry in entries)
     missing = [image for image in needed if image not in present]
     if missing:
         raise DataError(

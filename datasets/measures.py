@@ -6,7 +6,7 @@ from typing import Literal
 
 import numpy as np
 
-from datasets.formats.annotations import Annotations
+from datasets.formats.annotations import ENLARGED, Annotations
 
 BODY_PARTS = ("head", "shoulder", "elbow", "wrist", "hip", "knee", "ankle")  # columns of tables of the field
 TRAINING_METRIC = "training metric"  # of the published training, which compares heatmaps
@@ -60,6 +60,16 @@ def joint_distance(points: np.ndarray, first: int, second: int) -> np.ndarray:
 def normalize(people: People) -> np.ndarray:
     """Return the lengths (N,) in px that the annotation files hold: the head's size (MPII), the torso's length (FLIC, LSP)."""
     return people.rows.normalize
+
+
+def person_box(people: People) -> np.ndarray:
+    """Return the longer sides (N,) in px of the labelled boxes, which the boxes that the network sees exceed by a quarter."""
+    return people.rows.scale * 200 / ENLARGED
+
+
+def one_pixel(people: People) -> np.ndarray:
+    """Return ones (N,): the threshold of the measure is in px."""
+    return np.ones(len(people.rows))
 
 
 PCK_TORSO = Measure("PCK@0.2 of the torso", 0.2, normalize, "total")  # from a shoulder to the opposite hip

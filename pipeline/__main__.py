@@ -10,7 +10,7 @@ from importlib import metadata
 
 from datasets.errors import DataError
 from pipeline import config
-from pipeline.tasks.fetch import FURTHER
+from pipeline.tasks.fetch import fetched
 
 DESCRIPTION = """\
 From the archives of MPII Human Pose and Penn Action to a network that forecasts sixteen poses from one image.
@@ -23,11 +23,12 @@ From the archives of MPII Human Pose and Penn Action to a network that forecasts
 Stages of the chain: those that `status` lists; EvaluatePenn means EvaluatePenn:pretrained and EvaluatePenn:finetuned. They also
 have names like those outside the chain: Annotate:mpii is AnnotateMpii, Finetune:penn_action is FinetunePenn.
 Outside the chain: Fetch:D, Annotate:D, Pretrain:D, Finetune:D and Evaluate:D:M, where D is one of
-DATASETS and M is one of pretrained (on MPII), finetuned and scratch (trained on D alone).
+DATASETS, or the NAME of a section [dataset:NAME] of your own, and M is one of pretrained (on MPII), finetuned and
+scratch (trained on D alone).
 Pretrain:penn_action and EvaluatePenn:scratch train on Penn Action alone.
 Export:D:M exports one of these networks, Export:mpii:pretrained the MPII network, as ExportWeights exports Penn Action's.
 With cache = true in [pretrain] or [finetune]: CacheCrops:D, where D may also be mpii or penn_action.
-""".replace("DATASETS", ", ".join(FURTHER))
+""".replace("DATASETS", ", ".join(fetched()))
 
 
 def parser() -> argparse.ArgumentParser:

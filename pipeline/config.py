@@ -10,7 +10,9 @@ from pathlib import Path
 
 from luigi.configuration import LuigiConfigParser, get_config
 
+from datasets.dataset import Dataset
 from datasets.errors import DataError
+from datasets.section import unknown
 from pipeline import settings_files
 from stages.settings.sections import Settings
 
@@ -97,6 +99,18 @@ def settings() -> Settings:
         raise DataError(f"The settings cannot be read: {error}") from None
     except DataError as error:
         raise DataError(f"{error} ({_in_words()})") from None
+
+
+def datasets() -> dict[str, Dataset]:
+    """Return all datasets by name, those of the sections [dataset:NAME] last."""
+    return settings().known_datasets
+
+
+def dataset(name: str) -> Dataset:
+    """Return the dataset of a name. Raises DataError where there is none."""
+    if name not in datasets():
+        raise DataError(unknown(f"dataset {name}", name, list(datasets())))
+    return datasets()[name]
 
 
 def exp() -> Path:

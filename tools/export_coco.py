@@ -28,7 +28,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         prog="python -m tools.export_coco", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("dataset", choices=DATASETS)
+    parser.add_argument("dataset", help=f"{', '.join(DATASETS)}, or NAME of a section [dataset:NAME]")
     parser.add_argument("--split", choices=SPLITS, default="valid", help="default: valid")
     parser.add_argument(
         "--predictions", choices=MODELS, metavar="MODEL", help=f"write the predictions of a network: {', '.join(MODELS)}"
@@ -85,7 +85,7 @@ def export_predictions(name: str, split: str, model: str, out: Path) -> None:
 
 def _files(name: str) -> DatasetFiles:
     """Return the converted files of a dataset. Raises DataError if it is not converted."""
-    dataset = DATASETS[name]
+    dataset = config.dataset(name)
     return files_of(dataset, {key: _finished(stage).folder for key, stage in converted(dataset).items()})
 
 

@@ -36,7 +36,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         prog="python -m tools.inspect_dataset", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("dataset", choices=DATASETS)
+    parser.add_argument("dataset", help=f"{', '.join(DATASETS)}, or NAME of a section [dataset:NAME]")
     parser.add_argument("--split", choices=SPLITS, default="valid", help="default: valid")
     config.add_options(parser)
     parser.add_argument("--rows", type=int, nargs="+", metavar="ROW", help="rows to draw; default: a random choice")
@@ -52,7 +52,7 @@ def main() -> None:
 
 def inspect(options: argparse.Namespace) -> None:
     """Print the tables and write the picture. Raises DataError for missing results, and if no row matches the options."""
-    dataset = DATASETS[options.dataset]
+    dataset = config.dataset(options.dataset)
     stages = converted(dataset)
     for stage in stages.values():
         if not stage.manifest():

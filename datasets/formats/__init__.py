@@ -1,7 +1,9 @@
 """File formats: each is read and written in one module.
 
 annotations     train/valid/test.h5 in the published layout
-coco            COCO keypoints, written
+coco            COCO keypoints
+skeleton_file   skeleton.json: the joints of a dataset whose labels name them
+labelling       files of labelling programs, read by sleap-io
 hdf5            HDF5: tables written part by part, fields read without trusting their sizes
 matlab          MATLAB files; version 7.3 through matlab_hdf5, values in matlab_values
 mpii_release    MPII's annotation file, and predictions for its evaluation

@@ -14,6 +14,7 @@ import numpy as np
 from datasets.errors import DataError
 from datasets.formats.hdf5 import LARGEST, RowsH5, open_h5, read_field, read_numbers
 
+MOVED_DOWN = 15 / 200  # of a person's box by this part of its side, so that feet stay inside (pose-hg-train, all datasets)
 ENLARGED = 1.25  # the box of the joints, so that head, hands and feet are inside; mmpose enlarges person boxes as much
 
 
@@ -59,11 +60,11 @@ def hold_out(images: np.ndarray, fraction: float, seed: int) -> np.ndarray:
 def person_box(objpos: np.ndarray, scale: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Centre (..., 2) px and scale (...) of the box that the network sees, from a person's position and size / 200 px.
 
-    The box is moved down by 15 * scale and enlarged by 1.25, so that feet stay inside (pose-hg-train, all datasets).
+    The box is moved down by 15 * scale and enlarged by 1.25, as in pose-hg-train.
     """
     center = np.array(objpos, dtype=np.float64)
-    center[..., 1] += 15 * scale
-    return center, scale * 1.25
+    center[..., 1] += MOVED_DOWN * 200 * scale
+    return center, scale * ENLARGED
 
 
 def framed_by_joints(images: list[str], part: np.ndarray, visible: np.ndarray) -> Annotations:

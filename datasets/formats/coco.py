@@ -5,14 +5,168 @@ everywhere in this workspace; flag 2 is a visible joint, 1 an occluded one, 0 on
 """
 
 import json
+from collections import Counter
 from collections.abc import Mapping, Sequence
-from pathlib import Path
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
 
-from datasets.files import write_atomically
-from datasets.formats.annotations import ENLARGED, Annotations
+from datasets.errors import DataError
+from datasets.files import decode_text, write_atomically
+from datasets.formats.annotations import ENLARGED, MOVED_DOWN, Annotations, person_box
+from datasets.formats.hdf5 import LARGEST
+from datasets.skeletons import Skeleton
+
+
+@dataclass(frozen=True)
+class CocoPeople:
+    """The people of a COCO file, in the file's order, with joints named as in the file."""
+
+    rows: Annotations  # `normalize` and `torsoangle` are -1
+    skeleton: Skeleton
+    pairs: list[tuple[int, int]]  # joints that the file calls a left and right pair, which is our own addition: `flip_pairs`
+
+
+def read_coco(path: Path, category: str = "") -> CocoPeople:
+    """Read the people of one category, or of the only one with joints, from a file of COCO keypoints.
+
+    The network sees the square that `person_box` makes of `bbox`, or without a `bbox` of the box around the joints. Crowds
+    (`iscrowd`), people without a labelled joint and people without a box are left out. Raises DataError, naming file, record
+    and remedy, for a file that is damaged or of another kind, and for coordinates, flags and numbers that mean nothing.
+    """
+    content = _content(path)
+    chosen = _category(content["categories"], category, path)
+    joints = tuple(map(str, chosen["keypoints"]))
+    names = dict[int | str, str]()
+    for record in content["images"]:
+        name = _image_name(record, path)
+        if not isinstance(record.get("id"), int | str):
+            raise DataError(f"{path}: the image {name} has no number as its id; export the labels again.")
+        if names.setdefault(record["id"], name) != name:
+            raise DataError(
+                f"{path} has two images with id {record['id']}, {names[record['id']]} and {name}; number them apart."
+            )
+    people = [_read_person(record, len(joints), names, path) for record in content["annotations"]
+              if record.get("category_id") == chosen.get("id") and not record.get("iscrowd")]  # fmt: skip
+    if not any(people):
+        raise DataError(f"{path} has no person with labelled joints in the category {chosen.get('name')}.")
+    rows = _rows([person for person in people if person])
+    limbs = _joint_pairs(chosen, "skeleton", len(joints), path)
+    return CocoPeople(
+        rows, Skeleton(joints, tuple(range(len(joints))), tuple(limbs)), _joint_pairs(chosen, "flip_pairs", len(joints), path)
+    )
+
+
+def _content(path: Path) -> dict[str, list[dict[str, Any]]]:
+    """Return the lists of records in a file. Raises DataError where they are not there."""
+    try:
+        content = json.loads(decode_text(path.read_bytes()))
+    except OSError as error:
+        raise DataError(f"{path} cannot be read ({error.strerror}); check its path in the settings.") from None
+    except (ValueError, RecursionError) as error:
+        raise DataError(f"{path} is no JSON file, or is cut off ({error}); export the labels again.") from None
+    for name in ("images", "annotations", "categories"):
+        records = content.get(name) if isinstance(content, dict) else None
+        if not isinstance(records, list) or not all(isinstance(record, dict) for record in records):
+            raise DataError(f"{path} has no list `{name}`, as COCO keypoints have; export the labels as COCO keypoints.")
+    return content
+
+
+def _category(categories: list[dict[str, Any]], wanted: str, path: Path) -> dict[str, Any]:
+    with_joints = [found for found in categories if isinstance(found.get("keypoints"), list) and found["keypoints"]]
+    named = [found for found in with_joints if not wanted or found.get("name") == wanted]
+    if len(named) != 1:
+        names = ", ".join(str(found.get("name")) for found in with_joints) or "none"
+        raise DataError(f"{path}: the categories with joints are: {names}; name the one to take with `category`.")
+    joints = [str(joint) for joint in named[0]["keypoints"]]
+    if twice := [joint for joint, count in Counter(joints).items() if count > 1]:
+        raise DataError(f"{path} names the joint {twice[0]} twice; give each joint its own name.")
+    return named[0]
+
+
+def _image_name(record: dict[str, Any], path: Path) -> str:
+    """Return the path of an image below the folder of images."""
+    name = record.get("file_name")
+    if not isinstance(name, str) or not name:
+        raise DataError(f"{path}: the image with id {record.get('id')} has no file_name; export the labels again.")
+    place = PurePosixPath(name.replace("\\", "/"))
+    if place.is_absolute() or ".." in place.parts:
+        raise DataError(f"{path}: file_name {name} leads out of the folder of images; write paths below that folder.")
+    return str(place)
+
+
+def _joint_pairs(category: dict[str, Any], key: str, joints: int, path: Path) -> list[tuple[int, int]]:
+    """Return pairs of joints, which the file counts from 1, counted from 0."""
+    pairs = category.get(key) or []
+    legal = range(1, joints + 1)
+    if not isinstance(pairs, list) or not all(
+        isinstance(p, list) and len(p) == 2 and p[0] in legal and p[1] in legal for p in pairs
+    ):
+        raise DataError(f"{path}: `{key}` of the category {category.get('name')} has no pairs of joints, 1 to {joints}.")
+    return [(first - 1, second - 1) for first, second in pairs]
+
+
+@dataclass(frozen=True)
+class _Labelled:
+    """A person of a file."""
+
+    image: str
+    points: np.ndarray  # (J, 2) px, NaN where not labelled
+    flags: np.ndarray  # (J,): 2 visible, 1 occluded, 0 not labelled
+    box: np.ndarray  # (4,) px: left, top, width, height
+
+
+def _read_person(record: dict[str, Any], joints: int, images: Mapping[Any, str], path: Path) -> _Labelled | None:
+    """Return the person of a record; None without a labelled joint."""
+    what = f"{path}: the annotation with id {record.get('id')}"
+    if not isinstance(record.get("image_id"), int | str) or record["image_id"] not in images:
+        raise DataError(f"{what} is of image {record.get('image_id')}, which is not in the list of images; export again.")
+    try:
+        values = np.array(record.get("keypoints") or [], dtype=np.float64)
+        box = np.array(record["bbox"], dtype=np.float64) if record.get("bbox") else None
+    except (ValueError, TypeError):
+        raise DataError(f"{what} has keypoints or a bbox that are no numbers; correct them.") from None
+    if not values.any():
+        return None
+    if values.shape != (3 * joints,):
+        raise DataError(f"{what} has {values.size} numbers of keypoints, expected 3 for each of {joints} joints; correct them.")
+    points, flags = values.reshape(-1, 3)[:, :2].copy(), values[2::3]
+    labelled = flags > 0
+    if not np.isin(flags, (0, 1, 2)).all() or not (np.abs(points[labelled]) < LARGEST).all():
+        raise DataError(f"{what} has a visibility other than 0, 1 and 2, or a coordinate that is no legal number; correct it.")
+    if box is not None and (box.shape != (4,) or not (np.abs(box) < LARGEST).all() or (box[2:] < 0).any()):
+        raise DataError(f"{what} has the bbox {record['bbox']}, expected left, top, width and height; correct it.")
+    if box is None or not box[2:].any():
+        low, high = points[labelled].min(axis=0), points[labelled].max(axis=0)
+        box = np.concatenate((low, high - low))
+    points[~labelled] = np.nan
+    return _Labelled(images[record["image_id"]], points, flags, box)
+
+
+def _rows(people: list[_Labelled]) -> Annotations:
+    """Return people as annotations; those without a box are left out."""
+    images, points = [person.image for person in people], np.array([person.points for person in people])
+    flags = np.array([person.flags for person in people])
+    numbers = {image: number for number, image in enumerate(dict.fromkeys(images))}
+    corners = np.array([person.box for person in people])
+    center, scale = person_box(corners[:, :2] + corners[:, 2:] / 2, corners[:, 2:].max(axis=1) / 200)
+    seen, within = Counter[str](), []
+    for person in people:
+        within.append(seen[person.image])
+        seen[person.image] += 1
+    return Annotations(
+        images=images,
+        index=np.array([numbers[image] for image in images], np.int64),
+        person=np.array(within, np.int64),
+        center=center,
+        scale=scale,
+        part=points,
+        visible=flags == 2,
+        normalize=np.full(len(people), -1.0),
+        torsoangle=np.full(len(people), -1.0),
+    ).select(scale > 0)
 
 
 def write_coco(path: Path, rows: Annotations, joints: Sequence[str], limbs: Sequence[tuple[int, int]],
@@ -20,8 +174,8 @@ def write_coco(path: Path, rows: Annotations, joints: Sequence[str], limbs: Sequ
     """Write the people of a split as COCO keypoints.
 
     joints: names; limbs: pairs of joints, from 0; sizes: image -> (width, height) px; about: the file's description. A
-    person's `bbox` is the square that the network sees, over 1.25: programs that enlarge boxes 1.25 times, such as mmpose, see
-    the same square. `area` is that of `bbox`, since no outline is known. OSError (a full disk) passes.
+    person's `bbox` is the square of which `person_box` makes the square that the network sees, so that `read_coco` gives that
+    again. `area` is that of `bbox`, since no outline is known. OSError (a full disk) passes.
     """
     numbers = _numbers(rows)
     content = {
@@ -68,7 +222,7 @@ def _person(rows: Annotations, row: int, image: int) -> dict[str, Any]:
     points = np.where(labelled[:, None], rows.part[row], 0.0)
     flags = labelled.astype(int) + (labelled & rows.visible[row])
     side = 200 * float(rows.scale[row]) / ENLARGED
-    left, top = (rows.center[row] - side / 2).tolist()
+    left, top = (rows.center[row] - side / 2 - (0, MOVED_DOWN * side)).tolist()
     return {
         "id": row + 1, "image_id": image, "category_id": 1, "iscrowd": 0, "num_keypoints": int(labelled.sum()),
         "keypoints": np.column_stack([points, flags]).ravel().tolist(), "bbox": [left, top, side, side], "area": side**2,

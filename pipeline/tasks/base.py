@@ -1,13 +1,31 @@
 """ChainStage: the base class of the chain's stages, with this project's settings, command line and sources."""
 
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any
+
+import luigi
 
 from datasets.errors import DataError
 from pipeline import config
 from pipeline.engine.digests import Digests
 from pipeline.engine.stage import Stage
 from stages.fetching.sources import read_source
+
+
+class DatasetName(luigi.Parameter):
+    """A parameter of a task that names a dataset; `among` returns the legal names."""
+
+    def __init__(self, among: Callable[[], Collection[str]], description: str, **rest: Any) -> None:
+        super().__init__(description=f"{description}: the name of a dataset", **rest)
+        self._among = among
+
+    def normalize(self, x: str) -> str:
+        """Return the name. Raises ValueError for another name than those of datasets, as luigi.ChoiceParameter does."""
+        config.check_or_exit()
+        if x not in self._among():
+            raise ValueError(f"{x!r} is not one of the datasets {', '.join(self._among())}")
+        return x
 
 
 class ChainStage(Stage):

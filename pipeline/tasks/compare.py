@@ -16,7 +16,7 @@ from pipeline.engine.stage import Stage, with_inputs
 from pipeline.tasks.base import ChainStage
 from pipeline.tasks.evaluate import MODELS, evaluation
 from pipeline.tasks.export import Export, ExportWeights
-from pipeline.tasks.fetch import CHAIN, FURTHER, FetchPrecomputed
+from pipeline.tasks.fetch import CHAIN, FetchPrecomputed, further
 from pipeline.tasks.forecast import CompareForecasts, ExportForecast
 from pipeline.tasks.prepare import converted, files_of
 from pipeline.tasks.train import Pretrain, finetuned, pretrained
@@ -88,7 +88,7 @@ class Pipeline(luigi.WrapperTask):
 def others() -> list[Stage]:
     """Return all stages outside the chain: further datasets, further networks, precomputed networks."""
     ends: list[Stage] = [FetchPrecomputed(dataset=dataset) for dataset in CHAIN]
-    networks = [("mpii", "pretrained"), ("penn_action", "scratch"), *product(FURTHER, MODELS)]
+    networks = [("mpii", "pretrained"), ("penn_action", "scratch"), *product(further(), MODELS)]
     ends += [Export(dataset=dataset, model=model) for dataset, model in networks]
     ends += [CompareForecasts(), ExportForecast()]
     chain = {stage.name for stage in Pipeline().stages()}

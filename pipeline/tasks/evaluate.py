@@ -5,12 +5,12 @@ from typing import Any
 
 import luigi
 
-from datasets.catalog import DATASETS
+from datasets.own import OwnDataset
 from datasets.progress import Report
 from pipeline import config
 from pipeline.engine.stage import Stage
-from pipeline.tasks.base import ChainStage
-from pipeline.tasks.fetch import FURTHER
+from pipeline.tasks.base import ChainStage, DatasetName
+from pipeline.tasks.fetch import further
 from pipeline.tasks.prepare import converted, files_of
 from pipeline.tasks.train import BEST, Finetune, Pretrain, finetuned, pretrained
 
@@ -21,7 +21,7 @@ class Evaluate(ChainStage):
     """Score one network on one dataset: accuracy.json, predictions and failures."""
 
     version = 5
-    dataset = luigi.ChoiceParameter(choices=FURTHER, description="what to score on")
+    dataset = DatasetName(further, "what to score on")
     model = luigi.ChoiceParameter(
         choices=MODELS, description="the MPII network, the same fine-tuned on the dataset, or one trained on the dataset alone"
     )
@@ -30,15 +30,17 @@ class Evaluate(ChainStage):
 
     @property
     def result_path(self) -> str:
-        return f"{DATASETS[self.dataset].result_path}/{self.leaf}{self.model}"
+        return f"{config.datasets()[self.dataset].result_path}/{self.leaf}{self.model}"
 
     def settings(self) -> dict[str, Any]:
         settings = config.settings().evaluate.significant()
-        return {name: value for name, value in settings.items() if name != "mpii_test"}
+        section = config.settings().datasets[self.dataset]
+        measure = section.scoring() if isinstance(section, OwnDataset) else {}
+        return {name: value for name, value in settings.items() if name != "mpii_test"} | measure
 
     def splits(self) -> list[str]:
         """The scored splits, and those that are only predicted because their labels are withheld."""
-        return list(DATASETS[self.dataset].scored)
+        return list(config.datasets()[self.dataset].scored)
 
     def model_stage(self) -> Stage:
         """Return the stage whose network is scored."""
@@ -47,12 +49,12 @@ class Evaluate(ChainStage):
         return Pretrain(dataset=self.dataset) if self.model == "scratch" else Finetune(dataset=self.dataset)
 
     def requires(self) -> dict[str, Stage]:
-        return converted(DATASETS[self.dataset]) | {"model": self.model_stage()}
+        return converted(config.datasets()[self.dataset]) | {"model": self.model_stage()}
 
     def work(self, folder: Path, inputs: dict[str, Path], report: Report) -> dict[str, Any] | None:
         from stages.evaluation.evaluate import evaluate
 
-        settings, dataset = config.settings(), DATASETS[self.dataset]
+        settings, dataset = config.settings(), config.datasets()[self.dataset]
         data, model = files_of(dataset, inputs), inputs["model"] / BEST
         return evaluate(folder, model, data, self.splits(), settings.evaluate, settings.workspace, report)
 

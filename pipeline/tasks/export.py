@@ -5,13 +5,13 @@ from typing import TYPE_CHECKING, Any
 
 import luigi
 
-from datasets.catalog import DATASETS
 from datasets.progress import Report
+from pipeline import config
 from pipeline.engine.stage import Stage, with_inputs
-from pipeline.tasks.base import ChainStage
+from pipeline.tasks.base import ChainStage, DatasetName
 from pipeline.tasks.evaluate import MODELS, evaluation
 from pipeline.tasks.fetch import Fetch, FetchPrecomputed
-from pipeline.tasks.prepare import converted, files_of
+from pipeline.tasks.prepare import Collect, converted, files_of
 from pipeline.tasks.train import BEST
 
 if TYPE_CHECKING:
@@ -22,18 +22,18 @@ class Export(ChainStage):
     """A network in all formats of `FORMATS`, with a description and a model card."""
 
     version = 4
-    dataset = luigi.ChoiceParameter(choices=list(DATASETS), description="what the network is scored on")
+    dataset = DatasetName(config.datasets, "what the network is scored on")
     model = luigi.ChoiceParameter(choices=MODELS, description="as for Evaluate")
 
     leaf = "export-"
 
     @property
     def result_path(self) -> str:
-        return f"{DATASETS[self.dataset].result_path}/{self.leaf}{self.model}"
+        return f"{config.datasets()[self.dataset].result_path}/{self.leaf}{self.model}"
 
     def requires(self) -> dict[str, Stage]:
         scored = evaluation(self.dataset, self.model)
-        return converted(DATASETS[self.dataset]) | {"model": scored.model_stage(), "evaluation": scored}
+        return converted(config.datasets()[self.dataset]) | {"model": scored.model_stage(), "evaluation": scored}
 
     def work(self, folder: Path, inputs: dict[str, Path], report: Report) -> dict[str, Any] | None:
         from stages.evaluation.accuracy import read
@@ -43,7 +43,7 @@ class Export(ChainStage):
         accuracy = read(inputs["evaluation"])
         steps = tuple(_step(stage) for stage in with_inputs([self]))
         history = History(self.requires()["model"].result_path, accuracy, steps)
-        return export(folder, inputs["model"] / BEST, files_of(DATASETS[self.dataset], inputs), history, report)
+        return export(folder, inputs["model"] / BEST, files_of(config.datasets()[self.dataset], inputs), history, report)
 
 
 class ExportWeights(Export):
@@ -61,4 +61,6 @@ def _step(stage: Stage) -> "Step":
         trained_by = stage.trained_by()
     elif isinstance(stage, Fetch) and stage.external_inputs():  # the sample has no owner
         origin = stage.described.origin
+    elif isinstance(stage, Collect):
+        origin = config.dataset(stage.dataset).origin
     return Step(stage.name, stage.fingerprint, stage.settings(), stage.external_digests, origin, trained_by)

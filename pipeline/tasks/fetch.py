@@ -19,15 +19,24 @@ from pipeline import config
 from pipeline.engine.digests import Digests
 from pipeline.engine.progress import say
 from pipeline.engine.stage import Stage
-from pipeline.tasks.base import ChainStage
+from pipeline.tasks.base import ChainStage, DatasetName
 from stages.fetching import folders, kinds
 from stages.fetching.archives import unpack
 from stages.fetching.sources import download_of, obtain, read_source, record_of
 from stages.importing.known_models import KnownModel, read_choice
 
 CHAIN = ("mpii", "penn_action")  # the datasets of the chain
-FURTHER = tuple(name for name in DATASETS if name not in CHAIN)  # those outside the chain
 SAMPLE = "sample"  # the source that means the built-in sample data
+
+
+def further() -> list[str]:
+    """Return the names of the datasets outside the chain."""
+    return [name for name in config.datasets() if name not in CHAIN]
+
+
+def fetched() -> list[str]:
+    """Return the names of the datasets outside the chain that have archives."""
+    return [name for name in DATASETS if name not in CHAIN]
 
 
 def downloads() -> Path:
@@ -197,7 +206,7 @@ class Fetch(FromSources):
     """A dataset's own files, unpacked."""
 
     version = 2
-    dataset = luigi.ChoiceParameter(choices=FURTHER, description="which dataset")
+    dataset = DatasetName(fetched, "what is fetched")
 
     leaf = "raw"
 

@@ -1,19 +1,25 @@
 """Cropped frames and annotation files."""
 
 from pathlib import Path
-from typing import Any
-
-import luigi
+from typing import TYPE_CHECKING, Any
 
 from datasets.catalog import DATASETS
 from datasets.dataset import Dataset, DatasetFiles
+from datasets.errors import DataError
+from datasets.files import sha256
+from datasets.own import PREFIX, SUFFIXES, OwnDataset
 from datasets.progress import Report
 from pipeline import config
+from pipeline.engine.digests import Digests
 from pipeline.engine.progress import say
 from pipeline.engine.stage import Stage
-from pipeline.tasks.base import ChainStage
-from pipeline.tasks.fetch import FURTHER, FetchPennAction, downloads, fetch, origin_told
+from pipeline.tasks.base import ChainStage, DatasetName
+from pipeline.tasks.fetch import FetchPennAction, downloads, fetch, further, origin_told
+from stages.fetching import folders
 from stages.fetching.sources import obtain
+
+if TYPE_CHECKING:
+    from stages.preparing.collect import Sources
 
 
 class CropPenn(ChainStage):
@@ -36,18 +42,85 @@ class CropPenn(ChainStage):
             return crop_penn(inputs["raw"], folder, quality, settings.workspace.workers, report)
 
 
+def own() -> list[str]:
+    """Return the names of the datasets of the sections [dataset:NAME]."""
+    return [name for name in config.datasets() if name not in DATASETS]
+
+
+class Collect(ChainStage):
+    """The labels of a dataset of your own as COCO keypoints, and its images: a symlink to their folder, or frames of videos."""
+
+    dataset = DatasetName(own, "whose labels")
+
+    leaf = "raw"
+
+    @property
+    def result_path(self) -> str:
+        return f"{config.datasets()[self.dataset].result_path}/{self.leaf}"
+
+    @property
+    def sources(self) -> "Sources":
+        """The files and folders that the settings name. Raises DataError for labels or images that are not named."""
+        from stages.preparing.collect import Sources
+
+        section = config.settings().datasets[self.dataset]
+        assert isinstance(section, OwnDataset)
+        return Sources.of(section, f"[{PREFIX}{self.dataset}]")
+
+    @property
+    def remedy(self) -> str:
+        return f"put it there, or correct its path in [{PREFIX}{self.dataset}]"
+
+    def external_inputs(self) -> dict[str, str]:
+        return {name: str(path) for name, path in self.sources.paths().items()}
+
+    def digest_of(self, name: str, source: str, digests: Digests) -> str:
+        path = Path(source)
+        if not path.is_dir():
+            return digests.of_file(path)
+        by_content = config.settings().workspace.folder_identity == "content"
+
+        def contents() -> str:
+            return folders.tree_identity(path, SUFFIXES, sha256, digests.report)
+
+        return digests.of_listing(
+            path, folders.tree_identity(path, SUFFIXES, None, digests.report), contents if by_content else None
+        )
+
+    def work(self, folder: Path, inputs: dict[str, Path], report: Report) -> dict[str, Any] | None:
+        from stages.preparing.collect import collect
+
+        return collect(self.sources, folder, report)
+
+    def complete(self):
+        done = super().complete()
+        if done:
+            self._point_at_images()
+        return done
+
+    def before_use(self):
+        if self.digest_external_inputs() != self.external_digests:
+            raise DataError(f"Labels or images of {self.name} were changed while the program was at work; run again.")
+        self._point_at_images()
+
+    def _point_at_images(self) -> None:
+        """Update the symlink of the finished result to the folder of images, if they are read in place."""
+        if (self.folder / "images").is_symlink():
+            folders.point(self.folder, {"images": self.sources.folder})
+
+
 class Annotate(ChainStage):
     """A dataset's own labels -> train.h5, valid.h5, test.h5 and image lists; prints which labels are suspicious."""
 
     version = 3
-    dataset = luigi.ChoiceParameter(choices=FURTHER, description="whose labels")
+    dataset = DatasetName(further, "whose labels")
 
     leaf = "annot"
 
     @property
     def described(self) -> Dataset:
         """The dataset's object."""
-        return DATASETS[self.dataset]
+        return config.datasets()[self.dataset]
 
     @property
     def result_path(self) -> str:
@@ -99,7 +172,9 @@ def annotations(dataset: Dataset) -> Annotate:
 
 def images(dataset: Dataset) -> Stage:
     """Return the stage whose result holds a dataset's images."""
-    return CropPenn() if dataset.cropped else fetch(dataset.name)
+    if dataset.cropped:
+        return CropPenn()
+    return fetch(dataset.name) if dataset.sources else Collect(dataset=dataset.name)
 
 
 def converted(dataset: Dataset) -> dict[str, Stage]:
@@ -109,4 +184,4 @@ def converted(dataset: Dataset) -> dict[str, Stage]:
 
 def files_of(dataset: Dataset, inputs: dict[str, Path]) -> DatasetFiles:
     """Return a converted dataset's files from the results of `converted` and, where there are any, its `crops`."""
-    return DatasetFiles(dataset, inputs["annot"], inputs["images"] / dataset.images, inputs.get("crops"))
+    return DatasetFiles.of(dataset, inputs["annot"], inputs["images"] / dataset.images, inputs.get("crops"))

@@ -3,17 +3,14 @@
 from pathlib import Path
 from typing import Any
 
-import luigi
-
-from datasets.catalog import DATASETS
 from datasets.errors import DataError
 from datasets.links import follow
 from datasets.progress import Report
 from pipeline import config
 from pipeline.engine.result import is_locked
 from pipeline.engine.stage import Stage
-from pipeline.tasks.base import ChainStage
-from pipeline.tasks.fetch import FURTHER, FetchPrecomputed
+from pipeline.tasks.base import ChainStage, DatasetName
+from pipeline.tasks.fetch import FetchPrecomputed, further
 from pipeline.tasks.prepare import converted, files_of
 from stages.settings.trainings import Training
 
@@ -23,30 +20,30 @@ BEST = "best.safetensors"
 class CacheCrops(ChainStage):
     """The people of a dataset's training images, cut out once for trainings that read them again and again."""
 
-    dataset = luigi.ChoiceParameter(choices=list(DATASETS), description="whose people")
+    dataset = DatasetName(config.datasets, "whose people")
 
     leaf = "crops"
 
     @property
     def result_path(self) -> str:
-        return f"{DATASETS[self.dataset].result_path}/{self.leaf}"
+        return f"{config.datasets()[self.dataset].result_path}/{self.leaf}"
 
     def settings(self) -> dict[str, Any]:
         return config.settings().input.significant()
 
     def requires(self) -> dict[str, Stage]:
-        return converted(DATASETS[self.dataset])
+        return converted(config.datasets()[self.dataset])
 
     def work(self, folder: Path, inputs: dict[str, Path], report: Report) -> dict[str, Any] | None:
         from stages.loading.crop_cache import cache_crops
 
-        settings, data = config.settings(), files_of(DATASETS[self.dataset], inputs)
+        settings, data = config.settings(), files_of(config.datasets()[self.dataset], inputs)
         return cache_crops(data, settings.input.resolution, folder, settings.workspace.workers, report)
 
 
 def _data(dataset: str, cache: bool) -> dict[str, Stage]:
     """Return the stages of a dataset that a training on it requires."""
-    return converted(DATASETS[dataset]) | ({"crops": CacheCrops(dataset=dataset)} if cache else {})
+    return converted(config.datasets()[dataset]) | ({"crops": CacheCrops(dataset=dataset)} if cache else {})
 
 
 class TrainingStage(ChainStage):
@@ -98,11 +95,11 @@ class Pretrain(TrainingStage):
 
     version = 2
 
-    dataset = luigi.ChoiceParameter(choices=["penn_action", *FURTHER], description="what to train on")
+    dataset = DatasetName(lambda: ["penn_action", *further()], "what to train on")
 
     @property
     def result_path(self) -> str:
-        return f"{DATASETS[self.dataset].result_path}/{config.settings().pretrain.experiment}"
+        return f"{config.datasets()[self.dataset].result_path}/{config.settings().pretrain.experiment}"
 
     def settings(self) -> dict[str, Any]:
         settings = config.settings()
@@ -118,7 +115,7 @@ class Pretrain(TrainingStage):
         from stages.training.heatmaps import HeatmapObjective, new_network
         from stages.training.train import Job, train
 
-        settings, data = config.settings(), files_of(DATASETS[self.dataset], inputs)
+        settings, data = config.settings(), files_of(config.datasets()[self.dataset], inputs)
         network = new_network(settings.network, len(data.skeleton.joints), settings.pretrain.seed)
         objective = HeatmapObjective(network, data, settings.input, settings.pretrain)
         return train(Job(folder, objective, settings.pretrain, settings.workspace), report)
@@ -135,11 +132,11 @@ class Finetune(TrainingStage):
 
     version = 2
 
-    dataset = luigi.ChoiceParameter(choices=FURTHER, description="what to train on")
+    dataset = DatasetName(further, "what to train on")
 
     @property
     def result_path(self) -> str:
-        return f"{DATASETS[self.dataset].result_path}/{config.settings().finetune.experiment}"
+        return f"{config.datasets()[self.dataset].result_path}/{config.settings().finetune.experiment}"
 
     def settings(self) -> dict[str, Any]:
         settings = config.settings()
@@ -155,7 +152,7 @@ class Finetune(TrainingStage):
         from stages.training.heatmaps import HeatmapObjective, network_for
         from stages.training.train import Job, train
 
-        settings, data = config.settings(), files_of(DATASETS[self.dataset], inputs)
+        settings, data = config.settings(), files_of(config.datasets()[self.dataset], inputs)
         network = network_for(inputs["model"] / BEST, data.skeleton, settings.finetune)
         objective = HeatmapObjective(network, data, settings.input, settings.finetune)
         return train(Job(folder, objective, settings.finetune, settings.workspace), report)

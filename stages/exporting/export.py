@@ -99,7 +99,8 @@ def _heatmaps(network: HourglassNet, images: Tensor) -> np.ndarray:
 
 
 def _write_safetensors(path: Path, network: HourglassNet, description: Description) -> None:
-    checkpoints.save_network(path, network, description.joints, description.resolution, description.metrics)
+    about = description
+    checkpoints.save_network(path, network, about.joints, about.resolution, about.metrics, about.limbs)
 
 
 def _heatmaps_of_onnx(path: Path, images: Tensor) -> np.ndarray:

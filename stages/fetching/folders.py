@@ -86,6 +86,24 @@ def identity(
     return hashlib.sha256(json.dumps(rows).encode()).hexdigest()
 
 
+def tree_identity(
+    folder: Path, suffixes: tuple[str, ...], contents: Callable[[Path], str] | None, report: Report = silent
+) -> str:
+    """Return the hex sha256 of the names, sizes and modification times of a folder's files with a suffix, on all levels.
+
+    contents: as for `identity`. Hidden files and folders are left out. The path of the folder does not change the result.
+    """
+    rows: list[tuple[str, int, int | str]] = []
+    for place, below, names in os.walk(folder):
+        below[:] = [name for name in below if not name.startswith(".") and name not in NOT_OURS]
+        for path in (Path(place, name) for name in names if name.lower().endswith(suffixes) and not name.startswith(".")):
+            stat = path.stat()
+            named = path.relative_to(folder).as_posix()
+            rows.append((named, stat.st_size, contents(path) if contents else stat.st_mtime_ns))
+            report(len(rows), 0, f"looking at {folder}")
+    return hashlib.sha256(json.dumps(sorted(rows)).encode()).hexdigest()
+
+
 def count(found: Found, wanted: Wanted) -> int:
     """Return the number of wanted files."""
     return len(found.copied) + sum(1 for part in wanted.parts for _ in _files(found.parts[part.name], part))

@@ -46,7 +46,7 @@ def convert(source: Path, dataset: Dataset, folder: Path, known: KnownModel | No
             f"{dataset.title}."
         )
     target = folder / "best.safetensors"
-    checkpoints.save_network(target, network, joints, description.resolution, description.metrics)
+    checkpoints.save_network(target, network, joints, description.resolution, description.metrics, dataset.skeleton.limbs)
     return {"options": network.options.significant()}
 
 
@@ -93,7 +93,7 @@ def read_network(path: Path, dataset: Dataset | None = None) -> tuple[HourglassN
             f"{path} predicts {network.joints} joints, but {dataset.title} has {len(joints)}; give a network that was "
             f"trained on {dataset.title}."
         )
-    return network, checkpoints.Description(network.options, joints, PUBLISHED_RESOLUTION, {})
+    return network, checkpoints.Description(network.options, joints, PUBLISHED_RESOLUTION, {}, dataset.skeleton.limbs)
 
 
 def _begins_as_web_page(path: Path) -> bool:

@@ -56,8 +56,7 @@ class PosePredictor:
         there is one.
         """
         self.joints, self.resolution = about.joints, about.resolution
-        known = (dataset.skeleton for dataset in DATASETS.values() if dataset.skeleton.joints == about.joints)
-        self.skeleton = next(known, Skeleton(about.joints, (), ()))
+        self.skeleton = Skeleton(about.joints, (), about.limbs)
         self._device = pick_device(device)
         compute = compute_type(precision, self._device)
         set_tf32(precision)

@@ -29,6 +29,7 @@ class Description:
     joints: tuple[str, ...]  # output channel -> joint name
     resolution: int  # side of the input in px
     metrics: dict[str, int | float]  # accuracies at the time of saving
+    limbs: tuple[tuple[int, int], ...] = ()  # pairs of joints, counted from 0, to connect when a person is drawn
 
 
 def save_tensors(path: Path, tensors: dict[str, torch.Tensor], description: dict[str, Any], before: Path | None = None) -> None:
@@ -114,14 +115,14 @@ def load_tensors(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
 
 def as_json(description: Description) -> dict[str, Any]:
     """Return a description as JSON values, stored next to the network's tensors; `build` reads them."""
-    values = {"joints": description.joints, "resolution": description.resolution, "metrics": description.metrics}
+    values = {name: getattr(description, name) for name in ("joints", "resolution", "metrics", "limbs")}
     return {"options": description.options.significant()} | values
 
 
-def save_network(path: Path, network: HourglassNet, joints: tuple[str, ...], resolution: int,
-                 metrics: dict[str, float]) -> None:  # fmt: skip
+def save_network(path: Path, network: HourglassNet, joints: tuple[str, ...], resolution: int, metrics: dict[str, float],
+                 limbs: tuple[tuple[int, int], ...] = ()) -> None:  # fmt: skip
     """Write a network and its description for `load_network`. The tensors include the mean that is subtracted from images."""
-    save_tensors(path, network.state_dict(), as_json(Description(network.options, joints, resolution, metrics)))
+    save_tensors(path, network.state_dict(), as_json(Description(network.options, joints, resolution, metrics, limbs)))
 
 
 def load_network(path: Path) -> tuple[HourglassNet, Description]:
@@ -143,6 +144,8 @@ def build(tensors: dict[str, torch.Tensor], raw: dict[str, Any], path: Path) -> 
         network.load_state_dict(tensors, assign=True)
         if Input(resolution=description.resolution).heatmap % 2 ** max(description.options.depth):
             raise DataError(f"resolution = {description.resolution} gives heatmaps that are not divisible by 2**depth")
+        if not all(0 <= joint < len(description.joints) for limb in description.limbs for joint in limb):
+            raise DataError(f"its limbs connect other joints than its {len(description.joints)}")
         for name, tensor in tensors.items():
             if not (tensor.is_floating_point() or name.endswith("num_batches_tracked")):
                 raise DataError(f"{name} has dtype {tensor.dtype}")

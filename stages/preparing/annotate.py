@@ -15,6 +15,7 @@ from datasets.errors import DataError
 from datasets.files import csv_text
 from datasets.formats import annotations
 from datasets.formats.annotations import Annotations
+from datasets.formats.skeleton_file import write_skeleton
 from datasets.imaging.images import read_image
 from datasets.progress import Report, silent
 from datasets.section import Section
@@ -46,6 +47,10 @@ def annotate(
     found = dataset.read(raw, settings, files or {}, report)
     for note in found.notes:
         _log.warning(note)
+    if dataset.with_skeleton and found.skeleton:
+        dataset = dataset.with_skeleton(found.skeleton)
+        out.mkdir(parents=True, exist_ok=True)
+        write_skeleton(out, found.skeleton)
     if found.size is None:
         in_memory = {name: list(split.parts) for name, split in found.splits.items()}
         images = {image for parts in in_memory.values() for people in parts for image in people.images}

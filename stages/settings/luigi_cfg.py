@@ -4,6 +4,7 @@ import textwrap
 from decimal import Decimal
 from typing import Any
 
+from datasets import own
 from datasets.section import Section
 from stages.settings.recipes import BUILT_IN, PREFIX, PUBLISHED, Recipe
 from stages.settings.sections import Network, Settings
@@ -44,7 +45,13 @@ def text() -> str:
             parts += [_section(f"{PREFIX}{PUBLISHED}", Recipe())]
             parts += [_differences(recipe) for recipe in BUILT_IN if recipe != PUBLISHED]
         parts.append(_section(name, section))
-    return "\n".join([*parts, _LUIGI])
+    return "\n".join([*parts, _own_dataset(), _LUIGI])
+
+
+def _own_dataset() -> str:
+    """The section of a dataset of your own, as a comment, since its name is not known."""
+    lines = _section(f"{own.PREFIX}NAME", own.OwnDataset()).splitlines()
+    return "".join(f"{line if line.startswith('#') else f'# {line}'}\n" for line in lines)
 
 
 def in_words(value: Any) -> str:

@@ -9,7 +9,9 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
+from datasets import own
 from datasets.catalog import DATASETS
+from datasets.dataset import Dataset
 from datasets.errors import DataError
 from datasets.section import Numbers, Section, insignificant, setting, unknown, unquoted
 from stages.settings.forecasting import Forecaster, ForecastTraining, PoseOnly
@@ -267,9 +269,15 @@ class Settings(Section):
             )
         return self
 
+    @property
+    def known_datasets(self) -> dict[str, Dataset]:
+        """All datasets by name: the built-in ones, then those of the sections [dataset:NAME]."""
+        described = {n: own.own_dataset(n, found) for n, found in self.datasets.items() if isinstance(found, own.OwnDataset)}
+        return DATASETS | described
+
     @classmethod
     def defaults(cls) -> dict[str, Section]:
-        """Return the sections other than recipes, by the names that luigi.cfg gives them, with their defaults."""
+        """Return the sections that are always there, by the names that luigi.cfg gives them, with their defaults."""
         found: dict[str, Section] = {}
         for name, field in cls.model_fields.items():
             if name == "datasets":
@@ -290,8 +298,8 @@ class Settings(Section):
         """
         defaults = cls.defaults()
         for name in sections:
-            if name not in defaults and not name.startswith(PREFIX):
-                raise DataError(unknown(f"section [{name}]", name, [*defaults, f"{PREFIX}NAME"]))
+            if name not in defaults and not name.startswith((PREFIX, own.PREFIX)):
+                raise DataError(unknown(f"section [{name}]", name, [*defaults, f"{PREFIX}NAME", f"{own.PREFIX}NAME"]))
         recipes = read_recipes(sections)
         built: dict[str, Any] = {}
         for name, default in defaults.items():
@@ -305,5 +313,23 @@ class Settings(Section):
                 built[name] = type(default)(**values)
             except DataError as error:
                 raise DataError(f"[{name}] {error}") from None
-        datasets = {name: built.pop(name) for name in DATASETS}
+        datasets = {name: built.pop(name) for name in DATASETS} | _own_datasets(sections)
         return cls(**built, datasets=datasets, recipes=recipes)
+
+
+def _own_datasets(sections: Mapping[str, Mapping[str, str]]) -> dict[str, own.OwnDataset]:
+    """Return name -> settings of the sections [dataset:NAME]. Raises DataError that names the section for a wrong one."""
+    found: dict[str, own.OwnDataset] = {}
+    for section in (name for name in sections if name.startswith(own.PREFIX)):
+        name = section.removeprefix(own.PREFIX)
+        if not own.NAME.fullmatch(name) or name in DATASETS:
+            raise DataError(
+                f"[{section}]: {name or 'an empty name'} cannot be the name of a dataset; give lower-case letters, digits and "
+                f"_, beginning with a letter, and none of {', '.join(DATASETS)}."
+            )
+        try:
+            found[name] = own.OwnDataset(**{key: unquoted(text) for key, text in sections[section].items()})
+            own.own_dataset(name, found[name])
+        except DataError as error:
+            raise DataError(f"[{section}] {str(error).removeprefix(f'[{section}] ')}") from None
+    return found

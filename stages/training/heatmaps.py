@@ -137,9 +137,9 @@ class HeatmapObjective:
         return {"loss": loss / samples, "acc": accuracy / max(scored, 1)}
 
     def save(self, path: Path, network: nn.Module, metrics: dict[str, float]) -> None:
-        """Write the network with its joints and resolution."""
-        joints = self.data.skeleton.joints
-        checkpoints.save_network(path, cast(HourglassNet, network), joints, self.size.resolution, metrics)
+        """Write the network with its joints, limbs and resolution."""
+        hourglass, skeleton = cast(HourglassNet, network), self.data.skeleton
+        checkpoints.save_network(path, hourglass, skeleton.joints, self.size.resolution, metrics, skeleton.limbs)
 
     def arrays(self, iteration: int) -> dict[str, np.ndarray]:
         """Return a batch with the names of its images."""

@@ -9,8 +9,9 @@ import pytest
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
+from datasets.formats import annotations
 from datasets.formats.annotations import Annotations
-from datasets.formats.coco import write_coco, write_coco_results
+from datasets.formats.coco import read_coco, write_coco, write_coco_results
 from tests.pipeline.conftest import Place, finished_chain, place
 
 __all__ = ["finished_chain", "place"]  # fixtures
@@ -38,11 +39,16 @@ def test_people_boxes_and_flags_are_those_of_the_annotation_files(place: Place, 
         assert (found[~labelled] == 0).all() and person["num_keypoints"] == labelled.sum()
         np.testing.assert_array_equal(found[:, 2], labelled.astype(int) + (labelled & (visible[row] > 0)))
         left, top, width, height = person["bbox"]
-        np.testing.assert_allclose([left + width / 2 + 1, top + height / 2 + 1], center[row])
+        # The network sees the box moved down by 0.075 of its side, and enlarged.
+        np.testing.assert_allclose([left + width / 2 + 1, top + height / 2 + 0.075 * height + 1], center[row])
         assert width == height == pytest.approx(200 * scale[row] / 1.25)
     category = coco.loadCats(1)[0]
     assert len(category["keypoints"]) == joints and np.array(category["skeleton"]).min() == 1
     assert np.array(category["skeleton"]).max() <= joints
+    again, rows = read_coco(place.folder / "labels.json").rows, annotations.read(place.exp / folder / "annot", "train")
+    assert again.images == rows.images
+    for field in ("part", "visible", "center", "scale"):
+        np.testing.assert_allclose(getattr(again, field), getattr(rows, field), err_msg=field)
 
 
 def test_predictions_are_those_of_the_evaluation(place: Place):

@@ -1,0 +1,258 @@
+"""Datasets of your own: each section [dataset:NAME] describes one.
+
+Its labels are COCO keypoints, or what a labelling program writes; the stage Collect brings both to one form: a folder with
+labels.json (and valid.json, test.json where these splits have labels of their own) as COCO keypoints, and images/.
+"""
+
+import re
+from collections import defaultdict
+from collections.abc import Mapping
+from dataclasses import replace
+from functools import partial
+from pathlib import Path, PurePosixPath
+from typing import Annotated, Any, Literal
+
+import numpy as np
+from pydantic import AfterValidator
+
+from datasets.dataset import Conversion, Dataset, Split
+from datasets.errors import DataError
+from datasets.files import decode_text
+from datasets.formats.annotations import Annotations, hold_out
+from datasets.formats.coco import CocoPeople, read_coco
+from datasets.measures import Measure, People, joint_distance, one_pixel, person_box
+from datasets.progress import Report
+from datasets.section import Section, insignificant, setting
+from datasets.skeletons import Skeleton, standard_names
+from datasets.sources import Origin
+
+PREFIX = "dataset:"  # how the sections begin
+NAME = re.compile(r"[a-z][a-z0-9_]{0,39}")
+LABELS = {"labels": "labels.json", "valid": "valid.json", "test": "test.json"}  # setting -> file of the collected labels
+IMAGES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp")
+VIDEOS = (".mp4", ".avi", ".mov", ".mkv", ".webm", ".m4v", ".mpg", ".mpeg")
+SUFFIXES = (*IMAGES, *VIDEOS, ".csv", ".yaml")  # of the files that a result depends on in a folder
+LISTS = {"valid": "valid.txt", "test": "test.txt"}  # setting -> collected list of the split's images
+# The ends of the reference lengths that have a name, in the order in which they are looked for.
+LENGTHS = {
+    "torso": (("left_shoulder", "right_hip"), ("right_shoulder", "left_hip")),
+    "head": (("head_top", "upper_neck"), ("head_top", "neck"), ("head", "neck")),
+}
+
+
+def _renaming(text: str) -> str:
+    renames(text)
+    return text
+
+
+def _part_or_file(text: str) -> str:
+    part_of(text)
+    return text
+
+
+def renames(text: str) -> dict[str, str]:
+    """Return name in the labels -> name here, of `ear1: left_ear, ear2: right_ear`. Raises ValueError for another form."""
+    pairs = [pair.partition(":") for pair in text.split(",") if pair.strip()]
+    found = {old.strip(): new.strip() for old, _, new in pairs}
+    if len(found) < len(pairs) or not all(old and new for old, new in found.items()):
+        raise ValueError("it should be pairs like `ear1: left_ear, ear2: right_ear`, each name once")
+    return found
+
+
+def part_of(text: str) -> float | None:
+    """Return the number of `0.2`; None where the text is a path. Raises ValueError for a number that is no part."""
+    try:
+        part = float(text)
+    except ValueError:
+        return None
+    if not 0 < part < 1:
+        raise ValueError("it should be a number between 0 and 1, or a file")
+    return part
+
+
+Renaming = Annotated[str, AfterValidator(_renaming)]
+PartOrFile = Annotated[str, AfterValidator(_part_or_file)]
+
+
+class OwnDataset(Section):
+    """A dataset of your own: its labels and images, its splits, and how it is scored."""
+
+    intro = (
+        "A dataset of your own: a section [dataset:NAME] with these settings gives the stages Annotate:NAME, Pretrain:NAME, "
+        "Finetune:NAME, Evaluate:NAME:MODEL and Export:NAME:MODEL. NAME has lower-case letters, digits and _."
+    )
+
+    labels: str = insignificant(
+        "",
+        "The labels: COCO keypoints (.json), a DeepLabCut project (its folder) or CollectedData_*.csv, a SLEAP file (.slp), or "
+        "another file that sleap-io reads (NWB, Label Studio ...).",
+    )
+    images: str = insignificant(
+        "",
+        "The folder of the images or videos that the labels name. Empty: the project's folder, or images inside the .slp file.",
+    )
+    title: str = insignificant("", "The name that tables show. Empty: NAME.", max_length=60)
+    valid: PartOrFile = setting(
+        "0.2",
+        "The people that validate: a part of the images or folders that is drawn by split_seed, such as 0.2; a file of labels; "
+        "or a .txt file that lists images or folders of images, one a line.",
+        min_length=1,
+    )
+    test: PartOrFile = setting("", "The people to test on, in the same forms, or empty for none. They are drawn first.")
+    split_by: Literal["image", "folder"] = setting(
+        "image", "What is drawn: image, or folder (all frames of a video stand in one folder)."
+    )
+    split_seed: int = setting(1, "Seed of the draw.", ge=0, lt=2**32)
+    category: str = setting("", "The category of the labels to take, if several have joints.")
+    rename: Renaming = setting(
+        "",
+        "Joints to rename, as `ear1: left_ear, ear2: right_ear`. Names that begin with left_ and right_ are pairs; joints of "
+        "the MPII network's names keep its channels in fine-tuning. LeftEar, ear_L and the like are recognised as left_ear.",
+    )
+    reference: str = insignificant(
+        "box",
+        "The reference length of PCK: box (longer side of the person's box), torso (left shoulder to right hip), head (top of "
+        "the head to neck), px (1 pixel), or two joints, such as `nose tail_base`.",
+        min_length=1,
+    )
+    threshold: float = insignificant(
+        0.2, "A joint is correct within this many reference lengths (0.2 of the box: as mmpose for hands).", gt=0, le=1e4
+    )
+
+    def scoring(self) -> dict[str, Any]:
+        """Return the settings that change accuracies and nothing else."""
+        return {"reference": self.reference, "threshold": self.threshold}
+
+
+def own_dataset(name: str, settings: OwnDataset, skeleton: Skeleton | None = None) -> Dataset:
+    """Return the dataset of a section. Without a skeleton, which its converted files have, its measure cannot be computed.
+
+    Raises DataError where the skeleton has no joints of the reference length's name.
+    """
+    title = settings.title or name
+    measure = _measure(settings, skeleton or Skeleton((), (), ()), f"[{PREFIX}{name}]")
+    return Dataset(
+        name=name,
+        title=title,
+        skeleton=skeleton or Skeleton((), (), ()),
+        origin=Origin(title, settings.labels, "not stated", "not stated.", ""),
+        settings=OwnDataset,
+        sources={},
+        read=read,
+        measures=(measure,),
+        scored=("valid", "test") if settings.test else ("valid",),
+        folder=f"own/{name}",
+        with_skeleton=partial(own_dataset, name, settings),
+    )
+
+
+def _measure(settings: OwnDataset, skeleton: Skeleton, section: str) -> Measure:
+    limit, reference = f"PCK@{settings.threshold:g}", settings.reference
+    if reference == "box":
+        return Measure(f"{limit} of the box", settings.threshold, person_box, "mean")
+    if reference == "px":
+        return Measure(f"{limit} px", settings.threshold, one_pixel, "mean")
+    ends = LENGTHS.get(reference) or (tuple(reference.replace(",", " ").split()),)
+    if not all(len(pair) == 2 for pair in ends):
+        raise DataError(f"{section} reference = {reference}: it should be box, torso, head, px, or the names of two joints.")
+    joints = skeleton.joints
+    numbers = [(joints.index(pair[0]), joints.index(pair[1])) for pair in ends if set(pair) <= set(joints)]
+    if skeleton.joints and not numbers:
+        wanted = " or ".join(" and ".join(pair) for pair in ends)
+        raise DataError(
+            f"{section} reference = {reference} needs the joints {wanted}; the labels have {', '.join(skeleton.joints)}. "
+            "Name two of them, or set reference = box."
+        )
+    name = reference if reference in LENGTHS else "-".join(ends[0])
+    return Measure(f"{limit} of the {name}", settings.threshold, partial(_length, numbers), "mean")
+
+
+def _length(ends: list[tuple[int, int]], people: People) -> np.ndarray:
+    """Return the distances (N,) in px between the first of the pairs of joints that are both labelled; NaN for none."""
+    found = np.full(len(people.rows), np.nan)
+    for first, second in ends:
+        found = np.where(np.isnan(found), joint_distance(people.rows.part, first, second), found)
+    return found
+
+
+def read(folder: Path, settings: OwnDataset, files: Mapping[str, Path], report: Report) -> Conversion:
+    """Read the people of all splits from a folder that Collect has made.
+
+    Raises DataError, naming file, record and remedy, for labels that are wrong.
+    """
+    found = {which: _renamed(read_coco(folder / name, settings.category), settings)
+             for which, name in LABELS.items() if (folder / name).is_file()}  # fmt: skip
+    skeleton = found["labels"].skeleton
+    for which, people in found.items():
+        if people.skeleton.joints != skeleton.joints:
+            raise DataError(
+                f"the labels of {which} have the joints {', '.join(people.skeleton.joints)}, and `labels` has "
+                f"{', '.join(skeleton.joints)}; give labels with the same joints in the same order."
+            )
+    splits = _split(folder, settings, {which: people.rows for which, people in found.items()})
+    return Conversion({name: Split.of(rows) for name, rows in splits.items()}, skeleton=skeleton, notes=_notes(skeleton))
+
+
+def _notes(skeleton: Skeleton) -> tuple[str, ...]:
+    if skeleton.mirrored() != list(range(len(skeleton.joints))):
+        return ()
+    return (
+        "No joint has a left and a right partner, so mirrored images keep their labels. If some are pairs, name them left_... "
+        "and right_... with `rename`.",
+    )
+
+
+def _renamed(people: CocoPeople, settings: OwnDataset) -> CocoPeople:
+    """Return the people with standard names of joints, after the renaming of the settings."""
+    new, names = renames(settings.rename), people.skeleton.joints
+    if unknown := set(new) - set(names):
+        raise DataError(f"rename names {', '.join(sorted(unknown))}; the joints of the labels are {', '.join(names)}.")
+    joints = standard_names([new.get(name, name) for name in names])
+    skeleton = replace(people.skeleton, joints=joints)
+    mirrored = skeleton.mirrored()
+    for first, second in people.pairs:
+        if mirrored[first] != second:
+            raise DataError(
+                f"{names[first]} and {names[second]} are a left and right pair in the labels, which their names do not say; "
+                f"add them to `rename`, such as {names[first]}: left_ear, {names[second]}: right_ear."
+            )
+    return replace(people, skeleton=skeleton)
+
+
+def _split(folder: Path, settings: OwnDataset, labels: Mapping[str, Annotations]) -> dict[str, Annotations]:
+    """Return the people of train, valid and test."""
+    rest, splits = labels["labels"], dict[str, Annotations]()
+    for number, which in enumerate(("test", "valid")):
+        part = part_of(getattr(settings, which))
+        if which in labels:
+            chosen, splits[which] = np.isin(rest.images, labels[which].images), labels[which]
+        else:
+            if part is not None:
+                chosen = hold_out(_groups(rest.images, settings.split_by), part, settings.split_seed + number)
+            else:
+                chosen = _listed(folder / LISTS[which], rest.images)
+            splits[which] = rest.select(chosen)
+        rest = rest.select(~chosen)
+    return {"train": rest, "valid": splits["valid"], "test": splits["test"]}
+
+
+def _groups(images: list[str], split_by: str) -> np.ndarray:
+    names = [image.rpartition("/")[0] if split_by == "folder" else image for image in images]
+    return np.unique(names, return_inverse=True)[1]
+
+
+def _listed(path: Path, images: list[str]) -> np.ndarray:
+    """Return which images a list names, (N,) bool; without a list, none. Raises DataError for a line that names no image."""
+    if not path.is_file():
+        return np.zeros(len(images), bool)
+    rows = defaultdict[str, list[int]](list)  # of each image, and of each folder above it
+    for row, image in enumerate(images):
+        for place in (image, *map(str, PurePosixPath(image).parents)):
+            rows[place].append(row)
+    chosen = np.zeros(len(images), bool)
+    for number, line in enumerate(decode_text(path.read_bytes()).splitlines(), 1):
+        if name := line.strip().rstrip("/"):
+            if name not in rows:
+                raise DataError(f"{path.name}, line {number}: no labelled image is, or lies in, {name}; correct the list.")
+            chosen[rows[name]] = True
+    return chosen

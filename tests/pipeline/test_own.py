@@ -1,0 +1,138 @@
+"""A dataset of your own through the chain: as docs/own_data.md says, from DeepLabCut and SLEAP, and with wrong sources."""
+
+import json
+import os
+import re
+import shutil
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from datasets.formats import annotations
+from tests import fish
+from tests.pipeline.conftest import Place, empty, finished_chain, place
+
+__all__ = ["empty", "finished_chain", "place"]  # fixtures
+STANDARD = ["nose", "left_fin", "right_fin", "back", "tail"]
+PAGE = (Path(__file__).resolve().parents[2] / "docs/own_data.md").read_text()
+
+
+def block(kind: str) -> str:
+    found = re.search(rf"```{kind}\n(.*?)```", PAGE, flags=re.S)
+    assert found
+    return found[1]
+
+
+def test_one_section_and_two_commands_as_the_page_says(empty: Place):
+    fish.write_coco(empty.folder / "fish", 20)
+    (empty.folder / "fish.cfg").write_text(block("own") + "[recipe:modern]\nwarmup = 0\n")
+    small = ("--set", "pretrain.epochs=1", "--set", "pretrain.iterations=4", "--set", "pretrain.batch=4")
+    for line in block("own-commands").splitlines():
+        empty.run(*line.removeprefix("python -m pipeline ").split(), *small)
+    folder = empty.exp / "own/fish"
+    found = json.loads((folder / "evaluate-scratch/accuracy.json").read_text())
+    assert (found["dataset"], found["joints"]) == ("fish", STANDARD)
+    assert set(found["splits"]["valid"]["measures"]) == {"PCK@0.2 of the box"}
+    model = json.loads((folder / "export-scratch/model.json").read_text())
+    assert model["joints"] == found["joints"] and model["flip_pairs"] == [[1, 2]]
+    card = (folder / "export-scratch/MODEL_CARD.md").read_text()
+    assert "- fish, fish/labels.json. Owners: not stated." in card and "built-in sample" not in card
+    assert "own/fish/evaluate-scratch" in (empty.exp / "report/index.html").read_text()
+    assert os.readlink(next(folder.glob("raw@*")) / "images") == str(empty.folder / "fish/images")
+    people = annotations.read(folder / "annot", "valid")
+    number = int(people.images[0].removesuffix(".png"))
+    np.testing.assert_allclose(people.part[0], fish.fish(number)[0])
+    # How it is scored changes evaluations only.
+    options = ("--config", "fish.cfg", *small, "--set", "dataset:fish.reference=px", "--set", "dataset:fish.threshold=9")
+    plan = empty.run("run", "Evaluate:fish:scratch", "--dry-run", *options)
+    assert "Evaluate:fish:scratch" in plan and "Pretrain:fish" not in plan and "Annotate:fish" not in plan
+
+
+def test_fine_tuning_from_the_mpii_network_and_the_tools(place: Place):
+    fish.write_coco(place.folder / "fish", 10)
+    place.set("[dataset:fish]\nlabels = fish/labels.json\nimages = fish/images\ntitle = Drawn fish\nrename = Nose: head_top\n")
+    profile = ("--config", "profile.cfg")
+    place.run("run", "Evaluate:fish:finetuned", *profile)
+    place.run("run", "Evaluate:fish:pretrained", *profile)  # on the only joint that both know
+    found = json.loads((place.exp / "own/fish/evaluate-pretrained/accuracy.json").read_text())
+    assert list(found["splits"]["valid"]["measures"]["PCK@0.2 of the box"]["by_joint"]) == ["head_top"]
+    for words, said in (
+        (("tools.compare_acc", "exp/own/fish/evaluate-finetuned"), "Drawn fish valid, PCK@0.2 of the box"),
+        (("tools.inspect_dataset", "fish"), "left_fin"),
+        (("tools.export_coco", "fish", "--predictions", "finetuned"), "the predictions of Evaluate:fish:finetuned"),
+        (("tools.export_coco", "fish"), "2 images"),
+    ):
+        process = place.start("-m", *words, *profile)
+        out, err = process.communicate(timeout=120)
+        assert process.returncode == 0 and said in out, out + err
+    written = json.loads((place.folder / "fish-valid.json").read_text())
+    assert written["categories"][0]["keypoints"][:2] == ["head_top", "left_fin"]
+    process = place.start("-m", "tools.inspect_dataset", "fisch", *profile)
+    assert "unknown dataset fisch. Did you mean fish?" in process.communicate(timeout=60)[1] and process.returncode == 1
+
+
+def test_a_deeplabcut_project_and_a_sleap_file_are_read(empty: Place):
+    pytest.importorskip("sleap_io")
+    fish.write_deeplabcut(empty.folder / "dlc", 8)
+    fish.write_sleap(empty.folder / "slp", 8)
+    fish.write_sleap(empty.folder / "pkg", 8, inside=True)
+    os.remove(empty.folder / "pkg/swim.mp4")
+    (empty.folder / "elsewhere").mkdir()
+    shutil.move(empty.folder / "slp/swim.mp4", empty.folder / "elsewhere/swim.mp4")
+    empty.set(
+        "[dataset:dlc]\nlabels = dlc\nsplit_by = folder\nvalid = 0.5\n"
+        "[dataset:slp]\nlabels = slp/swim.slp\nimages = elsewhere\nvalid = 0.25\n"
+        "[dataset:pkg]\nlabels = pkg/swim.pkg.slp\nvalid = 0.25\n"
+    )
+    for name in ("dlc", "slp", "pkg"):
+        empty.run("run", f"Annotate:{name}", "--config", "profile.cfg")
+    assert os.readlink(next((empty.exp / "own/dlc").glob("raw@*")) / "images") == str(empty.folder / "dlc")
+    skeleton = json.loads((empty.exp / "own/dlc/annot/skeleton.json").read_text())
+    names = skeleton["joints"]  # sorted by sleap-io
+    assert [{names[a], names[b]} for a, b in skeleton["limbs"]] == [{"nose", "back"}, {"back", "tail"}]
+    for split, people in (("train", 4), ("valid", 4)):
+        rows = annotations.read(empty.exp / "own/dlc/annot", split)
+        assert len({image.split("/")[1] for image in rows.images}) == 1 and len(rows) == people
+        for image, joints in zip(rows.images, rows.part, strict=True):
+            drawn = fish.fish(int(Path(image).stem.removeprefix("img")))[0]
+            np.testing.assert_allclose(joints, drawn[[STANDARD.index(name) for name in names]], atol=1e-3)
+    for name in ("slp", "pkg"):
+        images = empty.exp / f"own/{name}/raw/images"
+        rows = annotations.read(empty.exp / f"own/{name}/annot", "train")
+        assert len(rows) == sum(len(fish.fish(int(Path(image).stem))) for image in set(rows.images))
+        for image, person, joints in zip(rows.images, rows.person, rows.part, strict=True):
+            number = int(Path(image).stem)
+            np.testing.assert_allclose(joints, fish.fish(number)[person], atol=1e-3)
+            shown = cv2.imread(str(images / image))[:, :, ::-1]
+            assert np.abs(shown.astype(int) - fish.picture(number)).mean() < 8, image  # of other frames: more than 15
+
+
+@pytest.mark.parametrize(
+    ("section", "said", "code"),
+    [
+        ("", "[dataset:fish] labels is empty; give the file of labels", 30),
+        ("labels = nowhere.json\nimages = fish/images", "nowhere.json does not exist; put it there, or correct its path", 30),
+        ("labels = fish/labels.json", "[dataset:fish] images is empty; give the folder of the images", 30),
+        ("labels = fish/labels.json\nimages = fish/labels.json", "this is a file; give the folder of the images", 30),
+        ("labels = fish/labels.json\nimages = fish", "lacks 6 of the 6 images that are annotated, such as 000.png", 30),
+        ("labels = fish/labels.json\nimages = fish/images\nvalid = fish/list.txt", "list.txt does not exist", 30),
+        ("labels = fish/broken.json\nimages = fish/images", "or is cut off (Expecting value", 30),
+        ("labels = fish/labels.slp\nimages = fish/images", "labels.slp cannot be read as labels", 30),
+        ("labels = fish/images", "cannot be read as labels", 30),
+        (
+            "labels = fish/labels.json\nimages = fish/images\nreference = torso",
+            "needs the joints left_shoulder and right_hip",
+            30,
+        ),
+    ],
+)
+def test_wrong_sources_are_named(empty: Place, section, said, code):
+    pytest.importorskip("sleap_io")
+    fish.write_coco(empty.folder / "fish", 6)
+    (empty.folder / "fish/broken.json").write_text('{"images": [')
+    (empty.folder / "fish/labels.slp").write_text("no labels")
+    empty.set(f"[dataset:fish]\n{section}\n")
+    answer = empty.run("run", "Annotate:fish", "--config", "profile.cfg", code=code)
+    assert said in answer, answer
