@@ -14,7 +14,7 @@ from pipeline.tasks.compare import CompareAccuracy, known
 from pipeline.tasks.evaluate import Evaluate
 from pipeline.tasks.forecast import CompareForecasts
 from stages.reporting import page as report
-from stages.reporting.page import Facts, Made, Setting, StageFacts
+from stages.reporting.page import Evaluated, Facts, Made, Setting, StageFacts
 from stages.settings.luigi_cfg import in_words
 from stages.settings.recipes import Recipe
 from stages.settings.sections import Settings
@@ -40,6 +40,8 @@ def _facts() -> Facts:
     stages = known()
     standing = {stage.name: _standing(stage) for stage in stages}
     done = {stage.result_path: stage.folder for stage in stages if standing[stage.name].state == "done"}
+    comparison = CompareAccuracy()
+    compared = {s.name for s in comparison.requires().values()} if comparison.result_path in done else set()
     sources = []
     for stage in stages:
         mine = stage.manifest() if standing[stage.name].state != "unknown" else None
@@ -54,8 +56,13 @@ def _facts() -> Facts:
         settings=_settings(),
         sources=sources,
         sample="MakeSample" in standing,
-        comparison=done.get(CompareAccuracy().result_path),
+        comparison=done.get(comparison.result_path),
         forecasts=done.get(CompareForecasts().result_path),
+        further=[
+            Evaluated(s.model_stage().result_path, s.model_stage().folder, s.folder)
+            for s in stages
+            if isinstance(s, Evaluate) and s.result_path in done and s.name not in compared
+        ],
         evaluations={s.result_path: s.folder for s in stages if isinstance(s, Evaluate) and s.result_path in done},
     )
 

@@ -15,6 +15,9 @@ from pathlib import Path
 import jinja2
 
 from datasets.catalog import dataset_named
+from stages.evaluation.scores import Scored
+from stages.reporting.compare import write_tables
+from stages.reporting.curves import Training, draw_training
 
 # Headings of the files' columns whose names need an explanation.
 HEADINGS = {
@@ -71,6 +74,15 @@ class Setting:
 
 
 @dataclass(frozen=True)
+class Evaluated:
+    """An evaluation: the name of the network, and the folders of the network and of the evaluation."""
+
+    network: str
+    training: Path
+    folder: Path
+
+
+@dataclass(frozen=True)
 class Facts:
     """The contents of a report."""
 
@@ -83,6 +95,7 @@ class Facts:
     comparison: Path | None = None  # folder of CompareAccuracy's result
     forecasts: Path | None = None  # folder of CompareForecasts' result
     evaluations: dict[str, Path] = field(default_factory=dict)  # path below exp/ -> folder of the result
+    further: list[Evaluated] = field(default_factory=list)  # evaluations outside the comparison
 
 
 @dataclass(frozen=True)
@@ -119,13 +132,16 @@ def write(folder: Path, facts: Facts) -> Path:
         (place, split, table, _worst(folder, place, split, evaluation))
         for place, evaluation in facts.evaluations.items() for split, table in _failures(place, evaluation)
     ]  # fmt: skip
+    further = _write_further(folder / "further", facts.further)
     accuracies, tests = (_read(facts.comparison, f"{name}.csv") for name in ("accuracy", "tests"))
     page = environment.get_template("page.html").render(
         facts=facts, done=[s.made for s in facts.stages if s.state == "done" and s.made],
         accuracies=accuracies, accuracy=_table("Accuracies in per cent", accuracies) if accuracies else None,
-        tests=_table("Differences in percentage points", tests) if tests else None, parts=_parts(facts.comparison),
+        tests=_table("Differences in percentage points", tests) if tests else None,
+        parts=_parts(facts.comparison) | _parts(further),
         curves=[*_pictures(folder, facts.comparison, "curves_*.svg", "Accuracy and loss by epoch of networks trained on {}"),
-                *_pictures(folder, facts.comparison, "pck_*.svg", "Share of correct joints on {}, by threshold")],
+                *_pictures(folder, facts.comparison, "pck_*.svg", "Share of correct joints on {}, by threshold"),
+                *_pictures(folder, further, "curves_*.svg", "Accuracy and loss by epoch of networks trained on {}")],
         predictions=_pictures(folder, facts.comparison, "predictions.png", "Labels and predictions of validation people"),
         failures=failures, minor=MINOR, forecasts=_forecasts(facts.forecasts),
         forecast_tests=[
@@ -211,6 +227,21 @@ def _by(rows: list[dict[str, str]], column: str) -> dict[str, list[dict[str, str
     for row in rows:
         found.setdefault(row[column], []).append(row)
     return found
+
+
+def _write_further(folder: Path, evaluated: list[Evaluated]) -> Path:
+    """Write tables of evaluations, and curves of their networks' trainings on the same dataset, into a folder; return it."""
+    folder.mkdir()
+    if evaluated:
+        scored = [Scored(one.network, one.folder) for one in evaluated]
+        write_tables(folder, scored)
+        trainings: dict[str, list[Training]] = {}
+        for one, found in zip(evaluated, scored, strict=True):
+            if one.training.parent == one.folder.parent:  # trained on the dataset that it is scored on
+                trainings.setdefault(found.accuracy.dataset, []).append(Training(one.network, one.training))
+        for dataset, those in trainings.items():
+            draw_training(folder / f"curves_{dataset}", those)
+    return folder
 
 
 def _failures(place: str, evaluation: Path) -> Iterator[tuple[str, Table]]:

@@ -39,7 +39,8 @@ def test_one_section_and_two_commands_as_the_page_says(empty: Place):
     assert model["joints"] == found["joints"] and model["flip_pairs"] == [[1, 2]]
     card = (folder / "export-scratch/MODEL_CARD.md").read_text()
     assert "- fish, fish/labels.json. Owners: not stated." in card and "built-in sample" not in card
-    assert "own/fish/evaluate-scratch" in (empty.exp / "report/index.html").read_text()
+    page = (empty.exp / "report/index.html").read_text()
+    assert "fish valid: PCK@0.2 of the box" in page and "curves_fish.svg" in page
     assert os.readlink(next(folder.glob("raw@*")) / "images") == str(empty.folder / "fish/images")
     people = annotations.read(folder / "annot", "valid")
     number = int(people.images[0].removesuffix(".png"))
