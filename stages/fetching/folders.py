@@ -1,6 +1,6 @@
-"""Folders of unpacked datasets, which are read in place: finding their parts, and computing their digest.
+"""Find the parts of unpacked datasets, which are read in place, and compute their digest.
 
-Only annotation files, which are small, are copied into a result. For each folder of images a result has a symlink.
+Only annotation files, which are small, are copied into a stage's result. The result has a symlink to each folder of images.
 """
 
 import hashlib
@@ -18,7 +18,7 @@ from datasets.progress import Report, silent
 from datasets.sources import Part, Wanted
 
 DEPTH = 3  # levels of subfolders that are searched: Downloads/Penn_Action 2/Penn_Action/frames
-NAMED = 6  # names that an error message shows of a folder's contents
+NAMED = 6  # number of names in a folder that an error message lists
 NOT_OURS = ("__MACOSX",)
 
 

@@ -1,4 +1,4 @@
-"""From unpacked archives to converted datasets.
+"""Convert unpacked archives to datasets with annotation files.
 
 crop           cropping Penn Action to one window per sequence
 annotate       writing the labels of each dataset as annotation files
