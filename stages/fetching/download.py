@@ -45,7 +45,8 @@ class _UnknownHost(_Interrupted):
 def download(address: str, target: Path, report: Report = silent, unpacked: bool = False) -> Path:
     """Download the file at an address; return the path of the complete file, in the folder of `target`.
 
-    The caller verifies the file and moves it to `target`. unpacked: also require disk space for the unpacked contents. Raises DataError if the download fails.
+    The caller verifies the file and moves it to `target`. unpacked: also require disk space for the unpacked contents. Raises
+    DataError if the download fails.
     """
     part = target.parent / f".{hashlib.sha256(address.encode()).hexdigest()[:8]}.part"
     copies = 2 if unpacked else 1
