@@ -158,8 +158,9 @@ def nearest_mean(train: Movements, query: np.ndarray, side: np.ndarray, actions:
 def linear_map(train: Movements, query: np.ndarray, side: np.ndarray, actions: np.ndarray | None = None) -> Forecasts:
     """Yield the query plus the displacements that a linear map predicts from the pose.
 
-    actions: None: one map for all queries; else one map for each action. The maps are fitted by least squares to the training frames that show all joints; a query that does not show all joints
-    stays where it is. Other arguments as for `nearest_mean`.
+    There is one map for all queries, or one map for each action if `actions` are given. The maps are fitted by least squares to
+    the training frames that show all joints. A query that does not show all joints stays where it is. Arguments as for
+    `nearest_mean`.
     """
     database = Database.of(train, train.joints.shape[1])
     theirs, displacements = _centred(database.poses / database.side[:, None, None]), _displacements(database)

@@ -1,7 +1,7 @@
 """Read and write forecasts as image-play's files: `eval_<split>/00001.mat` and so on, one file for each start.
 
-The number of a file is the row of the start in image-play's annotation file, from 1. Each file holds `eval` (16, 13, 2): joints in px
-of the cropped frame, counted from 1; and `conf` (16, 13): the heatmaps' maxima.
+The number of a file is the row of the start in image-play's annotation file, from 1. Each file holds `eval` (16, 13, 2):
+joints in px of the cropped frame, counted from 1; and `conf` (16, 13): the heatmaps' maxima.
 """
 
 import re

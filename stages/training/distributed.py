@@ -218,7 +218,7 @@ def _process(work: Callable[[Work, Report], Result], job: Work, workspace: Works
         error_file.write_text(str(error))
         sys.exit(1)
     except Exception:
-        time.sleep(5)  # if another process failed first, the launcher ends this one now: one error is printed
+        time.sleep(5)  # if another process failed first, the launcher ends this one now, unprinted
         traceback.print_exc()
         raise
     finally:

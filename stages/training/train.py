@@ -34,7 +34,7 @@ from stages.training.logs import Logs, write_log
 from stages.training.objective import Objective, Resources
 from stages.training.optimizer import learning_rate, set_rate
 
-READ_EVERY = {"cpu": 1}  # device type -> iterations between two readings of the loss
+READ_EVERY = {"cpu": 1}  # device type -> iterations from one reading of the loss to the next
 READ_SELDOM = 25  # the same for other devices, where a reading waits for the device; a divisor of logs.EVERY
 MOST_TRIALS = 3  # algorithms that cuDNN tries for a convolution; with cuDNN's own limit, trying takes a minute at 128 images
 
@@ -52,7 +52,7 @@ class Job:
 def train(job: Job, report: Report = silent) -> dict[str, float]:
     """Train to the end, in the processes and machines of [workspace]; return the best epoch's figures (see `Trainer`).
 
-    Raises DataError if the batch or the GPUs are too few for the processes.
+    Raises DataError if the batch or the number of GPUs is too small for the processes.
     """
     training, workspace = job.training, job.workspace
     together = workspace.processes * workspace.machines
@@ -300,7 +300,7 @@ class Trainer:
             self._check_branch(found.path)
 
     def _check_branch(self, path: Path) -> None:
-        """Reset the best epoch: a branch has its own. Raises DataError if the settings leave the branch nothing to train."""
+        """Reset the best epoch, because a branch has its own. Raises DataError if the branch has nothing left to train."""
         state = self.state
         state.best = []
         if self._finished() or 0 < self.training.stop_after <= state.iteration:
