@@ -218,7 +218,7 @@ def _process(work: Callable[[Work, Report], Result], job: Work, workspace: Works
         error_file.write_text(str(error))
         sys.exit(1)
     except Exception:
-        time.sleep(5)  # if another process failed first, the launcher ends this one now, unprinted
+        time.sleep(5)  # time for the launcher to end this process if another process failed first
         traceback.print_exc()
         raise
     finally:

@@ -300,7 +300,7 @@ class Trainer:
             self._check_branch(found.path)
 
     def _check_branch(self, path: Path) -> None:
-        """Reset the best epoch, because a branch has its own. Raises DataError if the branch has nothing left to train."""
+        """Reset the best epoch, because a branch has its own. Raises DataError if the branch has nothing to train."""
         state = self.state
         state.best = []
         if self._finished() or 0 < self.training.stop_after <= state.iteration:
