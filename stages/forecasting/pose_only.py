@@ -31,7 +31,7 @@ from stages.training.train import Job, train
 WIDTH, BLOCKS, DROPOUT = 512, 3, 0.3
 JOINTS = len(PENN_ACTION.skeleton.joints)
 REACH = 0.2  # unit of the displacements that the network predicts, as a fraction of the frame's longer side
-NEAR = 0.05  # scale of the loss, as a fraction of the frame's longer side: about here a joint lowers the loss most
+NEAR = 0.05  # distance at which the loss is steepest, as a fraction of the frame's longer side
 FAR = 0.5  # weight of the distance in the loss, which gives a gradient to joints that are far away
 CHUNK = 4096
 # Augmentation of a training pose.
@@ -55,8 +55,8 @@ class _Block(nn.Module):
 class PoseOnlyNet(nn.Module):
     """The network of a pose-only forecaster: poses (N, 13, 2) -> poses of all steps (N, 16, 13, 2).
 
-    Coordinates are in units of the frame's longer side, from the frame's left upper corner; unknown joints are NaN. size: (N, 2),
-    width and height / longer side; action: (N,) indices of actions, ignored by a network without actions. A network with its
+    Coordinates are in units of the frame's longer side, from the frame's left upper corner; unknown joints are NaN. size:
+    (N, 2), width and height / longer side; action: (N,) indices of actions, ignored by a network without actions. A network with its
     initial weights forecasts that the pose does not change.
     """
 
@@ -85,8 +85,8 @@ class PoseOnlyObjective:
     """Trains a pose-only forecaster on labelled movements; see `stages.training.objective.Objective`.
 
     The loss of a visible joint at a distance d from its label is 1 - exp(-d^2 / (2 NEAR^2)) + FAR d. Its mean is close to the
-    share of joints that PCK@0.05 counts as wrong. acc is PCK@0.05 over all steps. Steps beyond the sequence's end count like the
-    other steps, as they do in PCK.
+    share of joints that PCK@0.05 counts as wrong. acc is PCK@0.05 over all steps. Steps beyond the sequence's end count like
+    the other steps, as they do in PCK.
     """
 
     parts = tuple(f"pck_{step}" for step in range(1, STEPS + 1))
@@ -194,7 +194,7 @@ def train_both(
 
 
 def load(path: Path) -> tuple[PoseOnlyNet, list[str]]:
-    """Return a network that `PoseOnlyObjective.save` wrote, and the names of the actions that it knows, in order of their index.
+    """Return a network that `PoseOnlyObjective.save` wrote, and the names of the actions that it knows, in order of index.
 
     Raises DataError for a damaged file, and for a file of another kind.
     """

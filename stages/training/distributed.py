@@ -171,8 +171,8 @@ def launch(work: Callable[[Work, Report], Result], job: Work, name: str, workspa
             if code >= 0:
                 raise
             raise DataError(
-                f"A training process was killed {RESTARTS + 1} times (signal {-code}), perhaps because memory ran out; set fewer "
-                "[workspace] processes or workers, or a larger gradient_accumulation."
+                f"A training process was killed {RESTARTS + 1} times (signal {-code}), perhaps because memory ran out; set "
+                "fewer [workspace] processes or workers, or a larger gradient_accumulation."
             ) from None
         finally:
             sender.close()
@@ -218,7 +218,7 @@ def _process(work: Callable[[Work, Report], Result], job: Work, workspace: Works
         error_file.write_text(str(error))
         sys.exit(1)
     except Exception:
-        time.sleep(5)  # time for the launcher to end this process if another process failed first
+        time.sleep(5)  # if another process failed first, the launcher ends this one meanwhile
         traceback.print_exc()
         raise
     finally:
