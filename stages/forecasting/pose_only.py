@@ -56,8 +56,8 @@ class PoseOnlyNet(nn.Module):
     """The network of a pose-only forecaster: poses (N, 13, 2) -> poses of all steps (N, 16, 13, 2).
 
     Coordinates are in units of the frame's longer side, from the frame's left upper corner; unknown joints are NaN. size:
-    (N, 2), width and height / longer side; action: (N,) indices of actions, ignored by a network without actions. A network with its
-    initial weights forecasts that the pose does not change.
+    (N, 2), width and height / longer side; action: (N,) indices of actions, ignored by a network without actions. A network
+    with its initial weights forecasts that the pose does not change.
     """
 
     def __init__(self, actions: int) -> None:

@@ -280,7 +280,7 @@ class Trainer:
         if good := self.checkpoints.last_good():
             how = (
                 f"The last good checkpoint is {good[0]}, of iteration {good[1]}: to continue from it, give it as branch_from "
-                f"to an experiment of another name, with {remedy}. If that training fails, too, the checkpoint was already bad: "
+                f"to an experiment of another name, with {remedy}. If that training fails, too, the checkpoint was bad: "
                 "start from the beginning, or from an earlier checkpoint that keep_last kept."
             )
         return DataError(f"{what} at iteration {iteration + 1} (epoch {self.state.epoch}). Its batch is in {path}. {how}")
