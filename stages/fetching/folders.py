@@ -26,9 +26,9 @@ NOT_OURS = ("__MACOSX",)
 class Found:
     """The wanted parts and files that were found in a folder."""
 
-    place: Path  # the folder
+    place: Path  # folder of the single files, or the searched folder without single files
     parts: dict[str, Path]  # name of the part -> its folder
-    copied: tuple[Path, ...]  # the single files
+    copied: tuple[Path, ...]  # paths of the single files, which are copied into a result
 
     def give(self, result: Path) -> None:
         """Copy the single files into a result folder, and create its symlinks to the parts."""

@@ -12,9 +12,9 @@ import numpy as np
 
 from stages.forecasting.movements import STEPS, Movements, Starts, published_starts
 
-CHUNK = 1024  # queries at a time
-ENOUGH = 9  # visible joints of a frame in the database; chosen by Chao et al. on the validation split
-NEAREST = 50
+CHUNK = 1024  # number of queries that are computed at a time
+ENOUGH = 9  # smallest number of visible joints of a frame in the database; chosen by Chao et al. on the validation split
+NEAREST = 50  # number of neighbours in a mean
 RIDGE = 1e-3  # added to the diagonal of the linear map's normal equations; the poses are about 0.3 in size
 
 Forecasts = Iterator[tuple[np.ndarray, np.ndarray]]  # numbers of starts (n,), and their forecasts (n, T, J, 2)

@@ -19,7 +19,7 @@ from stages.settings.sections import Input, Network, Settings
 class ForecasterDescription:
     """The options, joints and input of a forecasting network; the values are validated when the object is built."""
 
-    options: Network  # of the hourglass
+    options: Network  # options of the hourglass
     forecaster: Forecaster
     joints: tuple[str, ...]  # output channel -> joint name
     resolution: int  # side of the input in pixels

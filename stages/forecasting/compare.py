@@ -34,7 +34,7 @@ from stages.forecasting.scoring import Counts, difference_by_step
 from stages.reporting.curves import COLOURS, STYLE, new_figure, save_figure
 
 SPLIT = "test"
-SHOWN = 4  # movements
+SHOWN = 4  # number of movements that are drawn
 PREDICTED = "zero velocity, from the predicted pose"
 KNOWN = ", action known"
 POSE_ONLY = {"any-action.safetensors": "pose-only", "action-known.safetensors": f"pose-only{KNOWN}"}

@@ -17,7 +17,7 @@ from datasets.progress import Report, silent
 from stages.forecasting.movements import STEPS, Movements, published_starts
 from stages.forecasting.scoring import Counts
 
-CHUNK = 512  # files at a time
+CHUNK = 512  # number of files that are read at a time
 
 
 def read_forecasts(folder: Path, movements: Movements) -> Iterator[tuple[np.ndarray, np.ndarray]]:

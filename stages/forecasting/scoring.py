@@ -11,7 +11,7 @@ import numpy as np
 from stages.evaluation.significance import Difference, Hits, difference, interval
 from stages.forecasting.movements import Movements, Starts
 
-THRESHOLD = 0.05  # of the cropped frame's longer side
+THRESHOLD = 0.05  # as a fraction of the cropped frame's longer side
 THRESHOLDS = tuple(k / 100 for k in range(11))  # thresholds of curves, as published
 
 

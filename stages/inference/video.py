@@ -45,10 +45,10 @@ class VideoReader:
     def __init__(self, path: Path) -> None:
         """Open the video and decode its first frame. Raises DataError for a file that cannot be read as a video."""
         self.path, self.failed = path, list[str]()
-        self.undecodable = self._damaged = 0  # frames
+        self.undecodable = self._damaged = 0  # numbers of frames
         try:
-            # A file object, because libav would parse a name with a colon as an address. No protocols, so that a playlist
-            # cannot open other files.
+            # libav gets a file object, because it would parse a name with a colon as an address. It gets no protocols, so
+            # that a playlist cannot open other files.
             self._file = open(path, "rb")  # noqa: SIM115
         except OSError as error:
             raise DataError(f"{path} cannot be read: {error.strerror or error}.") from None
@@ -139,7 +139,7 @@ class VideoReader:
                 continue
             for frame in frames:
                 self._damaged += frame.is_corrupt or frame.pts in damaged
-                frame.time_base = frame.time_base or self._stream.time_base  # frames flushed at the end have none
+                frame.time_base = frame.time_base or self._stream.time_base  # flushed frames have no time base
                 yield frame
 
     def _packets(self) -> Iterator[av.Packet | None]:

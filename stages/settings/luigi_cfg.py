@@ -63,7 +63,7 @@ def _section(name: str, section: Section) -> str:
     The section of a training leaves out the settings of its recipe. All settings of [network] except `preset` are empty.
     """
     fields = type(section).model_fields
-    known = Training.model_fields if isinstance(section, Training) and type(section) is not Training else {}  # no comments
+    known = Training.model_fields if isinstance(section, Training) and type(section) is not Training else {}  # no comment
     lines = [_comment(section.intro)] if section.intro else []
     lines.append(f"[{name}]\n")
     for setting, field in fields.items():

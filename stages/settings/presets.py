@@ -38,6 +38,6 @@ PRESETS: dict[str, dict[str, Any]] = {
     "hg8-64-growing": _HG8 | {"features": 128, "depth": (2, 2, 2, 3, 3, 3, 4, 4)},
     "hg8-64-shrinking": _HG8 | {"features": 128, "depth": (4, 4, 3, 3, 3, 3, 2, 2)},
     "hg8-four": _HG8 | {"block": "four"},
-    # After hg_s2_b1_mobile of Stacked_Hourglass_Network_Keras.
+    # Modelled on hg_s2_b1_mobile of Stacked_Hourglass_Network_Keras.
     "hg2-mobile": _LATER | {"stacks": 2, "block": "mobile"},
 }

@@ -66,7 +66,7 @@ class Workspace(Section):
     @model_validator(mode="after")
     def _machines_meet(self) -> "Workspace":
         if self.machines > 1 and not self.rendezvous:
-            raise ValueError("machines > 1 need a rendezvous: the address and a free port of one of them, host:port.")
+            raise ValueError("machines > 1 needs rendezvous = host:port, the address and a free port of one of the machines.")
         return self
 
 

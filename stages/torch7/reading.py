@@ -100,7 +100,7 @@ class _BinarySource(_Source):
     def array(self, dtype: np.dtype, count: int) -> np.ndarray:
         stored = self.long_type if dtype == ELEMENTS["Long"] else dtype
         start = self.take(count * stored.itemsize)
-        # A copy: aligned, writable, and independent of the file.
+        # astype makes a copy, which is aligned, writable, and independent of the file.
         return np.frombuffer(self.data, stored, count, start).astype(dtype)
 
 
@@ -118,7 +118,7 @@ class _AsciiSource(_Source):
         line, parse = self.data[start:end], int if dtype.kind == "i" else float
         words = _WORD.finditer(line)
         try:
-            if count > len(line) or b"_" in line:  # Python's own notation, not C's
+            if count > len(line) or b"_" in line:  # Python allows 1_000, C does not
                 raise ValueError
             with np.errstate(over="ignore"):
                 numbers = np.fromiter((parse(word[0]) for word in words), dtype, count)

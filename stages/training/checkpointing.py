@@ -50,7 +50,7 @@ class Checkpoints:
     def __exit__(self, error: type[BaseException] | None, *rest: object) -> None:
         self._writer.__exit__(error, *rest)
         if self.writes and not error:
-            (self.folder / BEFORE).unlink(missing_ok=True)  # its iteration depends on timing, a result does not
+            (self.folder / BEFORE).unlink(missing_ok=True)  # its iteration depends on timing; a result must not
 
     def require_space(self, learner: Learner) -> None:
         """Raise DataError if the disk is too small for the files of all epochs, and two more while `LAST` is replaced."""
@@ -154,9 +154,9 @@ def _nothing_left(folder: Path, damaged: list[Path]) -> str:
     """Return the error message for a folder in which `LAST` and `BEFORE` are damaged."""
     whole = [path.name for path in sorted(folder.glob("*.safetensors")) if path not in damaged and _is_whole(path)]
     epochs = [name for name in whole if name.startswith("last-")]
-    remains = f"What remains there: {', '.join(whole)}. " if whole else ""
+    remains = f"Undamaged files there: {', '.join(whole)}. " if whole else ""
     if epochs:
-        how = f"To go on from an epoch, give {folder / epochs[-1]} as branch_from to an experiment of another name"
+        how = f"To continue from an epoch, give {folder / epochs[-1]} as branch_from to an experiment of another name"
     else:
         how = "To train from the beginning, move that folder away and run again"
     named = " and ".join(path.name for path in damaged)

@@ -47,7 +47,7 @@ class Logs:
         self.events: SummaryWriter | None = None
         self.hook = threading.excepthook
         self.last_pace = 0.0, 0.0
-        self.figures: list[dict[str, float]] = []  # of the iterations since the last row
+        self.figures: list[dict[str, float]] = []  # figures of the iterations since the last row
         self.seconds = self.waited = 0.0
         self.mark = time.monotonic()
 

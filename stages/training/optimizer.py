@@ -100,7 +100,7 @@ class Ema:
         weights = [pair for pair in pairs if pair[0].is_floating_point()]
         counts = [pair for pair in pairs if not pair[0].is_floating_point()]  # numbers of batches that BatchNorm has seen
         means, now = [mean for mean, _ in weights], [value for _, value in weights]
-        if share.device.type == "cpu":  # in one pass over the memory
+        if share.device.type == "cpu":  # lerp needs only one pass over the memory
             torch._foreach_lerp_(means, now, share.item())
         else:
             steps = torch._foreach_sub(now, means)

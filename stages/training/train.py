@@ -134,7 +134,7 @@ class Trainer:
 
     def _finished(self) -> bool:
         t, state = self.training, self.state
-        between = state.iteration == state.epoch_start  # else the current epoch is not validated yet
+        between = state.iteration == state.epoch_start  # otherwise the current epoch still has to be validated
         stopped = t.stop_after and state.iteration >= t.stop_after and between
         level = t.early_stop and len(state.train) > 1 and state.train[-1][2] - state.train[-2][2] < t.early_stop
         return bool(stopped or level or len(state.train) >= t.epochs)
