@@ -1,19 +1,19 @@
-"""The work of every stage as plain functions on paths, arrays and dataclasses; runs and tests without Luigi.
+"""Do the work of every stage in plain functions on paths, arrays and dataclasses, which run and are tested without Luigi.
 
-A room for each step, from the lowest layer up; the docstring of each room lists its modules.
+Each folder holds one step of the chain; the lowest layer comes first. The docstring of each folder lists its modules.
 
-settings     what luigi.cfg sets
+settings     the settings of luigi.cfg
 machine      processes, memory, CUDA
 fetching     archives and folders -> unpacked files
 preparing    unpacked files -> converted datasets
 loading      converted datasets -> batches
 network      the hourglass and its checkpoints
 torch7       Torch7 files and networks
-importing    networks that others have trained
+importing    networks that others have trained -> networks of this workspace
 inference    images -> heatmaps and joints
-evaluation   accuracies
+evaluation   accuracies of networks
 exporting    networks for other programs
 training     the training loop
-forecasting  sequences and the split hourglass for forecasting networks
+forecasting  one image -> the poses of the next steps
 reporting    tables, figures, pages
 """

@@ -1,11 +1,11 @@
-"""The accuracy of networks.
+"""Measure the accuracy of networks.
 
 metrics           training accuracy, PCKh, PCK
 measures          each dataset's standard metrics
+accuracy          accuracy.json, the results of an evaluation
 evaluate          accuracies of a network on one dataset
 failures          error analysis: rates by joint, action, size; the worst images
 scores            tables of accuracies, next to published ones
 significance      confidence intervals, and tests between two networks
-predictions       writing predicted joints as files for other programs
 prediction_files  reading predicted joints of other programs
 """

@@ -1,4 +1,4 @@
-"""accuracy.json: what an evaluation found, read and written here alone."""
+"""Read and write accuracy.json, the results of an evaluation; only this module reads or writes the file."""
 
 from pathlib import Path
 from typing import Literal
@@ -10,68 +10,68 @@ from datasets.errors import DataError
 from datasets.files import write_atomically
 
 NAME = "accuracy.json"
-Rate = float | None  # in [0, 1]; None where nothing counts
+Rate = float | None  # in [0, 1]; None if no joint counts
 
 
 class MeasureFigures(BaseModel):
-    """A split's figures by one measure (`datasets.measures.Measure`)."""
+    """The results on one split by one measure (`datasets.measures.Measure`)."""
 
     model_config = ConfigDict(extra="forbid")
 
-    threshold: float  # times the reference length
-    overall: Literal["mean", "total"]  # which of the two `value` is
-    value: Rate  # as the dataset's owners report it
-    visible: Rate  # the same over visible joints only
-    mean: Rate  # of the joints' rates
+    threshold: float  # largest distance of a hit / reference length
+    overall: Literal["mean", "total"]  # whether `value` is `mean` or `total`
+    value: Rate  # the rate that the dataset's owners report
+    visible: Rate  # `value` over visible joints only
+    mean: Rate  # mean of the joints' hit rates
     total: Rate  # hits of all joints / labelled joints
-    auc: Rate  # area under the curve of `total` up to the threshold
-    curve: list[Rate]  # of `value`, at evenly spaced thresholds from 0 on
-    in_mean: list[str]  # the joints that enter `mean` and `total`
-    by_joint: dict[str, Rate]  # of those that the network knows
+    auc: Rate  # area under the curve of `total` up to the threshold, divided by the threshold
+    curve: list[Rate]  # `value` at evenly spaced thresholds from 0 to `threshold`
+    in_mean: list[str]  # names of the joints that enter `mean` and `total`
+    by_joint: dict[str, Rate]  # hit rate of each joint that the network knows
 
 
 class SplitFigures(BaseModel):
-    """The figures of one split."""
+    """The results on one split."""
 
     model_config = ConfigDict(extra="forbid")
 
     people: int
-    acc: Rate  # the published training's accuracy
-    acc_joints: int  # how many joints enter it
-    pixels: float | None  # mean distance in px; None: the split has no labels
+    acc: Rate  # training accuracy, see `metrics.TrainingAccuracy`
+    acc_joints: int  # number of joints that enter `acc`
+    pixels: float | None  # mean distance in px from prediction to label; None if the split has no labels
     measures: dict[str, MeasureFigures]  # by name, in the dataset's order
 
 
 class Accuracy(BaseModel):
-    """What accuracy.json holds: a network's figures on the splits of one dataset."""
+    """The contents of accuracy.json: the results of a network on the splits of one dataset."""
 
     model_config = ConfigDict(extra="forbid")
 
     dataset: str
     title: str
-    joints: list[str]  # of the dataset
+    joints: list[str]  # names of the dataset's joints
     splits: dict[str, SplitFigures]
 
     @property
     def labelled(self) -> dict[str, SplitFigures]:
-        """The figures of the splits that have labels."""
+        """Return the results on the splits that have labels."""
         return {name: figures for name, figures in self.splits.items() if figures.pixels is not None}
 
     @property
     def measures(self) -> list[str]:
-        """Names of the measures, in the dataset's order."""
+        """Return the names of the measures, in the dataset's order."""
         return list(next(iter(self.splits.values())).measures)
 
 
 def write(folder: Path, dataset: Dataset, splits: dict[str, SplitFigures]) -> Accuracy:
-    """Write accuracy.json of a dataset's splits into a folder; return what it holds."""
+    """Write the results on a dataset's splits to accuracy.json in a folder; return the contents of the file."""
     found = Accuracy(dataset=dataset.name, title=dataset.title, joints=list(dataset.skeleton.joints), splits=splits)
     write_atomically(folder / NAME, found.model_dump_json(indent=1).encode())
     return found
 
 
 def read(folder: Path) -> Accuracy:
-    """Read accuracy.json of an evaluation's folder. Raises DataError where it is missing or of another kind."""
+    """Return the contents of accuracy.json in the folder of an evaluation. Raises DataError for a missing or invalid file."""
     path = folder / NAME
     try:
         found = Accuracy.model_validate_json(path.read_bytes())

@@ -1,4 +1,4 @@
-"""Evaluation of a network on the splits of one dataset: accuracies, predictions, and error analysis.
+"""Evaluate a network on the splits of one dataset: compute accuracies, predictions, and an error analysis.
 
 Files in the result folder:
     accuracy.json          dataset, and for each split: people, the training accuracy, mean error in px, and `measures.score`
@@ -6,7 +6,7 @@ Files in the result folder:
                            NaN for joints that the network does not know; confidence (N, J): height of the heatmap's peak
     people_<split>.h5      distance (N, J): from prediction to label in px, NaN without a label or prediction;
                            reference (N, M): reference lengths of the M measures in px;
-                           group (N,): people who are not independent samples share a number
+                           group (N,): number that people share who are not independent samples
     preds_<split>.mat      preds (J, 2, N): the joints of the .h5 file
     heatmaps_<split>.h5    heatmaps (N, J, h, w) float32, only with [evaluate] heatmaps
     pred_keypoints_mpii.mat    the submission for MPII's evaluation, only for MPII's test people

@@ -1,4 +1,4 @@
-"""Error analysis of a network: errors by joint, action, visibility and size of the person, left-right confusion, worst images.
+"""Analyse the errors of a network: by joint, action, visibility and size of the person, left-right confusion, worst images.
 
 `failures_<split>.csv` has one row per joint, action, visibility and size range. Columns: by, value, joints (number of labelled
 joints), measure, rate and confused in per cent, median error in px. The measure is the dataset's first one, and its rate
@@ -23,7 +23,10 @@ SHOWN = 8  # number of people in the picture
 
 
 def write_failures(folder: Path, split: str, data: DatasetFiles, people: People, preds: np.ndarray) -> None:
-    """Write both files; preds: (N, J, 2) in 0-based px of the images, NaN for joints that the network does not know."""
+    """Write failures_<split>.csv and worst_<split>.png.
+
+    preds: (N, J, 2) in 0-based px of the images, NaN for joints that the network does not know.
+    """
     measure = data.dataset.measures[0]
     reference = measure.reference(people)[:, None]
     with np.errstate(invalid="ignore"):
@@ -82,7 +85,10 @@ def _divisions(joints: tuple[str, ...], people: People, counted: np.ndarray) -> 
 
 
 def _draw_worst(path: Path, data: DatasetFiles, people: People, preds: np.ndarray, relative: np.ndarray) -> None:
-    """Draw labels above predictions of the people with the largest mean error; a joint's error is capped at 10 limits."""
+    """Draw labels, and predictions below them, of the people with the largest mean error.
+
+    relative: (N, J), errors / largest distance of a hit; a joint's error is capped at 10.
+    """
     errors = np.minimum(relative, 10.0)
     known = ~np.isnan(errors)
     enough = known.sum(axis=1) >= max(1, len(known_joints(preds)) // 2)

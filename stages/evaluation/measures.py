@@ -1,4 +1,4 @@
-"""The figures of a dataset's measures for predictions."""
+"""Score predictions by the measures of a dataset."""
 
 import numpy as np
 
@@ -12,7 +12,7 @@ PEOPLE = 4096  # number of people scored at a time, to limit memory
 
 
 def score(people: People, preds: np.ndarray, dataset: Dataset) -> dict[str, MeasureFigures]:
-    """Return the figures of all measures of a dataset, by name of the measure.
+    """Return the results of predictions by all measures of a dataset: name of the measure -> results.
 
     preds: (N, J, 2) in 0-based px of the images. A joint that is NaN for all people is unknown to the network and is not
     scored.

@@ -1,4 +1,4 @@
-"""Accuracies, computed batch by batch: the training accuracy, PCK(h), pixel error.
+"""Compute accuracies batch by batch: the training accuracy, PCK, PCKh and the pixel error.
 
 Points are (N, J, 2) in px; predictions and targets have the same coordinate space. NaN marks a joint that is not labelled
 (target) or not predicted (prediction). Rates are in [0, 1].
@@ -83,7 +83,7 @@ class TrainingAccuracy:
 
 @dataclass(frozen=True)
 class PckResult:
-    """The rates of `Pck`; NaN if no joint was labelled."""
+    """The results of `Pck`; a rate is NaN if no joint was labelled."""
 
     thresholds: np.ndarray  # (T,)
     joints: np.ndarray  # (T, J): hit rate of each joint

@@ -1,4 +1,4 @@
-"""Reading predictions of other programs for MPII's people, in the common layouts of the field.
+"""Read predictions of other programs for MPII's people, in the common layouts of the field.
 
 An array has an axis of people, an axis of the 16 joints and an axis of x and y (perhaps with confidence), in any order:
 N x 16 x 2 (most PyTorch programs), 16 x 2 x N (detections_our_format.mat), 2 x 16 x N (MATLAB, including its .h5 files). MPII's
@@ -22,7 +22,7 @@ from datasets.formats.matlab_values import Record
 from datasets.mpii import MPII
 
 NAMES = ("preds", "pred", "predictions", "keypoints", "pos_pred_src", "annolist")  # possible names of the variable in a file
-MOST = 1 << 28  # largest size of a file in bytes; predictions for MPII's 2,958 people have 0.4e6, as .json 5e6
+MOST = 1 << 28  # largest size of a file in bytes; predictions for MPII's 2,958 people have 0.4e6 (.json: 5e6)
 JOINTS = len(MPII.skeleton.joints)
 _ORDERS = ("N J C", "J C N", "C J N", "N C J", "J N C", "C N J")  # the usual orders first: they win if several orders fit
 

@@ -1,6 +1,6 @@
-"""Tables of accuracies: per body part and total, with intervals, published rows beside ours, and who is better than whom.
+"""Make tables of accuracies, by body part and in total, with confidence intervals and published rows, and tables of tests.
 
-They need nothing but the folders that `evaluate` has made.
+The tables are made from the result folders of `evaluate` alone.
 """
 
 from dataclasses import dataclass
@@ -21,30 +21,30 @@ from stages.evaluation.significance import Difference, Hits, difference, hits_by
 
 @dataclass(frozen=True)
 class Scored:
-    """A network scored on one dataset: what it is called, and the evaluation's result."""
+    """The evaluation of a network on one dataset."""
 
-    network: str
-    folder: Path
+    network: str  # name of the network in the tables
+    folder: Path  # result folder of `evaluate`
 
     @cached_property
     def accuracy(self) -> Accuracy:
-        """Its accuracy.json. Raises DataError where it is missing or of another kind."""
+        """Return the contents of accuracy.json. Raises DataError for a missing or invalid file."""
         return read(self.folder)
 
     @property
     def first_measure(self) -> str:
-        """The name of the measure that comparisons show."""
+        """Return the name of the measure that comparisons show."""
         return self.accuracy.measures[0]
 
     def people(self, split: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Read distance (N, J) and reference (N, M) in px, and group (N,) of a split's people, see `evaluate`."""
+        """Return distance (N, J) and reference (N, M) in px, and group (N,) of a split's people; see `evaluate`."""
         path = self.folder / f"people_{split}.h5"
         with open_h5(path) as file:
             distance, reference, group = (h5_field(file, path, name)[()] for name in ("distance", "reference", "group"))
         return distance, reference, group
 
     def hits(self, split: str, measure: str) -> Hits:
-        """Count what was hit on a split by one measure, in groups of people."""
+        """Return the hits on a split by one measure, counted for each group of people."""
         distance, reference, group = self.people(split)
         figures = self.accuracy.splits[split].measures[measure]
         counted = np.isin(self.accuracy.joints, figures.in_mean)
@@ -53,11 +53,12 @@ class Scored:
 
 
 def part_table(scored: list[Scored]) -> pd.DataFrame:
-    """Return a row per split, measure and network, ours before published ones; rates in per cent, NaN where unknown.
+    """Return a table with one row per split, measure and network; rates are in per cent, NaN if unknown.
 
-    Published rows are there where ours are of as many people as they.
-    Columns: split, measure, network, published (yes or nothing), people, the body parts, overall (as the dataset's owners
-    have it), low and high (its 95 % interval), visible, total, auc, pixels (mean error in px, whatever the measure).
+    The rows of `scored` come first. Published rows follow if they are of as many people as a row of `scored`.
+    Columns: split, measure, network, published (yes or nothing), people, the body parts, overall (the rate that the dataset's
+    owners report), low and high (95 % confidence interval of overall), visible, total, auc, pixels (mean error in px, equal
+    for all measures).
     """
     rows = []
     for dataset, split in dict.fromkeys((s.accuracy.dataset, split) for s in scored for split in s.accuracy.labelled):
@@ -99,7 +100,7 @@ def _percent(rate: float | None) -> float:
 
 
 def joint_table(scored: list[Scored]) -> pd.DataFrame:
-    """Return a row per split, measure, network and joint: rate in per cent."""
+    """Return a table with one row per split, measure, network and joint; rates are in per cent."""
     rows = [
         [f"{s.accuracy.title} {split}", measure, s.network, joint, _percent(rate)]
         for s in scored for split, figures in s.accuracy.labelled.items()
@@ -109,9 +110,9 @@ def joint_table(scored: list[Scored]) -> pd.DataFrame:
 
 
 def compared(first: Scored, second: Scored, split: str) -> Difference | None:
-    """Return by how much the second network is better by the first measure of their dataset, on the joints that both know.
+    """Return how much better the second network is, by the first measure of the dataset, on the joints that both know.
 
-    None where they were scored on different people.
+    Returns None if the two networks were scored on different people.
     """
     a, b = (scored.hits(split, first.first_measure) for scored in (first, second))
     both = (a.counts.sum(axis=0) > 0) & (b.counts.sum(axis=0) > 0)
@@ -123,7 +124,10 @@ def compared(first: Scored, second: Scored, split: str) -> Difference | None:
 
 
 def pair_table(pairs: list[tuple[Scored, Scored]]) -> pd.DataFrame:
-    """Return a row per pair and split: is the second network better than the first? In points of per cent."""
+    """Return a table of tests whether the second network of a pair is better than the first, one row per pair and split.
+
+    Differences are in percentage points.
+    """
     rows = []
     for first, second in pairs:
         for split in (name for name in first.accuracy.labelled if name in second.accuracy.labelled):
@@ -139,7 +143,7 @@ def pair_table(pairs: list[tuple[Scored, Scored]]) -> pd.DataFrame:
 
 
 def part_text(table: pd.DataFrame, form: str = "simple") -> str:
-    """`part_table` for people: a table for each split and measure, as text or with form = github as Markdown."""
+    """Return a result of `part_table` as text, a table for each split and measure; form = github: as Markdown."""
     tables = []
     for (split, measure), rows in table.groupby(["split", "measure"], sort=False):
         shown = rows.assign(network=rows["network"] + np.where(rows["published"] == "yes", " *", ""))
@@ -155,7 +159,7 @@ def part_text(table: pd.DataFrame, form: str = "simple") -> str:
 
 
 def as_text(table: pd.DataFrame, form: str = "simple") -> str:
-    """A table for people, as text or with form = github as Markdown."""
+    """Return a table as text to read; form = github: as Markdown."""
     shown = table.map(lambda v: ("" if np.isnan(v) else f"{v:.2f}") if isinstance(v, float) else v)
     for name, form_of in {"p": ".4f", "people": ".0f", "groups": ".0f"}.items():
         if name in table:

@@ -1,7 +1,7 @@
-"""Confidence intervals of accuracies, and significance tests between two networks.
+"""Compute confidence intervals of accuracies, and significance tests between two networks.
 
-People of one image and frames of one sequence are not independent samples. So groups are resampled: images of MPII, sequences
-of Penn Action.
+People of one image and frames of one sequence are not independent samples. So whole groups are resampled: images of MPII,
+sequences of Penn Action.
 """
 
 from dataclasses import dataclass
@@ -45,7 +45,7 @@ class Difference:
 
 def hits_by_group(distance: np.ndarray, reference: np.ndarray, threshold: float, group: np.ndarray, joints: np.ndarray,
                   overall: Literal["mean", "total"]) -> Hits:  # fmt: skip
-    """Return the hits by group.
+    """Return the hits and the labelled joints of each group.
 
     distance: (N, J) px, NaN if not labelled; reference: (N,) px; group: (N,); joints: (J,) bool, the joints that count.
     """
@@ -65,9 +65,10 @@ def interval(hits: Hits, seed: int = 0) -> tuple[float, float]:
 
 
 def difference(first: Hits, second: Hits, seed: int = 0) -> Difference:
-    """Return second minus first, with a paired bootstrap interval and a paired permutation test; both on the same people.
+    """Return the difference of two rates, second minus first, with a paired bootstrap interval and a paired permutation test.
 
-    The test swaps the two networks' results in each group at random (scipy.stats.permutation_test).
+    Both networks must be scored on the same people. The test swaps the two networks' results in each group at random
+    (scipy.stats.permutation_test).
     """
     rates = _resampled(len(first.hits), [first, second], seed)
     low, high = _interval(rates[1] - rates[0])
@@ -77,7 +78,7 @@ def difference(first: Hits, second: Hits, seed: int = 0) -> Difference:
     if first.overall == "total":
         weight = np.where(counts > 0, 1 / max(counts.sum(), 1), 0.0)
     shares = (second.hits - first.hits) @ weight
-    if len(shares) < 2:  # scipy refuses it; exchanged or not, a single group lies equally far from 0
+    if len(shares) < 2:  # scipy refuses a single group; swapping its results changes only the sign, so p = 1
         return Difference(float(shares.sum()), low, high, 1.0, len(shares))
     test = permutation_test(
         (shares,), lambda values, axis: values.sum(axis=axis), permutation_type="samples", vectorized=True,

@@ -1,4 +1,4 @@
-"""Export of a trained network for other programs, into one folder.
+"""Export a trained network for other programs, into one folder.
 
 model.safetensors  the network, self-describing, for `checkpoints.load_network`
 model.onnx         images (N, 3, R, R) in [0, 1] -> heatmaps (N, J, R/4, R/4) of the last stack; any N
@@ -44,7 +44,7 @@ TOLERANCE = 1e-4  # largest allowed difference of heatmaps, whose peaks are abou
 
 @dataclass(frozen=True)
 class Format:
-    """One file of the export: its purpose, and functions to write it and to compute heatmaps with it."""
+    """One file of the export: its purpose, and the functions that write the file and compute heatmaps with it."""
 
     what_for: str
     write: Callable[[Path, HourglassNet, Description], None]
@@ -54,8 +54,8 @@ class Format:
 def export(folder: Path, model: Path, data: DatasetFiles, history: History, report: Report = silent) -> dict[str, Any]:
     """Write the network of the file `model` in every format, and compare each file with the network on images of `data`.
 
-    history: goes into MODEL_CARD.md. Returns the number of parameters and the largest heatmap difference of each file. Raises
-    DataError if a file does not reproduce the network's heatmaps.
+    history: the origin of the network, for MODEL_CARD.md. Returns the number of parameters and each file's largest heatmap
+    difference. Raises DataError if a file does not reproduce the network's heatmaps.
     """
     network, description = checkpoints.load_network(model)
     images = _validation_images(data, description.resolution)
@@ -104,7 +104,7 @@ def _write_safetensors(path: Path, network: HourglassNet, description: Descripti
 
 
 def _heatmaps_of_onnx(path: Path, images: Tensor) -> np.ndarray:
-    """Return heatmaps of an .onnx file; the first image is a batch of its own, to test that any batch size works."""
+    """Return the heatmaps of an .onnx file. The first image is a batch of its own, to test that any batch size works."""
     import onnxruntime
 
     session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])

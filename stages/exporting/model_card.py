@@ -1,4 +1,4 @@
-"""MODEL_CARD.md: the facts that a person should know about an exported network before using it."""
+"""Write the text of MODEL_CARD.md: the facts that a person should know about an exported network before using it."""
 
 import json
 from dataclasses import dataclass
@@ -14,13 +14,13 @@ USE_ONNX = "use_onnx.py"
 
 @dataclass(frozen=True)
 class Step:
-    """A stage upstream of the network."""
+    """A stage of the chain whose result the network depends on."""
 
     name: str
     fingerprint: str  # 64 hexadecimal digits
     settings: dict[str, Any]
     sources: dict[str, str]  # name -> digest or address of each external input file
-    origin: Origin | None = None  # of the dataset, if the stage fetches one
+    origin: Origin | None = None  # origin of the dataset, if the stage fetches a dataset
     trained_by: str = ""  # a sentence that names the authors, if the stage fetches a network that others trained
 
 
@@ -34,7 +34,7 @@ class History:
 
 
 def model_card(model: ExportedModel, uses: dict[str, str], images: int, not_torch7: str, history: History) -> str:
-    """Return the text of the card.
+    """Return the text of MODEL_CARD.md.
 
     model: the contents of model.json; uses: file -> its purpose; images: number of images on which the files were compared;
     not_torch7: the reason why there is no Torch7 file, or "".
@@ -93,7 +93,7 @@ def model_card(model: ExportedModel, uses: dict[str, str], images: int, not_torc
 
 
 def _accuracy(found: Accuracy) -> list[str]:
-    """Tables of accuracy.json: for each split all measures, and the first by joint."""
+    """Return the lines of two tables: accuracies by split and measure, and the first measure by joint and split."""
     rows, by_joint, first = [], {}, found.measures[0]
     for split, figures in found.splits.items():
         rates = {TRAINING_METRIC: figures.acc} | {name: measure.value for name, measure in figures.measures.items()}
@@ -113,7 +113,7 @@ def _percent(value: float | None) -> str:
 
 
 def _data(steps: tuple[Step, ...]) -> list[str]:
-    """Return lines with the datasets of the network and their terms; first its authors, if others trained the network."""
+    """Return lines with the datasets of the network and their terms, after the network's authors if others trained it."""
     elsewhere = [f"{step.trained_by} The data below was used to score the network." for step in steps if step.trained_by]
     lines = [
         f"- {origin.name}, {origin.page}. Owners: {origin.owners}. Terms: {origin.terms}"

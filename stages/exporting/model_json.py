@@ -1,4 +1,4 @@
-"""model.json: what an exported network is, takes and gives; read and written here alone."""
+"""Write model.json, which describes an exported network, its input and its output; only this module writes the file."""
 
 import json
 from pathlib import Path
@@ -15,22 +15,22 @@ NAME = "model.json"
 
 
 class Images(BaseModel):
-    """The network's input."""
+    """The description of the network's input."""
 
     name: Literal["images"] = "images"
     shape: tuple[Literal["N"], int, int, int]  # N, colours, height, width
     dtype: Literal["float32"] = "float32"
     colours: Literal["RGB"] = "RGB"
     range: tuple[int, int] = (0, 1)
-    crop: str  # formulas
+    crop: str  # formulas from a person's box to the crop
 
 
 class Heatmaps(BaseModel):
-    """The network's output."""
+    """The description of the network's output."""
 
     name: Literal["heatmaps"] = "heatmaps"
     shape: tuple[Literal["N"], int, int, int]  # N, joints, height, width
-    crop_from_heatmap: str  # a formula
+    crop_from_heatmap: str  # formula from heatmap px to crop px
     decoding: str = (
         "the largest pixel of a joint's heatmap, moved on each axis by 0.25 px towards the larger of its two neighbours; its "
         "value is the confidence"
@@ -38,7 +38,7 @@ class Heatmaps(BaseModel):
 
 
 class ExportedModel(BaseModel):
-    """What model.json holds."""
+    """The contents of model.json."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -48,13 +48,16 @@ class ExportedModel(BaseModel):
     flip_pairs: list[tuple[int, int]]  # channels that change places in a mirrored image
     input: Images
     output: Heatmaps
-    metrics: dict[str, int | float]  # of the best epoch
+    metrics: dict[str, int | float]  # accuracies of the best epoch
     onnx_opset: int = OPSET
-    largest_difference_of_heatmaps: dict[str, float]  # file -> from the network's own heatmaps, when it was read back
+    largest_difference_of_heatmaps: dict[str, float]  # file -> difference from the network's heatmaps
 
 
 def describe(description: Description, parameters: int, differences: dict[str, float]) -> ExportedModel:
-    """Return what model.json holds for a network of so many parameters."""
+    """Return the contents of model.json for a network.
+
+    parameters: number of the network's parameters; differences: file -> largest difference from the network's heatmaps.
+    """
     r, h, joints = description.resolution, description.resolution // 4, description.joints
     return ExportedModel(
         network=description.options.significant(),

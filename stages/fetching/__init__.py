@@ -1,4 +1,4 @@
-"""From paths and addresses to unpacked files.
+"""Get files from paths and addresses, and unpack archives.
 
 sources      reading a source of the settings; digests and records of downloads
 download     resumable downloads

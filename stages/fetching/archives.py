@@ -1,7 +1,7 @@
-"""Safe unpacking of archives in bounded memory.
+"""Unpack archives safely and in bounded memory.
 
 Archives come from the internet and are not trusted. Only the wanted regular files are unpacked, and only below the target
-folder. Limits of our own, not the archive's claims, decide how many files and bytes are written.
+folder. Limits in this code, not the archive's claims, decide how many files and bytes are written.
 """
 
 import bz2
@@ -37,7 +37,7 @@ LONGEST_HEADER = 1 << 20  # bytes; tarfile reads extended headers (long names an
 HEADERS = (
     tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK, tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.SOLARIS_XHDTYPE,
 )  # fmt: skip
-ROOM = 1.1  # disk space for a tar's contents / size of the tar: JPEGs hardly compress, files fill whole blocks of the disk
+ROOM = 1.1  # disk space of a tar's contents / size of the tar file: JPEGs hardly compress, files occupy whole disk blocks
 MOST_LAYERS = 3  # layers of compression: a server or a browser may have compressed a .tar.gz again
 
 OPENERS: dict[bytes, Any] = {b"\x1f\x8b": gzip.open, b"BZh": bz2.open, b"\xfd7zXZ\0": lzma.open, b"\x28\xb5\x2f\xfd": zstd.open}
@@ -51,8 +51,8 @@ DAMAGE = (
 def unpack(archive: Path, pattern: str, folder: Path, report: Report = silent, expected: str = "") -> int:
     """Unpack the members of a .zip, .7z, .tar or .tar.{gz,bz2,xz,zst} whose name matches `pattern` into `folder`.
 
-    pattern: regular expression of a member's whole name. Its group `to` is the path below `folder`, or its group `images` is
-    the name below `folder`/images. expected: a description of the matching members, for error messages.
+    pattern: regular expression of a member's whole name, with a group `to`, the path below `folder`, or a group `images`, the
+    name below `folder`/images. expected: a description of the matching members, for error messages.
 
     Returns the number of members that were unpacked. Files of an earlier, interrupted call are compared with the archive and
     kept where they are equal.
@@ -197,7 +197,8 @@ class _Member(tarfile.TarInfo):
     tarfile alone would treat a damaged header, or the end of the file between two members, as the end of the archive.
     """
 
-    # tarfile calls the methods that begin with an underscore since CVE-2025-13462 was fixed; older versions the others.
+    # Versions of tarfile in which CVE-2025-13462 is fixed call the two methods that begin with an underscore. Older versions
+    # call the two methods without an underscore.
 
     @classmethod
     def fromtarfile(cls, tarfile_: tarfile.TarFile) -> Self:

@@ -1,4 +1,4 @@
-"""Resumable downloads of one file from one address: with requests, or with gdown for Google Drive.
+"""Download one file from one address, resumably: with requests, or with gdown for Google Drive.
 
 The bytes that have arrived are kept in a file .*.part. After a broken connection, or in a later run, the server is asked for
 the remaining bytes, provided that its file has not changed (If-Range). If the server cannot do that, the download starts over.
@@ -21,7 +21,7 @@ from datasets.progress import Report, silent
 from stages.fetching.kinds import is_web_page
 
 WAITS = (1, 2, 4, 8, 16, 32)  # seconds before each retry; an attempt that received data starts the list again
-LONGEST_WAIT = 120  # seconds; the longest Retry-After of a server that is respected
+LONGEST_WAIT = 120  # seconds; a server's longer Retry-After is cut to this
 SILENCE = 60  # seconds without data until the connection times out
 PIECE = 1 << 17  # bytes per write; a broken connection loses at most this much
 PASSING = (408, 425, 429, 500, 502, 503, 504)  # HTTP status codes of temporary errors
@@ -43,9 +43,10 @@ class _UnknownHost(_Interrupted):
 
 
 def download(address: str, target: Path, report: Report = silent, unpacked: bool = False) -> Path:
-    """Download an address. Returns the complete file, in the folder of `target`. The caller verifies and moves it.
+    """Download the file at an address; return the path of the complete file, in the folder of `target`.
 
-    unpacked: also require disk space for the unpacked contents. Raises DataError if the download fails.
+    The caller verifies the file and moves it to `target`. unpacked: also require disk space for the unpacked contents. Raises
+    DataError if the download fails.
     """
     part = target.parent / f".{hashlib.sha256(address.encode()).hexdigest()[:8]}.part"
     copies = 2 if unpacked else 1
@@ -92,7 +93,7 @@ def _receive(address: str, part: Path, name: str, report: Report, copies: int) -
     try:
         with requests.get(address, stream=True, timeout=SILENCE, headers=headers) as reply:
             if reply.status_code == 416 and reply.headers.get("Content-Range") == f"bytes */{start}":
-                return  # an earlier run was killed after the last byte
+                return  # an earlier run received the last byte, but was killed
             if reply.status_code == 416 or (reply.status_code == 206 and not _resumes(reply, start, tag)):
                 tag.unlink(missing_ok=True)
                 raise _Interrupted("the file on the server has changed, or the server cannot resume the download")

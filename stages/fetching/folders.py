@@ -1,6 +1,6 @@
-"""Folders of unpacked datasets, which are read in place: finding their parts, and computing their digest.
+"""Find the parts of unpacked datasets, which are read in place, and compute their digest.
 
-Only annotation files, which are small, are copied into a result. For each folder of images a result has a symlink.
+Only annotation files, which are small, are copied into a stage's result. The result has a symlink to each folder of images.
 """
 
 import hashlib
@@ -18,7 +18,7 @@ from datasets.progress import Report, silent
 from datasets.sources import Part, Wanted
 
 DEPTH = 3  # levels of subfolders that are searched: Downloads/Penn_Action 2/Penn_Action/frames
-NAMED = 6  # names that an error message shows of a folder's contents
+NAMED = 6  # number of names in a folder that an error message lists
 NOT_OURS = ("__MACOSX",)
 
 
@@ -26,9 +26,9 @@ NOT_OURS = ("__MACOSX",)
 class Found:
     """The wanted parts and files that were found in a folder."""
 
-    place: Path  # the folder
+    place: Path  # folder of the single files, or the searched folder without single files
     parts: dict[str, Path]  # name of the part -> its folder
-    copied: tuple[Path, ...]  # the single files
+    copied: tuple[Path, ...]  # paths of the single files, which are copied into a result
 
     def give(self, result: Path) -> None:
         """Copy the single files into a result folder, and create its symlinks to the parts."""

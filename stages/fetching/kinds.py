@@ -1,4 +1,4 @@
-"""The kind of a file, recognised by its first bytes; error messages name the kind that was found."""
+"""Recognise the kind of a file by its first bytes; error messages name this kind."""
 
 import gzip
 import zlib
@@ -18,12 +18,12 @@ _BEGINNINGS = (
 
 
 def is_web_page(begin: bytes) -> bool:
-    """Return whether a file with this beginning is HTML: some sites answer with a page for a person instead of the file."""
+    """Return whether a file with this beginning is HTML: some sites send a web page to read instead of the file."""
     return begin[:1000].lstrip(b"\xef\xbb\xbf \t\r\n").lower().startswith((b"<!doctype html", b"<html"))
 
 
 def kind_of(path: Path) -> str:
-    """Return the kind of a file as text: a name from above, "an archive", "a text file", or "a file of an unknown kind"."""
+    """Return the kind of a file as text, such as "a JPEG image", "an archive" or "a file of an unknown kind"."""
     with open(path, "rb") as file:
         begin = file.read(_LOOKED_AT)
     if begin.startswith(b"\x1f\x8b") and _inside(path).lstrip()[:1] in (b"[", b"{"):

@@ -1,4 +1,4 @@
-"""Unpacking of .7z archives with py7zr, which writes only through the objects given to it, never to a file of its own."""
+"""Unpack .7z archives with py7zr, which writes only through objects of this module, never to a file directly."""
 
 import struct
 from typing import IO
@@ -39,7 +39,7 @@ def unpack_7z(raw: IO[bytes], output: Output) -> None:
 
 
 class _SevenZipWriters(WriterFactory):
-    """Creates the object to which py7zr writes a member."""
+    """A factory that py7zr calls for each member, for an object to which py7zr writes the member."""
 
     def __init__(self, output: Output, sizes: dict[str, int]) -> None:
         self.output, self.sizes = output, sizes

@@ -1,4 +1,4 @@
-"""Sources -> files: a path is read in place; an address is downloaded once, verified, and reused later.
+"""Turn sources into files: a path is read in place; the file at an address is downloaded once, verified, and reused.
 
 A source is the text of a setting: a path, or one or more addresses of one file, separated by spaces. A path or an address may
 end in #sha256=..., the digest that the file must have, or at least the first 8 digits of the digest.
@@ -39,7 +39,10 @@ class Source:
 
 
 def read_source(text: str) -> Source:
-    """Return the source that a setting's text describes. Raises DataError for an address not of http(s):// or file://."""
+    """Return the source that a setting's text describes.
+
+    Raises DataError for an address that does not begin with http://, https:// or file://, and for an invalid digest.
+    """
     several = text.startswith(("http://", "https://"))
     words = text.split() if several else [text]
     digests = {match["digest"].lower() for word in words if (match := PIN.search(word))}
@@ -89,9 +92,10 @@ def obtain(source: str, downloads: Path, report: Report = silent, unpacked: bool
 
 
 def download_of(source: str, downloads: Path) -> Path:
-    """Return the path of an address's download. Each has its own folder, because different files often share a name.
+    """Return the path to which the first address of a source is downloaded.
 
-    A download's name never begins with a dot: names with a dot are reserved for our own files in the folder.
+    Each address has its own folder, because different files often share a name. The name of a download never begins with a
+    dot, because such names are reserved for this module's own files in the folder.
     """
     address = read_source(source).addresses[0]
     name = PurePosixPath(unquote(urlparse(address).path)).name.lstrip(".")
@@ -99,7 +103,7 @@ def download_of(source: str, downloads: Path) -> Path:
 
 
 def record_of(download: Path) -> dict[str, Any]:
-    """Return the address, size, sha256 and date of a download; empty if nothing was fetched yet.
+    """Return the address, size, sha256 and date of a download; an empty dictionary if nothing was fetched yet.
 
     The record is kept when the file itself is deleted.
     """
@@ -174,7 +178,11 @@ def _aside(target: Path) -> Path:
 
 
 def how_to_replace(path: Path) -> str:
-    """Return the advice for a damaged file. Without the record of a download, the next download may have another digest."""
+    """Return the advice for a damaged file.
+
+    The folder of a download holds the digest of the first download. After the whole folder is deleted, the next download may
+    have another digest.
+    """
     if record_of(path):
         return f"Delete the folder {path.parent} and run again to fetch the file again."
     return "Fetch the file again from its owner."

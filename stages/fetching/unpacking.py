@@ -1,4 +1,4 @@
-"""The files that are unpacked from an archive: safe paths, and limits that do not depend on the archive's claims."""
+"""Write the files that are unpacked from an archive: to safe paths, and within limits that ignore the archive's claims."""
 
 import os
 import re
@@ -11,7 +11,7 @@ from datasets.files import CHUNK, require_space, size_in_words
 from stages.fetching.sources import how_to_replace
 
 LARGEST_MEMBER = 4 << 30  # bytes; all files of these datasets are far smaller, so more means a damaged or hostile archive
-MOST_MEMBERS = 1_000_000  # six times the number of Penn Action
+MOST_MEMBERS = 1_000_000  # six times the number of files of Penn Action
 MOST_TIMES, AT_LEAST = 100, 1 << 30  # limit of the unpacked bytes: 100 times the archive's size, but never below 1 GiB
 LONGEST_NAME = 255  # bytes; the limit of common file systems
 IMAGES = "images"  # a group of the pattern, and the folder for the files that this group matches
@@ -29,7 +29,7 @@ class Output:
         self._pattern, self._written = re.compile(pattern), 0
 
     def check(self, name: str, size: int, number: int) -> None:
-        """Raise DataError for a member, wanted or not, whose path, size or number (from 0) no published archive has."""
+        """Raise DataError if a member, wanted or not, has an unsafe path, or a size or number (from 0) beyond the limits."""
         path = _portable(name)  # not a PurePath, which would intern every part of every name
         if path.startswith("/") or ".." in path.split("/") or "\0" in name:
             raise DataError(
@@ -113,7 +113,7 @@ class Output:
 
 
 class OutputFile:
-    """One file that is being unpacked; of an existing file, only the bytes that differ are written.
+    """One file that is being unpacked. If the file exists, only the bytes that differ are written.
 
     After a kill or a power loss an existing file may be incomplete or hold blocks of zeros, so every byte is compared.
     """
@@ -134,7 +134,7 @@ class OutputFile:
         self.done += len(chunk)
 
     def finish(self) -> None:
-        """Close the file, and truncate a longer older file. Raises EOFError if bytes are missing."""
+        """Truncate the file if an older version was longer, and close it. Raises EOFError if bytes are missing."""
         with self.file:
             if self.file.seek(0, os.SEEK_END) > self.done:
                 self.file.truncate(self.done)
@@ -148,5 +148,5 @@ def unreadable(archive: Path, what: str) -> DataError:
 
 
 def _portable(name: str) -> str:
-    """Return a member's name with slashes: old programs for Windows write backslashes."""
+    """Return a member's name with slashes, because old programs for Windows write backslashes."""
     return name.replace("\\", "/").removeprefix("./")

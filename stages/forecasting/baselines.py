@@ -1,8 +1,8 @@
-"""Forecasts without a network: the last pose, nearest neighbours among the training frames, and a linear map.
+"""Forecast without a network: by the last pose, by nearest neighbours among the training frames, and by a linear map.
 
 The queries are poses (N, J, 2) of the starts' first frames in 0-based px, labelled or predicted; NaN joints are unknown.
-Nearest neighbours follow Chao et al. (CVPR 2017): NN-all, and NN-oracle within the true action. The others work on centred
-poses in units of the cropped frame's longer side.
+`nearest_neighbour` follows Chao et al. (CVPR 2017): NN-all, and NN-oracle within the true action. `nearest_mean` and
+`linear_map` work on centred poses in units of the cropped frame's longer side.
 """
 
 from collections.abc import Callable, Iterator
@@ -12,9 +12,9 @@ import numpy as np
 
 from stages.forecasting.movements import STEPS, Movements, Starts, published_starts
 
-CHUNK = 1024  # queries at a time
-ENOUGH = 9  # visible joints of a frame in the database; chosen by Chao et al. on the validation split
-NEAREST = 50
+CHUNK = 1024  # number of queries that are computed at a time
+ENOUGH = 9  # smallest number of visible joints of a frame in the database; chosen by Chao et al. on the validation split
+NEAREST = 50  # number of neighbours in a mean
 RIDGE = 1e-3  # added to the diagonal of the linear map's normal equations; the poses are about 0.3 in size
 
 Forecasts = Iterator[tuple[np.ndarray, np.ndarray]]  # numbers of starts (n,), and their forecasts (n, T, J, 2)
@@ -28,40 +28,41 @@ def zero_velocity(query: np.ndarray) -> Forecasts:
 
 @dataclass(frozen=True)
 class Database:
-    """The training frames that forecasts are taken from, with their own movements."""
+    """The training frames from whose movements the forecasts are taken."""
 
     movements: Movements
-    starts: Starts  # of the frames with enough visible joints
+    starts: Starts  # starts at the frames with enough visible joints
 
     @classmethod
     def of(cls, movements: Movements, visible: int) -> "Database":
-        """Return the frames that show at least so many joints."""
+        """Return the database of the frames that show at least `visible` joints."""
         starts = published_starts(movements)
         shown = (~np.isnan(movements.joints[starts.rows[:, 0]]).any(axis=-1)).sum(axis=1)
         return cls(movements, starts.select(shown >= visible))
 
     @property
     def poses(self) -> np.ndarray:
-        """(M, J, 2) px: the poses of the frames."""
+        """Return the poses of the frames, (M, J, 2) px."""
         return self.movements.joints[self.starts.rows[:, 0]]
 
     @property
     def side(self) -> np.ndarray:
-        """(M,) px: longer side of each frame."""
+        """Return the longer side of each frame, (M,) px."""
         return self.movements.side[self.starts.sequence]
 
     @property
     def actions(self) -> np.ndarray:
-        """(M,) text: the action of each frame."""
+        """Return the action of each frame, (M,) text."""
         return np.array(self.movements.action)[self.starts.sequence]
 
 
 def nearest_neighbour(train: Movements, query: np.ndarray, actions: np.ndarray | None = None) -> Forecasts:
     """Yield the movement of the most similar training frame, moved and scaled to the query.
 
-    actions: (N,) text, the queries' true actions, which neighbours must have (NN-oracle); None: any (NN-all). Both poses are
-    normalised by the joints that the training frame shows: minus their mean, over the largest distance from it. The distance is
-    the sum of squares over the number of these joints. A joint that the neighbour does not show at a step has no forecast.
+    actions: (N,) text, the queries' true actions, which neighbours must have (NN-oracle); None: any action (NN-all). Both poses
+    are normalised on the joints that the training frame shows: minus the mean of these joints, divided by the largest distance
+    from this mean. The distance between poses is the sum of squared differences divided by the number of these joints. A joint
+    that the neighbour does not show at a step has no forecast.
     """
     database = Database.of(train, ENOUGH)
     shown = ~np.isnan(database.poses).any(axis=-1)
@@ -81,7 +82,7 @@ def nearest_neighbour(train: Movements, query: np.ndarray, actions: np.ndarray |
 
 
 def _by_action(database: Database, count: int, actions: np.ndarray | None) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Yield numbers of queries, and the rows of the database that may be their neighbours."""
+    """Yield the indices of some queries, and the rows of the database that may be neighbours of these queries."""
     if actions is None:
         yield np.arange(count), np.arange(len(database.starts))
         return
@@ -103,8 +104,8 @@ def _by_pattern(
 
 
 def _nearest(queries: np.ndarray, vectors: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return which of the vectors (M, F) is nearest to each query (N, F), and the squared distance, both (N,)."""
-    # |q - v|^2 = |q|^2 + |v|^2 - 2 q v: the first term does not matter for the nearest one.
+    """Return the index of the vector (M, F) nearest to each query (N, F), and the squared distance, both (N,)."""
+    # |q - v|^2 = |q|^2 + |v|^2 - 2 q v: the first term is equal for all vectors, so it does not decide which is nearest.
     scores = queries @ vectors.T
     scores *= -2
     scores += (vectors**2).sum(axis=1)
@@ -155,10 +156,11 @@ def nearest_mean(train: Movements, query: np.ndarray, side: np.ndarray, actions:
 
 
 def linear_map(train: Movements, query: np.ndarray, side: np.ndarray, actions: np.ndarray | None = None) -> Forecasts:
-    """Yield the query plus the displacements that a linear map of the pose gives, one map in all or one for each action.
+    """Yield the query plus the displacements that a linear map predicts from the pose.
 
-    The maps are fitted by least squares to the training frames that show all joints; a query that does not show all joints
-    stays where it is. Arguments as for `nearest_mean`.
+    There is one map for all queries, or one map for each action if `actions` are given. The maps are fitted by least squares to
+    the training frames that show all joints. A query that does not show all joints stays where it is. Arguments as for
+    `nearest_mean`.
     """
     database = Database.of(train, train.joints.shape[1])
     theirs, displacements = _centred(database.poses / database.side[:, None, None]), _displacements(database)
@@ -189,7 +191,7 @@ def _with_one(poses: np.ndarray) -> np.ndarray:
 
 
 def _displacements(database: Database) -> np.ndarray:
-    """Return (M, T, J, 2): where joints are at each step, from the first step on, in units of the frame's longer side."""
+    """Return the displacements (M, T, J, 2) of joints from the first step to each step, in units of the frame's longer side."""
     movement = database.movements.joints[database.starts.rows]
     return (movement - movement[:, :1]) / database.side[:, None, None, None]
 
@@ -200,7 +202,7 @@ def _centred(poses: np.ndarray) -> np.ndarray:
 
 
 def _normalised(poses: np.ndarray) -> np.ndarray:
-    """Return poses (N, V, 2) minus their mean, over their largest distance from it, as (N, 2 V) float32."""
+    """Return poses (N, V, 2) minus their mean, divided by the largest distance from the mean, as (N, 2 V) float32."""
     centred = poses - poses.mean(axis=1, keepdims=True)
     size = np.linalg.norm(centred, axis=-1).max(axis=1)
     return (centred / np.maximum(size, 1e-9)[:, None, None]).reshape(len(poses), 2 * poses.shape[1]).astype(np.float32)
@@ -213,7 +215,7 @@ def _squared_distances(first: np.ndarray, second: np.ndarray) -> np.ndarray:
 
 
 def _mean(values: np.ndarray, axis: int) -> np.ndarray:
-    """Return the mean over what is not NaN; NaN where all is."""
+    """Return the mean along an axis over the values that are not NaN; NaN if all values are NaN."""
     known = ~np.isnan(values)
     return np.where(known, values, 0).sum(axis=axis) / np.where(known.any(axis=axis), known.sum(axis=axis), np.nan)
 
@@ -224,7 +226,7 @@ def _chunks(count: int) -> Iterator[np.ndarray]:
 
 
 def baselines(train: Movements, movements: Movements, starts: Starts, query: np.ndarray) -> dict[str, Callable[[], Forecasts]]:
-    """Return name -> function that makes the forecasts of all starts from their query poses (N, J, 2)."""
+    """Return name of the baseline -> function that yields the forecasts of all starts from their query poses (N, J, 2)."""
     side, actions = movements.side[starts.sequence], np.array(movements.action)[starts.sequence]
     return {
         "zero velocity": lambda: zero_velocity(query),

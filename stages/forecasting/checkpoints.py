@@ -1,4 +1,4 @@
-"""Forecasting networks on disk: one .safetensors file that describes itself, as `stages.network.checkpoints` has it."""
+"""Save and load forecasting networks, one self-describing .safetensors file each, as in `stages.network.checkpoints`."""
 
 from pathlib import Path
 from typing import Any
@@ -17,9 +17,9 @@ from stages.settings.sections import Input, Network, Settings
 
 @dataclass(frozen=True)
 class ForecasterDescription:
-    """What a forecasting network is and sees; its values are checked when it is built."""
+    """The options, joints and input of a forecasting network; the values are validated when the object is built."""
 
-    options: Network  # of the hourglass
+    options: Network  # options of the hourglass
     forecaster: Forecaster
     joints: tuple[str, ...]  # output channel -> joint name
     resolution: int  # side of the input in pixels
@@ -27,7 +27,7 @@ class ForecasterDescription:
 
 
 def as_json(about: ForecasterDescription) -> dict[str, Any]:
-    """Return what stands beside a network's tensors."""
+    """Return a description as the JSON values that are stored next to a network's tensors, and that `build` reads."""
     told = {"joints": about.joints, "resolution": about.resolution, "metrics": about.metrics}
     return {"options": about.options.significant(), "forecaster": about.forecaster.significant()} | told
 
@@ -46,7 +46,10 @@ def load_forecaster(path: Path) -> tuple[ForecastNet, ForecasterDescription]:
 
 
 def build(tensors: dict[str, torch.Tensor], raw: dict[str, Any], path: Path) -> tuple[ForecastNet, ForecasterDescription]:
-    """Return the network and description of what `path` holds: tensors by name, and what `as_json` gave. Raises DataError."""
+    """Return the network and its description from the contents of `path`: tensors by name, and the values of `as_json`.
+
+    Raises DataError for the state of a training, and for anything that is not a forecasting network.
+    """
     if "state" in raw:
         raise DataError(f"{path} is the state of a training; give its best.safetensors.")
     if "forecaster" not in raw:
@@ -55,7 +58,7 @@ def build(tensors: dict[str, torch.Tensor], raw: dict[str, Any], path: Path) -> 
         parts = {"options": Network(**raw["options"]), "forecaster": Forecaster(**raw["forecaster"])}
         about = ForecasterDescription(**raw | parts)
         Settings(network=about.options, input=Input(resolution=about.resolution))
-        with torch.device("meta"):  # no memory for what the file only claims to hold
+        with torch.device("meta"):  # allocates no memory for tensors that the file may not have
             network = ForecastNet(HourglassNet(about.options, len(about.joints)), about.forecaster)
         expected = {name: tensor.shape for name, tensor in network.state_dict().items()}
         if expected != {name: tensor.shape for name, tensor in tensors.items()}:

@@ -1,9 +1,9 @@
-"""Forecasts beside their baselines: tables and curves by step, tests, strips of poses and animations.
+"""Compare forecasts with baselines: tables and curves by step, tests, strips of poses and animations.
 
-The folder gets, for the test split,
+Files in the result folder, for the test split:
     forecasts.csv, .md, .txt   PCK@0.05 by step of the network and of all baselines, for each kind of start
-    actions.csv, joints.csv    of the network, by action and by joint
-    summary.txt                of every frame as a start, at some of the steps
+    actions.csv, joints.csv    PCK@0.05 by step of the network, by action and by joint
+    summary.txt                PCK@0.05 at some of the steps, with every frame as a start
     tests.csv, .md, .txt       is the network better than zero velocity and than the mean of the 50 nearest, at each step?
     forecasts.png, .pdf, .svg  PCK by step
     strips.png                 input images, forecast poses, and below them the labelled ones
@@ -34,22 +34,23 @@ from stages.forecasting.scoring import Counts, difference_by_step
 from stages.reporting.curves import COLOURS, STYLE, new_figure, save_figure
 
 SPLIT = "test"
-SHOWN = 4  # movements
+SHOWN = 4  # number of movements that are drawn
 PREDICTED = "zero velocity, from the predicted pose"
 KNOWN = ", action known"
 POSE_ONLY = {"any-action.safetensors": "pose-only", "action-known.safetensors": f"pose-only{KNOWN}"}
-DASHED = {PREDICTED: "zero velocity", "NN-oracle": "NN-all"}  # in the curves: a variant of the other, in its colour
-SUMMARY = ("1", "2", "4", "8", "12", "16")  # steps
-RIVALS = ("zero velocity", "mean of 50 nearest")  # of the tests
+DASHED = {PREDICTED: "zero velocity", "NN-oracle": "NN-all"}  # dashed curve -> curve of the same colour
+SUMMARY = ("1", "2", "4", "8", "12", "16")  # steps in summary.txt
+RIVALS = ("zero velocity", "mean of 50 nearest")  # baselines in the tests
 
 
 def compare(folder: Path, evaluation: Path, name: str, pose_only: Path, data: ForecastFiles, stride: int,
             report: Report = silent) -> dict[str, Any]:  # fmt: skip
-    """Compare the network's forecasts in an evaluation's folder; name: what the network is called in the tables.
+    """Compare a network's forecasts, in the folder of their evaluation, with baselines, and write all files.
 
-    pose_only: folder of the pose-only forecasters; stride: frames from step to step of the fixed-rate starts. Baselines and
-    pose-only forecasters start from the labelled poses, one baseline also from the network's own. Returns the mean PCK over the
-    steps of the network and of zero velocity. Raises DataError where a file is damaged.
+    name: name of the network in the tables; pose_only: folder of the pose-only forecasters; stride: frames from step to step of
+    the fixed-rate starts. Baselines and pose-only forecasters start from the labelled poses. The baseline zero velocity also
+    starts from the network's own first pose. Returns the mean PCK over the steps of the network and of zero velocity. Raises
+    DataError for a damaged file.
     """
     train, movements = data.movements("train"), data.movements(SPLIT)
     kinds = starts_by_kind(movements, stride)
@@ -78,7 +79,7 @@ def compare(folder: Path, evaluation: Path, name: str, pose_only: Path, data: Fo
 
 
 def count(movements: Movements, starts: Starts, forecasts: Callable[[], Forecasts]) -> Counts:
-    """Return the counts of the forecasts of all starts."""
+    """Return the counts of correct and visible joints over the forecasts of all starts."""
     counts = Counts.empty(movements, STEPS)
     for numbers, joints in forecasts():
         counts.add(movements, starts.select(numbers), joints)
@@ -86,7 +87,7 @@ def count(movements: Movements, starts: Starts, forecasts: Callable[[], Forecast
 
 
 def table(counts: dict[str, dict[str, Counts]]) -> pd.DataFrame:
-    """Return a row per kind of start and forecaster: PCK@0.05 in per cent at each step, and the mean over the steps."""
+    """Return a table with a row per kind of start and forecaster: PCK@0.05 in per cent at each step, and the mean."""
     rows = []
     for kind, found in counts.items():
         for forecaster, counted in found.items():
@@ -96,13 +97,16 @@ def table(counts: dict[str, dict[str, Counts]]) -> pd.DataFrame:
 
 
 def summary(rates: pd.DataFrame) -> pd.DataFrame:
-    """Return what fits on a screen of a table that `table` made."""
+    """Return the part of a result of `table` that fits on a screen: some steps, with every frame as a start."""
     chosen = rates.loc[rates["starts"] == "all", ["forecaster", *SUMMARY, "mean"]]
     return chosen.rename(columns={step: f"step {step}" for step in SUMMARY} | {"forecaster": "PCK@0.05, Penn Action test"})
 
 
 def tests(counts: dict[str, dict[str, Counts]], name: str) -> pd.DataFrame:
-    """Return a row per learned forecaster, rival and step: is it better, by paired tests over sequences? In points of %."""
+    """Return a table of paired tests over sequences whether a learned forecaster is better than a rival at a step.
+
+    The table has one row per learned forecaster, rival and step. Differences are in percentage points.
+    """
     rows = []
     for learned in (name, "pose-only"):
         for rival in RIVALS:
@@ -129,7 +133,7 @@ def draw_curves(path: Path, counts: dict[str, Counts]) -> None:
 
 
 def _from_predicted(evaluation: Path, starts: Starts) -> Forecasts:
-    """Yield the network's own first pose at every step, of the frames that the starts begin at."""
+    """Yield, for each start, the pose that the network predicts at its first frame, repeated at every step."""
     path = evaluation / f"forecasts_{SPLIT}.h5"
     with open_h5(path) as file:
         first = h5_field(file, path, "joints")[:, 0].astype(np.float64) - 1
@@ -137,7 +141,7 @@ def _from_predicted(evaluation: Path, starts: Starts) -> Forecasts:
 
 
 def _from_poses(folder: Path, movements: Movements, starts: Starts, query: np.ndarray) -> dict[str, Callable[[], Forecasts]]:
-    """Return name -> function that makes the forecasts of the pose-only forecasters."""
+    """Return name of a pose-only forecaster -> function that yields its forecasts."""
     found: dict[str, Callable[[], Forecasts]] = {}
     for file, name in POSE_ONLY.items():
         network, names = load(folder / file)
@@ -149,7 +153,7 @@ def _from_poses(folder: Path, movements: Movements, starts: Starts, query: np.nd
 
 
 def _draw_movements(folder: Path, evaluation: Path, movements: Movements, data: ForecastFiles) -> None:
-    """Draw a sequence each of different actions, from the first quarter on, where the movement is on its way."""
+    """Draw one sequence of each of SHOWN actions, from a quarter of the sequence on, when the movement is in progress."""
     actions, starts = np.array(movements.action), published_starts(movements)
     distinct = np.sort(np.unique(actions, return_index=True)[1])
     chosen = distinct[np.unique(np.linspace(0, len(distinct) - 1, SHOWN).astype(int))]

@@ -1,7 +1,7 @@
-"""Forecasts in image-play's files: `eval_<split>/00001.mat` and so on, one for each start.
+"""Read and write forecasts as image-play's files: `eval_<split>/00001.mat` and so on, one file for each start.
 
-The number is that of the start's row in image-play's annotation file, from 1. Each file holds `eval` (16, 13, 2): joints in px
-of the cropped frame, counted from 1; and `conf` (16, 13): the heatmaps' maxima.
+The number of a file is the row of the start in image-play's annotation file, from 1. Each file holds `eval` (16, 13, 2):
+joints in px of the cropped frame, counted from 1; and `conf` (16, 13): the heatmaps' maxima.
 """
 
 import re
@@ -17,13 +17,13 @@ from datasets.progress import Report, silent
 from stages.forecasting.movements import STEPS, Movements, published_starts
 from stages.forecasting.scoring import Counts
 
-CHUNK = 512  # files at a time
+CHUNK = 512  # number of files that are read at a time
 
 
 def read_forecasts(folder: Path, movements: Movements) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Yield numbers of starts (n,) from 0, and forecasts (n, 16, J, 2) in 0-based px, of all files in a folder.
+    """Yield the indices of starts (n,) and their forecasts (n, 16, J, 2) in 0-based px, of all files in a folder.
 
-    Raises DataError where the folder holds no such files, or one is damaged, of another shape, or of a start that is not there.
+    Raises DataError for a folder without such files, and for a file that is damaged, has another shape, or belongs to no start.
     """
     paths = sorted(path for path in folder.glob("*.mat") if re.fullmatch(r"\d{5,}", path.stem))
     if not paths:
@@ -61,7 +61,7 @@ def count(folder: Path, movements: Movements, report: Report = silent) -> Counts
 def write_forecasts(source: Path, folder: Path, report: Report = silent) -> int:
     """Write the forecasts of an evaluation's forecasts_<split>.h5 as image-play's files; return their number.
 
-    Raises DataError where the source is damaged; OSError (a full disk) passes.
+    Raises DataError for a damaged source, and OSError, for example for a full disk.
     """
     folder.mkdir(parents=True, exist_ok=True)
     with open_h5(source) as file:

@@ -1,6 +1,6 @@
-"""A network's forecasts from the frames of a split, and their accuracy.
+"""Forecast with a network from the frames of a split, and score the forecasts.
 
-The folder gets
+Files in the result folder:
     forecasts_<split>.h5   joints (N, T, J, 2) float32, px of the cropped frame counted from 1; confidence (N, T, J) float32,
                            height of the heatmap's peak; a row for each start, every frame of the split
     counts_<split>_<starts>.h5    hits and seen (S, T, J), curve: see `scoring.Counts`, for each kind of start
@@ -43,33 +43,33 @@ ZERO_VELOCITY = "zero velocity from its first step"
 
 @dataclass(frozen=True)
 class ForecastFiles:
-    """Where cropped Penn Action stands, as forecasts need it."""
+    """The folders of cropped Penn Action that forecasts need."""
 
     annotations: Path  # with image-play's files in penn-crop/
     cropped: Path  # with frames/ and labels/
 
     def movements(self, split: str) -> Movements:
-        """Read the poses of train, valid or test. Raises DataError."""
+        """Return the movements of train, valid or test. Raises DataError as `read_movements` does."""
         return read_movements(self.annotations, self.cropped / "labels", split)
 
     @property
     def frames(self) -> Path:
-        """The folder of the frames."""
+        """Return the folder of the frames."""
         return self.cropped / "frames"
 
 
 class StepFigures(BaseModel):
-    """PCK@0.05 of one kind of starts."""
+    """The PCK@0.05 of the forecasts from one kind of starts."""
 
     model_config = ConfigDict(extra="forbid")
 
     starts: int
     sequences: int
-    pck: list[float | None]  # by step, in [0, 1]
+    pck: list[float | None]  # by step, in [0, 1]; None if no joint is visible
 
 
 class ForecastAccuracy(BaseModel):
-    """What forecast.json holds."""
+    """The contents of forecast.json."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -77,7 +77,7 @@ class ForecastAccuracy(BaseModel):
 
 
 def read(folder: Path) -> ForecastAccuracy:
-    """Read forecast.json of an evaluation's folder. Raises DataError where it is missing or of another kind."""
+    """Return the contents of forecast.json in the folder of an evaluation. Raises DataError for a missing or invalid file."""
     try:
         return ForecastAccuracy.model_validate_json((folder / NAME).read_bytes())
     except (OSError, ValueError) as error:
@@ -85,7 +85,7 @@ def read(folder: Path) -> ForecastAccuracy:
 
 
 def starts_by_kind(movements: Movements, stride: int) -> dict[str, Starts]:
-    """Return the starts of each kind; fixed_rate only where a sequence is long enough."""
+    """Return kind -> starts; fixed_rate is left out if no sequence is long enough."""
     every = published_starts(movements)
     kinds = {"all": every, "first": every.select(np.isin(every.rows[:, 0], movements.first[:-1]))}
     try:
@@ -97,9 +97,9 @@ def starts_by_kind(movements: Movements, stride: int) -> dict[str, Starts]:
 @killed_reader_as_data_error()
 def evaluate(folder: Path, model: Path, data: ForecastFiles, splits: list[str], training: ForecastTraining,
              evaluation: Evaluation, workspace: Workspace, report: Report = silent) -> dict[str, Any]:  # fmt: skip
-    """Forecast from every frame of the splits and score; return the mean PCK over the steps of each split.
+    """Forecast from every frame of the splits, and score the forecasts; return each split's mean PCK over the steps.
 
-    Raises DataError for a file that is no forecasting network, and for an unreadable frame.
+    Raises DataError for a file that is not a forecasting network, and for an unreadable frame.
     """
     memory.keep_big_blocks()
     network, about = load_forecaster(model)
@@ -127,7 +127,7 @@ def evaluate(folder: Path, model: Path, data: ForecastFiles, splits: list[str], 
 def forecasts_of(
     network: ForecastNet, samples: PennSequences, evaluation: Evaluation, workspace: Workspace
 ) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
-    """Yield numbers of starts (n,), joints (n, T, J, 2) in 0-based px of the cropped frame, and confidence (n, T, J)."""
+    """Yield indices of starts (n,), joints (n, T, J, 2) in 0-based px of the cropped frame, and confidence (n, T, J)."""
     device = pick_device(workspace.device)
     compute = compute_type(evaluation.precision, device)
     set_tf32(evaluation.precision)
@@ -147,7 +147,7 @@ def forecasts_of(
 def heatmaps(network: ForecastNet, images: Tensor, steps: int, mirrored: list[int] | None) -> Tensor:
     """Return the heatmaps (N, T, J, h, w) of images (N, 3, R, R).
 
-    mirrored: the channels in mirrored order, to average with the heatmaps of the mirrored image; None: do not.
+    mirrored: the channels in mirrored order, to average with the heatmaps of the mirrored image; None: do not average.
     """
     maps = network(images.to(memory_format=torch.channels_last), steps)
     if mirrored is None:
@@ -159,7 +159,10 @@ def heatmaps(network: ForecastNet, images: Tensor, steps: int, mirrored: list[in
 def _add(
     counts: dict[str, Counts], movements: Movements, kinds: dict[str, Starts], frames: np.ndarray, joints: np.ndarray
 ) -> None:
-    """Add forecasts (n, T, J, 2) from the frames in rows (n,) to the kinds of starts that have these frames."""
+    """Add forecasts to the counts of all kinds of starts that begin at the forecasts' first frames.
+
+    frames: (n,) rows of the first frames in `Movements.joints`; joints: (n, T, J, 2), the forecasts.
+    """
     for kind, starts in kinds.items():
         begins = starts.rows[:, 0]  # in rising order
         places = np.minimum(np.searchsorted(begins, frames), len(begins) - 1)
@@ -178,11 +181,11 @@ def _numbers(rates: list[float | None]) -> np.ndarray:
 
 
 def save_counts(path: Path, counts: Counts) -> None:
-    """Write counts as HDF5."""
+    """Write counts to an HDF5 file."""
     write_h5(path, {"hits": counts.hits, "seen": counts.seen, "curve": counts.curve})
 
 
 def load_counts(path: Path) -> Counts:
-    """Read what `save_counts` wrote. Raises DataError."""
+    """Return the counts in a file of `save_counts`. Raises DataError for a missing or damaged file."""
     with open_h5(path) as file:
         return Counts(*(h5_field(file, path, name)[()] for name in ("hits", "seen", "curve")))

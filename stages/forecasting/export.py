@@ -1,9 +1,9 @@
-"""A trained forecasting network for other programs, in one folder.
+"""Export a trained forecasting network for other programs, into one folder.
 
 forecaster.safetensors  the network, self-describing, for `stages.forecasting.checkpoints.load_forecaster`
 forecaster.onnx         images (N, 3, R, R) in [0, 1] -> heatmaps (N, T, J, R/4, R/4) and joints (N, T, J, 2) in px of the input
-forecaster.json         the description: options, joints, input, outputs, accuracies, how exactly each file gives the heatmaps
-MODEL_CARD.md           for people: what it forecasts, how well, and from what it was made
+forecaster.json         the description: options, joints, input, outputs, accuracies, and the largest heatmap error of each file
+MODEL_CARD.md           for people: input, output and accuracy of the network, its data, and the stages that made it
 """
 
 from collections.abc import Callable
@@ -30,12 +30,12 @@ from stages.settings.forecasting import STEPS, ForecastTraining
 from stages.settings.sections import Input
 
 SAFETENSORS, ONNX, NAME = "forecaster.safetensors", "forecaster.onnx", "forecaster.json"
-CHECKED = 2  # images on which the written files are compared with the network
+CHECKED = 2  # number of images on which the written files are compared with the network
 TOLERANCE = 1e-4  # largest allowed difference of heatmaps, whose peaks are about 1 high
 
 
 class ExportedForecaster(BaseModel):
-    """What forecaster.json holds."""
+    """The contents of forecaster.json."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -45,15 +45,15 @@ class ExportedForecaster(BaseModel):
     steps: int
     joints: list[str]
     resolution: int
-    joints_from_heatmaps: str  # a formula
+    joints_from_heatmaps: str  # formula from heatmap px to input px
     metrics: dict[str, int | float]
     onnx_opset: int = OPSET
-    largest_difference_of_heatmaps: dict[str, float]  # file -> from the network's own heatmaps, when it was read back
+    largest_difference_of_heatmaps: dict[str, float]  # file -> difference from the network's heatmaps
 
 
 @dataclass(frozen=True)
 class Upstream:
-    """A stage upstream of the network: its name, fingerprint, and where it fetches a dataset, the dataset's origin."""
+    """A stage on which the network depends; `origin` is the dataset's origin if the stage fetches a dataset."""
 
     name: str
     fingerprint: str
@@ -62,9 +62,10 @@ class Upstream:
 
 def export(folder: Path, model: Path, data: ForecastFiles, training: ForecastTraining, accuracy: ForecastAccuracy,
            upstream: tuple[Upstream, ...], report: Report = silent) -> dict[str, Any]:  # fmt: skip
-    """Write the network of the file `model` in every format; each is read back and compared on images of the validation split.
+    """Write the network of the file `model` in every format, and compare each file with the network on validation images.
 
-    Raises DataError where a file does not give the network's heatmaps; then nothing counts as exported.
+    Returns the number of parameters and the largest heatmap difference of each file. Raises DataError if a file does not
+    reproduce the network's heatmaps.
     """
     network, about = load_forecaster(model)
     images = _images(data, about.resolution, training)
@@ -91,7 +92,7 @@ def export(folder: Path, model: Path, data: ForecastFiles, training: ForecastTra
 
 
 class _WithJoints(nn.Module):
-    """The network with heatmaps and joints as outputs."""
+    """A network with two outputs: heatmaps, and joints in px of the input."""
 
     def __init__(self, network: ForecastNet) -> None:
         super().__init__()
@@ -130,7 +131,7 @@ def _of_safetensors(path: Path, images: Tensor) -> np.ndarray:
 
 
 def _of_onnx(path: Path, images: Tensor) -> np.ndarray:
-    """Compute each image in a batch of its own, to see that the batch size is free."""
+    """Return the heatmaps of an .onnx file. Each image is a batch of its own, to test that any batch size works."""
     import onnxruntime
 
     session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])

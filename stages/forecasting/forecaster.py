@@ -1,4 +1,4 @@
-"""Forecasts of any image, for applications: load a forecasting network, give it an image, get sixteen poses in its pixels."""
+"""Forecast from any image, for applications: load a network, pass an image, get sixteen poses in px of the image."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +20,7 @@ from stages.forecasting.network import ForecastNet
 from stages.inference.predict import compute_type, joints_in_image, pick_device, set_tf32
 from stages.settings.forecasting import STEPS
 
-FILES = ("forecaster.safetensors", "best.safetensors")  # of an export, of a training
+FILES = ("forecaster.safetensors", "best.safetensors")  # file of an export, of a training
 
 
 @dataclass(frozen=True)
@@ -28,16 +28,19 @@ class PoseForecast:
     """The poses that follow one image: T steps of J joints; the first step is the image itself."""
 
     joints: np.ndarray  # (T, J, 2) float64, x and y in 0-based px of the image, pixel centres at integers
-    confidence: np.ndarray  # (T, J) float32: height of the heatmap's peak, about 1 where the network is sure
+    confidence: np.ndarray  # (T, J) float32: height of the heatmap's peak, about 1 if the network is certain
 
 
 class PoseForecaster:
-    """A forecasting network with all that leads from an image to joints. `joints` names them; `skeleton` is for drawing."""
+    """A forecasting network together with cropping and decoding, which turns an image into poses.
+
+    `joints` holds the names of the joints; `skeleton` is for drawing.
+    """
 
     def __init__(
         self, network: ForecastNet, about: ForecasterDescription, device: str = "auto", precision: str = "auto"
     ) -> None:
-        """device: auto, cpu, cuda or mps; precision: as for `PosePredictor`."""
+        """Move the network to a device. device: auto, cpu, cuda or mps; precision: as for `PosePredictor`."""
         self.joints, self.resolution, self.skeleton = about.joints, about.resolution, PENN_ACTION.skeleton
         self._device = pick_device(device)
         self._compute = compute_type(precision, self._device)
@@ -48,7 +51,7 @@ class PoseForecaster:
     def load(cls, source: str | Path, device: str = "auto", precision: str = "auto") -> "PoseForecaster":
         """Return a forecaster for the folder of a Forecast or an ExportForecast, or for a .safetensors file in it.
 
-        Raises DataError where there is no forecasting network.
+        Raises DataError if the folder or the file holds no forecasting network.
         """
         path = follow(Path(source).expanduser())
         found = [path / name for name in FILES if (path / name).is_file()] if path.is_dir() else [path]
@@ -59,11 +62,11 @@ class PoseForecaster:
     def forecast(
         self, image: str | Path | np.ndarray, box: np.ndarray | None = None, flip: bool = True, steps: int = STEPS
     ) -> PoseForecast:
-        """Return the poses of a person at the next steps.
+        """Return the poses of a person at `steps` steps, of which the first is the image itself.
 
         image: a path, or (H, W, 3) uint8 RGB. box: (4,), left, top, right, bottom of the person's whole movement in 0-based px;
-        None: the image is cut to it, as the frames of the training are. flip: average with the mirrored image. Raises DataError
-        for what is no such image or box, and for steps beyond 1 to 16.
+        None: the whole image, which must be cropped to the movement as the training's frames are. flip: average with the
+        mirrored image. Raises DataError for an invalid image or box, and for steps outside of 1 to 16.
         """
         pixels = image if isinstance(image, np.ndarray) else read_upright(Path(image))
         if pixels.ndim != 3 or pixels.shape[2] != 3 or pixels.dtype != np.uint8 or not pixels.size:
@@ -85,7 +88,7 @@ class PoseForecaster:
 
 
 def _frame(pixels: np.ndarray, box: np.ndarray | None) -> tuple[np.ndarray, float]:
-    """Return the centre (2,) px and the scale of what the network sees of an image. Raises DataError for an illegal box."""
+    """Return centre (2,) px and scale (side / 200 px) of the square that the network sees. Raises DataError for a bad box."""
     if box is None:
         center, scale = frame_box(np.array(pixels.shape[1::-1]))
         return center, float(scale)

@@ -1,8 +1,8 @@
-"""Movements: the labelled poses of all frames of cropped Penn Action, and the steps that a forecast from a start has.
+"""Read movements, the labelled poses of all frames of cropped Penn Action, and choose the frames of a forecast's steps.
 
 Published rule (image-play): every frame of every sequence is a start. With n frames in the sequence, the 16 steps from frame i
-are round(linspace(i, i + n - 1, 16)): a stride of (n - 1) / 15 of the whole sequence wherever it starts. Steps beyond the
-sequence repeat the last of these 16 that lies inside.
+are the frames round(linspace(i, i + n - 1, 16)): the stride is (n - 1) / 15 frames for every start. Steps beyond the end of the
+sequence repeat the last step inside the sequence.
 """
 
 from dataclasses import dataclass
@@ -30,41 +30,41 @@ class Movements:
 
     @property
     def lengths(self) -> np.ndarray:
-        """(S,) int64: number of frames of each sequence."""
+        """Return the number of frames of each sequence, (S,) int64."""
         return np.diff(self.first)
 
     @property
     def side(self) -> np.ndarray:
-        """(S,) float64 px: longer side of each sequence's frames, which PCK divides by."""
+        """Return the longer side of each sequence's frames, the reference length of PCK, (S,) float64 px."""
         return self.size.max(axis=1).astype(np.float64)
 
     @property
     def of_frame(self) -> np.ndarray:
-        """(F,) int64: index of each frame's sequence."""
+        """Return the index of each frame's sequence, (F,) int64."""
         return np.repeat(np.arange(len(self.sequence)), self.lengths)
 
 
 @dataclass(frozen=True)
 class Starts:
-    """N forecasts that are to be made, of T steps each; the first step is the start itself."""
+    """The frames of N forecasts of T steps each; the first step is the start itself."""
 
     rows: np.ndarray  # (N, T) int64: row of each step's frame in `Movements.joints`
     sequence: np.ndarray  # (N,) int64: index of the sequence
-    repeated: np.ndarray  # (N, T) bool: the step lies beyond the sequence, and repeats an earlier one
+    repeated: np.ndarray  # (N, T) bool: whether the step lies beyond the sequence's end and repeats an earlier one
 
     def __len__(self) -> int:
         return len(self.rows)
 
     def select(self, chosen: np.ndarray) -> "Starts":
-        """Return the chosen starts, by number or by a mask (N,) bool."""
+        """Return some of the starts; chosen: their indices, or a mask (N,) bool."""
         return Starts(self.rows[chosen], self.sequence[chosen], self.repeated[chosen])
 
 
 def read_movements(annotations: Path, labels: Path, split: str) -> Movements:
-    """Read the poses of train, valid or test.
+    """Return the movements of train, valid or test.
 
     annotations: exp/penn_action_cropped/annot, with image-play's files in penn-crop/; labels:
-    exp/penn_action_cropped/data/labels, for the actions and sizes. Raises DataError where a file is missing or damaged, or the
+    exp/penn_action_cropped/data/labels, for the actions and sizes. Raises DataError if a file is missing or damaged, or if the
     split is empty.
     """
     path = annotations / "penn-crop" / f"{FILES[split]}.h5"
@@ -82,7 +82,7 @@ def read_movements(annotations: Path, labels: Path, split: str) -> Movements:
 
 
 def published_starts(movements: Movements, steps: int = STEPS) -> Starts:
-    """Return every frame as a start, by the published rule."""
+    """Return a start at every frame, by the published rule."""
     rows, repeated = [], []
     for begin, length in zip(movements.first[:-1].tolist(), movements.lengths.tolist(), strict=True):
         offsets = np.rint(np.arange(steps) * (length - 1) / (STEPS - 1)).astype(
@@ -97,9 +97,9 @@ def published_starts(movements: Movements, steps: int = STEPS) -> Starts:
 
 
 def fixed_rate_starts(movements: Movements, stride: int, steps: int = STEPS) -> Starts:
-    """Return every start from which `steps` steps of `stride` frames lie inside the sequence; nothing is repeated.
+    """Return a start at every frame from which `steps` steps of `stride` frames lie inside the sequence; no step is repeated.
 
-    Raises DataError where no sequence is long enough.
+    Raises DataError if no sequence is long enough, or if `steps` or `stride` is below 1.
     """
     reach = (steps - 1) * stride
     if steps < 1 or stride < 1:

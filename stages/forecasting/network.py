@@ -1,4 +1,4 @@
-"""The forecasting network of image-play: an hourglass with a recurrent layer at each skip edge and at its bottleneck.
+"""Define image-play's forecasting network: an hourglass with a recurrent layer at each skip edge and at its bottleneck.
 
 Chao et al., "Forecasting Human Dynamics from Static Images" (CVPR 2017), hg-256-res-clstm. The encoder sees one image. Each
 recurrent layer gets the encoder's feature as its first input and zeros afterwards, and its output is added to the feature at
@@ -19,9 +19,9 @@ from stages.settings.forecasting import Forecaster
 class SplitHourglass(nn.Module):
     """A network cut at the skip edges and at the bottleneck of its last hourglass; earlier stacks are part of `encode`.
 
-    `decode(*encode(images))` gives the last stack's heatmaps, bit for bit. Any dimensions may stand in front: one image
-    (3, R, R), a batch (N, 3, R, R), sequences (N, T, 3, R, R). Gradients flow through both halves; as loaded, the
-    network is in evaluation mode, so BatchNorm keeps its statistics.
+    `decode(*encode(images))` equals the last stack's heatmaps, bit for bit. Tensors may have any leading dimensions: one image
+    (3, R, R), a batch (N, 3, R, R), sequences (N, T, 3, R, R). Gradients flow through both halves. A loaded network is in
+    evaluation mode, so BatchNorm keeps its statistics.
     """
 
     def __init__(self, network: HourglassNet) -> None:
@@ -32,14 +32,14 @@ class SplitHourglass(nn.Module):
     def load(cls, path: Path) -> tuple["SplitHourglass", Description]:
         """Return the halves and the description of an export's model.safetensors, or any checkpoint of this workspace.
 
-        Raises DataError.
+        Raises DataError for any other file.
         """
         network, description = load_network(path)
         return cls(network).eval(), description
 
     @property
     def levels(self) -> list[Hourglass]:
-        """The levels of the last hourglass, outermost first."""
+        """Return the levels of the last hourglass, outermost first."""
         found: list[Hourglass] = []
         level = self.network.hourglasses[-1]
         while isinstance(level, Hourglass):
@@ -64,7 +64,7 @@ class SplitHourglass(nn.Module):
         return skips, x.reshape(*before, *x.shape[1:])
 
     def decode(self, skips: list[Tensor], bottleneck: Tensor) -> Tensor:
-        """Return the heatmaps (..., joints, R/4, R/4) of tensors as `encode` gives them."""
+        """Return the heatmaps (..., joints, R/4, R/4) for the two results of `encode`."""
         before, levels = bottleneck.shape[:-3], self.levels
         x = bottleneck.reshape(-1, *bottleneck.shape[-3:])
         flat: list[Tensor | None] = [skip.reshape(-1, *skip.shape[-3:]) for skip in skips]
@@ -76,10 +76,10 @@ class SplitHourglass(nn.Module):
 
 
 class PixelLstm(nn.Module):
-    """One LSTM for every pixel of a feature map, each pixel a sequence of its own: a 1x1 convolutional LSTM.
+    """A 1x1 convolutional LSTM: every pixel of a feature map is a sequence of its own; all pixels share the weights.
 
-    Equals torch.nn.LSTM on the pixel's feature followed by zeros. The products with these zeros, and with the initial state,
-    are not computed.
+    The outputs equal those of torch.nn.LSTM on the pixel's feature followed by zeros. The products with these zeros, and with
+    the initial state, are not computed.
     """
 
     def __init__(self, width: int, options: Forecaster) -> None:
@@ -123,7 +123,7 @@ class PixelLstm(nn.Module):
 
 
 class ConvGru(nn.Module):
-    """A 3x3 convolutional GRU: as PixelLstm, but neighbouring pixels see each other, so that features can move."""
+    """A 3x3 convolutional GRU. Unlike `PixelLstm`, it passes information between neighbouring pixels: features can move."""
 
     def __init__(self, width: int, options: Forecaster) -> None:
         super().__init__()
@@ -164,7 +164,10 @@ KINDS = {"lstm": PixelLstm, "conv_gru": ConvGru}
 
 
 class ForecastNet(nn.Module):
-    """Images (N, 3, R, R) -> heatmaps of T steps (N, T, joints, R/4, R/4); the first step is the image itself."""
+    """The forecasting network: images (N, 3, R, R) -> heatmaps of T steps (N, T, joints, R/4, R/4).
+
+    The first step is the image itself.
+    """
 
     def __init__(self, network: HourglassNet, options: Forecaster) -> None:
         super().__init__()
@@ -174,7 +177,7 @@ class ForecastNet(nn.Module):
 
     @property
     def hourglass(self) -> HourglassNet:
-        """The hourglass whose halves are the encoder and the decoder."""
+        """Return the hourglass whose halves are the encoder and the decoder."""
         return self.halves.network
 
     def forward(self, images: Tensor, steps: int) -> Tensor:
@@ -184,15 +187,15 @@ class ForecastNet(nn.Module):
         return self.halves.decode(unrolled[:-1], unrolled[-1])
 
     def _unroll(self, layer: nn.Module, feature: Tensor, steps: int) -> Tensor:
-        """Return what an edge carries to the decoder at each step, (N, T, C, h, w)."""
+        """Return the features (N, T, C, h, w) that an edge passes to the decoder at each step."""
         outputs = layer(feature, steps)
         return feature[:, None] + outputs if self.options.residual else outputs
 
 
 def new_forecaster(model: Path, options: Forecaster, seed: int) -> ForecastNet:
-    """Return a forecasting network whose hourglass is that of the file `model`; its recurrent layers are random by `seed`.
+    """Return a forecasting network with the hourglass in the file `model` and random recurrent layers drawn with `seed`.
 
-    Raises DataError where the file is no network of this workspace.
+    Raises DataError if the file is not a network of this workspace.
     """
     network, _ = load_network(model)
     torch.manual_seed(seed)

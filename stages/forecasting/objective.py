@@ -1,4 +1,4 @@
-"""The objective of the forecasting network: the error of heatmaps, for as many steps as the curriculum has reached."""
+"""Define the objective of the forecasting network: the error of its heatmaps at the steps that the curriculum trains."""
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -30,15 +30,15 @@ class ForecastObjective:
     """Trains a forecasting network; see `stages.training.objective.Objective`.
 
     The loss is the sum over steps of the mean squared error of their heatmaps. acc is the PCK@0.05 of the heatmaps' largest
-    pixels over the steps; loss_t and pck_t are those of step t.
+    pixels over all steps; loss_t and pck_t are the loss and the PCK@0.05 of step t.
     """
 
     parts = tuple(f"{name}_{step}" for name in ("loss", "pck") for step in range(1, STEPS + 1))
-    loss_limit = 1e4 * STEPS  # as for heatmaps, at each step
+    loss_limit = 1e4 * STEPS  # the limit of `HeatmapObjective` at each step
 
     def __init__(self, network: ForecastNet, movements: dict[str, Movements], frames: Path, size: Input,
                  training: ForecastTraining) -> None:  # fmt: skip
-        """movements: of train and valid; frames: exp/penn_action_cropped/data/frames."""
+        """Open the data. movements: split (train, valid) -> movements; frames: exp/penn_action_cropped/data/frames."""
         self.network, self.size, self.training = network, size, training
         starts = {split: starts_of(found, training) for split, found in movements.items()}
         self.stream = PennSequences(movements["train"], starts["train"], frames, size, training, training.seed)
@@ -49,7 +49,7 @@ class ForecastObjective:
                 bias.requires_grad_(False)
 
     def begin(self, resources: Resources, networks: Sequence[nn.Module]) -> None:
-        """Take note of the resources."""
+        """Store the resources."""
         self.resources = resources
 
     def phase(self, epoch: int) -> int:
@@ -57,17 +57,17 @@ class ForecastObjective:
         return self.training.curriculum[min(epoch, len(self.training.curriculum)) - 1]
 
     def batches(self, first: int, count: int) -> Iterator[dict[str, Tensor]]:
-        """Yield batches of `PennSequences`: input, points, weights and limit."""
+        """Yield batches of the samples of `PennSequences`: input, points, weights and limit."""
         place = self.resources
         for batch in batches(self.stream, self.training.batch, place.workers, first, count, place.share):  # type: ignore[arg-type]
             yield {name: batch[name] for name in ("input", "points", "weights", "limit")}
 
     def forward(self, model: nn.Module, batch: dict[str, Tensor], phase: Any) -> Tensor:
-        """Return the heatmaps (N, steps, J, h, w) of the first steps."""
+        """Return the heatmaps (N, steps, J, h, w) of the first steps; phase: the number of steps."""
         return model(batch["input"].to(memory_format=torch.channels_last), phase)
 
     def loss(self, outputs: Tensor, batch: dict[str, Tensor], share: float) -> tuple[Tensor, Tensor]:
-        """Return the loss, and its sums: loss, then for each of the 16 steps its loss, hits, and visible joints."""
+        """Return the loss, and its sums (49,): loss, then loss (16,), hits (16,) and visible joints (16,) of each step."""
         errors = (self._errors(outputs, batch).mean(dim=(0, 2)) * share).float()
         hits, seen = correct(outputs.detach(), batch)
         steps = torch.stack([errors.detach(), hits.sum(dim=(0, 2)), seen.sum(dim=(0, 2))])
@@ -84,12 +84,15 @@ class ForecastObjective:
         return squares * batch["weights"][:, :steps]
 
     def figures(self, sums: Tensor) -> dict[str, float]:
-        """Return loss, acc, and loss and PCK of each step, NaN for steps that are not trained yet."""
+        """Return loss, acc, and loss and PCK of each step; NaN for steps that are not trained yet."""
         losses, hits, seen = sums[1:].double().view(3, STEPS)
         return {"loss": sums[0].item()} | _figures(losses, hits, seen)
 
     def validate(self, network: nn.Module, phase: Any, report: Report) -> tuple[Tensor, np.ndarray]:
-        """Sum over starts: their number, and for each of 16 steps the loss, the hits and the visible joints."""
+        """Return sums (49,) over the starts, and a picture.
+
+        The sums: number of starts, then loss (16,), hits (16,) and visible joints (16,) of each step.
+        """
         place, count, steps = self.resources, len(self.valid), self.training.score_steps
         stream = batches(self.valid, VALIDATION_BATCH, place.workers, share=place.share)  # type: ignore[arg-type]
         sums, number = torch.zeros(3, STEPS, dtype=torch.float64), 0
@@ -119,23 +122,23 @@ class ForecastObjective:
         save_forecaster(path, cast(ForecastNet, network), PENN_ACTION.skeleton.joints, self.size.resolution, metrics)
 
     def arrays(self, iteration: int) -> dict[str, np.ndarray]:
-        """Return a batch with the paths of its images."""
+        """Return the batch of an iteration, with the paths of its images."""
         batch = next(batches(self.stream, self.training.batch, 1, first=iteration, count=iteration + 1))  # type: ignore[arg-type]
         names = np.array([str(self.stream.image_path(int(start))) for start in batch["start"]])
         return {"images": names} | {name: np.asarray(values) for name, values in batch.items()}
 
 
 def within(points: Tensor, side: int) -> Tensor:
-    """Return points (..., 2) in heatmap px, NaN where they lie outside of the heatmap."""
+    """Return points (..., 2) in heatmap px; a point outside of the heatmap becomes NaN."""
     nearest = torch.floor(points + 0.5)
     outside = ~((nearest >= 0) & (nearest < side)).all(dim=-1, keepdim=True)  # true for NaN
     return points.masked_fill(outside, torch.nan)
 
 
 def correct(maps: Tensor, batch: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
-    """Return which joints (N, steps, J) of heatmaps are correct, and which are visible, as 0 and 1.
+    """Return which joints of heatmaps are correct, and which joints are visible: two tensors (N, steps, J) of 0 and 1.
 
-    A joint is correct if the heatmap's largest pixel is less than the batch's limit from the joint.
+    A joint is correct if the distance of the heatmap's largest pixel from the joint is less than batch["limit"] px.
     """
     points = batch["points"][:, : maps.shape[1]]
     largest = maps.flatten(3).argmax(dim=3)
@@ -146,8 +149,8 @@ def correct(maps: Tensor, batch: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
 
 
 def _figures(losses: Tensor, hits: Tensor, seen: Tensor) -> dict[str, float]:
-    """Return acc and the parts; losses, hits and visible joints are (16,)."""
-    rates = (hits / seen).tolist()  # NaN where nothing is visible, and for steps that were not computed
+    """Return acc and the figures of `ForecastObjective.parts`; losses, hits, seen (visible joints): (16,), by step."""
+    rates = (hits / seen).tolist()  # NaN if no joint is visible, and for steps that were not computed
     trained = (seen > 0).tolist()
     found = {"acc": (hits.sum() / seen.sum()).item()}
     found |= {
@@ -158,7 +161,7 @@ def _figures(losses: Tensor, hits: Tensor, seen: Tensor) -> dict[str, float]:
 
 
 def draw_forecasts(images: Tensor, maps: Tensor) -> np.ndarray:
-    """Draw the first images (N, 3, R, R) of a batch with poses of heatmaps (N, T, J, h, w) at some steps: (H, W, 3) uint8."""
+    """Return a picture (H, W, 3) uint8: first images (N, 3, R, R) with the poses of heatmaps (N, T, J, h, w) at some steps."""
     shown = [step for step in SHOWN_STEPS if step < maps.shape[1]]
     pictures = (images[:SHOWN].clamp(0, 1) * 255).byte().permute(0, 2, 3, 1).cpu().numpy()
     largest = maps[:SHOWN].float().flatten(3).argmax(dim=3).cpu().numpy()

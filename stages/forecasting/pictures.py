@@ -1,4 +1,4 @@
-"""Pictures of forecasts: a strip of poses, and an animation of the movement."""
+"""Draw forecasts as a strip of poses, and as an animation of the movement."""
 
 import io
 from collections.abc import Sequence
@@ -12,15 +12,15 @@ from datasets.files import write_atomically
 from datasets.imaging import draw
 from datasets.penn_action import PENN_ACTION
 
-SHOWN = (0, 1, 3, 5, 7, 9, 11, 13, 15)  # steps of a strip
-SECONDS = 0.15  # of a step in an animation
-SIDE = 176  # px
+SHOWN = (0, 1, 3, 5, 7, 9, 11, 13, 15)  # steps of a strip, from 0
+SECONDS = 0.15  # duration of a step in an animation
+SIDE = 176  # px, longer side of a picture in a strip
 
 
 def strip(image: np.ndarray, joints: np.ndarray, labels: np.ndarray | None = None, side: int = SIDE) -> list[list[np.ndarray]]:
-    """Return the rows of a contact sheet: the image with the forecast poses, and below them the labelled ones.
+    """Return the rows of a contact sheet: the image with the forecast poses, and a second row with the labelled poses.
 
-    image: (H, W, 3) uint8 RGB; joints, labels: (T, J, 2) in 0-based px of the image, NaN where there is none.
+    image: (H, W, 3) uint8 RGB; joints, labels: (T, J, 2) in 0-based px of the image, NaN for a missing joint.
     """
     steps = [step for step in SHOWN if step < len(joints)]
     canvas, factor = fitted(image, side)
@@ -31,9 +31,9 @@ def strip(image: np.ndarray, joints: np.ndarray, labels: np.ndarray | None = Non
 
 
 def write_animation(path: Path, image: np.ndarray, joints: np.ndarray, labels: np.ndarray | None = None) -> None:
-    """Write the movement as an endless GIF: the forecast on the image, and to its right the labelled movement, if it is known.
+    """Write an endless GIF: the forecast movement on the image, and to its right the labelled movement if `labels` are given.
 
-    Arguments as for `strip`. OSError (a full disk) passes.
+    Arguments as for `strip`. Raises OSError, for example for a full disk.
     """
     canvas, factor = fitted(image, 2 * SIDE)
     frames = []
@@ -49,12 +49,12 @@ def write_animation(path: Path, image: np.ndarray, joints: np.ndarray, labels: n
 
 
 def sheet(rows: Sequence[list[np.ndarray]], titles: Sequence[str]) -> np.ndarray:
-    """Return strips below one another as one picture (H, W, 3) uint8 RGB, each row with a title."""
+    """Return one picture (H, W, 3) uint8 RGB of the rows of strips below one another, each row with a title."""
     return draw.contact_sheet(list(rows), list(titles), SIDE)
 
 
 def fitted(image: np.ndarray, side: int) -> tuple[np.ndarray, float]:
-    """Return the image scaled so that its longer side has `side` px, and the factor."""
+    """Return the image, scaled so that its longer side has `side` px, and the factor of the scaling."""
     factor = side / max(image.shape[:2])
     size = (max(1, round(image.shape[1] * factor)), max(1, round(image.shape[0] * factor)))
     return cv2.resize(image, size, interpolation=cv2.INTER_AREA if factor < 1 else cv2.INTER_CUBIC), factor

@@ -1,7 +1,7 @@
-"""The pose-only forecaster: a small network from the 2D joints of one frame to the joints of all steps.
+"""Train and run pose-only forecasters: small networks that map the 2D joints of one frame to the joints of all steps.
 
-It sees no image. Its inputs are the joints of the first frame, labelled or predicted, and which of them are known; where its
-training was told the actions, the action too. It needs minutes on a CPU.
+A pose-only forecaster sees no image. Its inputs are the joints of the first frame, labelled or predicted, a mask of the known
+joints, the size of the frame and, if it was trained with actions, the action. Its training takes minutes on a CPU.
 """
 
 import shutil
@@ -30,13 +30,13 @@ from stages.training.train import Job, train
 
 WIDTH, BLOCKS, DROPOUT = 512, 3, 0.3
 JOINTS = len(PENN_ACTION.skeleton.joints)
-REACH = 0.2  # of the frame's longer side: unit of the displacements that the network gives
-NEAR = 0.05  # of the frame's longer side: a joint nearer than this lowers the loss most
-FAR = 0.5  # weight of the distance itself, which leads joints that are far away
+REACH = 0.2  # unit of the displacements that the network predicts, as a fraction of the frame's longer side
+NEAR = 0.05  # distance at which the loss is steepest, as a fraction of the frame's longer side
+FAR = 0.5  # weight of the distance in the loss, which gives a gradient to joints that are far away
 CHUNK = 4096
 # Augmentation of a training pose.
-ROTATION, SCALE, SHIFT = 0.25, 0.2, 0.05  # radians, factor, and part of the frame's longer side, either way
-HIDDEN, NOISE = 0.1, 0.005  # part of the joints that is hidden in half of the poses; standard deviation of the joints' places
+ROTATION, SCALE, SHIFT = 0.25, 0.2, 0.05  # largest: radians; change of scale; fraction of the frame's longer side
+HIDDEN, NOISE = 0.1, 0.005  # fraction of joints hidden in half of the poses; standard deviation of the noise on positions
 _ORDER, _AUGMENTATION = 0, 1  # independent RNG streams of one seed
 
 
@@ -53,10 +53,11 @@ class _Block(nn.Module):
 
 
 class PoseOnlyNet(nn.Module):
-    """Poses (N, 13, 2) -> poses of all steps (N, 16, 13, 2), in units of the frame's longer side, from its left upper corner.
+    """The network of a pose-only forecaster: poses (N, 13, 2) -> poses of all steps (N, 16, 13, 2).
 
-    Unknown joints are NaN. size: (N, 2), width and height over the longer side. action: (N,) numbers of the actions, or None.
-    With its first weights it forecasts that the pose stays.
+    Coordinates are in units of the frame's longer side, from the frame's left upper corner; unknown joints are NaN. size:
+    (N, 2), width and height / longer side; action: (N,) indices of actions, ignored by a network without actions. A network
+    with its initial weights forecasts that the pose does not change.
     """
 
     def __init__(self, actions: int) -> None:
@@ -83,15 +84,16 @@ class PoseOnlyNet(nn.Module):
 class PoseOnlyObjective:
     """Trains a pose-only forecaster on labelled movements; see `stages.training.objective.Objective`.
 
-    The loss of a visible joint at a distance d is 1 - exp(-d^2 / (2 NEAR^2)) + FAR d: nearly the share of joints that PCK@0.05
-    counts as wrong. acc is that PCK over all steps. Steps beyond the sequence's end count like the others, as they do in PCK.
+    The loss of a visible joint at a distance d from its label is 1 - exp(-d^2 / (2 NEAR^2)) + FAR d. Its mean is close to the
+    share of joints that PCK@0.05 counts as wrong. acc is PCK@0.05 over all steps. Steps beyond the sequence's end count like
+    the other steps, as they do in PCK.
     """
 
     parts = tuple(f"pck_{step}" for step in range(1, STEPS + 1))
     loss_limit = 100.0
 
     def __init__(self, movements: dict[str, Movements], training: Training, with_actions: bool) -> None:
-        """movements: of train and valid; with_actions: tell the network the true action."""
+        """Build the network. movements: split (train, valid) -> movements; with_actions: whether it gets the true action."""
         torch.manual_seed(training.seed)
         self.names = sorted(set(movements["train"].action))
         self.network = PoseOnlyNet(len(self.names) if with_actions else 0)
@@ -100,15 +102,15 @@ class PoseOnlyObjective:
         self.resources = Resources(torch.device("cpu"), torch.float32, 1, (0, 1))
 
     def begin(self, resources: Resources, networks: Sequence[nn.Module]) -> None:
-        """Take note of the resources."""
+        """Store the resources."""
         self.resources = resources
 
     def phase(self, epoch: int) -> Hashable:
-        """Return the one phase of such a training."""
+        """Return 0: all epochs of this training have the same phase."""
         return 0
 
     def batches(self, first: int, count: int) -> Iterator[dict[str, Tensor]]:
-        """Yield batches: movement (N, 16, 13, 2), pose (N, 13, 2), size (N, 2) and action (N,)."""
+        """Yield batches of movement (N, 16, 13, 2), pose (N, 13, 2), size (N, 2) and action (N,)."""
         movement, size, action = self.poses["train"]
         rank, processes = self.resources.share
         for number in range(first, count):
@@ -124,7 +126,7 @@ class PoseOnlyObjective:
         return model(batch["pose"], batch["size"], batch["action"])
 
     def loss(self, outputs: Tensor, batch: dict[str, Tensor], share: float) -> tuple[Tensor, Tensor]:
-        """Return the loss, and its sums: loss, then hits and visible joints of each step."""
+        """Return the loss, and its sums (33,): loss, then hits (16,) and visible joints (16,) of each step."""
         distance, seen = _distances(outputs.float(), batch["movement"])
         errors = (1 - torch.exp(-(distance**2) / (2 * NEAR**2)) + FAR * distance) * seen
         loss = errors.sum() / seen.sum().clamp(min=1) * share
@@ -136,7 +138,10 @@ class PoseOnlyObjective:
         return {"loss": sums[0].item()} | _rates(sums[1:].double())
 
     def validate(self, network: nn.Module, phase: Any, report: Report) -> tuple[Tensor, np.ndarray]:
-        """Sum over all starts: their number, the loss, hits and visible joints of each step. The picture is empty."""
+        """Return sums (34,) over all starts, and an empty picture.
+
+        The sums: number of starts, loss, then hits (16,) and visible joints (16,) of each step.
+        """
         movement, size, action = self.poses["valid"]
         rank, processes = self.resources.share
         sums = torch.zeros(2 + 2 * STEPS, dtype=torch.float64)
@@ -156,7 +161,7 @@ class PoseOnlyObjective:
         return {"loss": (sums[1] / sums[0]).item()} | _rates(sums[2:])
 
     def save(self, path: Path, network: nn.Module, metrics: dict[str, float]) -> None:
-        """Write the weights, and the actions that the network knows."""
+        """Write the network's weights and the names of the actions that it knows."""
         known = "\n".join(self.names) if network.get_parameter("first.weight").shape[1] > 3 * JOINTS + 4 else ""
         tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in network.state_dict().items()}
         save_file(tensors, path, {"actions": known})
@@ -166,20 +171,20 @@ class PoseOnlyObjective:
         return {name: tensor.numpy() for name, tensor in next(self.batches(iteration, iteration + 1)).items()}
 
 
-FILES = {"any-action": False, "action-known": True}  # name -> whether the network is told the action
+FILES = {"any-action": False, "action-known": True}  # name -> whether the network gets the action as input
 
 
 def train_both(
     folder: Path, data: ForecastFiles, settings: PoseOnly, workspace: Workspace, report: Report
 ) -> dict[str, dict[str, float]]:
-    """Train a forecaster that is not told the action, and one that is; each leaves NAME.safetensors and the folder logs/NAME.
+    """Train a forecaster without the action as input, and one with it; write NAME.safetensors and the folder logs/NAME of each.
 
-    Raises DataError as `ForecastFiles.movements`.
+    Returns name -> figures of the best epoch. Raises DataError as `ForecastFiles.movements` does.
     """
     movements = {split: data.movements(split) for split in ("train", "valid")}
     found = {}
     for name, with_actions in FILES.items():
-        place = folder / "logs" / name  # of a training only the network counts as the result, not the times that it logs
+        place = folder / "logs" / name  # logs/ holds times, which are no part of a result's content
         place.mkdir(parents=True, exist_ok=True)
         objective = PoseOnlyObjective(movements, settings.training(), with_actions)
         alone = workspace.model_copy(update={"device": "cpu", "processes": 1, "machines": 1})  # a GPU would not be faster
@@ -189,9 +194,9 @@ def train_both(
 
 
 def load(path: Path) -> tuple[PoseOnlyNet, list[str]]:
-    """Return a network that `PoseOnlyObjective.save` wrote, and the names of the actions that it knows, in order.
+    """Return a network that `PoseOnlyObjective.save` wrote, and the names of the actions that it knows, in order of index.
 
-    Raises DataError where the file is damaged or something else.
+    Raises DataError for a damaged file, and for a file of another kind.
     """
     try:
         with safe_open(path, framework="pt") as file:
@@ -208,7 +213,7 @@ def load(path: Path) -> tuple[PoseOnlyNet, list[str]]:
 def forecast(network: PoseOnlyNet, query: np.ndarray, sizes: np.ndarray, actions: np.ndarray) -> Forecasts:
     """Yield forecasts from poses (N, J, 2) in 0-based px, NaN where unknown, in frames of sizes (N, 2) px.
 
-    actions: (N,) numbers of the actions, as the network knows them; of no account to a network that knows none.
+    actions: (N,) indices of the actions in the names that `load` returns; ignored by a network without actions.
     """
     side = sizes.max(axis=1)
     network.eval()
@@ -224,9 +229,10 @@ def forecast(network: PoseOnlyNet, query: np.ndarray, sizes: np.ndarray, actions
 
 
 def augment(movement: Tensor, size: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-    """Return movements (N, 16, 13, 2) mirrored, rotated, scaled and shifted at random, and their first poses with noise.
+    """Return augmented movements (N, 16, 13, 2), and the input poses (N, 13, 2).
 
-    Some joints of the poses (N, 13, 2) are hidden.
+    The movements are mirrored, rotated, scaled and shifted at random. The input poses are the first poses of the augmented
+    movements, with noise and with some joints hidden (NaN).
     """
     n = len(movement)
 
@@ -248,7 +254,7 @@ def augment(movement: Tensor, size: Tensor, generator: torch.Generator) -> tuple
 
 
 def _tensors(movements: Movements, names: list[str]) -> tuple[Tensor, Tensor, Tensor]:
-    """Return all starts' movements (N, 16, 13, 2) and sizes (N, 2), over the frame's longer side, and actions (N,)."""
+    """Return movements (N, 16, 13, 2) and sizes (N, 2) in units of the frame's longer side, and actions (N,), of all starts."""
     starts = published_starts(movements)
     side = movements.side[starts.sequence]
     movement = movements.joints[starts.rows] / side[:, None, None, None]
@@ -259,7 +265,7 @@ def _tensors(movements: Movements, names: list[str]) -> tuple[Tensor, Tensor, Te
 
 
 def _distances(outputs: Tensor, movement: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the distances (N, 16, 13) to the labels, and which joints are visible."""
+    """Return the distances (N, 16, 13) of forecast joints to the labels, and a mask (N, 16, 13) of the visible joints."""
     seen = ~movement.isnan().any(dim=-1)
     squared = (outputs - torch.where(seen[..., None], movement, 0)).square().sum(dim=-1)
     return torch.sqrt(squared + 1e-8), seen

@@ -1,4 +1,4 @@
-"""Training and evaluation samples of forecasts: one image, and the joints of all steps in its crop."""
+"""Load the training and evaluation samples of forecasts: one image, and the joints of all steps in its crop."""
 
 from dataclasses import fields
 from pathlib import Path
@@ -21,22 +21,22 @@ MIRRORED = PENN_ACTION.skeleton.mirrored()
 
 
 def starts_of(movements: Movements, training: ForecastTraining) -> Starts:
-    """Return the starts that a training's settings mean."""
+    """Return the starts that the settings `starts` and `stride` of a training select."""
     if training.starts == "fixed_rate":
         return fixed_rate_starts(movements, training.stride)
     return published_starts(movements)
 
 
 class PennSequences(Dataset):
-    """Starts of one split, indexed by position.
+    """The starts of one split as samples, indexed by position.
 
-    With a seed: the endless, augmented stream of a training, each start once in every pass. Without a seed: each start once,
-    without augmentation. Only the image of the first step is read.
+    With a seed, the dataset is the endless, augmented stream of a training, with each start once in every pass. Without a seed,
+    it holds each start once, without augmentation. Only the image of the first step is read.
     """
 
     def __init__(self, movements: Movements, starts: Starts, frames: Path, size: Input, training: ForecastTraining,
                  seed: int | None = None) -> None:  # fmt: skip
-        """frames: exp/penn_action_cropped/data/frames."""
+        """Store the arguments. frames: exp/penn_action_cropped/data/frames."""
         self.movements, self.starts, self.frames, self.training, self.seed = movements, starts, frames, training, seed
         self.target = CropSpec(size.resolution, size.heatmap, training.target_sigma, training.target_radius)
         names = (f.name for f in fields(Augmentation))
@@ -67,9 +67,9 @@ class PennSequences(Dataset):
     def __getitem__(self, position: int) -> dict[str, Any] | DataError:
         """Return the sample at a position, or the DataError of an unreadable image, which `batches` raises.
 
-        input (3, R, R) float32 RGB in [0, 1]; points (T, J, 2) float32, joints in heatmap px, NaN where not visible; weights
-        (T, J) float32, of their heatmaps in the loss; limit float32, px of the heatmaps within which a joint is correct;
-        image_to_crop (2, 3): map from px of the image to px of the input; start: number of the start.
+        input (3, R, R) float32 RGB in [0, 1]; points (T, J, 2) float32: joints in heatmap px, NaN if not visible; weights
+        (T, J) float32: weights of the joints' heatmaps in the loss; limit float32: distance in heatmap px below which a joint
+        is correct; image_to_crop (2, 3): map from px of the image to px of the input; start: index of the start.
         """
         start = self.start_at(position)
         rows, sequence = self.starts.rows[start], self.starts.sequence[start]
@@ -87,7 +87,7 @@ class PennSequences(Dataset):
         to_heatmap = geometry.compose(sample.image_to_crop, geometry.crop_to_heatmap(res, small))
         part = part[:, MIRRORED] if variation.flip else part
         points = geometry.apply(to_heatmap, part)
-        # The box is 1.25 x as long as the frame's longer side, and 0.05 of that side is the limit: 2.56 of 64 px.
+        # The box has 1.25 times the side of the frame. The limit is 0.05 of the frame's side: 2.56 px of a heatmap of 64 px.
         limit = small / 25 / variation.scale
         return {
             "input": sample.input, "points": points.astype(np.float32), "weights": self._weights(start, part),

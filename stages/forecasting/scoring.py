@@ -1,4 +1,4 @@
-"""PCK of forecasts by step: counts that everything in tables, curves, intervals and tests follows from.
+"""Compute the PCK of forecasts by step, from counts on which all tables, curves, intervals and tests are based.
 
 A forecast joint is correct if its distance to the label of its step's frame is less than 0.05 of the cropped frame's longer
 side (image-play). Joints that are not visible at that frame do not count; a joint without a forecast is a miss.
@@ -11,26 +11,26 @@ import numpy as np
 from stages.evaluation.significance import Difference, Hits, difference, interval
 from stages.forecasting.movements import Movements, Starts
 
-THRESHOLD = 0.05  # of the cropped frame's longer side
-THRESHOLDS = tuple(k / 100 for k in range(11))  # of curves, as published
+THRESHOLD = 0.05  # as a fraction of the cropped frame's longer side
+THRESHOLDS = tuple(k / 100 for k in range(11))  # thresholds of curves, as published
 
 
 @dataclass
 class Counts:
-    """Correct and visible joints of forecasts for a split, added up start by start: S sequences, T steps, J joints."""
+    """Numbers of correct and visible joints of forecasts for a split, over S sequences, T steps and J joints."""
 
-    hits: np.ndarray  # (S, T, J) int64, at THRESHOLD
-    seen: np.ndarray  # (S, T, J) int64
+    hits: np.ndarray  # (S, T, J) int64: correct joints at THRESHOLD
+    seen: np.ndarray  # (S, T, J) int64: visible joints
     curve: np.ndarray = field(repr=False)  # (len(THRESHOLDS), T) int64: hits of all joints at each threshold
 
     @classmethod
     def empty(cls, movements: Movements, steps: int) -> "Counts":
-        """Return counts of nothing."""
+        """Return counts of 0."""
         shape = (len(movements.sequence), steps, movements.joints.shape[1])
         return cls(np.zeros(shape, np.int64), np.zeros(shape, np.int64), np.zeros((len(THRESHOLDS), steps), np.int64))
 
     def add(self, movements: Movements, starts: Starts, forecasts: np.ndarray) -> None:
-        """Add forecasts (N, T, J, 2), 0-based px of the cropped frame, of N starts; NaN where there is none."""
+        """Add the forecasts (N, T, J, 2) of N starts, in 0-based px of the cropped frame; NaN for a joint without forecast."""
         truth = movements.joints[starts.rows]
         seen = ~np.isnan(truth).any(axis=-1)
         with np.errstate(invalid="ignore"):
@@ -41,7 +41,7 @@ class Counts:
         self.curve += np.array([(relative < threshold).sum(axis=(0, 2)) for threshold in THRESHOLDS])
 
     def by_step(self) -> np.ndarray:
-        """Return the PCK (T,) in [0, 1] over all joints and starts; NaN where nothing is visible."""
+        """Return the PCK (T,) in [0, 1] over all joints and starts; NaN if no joint is visible."""
         return _rate(self.hits.sum(axis=(0, 2)), self.seen.sum(axis=(0, 2)))
 
     def by_joint(self) -> np.ndarray:
@@ -72,15 +72,15 @@ def interval_by_step(counts: Counts) -> list[tuple[float, float]]:
 
 
 def difference_by_step(first: Counts, second: Counts) -> list[Difference]:
-    """Return by how much the second forecaster is better at each step, with paired intervals and tests over sequences.
+    """Return how much better the second forecaster is at each step, with paired intervals and tests over sequences.
 
-    Both have to be counted on the same starts.
+    Both counts must be of the same starts.
     """
     return [difference(_hits(first, step), _hits(second, step)) for step in range(first.hits.shape[1])]
 
 
 def _hits(counts: Counts, step: int) -> Hits:
-    """Return one step's counts by sequence, all joints counted alike, of the sequences that show a joint at this step."""
+    """Return the hits at one step, summed over joints, for each sequence with a visible joint at this step."""
     chosen = counts.seen[:, step].any(axis=1)
     hits, seen = (values[chosen, step].astype(np.float64).sum(axis=1, keepdims=True) for values in (counts.hits, counts.seen))
     return Hits(hits, seen, "total")

@@ -1,4 +1,4 @@
-"""Networks that others have trained, read as networks of this workspace.
+"""Import networks that others have trained.
 
 known_models    published networks by name
 import_pytorch  checkpoints of two PyTorch ports of the hourglass

@@ -1,4 +1,4 @@
-"""Reading checkpoints of two PyTorch ports of the stacked hourglass: files of torch.save, or .safetensors.
+"""Read checkpoints of two PyTorch ports of the stacked hourglass: files of torch.save, or .safetensors.
 
 The ports are princeton-vl's pytorch_stacked_hourglass, with C. Rockwell's fork that adds regularisation, and bearpaw's
 pytorch-pose, with anibali's pytorch-stacked-hourglass. First the tensors are renamed to the names of HourglassNet. Then the
@@ -55,7 +55,7 @@ _LONGEST_NAME = 200  # characters of a tensor's name; the ports' names have up t
 
 
 class Placeholder:
-    """Replaces a value that is stored next to the tensors (options, a metric, a path), so that no code of the file runs."""
+    """A replacement for a value that is stored next to the tensors (options, a metric, a path), so that no code of it runs."""
 
     def __init__(self, *_: object) -> None:
         pass
@@ -84,7 +84,7 @@ def is_checkpoint(path: Path) -> bool:
 
 
 def read_hourglass(path: Path) -> HourglassNet:
-    """Return the network of a checkpoint, in evaluation mode. bearpaw's networks get their known `mean`, which no file holds.
+    """Return the network of a checkpoint, in evaluation mode. bearpaw's networks get their known `mean`, which files lack.
 
     Raises DataError for a damaged file, a file with code, or another network. The message names the layer in the checkpoint and
     in HourglassNet, the found and the expected value.
@@ -153,7 +153,7 @@ def _load(path: Path) -> Any:
 
 
 def _check_members(path: Path) -> None:
-    """Raise DataError for a zip unlike those of torch.save, whose members are undamaged, uncompressed and do not overlap."""
+    """Raise DataError for a zip that torch.save did not write, or a damaged zip: members compressed, overlapping or damaged."""
     try:
         with zipfile.ZipFile(path) as file:
             members = file.infolist()

@@ -1,4 +1,4 @@
-"""Published hourglasses, trained by others: one entry per network, with its dataset, accuracy, address and licence."""
+"""List the published hourglasses that others trained, each with its dataset, accuracy, address and licence."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -7,7 +7,7 @@ from datasets.catalog import DATASETS
 from datasets.errors import DataError
 from stages.fetching.sources import PIN
 
-_LAYOUTS = ("", "precomputed_hg_models/", "exp/precomputed_hg_models/", "exp/")  # paths from a user's folder to these folders
+_LAYOUTS = ("", "precomputed_hg_models/", "exp/precomputed_hg_models/", "exp/")  # places of dataset folders in a user's folder
 
 _IMAGE_PLAY = "https://drive.google.com/uc?id=1uGXXQx6bAkX9ykqdBNLvlsD_WuUxhk2N"  # both networks in one archive of 50 MB
 _ANIBALI = "https://github.com/anibali/pytorch-stacked-hourglass/releases/download/v0.0.0/"
@@ -46,7 +46,7 @@ class KnownModel:
         return source if PIN.search(source) or not self.sha256 else f"{source}#sha256={self.sha256}"
 
 
-# The fork states these numbers in its settings (train: mean, stdev); its web page swaps the links of its two networks.
+# C. Rockwell's fork states these numbers in its settings (train: mean, stdev); its web page swaps the links of its networks.
 # bearpaw's networks need no entry: `import_pytorch` recognises them by their tensors and sets their mean.
 _REGULARISED = Normalisation((0.3643, 0.3437, 0.3156), (0.1510, 0.1469, 0.1472))
 

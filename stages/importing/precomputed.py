@@ -1,4 +1,4 @@
-"""A network trained elsewhere -> best.safetensors, as a training of this workspace writes it."""
+"""Convert a network that was trained elsewhere to best.safetensors, the file that a training of this workspace writes."""
 
 import tarfile
 import zipfile
@@ -68,7 +68,7 @@ def read_network(path: Path, dataset: Dataset | None = None) -> tuple[HourglassN
     """Return the network of a .safetensors file of this workspace, a .t7 file, or a checkpoint of the two PyTorch ports.
 
     Only files of this workspace name their joints; for other files, `dataset` is the dataset that the network was trained on.
-    Raises DataError for any other file, and where the dataset is needed and missing, or has another number of joints.
+    Raises DataError for any other file, if the dataset is needed but not given, or if it has another number of joints.
     """
     if path.is_file() and _begins_as_web_page(path):
         raise DataError(

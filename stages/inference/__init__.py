@@ -1,4 +1,4 @@
-"""From images to heatmaps and joints.
+"""Predict heatmaps and joints from images.
 
 predict      heatmaps and joints of a whole split
 predictor    poses in arbitrary images, for applications

@@ -1,4 +1,4 @@
-"""Heatmaps of a network for a stream of batches, and the joints' positions in the original images."""
+"""Compute a network's heatmaps for a stream of batches, and the positions of the joints in the original images."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from typing import get_args
@@ -43,7 +43,7 @@ def compute_type(precision: str, device: torch.device) -> torch.dtype:
 
 
 def set_tf32(precision: str) -> None:
-    """Allow TF32 products on CUDA for the whole process with precision = tf32, and forbid them with any other."""
+    """Allow TF32 products on CUDA for the whole process with precision = tf32; forbid them with any other precision."""
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = precision == "tf32"
 
 
@@ -51,14 +51,14 @@ def predict(network: HourglassNet, batches: Iterable[dict], mirrored: list[int],
             compute: torch.dtype = torch.float32) -> Iterator[tuple[dict, Tensor]]:  # fmt: skip
     """Yield each batch with the last stack's heatmaps (N, J, h, w), float32 on the CPU.
 
-    flip: average with the heatmaps of the mirrored image, mirrored back, with left and right joints exchanged. mirrored: the
-    network's channels in mirrored order. compute: see `compute_type`.
+    flip: average with the heatmaps of the mirrored image, which are mirrored back, with left and right joints exchanged.
+    mirrored: the network's channels in mirrored order. compute: see `compute_type`.
 
-    The mirrored heatmaps need no shift, because the outer edges of input and heatmap coincide and both mirror at the same
-    line. The stem's 7 x 7 convolution of stride 2 looks half a pixel further to one side; a network learns to compensate for
-    this offset, on mirrored samples as on plain ones. Measured: joints of trained networks differ by 0.02 to 0.06 heatmap px on
-    average, in either direction. A shift by one pixel, common where heatmap coordinates refer to a pixel's corner, costs a
-    third to a half of PCKh@0.1.
+    The mirrored heatmaps need no shift, because the outer edges of input and heatmap coincide, so that both are mirrored at
+    the same line. The 7 x 7 convolution of stride 2 in the stem reaches half a pixel further to one side. A network learns to
+    compensate for this offset, on mirrored samples as well as on others. Measured: joints of trained networks differ by 0.02
+    to 0.06 heatmap px on average, in either direction. A shift by one pixel, common where heatmap coordinates refer to a
+    pixel's corner, costs a third to a half of PCKh@0.1.
     """
     run = runtimes.in_torch(network, device, compute)
     if flip:
@@ -68,9 +68,9 @@ def predict(network: HourglassNet, batches: Iterable[dict], mirrored: list[int],
 
 
 def average_scales(maps: Sequence[Tensor], scales: Sequence[float]) -> Tensor:
-    """Return the average (N, J, h, w) of several heatmaps of the same people, in the frame of the first heatmaps.
+    """Return the average (N, J, h, w) of several heatmaps of the same people, in the coordinates of the first heatmaps.
 
-    scales: side of each heatmap's box, relative to the others. Outside its box a heatmap is 0.
+    scales: relative side of the box of each of `maps`. Outside its box a heatmap counts as 0.
     """
     total = maps[0].clone()
     for values, scale in zip(maps[1:], scales[1:], strict=True):

@@ -1,4 +1,4 @@
-"""Poses in arbitrary images, for applications: load a network, pass images, get joints in px of the images."""
+"""Predict poses in arbitrary images, for applications: load a network, pass images, get joints in px of the images."""
 
 import math
 from collections.abc import Iterator, Sequence
@@ -37,7 +37,7 @@ EXP = Path("exp")
 
 @dataclass(frozen=True)
 class Poses:
-    """N people of J joints."""
+    """The predicted joints of N people, J joints each."""
 
     joints: np.ndarray  # (N, J, 2) float64, x and y in 0-based px of the person's image, pixel centres at integers
     confidence: np.ndarray  # (N, J) float32: height of the heatmap's peak, about 1 if the network is certain
@@ -45,11 +45,14 @@ class Poses:
 
 
 class PosePredictor:
-    """A network with cropping and decoding: images -> joints. `joints`: the joints' names; `skeleton`: for drawing."""
+    """A network together with cropping and decoding, which turns images into joints.
+
+    `joints` holds the names of the joints; `skeleton` is for drawing.
+    """
 
     def __init__(self, network: HourglassNet, about: Description, runtime: str = "torch", device: str = "auto",
                  precision: str = "auto", onnx: Path | None = None) -> None:  # fmt: skip
-        """Start the network in a runtime. See `load` for a network on disk.
+        """Start the network in a runtime. To load a network from disk, use `load`.
 
         runtime: torch, onnxruntime or openvino (`runtimes`); device: auto, cpu, cuda or mps; precision: auto (the shortest
         dtype that the machine computes natively), float32, tf32, bfloat16 or float16; onnx: the network's ONNX file, if
@@ -86,7 +89,7 @@ class PosePredictor:
 
         images: an image is a path, an (H, W, 3) uint8 RGB array, or a (3, H, W) tensor, uint8 or float in [0, 1]. Several
         images are a list, an (N, H, W, 3) array or an (N, 3, H, W) tensor. Files are read one after the other, when needed.
-        Their EXIF orientation is applied, and the joints are in px of the upright image.
+        The EXIF orientation of a file is applied, and the joints are in px of the upright image.
         boxes: boxes around people, (4,) or (P, 4): left, top, right, bottom in 0-based px. As in training, the network sees
         each box moved down a little and enlarged 1.25 times. Without boxes, the whole image is the box of one person.
         centers, scales: instead of boxes, the exact squares that the network sees: centers (2,) or (P, 2) in px, and scales,
@@ -127,7 +130,7 @@ class PosePredictor:
         return people
 
     def _computed(self, people: Iterator["_Crops"], batch: int, flip: bool, sizes: Sequence[float]) -> Iterator[tuple]:
-        """Yield the arguments of `_decode` for one batch of people at a time, without waiting for the device."""
+        """Yield the arguments of `_decode` batch by batch, without waiting for the device."""
         run = self._run_with_flip if flip else self._run
         while chunk := list(islice(people, batch)):
             maps = []
@@ -144,7 +147,7 @@ class PosePredictor:
 
 @dataclass(frozen=True)
 class _Crops:
-    """The crops of a person, the network's inputs."""
+    """The crops of one person, which are inputs of the network."""
 
     image: int  # index of the image
     crops: list[np.ndarray]  # (R, R, 3) uint8 RGB, one per size
@@ -178,7 +181,7 @@ def find(source: str | Path) -> Path:
         return path
     if path.is_dir():
         below = [path]
-        if not any((path / name).is_file() for name in _NETWORKS):  # a chain's results: prefer its export to other networks
+        if not any((path / name).is_file() for name in _NETWORKS):  # a chain's results: prefer the export
             exported = follow(path / "export")
             deeper = [follow(p) for up in ("*", "*/*") for p in sorted(path.glob(up)) if "@" not in str(p.relative_to(path))]
             below += [exported] if any((exported / name).is_file() for name in _NETWORKS) else deeper
@@ -208,14 +211,14 @@ def _fetch(model: KnownModel) -> Path:
 
 
 def _as_list(images: Any) -> Any:
-    """Return several images as a sequence; None for a single image or an object that is not an image."""
+    """Return several images as a sequence; return None for a single image or an object that is not an image."""
     if isinstance(images, (np.ndarray, Tensor)):
         return images if images.ndim == 4 else None
     return list(images) if hasattr(images, "__iter__") and not isinstance(images, str) else None
 
 
 def _for_each(given: Any, count: int) -> Sequence[Any]:
-    """Return one entry per image: `given`, or None for each. Raises DataError for another number of entries."""
+    """Return `given`, or [None] * count if nothing is given. Raises DataError if `given` does not have `count` entries."""
     if given is None:
         return [None] * count
     entries = len(given) if hasattr(given, "__len__") else 1

@@ -1,7 +1,7 @@
-"""Runtimes that compute heatmaps of crops: PyTorch, onnxruntime or OpenVINO.
+"""Run networks on crops in one of the runtimes PyTorch, onnxruntime and OpenVINO.
 
-A started network is a function from images (N, 3, R, R), float32 RGB in [0, 1], to the last stack's heatmaps (N, J, h, w),
-float32, on the device that computed them. On CUDA the function may return before the heatmaps are computed.
+A running network (`Run`) is a function from images (N, 3, R, R), float32 RGB in [0, 1], to the last stack's heatmaps
+(N, J, h, w), float32, on the device that computed them. On CUDA the function may return before the heatmaps are computed.
 """
 
 import copy
@@ -64,10 +64,11 @@ def with_flip(run: Run, mirrored: list[int]) -> Run:
 
 
 def in_torch(network: nn.Module, device: torch.device, compute: torch.dtype) -> Run:
-    """Return the network as a function in PyTorch: a copy with normalisation folded into convolutions, weights of `compute`.
+    """Return the network as a function in PyTorch.
 
-    A network for which `compute` is too coarse is computed in float32, with a warning. On CUDA the kernels are recorded,
-    because launching them one by one takes longer than computing them.
+    The function uses a copy of the network, with normalisation folded into convolutions and weights of dtype `compute`. A
+    network for which `compute` is too coarse is computed in float32, with a warning. On CUDA the kernels are recorded, because
+    launching them one by one takes longer than computing them.
     """
     compute = fine_enough(network, compute)
     fast = folded(network).to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -77,7 +78,7 @@ def in_torch(network: nn.Module, device: torch.device, compute: torch.dtype) -> 
 
     def run(images: Tensor) -> Tensor:
         images = images.to(device, memory_format=torch.channels_last, non_blocking=True)
-        # Only around the call: code between two batches must not run in inference mode or with autocast.
+        # The contexts surround only this call: code between two batches must not run in inference mode or with autocast.
         with torch.inference_mode(), torch.autocast(device.type, compute, enabled=compute != torch.float32):
             return fast(images)[-1].float()
 
@@ -87,11 +88,11 @@ def in_torch(network: nn.Module, device: torch.device, compute: torch.dtype) -> 
 def fine_enough(network: nn.Module, compute: torch.dtype) -> torch.dtype:
     """Return `compute`, or float32 with a warning if `compute` would round away much of the network's activations.
 
-    Residual blocks add up activations before batch normalisation, which removes their mean. A training can let these means grow
-    without any change of its loss. Measured on such a network, whose means were 1,000 standard deviations: 72.2 % PCKh@0.5 in
-    float32 and 63.4 % in bfloat16, or 70.6 and 68.1 % with statistics that were computed in bfloat16. A network counts as such
+    Residual blocks add up activations, and the next batch normalisation removes their mean. So a training can let these means
+    grow without any change of its loss. Measured PCKh@0.5 of a network whose means were 1,000 standard deviations: 72.2 % in
+    float32 and 63.4 % in bfloat16; with statistics that were computed in bfloat16, 70.6 % and 68.1 %. `compute` is too coarse
     if in any normalisation layer the median channel's mean is so large that neighbouring numbers of the dtype are COARSEST
-    standard deviations apart; the median, because single channels that are almost constant do no harm.
+    standard deviations apart. The median is used, because single channels that are almost constant do no harm.
     """
     if compute == torch.float32:
         return compute

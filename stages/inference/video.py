@@ -1,4 +1,4 @@
-"""Reading videos as players show them, and writing videos that browsers, slides and phones play."""
+"""Read videos as players show them, and write videos that browsers, slides and phones play."""
 
 import math
 from collections.abc import Iterable, Iterator
@@ -45,10 +45,10 @@ class VideoReader:
     def __init__(self, path: Path) -> None:
         """Open the video and decode its first frame. Raises DataError for a file that cannot be read as a video."""
         self.path, self.failed = path, list[str]()
-        self.undecodable = self._damaged = 0  # frames
+        self.undecodable = self._damaged = 0  # numbers of frames
         try:
-            # A file object, because libav would parse a name with a colon as an address. No protocols, so that a playlist
-            # cannot open other files.
+            # libav gets a file object, because it would parse a name with a colon as an address. It gets no protocols, so
+            # that a playlist cannot open other files.
             self._file = open(path, "rb")  # noqa: SIM115
         except OSError as error:
             raise DataError(f"{path} cannot be read: {error.strerror or error}.") from None
@@ -139,7 +139,7 @@ class VideoReader:
                 continue
             for frame in frames:
                 self._damaged += frame.is_corrupt or frame.pts in damaged
-                frame.time_base = frame.time_base or self._stream.time_base  # frames flushed at the end have none
+                frame.time_base = frame.time_base or self._stream.time_base  # flushed frames have no time base
                 yield frame
 
     def _packets(self) -> Iterator[av.Packet | None]:
@@ -151,7 +151,7 @@ class VideoReader:
         yield None
 
     def _filtered(self, frames: Iterable[VideoFrame]) -> Iterator[VideoFrame]:
-        """Yield the frames in RGB with square pixels; from the first interlaced frame on, interlaced ones are deinterlaced."""
+        """Yield the frames in RGB with square pixels, deinterlaced from the first interlaced frame on."""
         graph, kind = None, None
         for frame in frames:
             interlaced = frame.interlaced_frame or (kind is not None and kind[-1])
@@ -201,7 +201,7 @@ def _frames(count: int) -> str:
 
 
 def _through(graph: av.filter.Graph, frame: VideoFrame | None) -> Iterator[VideoFrame]:
-    """Push a frame through a filter graph, and yield the frames that come out; None flushes the graph."""
+    """Push a frame into a filter graph, and yield the frames that the graph returns; frame = None flushes the graph."""
     graph.vpush(frame)
     while True:
         try:
@@ -235,7 +235,7 @@ def _transformed(pixels: np.ndarray, transform: tuple[int, ...]) -> np.ndarray:
 
 
 class VideoWriter:
-    """Writes frames as an H.264 video in MP4 (yuv420p, index at the start); each frame is shown until the next one's time.
+    """A writer of H.264 videos in MP4 (yuv420p, index at the start); each frame is shown until the time of the next frame.
 
     The first frame determines the video's size; odd sides are extended by one column or row. Frames of other sizes are scaled.
     """
@@ -248,18 +248,18 @@ class VideoWriter:
         self.path, self.rate = path, rate
         self._container = av.open(f"file:{path}", "w", format="mp4", options={"movflags": "+faststart"})
         self._stream: av.VideoStream | None = None
-        self._waiting: tuple[VideoFrame, int] | None = None  # the last frame: its duration is known when the next one comes
+        self._waiting: tuple[VideoFrame, int] | None = None  # the last frame; the next frame determines its duration
         self._duration = max(1, round(_TICKS / rate))
 
     def close(self) -> None:
-        """Finish the video. After an error or an interruption too, the video holds all frames added so far."""
+        """Finish the video. The video holds all frames added so far, also after an error or an interruption."""
         try:
             self._encode(None)
         finally:
             self._container.close()
 
     def add(self, image: np.ndarray, time: float) -> None:
-        """Add a frame, (H, W, 3) uint8 RGB, shown from `time` s on; `time` must not be before the previous frame's."""
+        """Add a frame, (H, W, 3) uint8 RGB, shown from `time` s on, which is not before the time of the previous frame."""
         if self._stream is None:
             self._stream = self._start(*(side + side % 2 for side in image.shape[1::-1]))
         fitted = _fitted(image, self._stream.width, self._stream.height)

@@ -1,7 +1,7 @@
-"""Training samples computed on the device: a whole batch of crops is warped, colour-jittered, erased and labelled at a time.
+"""Compute training samples on the device: warp, colour-jitter and erase a whole batch of crops, and draw its heatmaps.
 
-The worker processes (`loader.Plans`) send only numbers, or numbers and unprocessed crops. The samples equal those of
-`loader.PoseDataset`, except that OpenCV rounds the weights of bilinear interpolation to steps of 1/32 px.
+The worker processes send plans (`loader.Plans`): the numbers that define a sample, and perhaps its unprocessed crop. The
+samples equal those of `loader.PoseDataset`, except that OpenCV rounds the weights of bilinear interpolation to 1/32 px.
 """
 
 import torch
@@ -19,9 +19,9 @@ PART_OF_MEMORY = 0.5  # fraction of the device's free memory that crops may take
 
 
 def plans(data: DatasetFiles, size: Input, training: Training, device: torch.device) -> "tuple[Plans, DeviceSamples]":
-    """Return the stream of a training's plans, and the object that turns batches of plans into samples.
+    """Return the stream of a training's plans, and the function that turns a batch of plans into samples.
 
-    data.crops: the folder of the crop cache. Crops stay on the device if they fit in PART_OF_MEMORY of its free memory.
+    data.crops: the folder of the crop cache. All crops stay on the device if they fit in PART_OF_MEMORY of its free memory.
     """
     fit = len(data.split("train")) * 3 * crop_side(size.resolution) ** 2 <= PART_OF_MEMORY * _free_bytes(device)
     stream = Plans(data, size, training, training.seed, training.batch, pixels=not fit)
@@ -49,10 +49,10 @@ class DeviceSamples:
         self.target, self.crops = target, crops
 
     def __call__(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Return the training samples of N plans (see `Plans.__getitem__`), which are on the device.
+        """Return the training samples of a batch of N plans (see `Plans.__getitem__`) on the device.
 
         input (N, 3, R, R) float32 RGB in [0, 1], heatmaps (N, J, h, h) float32, weights (N, J) float32. All shapes depend only
-        on the shapes of the plans, and no step waits for the device, as CUDA graphs need it.
+        on the shapes of the plans, and no step waits for the device, as CUDA graphs require.
         """
         target = self.target
         crops = batch["crop"] if self.crops is None else self.crops[batch["row"]]
@@ -71,9 +71,9 @@ class DeviceSamples:
 
 
 def warp(images: Tensor, to_source: Tensor, side: int) -> Tensor:
-    """Return images (N, C, h, w) float, warped with bilinear interpolation: (N, C, side, side).
+    """Return images (N, C, h, w) float warped to (N, C, side, side) with bilinear interpolation.
 
-    to_source: affine maps (N, 2, 3) from px of the result to px of the image. Outside of the image the result is 0, with a
+    to_source: affine maps (N, 2, 3) from px of the result to px of the image. The result is 0 outside of the image, with a
     transition of one pixel at the image's border.
     """
     pixels = torch.arange(side, device=images.device, dtype=to_source.dtype)
@@ -85,7 +85,7 @@ def warp(images: Tensor, to_source: Tensor, side: int) -> Tensor:
 
 
 def draw(centers: Tensor, side: int, sigma: float, radius: int) -> Tensor:
-    """Return heatmaps (N, J, side, side) with Gaussian blobs, as `heatmaps.draw` with `outside`.
+    """Return heatmaps (N, J, side, side) with Gaussian blobs, equal to those of `heatmaps.draw` with `outside`.
 
     centers: (N, J, 2) in heatmap px; NaN draws no blob.
     """

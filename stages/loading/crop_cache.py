@@ -1,7 +1,7 @@
-"""A cache of training crops: each larger than the person's box by a margin for augmentation, and stored uncompressed.
+"""Cache the crops of training samples. A crop exceeds the person's box by a margin for augmentation.
 
-Decoding the image takes most of the time of making a sample, and decoding a JPEG of the crop would still take half of it.
-So the cache stores raw pixels, `side * side * 3` bytes per person, in files of 64 people.
+Decoding the image takes most of the time of making a sample, and decoding a JPEG of the crop would still take half of that
+time. So the cache stores raw pixels, `side * side * 3` bytes per person, in files of 64 people.
 """
 
 import math
@@ -22,7 +22,7 @@ from stages.machine.pool import each
 
 # Side of a cached crop / side of the box, at the resolution of the network's input. The crop contains the box at every
 # rotation, and a box scaled by 1.25 at rotations up to 13 degrees. Scaled by 1.25 and rotated by 45 degrees, the box loses 1 %
-# of its area at each corner, which becomes black as outside the image. (`crop = published` never uses more than the plain box.)
+# of its area at each corner; these corners become black. (`crop = published` never uses more than the plain box.)
 MARGIN = 1.5
 _PEOPLE = 64  # people per file
 
@@ -90,7 +90,7 @@ def _read(folder: Path, first: int, skipped: int, count: int, rows: int, side: i
 
 
 def _write(images: Path, rows: Annotations, first: int, resolution: int, path: Path) -> int:
-    """Write one file with the crops of `rows`; first: number of the first of them in the split. Returns their number."""
+    """Write the crops of `rows` to one file; return the number of crops. first: number of the first row in the split."""
     side = crop_side(resolution)
     crops = np.empty((len(rows.images), side, side, 3), np.uint8)
     for i, name in enumerate(rows.images):

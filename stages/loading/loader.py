@@ -1,4 +1,4 @@
-"""From annotation files and images to batches, as a stream that does not depend on the number of worker processes.
+"""Load batches from annotation files and images, as a stream that does not depend on the number of worker processes.
 
 A training sample's person and augmentation are random functions of (seed, position); the position counts samples from the
 start of the training. So a training that resumes at iteration i continues with exactly the batches of an uninterrupted one.
@@ -49,8 +49,8 @@ _SHARED_MEMORY = "/dev/shm"  # on Linux; Docker containers have 64 MB by default
 class PoseDataset(Dataset):
     """The rows of one split as network inputs and target heatmaps, indexed by position.
 
-    With a seed: the endless, augmented stream of a training in batches of `batch`. Without a seed: each row once, without
-    augmentation; the targets have the recipe's Gaussian blobs at the exact positions of the joints.
+    With a seed, the dataset is the endless, augmented stream of a training in batches of `batch`. Without a seed, it holds
+    each row once, without augmentation; the targets have the recipe's Gaussian blobs at the exact positions of the joints.
     """
 
     def __init__(self, data: DatasetFiles, split: str, size: Input, recipe: Recipe = PUBLISHED, seed: int | None = None,
@@ -122,7 +122,7 @@ class PoseDataset(Dataset):
 class Plans(PoseDataset):
     """The stream of `PoseDataset` as plans, from which `stages.loading.augment` computes the samples on a device.
 
-    With `pixels`, each plan holds its crop; without, the device holds the crops of all rows.
+    With `pixels`, each plan holds its crop. Without `pixels`, the device holds the crops of all rows.
     """
 
     def __init__(self, data: DatasetFiles, size: Input, recipe: Recipe, seed: int, batch: int, pixels: bool = True) -> None:
@@ -169,8 +169,9 @@ def channel_mean(data: DatasetFiles, seed: int) -> np.ndarray:
 
 
 def _collate(trainers: int, samples: list) -> Any:
-    """Return the batch of the samples, or the first DataError among them: as an exception it would lose its message on the way.
+    """Return the batch of the samples, or the first DataError among the samples.
 
+    The DataError is returned, because a raised exception would lose its message on the way to the training process.
     Tensors reach the training process through shared memory. If shared memory is too small, as in containers, the batch
     consists of arrays, which go through a pipe. Shared memory must hold one batch of every worker of every training process.
     """
@@ -194,13 +195,13 @@ def _shared_memory_left() -> float:
 
 def _begin(_worker: int) -> None:
     cv2.setNumThreads(0)
-    # When the training is interrupted, the thread that sends tensors meets a broken connection; its traceback is no news.
+    # When the training is interrupted, the connection of the thread that sends tensors breaks; its traceback helps nobody.
     sys.excepthook = lambda *error: None
 
 
 def batches(samples: PoseDataset, batch: int, workers: int, first: int = 0, count: int | None = None,
             share: tuple[int, int] = (0, 1)) -> Iterator[dict]:  # fmt: skip
-    """Yield the batches `first` to `count` - 1 of the stream; without a count, one epoch, whose last batch may be smaller.
+    """Yield the batches `first` to `count` - 1 of the stream; count = None: of one epoch, whose last batch may be smaller.
 
     workers: number of processes that prefetch (0: one per core). share: (k, n) selects the samples k, k + n, k + 2 n ... of
     each batch, for process k of n; a batch without a selected sample is skipped. Raises DataError for an unreadable image.
@@ -225,7 +226,7 @@ def batches(samples: PoseDataset, batch: int, workers: int, first: int = 0, coun
 def killed_reader_as_data_error() -> Iterator[None]:
     """Raise DataError if a worker process of `batches` is killed or runs out of shared memory.
 
-    Torch raises its own error at any point of the block.
+    Torch reports a killed worker process by its own error, which it may raise at any point of the block.
     """
     try:
         yield

@@ -1,4 +1,4 @@
-"""The computer's processes, memory and CUDA.
+"""Manage the processes, the memory and the CUDA graphs of this computer.
 
 pool         worker processes and threads
 memory       reuse of large memory blocks, and the error for running out of memory

@@ -1,4 +1,4 @@
-"""Memory of trainings and predictions: reuse of large blocks, and a clear error for running out of memory."""
+"""Reuse large blocks of memory, and raise a clear error if a training or prediction runs out of memory."""
 
 import ctypes
 from collections.abc import Iterator
@@ -15,8 +15,8 @@ _M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_THRESHOLD = -1, -2, -3
 def keep_big_blocks() -> None:
     """Stop glibc from returning large freed blocks to the OS, so that the next batch reuses them.
 
-    By default glibc returns a feature map's memory to the OS at once, and the OS clears the pages of every new one: this cost
-    a third of the speed at 24 images per iteration. With other C libraries this function is a no-op.
+    By default glibc returns the memory of a freed feature map to the OS at once, and the OS clears the pages of every new
+    feature map. This cost a third of the speed at 24 images per iteration. With other C libraries this function is a no-op.
     """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt:

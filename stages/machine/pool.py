@@ -1,4 +1,4 @@
-"""Parallel work in processes that always end with their parent process."""
+"""Run jobs in parallel, in processes that always end with their parent process."""
 
 import multiprocessing
 import os
@@ -60,7 +60,7 @@ def in_order(pool: Executor, function: Callable[..., Any], jobs: Iterable[tuple]
 
 @contextmanager
 def one_opencv_thread() -> Iterator[None]:
-    """Use one OpenCV thread per call within the block: our own threads already occupy the cores and would wait for more."""
+    """Use one OpenCV thread per call within the block, because the threads of this program already occupy the cores."""
     import cv2
 
     threads = cv2.getNumThreads()

@@ -1,6 +1,7 @@
-"""CUDA graphs: the kernels of a call are recorded once and replayed with a single launch.
+"""Record the kernels of a call once as a CUDA graph, and replay them with a single launch.
 
-An iteration of hg-256 launches about two thousand kernels. With few images each kernel ends before the next can be launched.
+An iteration of hg-256 launches about two thousand kernels. With few images each kernel ends before the next can be launched,
+so that the device waits for the launches.
 """
 
 import shutil
@@ -17,7 +18,7 @@ MOST_SHAPES = 4  # shapes of input that a RecordedByShape records, because each 
 
 
 def is_compiled(chosen: str, images: int, device: torch.device, processes: int) -> bool:
-    """Return whether to compile the network of a training of `images` images in total; chosen: [workspace] compile."""
+    """Return whether to compile the network of a training on `images` images in total; chosen: value of [workspace] compile."""
     if chosen != "auto":
         return chosen == "yes"
     able = device.type == "cuda" and processes == 1 and find_spec("triton") and (shutil.which("cc") or shutil.which("gcc"))

@@ -1,4 +1,4 @@
-"""The building blocks of hourglasses: normalisation, and three kinds of residual block."""
+"""Define the building blocks of hourglasses: normalisation, and three kinds of residual block."""
 
 import math
 
@@ -16,7 +16,10 @@ def norm_layer(kind: str, channels: int) -> nn.Module:
 
 
 class Residual(nn.Module):
-    """Pre-activation bottleneck (N, inputs, H, W) -> (N, outputs, H, W): 1x1, 3x3, 1x1, each after normalisation and ReLU."""
+    """A pre-activation bottleneck: (N, inputs, H, W) -> (N, outputs, H, W).
+
+    Its convolutions are 1x1, 3x3 and 1x1, each after normalisation and ReLU.
+    """
 
     def __init__(self, inputs: int, outputs: int, norm: str = "batch") -> None:
         super().__init__()
@@ -31,7 +34,7 @@ class Residual(nn.Module):
 
     @staticmethod
     def middle(channels: int) -> nn.Module:
-        """Return the 3x3 convolution."""
+        """Return the 3x3 convolution in the middle of the block."""
         return nn.Conv2d(channels, channels, 3, padding=1)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -50,7 +53,10 @@ class MobileResidual(Residual):
 
 
 class FourResidual(nn.Module):
-    """Four times convolution, ReLU, normalisation: 1x1, 3x3, 3x3, 1x1; (N, inputs, H, W) -> (N, outputs, H, W)."""
+    """A residual block of four convolutions: (N, inputs, H, W) -> (N, outputs, H, W).
+
+    The convolutions are 1x1, 3x3, 3x3 and 1x1, each followed by ReLU and normalisation.
+    """
 
     def __init__(self, inputs: int, outputs: int, norm: str = "batch") -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""Networks on disk: one self-describing .safetensors file per network.
+"""Save and load networks, one self-describing .safetensors file per network.
 
 The tensors are the network's state. The file's metadata holds one JSON text with the network's options, joint names, input
 resolution and, for a training in progress, the training's state. Reading a file never executes anything from it.
@@ -57,7 +57,7 @@ class Writer:
         self.wait()
 
     def wait(self) -> None:
-        """Wait until all is on the disk; raises the error of a writing that failed."""
+        """Wait until the file of the last `save` is on the disk. Raises the error of a failed write."""
         if self.writing:
             self.writing.result()
 
@@ -77,7 +77,7 @@ def below(prefix: str, tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tens
 
 
 def is_safetensors(path: Path) -> bool:
-    """Return whether a file, whatever its name, begins like a .safetensors file: a size of 8 bytes, then JSON."""
+    """Return whether a file with any name begins like a .safetensors file: with an 8-byte size, then JSON."""
     with open(path, "rb") as file:
         return file.read(9)[8:] == b"{"
 
@@ -114,7 +114,7 @@ def load_tensors(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
 
 
 def as_json(description: Description) -> dict[str, Any]:
-    """Return a description as JSON values, stored next to the network's tensors; `build` reads them."""
+    """Return a description as the JSON values that are stored next to a network's tensors, and that `build` reads."""
     values = {name: getattr(description, name) for name in ("joints", "resolution", "metrics", "limbs")}
     return {"options": description.options.significant()} | values
 

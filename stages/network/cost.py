@@ -1,4 +1,4 @@
-"""The cost of a network: parameters and multiply-adds of its layers, computed from shapes alone."""
+"""Compute the cost of a network from shapes alone: parameters and multiply-adds of each layer."""
 
 import copy
 from dataclasses import dataclass

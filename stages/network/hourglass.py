@@ -1,4 +1,4 @@
-"""The hourglass network, from top to bottom: stem, hourglass, head, join, and the complete network.
+"""Define the hourglass network in the order of its data flow: stem, hourglass, head, join, then the complete network.
 
 One class covers every published variant: `presets` names the variants, `settings.Network` holds the options. The default is
 the customised hourglass hg-256 of "Forecasting Human Dynamics from Static Images" (Chao et al., CVPR 2017).
@@ -21,7 +21,7 @@ def _residuals(widths: Sequence[int], options: Network) -> nn.Sequential:
 
 
 class Stem(nn.Module):
-    """Image (N, 3, R, R) -> features (N, features, R/4, R/4), and the output of its pooling layer (N, pooled, R/4, R/4)."""
+    """The first layers: images (N, 3, R, R) -> features (N, features, R/4, R/4), pooled features (N, pooled, R/4, R/4)."""
 
     def __init__(self, options: Network) -> None:
         super().__init__()
@@ -40,11 +40,11 @@ class Stem(nn.Module):
 
 
 class Hourglass(nn.Module):
-    """(N, inputs, h, w) -> (N, outputs, h, w) in `depth` levels.
+    """One hourglass of `depth` nested levels: (N, inputs, h, w) -> (N, outputs, h, w).
 
-    Each level adds an upper and a lower branch. `upper` works at full size. The lower branch is halved in size, processed by
-    `lower1`, the next level (`inner`; residuals in the last level) and `lower2`, and doubled in size again. The branches have
-    `features` channels inside.
+    Each level returns the sum of an upper and a lower branch. The upper branch `upper` works at full size. The lower branch
+    halves the size, applies `lower1`, the next level `inner` (in the last level: residual blocks) and `lower2`, and doubles the
+    size again. Both branches have `features` channels inside.
     """
 
     def __init__(self, depth: int, inputs: int, options: Network) -> None:
@@ -72,7 +72,10 @@ class Hourglass(nn.Module):
 
 
 class Head(nn.Module):
-    """(N, inputs, h, w) -> features (N, features, h, w) and, from them, heatmaps (N, joints, h, w)."""
+    """The layers after an hourglass: (N, inputs, h, w) -> features (N, features, h, w), heatmaps (N, joints, h, w).
+
+    The heatmaps are computed from the features.
+    """
 
     def __init__(self, inputs: int, features: int, joints: int, options: Network) -> None:
         super().__init__()
@@ -91,7 +94,7 @@ class Head(nn.Module):
 
 
 class Join(nn.Module):
-    """Remaps features and heatmaps, each by a 1x1 convolution, and adds the two: (N, outputs, h, w)."""
+    """The sum (N, outputs, h, w) of features and heatmaps, after a 1x1 convolution of each."""
 
     def __init__(self, features: int, joints: int, outputs: int) -> None:
         super().__init__()
@@ -103,9 +106,10 @@ class Join(nn.Module):
 
 
 class HourglassNet(nn.Module):
-    """Images (N, 3, R, R), float, RGB in [0, 1] -> one (N, joints, R/4, R/4) tensor of heatmaps per stack, the last is best.
+    """The hourglass network: images (N, 3, R, R) -> a list of heatmaps (N, joints, R/4, R/4), one tensor per stack.
 
-    R must be a multiple of 4 * 2**depth. The buffer `mean` (3,), initially 0, is subtracted from the images.
+    Images are float RGB in [0, 1]. The heatmaps of the last stack are the most accurate. R must be a multiple of 4 * 2**depth.
+    The buffer `mean` (3,), initially 0, is subtracted from the images.
     options.join determines the input of the next hourglass: the input of this hourglass plus its output (sum); the input plus
     the remapped features and heatmaps (remap); or the remapped heatmaps plus the remapped concatenation of features and
     the stem's pooled features (concatenate).

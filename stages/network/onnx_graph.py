@@ -1,4 +1,4 @@
-"""A network as an ONNX graph, for runtimes other than PyTorch."""
+"""Write a network as an ONNX graph, for runtimes other than PyTorch."""
 
 import contextlib
 import io
@@ -17,7 +17,7 @@ OPSET = 18
 
 
 class _LastStack(nn.Module):
-    """The network with the last stack's heatmaps as its only output."""
+    """A network whose only output is the heatmaps of the last stack."""
 
     def __init__(self, network: HourglassNet) -> None:
         super().__init__()
@@ -50,7 +50,7 @@ def write_graph(path: Path, module: nn.Module, resolution: int, outputs: list[st
 
 
 def _set_metadata(path: Path, joints: Sequence[str]) -> None:
-    """Replace the exporter's notes about our source files by the joints: equal networks give equal bytes in every folder."""
+    """Replace the exporter's notes about source files by the joints, so that equal networks give equal bytes in any folder."""
     import onnx
 
     model = onnx.load(str(path))

@@ -1,4 +1,4 @@
-"""From unpacked archives to converted datasets.
+"""Convert unpacked archives to datasets with annotation files.
 
 collect        bringing the labels and images of a dataset of your own into one form
 crop           cropping Penn Action to one window per sequence

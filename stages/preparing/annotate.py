@@ -1,4 +1,4 @@
-"""Writing the annotation files of every dataset, and checking the labels."""
+"""Write the annotation files of a dataset, and check its labels."""
 
 import csv
 import logging
@@ -37,12 +37,12 @@ def annotate(
     workers: int = 0,
     report: Report = silent,
 ) -> Summary:
-    """Write a dataset's annotation files, read from its own files in `raw`, into `out`.
+    """Read a dataset's own files in `raw`, and write its annotation files into `out`.
 
-    settings, files: see `datasets.dataset.Reader`. Returns for each split the counts of rows, images, joints and odd rows
-    (see `label_checks.check`), which `suspicious.csv` lists. Raises DataError where the dataset's files are wrong, an image is
-    missing, or a split to train with is empty. Unless the dataset knows its images' sizes, every image is decoded, in `workers`
-    processes (0: one per core), so that a damaged image is found now and not in the middle of a training.
+    settings, files: see `datasets.dataset.Reader`. Returns for each split the counts of rows, images, joints and suspicious
+    rows (see `label_checks.check`), which `suspicious.csv` lists. Raises DataError if the dataset's files are wrong, an image
+    is missing, or the train or valid split is empty. If the dataset's files do not state the sizes of the images, every image
+    is decoded, in `workers` processes (0: one per core). So a damaged image is found now, not in the middle of a training.
     """
     found = dataset.read(raw, settings, files or {}, report)
     for note in found.notes:
@@ -61,7 +61,7 @@ def annotate(
 
 
 def write_conversion(dataset: Dataset, found: Conversion, out: Path) -> Summary:
-    """Write all files of a dataset that was read and whose images' sizes are known; see `annotate`."""
+    """Write all annotation files of a dataset that was read; return the counts of `annotate`. found.size must not be None."""
     assert found.size
     summary = _write_checked(out, found.splits, found.size, dataset)
     if found.also_write:

@@ -1,4 +1,4 @@
-"""Cropping every Penn Action sequence, frames and label, to the window of its person."""
+"""Crop the frames and the label of every Penn Action sequence to the window of its person."""
 
 from pathlib import Path
 

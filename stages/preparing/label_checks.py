@@ -1,6 +1,6 @@
-"""Checks for suspicious labels: people outside their image, and left and right swapped. Suspicious rows are kept and listed.
+"""Find suspicious labels: people outside their image, and swapped left and right joints. Suspicious rows are kept and listed.
 
-A suspicious row need not be wrong: people do reach out of pictures, cross their arms and turn their shoulders against their
+A suspicious row need not be wrong: people reach beyond the image, cross their arms and turn their shoulders against their
 hips. But the published files have a few wrong labels, so a person should look at the listed rows
 (`tools.inspect_dataset --suspicious`).
 """
@@ -23,14 +23,15 @@ PAIRS = ("shoulder", "elbow", "wrist", "hip", "knee", "ankle")
 
 
 def check(rows: Annotations, sizes: np.ndarray, skeleton: Skeleton) -> dict[str, np.ndarray]:
-    """Return kind of suspicion -> rows that show it, (N,) bool; sizes: (N, 2), width and height of the images in px.
+    """Return, for each kind of suspicion, a mask (N,) bool of the rows that are suspicious.
 
-    A point lies outside the image if a coordinate is below -0.5 or at least side - 0.5. Three tests look for swapped sides:
+    sizes: (N, 2), width and height of the images in px. A point lies outside the image if a coordinate is below -0.5 or at
+    least side - 0.5. Three tests look for swapped left and right joints:
 
     - crossed: swapping the joints at one end would make the two limbs together at least 20 % shorter, and shorter by at least
       20 % of the person's extent;
-    - shoulders against hips: the vectors from right to left shoulder and from right to left hip are both longer than 0.3 of the
-      torso, and more than 143 degrees apart (cosine below -0.8);
+    - shoulders against hips: the vectors from right to left shoulder and from right to left hip are both longer than 0.3 times
+      the torso, and more than 143 degrees apart (cosine below -0.8);
     - exchanged: swapping two joints would make their movement since the previous frame at least 60 % shorter, and shorter by at
       least 5 % of the person's extent; only for consecutive frames of one folder.
 
@@ -90,9 +91,10 @@ def _exchanged(rows: Annotations, skeleton: Skeleton) -> Iterator[tuple[str, np.
 
 
 def _better_exchanged(first: np.ndarray, second: np.ndarray, share: float, least: np.ndarray) -> np.ndarray:
-    """Return for which pairs (N, 2, 2) swapping one pair reduces the distance, (N,) bool.
+    """Return a mask (N,) bool: whether swapping the two points of `second` brings them closer to those of `first`.
 
-    The distance must become smaller than `share` times the distance without swapping, and by more than `least` (N,) px.
+    first, second: pairs of points (N, 2, 2) px. The sum of the two distances must become smaller than `share` times the sum
+    without swapping, and smaller by more than `least` (N,) px.
     """
     straight = np.linalg.norm(first - second, axis=2).sum(axis=1)
     crosswise = np.linalg.norm(first - second[:, ::-1], axis=2).sum(axis=1)
@@ -100,7 +102,7 @@ def _better_exchanged(first: np.ndarray, second: np.ndarray, share: float, least
 
 
 def _pair(part: np.ndarray, skeleton: Skeleton, name: str) -> np.ndarray:
-    """Return the right and left joint of that name, (N, 2, 2) px; NaN if the skeleton does not have this joint."""
+    """Return the right and left joint `name`, (N, 2, 2) px; NaN if the skeleton does not have this joint."""
     joints = skeleton.joints
     if f"right_{name}" not in joints:
         return np.full((len(part), 2, 2), np.nan)

@@ -1,4 +1,4 @@
-"""Tables, figures and web pages for people.
+"""Make tables, figures and web pages for people.
 
 compare      the tables, tests, curves and pictures of a comparison
 curves       figures of trainings and of PCK

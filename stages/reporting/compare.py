@@ -1,13 +1,13 @@
-"""Comparison of networks: tables, significance tests, curves, and predictions drawn on validation images.
+"""Compare networks: make tables, significance tests, curves, and pictures of predictions on validation images.
 
 Files in the result folder:
-    accuracy.csv, .md, .txt    before and after fine-tuning, and from scratch if there is such a network
-    parts.csv, .md, .txt       by body part and total, with 95 % intervals and published rows
-    joints.csv                 by joint
+    accuracy.csv, .md, .txt    accuracies before and after fine-tuning, and of a network from scratch if there is one
+    parts.csv, .md, .txt       accuracies by body part and in total, with 95 % intervals and published rows
+    joints.csv                 accuracies by joint
     tests.csv, .md, .txt       significance tests: the fine-tuned network against the others
     curves_<dataset>           loss and accuracy by epoch, .png, .pdf and .svg
     pck_<dataset>              PCK by threshold, .png, .pdf and .svg
-    predictions.png            people of both validation splits
+    predictions.png            labels and predictions of people of both validation splits
 """
 
 from dataclasses import dataclass
@@ -29,20 +29,20 @@ SHOWN = 6  # people per row of the picture
 
 @dataclass(frozen=True)
 class Experiment:
-    """A network of the chain: before or after fine-tuning, or from scratch."""
+    """A network of the chain: the network before or after fine-tuning, or a network from scratch."""
 
-    column: str  # before, after, scratch
-    name: str  # its path below exp/, such as mpii/hg-256
-    training: Path  # folder of its training, or of a precomputed network
-    dataset: str  # the dataset of its last training
-    scores: dict[str, Path]  # dataset -> folder of its evaluation
+    column: str  # name of the column in tables: before, after or scratch
+    name: str  # path of the network below exp/, such as mpii/hg-256
+    training: Path  # folder of the training, or of the precomputed network
+    dataset: str  # the dataset of the last training
+    scores: dict[str, Path]  # dataset -> folder of the evaluation on it
 
     def scored(self, dataset: str) -> Scored:
         return Scored(self.name, self.scores[dataset])
 
 
 def compare(folder: Path, experiments: list[Experiment], data: dict[str, DatasetFiles]) -> dict[str, Any]:
-    """Write all files of a comparison; returns the number of rows of the accuracy table.
+    """Write all files of a comparison; return the number of rows of the accuracy table.
 
     experiments: the first two are `before` and `after` fine-tuning; data: dataset -> its files.
     """
@@ -63,9 +63,10 @@ def compare(folder: Path, experiments: list[Experiment], data: dict[str, Dataset
 
 
 def accuracy_table(experiments: list[Experiment]) -> pd.DataFrame:
-    """Return a table with a row per split and measure, and a column of accuracies in per cent per experiment, NaN if missing.
+    """Return a table with a row per split and measure, and one column of accuracies per experiment.
 
-    Column `joints`: number of joints in the mean; a/b if the networks know different joints.
+    Accuracies are in per cent, NaN if missing. Column `joints`: number of joints in the mean; a/b if the networks know
+    different joints.
     """
     rows, before = [], experiments[0]
     for dataset, split in dict.fromkeys((d, s) for d in before.scores for s in before.scored(d).accuracy.labelled):
@@ -83,7 +84,7 @@ def accuracy_table(experiments: list[Experiment]) -> pd.DataFrame:
 
 
 def write_tables(folder: Path, scored: list[Scored]) -> pd.DataFrame:
-    """Write parts.* and joints.csv; returns the table of parts.*."""
+    """Write parts.* and joints.csv; return the table of parts.*."""
     table = part_table(scored)
     table.to_csv(folder / "parts.csv", index=False)
     (folder / "parts.md").write_text(part_text(table, "github") + "\n")

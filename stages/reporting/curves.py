@@ -1,4 +1,4 @@
-"""Figures: loss and accuracy by epoch, one figure per dataset of the trainings, and PCK by threshold.
+"""Draw figures: loss and accuracy by epoch of the trainings on a dataset, and PCK by threshold.
 
 Every figure is written as .png and .pdf on white, and as .svg without a background. The colours of the .svg adapt to the
 reader's light or dark mode.
@@ -20,7 +20,8 @@ from matplotlib.ticker import MaxNLocator
 
 from stages.evaluation.scores import Scored
 
-# Distinguishable with all common kinds of colour blindness (after Okabe and Ito). DARK has lighter variants for dark mode.
+# Colours that can be told apart with all common kinds of colour blindness (after Okabe and Ito). DARK maps each colour to a
+# lighter variant for dark mode.
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#8a6100", "#2b8cbe", "#777777")
 INK = "#1c1e21"
 DARK = dict(zip((*COLOURS, INK), ("#4db8ff", "#ff8c42", "#2fd3a2", "#eda4cb", "#e6b84d", "#9ad7f7", "#a8a8a8", "#e8eaed"),
@@ -33,7 +34,10 @@ STYLE: dict[Any, Any] = {
 
 @dataclass(frozen=True)
 class Training:
-    """A training's name and folder (train.log, valid.log), and the network's training accuracy on test data, or None."""
+    """A training to draw: its name, and its folder with train.log and valid.log.
+
+    test: training accuracy of the network on test data, in [0, 1]; None if unknown.
+    """
 
     name: str
     folder: Path
@@ -44,8 +48,8 @@ class Training:
 def draw_training(path: Path, trainings: Sequence[Training]) -> None:
     """Draw accuracy and loss by epoch of trainings on one dataset, as `path`.png, .pdf and .svg; no-op if none has logs.
 
-    As published (pose-hg-train, branch image-play, compare_acc_*.m): one colour per network, training dashed, validation solid,
-    the test accuracy a dotted line.
+    The style is the published one (pose-hg-train, branch image-play, compare_acc_*.m): one colour per network, dashed lines for
+    training, solid lines for validation, and a dotted line for the test accuracy.
     """
     logged = [training for training in trainings if (training.folder / "valid.log").exists()]
     if not logged:

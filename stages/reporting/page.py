@@ -1,4 +1,4 @@
-"""The report: a folder with index.html, which opens from disk without a server, network access or scripts.
+"""Write the report, a folder with index.html, which opens from disk without a server, network access or scripts.
 
 The folder has index.html, copies of the comparison's curves and pictures, copies of the evaluations' worst images, and the
 manifests of all results in manifests/.
@@ -19,7 +19,7 @@ from stages.evaluation.scores import Scored
 from stages.reporting.compare import write_tables
 from stages.reporting.curves import Training, draw_training
 
-# Headings of the files' columns whose names need an explanation.
+# Headings of columns, in place of column names of the files that need an explanation.
 HEADINGS = {
     "low": "95 % interval",
     "auc": "AUC", "pixels": "mean error, px", "p": "p-value",
@@ -34,7 +34,7 @@ FIRST, MINOR = ["verdict", "difference", "overall", "low", "rate"], ("people", "
 
 @dataclass(frozen=True)
 class Made:
-    """What the manifest of a result says."""
+    """The contents of a result's manifest."""
 
     version: int
     fingerprint: str
@@ -43,7 +43,7 @@ class Made:
     seconds: float
     finished: datetime
     libraries: dict[str, str | None]
-    text: str  # of manifest.json
+    text: str  # text of manifest.json
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ class StageFacts:
 
     name: str
     place: str  # path of the result below exp/
-    state: str  # of pipeline.engine.stage.Status
+    state: str  # state in pipeline.engine.stage.Status
     why: str
     reads: list[str]  # names of the stages that this stage reads
     made: Made | None = None  # None: there is no result
@@ -118,7 +118,7 @@ class Picture:
 
 
 def write(folder: Path, facts: Facts) -> Path:
-    """Write the report into the empty `folder`; returns the path of index.html."""
+    """Write the report into the empty `folder`; return the path of index.html."""
     (folder / "manifests").mkdir()
     for stage in facts.stages:
         if stage.made:
@@ -222,7 +222,7 @@ def _forecasts(comparison: Path | None) -> list[Table]:
 
 
 def _by(rows: list[dict[str, str]], column: str) -> dict[str, list[dict[str, str]]]:
-    """Return value of a column -> its rows, in the order of the rows."""
+    """Return the rows, grouped by their value in a column, in the order of the rows."""
     found: dict[str, list[dict[str, str]]] = {}
     for row in rows:
         found.setdefault(row[column], []).append(row)
@@ -245,7 +245,7 @@ def _write_further(folder: Path, evaluated: list[Evaluated]) -> Path:
 
 
 def _failures(place: str, evaluation: Path) -> Iterator[tuple[str, Table]]:
-    """Yield each split that has failures, with the table of their rates."""
+    """Yield each split with an error analysis, and the table of the analysis."""
     for path in sorted(evaluation.glob("failures_*.csv"), reverse=True):
         split = path.stem.removeprefix("failures_")
         rows = [row | {"value": f"{row['by']}: {row['value']}".replace("_", " ")} for row in _read(evaluation, path.name)]
@@ -255,7 +255,7 @@ def _failures(place: str, evaluation: Path) -> Iterator[tuple[str, Table]]:
 
 
 def _worst(folder: Path, place: str, split: str, evaluation: Path) -> Picture | None:
-    """Copy the picture of a split's largest errors to the report; returns the picture, None if there is none."""
+    """Copy the picture of a split's largest errors to the report; return the picture, or None without one."""
     source, name = evaluation / f"worst_{split}.png", f"worst-{place.replace('/', '-')}-{split}.png"
     if not source.is_file():
         return None
@@ -264,7 +264,7 @@ def _worst(folder: Path, place: str, split: str, evaluation: Path) -> Picture | 
 
 
 def _pictures(folder: Path, comparison: Path | None, pattern: str, shows: str) -> list[Picture]:
-    """Copy pictures of the comparison to the report; {} in `shows` is replaced by the dataset in the file's name."""
+    """Copy pictures of the comparison to the report; return them. {} in `shows` stands for the dataset in a file's name."""
     found = sorted(comparison.glob(pattern)) if comparison else []
     for path in found:
         shutil.copyfile(path, folder / path.name)

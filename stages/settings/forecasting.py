@@ -1,4 +1,4 @@
-"""The settings of forecasting: the network's recurrent layers, and its training."""
+"""Define the settings of the forecasting network's recurrent layers, of its training, and of the pose-only forecasters."""
 
 from typing import Literal
 
@@ -17,16 +17,16 @@ class Forecaster(Section):
 
     kind: Literal["lstm", "conv_gru"] = setting(
         "lstm",
-        "Kind of layer: lstm (the weights are shared by all pixels, and nothing moves between pixels, as published) or "
-        "conv_gru (3x3 convolutional GRU).",
+        "Kind of layer: lstm (as published: an LSTM at each pixel, with weights shared by all pixels and no information "
+        "passed between pixels) or conv_gru (3x3 convolutional GRU).",
     )
-    hidden: int = setting(0, "Width of the hidden state; 0: as wide as the hourglass's output, as published.", ge=0, le=2048)
+    hidden: int = setting(0, "Channels of the hidden state; 0: as many as the hourglass's output, as published.", ge=0, le=2048)
     layers: int = setting(1, "Number of recurrent layers on top of each other.", ge=1, le=4)
     residual: bool = setting(True, "Add the encoder's feature to the layer's output at every step: true or false.")
 
 
 class ForecastTraining(Training):
-    """The training of the forecasting network; the defaults are the published ones (image-play, hg-256-res-clstm)."""
+    """Settings of the forecasting network's training; the defaults are the published ones (image-play, hg-256-res-clstm)."""
 
     intro = (
         "Training of the forecasting network on Penn Action, from the network of [finetune]. Settings without a comment are "
@@ -43,34 +43,35 @@ class ForecastTraining(Training):
     iterations: int = setting(26253, "Iterations per epoch.", ge=1)
     batch: int = setting(3, "Images per iteration.", ge=1)
     curriculum: Numbers[int] = setting(
-        (2, 4, 8, 16), "Number of steps that are trained in the first epoch, the second and so on; later epochs as the last."
+        (2, 4, 8, 16), "Number of steps trained in epoch 1, in epoch 2 and so on; all later epochs use the last number."
     )
     starts: Literal["published", "fixed_rate"] = setting(
         "published",
-        "Sequences of 16 steps: published (every frame a start, a stride of a fifteenth of the whole video, the last step "
-        "inside the video repeated) or fixed_rate (a constant stride, only starts whose steps all lie inside the video).",
+        "Choice of the 16 steps of a sequence: published (every frame is a start, the stride is a fifteenth of the video's "
+        "length, and steps beyond the video's end repeat the last step inside the video) or fixed_rate (a constant stride, "
+        "and only starts whose steps all lie inside the video).",
     )
     stride: int = setting(4, "Frames from one step to the next, with starts = fixed_rate.", ge=1, le=100)
     repeated_weight: float = setting(
         1.0, "Loss weight of steps beyond the video's end, which repeat an earlier pose; 1: as published.", ge=0, le=1
     )
-    score_steps: int = setting(16, "Number of steps that validation forecasts and the best epoch is chosen by.", ge=1, le=STEPS)
+    score_steps: int = setting(16, "Number of steps that are validated; their PCK chooses the best epoch.", ge=1, le=STEPS)
 
     @model_validator(mode="after")
     def _steps_exist(self) -> "ForecastTraining":
         if not all(1 <= steps <= STEPS for steps in self.curriculum):
             raise ValueError(f"curriculum: each number of steps should be from 1 to {STEPS}.")
         if self.cache:
-            raise ValueError("cache = true: forecasts are trained from the cropped frames themselves; leave it false.")
+            raise ValueError("cache = true: forecasts are trained from whole frames, not from cached crops; set cache = false.")
         return self
 
 
 class PoseOnly(Section):
-    """The training of the pose-only forecasters, which `CompareForecasts` compares with the network."""
+    """Settings of the pose-only forecasters' training; `CompareForecasts` compares these forecasters with the network."""
 
     intro = (
-        "The pose-only forecasters: small networks from the joints of one labelled frame, without its image, to the poses of "
-        "all steps. One is also told the action."
+        "The pose-only forecasters: two small networks that map the joints of one labelled frame, without its image, to the "
+        "poses of all steps. One of the two also gets the action as input."
     )
 
     iterations: int = setting(3000, "Iterations of each training.", ge=1)
@@ -78,7 +79,7 @@ class PoseOnly(Section):
     seed: int = setting(1, "Seed of the weights, the order of the poses and the augmentation.", ge=0, lt=2**32)
 
     def training(self) -> Training:
-        """Return the settings of the training loop."""
+        """Return the settings of this training for the training loop."""
         return Training(
             optimizer="adamw", learning_rate=1e-3, warmup=min(200, self.iterations // 10), schedule="cosine", weight_decay=0.05,
             ema=0.998, epochs=1, iterations=self.iterations, batch=self.batch, seed=self.seed, snapshot_epochs=0,

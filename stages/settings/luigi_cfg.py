@@ -1,4 +1,4 @@
-"""luigi.cfg as a text: every setting with its meaning and default, in the order of `Settings`."""
+"""Generate the text of luigi.cfg: every setting with its meaning and default, in the order of `Settings`."""
 
 import textwrap
 from decimal import Decimal
@@ -13,15 +13,16 @@ from stages.settings.trainings import Training
 WIDTH = 128  # characters of a line
 
 _TOP = (
-    "Every setting of the workspace, at the published recipe (pose-hg-train, branch image-play). This file is written by "
-    "python -m pipeline settings. Edit it, or override parts of it in a profile: python -m pipeline run --config "
-    "configs/demo.cfg. After a change only the stages run again whose results it changes. Changes of [workspace], of the "
-    "paths of archives and of the names of experiments change no result: equal settings find their result under any name."
+    "Every setting of the workspace, with the values of the published recipe (pose-hg-train, branch image-play). This file is "
+    "written by python -m pipeline settings. Edit it, or override parts of it in a profile: python -m pipeline run --config "
+    "configs/demo.cfg. After a change, only the stages whose results the change affects run again. Changes of [workspace], of "
+    "the paths of archives and of the names of experiments affect no result: a stage finds the result of equal settings under "
+    "any name."
 )
 _LUIGI = """\
 # Sections of Luigi itself.
 [core]
-# How much Luigi itself logs when it is called directly; DEBUG shows each task that it checks.
+# Log level of Luigi when Luigi is called directly; DEBUG logs each task that Luigi checks.
 log_level = WARNING
 no_configure_logging = false
 autoload_range = false
@@ -38,7 +39,7 @@ unhandled_exception = 40
 
 
 def text() -> str:
-    """Return the whole file."""
+    """Return the whole text of luigi.cfg."""
     parts = [_comment(_TOP)]
     for name, section in Settings.defaults().items():
         if name == "pretrain":
@@ -64,9 +65,12 @@ def in_words(value: Any) -> str:
 
 
 def _section(name: str, section: Section) -> str:
-    """A section with all of its settings; of a training without those of the recipe, of a network as in its preset."""
+    """Return the text of one section: its comment and its settings.
+
+    The section of a training leaves out the settings of its recipe. All settings of [network] except `preset` are empty.
+    """
     fields = type(section).model_fields
-    known = Training.model_fields if isinstance(section, Training) and type(section) is not Training else {}  # described before
+    known = Training.model_fields if isinstance(section, Training) and type(section) is not Training else {}  # no comment
     lines = [_comment(section.intro)] if section.intro else []
     lines.append(f"[{name}]\n")
     for setting, field in fields.items():
@@ -80,7 +84,7 @@ def _section(name: str, section: Section) -> str:
 
 
 def _differences(recipe: str) -> str:
-    """The section of a built-in recipe: its base, and what differs from it."""
+    """Return the text of a built-in recipe's section: the base, and the settings that differ from the base."""
     own = {"base": PUBLISHED} | BUILT_IN[recipe]
     return "".join([f"[{PREFIX}{recipe}]\n", *(f"{setting} = {in_words(value)}\n" for setting, value in own.items())])
 

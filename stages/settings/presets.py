@@ -1,8 +1,11 @@
-"""The published networks by name: in which of the [network] settings each differs from hg-256.
+"""List the published networks by name, each with the [network] settings in which it differs from hg-256.
 
-Sources: hg-256 ... hg-single-no-skip: pose-hg-train, branch image-play; hg-stacked, hg-generic: pose-hg-train; princeton-...:
-pytorch_stacked_hourglass of princeton-vl, without the skip convolutions that it builds and does not use (also: hg of
-pose-hg-train, with nModules = 1); hg1, hg2, hg8: bearpaw's pytorch-pose and anibali's pytorch-stacked-hourglass.
+Sources:
+    hg-stacked, hg-generic           pose-hg-train
+    other names up to hg-stacked     pose-hg-train, branch image-play
+    princeton-1hg, -2hg and -8hg     princeton-vl's pytorch_stacked_hourglass, without the skip convolutions that it builds
+                                     but never uses; pose-hg-train's model hg with nModules = 1 is the same network
+    hg1, hg2, hg8                    bearpaw's pytorch-pose and anibali's pytorch-stacked-hourglass
 """
 
 from typing import Any
@@ -25,7 +28,8 @@ PRESETS: dict[str, dict[str, Any]] = {
     "princeton-8hg": _LATER | {"stacks": 8},
     "hg1": _BEARPAW,
     "hg2": _BEARPAW | {"stacks": 2},
-    # A table of eight modifications of hg8; the first is hg8 itself. Its "64 channels" are those inside a bottleneck.
+    # The eight rows of a table of modifications of hg8; the first row is hg8 itself. The table's "64 channels" are the
+    # channels inside a bottleneck, half of `features`.
     "hg8": _HG8,
     "hg8-64": _HG8 | {"features": 128},
     "hg6": _HG8 | {"stacks": 6},
@@ -34,6 +38,6 @@ PRESETS: dict[str, dict[str, Any]] = {
     "hg8-64-growing": _HG8 | {"features": 128, "depth": (2, 2, 2, 3, 3, 3, 4, 4)},
     "hg8-64-shrinking": _HG8 | {"features": 128, "depth": (4, 4, 3, 3, 3, 3, 2, 2)},
     "hg8-four": _HG8 | {"block": "four"},
-    # After hg_s2_b1_mobile of Stacked_Hourglass_Network_Keras.
+    # Modelled on hg_s2_b1_mobile of Stacked_Hourglass_Network_Keras.
     "hg2-mobile": _LATER | {"stacks": 2, "block": "mobile"},
 }

@@ -1,5 +1,6 @@
-"""Recipes: how a network is trained. `[recipe:NAME]` in luigi.cfg, or a profile, holds what differs from its `base`.
+"""Define recipes, which set how a network is trained.
 
+A section `[recipe:NAME]` in luigi.cfg or in a profile holds the settings in which the recipe differs from its `base`.
 The published recipe is that of pose-hg-train, branch image-play (options of its scripts and src/opts.lua).
 """
 
@@ -9,10 +10,10 @@ from typing import Any, Literal
 from datasets.errors import DataError
 from datasets.section import Numbers, Part, Section, setting, unknown, unquoted
 
-PREFIX = "recipe:"  # how the sections of recipes begin
+PREFIX = "recipe:"  # beginning of the name of a recipe's section
 PUBLISHED = "published"  # the recipe that all others are built on
 
-# The recipes that are known without any file.
+# Recipes that exist without a section in any file.
 BUILT_IN: dict[str, dict[str, Any]] = {
     PUBLISHED: {},
     "modern": {
@@ -28,7 +29,7 @@ BUILT_IN: dict[str, dict[str, Any]] = {
         "target_sigma": 2,
         "flip_by": "sample",
     },
-    # The published training of forecasts (image-play), with exact crops and targets.
+    # image-play's published training of the forecasting network, but with exact crops and targets.
     "forecast": {
         "sampling": "shuffled",
         "crop": "single_warp",
@@ -52,13 +53,16 @@ BUILT_IN: dict[str, dict[str, Any]] = {
 
 
 class Recipe(Section):
-    """How a network is taught; the defaults are the published recipe. Lengths in heatmap pixels, a quarter of the input's."""
+    """Settings of how a network is trained; the defaults are the published recipe.
+
+    Lengths are in heatmap pixels. A heatmap pixel is four input pixels wide.
+    """
 
     intro = (
-        "Recipes: how a network is trained. [pretrain] and [finetune] each name one with `recipe`; every setting "
-        "of a recipe can also be given there, for that training alone. A recipe of your own is a section "
-        "[recipe:NAME] with `base`, the recipe that it is built on (published if empty), and only the settings "
-        "that differ. Lengths are in heatmap pixels."
+        "Recipes: how a network is trained. The setting `recipe` of [pretrain], [finetune] and [forecast] names the recipe of "
+        "that training. Every setting of a recipe can also be given in the section of a training, for that training alone. "
+        "To define a recipe, write a section [recipe:NAME] with `base`, the recipe that it is built on (published if empty), "
+        "and only the settings that differ from the base. Lengths are in heatmap pixels."
     )
 
     optimizer: Literal["rmsprop", "adam", "adamw"] = setting("rmsprop", "Optimizer: rmsprop, adam or adamw.")
@@ -70,7 +74,7 @@ class Recipe(Section):
     milestones: Numbers[Part] = setting(
         (0.6, 0.9), "Fractions of the training after which schedule = step multiplies the learning rate by gamma."
     )
-    gamma: float = setting(0.1, "Factor of schedule = step.", gt=0, le=1)
+    gamma: float = setting(0.1, "Factor by which schedule = step multiplies the learning rate.", gt=0, le=1)
     weight_decay: float = setting(
         0.0, "Weight decay of convolution weights; with adamw, decoupled from the gradient.", ge=0, le=1
     )
@@ -84,8 +88,8 @@ class Recipe(Section):
     )
     sampling: Literal["shuffled", "consecutive"] = setting(
         "consecutive",
-        "Order of the samples: shuffled (each person once an epoch of the data) or consecutive (a batch is "
-        "consecutive annotations from a random start).",
+        "Order of the samples: shuffled (each pass over the data takes each person once) or consecutive (a batch "
+        "takes consecutive annotations from a random start).",
     )
     crop: Literal["single_warp", "published"] = setting(
         "published",
@@ -95,7 +99,7 @@ class Recipe(Section):
     targets: Literal["subpixel", "truncated"] = setting(
         "truncated", "Centre of the target blobs: subpixel (on the joint) or truncated (on a whole pixel)."
     )
-    subtract_mean: bool = setting(False, "Subtract the mean colour of the training images; the network stores it.")
+    subtract_mean: bool = setting(False, "Subtract the mean colour of the training images; the network stores this mean.")
     occluded_weight: float = setting(1.0, "Loss weight of joints that are labelled but occluded.", ge=0, le=1)
     unlabelled_weight: float = setting(
         1.0, "Loss weight of joints without a label: 1 teaches empty heatmaps, 0 ignores the joint.", ge=0, le=1
@@ -132,9 +136,9 @@ class Recipe(Section):
 
 
 def read_recipes(sections: Mapping[str, Mapping[str, str]]) -> dict[str, Recipe]:
-    """Build all recipes, the built-in ones and those of the sections `recipe:NAME`; name -> recipe.
+    """Return all recipes by name: the built-in recipes, and those of the sections `recipe:NAME`.
 
-    Raises DataError that names the section for a wrong setting, an unknown base, or a base that leads back to the recipe.
+    Raises DataError, with the name of the section, for a wrong setting, an unknown base, and a recipe built on itself.
     """
     texts: dict[str, dict[str, Any]] = {name: dict(values) for name, values in BUILT_IN.items()}
     for section, written in sections.items():
@@ -148,14 +152,17 @@ def read_recipes(sections: Mapping[str, Mapping[str, str]]) -> dict[str, Recipe]
 
 
 def _build(name: str, texts: dict[str, dict[str, Any]], built: dict[str, Recipe], derived: tuple[str, ...]) -> Recipe:
-    """Build a recipe after its base; `derived`: the recipes that are waiting for this one."""
+    """Return a recipe, after building its base.
+
+    built: name -> finished recipe, to which this recipe is added; derived: names of the recipes that wait for this recipe.
+    """
     if name in built:
         return built[name]
     own = dict(texts[name])
     base = own.pop("base", "") or PUBLISHED
     start: dict[str, Any] = {}
     if name == PUBLISHED and base != PUBLISHED:
-        raise DataError(f"[{PREFIX}{name}] base = {base}: all recipes are built on this one; it has no base.")
+        raise DataError(f"[{PREFIX}{name}] base = {base}: this recipe has no base, because all others are built on it.")
     if name != PUBLISHED:
         if base not in texts:
             raise DataError(f"[{PREFIX}{name}] base = {base}: {unknown(f'recipe {base}', base, list(texts))}")

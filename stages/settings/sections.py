@@ -1,6 +1,6 @@
-"""Every setting of the workspace, one class a section of luigi.cfg: default (the published recipe) and legal range.
+"""Define the settings of the workspace: one class per section of luigi.cfg, with the default and legal range of each setting.
 
-`stages.settings.luigi_cfg` writes luigi.cfg from the meanings here.
+The defaults are the published recipe. `stages.settings.luigi_cfg` writes luigi.cfg from these classes.
 """
 
 import itertools
@@ -19,11 +19,11 @@ from stages.settings.presets import PRESETS
 from stages.settings.recipes import BUILT_IN, PREFIX, Recipe, read_recipes
 from stages.settings.trainings import Finetuning, Precision, Training
 
-RUNTIMES = ("torch", "onnxruntime", "openvino")  # what a predictor computes with
+RUNTIMES = ("torch", "onnxruntime", "openvino")  # libraries that `PosePredictor` can compute with
 
 
 class Workspace(Section):
-    """Where and on what the work is done; nothing here changes a result."""
+    """Settings of the result folder, the hardware and the processes; none of them changes a result."""
 
     intro = "The workspace. No setting of this section changes a result."
 
@@ -34,14 +34,14 @@ class Workspace(Section):
     workers: int = insignificant(0, "Worker processes that read and crop images; 0: one per CPU core.", ge=0, le=256)
     processes: int = insignificant(
         1,
-        "Processes that train one network together on this machine; each takes a GPU of its own where there are enough.",
+        "Processes that train one network together on this machine; with CUDA, each process needs a GPU of its own.",
         ge=1,
         le=64,
     )
     machines: int = insignificant(1, "Machines that train one network together; each machine has its own exp/.", ge=1, le=1024)
     rendezvous: str = insignificant(
         "",
-        "Address where the machines meet, host:port, with a free port of one of the machines. Needed for machines > 1.",
+        "Address host:port where the machines connect: one of the machines, and a free port of it. Needed if machines > 1.",
         pattern=r"^$|^[^:\s]+:\d+$",
     )
     compile: Literal["auto", "yes", "no"] = insignificant(
@@ -61,14 +61,14 @@ class Workspace(Section):
     folder_identity: Literal["times", "content"] = insignificant(
         "times",
         "How the files of an unpacked dataset are identified: times (name, size and modification time of each "
-        "file) or content (sha256 of each file, computed again where a time changes; a copied folder then keeps "
-        "its results).",
+        "file) or content (sha256 of each file, computed again only if the file's time changes; results then stay "
+        "valid for a copy of the folder).",
     )
 
     @model_validator(mode="after")
     def _machines_meet(self) -> "Workspace":
         if self.machines > 1 and not self.rendezvous:
-            raise ValueError("machines > 1 need a rendezvous: the address and a free port of one of them, host:port.")
+            raise ValueError("machines > 1 needs rendezvous = host:port, the address and a free port of one of the machines.")
         return self
 
 
@@ -78,9 +78,9 @@ Width = Annotated[int, Field(ge=2, le=2048, multiple_of=2)]
 
 
 class Network(Section):
-    """The hourglass: a preset, and what differs from it. The defaults are hg-256.
+    """Settings of the hourglass network: a preset, and the options that differ from the preset. The default is hg-256.
 
-    After reading, every option has its value, so a preset and its options written out are the same settings.
+    A validated object has the value of every option. So naming a preset, or writing out its options, gives equal settings.
     """
 
     intro = "The hourglass network. A setting that is empty has the value of the preset."
@@ -89,7 +89,7 @@ class Network(Section):
     stacks: int = setting(1, "Number of hourglasses, one after the other.", ge=1, le=16)
     stem: Numbers[Width] = setting(
         (64, 128, 128),
-        "Channels of the stem: of its convolution and of its residual blocks, except the last, which has `features`.",
+        "Channels of the stem: of its convolution, then of each residual block except the last, which has `features`.",
     )
     features: int = setting(256, "Channels inside each hourglass; a multiple of 8.", ge=8, le=2048, multiple_of=8)
     outputs: int = setting(
@@ -101,17 +101,19 @@ class Network(Section):
     )
     depth: Numbers[Depth] = setting((4,), "How many times an hourglass halves its input: one number, or one for each stack.")
     residuals: Numbers[Count] = setting(
-        (1,), "Residual blocks in a row: one number for all places, or four: upper branch, way down, innermost level, way up."
+        (1,), "Residual blocks in a row: one number for all parts, or four: upper branch, way down, innermost level, way up."
     )
     block: Literal["bottleneck", "four", "mobile"] = setting(
         "bottleneck",
-        "Kind of residual block: bottleneck (pre-activation), four (conv-ReLU-norm) or mobile (depthwise-"
-        "separable bottleneck).",
+        "Kind of residual block: bottleneck (pre-activation), four (four times convolution, ReLU, normalisation) or "
+        "mobile (depthwise-separable bottleneck).",
     )
     norm: Literal["batch", "instance", "group"] = setting("batch", "Normalisation: batch, instance or group.")
     upper: bool = setting(True, "Give each level of an hourglass an upper branch: true or false.")
     head_residuals: int = setting(0, "Residual blocks between an hourglass and its heatmaps.", ge=0, le=8)
-    head_layers: int = setting(1, "1x1 convolutions with normalisation and ReLU after those residual blocks.", ge=1, le=8)
+    head_layers: int = setting(
+        1, "1x1 convolutions with normalisation and ReLU after the residual blocks of head_residuals.", ge=1, le=8
+    )
     join: Literal["sum", "remap", "concatenate"] = setting(
         "sum",
         "Input of the next hourglass: sum (input + output), remap (input + remapped features and heatmaps), or "
@@ -149,7 +151,7 @@ class Network(Section):
 
 
 class Input(Section):
-    """What the network sees, in pixels."""
+    """Settings of the network's input."""
 
     intro = "The input of the network."
 
@@ -159,12 +161,12 @@ class Input(Section):
 
     @property
     def heatmap(self) -> int:
-        """Side of the heatmaps in pixels: the stem halves the input twice."""
+        """Return the side of the heatmaps in pixels: a quarter of the input's side, because the stem halves the input twice."""
         return self.resolution // 4
 
 
 class Models(Section):
-    """Train the two networks, or take precomputed ones (a known name, a path or an address each)."""
+    """Settings of the chain's two networks: trained, or precomputed (each given by a name, a path or an address)."""
 
     intro = "Where the two networks of the chain come from."
 
@@ -173,37 +175,38 @@ class Models(Section):
     )
     mpii: str = insignificant(
         "hg-256",
-        "The MPII network: a name that python -m pipeline models lists; a source of a .safetensors file of this "
-        "workspace, a published best_model.t7, a checkpoint of a PyTorch port, or the published archive or its "
-        "folder; or a name followed by the source of that network.",
+        "The MPII network: a name from the list of python -m pipeline models; or the path or address of a .safetensors "
+        "file of this workspace, of a published best_model.t7, of a checkpoint of a PyTorch port, of the published archive "
+        "or of its unpacked folder; or a name, then the path or address of that network.",
     )
     penn_action: str = insignificant("hg-256-ft", "The Penn Action network, in the same forms.")
 
 
 class Evaluation(Section):
-    """How networks are scored, and what is kept."""
+    """Settings of how networks are evaluated, and of which files are kept."""
 
     intro = "How networks are evaluated, and which files are kept."
 
     flip_test: bool = setting(True, "Average the heatmaps of the image and of the mirrored image.")
     test_scales: Numbers[Annotated[float, Field(ge=0.25, le=4)]] = setting(
-        (1.0,), "Average the heatmaps over boxes of these relative sizes, such as 1 0.85 1.15, in the frame of the first."
+        (1.0,), "Average the heatmaps of boxes enlarged by these factors, such as 1 0.85 1.15, aligned with the first box."
     )
     decoder: Literal["subpixel", "quarter", "argmax"] = setting(
         "subpixel",
-        "From heatmap to joint: subpixel, quarter (a quarter pixel towards the larger neighbour, as published) or argmax.",
+        "Position of a joint in its heatmap: subpixel (peak of the smoothed heatmap), quarter (largest pixel, moved by a "
+        "quarter pixel towards the larger neighbour, as published) or argmax (largest pixel).",
     )
     precision: Precision = setting("float32", "As in [pretrain].")
-    heatmaps: bool = setting(False, "Keep the heatmaps, too (at the published size 262 kB for each person of MPII).")
+    heatmaps: bool = setting(False, "Keep the heatmaps in a file (262 kB for each person of MPII at the published size).")
     mpii_test: bool = setting(
         False, "Also predict the test people of MPII and write the predictions in the format of MPII's evaluation server."
     )
 
 
 class Comparison(Section):
-    """What is compared."""
+    """Settings of which networks are compared."""
 
-    intro = "What is compared."
+    intro = "Which networks are compared."
 
     scratch: bool = setting(
         False, "Also train a network on Penn Action from random weights, with [network] and [pretrain], and compare it."
@@ -211,7 +214,7 @@ class Comparison(Section):
 
 
 class Sample(Section):
-    """The built-in sample data that a source named `sample` stands for."""
+    """Settings of the built-in sample data, which a source named `sample` stands for."""
 
     intro = "The built-in sample: drawn people, used where a source is the word `sample`."
 
@@ -222,7 +225,7 @@ class Sample(Section):
 
 
 class Settings(Section):
-    """All sections, named as in luigi.cfg; those of the datasets and of the recipes by name."""
+    """All settings: one field per section of luigi.cfg. `datasets` and `recipes` hold several sections by name."""
 
     workspace: Workspace = Workspace()
     datasets: dict[str, Section] = {name: dataset.settings() for name, dataset in DATASETS.items()}
@@ -248,10 +251,10 @@ class Settings(Section):
             )
         trainings = {"pretrain": self.pretrain, "finetune": self.finetune, "forecast": self.forecast}
         for (one, first), (other, second) in itertools.combinations(trainings.items(), 2):
-            if first.experiment.lower() == second.experiment.lower():  # the same file on a disk that ignores case
+            if first.experiment.lower() == second.experiment.lower():  # one folder on a disk that ignores case
                 raise ValueError(
-                    f"[{one}] and [{other}] both have experiment = {second.experiment}; give them two names: both stand below "
-                    "exp/<dataset>/."
+                    f"[{one}] and [{other}] both have experiment = {second.experiment}; give them two names, because "
+                    "both results lie below exp/<dataset>/."
                 )
         side, depth = self.input.heatmap, max(self.network.depth)
         if side % 2**depth:
@@ -264,20 +267,20 @@ class Settings(Section):
         alone = norm == "instance" or (norm == "batch" and 1 in parts)
         if side == 2**depth and alone:
             raise ValueError(
-                f"[network] depth = {depth} halves the heatmaps of {side} px to one, and over that norm = {norm} has nothing "
-                f"to average; use a smaller depth{' or a larger batch, in fewer parts' if norm == 'batch' else ''}."
+                f"[network] depth = {depth} halves the heatmaps of {side} px to one pixel, over which norm = {norm} cannot "
+                f"average; use a smaller depth{' or a larger batch, in fewer parts' if norm == 'batch' else ''}."
             )
         return self
 
     @property
     def known_datasets(self) -> dict[str, Dataset]:
-        """All datasets by name: the built-in ones, then those of the sections [dataset:NAME]."""
+        """Return name -> dataset: the built-in ones, then those of the sections [dataset:NAME]."""
         described = {n: own.own_dataset(n, found) for n, found in self.datasets.items() if isinstance(found, own.OwnDataset)}
         return DATASETS | described
 
     @classmethod
     def defaults(cls) -> dict[str, Section]:
-        """Return the sections that are always there, by the names that luigi.cfg gives them, with their defaults."""
+        """Return name in luigi.cfg -> section with its defaults, for the sections that are always there."""
         found: dict[str, Section] = {}
         for name, field in cls.model_fields.items():
             if name == "datasets":
@@ -287,14 +290,15 @@ class Settings(Section):
         return found
 
     def section(self, name: str) -> Section:
-        """Return the section of a name in luigi.cfg."""
+        """Return the section with this name in luigi.cfg."""
         return self.datasets[name] if name in self.datasets else getattr(self, name)
 
     @classmethod
     def from_text(cls, sections: Mapping[str, Mapping[str, str]]) -> "Settings":
-        """Build all settings from the sections of luigi.cfg; errors name the section and the setting.
+        """Return all settings, built from the sections of luigi.cfg: section -> setting -> text.
 
-        What the section of a training does not set is taken from the recipe that it names.
+        A training takes settings that its section leaves out from the recipe that the section names. Raises DataError, with
+        the section and the setting, for an unknown name or a wrong value.
         """
         defaults = cls.defaults()
         for name in sections:

@@ -1,4 +1,4 @@
-"""The settings of the two trainings of the chain: a recipe, and how long and on what it is followed."""
+"""Define the settings of the chain's two trainings: a recipe, and the length, batch size, precision and seed of a training."""
 
 from typing import Literal
 
@@ -11,7 +11,7 @@ Precision = Literal["float32", "tf32", "bfloat16", "float16", "auto"]
 
 
 class Training(Recipe):
-    """One training: a recipe and how long it is followed; the defaults are the published pre-training on MPII."""
+    """Settings of one training: a recipe, a length and further options; the defaults are the published pre-training on MPII."""
 
     intro = "Pre-training on MPII, and each other training from random weights."
 
@@ -29,22 +29,22 @@ class Training(Recipe):
     batch: int = setting(6, "Images per iteration.", ge=1)
     gradient_accumulation: int = setting(
         1,
-        "Number of micro-batches that a batch is split into where it does not fit in memory. Batch normalisation "
-        "sees the micro-batches.",
+        "Number of micro-batches that a batch is split into if it does not fit in memory. Batch normalisation then "
+        "averages over a micro-batch.",
         ge=1,
     )
     precision: Precision = setting(
         "float32",
-        "float32, tf32 (float32 with shorter products on CUDA), bfloat16, float16 (CUDA), or auto: the fastest "
-        "that the device computes natively.",
+        "Arithmetic: float32, tf32 (float32 with products in TF32 on CUDA), bfloat16, float16 (CUDA only), or auto: a 16-bit "
+        "type if the device computes one natively, else float32.",
     )
     seed: int = setting(3, "Seed of the initial weights, the order of the samples and the augmentation.", ge=0, lt=2**32)
     stop_after: int = setting(0, "Stop after this many iterations, even before the last epoch; 0: never.", ge=0)
     early_stop: float = setting(
-        0.0, "Stop when the training accuracy of an epoch grows by less than this, such as 0.001; 0: never.", ge=0, lt=1
+        0.0, "Stop when the training accuracy grows by less than this in an epoch, such as 0.001; 0: never.", ge=0, lt=1
     )
     snapshot_epochs: int = setting(5, "Epochs between snapshots of the network; 0: no snapshots.", ge=0)
-    keep_last: int = setting(0, "Number of epochs whose full training states are kept, for branch_from.", ge=0)
+    keep_last: int = setting(0, "Number of latest epochs whose full training states are kept, for branch_from.", ge=0)
     branch_from: str = insignificant(
         "",
         "Training to continue from, with its weights, optimizer and history: the folder of an experiment, or a "
@@ -53,7 +53,7 @@ class Training(Recipe):
 
     @property
     def branch_file(self) -> str:
-        """The checkpoint that `branch_from` means, itself or the last one in the folder that it names; empty: none."""
+        """Return the path of the checkpoint in `branch_from`, or of last.safetensors in the folder in it; "" if it is empty."""
         named = self.branch_from
         return named if not named or named.endswith(".safetensors") else f"{named.rstrip('/')}/last.safetensors"
 
@@ -66,7 +66,7 @@ class Training(Recipe):
 
 
 class Finetuning(Training):
-    """Fine-tuning on Penn Action; the defaults are the published ones."""
+    """Settings of fine-tuning on Penn Action; the defaults are the published ones."""
 
     intro = (
         "Fine-tuning of the MPII network on Penn Action or another dataset. Settings without a comment are as in [pretrain]."
@@ -74,7 +74,7 @@ class Finetuning(Training):
 
     experiment: str = insignificant(
         "hg-256-ft",
-        "Name of the experiment: the result is exp/mpii/NAME, or exp/<dataset>/NAME for another dataset.",
+        "Name of the experiment: the result is exp/penn_action_cropped/NAME, or exp/<dataset>/NAME for another dataset.",
         pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$",
     )
     epochs: int = setting(10, "Number of epochs.", ge=1)

@@ -1,4 +1,4 @@
-"""Torch7 files and networks.
+"""Read and write the files and networks of Torch7.
 
 t7               .t7 files (reading, values)
 graph            an hourglass as a graph of Torch7 modules

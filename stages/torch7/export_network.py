@@ -1,7 +1,8 @@
-"""HourglassNet -> Torch7 network: the nn.gModule that image-play and skeleton2d3d load as their -hgModel.
+"""Convert a HourglassNet to a Torch7 network: the nn.gModule that image-play and skeleton2d3d load by their option -hgModel.
 
-The object has the structure of the files that pose-hg-train saves: all weights are views of one storage, all gradients (zero)
-views of another, and all references to a node share one `data` table. Buffers that only a forward pass fills are left empty.
+The object has the structure of the files that pose-hg-train saves: all weights are views of one storage, all gradients, which
+are zero, are views of another storage, and all references to a node share one `data` table. Buffers that only a forward pass
+fills are left empty.
 """
 
 from typing import Any

@@ -1,4 +1,4 @@
-"""An hourglass as a graph of Torch7 modules: import_network expects this graph in a file, export_network writes it."""
+"""Describe an hourglass as a graph of Torch7 modules; import_network expects this graph, and export_network writes it."""
 
 from dataclasses import dataclass
 
@@ -43,7 +43,7 @@ def layers(network: HourglassNet) -> tuple[list[Layer], list[int]]:
 
 
 class _Builder:
-    """Adds layers to the list. A tensor is represented by the index of the layer that computes it."""
+    """The list of layers under construction. A tensor is represented by the index of the layer that computes the tensor."""
 
     def __init__(self, network: HourglassNet) -> None:
         self.network = network

@@ -1,4 +1,4 @@
-"""Torch7 network -> HourglassNet: reading published hourglasses.
+"""Convert a Torch7 network to a HourglassNet: read published hourglasses.
 
 A file of pose-hg-train holds an nn.gModule: modules, and nodes that connect them. The options of the network are derived from
 the path from the image to the last heatmaps. Then every node is compared with the graph of a network with these options.
@@ -26,7 +26,7 @@ _NETWORK = re.compile(
     rf"ICNRSP(?P<stem>S*)(?P<stacks>{_HOURGLASS}(?:(?:A|S*(?:CNR)+CCA){_HOURGLASS})*)(?P<residuals>S*)(?P<layers>(?:CNR)+)C"
 )
 
-# Settings that change what a layer computes, with Torch7's default, which applies where the file has no value.
+# Settings that change the result of a layer, with Torch7's default, which applies if the file has no value.
 _SETTINGS: dict[str, dict[str, float]] = {
     POOL: {"kW": 2, "kH": 2, "dW": 2, "dH": 2, "padW": 0, "padH": 0},
     UPSAMPLE: {"scale_factor": 2},
@@ -34,7 +34,7 @@ _SETTINGS: dict[str, dict[str, float]] = {
     RELU: {"threshold": 0, "val": 0},
     CONCATENATE: {"dimension": 2},
 }
-_LARGEST = 10_000  # nodes, or entries of a list; the largest published network has some 500
+_LARGEST = 10_000  # nodes, or entries of a list; the largest published network has about 500
 
 _T = TypeVar("_T")
 
@@ -57,7 +57,7 @@ def read_hourglass(path: Path) -> HourglassNet:
 
 
 def with_tensors(network: HourglassNet, tensors: dict[str, torch.Tensor]) -> HourglassNet:
-    """Return the network, built on the device `meta`, with these weights and statistics; its other tensors become 0."""
+    """Return a network that was built on the device `meta`, after filling it with `tensors`; missing tensors become 0."""
     rest = {name: torch.zeros(t.shape, dtype=t.dtype) for name, t in network.state_dict().items() if name not in tensors}
     network.load_state_dict(rest | tensors, assign=True)
     return network.eval()
@@ -197,7 +197,7 @@ class _Graph:
         return arrays
 
     def _parts(self, place: int, module: TorchObject, name: str, skips: bool) -> list[tuple[str, str, TorchObject]]:
-        """Return kind, name and module of each layer of a residual; skips: its skip connection is a convolution."""
+        """Return kind, name and module of each layer of a residual; skips: whether the skip connection is a convolution."""
 
         def inside(outer: TorchObject, *kinds: str) -> list[TorchObject]:
             modules = self._list(outer.fields, "modules", TorchObject, f"module {place}")

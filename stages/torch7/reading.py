@@ -1,4 +1,4 @@
-"""Reading one object from a Torch7 file, with every number checked before it is used; the entry point is `t7.read`."""
+"""Read one object from a Torch7 file, and check every number before using it; the entry point is `t7.read`."""
 
 import mmap
 import re
@@ -56,7 +56,7 @@ def read_mapped(path: Path, data: mmap.mmap, long_size: int | None) -> Value:
             return _Reader(_BinarySource(path, data, size)).read()
         except _Damaged as failure:
             failures.append(failure)
-    raise max(failures, key=lambda failure: failure.reached) from None  # the right size is the one that got further
+    raise max(failures, key=lambda failure: failure.reached) from None  # reading with the right size gets further
 
 
 class _Source:
@@ -100,7 +100,7 @@ class _BinarySource(_Source):
     def array(self, dtype: np.dtype, count: int) -> np.ndarray:
         stored = self.long_type if dtype == ELEMENTS["Long"] else dtype
         start = self.take(count * stored.itemsize)
-        # A copy: aligned, writable, and independent of the file.
+        # astype makes a copy, which is aligned, writable, and independent of the file.
         return np.frombuffer(self.data, stored, count, start).astype(dtype)
 
 
@@ -108,7 +108,7 @@ class _AsciiSource(_Source):
     """An ascii file: decimal numbers, one array per line. An empty array has no line at all."""
 
     def numbers(self, dtype: np.dtype, count: int) -> np.ndarray:
-        """Return the numbers of the next line, (count,). Parsed word by word: a list of all words takes far more memory."""
+        """Return the numbers of the next line, (count,), parsed word by word, because a list of all words takes more memory."""
         if not count:
             return np.empty(0, dtype)
         start, end = self.position, self.data.find(b"\n", self.position)
@@ -118,7 +118,7 @@ class _AsciiSource(_Source):
         line, parse = self.data[start:end], int if dtype.kind == "i" else float
         words = _WORD.finditer(line)
         try:
-            if count > len(line) or b"_" in line:  # Python's own notation, not C's
+            if count > len(line) or b"_" in line:  # Python allows 1_000, C does not
                 raise ValueError
             with np.errstate(over="ignore"):
                 numbers = np.fromiter((parse(word[0]) for word in words), dtype, count)
@@ -155,9 +155,10 @@ class _AsciiSource(_Source):
 
 
 class _Reader:
-    """Reads objects from a source without recursion: `pending` is a stack of generators, each filling one unfinished object.
+    """A reader of objects without recursion: `pending` is a stack of generators, each of which fills one unfinished object.
 
-    A generator yields after it has started another object: the bytes of that object come next, so it must be filled first.
+    A generator yields when it has started an inner object. The bytes of the inner object come next, so the reader fills the
+    inner object first.
     """
 
     def __init__(self, source: _BinarySource | _AsciiSource) -> None:
@@ -205,7 +206,7 @@ class _Reader:
         return value == 1
 
     def _indexed(self, *types: type) -> Value:
-        """Read an index; returns the object that has this index, or None for a new index: the object itself follows.
+        """Read an object's index; return the object with this index, or None for a new index, after which the object follows.
 
         Torch7 numbers objects from 1 in order of occurrence, so a new index is always one more than the last.
         """

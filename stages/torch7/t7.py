@@ -1,4 +1,4 @@
-"""Reading and writing of Torch7's .t7 files with numpy alone: binary and ascii, longs of 4 or 8 bytes.
+"""Read and write Torch7's .t7 files with numpy alone: binary and ascii, with longs of 4 or 8 bytes.
 
 Torch7 type          Python value
 
@@ -128,7 +128,7 @@ class _AsciiSink:
 
 
 class _Writer:
-    """Writes objects to a sink without recursion: `pending` is a stack of iterators over the parts still to be written."""
+    """A writer of objects without recursion: `pending` is a stack of iterators over the parts that are still to be written."""
 
     def __init__(self, sink: _BinarySink | _AsciiSink) -> None:
         self.sink = sink
@@ -146,7 +146,7 @@ class _Writer:
                 pending.pop()
 
     def _begin(self, value: Value) -> Iterator[Value] | None:
-        """Write a value without its parts; returns the parts, or None if it has none or they have been written already."""
+        """Write a value without its parts; return the parts, or None if there are none or they are in the file already."""
         if value is None:
             self.sink.integer(NIL)
         elif isinstance(value, bool):

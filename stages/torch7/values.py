@@ -1,4 +1,4 @@
-"""The Python values that represent the contents of a Torch7 file; `t7` has the table of types."""
+"""Define the Python values that represent the contents of a Torch7 file; `t7` has the table of types."""
 
 import math
 import re
@@ -95,7 +95,7 @@ class Table(MutableMapping[Value, Value]):
 
 @dataclass(eq=False, slots=True)
 class TorchObject:
-    """An object of a Torch class other than tensors and storages, say nn.Linear."""
+    """An object of a Torch class other than tensors and storages, such as nn.Linear."""
 
     class_name: str
     fields: Table = field(default_factory=Table, repr=False)
@@ -124,7 +124,7 @@ class Tensor:
 
     @classmethod
     def from_array(cls, array: np.ndarray, class_name: str | None = None) -> "Tensor":
-        """Return a tensor with its own storage, a copy of `array`; without `class_name` the dtype determines the class.
+        """Return a tensor with its own storage, a copy of `array`; class_name = None: the dtype determines the class.
 
         An array without elements becomes Torch7's empty tensor, which has no size and no storage.
         Raises ValueError for a dtype that Torch7 does not have.
@@ -158,7 +158,7 @@ class Tensor:
 
 @dataclass(eq=False, slots=True)
 class Function:
-    """A dumped Lua function: opaque, written back as it was read, never run."""
+    """A dumped Lua function. Its bytecode is kept and written back unchanged, and never run."""
 
     bytecode: bytes = field(repr=False)
     upvalues: Value = field(default=None, repr=False)

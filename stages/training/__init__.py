@@ -1,10 +1,10 @@
-"""The training loop, for any objective.
+"""Train networks with any objective.
 
-train          the loop
-objective      what an objective gives the loop
+train          the training loop
+objective      the interface between the loop and an objective
 heatmaps       the objective of pre-training and fine-tuning
-learner        network, optimizer, weight EMA and gradient scaler; how far a training is
-checkpointing  the checkpoints that are kept, and which one a training continues from
+learner        network, optimizer, weight EMA and gradient scaler; the progress of a training
+checkpointing  the checkpoints of a training, and the choice of the one from which it continues
 optimizer      the optimizer, the learning rate of each iteration, the weight EMA
 logs           train.log, valid.log, metrics.csv, TensorBoard
 distributed    several processes and machines

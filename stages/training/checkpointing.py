@@ -1,8 +1,8 @@
-"""The checkpoints in a training's folder: which are kept, and which one the training goes on from.
+"""Write the checkpoints in a training's folder, and find the checkpoint from which a training continues.
 
-last.safetensors         network, optimizer and state, written every few seconds: what a training resumes from
-before-last.safetensors  the one that it replaced, for the case that it is damaged; gone at the end
-last-NNN.safetensors     the same as it was after epoch NNN, for the last `keep_last` epochs
+last.safetensors         network, optimizer and state, written every few seconds; an interrupted training continues from it
+before-last.safetensors  the previous last.safetensors, in case last.safetensors is damaged; deleted at the end of the training
+last-NNN.safetensors     last.safetensors after epoch NNN, for the last `keep_last` epochs
 best.safetensors         the network of the epoch with the best validation accuracy
 epoch-NNN.safetensors    snapshots of the network
 """
@@ -24,18 +24,21 @@ from stages.settings.trainings import Training
 from stages.training.learner import Learner, State
 
 LAST = "last.safetensors"
-BEFORE = "before-last.safetensors"  # what `LAST` replaced, while the training goes on
+BEFORE = "before-last.safetensors"  # the previous `LAST`, kept during the training
 BEST = "best.safetensors"
 
 
 class Checkpoints:
-    """Keeps the checkpoints of one training; to be used in `with`, at whose end all is on the disk.
+    """A context manager that writes the checkpoints of one training. At the end of the block all files are on the disk.
 
-    A thread writes them while the training goes on. In a process that does not write (`writes`), nothing is kept.
+    A thread writes the files while the training continues. In a process with writes = False no checkpoint is ever due.
     """
 
     def __init__(self, folder: Path, training: Training, seconds: float, writes: bool) -> None:
-        """seconds: between two writings of `LAST` within an epoch."""
+        """Store the arguments.
+
+        seconds: time between two writes of `LAST` within an epoch; writes: whether this process writes the training's files.
+        """
         self.folder, self.training, self.seconds, self.writes = folder, training, seconds, writes
         self._writer, self._saved = Writer(), time.monotonic()
 
@@ -47,15 +50,15 @@ class Checkpoints:
     def __exit__(self, error: type[BaseException] | None, *rest: object) -> None:
         self._writer.__exit__(error, *rest)
         if self.writes and not error:
-            (self.folder / BEFORE).unlink(missing_ok=True)  # how far it was when the training ended is chance
+            (self.folder / BEFORE).unlink(missing_ok=True)  # its iteration depends on timing; a result must not
 
     def require_space(self, learner: Learner) -> None:
-        """Raise DataError where the disk is too small for the files of all epochs, and for two more while one is replaced."""
+        """Raise DataError if the disk is too small for the files of all epochs, and two more while `LAST` is replaced."""
         if not self.writes:
             return
         t = self.training
         network = sum(tensor.nbytes for tensor in learner.network.state_dict().values())
-        checkpoint = network * (2 + (t.optimizer != "rmsprop") + bool(t.ema))  # with one or two moments of each weight
+        checkpoint = network * (2 + (t.optimizer != "rmsprop") + bool(t.ema))  # weights, one or two moments of each, EMA
         snapshots = t.epochs // t.snapshot_epochs if t.snapshot_epochs else 0
         needed = (3 + t.keep_last) * checkpoint + (1 + snapshots) * network
         there = sum(path.stat().st_size for path in self.folder.glob("*.safetensors"))
@@ -66,7 +69,7 @@ class Checkpoints:
         return self.writes and time.monotonic() - self._saved > self.seconds
 
     def save(self, learner: Learner, state: State, name: str = LAST) -> None:
-        """Write a checkpoint. Raises NotFinite where a weight is NaN or infinite: the last good checkpoint then stays."""
+        """Write a checkpoint. Raises NotFinite if a weight is NaN or infinite; the last good checkpoint then stays."""
         tensors, description = learner.tensors(), learner.description(state)
         if not all_finite(tensors):
             raise NotFinite
@@ -74,7 +77,10 @@ class Checkpoints:
         self._saved = time.monotonic()
 
     def save_epoch(self, learner: Learner, state: State, is_best: bool, save_network: Callable[[Path], None]) -> None:
-        """Write what an epoch that has just ended leaves, and remove what is no longer kept."""
+        """Write the files of an epoch that has just ended, and delete the checkpoint that `keep_last` no longer keeps.
+
+        is_best: whether the epoch is the best one so far; save_network: writes the evaluated network to a path.
+        """
         t, epoch = self.training, len(state.train)
         if is_best:
             save_network(self.folder / BEST)
@@ -86,7 +92,7 @@ class Checkpoints:
         self.save(learner, state)
 
     def last_good(self) -> tuple[Path, int] | None:
-        """Return the path and the iteration of `LAST`, if there is one, after a writing that is in progress."""
+        """Return the path and the iteration of `LAST`, or None without `LAST`, after waiting for a write in progress."""
         self._writer.wait()
         path = self.folder / LAST
         return (path, load_tensors(path)[1]["state"]["iteration"]) if path.exists() else None
@@ -97,9 +103,10 @@ class NotFinite(Exception):
 
 
 def all_finite(tensors: dict[str, Tensor]) -> bool:
-    """Return whether every floating-point tensor is free of NaN and infinity. The tensors may be on several devices.
+    """Return whether every floating-point tensor is free of NaN and infinity.
 
-    An optimizer keeps its step counter on the CPU while its moments are on the GPU. There is one transfer per device.
+    The tensors may be on several devices: an optimizer may keep its step counter on the CPU and its moments on the GPU. Only
+    one number is transferred from each device.
     """
     sums: dict[torch.device, list[Tensor]] = {}
     for tensor in tensors.values():
@@ -109,19 +116,20 @@ def all_finite(tensors: dict[str, Tensor]) -> bool:
 
 
 class Checkpoint(NamedTuple):
-    """What a training goes on from."""
+    """A checkpoint from which a training continues."""
 
     path: Path
-    branches: bool  # another training's
+    branches: bool  # whether the checkpoint is of another training, from which this training branches off
     tensors: dict[str, Tensor]
     description: dict[str, Any]
 
 
 def find_checkpoint(folder: Path, branch: str) -> Checkpoint | None:
-    """Return the checkpoint that the training in a folder starts from, if any; branch: path of another training's, or "".
+    """Return the checkpoint from which the training in a folder continues, or None.
 
-    A damaged one, which a power cut may leave, is passed over, which is said. Raises DataError where none can be read: what
-    was trained is then never begun again unasked.
+    branch: path of another training's checkpoint, used if the folder has none; "" for none. A damaged checkpoint, as a power
+    cut may leave, is skipped with a message on stderr. Raises DataError if no checkpoint can be read, so that a training never
+    starts from the beginning unnoticed.
     """
     there = [path for path in (folder / LAST, folder / BEFORE) if path.exists()]
     failures = list[Path]()
@@ -143,17 +151,17 @@ def find_checkpoint(folder: Path, branch: str) -> Checkpoint | None:
 
 
 def _nothing_left(folder: Path, damaged: list[Path]) -> str:
-    """What to say where every checkpoint is damaged."""
+    """Return the error message for a folder in which `LAST` and `BEFORE` are damaged."""
     whole = [path.name for path in sorted(folder.glob("*.safetensors")) if path not in damaged and _is_whole(path)]
     epochs = [name for name in whole if name.startswith("last-")]
-    remains = f"What remains there: {', '.join(whole)}. " if whole else ""
+    remains = f"Undamaged files there: {', '.join(whole)}. " if whole else ""
     if epochs:
-        how = f"To go on from an epoch, give {folder / epochs[-1]} as branch_from to an experiment of another name"
+        how = f"To continue from an epoch, give {folder / epochs[-1]} as branch_from to an experiment of another name"
     else:
         how = "To train from the beginning, move that folder away and run again"
     named = " and ".join(path.name for path in damaged)
     are = "is" if len(damaged) == 1 else "are"
-    return f"{named} in {folder} {are} damaged, and no other checkpoint of this training can be gone on from. {remains}{how}."
+    return f"{named} in {folder} {are} damaged, and this training has no other checkpoint to continue from. {remains}{how}."
 
 
 def _is_whole(path: Path) -> bool:

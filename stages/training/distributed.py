@@ -1,8 +1,8 @@
-"""A training in several processes, on one machine or more: torch's elastic launcher, shares of batches, common sums.
+"""Run a training in several processes, on one or more machines, with torch's elastic launcher.
 
-Every process takes its share of each batch. The gradients are averaged by DistributedDataParallel, and BatchNorm sees the
-whole batch, so that the training is that of one process, to rounding. A process that is killed takes the others with it;
-the launcher starts them again, and they go on from the last checkpoint.
+Every process takes its share of each batch. DistributedDataParallel averages the gradients, and BatchNorm sees the whole
+batch, so that the training equals a training in one process up to rounding. If a process is killed, the launcher ends the
+other processes and starts all of them again, and they continue from the last checkpoint.
 """
 
 import copy
@@ -35,27 +35,27 @@ from stages.settings.sections import Workspace
 
 RESTARTS = 3
 
-Work = TypeVar("Work")  # what each process is given to do
+Work = TypeVar("Work")  # the job that each process gets
 Result = TypeVar("Result")
 
 
 @dataclass(frozen=True)
 class Group:
-    """The processes of a training, as one of them sees it."""
+    """The group of processes of a training, and the place of this process in the group."""
 
-    rank: int = 0
-    size: int = 1
-    writes: bool = True  # the files of its machine
+    rank: int = 0  # number of this process, from 0
+    size: int = 1  # number of processes
+    writes: bool = True  # whether this process writes the files of its machine
 
     def sum(self, tensor: Tensor) -> Tensor:
-        """The sum over all processes, the same in each, on the CPU."""
+        """Return the sum of a tensor over all processes, on the CPU; every process gets the same sum."""
         if self.size > 1:
             tensor = tensor.to("cuda" if dist.get_backend() == "nccl" else "cpu")
             dist.all_reduce(tensor)
         return tensor.cpu()
 
     def from_first(self, make: Callable[[], Any]) -> Any:
-        """What `make` gives in the first process, given to all."""
+        """Return, in every process, the result that `make` returns in the first process."""
         given = [make() if self.rank == 0 else None]
         if self.size > 1:
             dist.broadcast_object_list(given)
@@ -63,14 +63,17 @@ class Group:
 
 
 def group() -> Group:
-    """The group of this process; alone if it was not launched in one."""
+    """Return the group of this process; a group of one process if the process was not launched in a group."""
     if not dist.is_initialized():
         return Group()
     return Group(dist.get_rank(), dist.get_world_size(), os.environ["LOCAL_RANK"] == "0")
 
 
 def parallel(network: nn.Module, device: torch.device) -> nn.Module:
-    """The network whose gradients and BatchNorm statistics are those of all processes; to call instead of `network`."""
+    """Return a module to call instead of `network`, with gradients and BatchNorm statistics over all processes.
+
+    In a group of one process, return `network`.
+    """
     if not dist.is_initialized():
         return network
     if device.type == "cuda":
@@ -83,12 +86,12 @@ def parallel(network: nn.Module, device: torch.device) -> nn.Module:
 
 
 def gradients_stay_here(model: nn.Module, wanted: bool) -> AbstractContextManager[object]:
-    """A context in which `backward` leaves the gradients of the other processes alone, if that is wanted."""
+    """Return a context in which `backward` does not average gradients over the processes, if `wanted`."""
     return model.no_sync() if wanted and isinstance(model, DistributedDataParallel) else nullcontext()
 
 
 class _Sum(torch.autograd.Function):
-    """The sum over all processes, with a gradient."""
+    """A differentiable sum of a tensor over all processes."""
 
     @staticmethod
     def forward(_context: Any, tensor: Tensor) -> Tensor:
@@ -102,7 +105,7 @@ class _Sum(torch.autograd.Function):
 
 
 class GlobalBatchNorm2d(nn.BatchNorm2d):
-    """BatchNorm over the batches of all processes; torch's own SyncBatchNorm wants CUDA."""
+    """BatchNorm over the batches of all processes, on the CPU; torch's own SyncBatchNorm needs CUDA."""
 
     @classmethod
     def of(cls, norm: nn.BatchNorm2d) -> "GlobalBatchNorm2d":
@@ -114,11 +117,11 @@ class GlobalBatchNorm2d(nn.BatchNorm2d):
         return made.train(norm.training)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(N, C, H, W), N of this process, to the same shape; in evaluation mode the usual BatchNorm."""
+        """Return this process's batch x (N, C, H, W), normalised; in evaluation mode as the usual BatchNorm does."""
         if not self.training:
             return super().forward(x)
         assert self.running_mean is not None and self.running_var is not None and self.momentum is not None
-        exact = x.to(self.weight.dtype)  # with autocast, x is shorter
+        exact = x.to(self.weight.dtype)  # with autocast, x has a shorter dtype
         var, mean = torch.var_mean(exact, dim=(0, 2, 3), correction=0)
         here, mean, var = x.numel() / x.shape[1], mean.double(), var.double()
         moments = torch.stack([torch.full_like(mean, here), here * mean, here * (var + mean.square())])
@@ -136,18 +139,18 @@ class GlobalBatchNorm2d(nn.BatchNorm2d):
 
 def launch(work: Callable[[Work, Report], Result], job: Work, name: str, workspace: Workspace,
            report: Report = silent) -> Result:  # fmt: skip
-    """Run work(job, report) in [workspace] processes and machines; return its result in the first process here.
+    """Run work(job, report) in the processes and machines of [workspace]; return the result of this machine's first process.
 
-    Each process has a copy of the job, which is pickled for it. name: the same on all machines. Raises a DataError of any
-    process, and DataError where processes are killed again and again.
+    Each process gets a pickled copy of the job. name: name of the training, equal on all machines. Raises a DataError of any
+    process, and DataError if processes are killed repeatedly.
     """
     from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
     from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
     for logger in ("torch.distributed", "torch.multiprocessing"):
-        logging.getLogger(logger).setLevel(logging.CRITICAL)  # what matters, `_process` says
-    # A fresh store for each start: in a shared one, processes that start again find the addresses of the dead.
+        logging.getLogger(logger).setLevel(logging.CRITICAL)  # `_process` prints what matters
+    # Each start needs a fresh store: in a shared store, restarted processes would find the addresses of dead processes.
     os.environ["TORCH_DISABLE_SHARE_RDZV_TCP_STORE"] = "1"
     context = multiprocessing.get_context("spawn")
     receiver, sender = context.Pipe(duplex=False)
@@ -156,9 +159,9 @@ def launch(work: Callable[[Work, Report], Result], job: Work, name: str, workspa
         config = LaunchConfig(
             min_nodes=workspace.machines, max_nodes=workspace.machines, nproc_per_node=workspace.processes,
             run_id=name, rdzv_backend="c10d", rdzv_endpoint=workspace.rendezvous or "localhost:0", max_restarts=RESTARTS,
-            local_addr="localhost" if workspace.machines == 1 else None,  # the machine's own name may lead nowhere
+            local_addr="localhost" if workspace.machines == 1 else None,  # the machine's own name may not resolve
             logs_specs=DefaultLogsSpecs(log_dir=scratch),
-            signals_to_handle="",  # Ctrl-C stays Python's
+            signals_to_handle="",  # Python, not the launcher, handles Ctrl-C
         )  # fmt: skip
         listener.start()
         try:
@@ -168,13 +171,13 @@ def launch(work: Callable[[Work, Report], Result], job: Work, name: str, workspa
             if code >= 0:
                 raise
             raise DataError(
-                f"A training process was killed {RESTARTS + 1} times (signal {-code}), perhaps for want of memory; set fewer "
-                "[workspace] processes or workers, or [pretrain] gradient_accumulation."
+                f"A training process was killed {RESTARTS + 1} times (signal {-code}), perhaps because memory ran out; set "
+                "fewer [workspace] processes or workers, or a larger gradient_accumulation."
             ) from None
         finally:
             sender.close()
             listener.join()
-    result = results[min(results)]  # by number among all machines
+    result = results[min(results)]  # results by rank among all machines
     if isinstance(result, DataError):
         raise result
     return result
@@ -188,10 +191,14 @@ def _pass_on(receiver: Connection, report: Report) -> None:
 
 def _process(work: Callable[[Work, Report], Result], job: Work, workspace: Workspace, error_file: Path,
              sender: Connection) -> Result | DataError:  # fmt: skip
-    """One of the processes. What fails in one ends all; after a DataError they start once more, to hand it over."""
+    """Run the job in one of the processes; return its result.
+
+    A failure in one process ends all processes. After a DataError the launcher starts the processes once more; then each of
+    them returns the error, so that `launch` can raise it.
+    """
     threading.Thread(target=end_with_parent, daemon=True).start()
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C ends the parent, and with it this process
-    multiprocessing.set_start_method(None, force=True)  # processes that read images need not be spawned, as this one was
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C ends the parent, and so this process
+    multiprocessing.set_start_method(None, force=True)  # unlike this process, image readers need not be spawned
     torch.set_num_threads(max(1, torch.get_num_threads() // workspace.processes))
     cuda = pick_device(workspace.device).type == "cuda"
     if cuda:
@@ -203,15 +210,15 @@ def _process(work: Callable[[Work, Report], Result], job: Work, workspace: Works
     if any(errors):
         return DataError(next(filter(None, errors)))
     if first_here and os.environ["TORCHELASTIC_RESTART_COUNT"] != "0":
-        print("A training process ended; all go on from the last checkpoint.", file=sys.stderr)
-    job = copy.deepcopy(job)  # tensors arrive in memory that all the processes share
+        print("A training process ended; all processes continue from the last checkpoint.", file=sys.stderr)
+    job = copy.deepcopy(job)  # its tensors lie in memory that all processes share
     try:
         return work(job, (lambda *progress: sender.send(progress)) if first_here else silent)
     except DataError as error:
         error_file.write_text(str(error))
         sys.exit(1)
     except Exception:
-        time.sleep(5)  # where another process failed first, the launcher ends this one meanwhile, and says nothing twice
+        time.sleep(5)  # if another process failed first, the launcher ends this one meanwhile
         traceback.print_exc()
         raise
     finally:

@@ -1,4 +1,4 @@
-"""The heatmap objective of pre-training and fine-tuning: mean squared error of the heatmaps, summed over the stacks."""
+"""Define the objective of pre-training and fine-tuning: mean squared error of the heatmaps, summed over the stacks."""
 
 from collections.abc import Hashable, Iterator, Sequence
 from pathlib import Path
@@ -29,7 +29,7 @@ VALIDATION_BATCH = 16
 
 
 def new_network(options: Network, joints: int, seed: int) -> HourglassNet:
-    """Return a network with random weights, the same for the same seed."""
+    """Return a network with random weights; equal seeds give equal weights."""
     torch.manual_seed(seed)
     return HourglassNet(options, joints)
 
@@ -37,7 +37,8 @@ def new_network(options: Network, joints: int, seed: int) -> HourglassNet:
 def network_for(model: Path, skeleton: Skeleton, settings: Finetuning) -> HourglassNet:
     """Return the network of the file `model` with its output layer replaced by one for `skeleton`.
 
-    With head = matching, joints that both know by name keep their output channel. All other channels have random weights.
+    With head = matching, joints with a name that the network knows keep their output channel. All other output channels have
+    random weights.
     """
     torch.manual_seed(settings.seed)
     network, description = checkpoints.load_network(model)
@@ -46,10 +47,10 @@ def network_for(model: Path, skeleton: Skeleton, settings: Finetuning) -> Hourgl
 
 
 class HeatmapObjective:
-    """Trains an hourglass to give the heatmaps of a dataset's people; see `stages.training.objective.Objective`."""
+    """Trains an hourglass to predict the heatmaps of a dataset's people; see `stages.training.objective.Objective`."""
 
     parts: tuple[str, ...] = ()
-    loss_limit = 1e4  # a mean squared error beyond this: outputs a hundred times the height of a target
+    loss_limit = 1e4  # the mean squared error of outputs a hundred times as high as a target
 
     def __init__(self, network: HourglassNet, data: DatasetFiles, size: Input, training: Training) -> None:
         Settings(network=network.options, input=size)  # checks that the heatmap size is divisible by 2**depth
@@ -58,13 +59,17 @@ class HeatmapObjective:
         self.scoring = torch.tensor(data.skeleton.scoring)
         self.valid: PoseDataset | None = None
         self.stream: PoseDataset | None = None
-        self.make: augment.DeviceSamples | None = None  # makes samples of the plans that `stream` gives
+        self.make: augment.DeviceSamples | None = None  # computes samples from the plans of `stream`
         if not training.train_redundant_biases:
             for bias in cancelled_biases(network):
                 bias.requires_grad_(False)
 
     def begin(self, resources: Resources, networks: Sequence[nn.Module]) -> None:
-        """Open the splits. Where crops are kept and the device is CUDA, training samples are made there of plans."""
+        """Open the train and valid splits, and set the networks' `mean` if the recipe subtracts the mean colour.
+
+        With cached crops and a CUDA device, the device computes the training samples from plans. Raises DataError if the valid
+        split labels no scoring joint.
+        """
         t, self.resources = self.training, resources
         self.scoring = self.scoring.to(resources.device)
         self.valid = PoseDataset(self.data, "valid", self.size, t)
@@ -83,23 +88,26 @@ class HeatmapObjective:
         return PoseDataset(self.data, "train", self.size, self.training, self.training.seed, self.training.batch)
 
     def phase(self, epoch: int) -> Hashable:
-        """Return the one phase of such a training."""
+        """Return 0: all epochs of this training have the same phase."""
         return 0
 
     def batches(self, first: int, count: int) -> Iterator[dict[str, Tensor]]:
-        """Yield batches: input (N, 3, R, R), heatmaps (N, J, h, w) and weights (N, J), or the plans to make them of."""
+        """Yield batches of input (N, 3, R, R), heatmaps (N, J, h, w) and weights (N, J), or of plans for these tensors."""
         assert self.stream
         for batch in batches(self.stream, self.training.batch, self.resources.workers, first, count, self.resources.share):
-            yield {name: batch[name] for name in batch if name != "image_to_crop"}  # which only the CPU needs
+            yield {name: batch[name] for name in batch if name != "image_to_crop"}  # the training does not need this map
 
     def forward(self, model: nn.Module, batch: dict[str, Tensor], phase: Any) -> list[Tensor]:
-        """Return the heatmaps of every stack; a batch of plans becomes samples, in place."""
+        """Return the heatmaps of every stack. If `batch` holds plans, add their samples to it in place."""
         if self.make:
             batch |= self.make(batch)
         return model(batch["input"].to(memory_format=torch.channels_last))
 
     def loss(self, outputs: list[Tensor], batch: dict[str, Tensor], share: float) -> tuple[Tensor, Tensor]:
-        """Return the loss, and its sums: loss of all stacks, of the last; per scoring joint the hits and how often seen."""
+        """Return the loss, and its sums (2 + 2 S,) for S scoring joints.
+
+        The sums: loss of all stacks, loss of the last stack, hits of each scoring joint, counted labels of each scoring joint.
+        """
         losses = torch.stack([squared_error(maps, batch).mean() for maps in outputs]) * share
         hits, seen = training_hits(outputs[-1].detach(), batch["heatmaps"], self.scoring)
         loss, detached = losses.sum(), losses.detach()
@@ -111,7 +119,11 @@ class HeatmapObjective:
         return {"loss": sums[1].item(), "acc": mean_rate(counts[:joints], counts[joints:])}
 
     def validate(self, network: nn.Module, phase: Any, report: Report) -> tuple[Tensor, np.ndarray]:
-        """Sum over samples, which count alike: samples, loss, samples that show a joint, their accuracy."""
+        """Return sums (4,) over the samples, and a picture.
+
+        The sums: number of samples, loss, number of samples with a counted joint, training accuracy of these samples. All
+        samples have equal weight.
+        """
         assert self.valid
         place, skeleton, count = self.resources, self.data.skeleton, len(self.valid)
         stream = batches(self.valid, VALIDATION_BATCH, place.workers, share=place.share)
@@ -142,7 +154,7 @@ class HeatmapObjective:
         checkpoints.save_network(path, hourglass, skeleton.joints, self.size.resolution, metrics, skeleton.limbs)
 
     def arrays(self, iteration: int) -> dict[str, np.ndarray]:
-        """Return a batch with the names of its images."""
+        """Return the batch of an iteration, with the names of its images."""
         samples = self._samples()
         batch = next(batches(samples, self.training.batch, 1, first=iteration, count=iteration + 1))
         names = np.array([samples.rows.images[row] for row in batch["row"]])
@@ -150,16 +162,17 @@ class HeatmapObjective:
 
 
 def squared_error(maps: Tensor, batch: dict[str, Tensor]) -> Tensor:
-    """Return the mean squared error (N,) of heatmaps (N, J, h, w), the error of each joint times batch["weights"] (N, J).
+    """Return the mean squared error (N,) of heatmaps (N, J, h, w); batch["weights"] (N, J) weights the error of each joint.
 
-    The mean is over all joints, whatever their weights, so that the errors of a batch's parts add up to the batch's.
+    The sum is divided by the number of joints, not by the sum of weights, so that the micro-batches' errors add up to the
+    batch's error.
     """
     squares = (maps.float() - batch["heatmaps"]).square().mean(dim=(2, 3))
     return (squares * batch["weights"]).mean(dim=1)
 
 
 def draw_predictions(batch: dict[str, Tensor], maps: Tensor, skeleton: Skeleton, count: int = 6) -> np.ndarray:
-    """Draw the first people of a batch with their labels and with the joints of heatmaps (N, J, h, w): (H, W, 3) uint8."""
+    """Return a picture (H, W, 3) uint8 of a batch's first people: with labels, and with the joints of heatmaps (N, J, h, w)."""
     images = (batch["input"][:count].clamp(0, 1) * 255).byte().permute(0, 2, 3, 1).numpy()
     rows = []
     for shown in (batch["heatmaps"], maps):

@@ -1,4 +1,4 @@
-"""What a training moves and remembers: network, optimizer, weight EMA, gradient scaler, and how far it is."""
+"""Hold the state of a training: network, optimizer, weight EMA, gradient scaler, and progress."""
 
 from dataclasses import asdict, field
 from typing import Any
@@ -14,35 +14,38 @@ from stages.training.optimizer import Ema, load_optimizer, make_optimizer, optim
 
 @dataclass
 class State:
-    """How far a training is. Saved with each checkpoint; its values are checked when it is built."""
+    """The progress of a training, saved with each checkpoint; the values are validated when the object is built."""
 
     iteration: int = 0  # finished iterations since the start
-    epoch_start: int = 0  # those before the current epoch
+    epoch_start: int = 0  # finished iterations before the current epoch
     sums: dict[str, float] = field(default_factory=dict)  # figure -> its sum over the finished iterations of the epoch
-    counts: dict[str, int] = field(default_factory=dict)  # figure -> of them, how many had this figure
+    counts: dict[str, int] = field(default_factory=dict)  # figure -> number of these iterations with a value of it
     best: list[int | float] = field(default_factory=list)  # the row of `valid` with the best accuracy
     train: list[list[int | float]] = field(default_factory=list)  # a row per finished epoch: epoch, loss, acc, LR, parts
     valid: list[list[int | float]] = field(default_factory=list)
 
     @property
     def epoch(self) -> int:
-        """The current epoch, counted from 1."""
+        """Return the current epoch, counted from 1."""
         return len(self.train) + 1
 
     def add(self, figures: dict[str, float]) -> None:
-        """Add the figures of an iteration; NaN does not count."""
+        """Add the figures of an iteration; NaN is left out."""
         for name, value in figures.items():
             if value == value:
                 self.sums[name] = self.sums.get(name, 0.0) + value
                 self.counts[name] = self.counts.get(name, 0) + 1
 
     def mean(self, name: str, missing: float = 0.0) -> float:
-        """Return the mean of a figure over the epoch so far; `missing` where no iteration had it."""
+        """Return the mean of a figure over the epoch so far; `missing` if no iteration had the figure."""
         return self.sums[name] / self.counts[name] if name in self.counts else missing
 
 
 class Learner:
-    """A network that is trained, with its optimizer, and where the recipe wants them its weight EMA and gradient scaler."""
+    """A network in training with its optimizer and gradient scaler, and its weight EMA if the recipe sets `ema`.
+
+    The gradient scaler works only with float16.
+    """
 
     def __init__(self, network: nn.Module, training: Training, device: torch.device, compute: torch.dtype) -> None:
         self.network = network.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -53,11 +56,11 @@ class Learner:
 
     @property
     def evaluated(self) -> nn.Module:
-        """The network that is validated and kept: the weight EMA if there is one."""
+        """Return the network that is validated and kept: the weight EMA if there is one."""
         return self.ema.network if self.ema else self.network
 
     def tensors(self) -> dict[str, Tensor]:
-        """Return all that a checkpoint holds, by name."""
+        """Return all tensors of a checkpoint, by name."""
         tensors = {f"network.{name}": tensor for name, tensor in self.network.state_dict().items()}
         tensors |= {f"optimizer.{name}": tensor for name, tensor in optimizer_tensors(self.optimizer).items()}
         if self.ema:
@@ -65,13 +68,14 @@ class Learner:
         return tensors
 
     def description(self, state: State) -> dict[str, Any]:
-        """Return what a checkpoint says beside its tensors."""
+        """Return the description of a checkpoint: state of the training, optimizer, and state of the gradient scaler."""
         return {"state": asdict(state), "optimizer": self.kind, "scaler": self.scaler.state_dict()}
 
     def load(self, tensors: dict[str, Tensor], description: dict[str, Any]) -> State:
-        """Take up what a checkpoint holds; return how far its training was.
+        """Load the contents of a checkpoint; return the state of its training.
 
-        Raises RuntimeError for another network, and LookupError, TypeError or ValueError for what is no checkpoint.
+        The optimizer's state is loaded only if the checkpoint is of the same kind of optimizer. Raises RuntimeError for a
+        checkpoint of another network, and LookupError, TypeError or ValueError for data that is not a checkpoint.
         """
         state = State(**description["state"])
         weights = checkpoints.below("network.", tensors)

@@ -1,8 +1,8 @@
-"""What a person follows a training by: logs/metrics.csv, and TensorBoard events beside it.
+"""Write the logs by which a person follows a training: logs/metrics.csv, and TensorBoard events in the same folder.
 
-Both hold times, so they stand in the folder logs/, which does not count to a result's content. The columns of
-metrics.csv are COLUMNS; a row is the mean over the last EVERY iterations (`what` = train), or an epoch's training mean
-(epoch) or validation (valid).
+The files hold times, so they are in the folder logs/, which a result's content digest excludes. The columns of metrics.csv
+are COLUMNS. A row holds the mean over the last EVERY iterations (`what` = train), the mean of training over an epoch (epoch),
+or the result of a validation (valid).
 """
 
 import csv
@@ -31,11 +31,11 @@ EVERY = 50  # iterations from one row to the next
 
 
 class Logs:
-    """The logs of a training in `folder`; to be used in `with`. Without a folder, nothing is written.
+    """A context manager that writes the logs of a training to `folder`; without a folder, it writes nothing.
 
-    The training has done `iteration` of `iterations`, and has finished `epochs` of its epochs. What the logs say of later ones
-    is dropped: a process that was killed wrote it after its last checkpoint. parts: the objective's figures beside loss and
-    acc, each a column. `waiting` in the rows is the part of the time in which the loop waited for samples.
+    The training has finished `iteration` of `iterations` iterations, and `epochs` epochs. Rows of later iterations and epochs
+    are deleted, because a process that was killed wrote them after its last checkpoint. parts: names of the objective's figures
+    besides loss and acc, one column each. The column `waiting` is the share of the time in which the loop waited for samples.
     """
 
     def __init__(
@@ -47,7 +47,7 @@ class Logs:
         self.events: SummaryWriter | None = None
         self.hook = threading.excepthook
         self.last_pace = 0.0, 0.0
-        self.figures: list[dict[str, float]] = []  # of the iterations since the last row
+        self.figures: list[dict[str, float]] = []  # figures of the iterations since the last row
         self.seconds = self.waited = 0.0
         self.mark = time.monotonic()
 
@@ -79,18 +79,18 @@ class Logs:
         self.events = SummaryWriter(str((folder / METRICS).parent), purge_step=self.done + 1, flush_secs=20)
 
     def begin_epoch(self) -> None:
-        """From now on the time counts; validation before it does not."""
+        """Start measuring time, so that the validation before the epoch does not count."""
         self.mark = time.monotonic()
 
     @contextmanager
     def waiting(self) -> Iterator[None]:
-        """Measures the time that the loop waits for samples."""
+        """Measure the time that the loop waits for samples in the block."""
         begun = time.monotonic()
         yield
         self.waited += time.monotonic() - begun
 
     def iteration(self, epoch: int, iteration: int, figures: dict[str, float], rate: float) -> None:
-        """Take in an iteration: its figures, NaN where nothing counted, and the learning rate."""
+        """Add an iteration. figures: its figures, NaN if no joint counted; rate: its learning rate."""
         now = time.monotonic()
         self.seconds, self.mark = self.seconds + now - self.mark, now
         self.figures.append(figures)
@@ -103,14 +103,14 @@ class Logs:
             self.mark = time.monotonic()
 
     def pace(self) -> tuple[float, float]:
-        """Samples a second, and the part of the time in which the loop waited, in the present window or the last."""
+        """Return samples per second and the share of time spent waiting, since the last row, or of that row if nothing came."""
         if self.figures:
             seconds = max(self.seconds, 1e-9)
             self.last_pace = len(self.figures) * self.batch / seconds, self.waited / seconds
         return self.last_pace
 
     def epoch(self, epoch: int, iteration: int, train: list[float], valid: list[float], picture: np.ndarray) -> None:
-        """Take in an epoch: rows of train.log and valid.log (epoch, loss, acc, LR, parts), a picture (H, W, 3) uint8 RGB."""
+        """Add an epoch: rows of train.log and valid.log (epoch, loss, acc, LR, parts), and a picture (H, W, 3) uint8 RGB."""
         for what, (_, loss, acc, rate, *parts) in (("epoch", train), ("valid", valid)):
             figures = {"loss": loss, "acc": acc} | dict(zip(self.parts, parts, strict=True))
             self._write(what, epoch, iteration, figures, rate)
@@ -135,13 +135,13 @@ class Logs:
                 self.events.add_scalar(f"{what}/{name}", value, iteration)
 
     def _errors_of_threads(self, error: threading.ExceptHookArgs) -> None:
-        """Say nothing of a full disk where TensorBoard's own thread meets it: the next call raises the same in this one."""
+        """Ignore OSError (a full disk) in TensorBoard's thread: the next call raises the same error in the main thread."""
         if not isinstance(error.exc_value, OSError):
             self.hook(error)
 
 
 def write_log(path: Path, rows: list[list[float]], parts: tuple[str, ...] = ()) -> None:
-    """Write a log in the published columns, and a column for each of the objective's parts."""
+    """Write a log with the published columns and one column for each of the objective's parts."""
     lines = ["\t".join(("epoch", "loss", "acc", "LR", *parts))]
     for epoch, loss, acc, rate, *others in rows:
         lines.append("\t".join([f"{int(epoch)}", f"{loss:.8f}", f"{acc:.6f}", f"{rate:g}", *(f"{x:.8f}" for x in others)]))
@@ -149,7 +149,7 @@ def write_log(path: Path, rows: list[list[float]], parts: tuple[str, ...] = ()) 
 
 
 def read_metrics(folder: Path) -> list[dict[str, str]]:
-    """The rows of a training's metrics.csv; none where there is no such file. A damaged or unfinished row is left out."""
+    """Return the rows of a training's metrics.csv without damaged or unfinished rows; no rows if the file does not exist."""
     try:
         with open(folder / METRICS, newline="", errors="replace") as file:
             return [row for row in csv.DictReader(file) if _is_row(row)]
@@ -170,7 +170,7 @@ def _is_row(row: dict[str, str]) -> bool:
 
 
 def how_far(folder: Path) -> str:
-    """How far a training is, in words: by the checkpoint that it resumes from, or by metrics.csv; "" where neither says."""
+    """Return the iteration of a training as text, from last.safetensors, else from metrics.csv; "" without both files."""
     iteration, total = 0, ""
     try:
         if rows := read_metrics(folder):

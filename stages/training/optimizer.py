@@ -1,4 +1,4 @@
-"""How weights are moved: the optimizer, the learning rate of each iteration, and the running mean of the weights."""
+"""Update the weights of a network: optimizer, learning rate of each iteration, and weight EMA."""
 
 import copy
 import math
@@ -11,9 +11,10 @@ from stages.settings.recipes import Recipe
 
 
 def make_optimizer(recipe: Recipe, network: nn.Module) -> torch.optim.Optimizer:
-    """The recipe's optimizer for all weights. Weight decay is for convolutions, not for biases and norms.
+    """Return the recipe's optimizer for all weights. Weight decay applies to convolutions, not to biases and normalisation.
 
-    On CUDA all that changes from one iteration to the next, the learning rate too, is kept on the device (`recorded`).
+    On CUDA the optimizer keeps all values that change between iterations, such as the learning rate, on the device, because a
+    recorded iteration (`stages.machine.recorded`) reads nothing else.
     """
     parameters = list(network.parameters())
     on_cuda = parameters[0].is_cuda
@@ -29,11 +30,11 @@ def make_optimizer(recipe: Recipe, network: nn.Module) -> torch.optim.Optimizer:
 
 
 def cancelled_biases(network: HourglassNet) -> list[Tensor]:
-    """The biases of convolutions that batch normalisation takes out again, whatever they are: all but the heatmaps' own.
+    """Return the convolution biases that a later batch normalisation cancels: all but those of the heatmap convolutions.
 
-    Their true gradient is zero. RMSprop and Adam make whole steps of the rounding noise in it, and far away from zero, what the
-    residuals add up is rounded coarsely: by bfloat16 so much that joints move. None where they have a meaning: without batch
-    normalisation, and in blocks that begin with a convolution.
+    The true gradient of these biases is zero, but RMSprop and Adam turn its rounding noise into full steps. When the biases
+    have drifted far from zero, the sums of the residual blocks are rounded coarsely, in bfloat16 so coarsely that joints move.
+    The list is empty without batch normalisation and for blocks that begin with a convolution: there, biases have an effect.
     """
     if network.options.norm != "batch" or network.options.block == "four":
         return []
@@ -42,7 +43,7 @@ def cancelled_biases(network: HourglassNet) -> list[Tensor]:
 
 
 def learning_rate(recipe: Recipe, iteration: int, iterations: int) -> float:
-    """The rate of an iteration, counted from 0, of a training of so many iterations: warm-up times schedule."""
+    """Return the learning rate, warm-up times schedule, of an iteration, counted from 0, of a training of `iterations`."""
     rate = recipe.learning_rate * min(1.0, (iteration + 1) / max(recipe.warmup, 1))
     if recipe.schedule == "cosine":
         return rate * 0.5 * (1 + math.cos(math.pi * iteration / iterations))
@@ -52,7 +53,7 @@ def learning_rate(recipe: Recipe, iteration: int, iterations: int) -> float:
 
 
 def set_rate(optimizer: torch.optim.Optimizer, rate: Tensor) -> None:
-    """Let the optimizer take steps of this learning rate, a number on the device of the weights."""
+    """Set the optimizer's learning rate; rate: a scalar on the device of the weights."""
     for group in optimizer.param_groups:
         if isinstance(group["lr"], Tensor):
             group["lr"].copy_(rate)
@@ -72,17 +73,17 @@ def load_optimizer(optimizer: torch.optim.Optimizer, tensors: dict[str, Tensor])
     saved = optimizer.state_dict()
     for name, value in tensors.items():
         i, _, kind = name.partition(".")
-        if value.dim():  # in the parameter's memory layout: another would round differently
+        if value.dim():  # in the parameter's memory layout, because another layout rounds differently
             value = torch.empty_like(parameters[int(i)]).copy_(value)
         saved["state"].setdefault(int(i), {})[kind] = value
     optimizer.load_state_dict(saved)
 
 
 class Ema:
-    """A network whose weights and BatchNorm statistics are the running mean of another's.
+    """The weight EMA: a network with the exponential moving average of another network's weights and BatchNorm statistics.
 
-    After iteration i, counted from 0: mean = d * mean + (1 - d) * weights with d = min(decay, (1 + i) / (10 + i)), so that
-    the first weights, drawn at random, are soon forgotten.
+    After iteration i, counted from 0: mean = d * mean + (1 - d) * weights with d = min(decay, (1 + i) / (10 + i)). So the
+    random initial weights are soon forgotten.
     """
 
     def __init__(self, network: nn.Module, decay: float) -> None:
@@ -94,12 +95,12 @@ class Ema:
 
     @torch.no_grad()
     def update(self, network: nn.Module, share: Tensor) -> None:
-        """Take in the weights after an iteration; share: a number on their device, see `share`."""
+        """Update the average with the weights after an iteration; share: a scalar on their device, see the method `share`."""
         pairs = list(zip(self.network.state_dict().values(), network.state_dict().values(), strict=True))
         weights = [pair for pair in pairs if pair[0].is_floating_point()]
-        counts = [pair for pair in pairs if not pair[0].is_floating_point()]  # of batches that BatchNorm has seen
+        counts = [pair for pair in pairs if not pair[0].is_floating_point()]  # numbers of batches that BatchNorm has seen
         means, now = [mean for mean, _ in weights], [value for _, value in weights]
-        if share.device.type == "cpu":  # in one pass over the memory
+        if share.device.type == "cpu":  # lerp needs only one pass over the memory
             torch._foreach_lerp_(means, now, share.item())
         else:
             steps = torch._foreach_sub(now, means)

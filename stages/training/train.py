@@ -1,8 +1,9 @@
-"""The one training loop, for any objective.
+"""Train a network with any objective: the training loop.
 
-A training is a pure function of its settings, its data and the initial weights; killed at any moment, it continues from its
-last checkpoint as if nothing had happened. The folder holds the checkpoints (`stages.training.checkpointing`) and
-    train.log, valid.log   epoch, loss, acc, LR and the objective's parts: one line an epoch
+A training is a pure function of its settings, its data and the initial weights. A training that is killed at any moment
+continues from its last checkpoint with the result of an uninterrupted one. The folder of a training holds the checkpoints
+(`stages.training.checkpointing`) and
+    train.log, valid.log   epoch, loss, acc, LR and the objective's parts: one line per epoch
     logs/                  times and speed, see `stages.training.logs`
 """
 
@@ -33,14 +34,14 @@ from stages.training.logs import Logs, write_log
 from stages.training.objective import Objective, Resources
 from stages.training.optimizer import learning_rate, set_rate
 
-READ_EVERY = {"cpu": 1}  # iterations; reading the loss from another device waits for it, so there it is done
-READ_SELDOM = 25  # only so often; a divisor of logs.EVERY
-MOST_TRIALS = 3  # of cuDNN's ways to compute a convolution; its own limit takes a minute to try them all at 128 images
+READ_EVERY = {"cpu": 1}  # device type -> iterations from one reading of the loss to the next
+READ_SELDOM = 25  # the same for other devices, where a reading waits for the device; a divisor of logs.EVERY
+MOST_TRIALS = 3  # algorithms that cuDNN tries for a convolution; with cuDNN's own limit, trying takes a minute at 128 images
 
 
 @dataclass(frozen=True)
 class Job:
-    """A training: where, of what, and how."""
+    """A training: its folder, its objective and its settings."""
 
     folder: Path
     objective: Objective
@@ -49,7 +50,10 @@ class Job:
 
 
 def train(job: Job, report: Report = silent) -> dict[str, float]:
-    """Train to the end, in [workspace] processes and machines; see `Trainer`."""
+    """Train to the end, in the processes and machines of [workspace]; return the best epoch's figures (see `Trainer`).
+
+    Raises DataError if the batch or the number of GPUs is too small for the processes.
+    """
     training, workspace = job.training, job.workspace
     together = workspace.processes * workspace.machines
     if together == 1:
@@ -63,16 +67,16 @@ def train(job: Job, report: Report = silent) -> dict[str, float]:
 
 
 def run(job: Job, report: Report) -> dict[str, float]:
-    """Train in this process, or as one of several."""
+    """Train in this process, alone or as one of several; return the best epoch's figures."""
     memory.keep_big_blocks()
     set_arithmetic(job.training, job.workspace)
-    # Said here, because an exception that crosses processes is a traceback.
+    # Errors become DataErrors in this process, because other exceptions reach the parent process only as a traceback.
     with disk_trouble_as_data_error(job.folder), killed_reader_as_data_error():
         return Trainer(job).run(report)
 
 
 def set_arithmetic(training: Training, workspace: Workspace) -> None:
-    """Choose for the whole process how CUDA computes: see `precision` and `deterministic`."""
+    """Set how CUDA computes in the whole process, from the settings `precision` and `deterministic`."""
     set_tf32(training.precision)
     torch.backends.cudnn.deterministic = workspace.deterministic
     torch.backends.cudnn.benchmark = not workspace.deterministic
@@ -80,8 +84,11 @@ def set_arithmetic(training: Training, workspace: Workspace) -> None:
 
 
 class Trainer:
-    """A training in a folder, or one process's part of it. `run` trains to the end, from wherever the folder's checkpoint
-    stands; without one, from where the training that it branches off from stands, or from the objective's network."""
+    """A training in a folder, or one process's share of it.
+
+    The training continues from the checkpoint in the folder. Without one, it starts from the checkpoint of the training from
+    which it branches off, or else from the objective's network.
+    """
 
     def __init__(self, job: Job) -> None:
         self.folder, self.objective, self.training, self.workspace = job.folder, job.objective, job.training, job.workspace
@@ -96,7 +103,7 @@ class Trainer:
         workers = max(1, processes(w.workers) // w.processes)
         resources = Resources(self.device, self.compute, workers, (self.group.rank, self.group.size))
         self.objective.begin(resources, list(dict.fromkeys([self.network, self.learner.evaluated])))
-        # A branch may begin in an epoch that is longer already than its own are.
+        # A branch may start in an epoch that already has more iterations than the branch's own epochs.
         state = self.state
         beyond = max(state.iteration - state.epoch_start - t.iterations, 0)
         self.iterations = state.epoch_start + beyond + (t.epochs - len(state.train)) * t.iterations
@@ -112,7 +119,10 @@ class Trainer:
             self.model.compile(dynamic=False)
 
     def run(self, report: Report = silent) -> dict[str, float]:
-        """Train all epochs; return the best epoch's figures. `report(iteration, iterations, text)` now and then."""
+        """Train all epochs; return the best epoch's figures.
+
+        Calls `report(iteration, iterations, text)` from time to time.
+        """
         t, state = self.training, self.state
         self.checkpoints.require_space(self.learner)
         stream = self.objective.batches(state.iteration, self.iterations)
@@ -124,7 +134,7 @@ class Trainer:
 
     def _finished(self) -> bool:
         t, state = self.training, self.state
-        between = state.iteration == state.epoch_start  # else the current epoch is not validated yet
+        between = state.iteration == state.epoch_start  # otherwise the current epoch still has to be validated
         stopped = t.stop_after and state.iteration >= t.stop_after and between
         level = t.early_stop and len(state.train) > 1 and state.train[-1][2] - state.train[-2][2] < t.early_stop
         return bool(stopped or level or len(state.train) >= t.epochs)
@@ -149,9 +159,9 @@ class Trainer:
                     self._save(lambda: self.checkpoints.save(self.learner, self.state))
 
     def begin_phase(self, phase: Hashable) -> None:
-        """Record iterations as CUDA graphs, if each iteration launches the same kernels.
+        """Start a phase; if every iteration of the phase launches the same CUDA kernels, record them as a CUDA graph.
 
-        That is not so in several processes, nor with float16, which may skip the optimizer's step.
+        Several processes, and float16, which may skip the optimizer's step, launch different kernels and are not recorded.
         """
         if phase == self.phase:
             return
@@ -170,7 +180,10 @@ class Trainer:
         return self._iterate({name: tensor.to(self.device, non_blocking=True) for name, tensor in inputs.items()})
 
     def _iterate(self, inputs: dict[str, Tensor]) -> Tensor:
-        """Do one iteration of tensors on the device: a batch, and `rates`: learning rate, and the weights' part in the EMA."""
+        """Do one iteration; return its sums (S,) of `Objective.loss`.
+
+        inputs: a batch on the device, and `rates` (2,): the learning rate, and the share of the weights in the EMA.
+        """
         learner, (rate, share) = self.learner, inputs["rates"]
         set_rate(learner.optimizer, rate)
         learner.optimizer.zero_grad(set_to_none=True)
@@ -194,18 +207,21 @@ class Trainer:
             with torch.autocast(self.device.type, self.compute, enabled=self.compute != torch.float32):
                 outputs = self.objective.forward(self.model, part, self.phase)
             loss, sums = self.objective.loss(outputs, part, share)
-            self.learner.scaler.scale(loss * self.group.size).backward()  # the processes' gradients are averaged
+            self.learner.scaler.scale(loss * self.group.size).backward()  # DDP averages gradients; their sum is needed
         return sums
 
     def _read(self, report: Report) -> None:
-        """Take in the sums of the iterations since the last reading."""
+        """Read the sums of the iterations since the last reading, and add them to the state and the logs.
+
+        Raises DataError if a loss is NaN or not below the objective's limit.
+        """
         state = self.state
         rows = self.group.sum(torch.stack(self.pending))
         first = state.iteration - len(self.pending)
         self.pending.clear()
         for iteration, sums in enumerate(rows, first):
             total = sums[0].item()
-            if not total < self.objective.loss_limit:  # nor is nan
+            if not total < self.objective.loss_limit:  # true for NaN too
                 error = self._gone_wrong(iteration, f"The loss became {total:.3g}")
                 self.group.from_first(lambda: None)  # no process ends before the first has saved the batch
                 raise error
@@ -238,7 +254,7 @@ class Trainer:
             self._keep(is_best, picture)
 
     def _keep(self, is_best: bool, picture: np.ndarray) -> None:
-        """Write what an epoch leaves in the folder."""
+        """Write the logs and the checkpoints of an epoch."""
         state = self.state
         for name, rows in (("train", state.train), ("valid", state.valid)):
             write_log(self.folder / f"{name}.log", rows, self.objective.parts)
@@ -248,14 +264,14 @@ class Trainer:
         self._save(lambda: self.checkpoints.save_epoch(self.learner, state, is_best, save_network))
 
     def _save(self, save: Callable[[], None]) -> None:
-        """Save something; weights that are not finite stop the training before the last good checkpoint is replaced."""
+        """Call `save`. Raises DataError if a weight is NaN or infinite; the last good checkpoint is then not replaced."""
         try:
             save()
         except NotFinite:
             raise self._gone_wrong(self.state.iteration - 1, "The weights became infinite") from None
 
     def _gone_wrong(self, iteration: int, what: str) -> DataError:
-        """Save the batch of an iteration, counted from 0, for inspection; return an error that says how to go on."""
+        """Save the batch of an iteration, counted from 0, for inspection; return an error that says how to continue."""
         path = self.folder / f"logs/bad-batch-{iteration + 1}.npz"
         if self.group.writes:
             np.savez(path, **self.objective.arrays(iteration))  # type: ignore[arg-type]
@@ -263,28 +279,28 @@ class Trainer:
         how = f"There is no checkpoint yet: try {remedy}."
         if good := self.checkpoints.last_good():
             how = (
-                f"The last good checkpoint is {good[0]}, of iteration {good[1]}: to go on from it, give it as branch_from to "
-                f"an experiment of another name, with {remedy}. Should it explode there, too, its weights were spoilt already: "
-                "begin again, or from one that keep_last kept."
+                f"The last good checkpoint is {good[0]}, of iteration {good[1]}: to continue from it, give it as branch_from "
+                f"to an experiment of another name, with {remedy}. If that training fails, too, the checkpoint was bad: "
+                "start from the beginning, or from an earlier checkpoint that keep_last kept."
             )
         return DataError(f"{what} at iteration {iteration + 1} (epoch {self.state.epoch}). Its batch is in {path}. {how}")
 
     def _resume(self) -> None:
-        """Take up the folder's checkpoint, or that of the training to branch off from."""
+        """Load the checkpoint in the folder, or else the checkpoint of the training to branch off from, if any."""
         found = self.group.from_first(lambda: find_checkpoint(self.folder, self.training.branch_file))
         if not found:
             return
         try:
             self.state = self.learner.load(found.tensors, found.description)
         except RuntimeError:
-            raise DataError(f"{found.path} is of another network; to branch off, [network] and the joints must stay.") from None
+            raise DataError(f"{found.path} is of another network; a branch needs equal [network] and joints.") from None
         except (LookupError, TypeError, ValueError):
             raise DataError(f"{found.path} is not a checkpoint of a training; give a last.safetensors.") from None
         if found.branches:
             self._check_branch(found.path)
 
     def _check_branch(self, path: Path) -> None:
-        """A branch has its own best epoch. Raises DataError where its settings leave it nothing to do."""
+        """Reset the best epoch, because a branch has its own. Raises DataError if the branch has nothing to train."""
         state = self.state
         state.best = []
         if self._finished() or 0 < self.training.stop_after <= state.iteration:
