@@ -72,6 +72,7 @@ class Dataset:
     read: Reader
     measures: tuple[Measure, ...]  # as its owners score it; the first is the one that comparisons show
     scored: tuple[str, ...] = ("valid",)  # splits
+    oks: bool = False  # whether evaluations also score object keypoint similarity, as COCO does
     # Writes predictions (N, J, 2), 0-based px, of the test people into a folder, in the format that the dataset's owners score.
     submit: Callable[[Path, "DatasetFiles", Annotations, np.ndarray], None] | None = None
     images: str = "images"  # folder of the images in the result that holds them

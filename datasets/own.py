@@ -141,6 +141,7 @@ def own_dataset(name: str, settings: OwnDataset, skeleton: Skeleton | None = Non
         read=read,
         measures=(measure,),
         scored=("valid", "test") if settings.test else ("valid",),
+        oks=True,
         folder=f"own/{name}",
         with_skeleton=partial(own_dataset, name, settings),
     )

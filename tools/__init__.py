@@ -4,7 +4,7 @@ bench               measures the speed of the workspace on this machine
 compare_acc         compares the accuracies of any experiments, with tests and curves
 decoders            prints the effect of decoders, flip and scales on a network's accuracy
 describe            prints the layers and the cost of a preset or a checkpoint
-export_coco         writes a dataset's annotations as COCO keypoints
+export_labels       writes the labels of a dataset, or predictions, for other programs
 forecast            forecasts the movement of people in images and videos
 inspect_dataset     prints statistics of a dataset's annotations, and draws some of them
 inspect_checkpoint  prints the description of a checkpoint

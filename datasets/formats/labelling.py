@@ -1,18 +1,23 @@
-"""Labels of labelling programs (DeepLabCut, SLEAP, Label Studio, NWB ...), read by sleap-io, as COCO keypoints.
+"""Labels of labelling programs (DeepLabCut, SLEAP, Label Studio, NWB ...), read and written by sleap-io.
 
 sleap-io is an optional requirement: pip install sleap-io.
 """
 
+import os
 import re
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 import cv2
 import numpy as np
+import pandas as pd
 
 from datasets.errors import DataError
-from datasets.files import decode_text
+from datasets.files import decode_text, write_atomically
+from datasets.skeletons import Skeleton
 
 if TYPE_CHECKING:
     import sleap_io
@@ -49,10 +54,7 @@ def read(path: Path) -> Labels:
 
     Raises DataError for a file that sleap-io cannot read, without sleap-io, and for several skeletons.
     """
-    try:
-        import sleap_io
-    except ImportError:
-        raise DataError(f"{path} is read by sleap-io, which is not installed; run: pip install sleap-io") from None
+    sleap_io = _sleap_io(path)
     try:
         if path.is_dir():
             found = sleap_io.load_dlc_project(str(path / "config.yaml"))
@@ -81,6 +83,15 @@ def read(path: Path) -> Labels:
         pairs=[(min(pair), max(pair)) for pair in (tuple(map(int, both)) for both in skeleton.symmetry_inds)],
         frames=frames,
     )
+
+
+def _sleap_io(path: Path) -> ModuleType:
+    """Return the package. Raises DataError, naming the file that needs it, where it is not installed."""
+    try:
+        import sleap_io
+    except ImportError:
+        raise DataError(f"{path} needs sleap-io, which is not installed; run: pip install sleap-io") from None
+    return sleap_io
 
 
 def _in_words(error: Exception) -> str:
@@ -150,3 +161,58 @@ def plain_name(name: str) -> str:
 def write_png(path: Path, pixels: np.ndarray) -> None:
     """Write an image (H, W, 3) uint8 RGB as PNG, whatever the path's suffix. OSError (a full disk) passes."""
     path.write_bytes(cv2.imencode(".png", pixels[:, :, ::-1])[1].tobytes())
+
+
+def write_slp(
+    path: Path, folder: Path, images: list[str], people: list[np.ndarray], skeleton: Skeleton,
+    confidence: list[np.ndarray] | None = None,
+) -> None:  # fmt: skip
+    """Write people as a SLEAP project whose frames are image files.
+
+    images: the image of each person, below `folder`; people: joints (J, 2) in 0-based px, NaN where unknown; confidence: (J,)
+    of each person's joints, which makes the people predictions. Raises DataError without sleap-io; OSError passes.
+    """
+    sleap_io = _sleap_io(path)
+    names = list(skeleton.joints)
+    pairs = [(names[a], names[b]) for a, b in enumerate(skeleton.mirrored()) if a < b]
+    body = sleap_io.Skeleton(names, edges=[(names[a], names[b]) for a, b in skeleton.limbs], symmetries=pairs, name="skeleton")
+    numbers = {image: number for number, image in enumerate(dict.fromkeys(images))}
+    video = sleap_io.Video(filename=[str((folder / image).absolute()) for image in numbers])
+    frames: dict[int, list] = {number: [] for number in numbers.values()}
+    for row, image in enumerate(images):
+        if confidence is None:
+            person = sleap_io.Instance.from_numpy(people[row], skeleton=body)
+        else:
+            scores, known = confidence[row], ~np.isnan(people[row]).any(axis=1)
+            person = sleap_io.PredictedInstance.from_numpy(
+                people[row], skeleton=body, point_scores=scores, score=float(scores[known].mean()) if known.any() else 0.0
+            )
+        frames[numbers[image]].append(person)
+    found = [sleap_io.LabeledFrame(video=video, frame_idx=number, instances=those) for number, those in frames.items()]
+    partial = path.with_name(f".{path.stem}.writing.slp")
+    sleap_io.save_slp(sleap_io.Labels(found), str(partial), verbose=False)
+    os.replace(partial, path)
+
+
+def write_deeplabcut(
+    path: Path, scorer: str, images: list[str], preds: np.ndarray, confidence: np.ndarray, joints: tuple[str, ...]
+) -> None:
+    """Write predictions as the table that DeepLabCut writes for images: x, y and likelihood of each joint, one row an image.
+
+    preds: (N, J, 2) in 0-based px; confidence: (N, J). Where an image has several people, the table has DeepLabCut's level
+    `individuals`. OSError (a full disk) passes.
+    """
+    values = np.concatenate((preds, confidence[:, :, None]), axis=2).reshape(len(images), -1)
+    seen, within = Counter[str](), []
+    for image in images:
+        within.append(seen[image])
+        seen[image] += 1
+    several, names = max(within, default=0) > 0, ["scorer", "individuals", "bodyparts", "coords"]
+    people = [f"individual{number + 1}" for number in range(max(within, default=0) + 1)]
+    table = np.full((len(seen), len(people), values.shape[1]), np.nan)
+    rows = {image: row for row, image in enumerate(seen)}
+    for image, number, row in zip(images, within, values, strict=True):
+        table[rows[image], number] = row
+    columns = pd.MultiIndex.from_product([[scorer], people, joints, ["x", "y", "likelihood"]], names=names)
+    frame = pd.DataFrame(table.reshape(len(seen), -1), index=list(seen), columns=columns)
+    write_atomically(path, (frame if several else frame.droplevel("individuals", axis=1)).to_csv().encode())

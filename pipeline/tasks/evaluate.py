@@ -20,7 +20,7 @@ MODELS = ("pretrained", "finetuned", "scratch")
 class Evaluate(ChainStage):
     """Score one network on one dataset: accuracy.json, predictions and failures."""
 
-    version = 5
+    version = 6
     dataset = DatasetName(further, "what to score on")
     model = luigi.ChoiceParameter(
         choices=MODELS, description="the MPII network, the same fine-tuned on the dataset, or one trained on the dataset alone"

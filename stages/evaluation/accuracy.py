@@ -30,6 +30,17 @@ class MeasureFigures(BaseModel):
     by_joint: dict[str, Rate]  # hit rate of each joint that the network knows
 
 
+class OksFigures(BaseModel):
+    """COCO's figures of object keypoint similarity; see `stages.evaluation.oks`."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    ap: float  # average precision: mean over the thresholds 0.5, 0.55 ... 0.95
+    ap50: float
+    ap75: float
+    ar: float  # average recall, over the same thresholds
+
+
 class SplitFigures(BaseModel):
     """The results on one split."""
 
@@ -39,6 +50,7 @@ class SplitFigures(BaseModel):
     acc: Rate  # training accuracy, see `metrics.TrainingAccuracy`
     acc_joints: int  # number of joints that enter `acc`
     pixels: float | None  # mean distance in px from prediction to label; None if the split has no labels
+    oks: OksFigures | None = None  # of datasets that are scored by it
     measures: dict[str, MeasureFigures]  # by name, in the dataset's order
 
 

@@ -10,6 +10,7 @@ Files in the result folder:
     preds_<split>.mat      preds (J, 2, N): the joints of the .h5 file
     heatmaps_<split>.h5    heatmaps (N, J, h, w) float32, only with [evaluate] heatmaps
     pred_keypoints_mpii.mat    the submission for MPII's evaluation, only for MPII's test people
+    per_joint.csv, per_action.csv              see `groups`
     failures_<split>.csv, worst_<split>.png    see `failures`
 """
 
@@ -29,7 +30,7 @@ from datasets.formats.hdf5 import Layout, RowsH5, write_h5
 from datasets.formats.matlab import write_mat
 from datasets.progress import Report, silent
 from datasets.skeletons import matching_joints, mirrored
-from stages.evaluation import accuracy, metrics
+from stages.evaluation import accuracy, groups, metrics, oks
 from stages.evaluation.accuracy import SplitFigures
 from stages.evaluation.failures import write_failures
 from stages.evaluation.measures import number, score
@@ -58,6 +59,7 @@ def evaluate(folder: Path, model: Path, data: DatasetFiles, splits: list[str], e
         raise DataError(f"{model} predicts none of the joints of {data.dataset.title}; give a network for human joints.")
     size = Input(resolution=description.resolution)
     result: dict[str, SplitFigures] = {}
+    labelled: groups.Scored = []
     for split in splits:
         samples = PoseDataset(data, split, size)
         predictions = Predictions(samples, channels, evaluation.decoder)
@@ -74,7 +76,10 @@ def evaluate(folder: Path, model: Path, data: DatasetFiles, splits: list[str], e
                 report(len(predictions.rows_seen), len(samples), split)
         report(0, 1, f"{split}: writing")
         result[split] = _write(folder, split, data, predictions)
+        if result[split].pixels is not None:
+            labelled.append((split, data.people(split), predictions.preds))
     accuracy.write(folder, data.dataset, result)
+    groups.write(folder, labelled, data.dataset)
     first = data.dataset.measures[0].name
     return {split: {"acc": found.acc, first: found.measures[first].value} for split, found in result.items()}
 
@@ -145,5 +150,6 @@ def _write(folder: Path, split: str, data: DatasetFiles, found: Predictions) -> 
         acc=number(found.training.result()),
         acc_joints=len(found.training.scoring),
         pixels=None if np.isnan(distance).all() else float(np.nanmean(distance)),
+        oks=oks.score(people.rows, preds, found.confidence, data.skeleton.joints) if data.dataset.oks else None,
         measures=score(people, preds, data.dataset),
     )

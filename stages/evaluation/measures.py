@@ -4,6 +4,7 @@ import numpy as np
 
 from datasets.dataset import Dataset
 from datasets.measures import Measure, People
+from datasets.skeletons import Skeleton
 from stages.evaluation import metrics
 from stages.evaluation.accuracy import MeasureFigures
 
@@ -25,9 +26,13 @@ def known_joints(preds: np.ndarray) -> np.ndarray:
     return np.flatnonzero(~np.isnan(preds).all(axis=(0, 2)))
 
 
+def joints_in_mean(preds: np.ndarray, skeleton: Skeleton) -> list[int]:
+    """Return the indices of the joints of predictions (N, J, 2) that are known and that the mean does not leave out."""
+    return [j for j in known_joints(preds) if skeleton.joints[j] not in skeleton.not_in_mean]
+
+
 def _score(people: People, preds: np.ndarray, dataset: Dataset, measure: Measure) -> MeasureFigures:
-    skeleton, known = dataset.skeleton, known_joints(preds)
-    in_mean = [j for j in known if skeleton.joints[j] not in skeleton.not_in_mean]
+    skeleton, known, in_mean = dataset.skeleton, known_joints(preds), joints_in_mean(preds, dataset.skeleton)
     thresholds = np.linspace(0, measure.threshold, STEPS + 1).tolist()
     every, visible = (metrics.Pck(thresholds, len(skeleton.joints), in_mean) for _ in range(2))
     part, reference = people.rows.part, measure.reference(people)

@@ -70,6 +70,7 @@ def part_table(scored: list[Scored]) -> pd.DataFrame:
             ours = [_row(s, split, name) for s in those]
             others = [_published_row(p) for p in published if p.measure == name]
             rows += [{"split": f"{those[0].accuracy.title} {split}", "measure": name} | row for row in ours + others]
+        rows += [row for s in those for row in _oks_rows(s, split)]
     return pd.DataFrame(rows)
 
 
@@ -88,6 +89,18 @@ def _row(scored: Scored, split: str, name: str) -> dict[str, Any]:
     summary |= {"visible": found.visible, "total": found.total, "auc": found.auc}
     row |= {n: float(parts.get(n, np.nan)) for n in BODY_PARTS} | {n: _percent(value) for n, value in summary.items()}
     return row | {"pixels": figures.pixels}
+
+
+def _oks_rows(scored: Scored, split: str) -> list[dict[str, Any]]:
+    """Return the rows of object keypoint similarity of a network, none for a dataset that is not scored by it."""
+    figures = scored.accuracy.splits[split]
+    if not figures.oks:
+        return []
+    row = {"split": f"{scored.accuracy.title} {split}", "network": scored.network, "published": "", "people": figures.people}
+    named = {"OKS AP": figures.oks.ap, "OKS AP50": figures.oks.ap50, "OKS AP75": figures.oks.ap75, "OKS AR": figures.oks.ar}
+    return [
+        row | dict.fromkeys(BODY_PARTS, np.nan) | {"measure": name, "overall": _percent(value)} for name, value in named.items()
+    ]
 
 
 def _published_row(p: Published) -> dict[str, Any]:

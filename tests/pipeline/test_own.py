@@ -62,8 +62,8 @@ def test_fine_tuning_from_the_mpii_network_and_the_tools(place: Place):
     for words, said in (
         (("tools.compare_acc", "exp/own/fish/evaluate-finetuned"), "Drawn fish valid, PCK@0.2 of the box"),
         (("tools.inspect_dataset", "fish"), "left_fin"),
-        (("tools.export_coco", "fish", "--predictions", "finetuned"), "the predictions of Evaluate:fish:finetuned"),
-        (("tools.export_coco", "fish"), "2 images"),
+        (("tools.export_labels", "fish", "--predictions", "finetuned"), "the predictions of Evaluate:fish:finetuned"),
+        (("tools.export_labels", "fish"), "2 images"),
     ):
         process = place.start("-m", *words, *profile)
         out, err = process.communicate(timeout=120)

@@ -6,6 +6,7 @@ from dataclasses import replace
 import cv2
 import h5py
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from scipy.io import loadmat
@@ -82,13 +83,23 @@ def test_a_perfect_network_scores_everything(score, penn_sequences, tmp_path):
         np.testing.assert_allclose(file["reference"][:, 2], np.linalg.norm(rows.part[:, 2] - rows.part[:, 7], axis=-1))
 
 
-def test_joints_that_are_wrong_cost_their_share(score):
+def test_joints_that_are_wrong_cost_their_share(score, penn_sequences, tmp_path):
     # 4 px of 16 is beyond both thresholds; 2 of 10 scoring joints, 2 of 13 joints.
     result = score(PENN_ACTION.skeleton.joints, moved=("left_knee", "right_wrist"), shift=5)
     assert result["acc"] == pytest.approx(0.8)
     pck = result["measures"]["PCK@0.05"]
     assert pck["value"] == pck["visible"] == pytest.approx(11 / 13) and len(pck["in_mean"]) == 13
     assert pck["by_joint"]["left_knee"] == 0 and pck["by_joint"]["head"] == 1
+    joints = pd.read_csv(tmp_path / "per_joint.csv").set_index(["split", "metric", "threshold", "joint"])
+    assert joints.loc["valid", "PCK@0.05", 0.05, "left_knee"].tolist() == [2, 0]  # labels, rate
+    assert joints.loc["valid", "PCK@0.05", 0.05, "head"].tolist() == [2, 100] and len(joints) == 3 * 13
+    actions = pd.read_csv(tmp_path / "per_action.csv").set_index(["split", "metric", "threshold", "action"])
+    named = penn_sequences.people("valid").actions
+    assert set(actions.index.get_level_values("action")) == set(named)
+    for action in set(named):
+        count = named.count(action)
+        found = actions.loc["valid", "PCK@0.05", 0.05, action].tolist()
+        assert found == [count, 13 * count, pytest.approx(100 * 11 / 13, abs=1e-3), pytest.approx(100 * 11 / 13, abs=1e-3)]
 
 
 def test_a_network_of_other_joints_counts_on_those_that_it_knows(score, tmp_path):

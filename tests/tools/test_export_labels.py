@@ -1,10 +1,11 @@
-"""COCO keypoints of the converted datasets: what pycocotools reads of them is what the annotation files hold."""
+"""Labels and predictions for other programs: what they read is what the annotation files and evaluations hold."""
 
 import json
 
 import cv2
 import h5py
 import numpy as np
+import pandas as pd
 import pytest
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
@@ -19,7 +20,7 @@ __all__ = ["finished_chain", "place"]  # fixtures
 
 @pytest.mark.parametrize(("dataset", "folder", "joints"), [("mpii", "mpii", 16), ("penn_action", "penn_action_cropped", 13)])
 def test_people_boxes_and_flags_are_those_of_the_annotation_files(place: Place, dataset, folder, joints):
-    process = place.start("-m", "tools.export_coco", dataset, "--split", "train", "--out", "labels.json")
+    process = place.start("-m", "tools.export_labels", dataset, "--split", "train", "--out", "labels.json")
     out, err = process.communicate(timeout=120)
     assert process.returncode == 0, err
     images = place.folder / out.split("the images are in ")[1].strip()
@@ -53,7 +54,7 @@ def test_people_boxes_and_flags_are_those_of_the_annotation_files(place: Place, 
 
 def test_predictions_are_those_of_the_evaluation(place: Place):
     for arguments in ((), ("--predictions", "finetuned")):
-        process = place.start("-m", "tools.export_coco", "penn_action", *arguments)
+        process = place.start("-m", "tools.export_labels", "penn_action", *arguments)
         assert process.wait(timeout=120) == 0, process.communicate()[1]
     coco = COCO(place.folder / "penn_action-valid.json")
     people = json.loads((place.folder / "penn_action-valid-finetuned.json").read_text())
@@ -102,8 +103,46 @@ def test_what_is_missing_or_cannot_be_written_is_told(place: Place):
         (("lsp", "--predictions", "scratch"), "make it with: python -m pipeline run"),
         (("mpii", "--predictions", "pretrained", "--split", "train"), "it scores valid"),
     ):  # fmt: skip
-        process = place.start("-m", "tools.export_coco", *arguments)
+        process = place.start("-m", "tools.export_labels", *arguments)
         err = process.communicate(timeout=120)[1]
         assert process.returncode == 1 and told in err and "Traceback" not in err
     assert not (place.folder / "nowhere").exists()
     assert json.dumps([path.name for path in place.folder.glob("*.json")]) == "[]"
+
+
+def test_sleap_and_deeplabcut_read_the_same_predictions(place: Place):
+    sleap_io = pytest.importorskip("sleap_io")
+    for out in ("p.slp", "p.csv", "l.slp"):
+        options = [] if out == "l.slp" else ["--predictions", "pretrained"]
+        process = place.start("-m", "tools.export_labels", "mpii", *options, "--out", out)
+        assert process.wait(timeout=120) == 0, process.communicate()[1]
+    with h5py.File(place.exp / "mpii/evaluate-pretrained/preds_valid.h5") as file:
+        preds, confidence = file["preds"][()] - 1, file["confidence"][()]
+    rows = annotations.read(place.exp / "mpii/annot", "valid")
+    for name, points in (("p.slp", preds), ("l.slp", rows.part)):
+        labels = sleap_io.load_slp(str(place.folder / name))
+        found = {}
+        for frame in labels.labeled_frames:
+            image = str(frame.video.filename[frame.frame_idx]).partition("/images/")[2]
+            for number, person in enumerate(frame.instances):
+                found[image, number] = person
+        assert len(found) == len(rows)
+        seen: dict = {}
+        for row, image in enumerate(rows.images):
+            person = found[image, seen.setdefault(image, 0)]
+            seen[image] += 1
+            np.testing.assert_allclose(person.numpy(), points[row], atol=1e-4)
+            if name == "p.slp":
+                np.testing.assert_allclose(person.points["score"], confidence[row], atol=1e-6)
+        assert cv2.imread(str(labels.video.filename[0])) is not None
+    several = len(set(rows.images)) < len(rows)
+    table = pd.read_csv(place.folder / "p.csv", header=[0, 1, 2, 3] if several else [0, 1, 2], index_col=0)
+    assert table.index.tolist() == list(dict.fromkeys(rows.images))
+    first = table.loc[rows.images[0]].to_numpy().reshape(-1, 16, 3)[0]
+    np.testing.assert_allclose(first, np.column_stack((preds[0], confidence[0])))
+
+
+def test_a_name_of_another_kind_is_refused(place: Place):
+    process = place.start("-m", "tools.export_labels", "mpii", "--out", "labels.h5")
+    assert "--out labels.h5: the name should end in .json or .slp for labels" in process.communicate(timeout=60)[1]
+    assert process.returncode == 1

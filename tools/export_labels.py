@@ -1,13 +1,13 @@
-"""Write a converted dataset as COCO keypoints: python -m tools.export_coco DATASET [--split SPLIT] [--predictions MODEL]
+"""Write the labels of a converted dataset for other programs: python -m tools.export_labels DATASET [--out FILE]
 
-The file names images below the dataset's folder of images, which is printed. mmpose and other programs train on both. With
---predictions, the joints that a network predicted are written as COCO results, for pycocotools' evaluation and other programs.
+The end of the file's name says what is written: .json COCO keypoints, .slp a SLEAP project. Images are named below the
+dataset's folder of images, which is printed. With --predictions, the joints that a network predicted are written instead: .json
+COCO results, for pycocotools' evaluation; .slp; or .csv, DeepLabCut's table of predictions.
 """
 
 import argparse
 import sys
 from pathlib import Path
-from typing import TypeVar
 
 from datasets.catalog import DATASETS
 from datasets.dataset import DatasetFiles
@@ -19,26 +19,35 @@ from pipeline.tasks.prepare import converted, files_of
 from tools import program
 
 SPLITS = ("train", "valid", "test")
-Finished = TypeVar("Finished", bound=Stage)
 
 
 @program
 def main() -> None:
     """Write the file and print where it and the images are."""
     parser = argparse.ArgumentParser(
-        prog="python -m tools.export_coco", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+        prog="python -m tools.export_labels", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("dataset", help=f"{', '.join(DATASETS)}, or NAME of a section [dataset:NAME]")
     parser.add_argument("--split", choices=SPLITS, default="valid", help="default: valid")
     parser.add_argument(
         "--predictions", choices=MODELS, metavar="MODEL", help=f"write the predictions of a network: {', '.join(MODELS)}"
     )
-    parser.add_argument("--out", type=Path, metavar="FILE", help="default: DATASET-SPLIT.json, or DATASET-SPLIT-MODEL.json")
+    parser.add_argument(
+        "--out",
+        type=Path,
+        metavar="FILE",
+        help="ends in .json, .slp or .csv; default: DATASET-SPLIT.json, DATASET-SPLIT-MODEL.json",
+    )
     config.add_options(parser)
     options = parser.parse_args()
     config.use(options)
     name = "-".join(filter(None, (options.dataset, options.split, options.predictions)))
     out = options.out or Path(f"{name}.json")
+    legal = (".json", ".slp", ".csv") if options.predictions else (".json", ".slp")
+    if out.suffix.lower() not in legal:
+        raise DataError(
+            f"--out {out}: the name should end in {' or '.join(legal)}{'' if options.predictions else ' for labels'}."
+        )
     try:
         if options.predictions:
             export_predictions(options.dataset, options.split, options.predictions, out)
@@ -50,18 +59,16 @@ def main() -> None:
 
 def export(name: str, split: str, out: Path) -> None:
     """Write the labels of a split. Raises DataError if the dataset is not converted or an image is damaged."""
-    from PIL import Image
-
+    from datasets.formats import labelling
     from datasets.formats.coco import write_coco
 
     data = _files(name)
-    rows, sizes = data.split(split), {}
-    for image in dict.fromkeys(rows.images):
-        try:
-            with Image.open(data.images / image) as opened:
-                sizes[image] = opened.size
-        except OSError as error:
-            raise DataError(f"the image {data.images / image} cannot be read ({error}); fetch the dataset again.") from None
+    rows = data.split(split)
+    if out.suffix.lower() == ".slp":
+        labelling.write_slp(out, data.images, rows.images, list(rows.part), data.skeleton)
+        print(f"{len(rows)} people on {len(set(rows.images))} images are in {out}; the images are in {data.images}")
+        return
+    sizes = _sizes(data.images, rows.images)
     about = f"{data.dataset.title}, {split}. {data.dataset.origin.terms}"
     write_coco(out, rows, data.skeleton.joints, data.skeleton.limbs, sizes, about)
     print(f"{len(rows)} people on {len(sizes)} images are in {out}; the images are in {data.images}")
@@ -71,29 +78,51 @@ def export_predictions(name: str, split: str, model: str, out: Path) -> None:
     """Write the predictions of an evaluation. Raises DataError if the evaluation has not been run, or not on the split."""
     import h5py
 
+    from datasets.formats import labelling
     from datasets.formats.coco import write_coco_results
 
-    stage = _finished(evaluation(name, model))
-    source = stage.folder / f"preds_{split}.h5"
+    stage = evaluation(name, model)
+    source = _require_result(stage) / f"preds_{split}.h5"
     if not source.is_file():
         raise DataError(f"{stage.name} has no predictions of {split}; it scores {', '.join(stage.splits())}.")
     with h5py.File(source) as file:
         preds, confidence = file["preds"][()] - 1, file["confidence"][()]  # the file counts pixels from 1
-    write_coco_results(out, _files(name).split(split), preds, confidence)
+    data = _files(name)
+    rows = data.split(split)
+    if out.suffix.lower() == ".slp":
+        labelling.write_slp(out, data.images, rows.images, list(preds), data.skeleton, list(confidence))
+    elif out.suffix.lower() == ".csv":
+        labelling.write_deeplabcut(out, stage.name, rows.images, preds, confidence, data.skeleton.joints)
+    else:
+        write_coco_results(out, rows, preds, confidence)
     print(f"the predictions of {stage.name} for {len(preds)} people are in {out}")
+
+
+def _sizes(folder: Path, images: list[str]) -> dict[str, tuple[int, int]]:
+    """Return image -> (width, height) px. Raises DataError for an image that cannot be read."""
+    from PIL import Image
+
+    sizes = {}
+    for image in dict.fromkeys(images):
+        try:
+            with Image.open(folder / image) as opened:
+                sizes[image] = opened.size
+        except OSError as error:
+            raise DataError(f"the image {folder / image} cannot be read ({error}); fetch the dataset again.") from None
+    return sizes
 
 
 def _files(name: str) -> DatasetFiles:
     """Return the converted files of a dataset. Raises DataError if it is not converted."""
     dataset = config.dataset(name)
-    return files_of(dataset, {key: _finished(stage).folder for key, stage in converted(dataset).items()})
+    return files_of(dataset, {key: _require_result(stage) for key, stage in converted(dataset).items()})
 
 
-def _finished(stage: Finished) -> Finished:
-    """Return a stage. Raises DataError if it has no result."""
+def _require_result(stage: Stage) -> Path:
+    """Return the folder of a stage's result. Raises DataError if it has none."""
     if not stage.manifest():
         raise DataError(f"{stage.folder} is missing; make it with: {config.command('run ' + stage.name)}")
-    return stage
+    return stage.folder
 
 
 if __name__ == "__main__":

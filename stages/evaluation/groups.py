@@ -1,0 +1,65 @@
+"""Write the accuracy of each joint and of each action to per_joint.csv and per_action.csv; rates are in per cent.
+
+Columns of both: split, metric, threshold (in reference lengths of the metric), then of per_joint.csv joint, labelled (number of
+labels that count) and rate; of per_action.csv action, people, labelled, mean (of the joints' rates) and total (hits of all
+joints / labels). Datasets without actions have no per_action.csv.
+"""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from datasets.dataset import Dataset
+from datasets.files import csv_text
+from datasets.measures import Measure, People
+from stages.evaluation.measures import joints_in_mean
+from stages.evaluation.metrics import Pck, PckResult
+
+Scored = list[tuple[str, People, np.ndarray]]  # split, its people, and predictions (N, J, 2) in 0-based px of the images
+
+
+def write(folder: Path, scored: Scored, dataset: Dataset) -> None:
+    """Write both files for the splits that have labels. OSError (a full disk) passes."""
+    measured = [(split, people, preds, measure) for split, people, preds in scored for measure in dataset.measures]
+    by_joint = pd.DataFrame(row for one in measured for row in _joints(*one, dataset))
+    by_joint.to_csv(folder / "per_joint.csv", index=False)
+    by_action = pd.DataFrame(row for one in measured for row in _actions(*one, dataset))
+    if len(by_action):
+        by_action.to_csv(folder / "per_action.csv", index=False)
+
+
+def _joints(split: str, people: People, preds: np.ndarray, measure: Measure, dataset: Dataset) -> Iterator[dict]:
+    found = _pck(people, preds, measure, dataset, np.ones(len(preds), bool))
+    for joint, rate, count in zip(dataset.skeleton.joints, found.joints[0], found.counts, strict=True):
+        if not np.isnan(preds[:, dataset.skeleton.joints.index(joint)]).all():
+            yield _named(split, measure) | {"joint": joint, "labelled": count, "rate": _percent(rate)}
+
+
+def _actions(split: str, people: People, preds: np.ndarray, measure: Measure, dataset: Dataset) -> Iterator[dict]:
+    actions = np.array(people.actions)
+    for action in sorted(set(people.actions) - {""}):
+        those = actions == action
+        found = _pck(people, preds, measure, dataset, those)
+        yield _named(split, measure) | {
+            "action": csv_text(action),  # names of actions come from archives, which are not trusted
+            "people": int(those.sum()),
+            "labelled": int(found.counts[joints_in_mean(preds, dataset.skeleton)].sum()),
+            "mean": _percent(found.mean[0]),
+            "total": _percent(found.total[0]),
+        }
+
+
+def _pck(people: People, preds: np.ndarray, measure: Measure, dataset: Dataset, those: np.ndarray) -> PckResult:
+    counted = Pck([measure.threshold], len(dataset.skeleton.joints), joints_in_mean(preds, dataset.skeleton))
+    counted.update(preds[those], people.rows.part[those], measure.reference(people)[those])
+    return counted.result()
+
+
+def _named(split: str, measure: Measure) -> dict:
+    return {"split": split, "metric": measure.name, "threshold": measure.threshold}
+
+
+def _percent(rate: float) -> float:
+    return round(100 * float(rate), 3)

@@ -1,0 +1,83 @@
+"""Score predictions by object keypoint similarity (OKS), as COCO's keypoint evaluation does.
+
+Formulas: https://cocodataset.org/#keypoints-eval. Each prediction is of one labelled person; people of one image are matched
+again by similarity, so that a prediction may count for another person.
+"""
+
+from collections import defaultdict
+
+import numpy as np
+
+from datasets.formats.annotations import ENLARGED, Annotations
+from stages.evaluation.accuracy import OksFigures
+
+# Standard deviation of labels / sqrt(area), by joint: COCO's.
+SIGMA = {
+    "nose": 0.026, "eye": 0.025, "ear": 0.035, "shoulder": 0.079, "elbow": 0.072, "wrist": 0.062, "hip": 0.107, "knee": 0.087,
+    "ankle": 0.089,
+}  # fmt: skip
+OTHER_SIGMA = 0.079  # of joints that COCO does not have; CrowdPose takes it for head and neck
+THRESHOLDS = np.linspace(0.5, 0.95, 10)
+RECALLS = np.linspace(0, 1, 101)  # where precision is read off
+MOST = 20  # predictions of an image that count
+
+
+def sigmas(joints: tuple[str, ...]) -> np.ndarray:
+    """Return the standard deviations (J,) of joints."""
+    return np.array([SIGMA.get(name.removeprefix("left_").removeprefix("right_"), OTHER_SIGMA) for name in joints])
+
+
+def score(rows: Annotations, preds: np.ndarray, confidence: np.ndarray, joints: tuple[str, ...]) -> OksFigures:
+    """Return the average precision and recall of predictions (N, J, 2) in 0-based px with confidences (N, J), one a person.
+
+    The area of a person is that of its box, as in the files of `write_coco`; its score is the mean confidence of the predicted
+    joints.
+    """
+    known = ~np.isnan(preds).any(axis=2)
+    scores = (confidence * known).sum(axis=1) / known.sum(axis=1).clip(min=1)
+    people = defaultdict[str, list[int]](list)
+    for row, image in enumerate(rows.images):
+        people[image].append(row)
+    area = (rows.scale * 200 / ENLARGED) ** 2
+    hits, order = [], []
+    for those in people.values():
+        ranked = np.array(those)[np.argsort(-scores[those], kind="stable")][:MOST]
+        found = similarity(preds[ranked], rows.part[those], area[those], sigmas(joints))
+        hits.append(np.stack([_matched(found, threshold) for threshold in THRESHOLDS], axis=1))
+        order.append(scores[ranked])
+    ranks = np.argsort(-np.concatenate(order), kind="stable")
+    counts = np.concatenate(hits)[ranks].cumsum(axis=0)  # (N, thresholds): right ones among the best so many
+    recall = counts / len(rows)
+    precision = counts / np.arange(1, len(counts) + 1)[:, None]
+    envelope = np.maximum.accumulate(precision[::-1])[::-1]  # the largest precision at this recall or a larger one
+    read = np.stack([_read_off(recall[:, t], envelope[:, t]) for t in range(len(THRESHOLDS))])
+    ap = read.mean(axis=1)
+    return OksFigures(ap=float(ap.mean()), ap50=float(ap[0]), ap75=float(ap[5]), ar=float(recall[-1].mean()))
+
+
+def similarity(preds: np.ndarray, part: np.ndarray, area: np.ndarray, sigma: np.ndarray) -> np.ndarray:
+    """Return the similarity (P, G) of predictions (P, J, 2) to labels (G, J, 2), NaN where not labelled; area: (G,) px^2.
+
+    A joint without a prediction counts as one at (0, 0).
+    """
+    labelled = ~np.isnan(part).any(axis=2)
+    square = ((np.nan_to_num(preds)[:, None] - np.nan_to_num(part)[None]) ** 2).sum(axis=3)
+    each = np.exp(-square / (2 * (2 * sigma) ** 2 * (area[:, None] + np.spacing(1))))
+    return (each * labelled).sum(axis=2) / labelled.sum(axis=1).clip(min=1)
+
+
+def _matched(found: np.ndarray, threshold: float) -> np.ndarray:
+    """Return which predictions (P,), the best first, match a label that no better one has taken."""
+    free, matched = np.ones(found.shape[1], bool), np.zeros(len(found), bool)
+    for prediction, row in enumerate(found):
+        candidates = np.where(free, row, -1)
+        best = len(row) - 1 - int(candidates[::-1].argmax())  # of equally similar labels COCO takes the last
+        if candidates[best] >= min(threshold, 1 - 1e-10):
+            free[best], matched[prediction] = False, True
+    return matched
+
+
+def _read_off(recall: np.ndarray, precision: np.ndarray) -> np.ndarray:
+    """Return the precision at `RECALLS`; 0 at recalls that are not reached."""
+    places = np.searchsorted(recall, RECALLS, side="left")
+    return np.where(places < len(precision), precision[places.clip(max=len(precision) - 1)], 0.0)
