@@ -9,6 +9,7 @@ forecast            forecasts the movement of people in images and videos
 inspect_dataset     prints statistics of a dataset's annotations, and draws some of them
 inspect_checkpoint  prints the description of a checkpoint
 monitor             shows the progress of trainings in the terminal
+outliers            finds frames on which a network is probably wrong, with labels to correct
 predict             finds poses in images and videos
 score               prints MPII's table for predictions of any program
 score_forecasts     prints PCK by step for forecasts in image-play's files

@@ -1,0 +1,159 @@
+"""Find frames on which a network is probably wrong: python -m tools.outliers IMAGE_FOLDER|VIDEO [--model MODEL]
+
+Chooses, in turns, the frames with the lowest confidence, the largest flicker, the largest difference from the prediction on the
+mirrored image, and with --second the largest difference between two networks. Writes them as images/, with the predictions as
+labels to correct: labels.json (COCO keypoints, for CVAT and others) and, if sleap-io is installed, labels.slp (SLEAP). The
+corrected labels are a dataset of your own: docs/own_data.md. Each image should show one person who fills most of it.
+"""
+
+import argparse
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+from tqdm import tqdm
+
+from datasets.errors import DataError
+from datasets.files import csv_text
+from pipeline import config
+from pipeline.tasks.compare import result_at
+from tools import program
+from tools.predict import Picture, find_source
+
+if TYPE_CHECKING:
+    from datasets.skeletons import Skeleton
+    from stages.inference.predictor import PosePredictor
+
+BATCH = 8
+ACROSS = 6  # pictures in a row of outliers.png
+
+
+@dataclass(frozen=True)
+class Predicted:
+    """What is kept of all frames: their names, sizes and predictions, but no pixels."""
+
+    names: list[str]
+    numbers: list[int | None]
+    size: np.ndarray  # (N, 2) px, width and height
+    joints: np.ndarray  # (N, J, 2) px
+    measures: dict[str, np.ndarray]  # name -> (N,)
+
+
+@program
+def main() -> None:
+    """Write the frames, the labels, outliers.csv and outliers.png."""
+    parser = argparse.ArgumentParser(
+        prog="python -m tools.outliers", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("source", type=Path, help="a folder of images, or a video")
+    parser.add_argument("--model", default="export", help="as for tools.predict; default: export")
+    parser.add_argument("--second", metavar="MODEL", help="a second network, to compare the first one with")
+    config.add_options(parser)
+    parser.add_argument("--count", type=int, default=20, help="number of frames; default: 20")
+    parser.add_argument("--apart", type=int, default=5, help="smallest distance of chosen frames of a video; default: 5")
+    parser.add_argument("--out", type=Path, default=Path("outliers"), help="folder of the results; default: outliers")
+    options = parser.parse_args()
+    config.use(options)
+    if options.count < 1 or options.apart < 1:
+        raise DataError(f"--count {options.count}, --apart {options.apart}: both should be at least 1.")
+    find_outliers(options)
+
+
+def find_outliers(options: argparse.Namespace) -> None:
+    """Predict all frames, choose, and write. Raises DataError for a source, network or folder that cannot be used."""
+    source = find_source(options.source, options.out)
+    if options.out.exists() and any(options.out.iterdir()):
+        raise DataError(f"--out {options.out} is not empty; give another folder, so that corrected labels are not replaced.")
+    from stages.inference import outliers
+    from stages.inference.predictor import PosePredictor
+
+    networks = [PosePredictor.load(result_at(name)) for name in (options.model, options.second) if name]
+    found = predict_all(tqdm(source, "predicting", source.count, disable=not sys.stderr.isatty()), networks)
+    is_video = found.numbers[0] is not None
+    measures = found.measures if is_video else {name: m for name, m in found.measures.items() if name != "flicker"}
+    chosen = outliers.choose(measures, options.count, options.apart if is_video else 1)
+    again = find_source(options.source, options.out)
+    write(options.out, again, found, chosen, networks[0].skeleton)
+    print(f"{len(chosen)} of {len(found.names)} frames are in {options.out}, with labels to correct in labels.json")
+    for sentence in source.failed:
+        print(f"error: {sentence}", file=sys.stderr)
+
+
+def predict_all(pictures: Iterator[Picture], networks: "list[PosePredictor]") -> Predicted:
+    """Return the predictions of the first network and the measures of all frames. Raises DataError without a frame."""
+    from stages.inference import outliers
+
+    first = networks[0]
+    names, numbers, size, joints, confidence, mirror, second = list[str](), list[int | None](), [], [], [], [], []
+    mirrored = first.skeleton.mirrored()
+    ours, theirs = outliers.common(first.joints, networks[-1].joints)
+    if not ours:
+        raise DataError("the two networks have no joint in common, so they cannot be compared.")
+    stream = iter(pictures)
+    while chunk := list(islice(stream, BATCH)):
+        images = [picture.pixels for picture in chunk]
+        width, height = (np.array([image.shape[axis] for image in images], float) for axis in (1, 0))
+        found, plain = first.predict(images), first.predict(images, flip=False)
+        reflected = first.predict([np.ascontiguousarray(image[:, ::-1]) for image in images], flip=False)
+        longer = np.maximum(width, height)
+        mirror.append(outliers.disagreement(plain.joints, outliers.mirrored_back(reflected.joints, width, mirrored), longer))
+        if len(networks) > 1:
+            other = networks[1].predict(images)
+            second.append(outliers.disagreement(found.joints[:, ours], other.joints[:, theirs], longer))
+        names += [picture.name for picture in chunk]
+        numbers += [picture.frame for picture in chunk]
+        size.append(np.column_stack((width, height)))
+        joints.append(found.joints)
+        confidence.append(found.confidence)
+    if not names:
+        raise DataError("no frame could be read.")
+    sizes, points = np.concatenate(size), np.concatenate(joints)
+    measures = {
+        "unsure": outliers.unsure(np.concatenate(confidence)),
+        "flicker": outliers.flicker(points, sizes.max(axis=1)),
+        "mirror": np.concatenate(mirror),
+    } | ({"second": np.concatenate(second)} if second else {})
+    return Predicted(names, numbers, sizes, points, measures)
+
+
+def write(out: Path, source: Iterator[Picture], found: Predicted, chosen: list[tuple[int, str]], skeleton: "Skeleton") -> None:
+    """Write the chosen frames with labels to correct, a table of all frames, and a picture of the chosen ones."""
+    from datasets.formats import labelling
+    from datasets.formats.annotations import framed_by_joints
+    from datasets.formats.coco import write_coco
+    from datasets.imaging import draw
+
+    folder = out / "images"
+    folder.mkdir(parents=True, exist_ok=True)
+    reasons, pictures, images = dict(chosen), dict[int, np.ndarray](), dict[int, str]()
+    for frame, picture in enumerate(source):
+        if frame in reasons:
+            stem, number = labelling.plain_name(Path(picture.name).stem), picture.frame
+            images[frame] = f"{stem}-{number:06d}.png" if number is not None else f"{frame:06d}-{stem}.png"
+            labelling.write_png(folder / images[frame], picture.pixels)
+            pictures[frame] = draw.draw_person(picture.pixels, found.joints[frame], skeleton)
+    frames = sorted(images)
+    joints = found.joints[frames]
+    rows = framed_by_joints([images[frame] for frame in frames], joints, np.ones(joints.shape[:2], bool))
+    sizes = {images[frame]: (int(found.size[frame, 0]), int(found.size[frame, 1])) for frame in frames}
+    write_coco(out / "labels.json", rows, skeleton.joints, skeleton.limbs, sizes, "Predictions to correct.")
+    try:
+        labelling.write_slp(out / "labels.slp", folder, rows.images, list(rows.part), skeleton)
+    except DataError as error:
+        print(f"labels.slp is not written: {error}")
+    table = pd.DataFrame({"image": [csv_text(name) for name in found.names], "frame": found.numbers} | found.measures)
+    table["chosen for"] = [reasons.get(frame, "") for frame in range(len(table))]
+    table.round(4).to_csv(out / "outliers.csv", index=False)
+    shown = [frame for frame, _ in chosen if frame in pictures]
+    lines = [shown[start : start + ACROSS] for start in range(0, len(shown), ACROSS)]
+    titles = [", ".join(f"{frame}: {reasons[frame]}" for frame in line) for line in lines]
+    draw.write_png(out / "outliers.png", draw.contact_sheet([[pictures[frame] for frame in line] for line in lines], titles))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
