@@ -8,7 +8,7 @@ corrected labels are a dataset of your own: docs/own_data.md. Each image should 
 
 import argparse
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -84,7 +84,7 @@ def find_outliers(options: argparse.Namespace) -> None:
         print(f"error: {sentence}", file=sys.stderr)
 
 
-def predict_all(pictures: Iterator[Picture], networks: "list[PosePredictor]") -> Predicted:
+def predict_all(pictures: Iterable[Picture], networks: "list[PosePredictor]") -> Predicted:
     """Return the predictions of the first network and the measures of all frames. Raises DataError without a frame."""
     from stages.inference import outliers
 
@@ -121,7 +121,7 @@ def predict_all(pictures: Iterator[Picture], networks: "list[PosePredictor]") ->
     return Predicted(names, numbers, sizes, points, measures)
 
 
-def write(out: Path, source: Iterator[Picture], found: Predicted, chosen: list[tuple[int, str]], skeleton: "Skeleton") -> None:
+def write(out: Path, source: Iterable[Picture], found: Predicted, chosen: list[tuple[int, str]], skeleton: "Skeleton") -> None:
     """Write the chosen frames with labels to correct, a table of all frames, and a picture of the chosen ones."""
     from datasets.formats import labelling
     from datasets.formats.annotations import framed_by_joints
