@@ -1,7 +1,7 @@
 """Show the progress of trainings until Ctrl-C: python -m tools.monitor [NAME ...] [--once | --tensorboard] [--config FILE]
 
-Loss, acc (training accuracy), images/s and waiting (fraction of the time in which the training waited for samples) refer to
-the last 50 iterations or the last epoch. left is the remaining time at the speed of the last rows of metrics.csv.
+acc is the training accuracy of the last 50 iterations or the last epoch, valid that of the last validation and best the best one;
+per s: images per second. left is the remaining time at the speed of the last rows of metrics.csv, which has all figures.
 """
 
 import argparse
@@ -23,7 +23,8 @@ from pipeline.engine.result import is_locked
 from stages.training.logs import METRICS, read_metrics
 from tools import program
 
-HEADS = ("experiment", "state", "epoch", "iteration", "loss", "acc", "images/s", "waiting", "left", "valid", "best")
+HEADS = ("experiment", "state", "done", "acc", "valid", "best", "per s", "left")
+NAME_WIDTH = 22  # characters; with it the table fits a terminal of 80
 PACE = 20  # number of rows for the median speed
 
 
@@ -51,9 +52,10 @@ def follow(exp: Path, names: list[str], once: bool, seconds: float) -> None:
     """Print the table of the trainings of these names below `exp`; unless `once`, update it every `seconds` s."""
     while True:
         rows = [row(folder) for folder in trainings(exp, names)]
-        table = tabulate(rows, HEADS, disable_numparse=True, colalign=("left", "left", *["right"] * 9)) if rows else (
-            f"There is no training{' of this name' * bool(names)} in {exp}."
-        )  # fmt: skip
+        widths = [NAME_WIDTH, *[None] * 7] if sys.stdout.isatty() else None
+        table = tabulate(
+            rows, HEADS, disable_numparse=True, colalign=("left", "left", *["right"] * 6), maxcolwidths=widths
+        ) if rows else f"There is no training{' of this name' * bool(names)} in {exp}."  # fmt: skip
         if once or not sys.stdout.isatty():
             print(table, flush=True)
         else:
@@ -76,20 +78,18 @@ def row(folder: Path) -> list[str]:
     name = name_of(folder)
     rows = read_metrics(folder)
     if not rows:
-        return [name, state(folder), *[""] * 9]
+        return [name, state(folder), *[""] * 6]
     last, valid = rows[-1], [row for row in rows if row["what"] == "valid"]
     trained = next(row for row in reversed(rows) if row["what"] != "valid")
     speeds = [row for row in rows if row["what"] == "train"]
     done, total = int(last["iteration"]), int(last["iterations"])
     running = state(folder) == "running"
     return [
-        name, state(folder), last["epoch"], f"{done}/{total} {done / total:.0%}",
-        f"{float(trained['loss']):.2e}", f"{float(trained['acc']):.1%}",
-        f"{float(speeds[-1]['samples_per_second']):.1f}" if speeds else "",
-        f"{float(speeds[-1]['waiting']):.1%}" if speeds else "",
-        str(timedelta(seconds=round((total - done) * pace(rows)))) if running else "",
-        f"{float(valid[-1]['loss']):.2e} {float(valid[-1]['acc']):.1%}" if valid else "",
+        name, state(folder), f"{done / total:.0%}", f"{float(trained['acc']):.1%}",
+        f"{float(valid[-1]['acc']):.1%}" if valid else "",
         f"{max(float(row['acc']) for row in valid):.1%}" if valid else "",
+        f"{float(speeds[-1]['samples_per_second']):.1f}" if speeds else "",
+        str(timedelta(seconds=round((total - done) * pace(rows)))) if running else "",
     ]  # fmt: skip
 
 

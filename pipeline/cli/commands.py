@@ -3,6 +3,9 @@
 import argparse
 import contextlib
 import difflib
+import shutil
+import sys
+import textwrap
 from datetime import UTC, datetime
 
 import luigi
@@ -26,6 +29,7 @@ from stages.importing.known_models import KNOWN
 
 # As Luigi's manual recommends them, where luigi.cfg has no [retcode].
 MISSING_DATA, TASK_FAILED = 20, 30
+UNKNOWN = "an input is unknown"  # the reason where an archive of an earlier stage is missing
 
 
 def find(name: str) -> list[Stage]:
@@ -76,19 +80,33 @@ def run(options: argparse.Namespace) -> int:
 
 def _show_plan(tasks: list) -> None:
     """Print which stages would be made, why, and how long each took the last time that it was made with any settings."""
-    rows = []
+    rows, reasons = [], []
     for stage in _behind(tasks):
         try:
             found = stage.status()
             state, why = found.state, found.why
         except DataError as error:  # an archive is missing, or the input of a stage whose archive is missing
-            state, why = "unknown", str(error) if stage.external_inputs() else "an input is unknown"
+            state, why = "unknown", str(error) if stage.external_inputs() else UNKNOWN
         if state != "done":
-            rows.append([stage.name, state, why, _took(stage)])
+            rows.append([stage.name, state, _took(stage)])
+            reasons.append((stage.name, why))
     if rows:
-        print(tabulate(rows, ["would be made", "state", "why", "took"], disable_numparse=True, maxcolwidths=[None, None, 50]))
+        print(tabulate(rows, ["would be made", "state", "took"], disable_numparse=True, colalign=("left", "left", "right")))
+        _print_reasons(reasons)
     else:
         print("Nothing would be made: all is done.")
+
+
+def _print_reasons(reasons: list[tuple[str, str]]) -> None:
+    """Print each reason once, after the names of its stages; each on a line of its own where no terminal limits the width."""
+    stages: dict[str, list[str]] = {}
+    for name, why in reasons:
+        if why:
+            stages.setdefault(why, []).append(name)
+    width = shutil.get_terminal_size().columns if sys.stdout.isatty() else sys.maxsize
+    for number, (why, names) in enumerate(stages.items()):
+        text = textwrap.fill(f"{', '.join(names)}: {why}", width, subsequent_indent="  ", break_long_words=False)
+        print(text if number else f"\n{text}")
 
 
 def _took(stage: Stage) -> str:
@@ -189,30 +207,34 @@ def _show_results(tasks: list) -> None:
 
 
 def status(options: argparse.Namespace) -> int:
-    """Print the table of the stages; those outside the chain only if they have a result."""
+    """Print the table of the stages; those outside the chain only if they have a result.
+
+    The time of a stage that is not done is that of its latest result, of other settings.
+    """
     with without_reading():
         rows = [_status_row(stage) for stage in known()]
-    print(
-        tabulate(
-            rows, ["stage", "state", "why", "size", "age", "seconds", "result"], disable_numparse=True,
-            colalign=("left",) * 3 + ("right",) * 3 + ("left",), maxcolwidths=[None, None, 50],
-        )
-    )  # fmt: skip
+    heads = ["stage", "state", "size", "age", "time", "result"]
+    sides = ("left", "left", "right", "right", "right", "left")
+    print(tabulate([row for row, _ in rows], heads, disable_numparse=True, colalign=sides))
+    _print_reasons([(row[0], why) for row, why in rows])
     return 0
 
 
-def _status_row(stage: Stage) -> list:
+def _status_row(stage: Stage) -> tuple[list[str], str]:
+    """Return a stage's row of the table, and the reason of its state."""
     try:
         state, mine = stage.state(), stage.manifest()
     except DataError as error:
-        own = bool(stage.external_inputs())
-        return [stage.name, "unknown", str(error) if own else "an input is unknown", "", "", "", stage.link]
-    facts, why = ["", "", ""], state.why
-    if mine:
-        facts = [size_in_words(mine.files.bytes), _age(mine.finished), f"{mine.seconds:.0f}"]
-        with contextlib.suppress(DataError):  # the reason is printed below
-            links.follow_settings(stage.result)
-    return [stage.name, state.state, "; ".join(filter(None, [why, links.elsewhere(stage.result)])), *facts, stage.folder]
+        return [stage.name, "unknown", "", "", "", ""], str(error) if stage.external_inputs() else UNKNOWN
+    result = stage.folder.name.rpartition("@")[2]
+    why = "; ".join(filter(None, [state.why, links.elsewhere(stage.result)]))
+    if not mine:
+        took = _took(stage)
+        return [stage.name, state.state, "", "", f"~ {took}" if took else "", result], why
+    with contextlib.suppress(DataError):  # the reason is printed below
+        links.follow_settings(stage.result)
+    facts = [size_in_words(mine.files.bytes), _age(mine.finished), time_in_words(mine.seconds), result]
+    return [stage.name, state.state, *facts], why
 
 
 def _age(finished: datetime) -> str:
@@ -274,14 +296,12 @@ def rerun(options: argparse.Namespace) -> int:
 
 
 def models(options: argparse.Namespace) -> int:
-    """Print the table of known networks."""
-    rows = [[m.name, f"{m.dataset}, {m.joints}", m.accuracy or "not stated", m.licence, m.source()] for m in KNOWN.values()]
-    print(
-        tabulate(
-            rows, ["name", "trained on, joints", "published accuracy", "licence", "source"], disable_numparse=True,
-            maxcolwidths=[None, None, 30, 24, None],
-        )
-    )  # fmt: skip
+    """Print the table of known networks, and the licence and source of each."""
+    rows = [[m.name, m.dataset, m.joints, m.accuracy or "not stated"] for m in KNOWN.values()]
+    heads = ["name", "trained on", "joints", "published accuracy"]
+    print(tabulate(rows, heads, disable_numparse=True, maxcolwidths=[None, None, None, 38]))
+    for model in KNOWN.values():
+        print(f"\n{model.name}: licence: {model.licence}\n  {model.source()}")
     return 0
 
 
