@@ -12,6 +12,7 @@ from pathlib import Path
 from datasets.catalog import DATASETS
 from datasets.dataset import DatasetFiles
 from datasets.errors import DataError
+from datasets.formats.annotations import Annotations
 from pipeline import config
 from pipeline.engine.stage import Stage
 from pipeline.tasks.evaluate import MODELS, evaluation
@@ -36,19 +37,21 @@ def main() -> None:
         "--out",
         type=Path,
         metavar="FILE",
-        help="ends in .json, .slp or .csv; default: DATASET-SPLIT.json, DATASET-SPLIT-MODEL.json",
+        help="ends in .json, .slp or .csv; default: labels/DATASET-SPLIT.json, or labels/DATASET-SPLIT-MODEL.json",
     )
     config.add_options(parser)
     options = parser.parse_args()
     config.use(options)
     name = "-".join(filter(None, (options.dataset, options.split, options.predictions)))
-    out = options.out or Path(f"{name}.json")
+    out = options.out or Path("labels", f"{name}.json")
     legal = (".json", ".slp", ".csv") if options.predictions else (".json", ".slp")
     if out.suffix.lower() not in legal:
         raise DataError(
             f"--out {out}: the name should end in {' or '.join(legal)}{'' if options.predictions else ' for labels'}."
         )
     try:
+        if not options.out:
+            out.parent.mkdir(exist_ok=True)
         if options.predictions:
             export_predictions(options.dataset, options.split, options.predictions, out)
         else:
@@ -65,7 +68,7 @@ def export(name: str, split: str, out: Path) -> None:
     data = _files(name)
     rows = data.split(split)
     if out.suffix.lower() == ".slp":
-        labelling.write_slp(out, data.images, rows.images, list(rows.part), data.skeleton)
+        labelling.write_slp(out, *_frames(data, rows), list(rows.part), data.skeleton)
         print(f"{len(rows)} people on {len(set(rows.images))} images are in {out}; the images are in {data.images}")
         return
     sizes = _sizes(data.images, rows.images)
@@ -90,12 +93,19 @@ def export_predictions(name: str, split: str, model: str, out: Path) -> None:
     data = _files(name)
     rows = data.split(split)
     if out.suffix.lower() == ".slp":
-        labelling.write_slp(out, data.images, rows.images, list(preds), data.skeleton, list(confidence))
+        labelling.write_slp(out, *_frames(data, rows), list(preds), data.skeleton, list(confidence))
     elif out.suffix.lower() == ".csv":
-        labelling.write_deeplabcut(out, stage.name, rows.images, preds, confidence, data.skeleton.joints)
+        numbers = labelling.numbers_within(rows.images)
+        labelling.write_deeplabcut(out, stage.name, rows.images, preds, confidence, data.skeleton.joints, numbers)
     else:
         write_coco_results(out, rows, preds, confidence)
     print(f"the predictions of {stage.name} for {len(preds)} people are in {out}")
+
+
+def _frames(data: DatasetFiles, rows: Annotations) -> tuple[list[Path], list[int]]:
+    """Return the image files of people, and the place of each person's image among them."""
+    places = {image: place for place, image in enumerate(dict.fromkeys(rows.images))}
+    return [data.images / image for image in places], [places[image] for image in rows.images]
 
 
 def _sizes(folder: Path, images: list[str]) -> dict[str, tuple[int, int]]:

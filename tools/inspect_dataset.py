@@ -44,7 +44,7 @@ def main() -> None:
     parser.add_argument("--suspicious", nargs="?", const="", metavar="KIND", help="draw only suspicious rows, or of this kind")
     parser.add_argument("--count", type=int, default=24, help="number of rows to draw; default: 24")
     parser.add_argument("--seed", type=int, default=0, help="seed of the random choice; default: 0")
-    parser.add_argument("--out", type=Path, help="file of the picture; default: DATASET-SPLIT.png")
+    parser.add_argument("--out", type=Path, help="file of the picture; default: pictures/DATASET-SPLIT.png")
     options = parser.parse_args()
     config.use(options)
     inspect(options)
@@ -71,8 +71,10 @@ def inspect(options: argparse.Namespace) -> None:
     pictures = [picture(rows, row, data.images, data.skeleton, kinds.get(row, "")) for row in chosen]
     lines = [pictures[i : i + ACROSS] for i in range(0, len(pictures), ACROSS)]
     titles = [f"{options.dataset}, {options.split}: {len(chosen)} of {len(rows)} rows"] + [""] * (len(lines) - 1)
-    out = options.out or Path(f"{options.dataset}-{options.split}.png")
+    out = options.out or Path("pictures", f"{options.dataset}-{options.split}.png")
     try:
+        if not options.out:
+            out.parent.mkdir(exist_ok=True)
         draw.write_png(out, draw.contact_sheet(lines, titles, SIDE))
     except OSError as error:
         raise DataError(f"{out} cannot be written ({error.strerror}); give another file with --out.") from None

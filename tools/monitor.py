@@ -1,6 +1,6 @@
 """Show the progress of trainings until Ctrl-C: python -m tools.monitor [NAME ...] [--once | --tensorboard] [--config FILE]
 
-acc is the training accuracy of the last 50 iterations or the last epoch, valid that of the last validation and best the best one;
+acc is the training accuracy of the last 50 iterations or the last epoch, valid that of the last validation, best the best one;
 per s: images per second. left is the remaining time at the speed of the last rows of metrics.csv, which has all figures.
 """
 

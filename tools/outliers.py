@@ -22,8 +22,8 @@ from datasets.errors import DataError
 from datasets.files import csv_text
 from pipeline import config
 from pipeline.tasks.compare import result_at
+from stages.inference.pictures import Picture, find_source
 from tools import program
-from tools.predict import Picture, find_source
 
 if TYPE_CHECKING:
     from datasets.skeletons import Skeleton
@@ -143,7 +143,9 @@ def write(out: Path, source: Iterable[Picture], found: Predicted, chosen: list[t
     sizes = {images[frame]: (int(found.size[frame, 0]), int(found.size[frame, 1])) for frame in frames}
     write_coco(out / "labels.json", rows, skeleton.joints, skeleton.limbs, sizes, "Predictions to correct.")
     try:
-        labelling.write_slp(out / "labels.slp", folder, rows.images, list(rows.part), skeleton)
+        labelling.write_slp(
+            out / "labels.slp", [folder / name for name in rows.images], list(range(len(rows))), list(rows.part), skeleton
+        )
     except DataError as error:
         print(f"labels.slp is not written: {error}")
     table = pd.DataFrame({"image": [csv_text(name) for name in found.names], "frame": found.numbers} | found.measures)

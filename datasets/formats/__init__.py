@@ -3,7 +3,9 @@
 annotations     train/valid/test.h5 in the published layout
 coco            COCO keypoints
 skeleton_file   skeleton.json: the joints of a dataset whose labels name them
-labelling       files of labelling programs, read by sleap-io
+labelling       files of labelling programs, read and written by sleap-io
+nwb             poses in a video as NWB
+boxes           boxes of people, in tables and COCO files
 hdf5            HDF5: tables written part by part, fields read without trusting their sizes
 matlab          MATLAB files; version 7.3 through matlab_hdf5, values in matlab_values
 mpii_release    MPII's annotation file, and predictions for its evaluation

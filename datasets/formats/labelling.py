@@ -164,55 +164,66 @@ def write_png(path: Path, pixels: np.ndarray) -> None:
 
 
 def write_slp(
-    path: Path, folder: Path, images: list[str], people: list[np.ndarray], skeleton: Skeleton,
-    confidence: list[np.ndarray] | None = None,
+    path: Path, pictures: Path | list[Path], frames: list[int], people: list[np.ndarray], skeleton: Skeleton,
+    confidence: list[np.ndarray] | None = None, numbers: list[int] | None = None,
 ) -> None:  # fmt: skip
-    """Write people as a SLEAP project whose frames are image files.
+    """Write people as a SLEAP project (.slp).
 
-    images: the image of each person, below `folder`; people: joints (J, 2) in 0-based px, NaN where unknown; confidence: (J,)
-    of each person's joints, which makes the people predictions. Raises DataError without sleap-io; OSError passes.
+    pictures: the video, or the image files; frames: of each person, the frame of the video or the place in the list of images;
+    people: joints (J, 2) in 0-based px, NaN where unknown; confidence: (J,) of each person's joints, which makes the people
+    predictions; numbers: of each person in the video, who then is a track. Raises DataError without sleap-io; OSError (a full
+    disk) passes.
     """
     sleap_io = _sleap_io(path)
     names = list(skeleton.joints)
     pairs = [(names[a], names[b]) for a, b in enumerate(skeleton.mirrored()) if a < b]
     body = sleap_io.Skeleton(names, edges=[(names[a], names[b]) for a, b in skeleton.limbs], symmetries=pairs, name="skeleton")
-    numbers = {image: number for number, image in enumerate(dict.fromkeys(images))}
-    video = sleap_io.Video(filename=[str((folder / image).absolute()) for image in numbers])
-    frames: dict[int, list] = {number: [] for number in numbers.values()}
-    for row, image in enumerate(images):
+    places = [str(picture.absolute()) for picture in pictures] if isinstance(pictures, list) else str(pictures.absolute())
+    video = sleap_io.Video(filename=places)
+    tracks = {number: sleap_io.Track(f"person {number}") for number in sorted(set(numbers or ()))}
+    found: dict[int, list] = {}
+    for row, frame in enumerate(frames):
+        known = {"skeleton": body, "track": tracks[numbers[row]] if numbers else None}
         if confidence is None:
-            person = sleap_io.Instance.from_numpy(people[row], skeleton=body)
+            person = sleap_io.Instance.from_numpy(people[row], **known)
         else:
-            scores, known = confidence[row], ~np.isnan(people[row]).any(axis=1)
-            person = sleap_io.PredictedInstance.from_numpy(
-                people[row], skeleton=body, point_scores=scores, score=float(scores[known].mean()) if known.any() else 0.0
-            )
-        frames[numbers[image]].append(person)
-    found = [sleap_io.LabeledFrame(video=video, frame_idx=number, instances=those) for number, those in frames.items()]
-    partial = path.with_name(f".{path.stem}.writing.slp")
-    sleap_io.save_slp(sleap_io.Labels(found), str(partial), verbose=False)
+            scores, seen = confidence[row], ~np.isnan(people[row]).any(axis=1)
+            score = float(scores[seen].mean()) if seen.any() else 0.0
+            person = sleap_io.PredictedInstance.from_numpy(people[row], point_scores=scores, score=score, **known)
+        found.setdefault(frame, []).append(person)
+    labels = sleap_io.Labels([sleap_io.LabeledFrame(video=video, frame_idx=n, instances=those) for n, those in found.items()])
+    partial = path.with_name(f".{path.stem}.writing{path.suffix}")
+    sleap_io.save_slp(labels, str(partial), verbose=False)
     os.replace(partial, path)
 
 
 def write_deeplabcut(
-    path: Path, scorer: str, images: list[str], preds: np.ndarray, confidence: np.ndarray, joints: tuple[str, ...]
-) -> None:
-    """Write predictions as the table that DeepLabCut writes for images: x, y and likelihood of each joint, one row an image.
+    path: Path, scorer: str, frames: list[Any], preds: np.ndarray, confidence: np.ndarray, joints: tuple[str, ...],
+    numbers: list[int],
+) -> None:  # fmt: skip
+    """Write predictions as the table that DeepLabCut writes: x, y and likelihood of each joint, one row a frame or an image.
 
-    preds: (N, J, 2) in 0-based px; confidence: (N, J). Where an image has several people, the table has DeepLabCut's level
-    `individuals`. OSError (a full disk) passes.
+    frames: of each person; preds: (N, J, 2) in 0-based px; confidence: (N, J); numbers: of each person in the frame or the
+    video. Of several people, the table has DeepLabCut's level `individuals`. OSError (a full disk) passes.
     """
-    values = np.concatenate((preds, confidence[:, :, None]), axis=2).reshape(len(images), -1)
+    values = np.concatenate((preds, confidence[:, :, None]), axis=2).reshape(len(frames), -1)
+    rows = {frame: row for row, frame in enumerate(dict.fromkeys(frames))}
+    people = {number: place for place, number in enumerate(sorted(set(numbers)))}
+    table = np.full((len(rows), len(people), values.shape[1]), np.nan)
+    for frame, number, row in zip(frames, numbers, values, strict=True):
+        table[rows[frame], people[number]] = row
+    columns = pd.MultiIndex.from_product(
+        [[scorer], [f"individual{number + 1}" for number in people], joints, ["x", "y", "likelihood"]],
+        names=["scorer", "individuals", "bodyparts", "coords"],
+    )
+    found = pd.DataFrame(table.reshape(len(rows), -1), index=list(rows), columns=columns)
+    write_atomically(path, (found if len(people) > 1 else found.droplevel("individuals", axis=1)).to_csv().encode())
+
+
+def numbers_within(images: list[str]) -> list[int]:
+    """Return the number of each person in the image, from 0; images: the image of each person."""
     seen, within = Counter[str](), []
     for image in images:
         within.append(seen[image])
         seen[image] += 1
-    several, names = max(within, default=0) > 0, ["scorer", "individuals", "bodyparts", "coords"]
-    people = [f"individual{number + 1}" for number in range(max(within, default=0) + 1)]
-    table = np.full((len(seen), len(people), values.shape[1]), np.nan)
-    rows = {image: row for row, image in enumerate(seen)}
-    for image, number, row in zip(images, within, values, strict=True):
-        table[rows[image], number] = row
-    columns = pd.MultiIndex.from_product([[scorer], people, joints, ["x", "y", "likelihood"]], names=names)
-    frame = pd.DataFrame(table.reshape(len(seen), -1), index=list(seen), columns=columns)
-    write_atomically(path, (frame if several else frame.droplevel("individuals", axis=1)).to_csv().encode())
+    return within

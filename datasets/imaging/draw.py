@@ -11,7 +11,25 @@ from datasets.imaging import geometry
 from datasets.imaging.images import read_image
 from datasets.skeletons import Skeleton
 
+# Colours of people's boxes, RGB, distinguishable with all common kinds of colour blindness (after Okabe and Ito).
+PEOPLE = ((0, 114, 178), (230, 159, 0), (0, 158, 115), (204, 121, 167), (240, 228, 66), (86, 180, 233), (213, 94, 0))
 COLOURS = {"right": (255, 140, 30), "left": (40, 150, 255), "": (235, 235, 235)}  # RGB
+
+
+def draw_box(image: np.ndarray, box: np.ndarray, number: int) -> np.ndarray:
+    """Return a copy of an RGB uint8 image (H, W, 3) with a person's box and number, in a colour of that number.
+
+    box: left, top, right, bottom in 0-based px.
+    """
+    image = image.copy()
+    left, top, right, bottom = (round(float(value)) for value in box)
+    line, colour = max(1, round(max(image.shape[:2]) / 256)), PEOPLE[number % len(PEOPLE)]
+    cv2.rectangle(image, (left, top), (right, bottom), colour, line, cv2.LINE_AA)
+    size = max(0.4, max(image.shape[:2]) / 1200)
+    cv2.putText(
+        image, str(number), (left + 2 * line, top + round(28 * size)), cv2.FONT_HERSHEY_SIMPLEX, size, colour, line, cv2.LINE_AA
+    )
+    return image
 
 
 def draw_person(image: np.ndarray, joints: np.ndarray, skeleton: Skeleton, visible: np.ndarray | None = None) -> np.ndarray:

@@ -68,7 +68,7 @@ def test_fine_tuning_from_the_mpii_network_and_the_tools(place: Place):
         process = place.start("-m", *words, *profile)
         out, err = process.communicate(timeout=120)
         assert process.returncode == 0 and said in out, out + err
-    written = json.loads((place.folder / "fish-valid.json").read_text())
+    written = json.loads((place.folder / "labels/fish-valid.json").read_text())
     assert written["categories"][0]["keypoints"][:2] == ["head_top", "left_fin"]
     process = place.start("-m", "tools.inspect_dataset", "fisch", *profile)
     assert "unknown dataset fisch. Did you mean fish?" in process.communicate(timeout=60)[1] and process.returncode == 1

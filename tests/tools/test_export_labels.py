@@ -56,8 +56,8 @@ def test_predictions_are_those_of_the_evaluation(place: Place):
     for arguments in ((), ("--predictions", "finetuned")):
         process = place.start("-m", "tools.export_labels", "penn_action", *arguments)
         assert process.wait(timeout=120) == 0, process.communicate()[1]
-    coco = COCO(place.folder / "penn_action-valid.json")
-    people = json.loads((place.folder / "penn_action-valid-finetuned.json").read_text())
+    coco = COCO(place.folder / "labels/penn_action-valid.json")
+    people = json.loads((place.folder / "labels/penn_action-valid-finetuned.json").read_text())
     with h5py.File(place.exp / "penn_action_cropped/evaluate-finetuned/preds_valid.h5") as file:
         preds, confidence = file["preds"][()], file["confidence"][()]
     names = (place.exp / "penn_action_cropped/annot/valid_images.txt").read_text().splitlines()
@@ -68,7 +68,7 @@ def test_predictions_are_those_of_the_evaluation(place: Place):
         np.testing.assert_allclose(found[:, 2], confidence[row])
         assert person["score"] == pytest.approx(confidence[row].mean())
         assert coco.loadImgs(person["image_id"])[0]["file_name"] == names[row]
-    assert len(coco.loadRes(str(place.folder / "penn_action-valid-finetuned.json")).getAnnIds()) == len(preds)
+    assert len(coco.loadRes(str(place.folder / "labels/penn_action-valid-finetuned.json")).getAnnIds()) == len(preds)
 
 
 def test_object_keypoint_similarity_of_pycocotools_is_the_formula_by_hand(tmp_path):

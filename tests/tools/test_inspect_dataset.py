@@ -78,7 +78,7 @@ def test_pictures_of_the_chain(place: Place):
         out, err = process.communicate(timeout=120)
         assert process.returncode == 0, err
         assert "right_ankle" in out and ("train rows" in out) == (dataset == "penn_action")
-        sheet = cv2.imread(str(place.folder / f"{dataset}-train.png"))
+        sheet = cv2.imread(str(place.folder / f"pictures/{dataset}-train.png"))
         assert sheet is not None and sheet.shape[:2] == (288, 3 * 262 + 6)
         right, left = (np.array(draw.COLOURS[side][::-1]) for side in ("right", "left"))
         for k in range(3):

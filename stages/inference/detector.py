@@ -1,0 +1,73 @@
+"""Detectors of people: ONNX files, run by onnxruntime."""
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from datasets.errors import DataError
+
+DTYPES = {"tensor(float)": np.float32, "tensor(uint8)": np.uint8}
+
+
+class Detector:
+    """Finds people in images with a network in an ONNX file.
+
+    The network takes one RGB image, (3, H, W) or (1, 3, H, W), as float32 in [0, 1] or uint8; an image is scaled to fit a fixed
+    size, with black at the right and the bottom. It returns `boxes` (N, 4), left, top, right, bottom in px of its input,
+    `scores` (N,), and where it knows several classes `labels` (N,): the outputs of torchvision's detectors.
+    """
+
+    def __init__(self, path: Path, score: float, label: int | None) -> None:
+        """score: smallest score of a person; label: the class of people, None for all. Raises DataError for another network."""
+        import onnxruntime
+
+        try:
+            self._session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+        except Exception as error:  # onnxruntime raises exceptions of its own
+            why = " ".join(str(error).split())[-200:]
+            raise DataError(f"{path} cannot be read as an ONNX network ({why}); give another detector.") from None
+        (given, *more), outputs = self._session.get_inputs(), [output.name for output in self._session.get_outputs()]
+        fits = not more and given.type in DTYPES and len(given.shape) in (3, 4) and given.shape[-3] in (3, "C", None)
+        if not fits or not {"boxes", "scores"} <= set(outputs) or (label is not None and "labels" not in outputs):
+            raise DataError(
+                f"{path} takes {given.name} {given.shape} {given.type} and returns {', '.join(outputs)}; a detector takes one "
+                "RGB image, (3, H, W) or (1, 3, H, W), and returns boxes and scores, with --detector-label also labels."
+            )
+        self._path, self._input, self._score, self._label = path, given, score, label
+        self._outputs = [name for name in ("boxes", "scores", "labels") if name in outputs]
+
+    def detect(self, image: np.ndarray) -> np.ndarray:
+        """Return the boxes (P, 4) of people in an image (H, W, 3) uint8 RGB: left, top, right, bottom in px, best first.
+
+        Raises DataError where the network fails or returns other shapes.
+        """
+        height, width = image.shape[:2]
+        high, wide = self._input.shape[-2:]
+        factor, shown = 1.0, image
+        if isinstance(high, int) and isinstance(wide, int):
+            factor = min(high / height, wide / width)
+            size = max(1, round(width * factor)), max(1, round(height * factor))
+            shown = np.zeros((high, wide, 3), np.uint8)
+            shown[: size[1], : size[0]] = cv2.resize(
+                image, size, interpolation=cv2.INTER_AREA if factor < 1 else cv2.INTER_LINEAR
+            )
+        given = shown.transpose(2, 0, 1)
+        given = given.astype(np.float32) / 255 if self._input.type == "tensor(float)" else given
+        try:
+            found = self._session.run(
+                self._outputs, {self._input.name: given.reshape(([1] * (len(self._input.shape) - 3)) + list(given.shape))}
+            )
+            boxes, scores = (np.asarray(values, np.float64) for values in found[:2])
+            boxes, scores = boxes.reshape(-1, 4), scores.reshape(-1)
+            chosen = scores >= self._score
+            if self._label is not None:
+                chosen &= np.asarray(found[2]).reshape(-1) == self._label
+        except Exception as error:  # onnxruntime raises exceptions of its own
+            raise DataError(
+                f"{self._path} failed on an image ({' '.join(str(error).split())[-200:]}); give another detector."
+            ) from None
+        boxes, scores = boxes[chosen] / factor, scores[chosen]
+        boxes = np.clip(boxes, 0, [width - 1, height - 1] * 2)
+        whole = (boxes[:, 2:] - boxes[:, :2] >= 1).all(axis=1)
+        return boxes[whole][np.argsort(-scores[whole], kind="stable")]

@@ -1,0 +1,191 @@
+"""Sources of pictures (images, folders and videos) and writers of drawings.
+
+A source is iterated once: it yields pictures in order, and afterwards `failed` lists what could not be read.
+"""
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from datasets.errors import DataError
+from datasets.imaging.images import PICTURES, looks_like_picture, read_upright
+from stages.inference.video import VideoReader, VideoWriter
+
+DRAWN = (".jpg", ".jpeg", ".png")  # formats that are kept for drawings; other formats become PNG
+TABLES = ("poses.json", "poses.csv")
+
+
+@dataclass(frozen=True)
+class Picture:
+    """An image, or a frame of a video."""
+
+    name: str  # of the file
+    frame: int | None  # from 0
+    time: float | None  # of the frame, in s since the video's start
+    pixels: np.ndarray  # (H, W, 3) uint8 RGB
+
+
+def find_sources(paths: list[Path], out: Path) -> "list[tuple[Images | Video, Path]]":
+    """Return the sources at some paths, each with the folder of its results.
+
+    One source, and several image files together, have their results in `out`; else each has a folder in `out`, called like the
+    source without its suffix. Raises DataError as `find_source` does, and for two sources with the same folder.
+    """
+    if len(paths) == 1:
+        return [(find_source(paths[0], out), out)]
+    if missing := [path for path in paths if not path.exists()]:
+        raise DataError(f"{missing[0]} does not exist; give an image, a folder of images, or a video.")
+    if all(path.is_file() and is_image(path) for path in paths):
+        return [(Images(paths, out), out)]
+    folders: dict[str, Path] = {}
+    for path in paths:
+        name = path.resolve().name if path.is_dir() else path.stem
+        if name in folders:
+            raise DataError(
+                f"{folders[name]} and {path} would both be written into {out / name}; rename one, or give one at a time."
+            )
+        folders[name] = path
+    return [(find_source(path, out / name), out / name) for name, path in folders.items()]
+
+
+def is_image(path: Path) -> bool:
+    """Return whether a file is a single image: by its suffix (a GIF is usually an animation), or by its content."""
+    return (path.suffix.lower() in PICTURES and path.suffix.lower() != ".gif") or looks_like_picture(path)
+
+
+def find_source(path: Path, out: Path) -> "Images | Video":
+    """Return the images or the video at a path. Raises DataError for any other path, or if `out` would overwrite the source."""
+    if not path.exists():
+        raise DataError(f"{path} does not exist; give an image, a folder of images, or a video.")
+    if path.is_dir():
+        files = sorted((p for p in path.iterdir() if p.is_file()), key=lambda p: by_number(p.name))
+        images = [p for p in files if p.suffix.lower() in PICTURES and not p.name.startswith("._")]
+        if not images:
+            raise DataError(f"{path} holds no image ({', '.join(PICTURES)}); give a folder of images, or a video by its name.")
+        taken = set(images)
+        if others := [p.name for p in files if p not in taken]:
+            more = f" and {len(others) - 10} more" if len(others) > 10 else ""
+            counted = f"{len(others)} file{'s' * (len(others) > 1)}"
+            print(f"{counted} in {path} skipped, not an image: {', '.join(others[:10])}{more}")
+        return Images(images, out)
+    return Images([path], out) if is_image(path) else Video(path, out)
+
+
+def by_number(name: str) -> tuple[list[str | int], str]:
+    """Return a sort key that puts frame2 before frame10."""
+    return [int(part) if i % 2 else part for i, part in enumerate(re.split(r"([0-9]+)", name))], name
+
+
+def refuse_other_files(out: Path, drawn: list[str]) -> None:
+    """Raise DataError if a folder holds files that are not from an earlier run on this source.
+
+    Otherwise results would mix with other files, or old drawings with new poses. Hidden files are ignored.
+    """
+    found = {p.name for p in out.iterdir() if not p.name.startswith(".")} if out.is_dir() else set()
+    others = sorted(found - {*drawn, *TABLES}, key=by_number)
+    if found and TABLES[0] not in found:
+        others = sorted(found, key=by_number)
+    if others:
+        more = f" and {len(others) - 3} more" if len(others) > 3 else ""
+        raise DataError(
+            f"--out {out} holds files that are not from an earlier run on this source: {', '.join(others[:3])}{more}; "
+            "give another folder, or empty this one."
+        )
+
+
+class Images:
+    """One image or several, in order. Unreadable images are skipped, and their errors are appended to `failed`."""
+
+    unit = "image"
+
+    def __init__(self, paths: list[Path], out: Path) -> None:
+        if any(out.resolve() == path.resolve().parent for path in paths):
+            raise DataError(f"--out {out} is the folder of the images, which the drawings would replace; give another folder.")
+        self.paths, self.count, self.failed = paths, len(paths), list[str]()
+        self.names = [path.name for path in paths]
+        self.drawn = [drawn_name(name) for name in self.names]
+        if len(set(self.drawn)) < len(paths):
+            twice = next(name for name in self.drawn if self.drawn.count(name) > 1)
+            raise DataError(
+                f"two images, such as one in {paths[0].parent}, would both be drawn as {twice}; rename one of them."
+            )
+
+    def __iter__(self) -> Iterator[Picture]:
+        for path in self.paths:
+            try:
+                yield Picture(path.name, None, None, read_upright(path))
+            except DataError as error:
+                self.failed.append(str(error))
+
+    def copy(self, out: Path) -> "ImageFiles":
+        """Return the writer of the drawings."""
+        return ImageFiles(out)
+
+
+def drawn_name(name: str) -> str:
+    """Return the file name of an image's drawing; unsupported formats become PNG with a longer name, such as b.webp.png."""
+    return name if Path(name).suffix.lower() in DRAWN else f"{name}.png"
+
+
+class ImageFiles:
+    """Writes drawings to files with the names of their images."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def __enter__(self) -> "ImageFiles":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+    def add(self, picture: Picture, image: np.ndarray) -> None:
+        """Write an (H, W, 3) RGB image in the format of its file name."""
+        path = self.folder / drawn_name(picture.name)
+        path.write_bytes(cv2.imencode(path.suffix, cv2.cvtColor(image, cv2.COLOR_RGB2BGR))[1].tobytes())
+
+
+class Video:
+    """The frames of a video in order; afterwards `failed` lists the errors."""
+
+    unit = "frame"
+
+    def __init__(self, path: Path, out: Path) -> None:
+        self.path, self.names, self.drawn = path, [path.name], [f"{path.stem}.mp4"]
+        if (out / self.drawn[0]).resolve() == path.resolve():
+            raise DataError(f"--out {out} is the folder of the video, which the drawn one would replace; give another folder.")
+        self.reader = VideoReader(path)
+        self.count, self.failed, self.rate = self.reader.count, self.reader.failed, float(self.reader.rate)
+
+    def __iter__(self) -> Iterator[Picture]:
+        number = -1
+        for number, frame in enumerate(self.reader):
+            yield Picture(self.path.name, number, frame.time, frame.pixels)
+        self.count = number + 1 + self.reader.undecodable
+        self.reader.close()
+
+    def copy(self, out: Path) -> "VideoFile":
+        """Return the writer of the drawings."""
+        return VideoFile(out / self.drawn[0], self.reader.rate)
+
+
+class VideoFile:
+    """Writes drawings as a video."""
+
+    def __init__(self, path: Path, rate: Fraction) -> None:
+        self.writer = VideoWriter(path, rate)
+
+    def __enter__(self) -> "VideoFile":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.writer.close()
+
+    def add(self, picture: Picture, image: np.ndarray) -> None:
+        """Write an (H, W, 3) RGB image as the next frame."""
+        self.writer.add(image, picture.time or 0.0)
