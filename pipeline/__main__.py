@@ -7,6 +7,7 @@ import argparse
 import os
 import sys
 from importlib import metadata
+from pathlib import Path
 
 from datasets.errors import DataError
 from pipeline import config
@@ -34,6 +35,9 @@ With cache = true in [pretrain] or [finetune]: CacheCrops:D, where D may also be
 def parser() -> argparse.ArgumentParser:
     common = argparse.ArgumentParser(add_help=False)
     config.add_options(common)
+    common.add_argument(
+        "--workspace", type=Path, metavar="DIR", help="the folder of luigi.cfg and exp/; default: the current folder"
+    )
     common.add_argument(
         "--models", choices=["train", "precomputed"], help="for this command, instead of [models] source in luigi.cfg"
     )
@@ -82,6 +86,9 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         from pipeline.cli import commands
 
+        if options.workspace:
+            options.config = [path.absolute() for path in options.config]
+            config.use_workspace(options.workspace.absolute())
         config.use(options)
         if options.models:
             config.use_models(options.models)

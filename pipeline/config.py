@@ -2,6 +2,7 @@
 
 import argparse
 import configparser
+import os
 import shlex
 import sys
 from collections.abc import Callable
@@ -28,6 +29,7 @@ class UsageError(DataError):
 
 
 profiles: list[Path] = []
+workspaces: list[Path] = []  # what --workspace says
 single: list[str] = []  # what --set says
 models: list[str] = []  # what --models says
 
@@ -50,6 +52,19 @@ def use(options: argparse.Namespace) -> None:
         use_profile(profile)
     for text in options.single:  # after the profiles, which Luigi reads again from the beginning
         use_setting(text)
+
+
+def use_workspace(folder: Path) -> None:
+    """Work in a folder, with its luigi.cfg, as if the command had been given there. Raises DataError without that file."""
+    if not (folder / "luigi.cfg").is_file():
+        raise DataError(
+            f"--workspace {folder}: there is no luigi.cfg in this folder; give the folder of a workspace, or make one: "
+            "python -m pipeline settings > luigi.cfg"
+        )
+    os.chdir(folder)
+    workspaces.append(folder)
+    LuigiConfigParser.reload()
+    settings.cache_clear()
 
 
 def use_setting(text: str) -> None:
@@ -81,7 +96,8 @@ def use_models(source: str) -> None:
 
 def command(words: str) -> str:
     """Return the full command line with the profiles in use: `run FinetunePenn` -> python -m pipeline run ..."""
-    options = [f"--config {shlex.quote(str(path))}" for path in profiles]
+    options = [f"--workspace {shlex.quote(str(path))}" for path in workspaces]
+    options += [f"--config {shlex.quote(str(path))}" for path in profiles]
     options += [f"--set {shlex.quote(text)}" for text in single] + [f"--models {source}" for source in models]
     return " ".join(["python -m pipeline", words, *options])
 

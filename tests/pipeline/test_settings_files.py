@@ -91,3 +91,17 @@ def test_a_damaged_file_is_reported_as_an_error(call, tmp_path):
     code, output = call("-m", "pipeline", "models")
     assert code == 2 and output.startswith("error: The settings cannot be read: ") and "luigi.cfg" in output
     assert output.count("\n") == 1
+
+
+def test_a_workspace_is_used_from_any_folder(call, tmp_path):
+    place = tmp_path / "work space"
+    place.mkdir()
+    (tmp_path / "mine.cfg").write_text("[mpii]\nsplit_seed = 4\n")
+    code, output = call("-m", "pipeline", "why", "AnnotateMpii", "--workspace", "work space")
+    assert code == 2 and "there is no luigi.cfg in this folder; give the folder of a workspace" in output
+    (place / "luigi.cfg").write_text("[workspace]\nexp = results\n")
+    (tmp_path / "luigi.cfg").write_text("[workspace]\nexp = wrong\n")
+    code, output = call("-m", "pipeline", "why", "AnnotateMpii", "--workspace", "work space", "--config", "mine.cfg")
+    assert code == 0 and "result: results/mpii/annot@" in output and f"Settings: luigi.cfg, {tmp_path / 'mine.cfg'}." in output
+    code, output = call("-m", "pipeline", "run", "AnnotateMpii", "--only", "--workspace", "work space")
+    assert code == 2 and f"--workspace '{place}'" in output and not (tmp_path / "results").exists()
