@@ -249,6 +249,14 @@ class Settings(Section):
                 "[models] source = precomputed needs the names, paths or addresses of two networks, mpii and penn_action; "
                 "python -m pipeline models lists the names."
             )
+        for section, training in (("pretrain", self.pretrain), ("finetune", self.finetune)):
+            for name in training.further:
+                if name not in self.known_datasets:
+                    raise ValueError(
+                        f"[{section}] also = {training.also}: {unknown(f'dataset {name}', name, list(self.known_datasets))}"
+                    )
+            if len(set(training.further)) < len(training.further):
+                raise ValueError(f"[{section}] also = {training.also}: a dataset is named twice.")
         trainings = {"pretrain": self.pretrain, "finetune": self.finetune, "forecast": self.forecast}
         for (one, first), (other, second) in itertools.combinations(trainings.items(), 2):
             if first.experiment.lower() == second.experiment.lower():  # one folder on a disk that ignores case
