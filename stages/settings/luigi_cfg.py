@@ -6,7 +6,7 @@ from typing import Any
 
 from datasets.section import Section
 from stages.settings.recipes import BUILT_IN, PREFIX, PUBLISHED, Recipe
-from stages.settings.sections import Network, Settings
+from stages.settings.sections import Settings
 from stages.settings.trainings import Training
 
 WIDTH = 128  # characters of a line
@@ -57,7 +57,7 @@ def in_words(value: Any) -> str:
 
 
 def _section(name: str, section: Section) -> str:
-    """A section with all of its settings; of a training without those of the recipe, of a network as in its preset."""
+    """A section with all of its settings; of a training without those of the recipe, with a preset as in the preset."""
     fields = type(section).model_fields
     known = Training.model_fields if isinstance(section, Training) and type(section) is not Training else {}  # described before
     lines = [_comment(section.intro)] if section.intro else []
@@ -65,7 +65,7 @@ def _section(name: str, section: Section) -> str:
     for setting, field in fields.items():
         if isinstance(section, Training) and setting in Recipe.model_fields:
             continue
-        empty = isinstance(section, Network) and setting != "preset"
+        empty = "preset" in fields and setting != "preset"
         if setting not in known:
             lines.append(_comment(field.description or ""))
         lines.append(f"{setting} = {'' if empty else in_words(field.default)}".rstrip() + "\n")
