@@ -32,9 +32,10 @@ class Cameras:
     focal: np.ndarray  # (N,) px
 
     def view(self, points: np.ndarray) -> np.ndarray:
-        """Return points (N, ..., 3), mm, in the camera frame; points: (N, ..., 3), mm, in the world frame."""
-        flat = points.reshape(len(points), -1, 3) - self.position[:, None]
-        return (flat @ self.rotation.transpose(0, 2, 1)).reshape(points.shape)
+        """Return points (N, ..., J, 3), mm, in the camera frame; points: (N, ..., J, 3), mm, in the world frame."""
+        single = (len(points), *[1] * (points.ndim - 3))
+        turn = self.rotation.transpose(0, 2, 1).reshape(*single, 3, 3)
+        return (points - self.position.reshape(*single, 1, 3)) @ turn
 
     def __getitem__(self, chosen: np.ndarray) -> "Cameras":
         return Cameras(self.rotation[chosen], self.position[chosen], self.focal[chosen])

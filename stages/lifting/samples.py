@@ -73,7 +73,7 @@ def synthesise(poses: np.ndarray, side: int, rng: Generator, published: bool = F
     seen = seen.reshape(-1, *seen.shape[2:])
     trans = seen.mean(axis=1)
     focal = np.repeat(cameras.focal, poses.shape[1])
-    return Scenes(seen - trans[:, None], trans, focal, points.reshape(len(seen), -1, 2), center)
+    return Scenes(seen - trans[:, None], trans, focal, points.reshape(*seen.shape[:2], 2), center)
 
 
 def validation_scenes(poses: np.ndarray, side: int, published: bool = False) -> Scenes:
