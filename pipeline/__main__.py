@@ -26,6 +26,7 @@ Outside the chain: Fetch:D, Annotate:D, Pretrain:D, Finetune:D and Evaluate:D:M,
 DATASETS and M is one of pretrained (on MPII), finetuned and scratch (trained on D alone).
 Pretrain:penn_action and EvaluatePenn:scratch train on Penn Action alone.
 Export:D:M exports one of these networks, Export:mpii:pretrained the MPII network, as ExportWeights exports Penn Action's.
+ConvertMocap, TrainConverter, TrainLifter and EvaluateConverter: from 2D to 3D, learnt from motion capture.
 With cache = true in [pretrain] or [finetune]: CacheCrops:D, where D may also be mpii or penn_action.
 """.replace("DATASETS", ", ".join(FURTHER))
 

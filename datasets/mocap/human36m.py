@@ -27,9 +27,9 @@ FIRST_ACTION = 2  # the number of the first of ACTIONS
 RATE = 50.0  # frames per second of the recordings
 
 
-def is_folder_of(path: Path) -> bool:
-    """Return whether a folder holds train.mat or val.mat."""
-    return any((path / name).is_file() for name in FILES.values())
+def files(folder: Path) -> list[Path]:
+    """Return which of train.mat and val.mat a folder holds."""
+    return [folder / name for name in FILES.values() if (folder / name).is_file()]
 
 
 def read(folder: Path) -> Clips:

@@ -1,7 +1,10 @@
 """The section [mocap], and which reader reads which kind of motion capture file."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
+
+from pydantic import field_validator
 
 from datasets.errors import DataError
 from datasets.mocap import clips, human36m
@@ -27,25 +30,54 @@ class Mocap(Section):
         min_length=1,
     )
 
+    @field_validator("source")
+    @classmethod
+    def _path(cls, source: str) -> str:
+        if "://" in source:
+            raise ValueError("it should be a path, because motion capture is not downloaded")
+        return source
+
+    @field_validator("valid_clips")
+    @classmethod
+    def _some(cls, names: str) -> str:
+        if not names.replace(",", " ").split():
+            raise ValueError("it should name at least one beginning")
+        return names
+
     @property
     def valid_beginnings(self) -> tuple[str, ...]:
         """The beginnings of names that `valid_clips` lists."""
         return tuple(self.valid_clips.replace(",", " ").split())
 
 
-Reader = Callable[[Path], Clips]  # a file or folder -> all of its clips, checked; raises DataError
+@dataclass(frozen=True)
+class Kind:
+    """One kind of motion capture files."""
 
-# What each kind of source is -> whether a path is of this kind, and its reader.
-READERS: dict[str, tuple[Callable[[Path], bool], Reader]] = {
-    "a .npz file": (lambda path: path.suffix == ".npz", clips.read),
-    "a folder with train.mat and val.mat of Human3.6M": (human36m.is_folder_of, human36m.read),
+    files: Callable[[Path], list[Path]]  # a path -> the files that its reader reads; none: the path is not of this kind
+    read: Callable[[Path], Clips]  # a path -> all of its clips, checked; raises DataError
+
+
+def _npz_files(path: Path) -> list[Path]:
+    return [path] if path.suffix == ".npz" else []
+
+
+# What each kind is called in messages -> its reader.
+KINDS: dict[str, Kind] = {
+    "a .npz file": Kind(_npz_files, clips.read),
+    "a folder with train.mat and val.mat of Human3.6M": Kind(human36m.files, human36m.read),
 }
+
+
+def files_of(path: Path) -> list[Path]:
+    """Return the files that `read_clips` reads of a path; none for a path of no known kind."""
+    return next((found for kind in KINDS.values() if (found := kind.files(path))), [])
 
 
 def read_clips(path: Path) -> Clips:
     """Return all clips of a file or folder. Raises DataError for a path of no known kind, and for damaged files."""
-    for is_kind, read in READERS.values():
-        if is_kind(path):
-            return read(path)
-    what = "is none of these" if path.exists() else "does not exist"
-    raise DataError(f"{path} {what}: {', '.join(READERS)}; correct [mocap] source.")
+    for kind in KINDS.values():
+        if kind.files(path):
+            return kind.read(path)
+    what = "is none of these" if path.exists() else "does not exist; motion capture is one of these"
+    raise DataError(f"{path} {what}: {', '.join(KINDS)}. Correct [mocap] source.")

@@ -35,7 +35,7 @@ class LiftingObjective:
     uses the same cameras, sharp heatmaps and the bodies as they were recorded.
     """
 
-    parts = ("error_mm", *HEADS)
+    parts: tuple[str, ...] = ("error_mm", *HEADS)
 
     def __init__(self, network: ConverterNet | LifterNet, clips: dict[str, Clips], options: Converter,
                  training: Training) -> None:  # fmt: skip

@@ -59,6 +59,7 @@ BUILT_IN: dict[str, dict[str, Any]] = {
     "converter-modern": {
         "base": "converter",
         "optimizer": "adamw",
+        "learning_rate": 3e-3,
         "warmup": 500,
         "schedule": "cosine",
         "weight_decay": 0.01,
