@@ -4,10 +4,12 @@ import numpy as np
 import pytest
 from scipy.spatial.transform import Rotation
 
+from datasets.mocap.sources import read_clips
 from stages.lifting.baselines import Baselines
 from stages.lifting.bodies import JOINTS, RIGID_LIMBS
 from stages.lifting.samples import Scenes, validation_scenes
 from stages.lifting.scoring import aligned, compare, errors, limb_unsteadiness, mean_with_interval
+from tests.shared import SHARED
 from tests.stages.lifting.made import standing
 
 SIDE = 64
@@ -112,3 +114,17 @@ def test_the_linear_map_is_the_least_squares_fit(scenes: Scenes) -> None:
     weights = np.linalg.lstsq(np.vstack([inputs, np.eye(inputs.shape[1])]), np.vstack([outputs(scenes), np.zeros((43, 43))]))[0]
     np.testing.assert_allclose(learnt.linear_map(scenes.points), inputs @ weights, rtol=1e-6, atol=1e-3)
     assert np.isfinite(learnt.linear_map(np.full((2, 13, 2), np.nan))).all()
+
+
+@pytest.mark.skipif(not (SHARED / "mocap").is_dir(), reason="needs the motion capture of ../shared/data/mocap")
+def test_baselines_on_real_motion_capture_have_the_errors_that_others_measured() -> None:
+    """FORECAST.md 8: 1,000 training and 500 test samples at random; mean pose 242 mm, nearest 2D pose 142, linear map 112."""
+    poses = read_clips(SHARED / "mocap/mocap17.npz").with_joints(JOINTS).poses
+    chosen = poses[np.random.default_rng(0).permutation(len(poses))[:1500]]
+    learnt = Baselines.learn(validation_scenes(chosen[:1000], SIDE), SIDE)
+    scenes = validation_scenes(chosen[1000:], SIDE)
+    found = {
+        method: errors(getattr(learnt, method)(scenes.points), scenes).joints.mean()
+        for method in ("mean_pose", "nearest", "linear_map")
+    }
+    assert found == pytest.approx({"mean_pose": 242, "nearest": 142, "linear_map": 112}, rel=0.06)
