@@ -87,7 +87,7 @@ class TrainLifter(ChainStage):
 
     def settings(self) -> dict[str, Any]:
         settings = config.settings()
-        return settings.input.significant() | settings.converter.significant() | settings.lifter.significant()
+        return settings.input.significant() | settings.converter.of_samples() | settings.lifter.significant()
 
     def requires(self) -> dict[str, Stage]:
         return {"clips": ConvertMocap()}
@@ -107,7 +107,7 @@ class EvaluateConverter(ChainStage):
         settings = config.settings()
         names = ("targets", "target_sigma", "target_radius", "flip_probability", "seed")
         samples = {name: getattr(settings.train_converter, name) for name in names}
-        return settings.converter.significant() | samples | {"name": settings.train_converter.experiment}
+        return settings.converter.of_samples() | samples | {"name": settings.train_converter.experiment}
 
     def requires(self) -> dict[str, Stage]:
         return {"clips": ConvertMocap(), "converter": TrainConverter(), "lifter": TrainLifter()}

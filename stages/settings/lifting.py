@@ -68,6 +68,11 @@ class Converter(Section):
             raise ValueError(unknown(f"preset {name}", str(name), list(CONVERTERS)))
         return CONVERTERS[name] | {key: value for key, value in given.items() if value != ""}
 
+    def of_samples(self) -> dict[str, Any]:
+        """Name -> value of the settings that change the synthetic samples, and not only the converter's network."""
+        of_network = ("features", "initial", "heatmaps", "outputs")
+        return {name: value for name, value in self.significant().items() if name not in of_network}
+
 
 class ConverterTraining(Training):
     """The training of the converter; the defaults are the published ones (skeleton2d3d, res-64)."""
