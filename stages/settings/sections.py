@@ -13,8 +13,10 @@ from datasets import own
 from datasets.catalog import DATASETS
 from datasets.dataset import Dataset
 from datasets.errors import DataError
+from datasets.mocap.sources import Mocap
 from datasets.section import Numbers, Section, insignificant, setting, unknown, unquoted
 from stages.settings.forecasting import Forecaster, ForecastTraining, PoseOnly
+from stages.settings.lifting import Converter, ConverterTraining, Lifter
 from stages.settings.presets import PRESETS
 from stages.settings.recipes import BUILT_IN, PREFIX, Recipe, read_recipes
 from stages.settings.trainings import Finetuning, Precision, Training
@@ -236,6 +238,10 @@ class Settings(Section):
     forecaster: Forecaster = Forecaster()
     forecast: ForecastTraining = ForecastTraining(**BUILT_IN["forecast"])
     pose_only: PoseOnly = PoseOnly()
+    mocap: Mocap = Mocap()
+    converter: Converter = Converter()
+    train_converter: ConverterTraining = ConverterTraining(**BUILT_IN["converter"])
+    lifter: Lifter = Lifter()
     models: Models = Models()
     evaluate: Evaluation = Evaluation()
     compare: Comparison = Comparison()
