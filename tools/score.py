@@ -58,17 +58,10 @@ def people_of(order: Path, people: Path) -> Chosen:
     Raises DataError if the files cannot be read or a person is not among those of `order`.
     """
     from datasets.formats import annotations
+    from stages.evaluation.stored import rows_in
 
     every, some = (annotations.read(path.parent, path.stem) for path in (order, people))
-    row_of = {person: row for row, person in enumerate(zip(every.images, every.person.tolist(), strict=True))}
-    wanted = list(zip(some.images, some.person.tolist(), strict=True))
-    if strangers := [person for person in wanted if person not in row_of]:
-        image, number = strangers[0]
-        raise DataError(
-            f"{len(strangers)} people of {people} are not in {order}, first person {number} of {image}; give a conversion "
-            "whose validation people are among the published ones ([mpii] split_file)."
-        )
-    return Chosen(np.array([row_of[person] for person in wanted]), len(every), np.unique(some.images, return_inverse=True)[1])
+    return Chosen(rows_in(every, some, order, people), len(every), np.unique(some.images, return_inverse=True)[1])
 
 
 def print_tables(path: Path, predictions: list[Path], chosen: Chosen | None = None) -> None:

@@ -14,7 +14,7 @@ from pipeline import config
 from pipeline.engine.digests import without_reading
 from pipeline.engine.stage import Stage, with_inputs
 from pipeline.tasks.base import ChainStage
-from pipeline.tasks.evaluate import MODELS, evaluation
+from pipeline.tasks.evaluate import MODELS, EvaluateStored, evaluation
 from pipeline.tasks.export import Export, ExportWeights
 from pipeline.tasks.fetch import CHAIN, FetchPrecomputed, further
 from pipeline.tasks.forecast import CompareForecasts, ExportForecast
@@ -48,7 +48,8 @@ class CompareAccuracy(ChainStage):
         networks = self.networks()
         scores = {f"{column}-{name}": stage for column in networks for name, stage in self.scores(column).items()}
         data = {f"{name}-{part}": stage for name in CHAIN for part, stage in converted(DATASETS[name]).items()}
-        return networks | scores | data
+        stored = {"stored": EvaluateStored()} if config.settings().compare.predictions else {}
+        return networks | scores | data | stored
 
     def work(self, folder: Path, inputs: dict[str, Path], report: Report) -> dict[str, Any] | None:
         from stages.reporting.compare import Experiment, compare
@@ -60,7 +61,8 @@ class CompareAccuracy(ChainStage):
         ]  # fmt: skip
         results = {name: {part: inputs[f"{name}-{part}"] for part in ("annot", "images")} for name in CHAIN}
         data = {name: files_of(DATASETS[name], found) for name, found in results.items()}
-        return compare(folder, experiments, data)
+        stored = {name: inputs["stored"] / name for name in config.settings().compare.files()}
+        return compare(folder, experiments, data, stored)
 
 
 class Pipeline(luigi.WrapperTask):

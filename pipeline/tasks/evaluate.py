@@ -8,6 +8,7 @@ import luigi
 from datasets.own import OwnDataset
 from datasets.progress import Report
 from pipeline import config
+from pipeline.engine.digests import Digests
 from pipeline.engine.stage import Stage
 from pipeline.tasks.base import ChainStage, DatasetName
 from pipeline.tasks.fetch import further
@@ -82,6 +83,32 @@ class EvaluatePenn(Evaluate):
 
     def model_stage(self) -> Stage:
         return finetuned() if self.model == "finetuned" else super().model_stage()
+
+
+class EvaluateStored(ChainStage):
+    """Score stored predictions of other programs on MPII's validation people."""
+
+    result_path = "mpii/evaluate-stored"
+
+    def settings(self) -> dict[str, Any]:
+        return {"names": list(config.settings().compare.files())}
+
+    def external_inputs(self) -> dict[str, str]:
+        compare = config.settings().compare
+        return {name: str(Path(path).expanduser()) for name, path in (compare.files() | {"order": compare.order}).items()}
+
+    def digest_of(self, name: str, source: str, digests: Digests) -> str:
+        return digests.of_file(Path(source))
+
+    def requires(self) -> dict[str, Stage]:
+        return converted(config.datasets()["mpii"])
+
+    def work(self, folder: Path, inputs: dict[str, Path], report: Report) -> dict[str, Any] | None:
+        from stages.evaluation.stored import score_stored
+
+        files = {name: Path(path) for name, path in self.external_inputs().items()}
+        order = files.pop("order")
+        return score_stored(folder, files, order, files_of(config.datasets()["mpii"], inputs))
 
 
 def evaluation(dataset: str, model: str) -> Evaluate:

@@ -75,7 +75,8 @@ def evaluate(folder: Path, model: Path, data: DatasetFiles, splits: list[str], e
                     kept.append({"heatmaps": ours.astype("<f4", copy=False)})
                 report(len(predictions.rows_seen), len(samples), split)
         report(0, 1, f"{split}: writing")
-        result[split] = _write(folder, split, data, predictions)
+        found = predictions.training.result(), len(predictions.training.scoring)
+        result[split] = write_split(folder, split, data, predictions.preds, predictions.confidence, found)
         if result[split].pixels is not None:
             labelled.append((split, data.people(split), predictions.preds))
     accuracy.write(folder, data.dataset, result)
@@ -132,10 +133,15 @@ class Predictions:
         return ours
 
 
-def _write(folder: Path, split: str, data: DatasetFiles, found: Predictions) -> SplitFigures:
-    """Write all files of a split; return the split's entry in accuracy.json."""
-    people, preds = data.people(split), found.preds
-    write_h5(folder / f"preds_{split}.h5", {"preds": preds + 1, "confidence": found.confidence})
+def write_split(folder: Path, split: str, data: DatasetFiles, preds: np.ndarray, confidence: np.ndarray,
+                training: tuple[float, int] | None) -> SplitFigures:  # fmt: skip
+    """Write all files of a split; return the split's entry in accuracy.json.
+
+    preds: (N, J, 2) in 0-based px of the images, NaN where unknown; confidence: (N, J); training: the training accuracy and the
+    number of its joints, None where there are no heatmaps.
+    """
+    people = data.people(split)
+    write_h5(folder / f"preds_{split}.h5", {"preds": preds + 1, "confidence": confidence})
     write_mat(folder / f"preds_{split}.mat", {"preds": (preds + 1).transpose(1, 2, 0)}, "predicted joints")
     if split == "test" and data.dataset.submit:
         data.dataset.submit(folder, data, people.rows, preds)
@@ -147,9 +153,9 @@ def _write(folder: Path, split: str, data: DatasetFiles, found: Predictions) -> 
         write_failures(folder, split, data, people, preds)
     return SplitFigures(
         people=len(preds),
-        acc=number(found.training.result()),
-        acc_joints=len(found.training.scoring),
+        acc=number(training[0]) if training else None,
+        acc_joints=training[1] if training else 0,
         pixels=None if np.isnan(distance).all() else float(np.nanmean(distance)),
-        oks=oks.score(people.rows, preds, found.confidence, data.skeleton.joints) if data.dataset.oks else None,
+        oks=oks.score(people.rows, preds, confidence, data.skeleton.joints) if data.dataset.oks else None,
         measures=score(people, preds, data.dataset),
     )

@@ -67,7 +67,8 @@ def part_table(scored: list[Scored]) -> pd.DataFrame:
         known = dataset_named(dataset)
         published = [p for p in known.published if p.split == split and p.people in people] if known else []
         for name in (TRAINING_METRIC, *those[0].accuracy.measures):
-            ours = [_row(s, split, name) for s in those]
+            # Stored predictions have no heatmaps, and so no training accuracy.
+            ours = [_row(s, split, name) for s in those if name != TRAINING_METRIC or s.accuracy.splits[split].acc is not None]
             others = [_published_row(p) for p in published if p.measure == name]
             rows += [{"split": f"{those[0].accuracy.title} {split}", "measure": name} | row for row in ours + others]
         rows += [row for s in those for row in _oks_rows(s, split)]

@@ -10,6 +10,7 @@ Files in the result folder:
     predictions.png            labels and predictions of people of both validation splits
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -41,10 +42,13 @@ class Experiment:
         return Scored(self.name, self.scores[dataset])
 
 
-def compare(folder: Path, experiments: list[Experiment], data: dict[str, DatasetFiles]) -> dict[str, Any]:
+def compare(
+    folder: Path, experiments: list[Experiment], data: dict[str, DatasetFiles], stored: Mapping[str, Path]
+) -> dict[str, Any]:
     """Write all files of a comparison; return the number of rows of the accuracy table.
 
-    experiments: the first two are `before` and `after` fine-tuning; data: dataset -> its files.
+    experiments: the first two are `before` and `after` fine-tuning; data: dataset -> its files; stored: program -> folder of
+    the evaluation of its stored predictions on MPII.
     """
     table = accuracy_table(experiments)
     table.to_csv(folder / "accuracy.csv", index=False)
@@ -53,10 +57,12 @@ def compare(folder: Path, experiments: list[Experiment], data: dict[str, Dataset
     legend = f"before fine-tuning: {experiments[0].name}    after: {experiments[1].name}\n\n"
     right = ("left", "right", "left", *("right",) * (len(table.columns) - 3))
     (folder / "accuracy.txt").write_text(legend + percent.to_markdown(index=False, tablefmt="simple", colalign=right) + "\n")
-    write_tables(folder, [e.scored(dataset) for dataset in data for e in experiments if dataset in e.scores])
+    others = [Scored(f"{name} (stored)", place) for name, place in stored.items()]
+    first, *rest = ([e.scored(dataset) for e in experiments if dataset in e.scores] for dataset in data)
+    write_tables(folder, [*first, *others, *(scored for those in rest for scored in those)])
     fine_tuned = experiments[1]
     pairs = [(e.scored(d), fine_tuned.scored(d)) for d in data for e in experiments if e is not fine_tuned and d in e.scores]
-    write_tests(folder, pair_table(pairs))
+    write_tests(folder, pair_table(pairs + [(other, experiments[0].scored("mpii")) for other in others]))
     _draw_curves(folder, experiments, list(data))
     _draw_predictions(folder / "predictions.png", experiments, data)
     return {"rows": len(table)}

@@ -4,6 +4,7 @@ The defaults are the published recipe. `stages.settings.luigi_cfg` writes luigi.
 """
 
 import itertools
+import re
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
@@ -213,6 +214,29 @@ class Comparison(Section):
     scratch: bool = setting(
         False, "Also train a network on Penn Action from random weights, with [network] and [pretrain], and compare it."
     )
+    predictions: str = insignificant(
+        "",
+        "Stored predictions of other programs for MPII's validation people, to compare on exactly the people that our networks "
+        "are scored on: NAME=FILE, several separated by spaces. Files as for tools.score.",
+    )
+    order: str = insignificant(
+        "", "The published valid.h5, with valid_images.txt beside it: whose predictions the files hold, in its order."
+    )
+
+    @model_validator(mode="after")
+    def _files_have_names(self) -> "Comparison":
+        self.files()
+        return self
+
+    def files(self) -> dict[str, str]:
+        """Return name -> path of the stored predictions. Raises ValueError for another form, and without `order`."""
+        pairs = [word.partition("=") for word in self.predictions.split()]
+        found = {name: path for name, _, path in pairs}
+        if len(found) < len(pairs) or not all(re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", n) and p for n, p in found.items()):
+            raise ValueError(f"predictions = {self.predictions}: it should be NAME=FILE, several separated by spaces.")
+        if found and not self.order:
+            raise ValueError("predictions need `order`, the published valid.h5 that says whom they are of.")
+        return found
 
 
 class Sample(Section):

@@ -3,11 +3,17 @@
 import json
 import shutil
 import sys
+from dataclasses import fields
 
+import h5py
+import numpy as np
+import pandas as pd
 import pytest
 from luigi.configuration import LuigiConfigParser
 from luigi.task_register import Register
 
+from datasets.formats import annotations
+from datasets.formats.annotations import Annotations
 from datasets.progress import silent
 from pipeline import config
 from pipeline.engine import manifest
@@ -146,3 +152,37 @@ def test_mpii_s_test_people_are_predicted_when_asked(with_more):
     splits = json.loads((folder / "accuracy.json").read_text())["splits"]
     assert splits["test"]["acc"] is None and splits["test"]["measures"]["PCKh@0.5"]["value"] is None
     assert "MPII test" not in (with_more.exp / "compare/parts.txt").read_text()
+
+
+def test_stored_predictions_are_compared_on_the_same_people(place):
+    """Our own predictions, stored in another order and among those of more people, have the accuracy of our evaluation."""
+    rows = annotations.read(place.exp / "mpii/annot", "valid")
+    with h5py.File(place.exp / "mpii/evaluate-pretrained/preds_valid.h5") as file:
+        preds = file["preds"][()]
+    train = annotations.read(place.exp / "mpii/annot", "train")
+    order = np.random.default_rng(0).permutation(len(rows) + len(train))
+    names = [field.name for field in fields(Annotations) if field.name != "images"]
+    both = {name: np.concatenate([getattr(rows, name), getattr(train, name)])[order] for name in names}
+    (place.folder / "published").mkdir()
+    images = [(rows.images + train.images)[i] for i in order]
+    annotations.write(place.folder / "published", "valid", Annotations(images=images, **both))
+    stored = np.concatenate([preds, np.full((len(train), 16, 2), 7.0)])[order]
+    np.save(place.folder / "ours.npy", stored)
+    np.save(place.folder / "off.npy", stored + 500)
+    place.set("[compare]\npredictions = ours=ours.npy off=off.npy\norder = published/valid.h5\n")
+    place.run("run", "CompareAccuracy", "--config", "profile.cfg")
+    parts = pd.read_csv(place.exp / "compare/parts.csv")
+    pckh = parts[(parts["split"] == "MPII valid") & (parts["measure"] == "PCKh@0.5")].set_index("network")
+    for column in ("people", "head", "ankle", "overall", "low", "high", "auc"):
+        assert pckh.loc["ours (stored)", column] == pytest.approx(pckh.loc["mpii/hg-256", column], nan_ok=True)
+    assert pckh.loc["off (stored)", "overall"] == 0 and "ours (stored)" not in set(
+        parts[parts["measure"] == "training metric"]["network"]
+    )
+    tests = pd.read_csv(place.exp / "compare/tests.csv")
+    against = tests[tests["than"] == "ours (stored)"].iloc[0]
+    assert against["network"] == "mpii/hg-256" and against["difference"] == 0 and against["p"] == 1
+    for text, said in (("ours.npy", "it should be NAME=FILE"), ("a=ours.npy", "predictions need `order`")):
+        place.set(f"[compare]\npredictions = {text}\n")
+        assert said in place.run("status", "--config", "profile.cfg", code=2)
+    place.set("[compare]\npredictions = ours=nowhere.npy\norder = published/valid.h5\n")
+    assert "nowhere.npy does not exist" in place.run("status", "--config", "profile.cfg")

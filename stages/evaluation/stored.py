@@ -1,0 +1,54 @@
+"""Score stored predictions of other programs for MPII's validation people, on exactly the people of our own evaluation.
+
+Each file gets a folder as `evaluate` makes it, so that the comparison treats it like a network of ours.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from datasets.dataset import DatasetFiles
+from datasets.errors import DataError
+from datasets.formats import annotations
+from datasets.formats.annotations import Annotations
+from stages.evaluation import accuracy
+from stages.evaluation.evaluate import write_split
+from stages.evaluation.prediction_files import read_predictions
+
+SPLIT = "valid"
+
+
+def score_stored(folder: Path, files: Mapping[str, Path], order: Path, data: DatasetFiles) -> dict[str, Any]:
+    """Score files of predictions; write a folder for each, called like the program. Returns program -> number of people.
+
+    files: program -> file with predictions for all people of `order`, the published valid.h5, in its order. Raises DataError
+    for files that cannot be read, and for validation people of `data` who are not among those of `order`.
+    """
+    people = data.split(SPLIT)
+    every = annotations.read(order.parent, order.stem)
+    rows = rows_in(every, people, order, data.annotations / f"{SPLIT}.h5")
+    for program, file in files.items():
+        preds, _ = read_predictions(file, len(every))
+        place = folder / program
+        place.mkdir(exist_ok=True)
+        confidence = np.ones(people.part.shape[:2])
+        accuracy.write(place, data.dataset, {SPLIT: write_split(place, SPLIT, data, preds[rows] - 1, confidence, None)})
+    return {program: len(people) for program in files}
+
+
+def rows_in(every: Annotations, some: Annotations, order: Path, file: Path) -> np.ndarray:
+    """Return the rows (N,) int64 of `every` that hold the people of `some`, by image and number in the image.
+
+    order, file: what both were read from. Raises DataError if a person is not among those of `every`.
+    """
+    row_of = {person: row for row, person in enumerate(zip(every.images, every.person.tolist(), strict=True))}
+    wanted = list(zip(some.images, some.person.tolist(), strict=True))
+    if strangers := [person for person in wanted if person not in row_of]:
+        image, number = strangers[0]
+        raise DataError(
+            f"{len(strangers)} people of {file} are not in {order}, first person {number} of {image}; give a conversion "
+            "whose validation people are among the published ones ([mpii] split_file)."
+        )
+    return np.array([row_of[person] for person in wanted], np.int64)
