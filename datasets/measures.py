@@ -48,6 +48,8 @@ class Published:
 def people_by_image(rows: Annotations) -> People:
     """Return the people of a split grouped by their image's folder, or by their image where all stand in one folder."""
     names = [image.rpartition("/")[0] or image for image in rows.images]
+    if len(set(names)) < 2:
+        names = rows.images
     groups = np.unique(names, return_inverse=True)[1].astype(np.int64)
     return People(rows, groups, [""] * len(rows), np.full(len(rows), np.nan))
 

@@ -13,6 +13,7 @@ from pathlib import Path, PurePosixPath
 from typing import Annotated, Any, Literal
 
 import numpy as np
+from PIL import Image
 from pydantic import AfterValidator
 
 from datasets.dataset import Conversion, Dataset, Split
@@ -26,12 +27,14 @@ from datasets.section import Section, insignificant, setting
 from datasets.skeletons import Skeleton, standard_names
 from datasets.sources import Origin
 
+ORIENTATION = 0x0112  # EXIF tag
 PREFIX = "dataset:"  # how the sections begin
 NAME = re.compile(r"[a-z][a-z0-9_]{0,39}")
 LABELS = {"labels": "labels.json", "valid": "valid.json", "test": "test.json"}  # setting -> file of the collected labels
-IMAGES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp")
-VIDEOS = (".mp4", ".avi", ".mov", ".mkv", ".webm", ".m4v", ".mpg", ".mpeg")
-SUFFIXES = (*IMAGES, *VIDEOS, ".csv", ".yaml")  # of the files that a result depends on in a folder
+PICTURES = (".jpg", ".jpeg", ".jfif", ".png", ".bmp", ".tif", ".tiff", ".webp", ".gif", ".avif", ".heic", "")  # "": no suffix
+VIDEOS = (".mp4", ".avi", ".mov", ".mkv", ".webm", ".m4v", ".mpg", ".mpeg", ".wmv", ".ts", ".mts", ".m2ts", ".flv", ".3gp")
+# If an external input is a folder, only its files with these suffixes count in the result's fingerprint.
+SUFFIXES = {"images": (*PICTURES, *VIDEOS), "labels": (*PICTURES, *VIDEOS, ".csv", ".yaml")}
 LISTS = {"valid": "valid.txt", "test": "test.txt"}  # setting -> collected list of the split's images
 # The ends of the reference lengths that have a name, in the order in which they are looked for.
 LENGTHS = {
@@ -190,17 +193,25 @@ def read(folder: Path, settings: OwnDataset, files: Mapping[str, Path], report: 
                 f"the labels of {which} have the joints {', '.join(people.skeleton.joints)}, and `labels` has "
                 f"{', '.join(skeleton.joints)}; give labels with the same joints in the same order."
             )
+        _check_images(folder / "images", people)
     splits = _split(folder, settings, {which: people.rows for which, people in found.items()})
-    return Conversion({name: Split.of(rows) for name, rows in splits.items()}, skeleton=skeleton, notes=_notes(skeleton))
+    notes = _notes(skeleton, sum(people.left_out for people in found.values()))
+    return Conversion({name: Split.of(rows) for name, rows in splits.items()}, skeleton=skeleton, notes=notes)
 
 
-def _notes(skeleton: Skeleton) -> tuple[str, ...]:
-    if skeleton.mirrored() != list(range(len(skeleton.joints))):
-        return ()
-    return (
-        "No joint has a left and a right partner, so mirrored images keep their labels. If some are pairs, name them left_... "
-        "and right_... with `rename`.",
-    )
+def _notes(skeleton: Skeleton, left_out: int) -> tuple[str, ...]:
+    notes = []
+    if skeleton.mirrored() == list(range(len(skeleton.joints))):
+        notes.append(
+            "No joint has a left and a right partner, so mirrored images keep their labels. If some are pairs, name them "
+            "left_... and right_... with `rename`."
+        )
+    if left_out:
+        notes.append(
+            f"{left_out} people are left out: they have no `bbox`, and their labelled joints lie at one place, so that their "
+            "size is not known."
+        )
+    return tuple(notes)
 
 
 def _renamed(people: CocoPeople, settings: OwnDataset) -> CocoPeople:
@@ -221,19 +232,20 @@ def _renamed(people: CocoPeople, settings: OwnDataset) -> CocoPeople:
 
 
 def _split(folder: Path, settings: OwnDataset, labels: Mapping[str, Annotations]) -> dict[str, Annotations]:
-    """Return the people of train, valid and test."""
+    """Return the people of train, valid and test: first those that files name, then those that are drawn from the rest."""
     rest, splits = labels["labels"], dict[str, Annotations]()
+    named = {which: set(labels[which].images if which in labels else _listed(folder / LISTS[which], rest.images))
+             for which in LISTS if part_of(getattr(settings, which)) is None}  # fmt: skip
+    if both := sorted(named.get("valid", set()) & named.get("test", set())):
+        raise DataError(f"{len(both)} images, such as {both[0]}, are in valid and in test; name each image in one of them.")
+    for which, images in named.items():
+        chosen = np.isin(rest.images, sorted(images))
+        splits[which], rest = labels.get(which) or rest.select(chosen), rest.select(~chosen)
     for number, which in enumerate(("test", "valid")):
-        part = part_of(getattr(settings, which))
-        if which in labels:
-            chosen, splits[which] = np.isin(rest.images, labels[which].images), labels[which]
-        else:
-            if part is not None:
-                chosen = hold_out(_groups(rest.images, settings.split_by), part, settings.split_seed + number)
-            else:
-                chosen = _listed(folder / LISTS[which], rest.images)
-            splits[which] = rest.select(chosen)
-        rest = rest.select(~chosen)
+        if which not in splits:
+            part = part_of(getattr(settings, which)) or 0.0
+            chosen = hold_out(_groups(rest.images, settings.split_by), part, settings.split_seed + number)
+            splits[which], rest = rest.select(chosen), rest.select(~chosen)
     return {"train": rest, "valid": splits["valid"], "test": splits["test"]}
 
 
@@ -242,18 +254,42 @@ def _groups(images: list[str], split_by: str) -> np.ndarray:
     return np.unique(names, return_inverse=True)[1]
 
 
-def _listed(path: Path, images: list[str]) -> np.ndarray:
-    """Return which images a list names, (N,) bool; without a list, none. Raises DataError for a line that names no image."""
+def _listed(path: Path, images: list[str]) -> list[str]:
+    """Return which images a list names; none without a list. Raises DataError for a line that names no image."""
     if not path.is_file():
-        return np.zeros(len(images), bool)
-    rows = defaultdict[str, list[int]](list)  # of each image, and of each folder above it
-    for row, image in enumerate(images):
+        return []
+    below = defaultdict[str, list[str]](list)  # each image, and those in each folder
+    for image in images:
         for place in (image, *map(str, PurePosixPath(image).parents)):
-            rows[place].append(row)
-    chosen = np.zeros(len(images), bool)
+            below[place].append(image)
+    found: list[str] = []
     for number, line in enumerate(decode_text(path.read_bytes()).splitlines(), 1):
         if name := line.strip().rstrip("/"):
-            if name not in rows:
+            if name not in below:
                 raise DataError(f"{path.name}, line {number}: no labelled image is, or lies in, {name}; correct the list.")
-            chosen[rows[name]] = True
-    return chosen
+            found += below[name]
+    return found
+
+
+def _check_images(folder: Path, people: CocoPeople) -> None:
+    """Raise DataError for an image that is turned by its EXIF orientation, or is of another size than the labels state.
+
+    Programs disagree whether labels are of the image as it is stored or as it is shown.
+    """
+    for image in dict.fromkeys(people.rows.images):
+        try:
+            with Image.open(folder / image) as opened:
+                size, turned = opened.size, opened.getexif().get(ORIENTATION, 1)
+        except (OSError, ValueError, SyntaxError):  # missing or damaged: reported when all images are decoded
+            continue
+        if turned not in (0, 1):
+            raise DataError(
+                f"{folder / image} is stored turned (EXIF orientation {turned}), and programs disagree whether its "
+                "labels are of the turned image; store all images upright, such as by mogrify -auto-orient, and check the labels."
+            )
+        stated = people.sizes.get(image, size)
+        if size != stated:
+            raise DataError(
+                f"{folder / image} has {size[0]} x {size[1]} px, and the labels are of an image of {stated[0]} x {stated[1]} px; "
+                "give the images that were labelled."
+            )

@@ -43,6 +43,8 @@ def main() -> None:
     options = parser.parse_args()
     config.use(options)
     name = "-".join(filter(None, (options.dataset, options.split, options.predictions)))
+    if options.out and options.out.exists():
+        raise DataError(f"--out {options.out} is there already, and may be labels of yours; give another name, or remove it.")
     out = options.out or Path("labels", f"{name}.json")
     legal = (".json", ".slp", ".csv") if options.predictions else (".json", ".slp")
     if out.suffix.lower() not in legal:
@@ -130,7 +132,7 @@ def _files(name: str) -> DatasetFiles:
 
 def _require_result(stage: Stage) -> Path:
     """Return the folder of a stage's result. Raises DataError if it has none."""
-    if not stage.manifest():
+    if not stage.complete():  # which also sets symlinks to images right
         raise DataError(f"{stage.folder} is missing; make it with: {config.command('run ' + stage.name)}")
     return stage.folder
 

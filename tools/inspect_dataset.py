@@ -55,7 +55,7 @@ def inspect(options: argparse.Namespace) -> None:
     dataset = config.dataset(options.dataset)
     stages = converted(dataset)
     for stage in stages.values():
-        if not stage.manifest():
+        if not stage.complete():  # which also sets symlinks to images right
             raise DataError(f"{stage.folder} is missing; make it with: {config.command('run ' + stage.name)}")
     data = files_of(dataset, {name: stage.folder for name, stage in stages.items()})
     splits = {split: annotations.read(data.annotations, split) for split in SPLITS}

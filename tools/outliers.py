@@ -45,8 +45,8 @@ class Predicted:
 
 
 @program
-def main() -> None:
-    """Write the frames, the labels, outliers.csv and outliers.png."""
+def main() -> int:
+    """Write the frames, the labels, outliers.csv and outliers.png; returns the exit code: 1 if a frame could not be read."""
     parser = argparse.ArgumentParser(
         prog="python -m tools.outliers", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -61,14 +61,21 @@ def main() -> None:
     config.use(options)
     if options.count < 1 or options.apart < 1:
         raise DataError(f"--count {options.count}, --apart {options.apart}: both should be at least 1.")
-    find_outliers(options)
+    try:
+        return find_outliers(options)
+    except OSError as error:
+        raise DataError(f"{error.filename or options.out} cannot be written ({error.strerror}); give another folder.") from None
 
 
-def find_outliers(options: argparse.Namespace) -> None:
-    """Predict all frames, choose, and write. Raises DataError for a source, network or folder that cannot be used."""
+def find_outliers(options: argparse.Namespace) -> int:
+    """Predict all frames, choose, and write; returns the exit code.
+
+    Raises DataError for a source, network or folder that cannot be used.
+    """
     source = find_source(options.source, options.out)
     if options.out.exists() and any(options.out.iterdir()):
         raise DataError(f"--out {options.out} is not empty; give another folder, so that corrected labels are not replaced.")
+    options.out.mkdir(parents=True, exist_ok=True)  # before the work, which takes a while
     from stages.inference import outliers
     from stages.inference.predictor import PosePredictor
 
@@ -82,6 +89,7 @@ def find_outliers(options: argparse.Namespace) -> None:
     print(f"{len(chosen)} of {len(found.names)} frames are in {options.out}, with labels to correct in labels.json")
     for sentence in source.failed:
         print(f"error: {sentence}", file=sys.stderr)
+    return 1 if source.failed else 0
 
 
 def predict_all(pictures: Iterable[Picture], networks: "list[PosePredictor]") -> Predicted:

@@ -15,7 +15,7 @@ import numpy as np
 
 from datasets.errors import DataError
 from datasets.files import decode_text, write_atomically
-from datasets.formats.annotations import ENLARGED, MOVED_DOWN, Annotations, person_box
+from datasets.formats.annotations import ENLARGED, MOVED_DOWN, Annotations, framed_by_joints, person_box
 from datasets.formats.hdf5 import LARGEST
 from datasets.skeletons import Skeleton
 
@@ -26,6 +26,8 @@ class CocoPeople:
 
     rows: Annotations  # `normalize` and `torsoangle` are -1
     skeleton: Skeleton
+    sizes: dict[str, tuple[int, int]]  # image -> (width, height) px, where the file states them
+    left_out: int  # people with labelled joints who have no box
     pairs: list[tuple[int, int]]  # joints that the file calls a left and right pair, which is our own addition: `flip_pairs`
 
 
@@ -48,15 +50,24 @@ def read_coco(path: Path, category: str = "") -> CocoPeople:
             raise DataError(
                 f"{path} has two images with id {record['id']}, {names[record['id']]} and {name}; number them apart."
             )
-    people = [_read_person(record, len(joints), names, path) for record in content["annotations"]
-              if record.get("category_id") == chosen.get("id") and not record.get("iscrowd")]  # fmt: skip
-    if not any(people):
-        raise DataError(f"{path} has no person with labelled joints in the category {chosen.get('name')}.")
-    rows = _rows([person for person in people if person])
-    limbs = _joint_pairs(chosen, "skeleton", len(joints), path)
-    return CocoPeople(
-        rows, Skeleton(joints, tuple(range(len(joints))), tuple(limbs)), _joint_pairs(chosen, "flip_pairs", len(joints), path)
-    )
+    sizes = {names[record["id"]]: size for record in content["images"] if (size := _size(record))}
+    records = [r for r in content["annotations"] if r.get("category_id") == chosen.get("id") and not r.get("iscrowd")]
+    people = [person for record in records if (person := _read_person(record, len(joints), names, path))]
+    rows = _rows(people)
+    if not len(rows):
+        raise DataError(
+            f"{path} has no person with labelled joints and a box in the category {chosen.get('name')}; give each a `bbox`, or "
+            "at least two joints at different places."
+        )
+    limbs, pairs = (_joint_pairs(chosen, key, len(joints), path) for key in ("skeleton", "flip_pairs"))
+    skeleton = Skeleton(joints, tuple(range(len(joints))), tuple(limbs))
+    return CocoPeople(rows, skeleton, sizes, len(people) - len(rows), pairs)
+
+
+def _size(record: dict[str, Any]) -> tuple[int, int] | None:
+    """Return the width and height of an image's record; None where they are not stated, as by some programs."""
+    width, height = record.get("width"), record.get("height")
+    return (width, height) if isinstance(width, int) and isinstance(height, int) and width > 0 and height > 0 else None
 
 
 def _content(path: Path) -> dict[str, list[dict[str, Any]]]:
@@ -102,7 +113,7 @@ def _joint_pairs(category: dict[str, Any], key: str, joints: int, path: Path) ->
     pairs = category.get(key) or []
     legal = range(1, joints + 1)
     if not isinstance(pairs, list) or not all(
-        isinstance(p, list) and len(p) == 2 and p[0] in legal and p[1] in legal for p in pairs
+        isinstance(p, list) and len(p) == 2 and all(isinstance(joint, int) and joint in legal for joint in p) for p in pairs
     ):
         raise DataError(f"{path}: `{key}` of the category {category.get('name')} has no pairs of joints, 1 to {joints}.")
     return [(first - 1, second - 1) for first, second in pairs]
@@ -126,7 +137,7 @@ def _read_person(record: dict[str, Any], joints: int, images: Mapping[Any, str],
     try:
         values = np.array(record.get("keypoints") or [], dtype=np.float64)
         box = np.array(record["bbox"], dtype=np.float64) if record.get("bbox") else None
-    except (ValueError, TypeError):
+    except (ValueError, TypeError, OverflowError):
         raise DataError(f"{what} has keypoints or a bbox that are no numbers; correct them.") from None
     if not values.any():
         return None
@@ -134,6 +145,8 @@ def _read_person(record: dict[str, Any], joints: int, images: Mapping[Any, str],
         raise DataError(f"{what} has {values.size} numbers of keypoints, expected 3 for each of {joints} joints; correct them.")
     points, flags = values.reshape(-1, 3)[:, :2].copy(), values[2::3]
     labelled = flags > 0
+    if not labelled.any() and not (flags < 0).any():
+        return None
     if not np.isin(flags, (0, 1, 2)).all() or not (np.abs(points[labelled]) < LARGEST).all():
         raise DataError(f"{what} has a visibility other than 0, 1 and 2, or a coordinate that is no legal number; correct it.")
     if box is not None and (box.shape != (4,) or not (np.abs(box) < LARGEST).all() or (box[2:] < 0).any()):
@@ -147,6 +160,9 @@ def _read_person(record: dict[str, Any], joints: int, images: Mapping[Any, str],
 
 def _rows(people: list[_Labelled]) -> Annotations:
     """Return people as annotations; those without a box are left out."""
+    people = [person for person in people if person.box[2:].any()]
+    if not people:
+        return framed_by_joints([], np.empty((0, 1, 2)), np.empty((0, 1), bool))
     images, points = [person.image for person in people], np.array([person.points for person in people])
     flags = np.array([person.flags for person in people])
     numbers = {image: number for number, image in enumerate(dict.fromkeys(images))}
@@ -166,7 +182,7 @@ def _rows(people: list[_Labelled]) -> Annotations:
         visible=flags == 2,
         normalize=np.full(len(people), -1.0),
         torsoangle=np.full(len(people), -1.0),
-    ).select(scale > 0)
+    )
 
 
 def write_coco(path: Path, rows: Annotations, joints: Sequence[str], limbs: Sequence[tuple[int, int]],

@@ -3,6 +3,7 @@
 sleap-io is an optional requirement: pip install sleap-io.
 """
 
+import csv
 import os
 import re
 from collections import Counter
@@ -30,6 +31,7 @@ class LabelledFrame:
     video: str  # path of the video, as the labels name it, or of the folder of images
     number: int  # of the frame in the video
     image: Path | None  # of a frame that is an image file
+    inside: bool  # whether the pixels are inside the file of labels
     people: list[np.ndarray]  # each (J, 2) float64 px, NaN where not labelled
     source: "sleap_io.LabeledFrame"
 
@@ -55,6 +57,9 @@ def read(path: Path) -> Labels:
     Raises DataError for a file that sleap-io cannot read, without sleap-io, and for several skeletons.
     """
     sleap_io = _sleap_io(path)
+    for table in path.glob("labeled-data/*/CollectedData_*.csv") if path.is_dir() else [path]:
+        if table.name.startswith("CollectedData_"):
+            _require_images(table)
     try:
         if path.is_dir():
             found = sleap_io.load_dlc_project(str(path / "config.yaml"))
@@ -85,6 +90,18 @@ def read(path: Path) -> Labels:
     )
 
 
+def _require_images(table: Path) -> None:
+    """Raise DataError where an image of DeepLabCut's labels is missing beside them: sleap-io would shift all later labels."""
+    with open(table, newline="", encoding="utf-8", errors="replace") as file:
+        for row in csv.reader(file):
+            # labeled-data/VIDEO/img.png in the first cell, or its parts in the first three
+            name = next(
+                (re.split(r"[/\\]", cell)[-1] for cell in row[:3] if cell.lower().endswith((".png", ".jpg", ".jpeg"))), ""
+            )
+            if name and not (table.parent / name).is_file():
+                raise DataError(f"{table} labels {name}, which is not beside it; put the image there, or remove its line.")
+
+
 def _sleap_io(path: Path) -> ModuleType:
     """Return the package. Raises DataError, naming the file that needs it, where it is not installed."""
     try:
@@ -100,11 +117,14 @@ def _in_words(error: Exception) -> str:
 
 def _frame(frame: "sleap_io.LabeledFrame") -> LabelledFrame:
     names, number = frame.video.filename, int(frame.frame_idx)
+    if isinstance(names, list) and number >= len(names):
+        raise DataError(f"the labels have a frame {number} of {len(names)} images; export the labels again.")
     image = Path(names[number]) if isinstance(names, list) else None
     original = frame.video.source_video
-    video = str(image.parent) if image else str(original.filename if original and not image else names)
+    inside = isinstance(names, str) and Path(names).suffix.lower() in (".slp", ".h5", ".hdf5")
+    video = str(image if image else original.filename if original else names)
     people = [np.asarray(person.numpy(), dtype=np.float64) for person in frame.user_instances]
-    return LabelledFrame(video, number, image, [p for p in people if not np.isnan(p).all()], frame)
+    return LabelledFrame(video, number, image, inside, [p for p in people if not np.isnan(p).all()], frame)
 
 
 def as_coco(labels: Labels, images: list[str]) -> dict[str, Any]:
@@ -123,34 +143,23 @@ def as_coco(labels: Labels, images: list[str]) -> dict[str, Any]:
     return {"images": names, "annotations": people, "categories": [category]}
 
 
-def pixels_of(frame: LabelledFrame, folder: Path | None) -> np.ndarray:
-    """Return the pixels of a frame, (H, W, 3) uint8 RGB; folder: where videos are. Raises DataError if it cannot be read."""
+def pixels_of(frame: LabelledFrame, file: Path | None) -> np.ndarray:
+    """Return the pixels of a frame of a video, (H, W, 3) uint8 RGB. Raises DataError if they cannot be read.
+
+    file: the video, None if the images are inside the file of labels.
+    """
     video = frame.source.video
     try:
-        if frame.image is None and not _is_inside_the_labels(video):
-            if folder is None:
-                raise DataError(f"the labels name the video {frame.video}; give its folder by `images`.")
-            place = folder / re.split(r"[/\\]", frame.video)[-1]
-            if not place.is_file():
-                raise DataError(
-                    f"the video {frame.video}, which the labels name, is not in {folder}; set `images` to its folder."
-                )
-            if video.filename != str(place):
-                video.replace_filename(str(place), open=True)
+        if file and video.filename != str(file):
+            video.replace_filename(str(file), open=True)
         video.open_backend = True
         pixels = np.asarray(video[frame.number])
-    except DataError:
-        raise
     except Exception as error:  # of any kind: the file is somebody else's, and so is the reader
         raise DataError(
-            f"frame {frame.number} of {frame.video} cannot be read ({_in_words(error)}); "
-            "copy the video again, or remove the labels of this frame."
+            f"frame {frame.number} of {file or frame.video} cannot be read ({_in_words(error)}); copy the video again, or "
+            "remove the labels of this frame."
         ) from None
     return np.repeat(pixels, 3, axis=2) if pixels.shape[2] == 1 else pixels[:, :, :3]
-
-
-def _is_inside_the_labels(video: "sleap_io.Video") -> bool:
-    return isinstance(video.filename, str) and Path(video.filename).suffix.lower() in (".slp", ".h5", ".hdf5")
 
 
 def plain_name(name: str) -> str:

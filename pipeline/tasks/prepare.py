@@ -1,6 +1,6 @@
 """Cropped frames and annotation files."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -84,14 +84,12 @@ class Collect(ChainStage):
         path = Path(source)
         if not path.is_dir():
             return digests.of_file(path)
-        by_content = config.settings().workspace.folder_identity == "content"
+        suffixes, by_content = SUFFIXES[name], config.settings().workspace.folder_identity == "content"
 
-        def contents() -> str:
-            return folders.tree_identity(path, SUFFIXES, sha256, digests.report)
+        def identity(contents: Callable[[Path], str] | None) -> str:
+            return folders.tree_identity(path, suffixes, config.exp(), contents, digests.report)
 
-        return digests.of_listing(
-            path, folders.tree_identity(path, SUFFIXES, None, digests.report), contents if by_content else None
-        )
+        return digests.of_listing(path, identity(None), (lambda: identity(sha256)) if by_content else None)
 
     def work(self, folder: Path, inputs: dict[str, Path], report: Report) -> dict[str, Any] | None:
         from stages.preparing.collect import collect

@@ -30,9 +30,11 @@ def sigmas(joints: tuple[str, ...]) -> np.ndarray:
 def score(rows: Annotations, preds: np.ndarray, confidence: np.ndarray, joints: tuple[str, ...]) -> OksFigures:
     """Return the average precision and recall of predictions (N, J, 2) in 0-based px with confidences (N, J), one a person.
 
-    The area of a person is that of its box, as in the files of `write_coco`; its score is the mean confidence of the predicted
-    joints.
+    People without a labelled joint do not count. The area of a person is that of its box, as in the files of `write_coco`; its
+    score is the mean confidence of the predicted joints.
     """
+    labelled = np.flatnonzero(~np.isnan(rows.part).any(axis=2).all(axis=1))
+    rows, preds, confidence = rows.select(labelled), preds[labelled], confidence[labelled]
     known = ~np.isnan(preds).any(axis=2)
     scores = (confidence * known).sum(axis=1) / known.sum(axis=1).clip(min=1)
     people = defaultdict[str, list[int]](list)

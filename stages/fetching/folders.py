@@ -87,20 +87,27 @@ def identity(
 
 
 def tree_identity(
-    folder: Path, suffixes: tuple[str, ...], contents: Callable[[Path], str] | None, report: Report = silent
+    folder: Path, suffixes: tuple[str, ...], without: Path, contents: Callable[[Path], str] | None, report: Report = silent
 ) -> str:
     """Return the hex sha256 of the names, sizes and modification times of a folder's files with a suffix, on all levels.
 
-    contents: as for `identity`. Hidden files and folders are left out. The path of the folder does not change the result.
+    Symlinks are followed. Hidden files, hidden folders, dead symlinks and the folder `without` are left out. contents: as for
+    `identity`. The path of the folder does not change the result.
     """
     rows: list[tuple[str, int, int | str]] = []
-    for place, below, names in os.walk(folder):
-        below[:] = [name for name in below if not name.startswith(".") and name not in NOT_OURS]
-        for path in (Path(place, name) for name in names if name.lower().endswith(suffixes) and not name.startswith(".")):
-            stat = path.stat()
-            named = path.relative_to(folder).as_posix()
-            rows.append((named, stat.st_size, contents(path) if contents else stat.st_mtime_ns))
-            report(len(rows), 0, f"looking at {folder}")
+    seen, without = set[Path](), without.resolve()
+    for place, below, names in os.walk(folder, followlinks=True):
+        real = Path(place).resolve()
+        if real in seen or real == without:
+            below.clear()
+            continue
+        seen.add(real)
+        below[:] = sorted(name for name in below if not name.startswith(".") and name not in NOT_OURS)
+        for path in (Path(place, name) for name in names if not name.startswith(".")):
+            if path.suffix.lower() in suffixes and path.is_file():
+                stat, named = path.stat(), path.relative_to(folder).as_posix()
+                rows.append((named, stat.st_size, contents(path) if contents else stat.st_mtime_ns))
+                report(len(rows), 0, f"looking at {folder}")
     return hashlib.sha256(json.dumps(sorted(rows)).encode()).hexdigest()
 
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,8 +29,9 @@ class Sources:
         """Return the sources of a section. Raises DataError without labels, and for files in place of folders."""
         if not settings.labels:
             raise DataError(f"{section} labels is empty; give the file of labels, or the folder of a DeepLabCut project.")
-        given = {which: getattr(settings, which) for which in LABELS}
-        labels = {which: Path(text).expanduser() for which, text in given.items() if text and part_of(text) is None}
+        given = {which: str(getattr(settings, which)) for which in LABELS}
+        files = {which: text for which, text in given.items() if which == "labels" or (text and part_of(text) is None)}
+        labels = {which: Path(text).expanduser() for which, text in files.items()}
         images = Path(settings.images).expanduser() if settings.images else None
         if images and images.is_file():
             raise DataError(f"{section} images = {images}: this is a file; give the folder of the images or videos.")
@@ -58,64 +60,94 @@ def collect(sources: Sources, out: Path, report: Report = silent) -> dict[str, A
     """
     read = dict[str, Labels]()
     for which, path in sources.labels.items():
-        if path.suffix.lower() == ".txt":
+        if path.suffix.lower() == ".txt" and which in LISTS:
             shutil.copyfile(path, out / LISTS[which])
         elif labelling.is_coco(path):
             shutil.copyfile(path, out / LABELS[which])
         else:
             read[which] = labelling.read(path)
     if all(frame.image for labels in read.values() for frame in labels.frames):
-        images = {
-            which: [_below(frame.image, sources) for frame in labels.frames if frame.image] for which, labels in read.items()
-        }
+        images = {which: _in_place(labels.frames, which, sources) for which, labels in read.items()}
         point(out, {"images": sources.folder})
     else:
         _require_only_these(sources, read)
         taken = dict[str, str]()
-        images = {which: _write_frames(labels.frames, sources, out / "images", taken, report) for which, labels in read.items()}
+        images = {
+            which: _write_frames(labels.frames, which, sources, out / "images", taken, report) for which, labels in read.items()
+        }
     for which, labels in read.items():
         (out / LABELS[which]).write_text(json.dumps(labelling.as_coco(labels, images[which]), allow_nan=False))
     return {"frames": 0 if (out / "images").is_symlink() else sum(map(len, images.values()))}
 
 
 def _require_only_these(sources: Sources, read: dict[str, Labels]) -> None:
-    """Raise DataError where frames of videos are written and other labels name images in place: one folder holds all images."""
+    """Raise DataError where some labels are of videos and others of image files: one folder holds all images."""
     others = [path for which, path in sources.labels.items() if which not in read and path.suffix.lower() != ".txt"]
+    others += [sources.labels[which] for which, labels in read.items() if any(frame.image for frame in labels.frames)]
     if others:
         raise DataError(
-            f"{sources.section}: {others[0]} names images, and the labels of other splits are of videos; give all in one form."
+            f"{sources.section}: {others[0]} labels image files, and other labels are of videos; give all of them in one form."
         )
 
 
-def _below(image: Path, sources: Sources) -> str:
-    """Return the path of an image below the folder of images, by its last parts. Raises DataError if it is not there."""
-    folder = sources.folder
-    if image.is_relative_to(folder) and image.is_file():
-        return image.relative_to(folder).as_posix()
+def _in_place(frames: list[LabelledFrame], which: str, sources: Sources) -> list[str]:
+    """Return the path of each frame's image below the folder of images. Raises DataError if two are the same file."""
+    places = dict[str, Path]()  # of each image, the path in the labels
+    names = []
+    for frame in frames:
+        assert frame.image
+        name = _below(frame.image, sources.folder, sources.labels[which])
+        _require_one(places.setdefault(name, frame.image), frame.image, sources.folder / name, which, sources)
+        names.append(name)
+    return names
+
+
+def _require_one(first: Path, second: Path, file: Path, which: str, sources: Sources) -> None:
+    """Raise DataError where two different paths of the same labels mean the same file: the labels of one would be wrong."""
+    if first != second:
+        raise DataError(
+            f"{sources.labels[which]} labels both {first} and {second}, and in {sources.folder} both are {file}; set "
+            "`images` to the folder above, in which they are apart."
+        )
+
+
+def _below(wanted: Path, folder: Path, labels: Path) -> str:
+    """Return the path of an image or a video below a folder, found by its last parts. Raises DataError if it is not there."""
+    if wanted.is_relative_to(folder) and wanted.is_file():
+        return wanted.relative_to(folder).as_posix()
     for parts in (3, 2, 1):  # labeled-data/VIDEO/img001.png, VIDEO/img001.png, img001.png
-        place = Path(*image.parts[-parts:])
+        place = Path(*wanted.parts[-parts:])
         if not place.is_absolute() and (folder / place).is_file():
             return place.as_posix()
-    raise DataError(f"{image}, which {sources.labels['labels']} labels, is not in {folder}; set `images` to its folder.")
+    raise DataError(f"{wanted}, which {labels} labels, is not in {folder}; set `images` to its folder.")
 
 
 def _write_frames(
-    frames: list[LabelledFrame], sources: Sources, folder: Path, taken: dict[str, str], report: Report
+    frames: list[LabelledFrame], which: str, sources: Sources, folder: Path, taken: dict[str, str], report: Report
 ) -> list[str]:
     """Write each labelled frame as a PNG file; return the frames' paths below the folder.
 
-    taken: name of a video's folder -> the video, of the frames that were written before, too.
+    taken: name of a video's folder -> the video file, of the frames that were written before, too. Raises DataError for videos
+    that are not there, and where two videos of the labels are the same file.
     """
-    names = []
+    places, names = dict[str, str](), []  # video in the labels -> its file below the folder of images
     for done, frame in enumerate(frames, 1):
-        name = labelling.plain_name(Path(frame.video).stem)
-        while taken.setdefault(name, frame.video) != frame.video:  # another video of the same name, in another folder
+        wanted = Path(*re.split(r"[/\\]", frame.video)) if frame.video else Path("video")
+        if frame.video not in places:
+            place = f"{which} {frame.video}" if frame.inside else _below(wanted, sources.folder, sources.labels[which])
+            for other, same in places.items():
+                if same == place and not frame.inside:
+                    _require_one(Path(other), Path(frame.video), sources.folder / place, which, sources)
+            places[frame.video] = place
+        place = places[frame.video]
+        name = labelling.plain_name(wanted.stem)
+        while taken.setdefault(name, place) != place:  # another video of the same name, in another folder
             name += "_"
         path = folder / name / f"{frame.number:06d}.png"
         path.parent.mkdir(parents=True, exist_ok=True)
         if not path.exists():
             partial = path.with_suffix(".writing")
-            labelling.write_png(partial, labelling.pixels_of(frame, sources.images))
+            labelling.write_png(partial, labelling.pixels_of(frame, None if frame.inside else sources.folder / place))
             os.replace(partial, path)
         names.append(path.relative_to(folder).as_posix())
         report(done, len(frames), "taking labelled frames out of videos")

@@ -4,6 +4,7 @@ import json
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from datasets.errors import DataError
 from datasets.formats.coco import read_coco, write_coco
@@ -231,6 +232,11 @@ def broken(change):
         ),
         (lambda c: c.pop("categories"), "has no list `categories`"),
         (lambda c: c["annotations"].clear(), "has no person with labelled joints"),
+        (
+            lambda c: c["annotations"][2]["keypoints"].__setitem__(0, 10**400),
+            "annotation with id 3 has keypoints .* no numbers",
+        ),
+        (lambda c: c["categories"][0].update(flip_pairs=[[2.0, 3.0]]), "`flip_pairs` of the category fish has no pairs"),
     ],
 )
 def test_wrong_labels_name_file_record_and_remedy(tmp_path, change, said):
@@ -267,3 +273,51 @@ def test_a_category_is_chosen_by_name(tmp_path):
 def test_wrong_sections_are_named(section, values, said):
     with pytest.raises(DataError, match=said):
         Settings.from_text({section: values})
+
+
+def test_images_of_another_size_and_turned_images_are_refused(tmp_path):
+    fish.write_pictures(tmp_path / "images", 5)
+    conversion(tmp_path, fish.coco(5))
+    content = fish.coco(5)
+    content["images"][2]["width"] = 640
+    with pytest.raises(DataError, match=r"002\.png has 320 x 240 px, and the labels are of an image of 640 x 240 px"):
+        conversion(tmp_path, content)
+    turned = Image.fromarray(fish.picture(3))
+    exif = turned.getexif()
+    exif[0x0112] = 3
+    turned.save(tmp_path / "images/003.png", exif=exif)
+    with pytest.raises(DataError, match=r"003\.png is stored turned \(EXIF orientation 3\).*store all images upright"):
+        conversion(tmp_path, fish.coco(5))
+
+
+def test_nobody_is_tested_on_who_validates(tmp_path):
+    few = fish.coco(20)
+    few["annotations"] = [person for person in few["annotations"] if person["image_id"] <= 5]
+    (tmp_path / "valid.json").write_text(json.dumps(few))
+    found = conversion(tmp_path, valid="v.json", test="0.3")
+    images = {name: set(rows(split).images) for name, split in found.splits.items()}
+    assert len(images["valid"]) == 5 and len(images["test"]) == round(0.3 * 15) and len(images["train"]) == 15 - round(0.3 * 15)
+    assert not images["valid"] & images["test"] and not images["valid"] & images["train"]
+    (tmp_path / "test.txt").write_text("000.png\n010.png\n")
+    with pytest.raises(DataError, match=r"1 images, such as 000\.png, are in valid and in test"):
+        conversion(tmp_path, valid="v.json", test="t.txt")
+
+
+def test_people_without_a_joint_or_a_size_are_left_out_and_counted(tmp_path):
+    content = fish.coco(6)
+    people = content["annotations"]
+    people[0]["keypoints"] = [1, 1, 0] * 5
+    for person in people[1:3]:
+        person["keypoints"] = [5, 5, 2] + [0, 0, 0] * 4
+        del person["bbox"]
+    found = conversion(tmp_path, content, valid="0.5")
+    assert sum(len(rows(split)) for split in found.splits.values()) == len(people) - 3
+    assert any("2 people are left out: they have no `bbox`" in note for note in found.notes)
+
+
+def test_images_in_one_folder_are_independent_samples(tmp_path):
+    content = fish.coco(6)
+    for image in content["images"]:
+        image["file_name"] = f"images/{image['file_name']}"
+    people = people_by_image(rows(conversion(tmp_path, content, valid="0.5").splits["train"]))
+    assert len(set(people.groups.tolist())) == 3

@@ -113,6 +113,7 @@ def test_a_deeplabcut_project_and_a_sleap_file_are_read(empty: Place):
 @pytest.mark.parametrize(
     ("section", "said", "code"),
     [
+        ("labels = 0.5\nimages = fish/images", "0.5 does not exist; put it there", 30),
         ("", "[dataset:fish] labels is empty; give the file of labels", 30),
         ("labels = nowhere.json\nimages = fish/images", "nowhere.json does not exist; put it there, or correct its path", 30),
         ("labels = fish/labels.json", "[dataset:fish] images is empty; give the folder of the images", 30),
@@ -137,3 +138,84 @@ def test_wrong_sources_are_named(empty: Place, section, said, code):
     empty.set(f"[dataset:fish]\n{section}\n")
     answer = empty.run("run", "Annotate:fish", "--config", "profile.cfg", code=code)
     assert said in answer, answer
+
+
+def labelled_videos(folder: Path, videos: dict[str, range], name: str) -> None:
+    """Write a SLEAP file with labels of frames of videos: path -> frames, which show the fish of the same numbers."""
+    sleap_io = pytest.importorskip("sleap_io")
+    skeleton, frames = sleap_io.Skeleton(list(fish.JOINTS), symmetries=[("FinL", "FinR")]), []
+    for path, numbers in videos.items():
+        video = sleap_io.Video(filename=path)
+        for number in numbers:
+            people = [sleap_io.Instance.from_numpy(joints, skeleton=skeleton) for joints in fish.fish(number)]
+            frames.append(sleap_io.LabeledFrame(video=video, frame_idx=number, instances=people))
+    sleap_io.Labels(frames).save(str(folder / name), verbose=False)
+
+
+def test_videos_of_one_name_are_kept_apart(empty: Place):
+    for day in ("day1", "day2"):
+        fish.write_sleap(empty.folder / "videos" / day, 6)
+    labelled_videos(empty.folder, {"/x/day1/swim.mp4": range(3), "/x/day2/swim.mp4": range(3, 6)}, "both.slp")
+    empty.set("[dataset:fish]\nlabels = both.slp\nimages = videos\nvalid = 0.5\n")
+    empty.run("run", "Annotate:fish", "--config", "profile.cfg")
+    written = sorted(p.relative_to(p.parents[1]).as_posix() for p in (empty.exp / "own/fish/raw/images").glob("*/*.png"))
+    assert [name.partition("/")[0] for name in written] == ["swim"] * 3 + ["swim_"] * 3
+    empty.set("[dataset:fish]\nlabels = both.slp\nimages = videos/day1\nvalid = 0.5\n")
+    said = empty.run("run", "Collect:fish", "--config", "profile.cfg", code=30)
+    assert "labels both /x/day1/swim.mp4 and /x/day2/swim.mp4" in said and "set `images` to the folder above" in said
+    # The same video under the paths of two computers is one video, so that no frame is in train and in valid.
+    labelled_videos(empty.folder, {"/a/swim.mp4": range(6)}, "train.slp")
+    labelled_videos(empty.folder, {"/b/swim.mp4": range(2)}, "valid.slp")
+    empty.set("[dataset:fish]\nlabels = train.slp\nimages = videos/day1\nvalid = valid.slp\n")
+    empty.run("run", "Annotate:fish", "--config", "profile.cfg")
+    train, valid = (annotations.read(empty.exp / "own/fish/annot", split) for split in ("train", "valid"))
+    assert len(set(valid.images)) == 2 and len(set(train.images)) == 4 and not set(train.images) & set(valid.images)
+
+
+def test_images_of_one_name_in_two_folders_are_not_taken_for_one(empty: Place):
+    pytest.importorskip("sleap_io")
+    fish.write_deeplabcut(empty.folder / "dlc", 8)
+    place = empty.folder / "dlc/labeled-data/two"
+    table = place / "CollectedData_me.csv"
+    for number in range(4):
+        shutil.move(place / f"img{number + 4:04d}.png", place / f"img{number:04d}.png")
+        table.write_text(table.read_text().replace(f"img{number + 4:04d}", f"img{number:04d}"))
+    empty.set("[dataset:fish]\nlabels = dlc\nimages = dlc/labeled-data/one\n")
+    said = empty.run("run", "Collect:fish", "--config", "profile.cfg", code=30)
+    assert "labels both" in said and "img0000.png" in said and "set `images` to the folder above" in said
+    empty.set("[dataset:fish]\nlabels = dlc\n")
+    (place / "img0001.png").unlink()
+    said = empty.run("run", "Collect:fish", "--config", "profile.cfg", code=30)
+    assert "CollectedData_me.csv labels img0001.png, which is not beside it" in said
+
+
+def test_every_change_of_an_image_is_noticed_and_nothing_else(empty: Place):
+    fish.write_coco(empty.folder / "fish", 6)
+    images, far = empty.folder / "fish/images", empty.folder / "far"
+    far.mkdir()
+    content = fish.coco(6)
+    shutil.move(images / "000.png", far / "000.png")
+    (images / "sub").symlink_to(far)
+    (images / "self").symlink_to(images)
+    (images / "dead.png").symlink_to("nowhere")
+    shutil.move(images / "001.png", images / "001.jfif")
+    for image, name in zip(content["images"], ("sub/000.png", "001.jfif"), strict=False):
+        image["file_name"] = name
+    (empty.folder / "fish/labels.json").write_text(json.dumps(content))
+    empty.set("[workspace]\nexp = fish/images/exp\n[dataset:fish]\nlabels = fish/labels.json\nimages = fish/images\n")
+    options = ("--config", "profile.cfg")
+    empty.run("run", "Annotate:fish", *options)
+    (images / "notes.csv").write_text("no image")
+    assert "done in" not in empty.run("run", "Annotate:fish", *options)
+    for path in (far / "000.png", images / "001.jfif", images / "002.png"):
+        cv2.imwrite(str(path.with_suffix(".png")), fish.picture(99))
+        path.with_suffix(".png").replace(path)
+        assert "Collect:fish is stale" in empty.run("why", "Collect:fish", *options), path
+        empty.run("run", "Annotate:fish", *options)
+
+
+def test_labels_of_the_user_are_not_overwritten(place: Place):
+    (place.folder / "mine.json").write_text("mine")
+    process = place.start("-m", "tools.export_labels", "mpii", "--out", "mine.json")
+    assert "--out mine.json is there already, and may be labels of yours" in process.communicate(timeout=60)[1]
+    assert process.returncode == 1 and (place.folder / "mine.json").read_text() == "mine"

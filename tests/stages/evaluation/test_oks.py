@@ -58,6 +58,13 @@ def test_exact_predictions_have_full_precision():
     assert (found.ap, found.ap50, found.ap75, found.ar) == (1, 1, 1, 1)
 
 
+def test_people_without_labels_do_not_count():
+    rows, preds, confidence = people(3)
+    rows.part[[3, 7, 11]] = np.nan
+    some = np.delete(np.arange(len(rows)), [3, 7, 11])
+    assert oks.score(rows, preds, confidence, JOINTS) == oks.score(rows.select(some), preds[some], confidence[some], JOINTS)
+
+
 def test_more_people_than_count_lower_the_recall():
     rows, _, confidence = people(0, images=1)
     many = rows.select(np.zeros(40, int))
