@@ -63,6 +63,8 @@ class Detector:
             )
             boxes, scores = (np.asarray(values, np.float64) for values in found[:2])
             boxes, scores = boxes.reshape(-1, 4), scores.reshape(-1)
+            if not (np.isfinite(boxes).all() and np.isfinite(scores).all()):
+                raise ValueError("it returned NaN or infinite numbers")
             chosen = scores >= self._score
             if self._label is not None:
                 chosen &= np.asarray(found[2]).reshape(-1) == self._label

@@ -351,6 +351,21 @@ def test_a_detector_finds_the_people(model, tmp_path, monkeypatch):
     np.testing.assert_allclose(values(poses(tmp_path / "out"))[..., :2], expected.joints, atol=0.02)
 
 
+def test_a_detector_that_returns_nan_is_reported(tmp_path):
+    from stages.inference.detector import Detector
+
+    graph = helper.make_graph(
+        [helper.make_node("Log", ["image"], ["boxes"]), helper.make_node("Identity", ["one"], ["scores"])],
+        "nan",
+        [helper.make_tensor_value_info("image", TensorProto.FLOAT, [3, 4, 4])],
+        [helper.make_tensor_value_info(name, TensorProto.FLOAT, [None]) for name in ("boxes", "scores")],
+        [helper.make_tensor("one", TensorProto.FLOAT, [12], [1.0] * 12)],
+    )
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=8), tmp_path / "d.onnx")
+    with pytest.raises(DataError, match="d.onnx failed on an image .it returned NaN or infinite numbers.; give another"):
+        Detector(tmp_path / "d.onnx", 0.5, None).detect(np.zeros((4, 4, 3), np.uint8))  # the logarithm of 0
+
+
 def test_networks_that_are_no_detectors_are_refused(tmp_path):
     from stages.inference.detector import Detector
 
