@@ -24,6 +24,7 @@ from pipeline.tasks.evaluate import Evaluate, EvaluateMpii, EvaluatePenn
 from pipeline.tasks.export import Export, ExportWeights
 from pipeline.tasks.fetch import Fetch, FetchMpii, FetchPennAction, FetchPrecomputed, MakeSample
 from pipeline.tasks.forecast import CompareForecasts, EvaluateForecast, ExportForecast, Forecast, ForecastFromPoses
+from pipeline.tasks.lifting import ConvertMocap, EvaluateConverter, TrainConverter, TrainLifter
 from pipeline.tasks.prepare import Annotate, AnnotateMpii, AnnotatePenn, CropPenn
 from pipeline.tasks.train import Finetune, FinetunePenn, Pretrain, PretrainMpii
 
@@ -33,6 +34,7 @@ __all__ = [
     "AnnotatePenn",
     "CompareAccuracy",
     "CompareForecasts",
+    "ConvertMocap",
     "CropPenn",
     "Evaluate",
     "EvaluateMpii",
@@ -44,6 +46,7 @@ __all__ = [
     "FetchMpii",
     "FetchPennAction",
     "FetchPrecomputed",
+    "EvaluateConverter",
     "EvaluateForecast",
     "Finetune",
     "FinetunePenn",
@@ -53,6 +56,8 @@ __all__ = [
     "Pipeline",
     "Pretrain",
     "PretrainMpii",
+    "TrainConverter",
+    "TrainLifter",
 ]
 
 quiet.no_tracebacks_for_bad_input()

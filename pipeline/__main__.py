@@ -28,6 +28,7 @@ DATASETS, or the NAME of a section [dataset:NAME] of your own, and M is one of p
 scratch (trained on D alone).
 Pretrain:penn_action and EvaluatePenn:scratch train on Penn Action alone.
 Export:D:M exports one of these networks, Export:mpii:pretrained the MPII network, as ExportWeights exports Penn Action's.
+ConvertMocap, TrainConverter, TrainLifter and EvaluateConverter: from 2D to 3D, learnt from motion capture.
 With cache = true in [pretrain] or [finetune]: CacheCrops:D, where D may also be mpii or penn_action.
 """.replace("DATASETS", ", ".join(fetched()))
 

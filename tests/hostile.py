@@ -37,6 +37,7 @@ from datasets import lsp
 from datasets.errors import DataError
 from datasets.formats import annotations, mpii_release, mpii_split, penn_labels
 from datasets.imaging.images import read_image, read_upright
+from datasets.mocap import clips, human36m
 from stages.evaluation.prediction_files import read_predictions
 from stages.fetching.archives import unpack, zstd
 from stages.importing import import_pytorch
@@ -48,6 +49,7 @@ from stages.torch7 import t7 as torch7
 from stages.torch7.export_network import as_torch7
 from tests.datasets import test_mpii, test_penn_action
 from tests.datasets.formats import test_annotations
+from tests.datasets.mocap import test_mocap
 from tests.ports import Bearpaw, Princeton, port
 
 pillow_heif.register_heif_opener()
@@ -164,6 +166,30 @@ def predictions(folder: Path) -> bytes:
     return (folder / "p.npy").read_bytes()
 
 
+MOTION = {
+    "start": np.array([0, 3]), "names": np.array(["walk_1"]), "fps": np.array([25.0]), "joints": np.array(["head", "r_hip"]),
+}  # fmt: skip
+
+
+def motion(folder: Path) -> bytes:
+    """The poses of a motion capture file; `with_motion` puts them into the file."""
+    np.save(folder / "poses.npy", 1000.0 * np.arange(18).reshape(3, 2, 3) % 7000)
+    return (folder / "poses.npy").read_bytes()
+
+
+def with_motion(data: bytes) -> bytes:
+    file = io.BytesIO()
+    np.savez(file, **MOTION)  # type: ignore[arg-type]
+    with zipfile.ZipFile(file, "a") as archive:
+        archive.writestr("poses.npy", data)
+    return file.getvalue()
+
+
+def human36m_mat(folder: Path) -> bytes:
+    test_mocap.write_human36m(folder / "train.mat", [[1, 2, 1, 6], [1, 2, 1, 16], [1, 3, 1, 6]])
+    return (folder / "train.mat").read_bytes()
+
+
 def keypoints(_: Path) -> bytes:
     return json.dumps([{"keypoints": [[1.5, 2, 0.9]] * 16, "bbox_id": i} for i in range(3)]).encode()
 
@@ -278,6 +304,18 @@ def read_predicted(path: Path, suffix: str) -> None:
     assert points.shape == (3, 16, 2) and points.dtype == np.float64
 
 
+def read_motion(path: Path) -> None:
+    found = clips.read(path)
+    assert found.poses.shape == (3, 2, 3) and np.isfinite(found.poses).all()
+
+
+def read_human36m(path: Path) -> None:
+    for name in ("train.mat", "val.mat"):
+        path.with_name(name).write_bytes(path.read_bytes())
+    found = human36m.read(path.parent)
+    assert found.poses.shape == (6, 17, 3) and np.isfinite(found.poses).all()
+
+
 def read_picture(path: Path) -> None:
     pixels = read_image(path)
     assert pixels.ndim == 3 and pixels.shape[2] == 3 and pixels.dtype == np.uint8
@@ -344,6 +382,9 @@ KINDS: dict[str, tuple[Callable[[Path], bytes], Callable[[bytes], bytes], Callab
     "legacy checkpoint": (lambda _: checkpoint(Princeton, legacy=True), bytes, read_checkpoint),
     "legacy checkpoint of bearpaw": (lambda _: checkpoint(Bearpaw, legacy=True), bytes, read_checkpoint),
     "npy": (predictions, bytes, lambda path: read_predicted(path, ".npy")),
+    "motion capture": (motion, with_motion, read_motion),
+    "damaged motion capture": (lambda folder: with_motion(motion(folder)), bytes, read_motion),
+    "Human3.6M": (human36m_mat, bytes, read_human36m),
     "json": (keypoints, bytes, lambda path: read_predicted(path, ".json")),
     "mended png": (lambda _: image(".png"), mended_png, read_picture),
 }

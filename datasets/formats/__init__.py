@@ -11,6 +11,7 @@ matlab          MATLAB files; version 7.3 through matlab_hdf5, values in matlab_
 mpii_release    MPII's annotation file, and predictions for its evaluation
 mpii_published  MPII's people as other projects publish them
 mpii_split      files that say who of MPII's people validates
+npz             arrays in NumPy's archive
 penn_labels     label files of Penn Action
 image_play      image-play's files for cropped Penn Action
 """

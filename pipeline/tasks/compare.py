@@ -18,6 +18,7 @@ from pipeline.tasks.evaluate import MODELS, evaluation
 from pipeline.tasks.export import Export, ExportWeights
 from pipeline.tasks.fetch import CHAIN, FetchPrecomputed, further
 from pipeline.tasks.forecast import CompareForecasts, ExportForecast
+from pipeline.tasks.lifting import EvaluateConverter
 from pipeline.tasks.prepare import converted, files_of
 from pipeline.tasks.train import Pretrain, finetuned, pretrained
 
@@ -86,11 +87,11 @@ class Pipeline(luigi.WrapperTask):
 
 
 def others() -> list[Stage]:
-    """Return all stages outside the chain: further datasets, further networks, precomputed networks."""
+    """Return all stages outside the chain: further datasets, further networks, precomputed networks, the converter."""
     ends: list[Stage] = [FetchPrecomputed(dataset=dataset) for dataset in CHAIN]
     networks = [("mpii", "pretrained"), ("penn_action", "scratch"), *product(further(), MODELS)]
     ends += [Export(dataset=dataset, model=model) for dataset, model in networks]
-    ends += [CompareForecasts(), ExportForecast()]
+    ends += [CompareForecasts(), ExportForecast(), EvaluateConverter()]
     chain = {stage.name for stage in Pipeline().stages()}
     return [stage for stage in with_inputs(ends) if stage.name not in chain]
 

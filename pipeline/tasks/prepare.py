@@ -1,7 +1,10 @@
 """Cropped frames and annotation files."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+import luigi
 
 from datasets.catalog import DATASETS
 from datasets.dataset import Dataset, DatasetFiles
@@ -20,6 +23,9 @@ from stages.fetching.sources import obtain
 
 if TYPE_CHECKING:
     from stages.preparing.collect import Sources
+
+
+JOINED = "+"  # between the names of combined datasets
 
 
 class CropPenn(ChainStage):
@@ -164,6 +170,55 @@ class AnnotatePenn(Annotate):
     dataset = "penn_action"
 
 
+class Combine(ChainStage):
+    """The people of several datasets as one dataset, with the joints of the first."""
+
+    names = luigi.Parameter(description="names of datasets, such as mpii+lspet")
+
+    leaf = "with-"
+
+    @property
+    def described(self) -> list[Dataset]:
+        """The datasets' objects."""
+        return [config.dataset(name) for name in self.names.split(JOINED)]
+
+    @property
+    def result_path(self) -> str:
+        first, *others = self.described
+        return f"{first.result_path}/{self.leaf}{'-'.join(dataset.name for dataset in others)}"
+
+    def requires(self) -> dict[str, Stage]:
+        return {f"{dataset.name}-{part}": stage for dataset in self.described for part, stage in converted(dataset).items()}
+
+    def work(self, folder: Path, inputs: dict[str, Path], report: Report) -> dict[str, Any] | None:
+        from stages.preparing.combine import combine
+
+        files = {
+            dataset.name: files_of(dataset, {part: inputs[f"{dataset.name}-{part}"] for part in ("annot", "images")})
+            for dataset in self.described
+        }
+        (folder / self.described[0].images).mkdir(exist_ok=True)
+        folders.point(folder / self.described[0].images, {name: data.images.absolute() for name, data in files.items()})
+        first, *others = files
+        return combine(files[first], {name: files[name] for name in others}, folder, report)
+
+    def complete(self):
+        done = super().complete()
+        if done:
+            self.before_use()
+        return done
+
+    def before_use(self):
+        """Update the symlinks of the finished result to the current results of the datasets."""
+        images = {dataset.name: images_of(dataset) for dataset in self.described}
+        folders.point(self.folder / self.described[0].images, images)
+
+
+def images_of(dataset: Dataset) -> Path:
+    """Return the folder of a dataset's images."""
+    return (images(dataset).folder / dataset.images).absolute()
+
+
 def annotations(dataset: Dataset) -> Annotate:
     """Return the stage that writes a dataset's annotation files."""
     of_the_chain: dict[str, type[Annotate]] = {"mpii": AnnotateMpii, "penn_action": AnnotatePenn}
@@ -177,8 +232,11 @@ def images(dataset: Dataset) -> Stage:
     return fetch(dataset.name) if dataset.sources else Collect(dataset=dataset.name)
 
 
-def converted(dataset: Dataset) -> dict[str, Stage]:
-    """Return what a stage that reads a converted dataset requires."""
+def converted(dataset: Dataset, further: Sequence[str] = ()) -> dict[str, Stage]:
+    """Return what a stage that reads a converted dataset requires; further: names of datasets that are combined with it."""
+    if further:
+        combined = Combine(names=JOINED.join((dataset.name, *further)))
+        return {"annot": combined, "images": combined}
     return {"annot": annotations(dataset), "images": images(dataset)}
 
 

@@ -3,6 +3,9 @@
 from pathlib import Path
 from typing import Any
 
+import luigi
+
+from datasets.dataset import Dataset
 from datasets.errors import DataError
 from datasets.links import follow
 from datasets.progress import Report
@@ -11,7 +14,7 @@ from pipeline.engine.result import is_locked
 from pipeline.engine.stage import Stage
 from pipeline.tasks.base import ChainStage, DatasetName
 from pipeline.tasks.fetch import FetchPrecomputed, further
-from pipeline.tasks.prepare import converted, files_of
+from pipeline.tasks.prepare import JOINED, converted, files_of
 from stages.settings.trainings import Training
 
 BEST = "best.safetensors"
@@ -20,30 +23,39 @@ BEST = "best.safetensors"
 class CacheCrops(ChainStage):
     """The people of a dataset's training images, cut out once for trainings that read them again and again."""
 
-    dataset = DatasetName(config.datasets, "whose people")
+    names = luigi.Parameter(description="name of a dataset, or names such as mpii+lspet, whose people are cut out")
 
     leaf = "crops"
 
     @property
+    def described(self) -> list[Dataset]:
+        """The datasets' objects; the first has the joints."""
+        return [config.dataset(name) for name in self.names.split(JOINED)]
+
+    @property
     def result_path(self) -> str:
-        return f"{config.datasets()[self.dataset].result_path}/{self.leaf}"
+        first, *others = self.described
+        return f"{first.result_path}/{'-'.join((self.leaf, *(dataset.name for dataset in others)))}"
 
     def settings(self) -> dict[str, Any]:
         return config.settings().input.significant()
 
     def requires(self) -> dict[str, Stage]:
-        return converted(config.datasets()[self.dataset])
+        first, *others = self.described
+        return converted(first, [dataset.name for dataset in others])
 
     def work(self, folder: Path, inputs: dict[str, Path], report: Report) -> dict[str, Any] | None:
         from stages.loading.crop_cache import cache_crops
 
-        settings, data = config.settings(), files_of(config.datasets()[self.dataset], inputs)
+        settings, data = config.settings(), files_of(self.described[0], inputs)
         return cache_crops(data, settings.input.resolution, folder, settings.workspace.workers, report)
 
 
-def _data(dataset: str, cache: bool) -> dict[str, Stage]:
-    """Return the stages of a dataset that a training on it requires."""
-    return converted(config.datasets()[dataset]) | ({"crops": CacheCrops(dataset=dataset)} if cache else {})
+def _data(dataset: str, training: Training) -> dict[str, Stage]:
+    """Return the stages of the data that a training on a dataset, and on its further datasets, requires."""
+    further = [name for name in training.further if name != dataset]
+    crops = {"crops": CacheCrops(names=JOINED.join((dataset, *further)))} if training.cache else {}
+    return converted(config.datasets()[dataset], further) | crops
 
 
 class TrainingStage(ChainStage):
@@ -109,7 +121,7 @@ class Pretrain(TrainingStage):
         return config.settings().pretrain
 
     def requires(self) -> dict[str, Stage]:
-        return _data(self.dataset, config.settings().pretrain.cache)
+        return _data(self.dataset, config.settings().pretrain)
 
     def work(self, folder: Path, inputs: dict[str, Path], report: Report) -> dict[str, Any] | None:
         from stages.training.heatmaps import HeatmapObjective, new_network
@@ -146,7 +158,7 @@ class Finetune(TrainingStage):
         return config.settings().finetune
 
     def requires(self) -> dict[str, Stage]:
-        return _data(self.dataset, config.settings().finetune.cache) | {"model": pretrained()}
+        return _data(self.dataset, config.settings().finetune) | {"model": pretrained()}
 
     def work(self, folder: Path, inputs: dict[str, Path], report: Report) -> dict[str, Any] | None:
         from stages.training.heatmaps import HeatmapObjective, network_for

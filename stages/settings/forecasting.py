@@ -61,6 +61,8 @@ class ForecastTraining(Training):
     def _steps_exist(self) -> "ForecastTraining":
         if not all(1 <= steps <= STEPS for steps in self.curriculum):
             raise ValueError(f"curriculum: each number of steps should be from 1 to {STEPS}.")
+        if self.also:
+            raise ValueError(f"also = {self.also}: forecasts are trained on Penn Action alone; leave it empty.")
         if self.cache:
             raise ValueError("cache = true: forecasts are trained from whole frames, not from cached crops; set cache = false.")
         return self

@@ -7,7 +7,7 @@ from typing import Any
 from datasets import own
 from datasets.section import Section
 from stages.settings.recipes import BUILT_IN, PREFIX, PUBLISHED, Recipe
-from stages.settings.sections import Network, Settings
+from stages.settings.sections import Settings
 from stages.settings.trainings import Training
 
 WIDTH = 128  # characters of a line
@@ -67,7 +67,7 @@ def in_words(value: Any) -> str:
 def _section(name: str, section: Section) -> str:
     """Return the text of one section: its comment and its settings.
 
-    The section of a training leaves out the settings of its recipe. All settings of [network] except `preset` are empty.
+    The section of a training leaves out the settings of its recipe. Where a section has a preset, all other settings are empty.
     """
     fields = type(section).model_fields
     known = Training.model_fields if isinstance(section, Training) and type(section) is not Training else {}  # no comment
@@ -76,7 +76,7 @@ def _section(name: str, section: Section) -> str:
     for setting, field in fields.items():
         if isinstance(section, Training) and setting in Recipe.model_fields:
             continue
-        empty = isinstance(section, Network) and setting != "preset"
+        empty = "preset" in fields and setting != "preset"
         if setting not in known:
             lines.append(_comment(field.description or ""))
         lines.append(f"{setting} = {'' if empty else in_words(field.default)}".rstrip() + "\n")

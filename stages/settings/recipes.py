@@ -49,6 +49,25 @@ BUILT_IN: dict[str, dict[str, Any]] = {
         "unlabelled_weight": 0,
         "target_sigma": 2,
     },
+    # The published training of the converter (skeleton2d3d, res-64), with targets exactly on the joints.
+    "converter": {
+        "learning_rate": 1e-3,
+        "sampling": "shuffled",
+        "targets": "subpixel",
+        "flip_probability": 0,
+        "flip_by": "sample",
+    },
+    "converter-modern": {
+        "base": "converter",
+        "optimizer": "adamw",
+        "learning_rate": 3e-3,
+        "warmup": 500,
+        "schedule": "cosine",
+        "weight_decay": 0.01,
+        "ema": 0.999,
+        "flip_probability": 0.5,
+        "target_sigma": 2,
+    },
 }
 
 

@@ -13,8 +13,10 @@ from datasets import own
 from datasets.catalog import DATASETS
 from datasets.dataset import Dataset
 from datasets.errors import DataError
+from datasets.mocap.sources import Mocap
 from datasets.section import Numbers, Section, insignificant, setting, unknown, unquoted
 from stages.settings.forecasting import Forecaster, ForecastTraining, PoseOnly
+from stages.settings.lifting import Converter, ConverterTraining, Lifter
 from stages.settings.presets import PRESETS
 from stages.settings.recipes import BUILT_IN, PREFIX, Recipe, read_recipes
 from stages.settings.trainings import Finetuning, Precision, Training
@@ -236,6 +238,10 @@ class Settings(Section):
     forecaster: Forecaster = Forecaster()
     forecast: ForecastTraining = ForecastTraining(**BUILT_IN["forecast"])
     pose_only: PoseOnly = PoseOnly()
+    mocap: Mocap = Mocap()
+    converter: Converter = Converter()
+    train_converter: ConverterTraining = ConverterTraining(**BUILT_IN["converter"])
+    lifter: Lifter = Lifter()
     models: Models = Models()
     evaluate: Evaluation = Evaluation()
     compare: Comparison = Comparison()
@@ -249,6 +255,14 @@ class Settings(Section):
                 "[models] source = precomputed needs the names, paths or addresses of two networks, mpii and penn_action; "
                 "python -m pipeline models lists the names."
             )
+        for section, training in (("pretrain", self.pretrain), ("finetune", self.finetune)):
+            for name in training.further:
+                if name not in self.known_datasets:
+                    raise ValueError(
+                        f"[{section}] also = {training.also}: {unknown(f'dataset {name}', name, list(self.known_datasets))}"
+                    )
+            if len(set(training.further)) < len(training.further):
+                raise ValueError(f"[{section}] also = {training.also}: a dataset is named twice.")
         trainings = {"pretrain": self.pretrain, "finetune": self.finetune, "forecast": self.forecast}
         for (one, first), (other, second) in itertools.combinations(trainings.items(), 2):
             if first.experiment.lower() == second.experiment.lower():  # one folder on a disk that ignores case

@@ -24,6 +24,11 @@ class Training(Recipe):
     cache: bool = insignificant(
         False, "Crop the people of the training images once (stage CacheCrops) and train from the cached crops: true or false."
     )
+    also: str = insignificant(
+        "",
+        "Further datasets whose training people are trained on, too, such as `lspet flic`; joints are matched by name, and a "
+        "joint without a label counts as `unlabelled_weight` says. Validation stays that of the first dataset.",
+    )
     epochs: int = setting(100, "Number of epochs.", ge=1)
     iterations: int = setting(4000, "Iterations per epoch.", ge=1)
     batch: int = setting(6, "Images per iteration.", ge=1)
@@ -50,6 +55,11 @@ class Training(Recipe):
         "Training to continue from, with its weights, optimizer and history: the folder of an experiment, or a "
         "checkpoint in it (last.safetensors). Empty: none.",
     )
+
+    @property
+    def further(self) -> list[str]:
+        """Return the names of the further datasets."""
+        return self.also.replace(",", " ").split()
 
     @property
     def branch_file(self) -> str:

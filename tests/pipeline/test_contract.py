@@ -123,7 +123,7 @@ def test_the_names_of_all_results_are_reserved():
     from pipeline.tasks.compare import Pipeline, others
     from pipeline.tasks.train import CacheCrops, TrainingStage, reserved_names
 
-    stages = [*Pipeline().stages(), *others(), *(CacheCrops(dataset=name) for name in DATASETS)]
+    stages = [*Pipeline().stages(), *others(), *(CacheCrops(names=name) for name in DATASETS)]
     below = [
         stage.result_path.split("/")[1] for stage in stages if "/" in stage.result_path and not isinstance(stage, TrainingStage)
     ]

@@ -4,7 +4,11 @@ import json
 import shutil
 
 import h5py
+import numpy as np
 
+from datasets.formats import annotations
+from datasets.lsp import LSP
+from datasets.mpii import MPII
 from pipeline.cli.commands import find
 from tests.drawn import write_flic, write_lsp
 
@@ -49,6 +53,49 @@ def test_lsp_trained_tuned_and_scored(place):
     place.run("clean", "--others", "--yes", "--config", "profile.cfg")
     assert "done in" not in place.run("run", "Evaluate:lsp", "--config", "profile.cfg")
     assert place.results() == made
+
+
+def test_several_datasets_are_trained_on_together(place):
+    write_lsp(place.folder / "lsp_dataset.zip", 20)
+    before = place.results()
+    options = ("--config", "profile.cfg", "--set", "pretrain.also=lsp", "--set", "pretrain.experiment=both")
+    place.set(PROFILE)
+    said = place.run("run", "EvaluateMpii:pretrained", *options)
+    assert "Combine:mpii+lsp: done" in said and "PretrainMpii: done" in said
+    made = place.results()
+    assert {name: made[name] for name in before} == before and not [n for n in made.keys() - before.keys() if "crops" in n]
+    combined = place.exp / "mpii/with-lsp"
+    both = {split: annotations.read(combined, split) for split in ("train", "valid", "test")}
+    mpii, lsp = (
+        {s: annotations.read(place.exp / name / "annot", s) for s in ("train", "valid", "test")} for name in ("mpii", "lsp")
+    )
+    count = len(mpii["train"])
+    assert len(both["train"]) == count + len(lsp["train"])
+    for split in ("train", "valid", "test"):  # MPII's people first, and its own splits
+        rows = both[split] if split != "train" else both["train"].select(np.arange(count))
+        np.testing.assert_array_equal(rows.part, mpii[split].part)
+        assert rows.images == [f"mpii/{image}" for image in mpii[split].images]
+    names = {"right_ankle": "right_ankle", "upper_neck": "neck", "head_top": "head_top", "left_wrist": "left_wrist"}
+    found = both["train"].select(np.arange(count, len(both["train"])))
+    for ours, theirs in names.items():
+        one, other = MPII.skeleton.joints.index(ours), LSP.skeleton.joints.index(theirs)
+        np.testing.assert_array_equal(found.part[:, one], lsp["train"].part[:, other])
+        np.testing.assert_array_equal(found.visible[:, one], lsp["train"].visible[:, other])
+    assert np.isnan(found.part[:, MPII.skeleton.joints.index("pelvis")]).all()
+    np.testing.assert_array_equal(found.center, lsp["train"].center)
+    assert all((combined / "images" / image).is_file() for image in both["train"].images)
+    assert len(set(both["train"].index[:count]) & set(found.index)) == 0
+    place.run("run", "PretrainMpii", *options, "--set", "pretrain.cache=true")
+    assert "both" in place.run("why", "PretrainMpii", *options)
+    assert "done in" not in place.run("run", "PretrainMpii", *options)  # cached crops change no result
+    for wrong, words in (
+        ("lps", "unknown dataset lps. Did you mean lsp?"),
+        ("lsp lsp", "named twice"),
+        ("lsp,flic", "is done"),
+    ):
+        code = 0 if words == "is done" else 2
+        assert words in place.run("why", "MakeSample", "--config", "profile.cfg", "--set", f"pretrain.also={wrong}", code=code)
+    assert "forecasts are trained on Penn Action alone" in place.run("status", "--set", "forecast.also=lsp", code=2)
 
 
 def test_stages_of_the_chain_have_a_name_by_dataset_too():

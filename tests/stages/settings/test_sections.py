@@ -13,7 +13,7 @@ from stages.settings.trainings import Finetuning, Training
 
 ROOT = Path(__file__).resolve().parents[3]
 LUIGI = {"core", "retcode"}
-TRAININGS = {"pretrain", "finetune", "forecast"}
+TRAININGS = {"pretrain", "finetune", "forecast", "train_converter"}
 
 
 def read_sections(text):

@@ -1,0 +1,83 @@
+"""The section [mocap], and which reader reads which kind of motion capture file."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from pydantic import field_validator
+
+from datasets.errors import DataError
+from datasets.mocap import clips, human36m
+from datasets.mocap.clips import Clips
+from datasets.section import Section, insignificant, setting
+
+
+class Mocap(Section):
+    """Motion capture: its source, and the people who are held out for validation."""
+
+    intro = "Motion capture: movements in space, which the converter from 2D poses to 3D poses learns from."
+
+    source: str = insignificant(
+        "sample",
+        "Path of a .npz file of movements, or of a folder with train.mat and val.mat of Human3.6M as skeleton2d3d makes them. "
+        "Or `sample`: the movements of the drawn people.",
+        min_length=1,
+    )
+    valid_clips: str = setting(
+        "valid/",
+        "Beginnings of the names of the clips that validate, such as cmu/02 cmu/03 to hold two people out. The names of the "
+        "sample and of Human3.6M begin with train/ or valid/.",
+        min_length=1,
+    )
+
+    @field_validator("source")
+    @classmethod
+    def _path(cls, source: str) -> str:
+        if "://" in source:
+            raise ValueError("it should be a path, because motion capture is not downloaded")
+        return source
+
+    @field_validator("valid_clips")
+    @classmethod
+    def _some(cls, names: str) -> str:
+        if not names.replace(",", " ").split():
+            raise ValueError("it should name at least one beginning")
+        return names
+
+    @property
+    def valid_beginnings(self) -> tuple[str, ...]:
+        """The beginnings of names that `valid_clips` lists."""
+        return tuple(self.valid_clips.replace(",", " ").split())
+
+
+@dataclass(frozen=True)
+class Kind:
+    """One kind of motion capture files."""
+
+    files: Callable[[Path], list[Path]]  # a path -> the files that its reader reads; none: the path is not of this kind
+    read: Callable[[Path], Clips]  # a path -> all of its clips, checked; raises DataError
+
+
+def _npz_files(path: Path) -> list[Path]:
+    return [path] if path.suffix == ".npz" else []
+
+
+# What each kind is called in messages -> its reader.
+KINDS: dict[str, Kind] = {
+    "a .npz file": Kind(_npz_files, clips.read),
+    "a folder with train.mat and val.mat of Human3.6M": Kind(human36m.files, human36m.read),
+}
+
+
+def files_of(path: Path) -> list[Path]:
+    """Return the files that `read_clips` reads of a path; none for a path of no known kind."""
+    return next((found for kind in KINDS.values() if (found := kind.files(path))), [])
+
+
+def read_clips(path: Path) -> Clips:
+    """Return all clips of a file or folder. Raises DataError for a path of no known kind, and for damaged files."""
+    for kind in KINDS.values():
+        if kind.files(path):
+            return kind.read(path)
+    what = "is none of these" if path.exists() else "does not exist; motion capture is one of these"
+    raise DataError(f"{path} {what}: {', '.join(KINDS)}. Correct [mocap] source.")

@@ -1,0 +1,56 @@
+"""The movements of the drawn people in space, written as motion capture.
+
+World frame: x forward of the person, y to their left, z up, in mm. Joints are those of Penn Action.
+"""
+
+from pathlib import Path
+
+import numpy as np
+
+from datasets.mocap import clips
+from datasets.mocap.clips import Clips
+from datasets.mpii import MPII
+from datasets.penn_action import PENN_ACTION
+from datasets.progress import Report, silent
+from datasets.sample.poses import ACTIONS, Movement, build_figures, everyday_pose, vary_lengths
+from datasets.skeletons import matching_joints
+
+FPS = 10.0  # of the clips: one movement takes about two seconds
+HEIGHTS = (1500.0, 1950.0)  # mm
+STILLS = 4  # everyday poses for each clip of an action
+_FROM_MPII = [joint for joint in matching_joints(MPII.skeleton.joints, PENN_ACTION.skeleton.joints) if joint is not None]
+
+
+def write_motions(path: Path, sequences: int, frames: int, seed: int = 0, report: Report = silent) -> None:
+    """Write a .npz file of `sequences` clips of each action, each of `frames` poses, and of everyday poses, a clip each.
+
+    Each clip has a body of its own. One of every three clips is named valid/..., the others train/.... Equal seeds give equal
+    bytes. Calls report(clips so far, clips).
+    """
+    poses: list[np.ndarray] = []
+    names: list[str] = []
+    total = len(ACTIONS) * sequences * (1 + STILLS)
+    for number in range(total):
+        rng = np.random.default_rng([seed, 4, number])
+        action = list(ACTIONS)[number % len(ACTIONS)] if number < len(ACTIONS) * sequences else "everyday"
+        if action == "everyday":
+            movement, _ = everyday_pose(rng)
+        else:
+            movement = ACTIONS[action][0](np.arange(frames) / max(frames - 1, 1) + rng.uniform(-0.03, 0.03), rng)
+            movement.lengths = vary_lengths(rng)
+        poses.append(joints_in_world(movement, rng.uniform(*HEIGHTS)))
+        names.append(f"{'valid' if number // len(ACTIONS) % 3 == 2 else 'train'}/{action}/{number + 1}")
+        report(number + 1, total)
+    first = np.r_[0, np.cumsum([len(part) for part in poses])].astype(np.int64)
+    fps = np.full(len(names), FPS, np.float32)
+    clips.write(path, Clips(PENN_ACTION.skeleton.joints, np.concatenate(poses), first, tuple(names), fps))
+
+
+def joints_in_world(movement: Movement, height: float) -> np.ndarray:
+    """Return Penn Action's joints (T, 13, 3) float32 of a movement, in mm in the world frame; height: the person's, in mm."""
+    figures = build_figures(movement, yaw=0, pitch=0, roll=0, height=height)
+    points = np.stack([figure.points for figure in figures])
+    # The person's own frame has x to their left, y down and z forward.
+    world = np.stack([points[..., 2], points[..., 0], -points[..., 1]], axis=-1)
+    head = world[:, 8] + 0.85 * (world[:, 9] - world[:, 8])  # as the drawn pictures are labelled
+    return np.concatenate([head[:, None], world[:, _FROM_MPII[1:]]], axis=1).astype(np.float32)

@@ -1,0 +1,123 @@
+"""From 2D to 3D: motion capture, the converter and its rivals."""
+
+import hashlib
+from pathlib import Path
+from typing import Any
+
+from datasets.errors import DataError
+from datasets.mocap.sources import files_of
+from datasets.progress import Report
+from pipeline import config
+from pipeline.engine.digests import Digests
+from pipeline.engine.stage import Stage
+from pipeline.tasks.base import ChainStage
+from pipeline.tasks.fetch import SAMPLE
+from pipeline.tasks.train import BEST, TrainingStage
+from stages.settings.trainings import Training
+
+
+class ConvertMocap(ChainStage):
+    """Motion capture -> the clips of train and valid, with the joints of Penn Action."""
+
+    result_path = "mocap/clips"
+
+    def settings(self) -> dict[str, Any]:
+        settings = config.settings()
+        sample = settings.sample.model_dump(include={"sequences", "frames", "seed"}) if self._sample() else {}
+        return settings.mocap.significant() | sample
+
+    def _sample(self) -> bool:
+        return config.settings().mocap.source == SAMPLE
+
+    def requires(self) -> dict[str, Stage]:
+        return {}
+
+    def external_inputs(self) -> dict[str, str]:
+        return {} if self._sample() else {"source": config.settings().mocap.source}
+
+    def digest_of(self, name: str, source: str, digests: Digests) -> str:
+        path = Path(source).expanduser()
+        if not path.is_dir():  # also where it is gone: results made from it stay valid
+            return digests.of_file(path)
+        found = [f"{file.relative_to(path)} {digests.of_file(file)}" for file in files_of(path)]
+        if not found:
+            raise DataError(f"{path} holds no motion capture; correct [mocap] source.")
+        return hashlib.sha256("\n".join(found).encode()).hexdigest()
+
+    def work(self, folder: Path, inputs: dict[str, Path], report: Report) -> dict[str, Any]:
+        from stages.lifting.convert import convert
+
+        mocap, sample = config.settings().mocap, config.settings().sample
+        source = Path(mocap.source).expanduser()
+        if self._sample():
+            from datasets.sample.motions import write_motions
+
+            source = folder / "sample.npz"
+            write_motions(source, sample.sequences, sample.frames, sample.seed, report)
+        return convert(source, mocap.valid_beginnings, folder)
+
+
+class TrainConverter(TrainingStage):
+    """Train the converter from heatmaps to poses in space on synthetic samples of motion capture."""
+
+    @property
+    def result_path(self) -> str:
+        return f"mocap/{config.settings().train_converter.experiment}"
+
+    def settings(self) -> dict[str, Any]:
+        settings = config.settings()
+        return settings.input.significant() | settings.converter.significant() | settings.train_converter.significant()
+
+    def training(self) -> Training:
+        return config.settings().train_converter
+
+    def requires(self) -> dict[str, Stage]:
+        return {"clips": ConvertMocap()}
+
+    def work(self, folder: Path, inputs: dict[str, Path], report: Report) -> dict[str, Any]:
+        from stages.lifting.train import train_converter
+
+        return train_converter(folder, inputs["clips"], config.settings(), report)
+
+
+class TrainLifter(ChainStage):
+    """Train the lifter from 2D joints to poses in space, the converter's rival."""
+
+    result_path = "mocap/lifter"
+
+    def settings(self) -> dict[str, Any]:
+        settings = config.settings()
+        return settings.input.significant() | settings.converter.of_samples() | settings.lifter.significant()
+
+    def requires(self) -> dict[str, Stage]:
+        return {"clips": ConvertMocap()}
+
+    def work(self, folder: Path, inputs: dict[str, Path], report: Report) -> dict[str, Any]:
+        from stages.lifting.train import train_lifter
+
+        return train_lifter(folder, inputs["clips"], config.settings(), report)
+
+
+class EvaluateConverter(ChainStage):
+    """Score the converter, the lifter and the baselines on motion capture that was held out: errors in mm and px."""
+
+    result_path = "mocap/converter-scores"
+
+    def settings(self) -> dict[str, Any]:
+        settings = config.settings()
+        names = ("targets", "target_sigma", "target_radius", "flip_probability", "seed")
+        samples = {name: getattr(settings.train_converter, name) for name in names}
+        return settings.converter.of_samples() | samples | {"name": settings.train_converter.experiment}
+
+    def requires(self) -> dict[str, Stage]:
+        return {"clips": ConvertMocap(), "converter": TrainConverter(), "lifter": TrainLifter()}
+
+    def work(self, folder: Path, inputs: dict[str, Path], report: Report) -> dict[str, Any]:
+        from stages.lifting.convert import read_split
+        from stages.lifting.evaluate import evaluate
+        from stages.lifting.train import LIFTER
+
+        settings = config.settings()
+        models = {self.settings()["name"]: inputs["converter"] / BEST, "lifter": inputs["lifter"] / LIFTER}
+        clips, training = read_split(inputs["clips"]), settings.train_converter
+        return evaluate(folder, models, clips, settings.converter, training, settings.workspace, report)

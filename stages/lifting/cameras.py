@@ -1,0 +1,131 @@
+"""Random cameras that see a whole person, and projection.
+
+World frame: z up, mm. Camera frame: x right, y down, z forward, mm. Image: square heatmaps; points (u, v) in 0-based heatmap
+px, pixel centres at integers. Distribution and formulas are those of skeleton2d3d (Chao et al., CVPR 2017) for 64 px; other
+sides scale the focal length. `published` keeps its mistakes: negative focal lengths pass, joints count as in front of the
+camera if their depth in mm exceeds the focal length in px, and the image's centre lies half a pixel off.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.random import Generator
+
+from datasets.errors import DataError
+
+FOCAL, FOCAL_STD = 73.6 / 64, 28.8 / 64  # of the image's side
+DISTANCE = (1000.0, 5000.0)  # mm
+ELEVATION = (-5.0, 30.0)  # degrees, as all angles below
+ROLL, PAN, TILT = (-5.0, 5.0), (-45.0, 45.0), (-30.0, 5.0)
+NEAR = 200.0  # mm; nothing nearer to the camera is seen
+LEAST_AREA = 0.1  # of the image, covered by the joints' bounding box
+MOST_DRAWS = 100_000  # cameras for one person; the most that 1,500 real poses needed was 213 (FORECAST.md 4)
+_AT_ONCE = 1 << 20  # joints projected at a time, to limit memory
+
+
+@dataclass(frozen=True)
+class Cameras:
+    """N cameras."""
+
+    rotation: np.ndarray  # (N, 3, 3): world to camera
+    position: np.ndarray  # (N, 3) mm, world frame
+    focal: np.ndarray  # (N,) px
+
+    def view(self, points: np.ndarray) -> np.ndarray:
+        """Return points (N, ..., J, 3), mm, in the camera frame; points: (N, ..., J, 3), mm, in the world frame."""
+        single = (len(points), *[1] * (points.ndim - 3))
+        turn = self.rotation.transpose(0, 2, 1).reshape(*single, 3, 3)
+        return (points - self.position.reshape(*single, 1, 3)) @ turn
+
+    def __getitem__(self, chosen: np.ndarray) -> "Cameras":
+        return Cameras(self.rotation[chosen], self.position[chosen], self.focal[chosen])
+
+
+def principal_point(side: int, published: bool) -> float:
+    """Return u and v of the image's centre in px; the published one is 32 of 64 px counted from 1."""
+    return side / 2 - 1 if published else (side - 1) / 2
+
+
+def project(points: np.ndarray, focal: np.ndarray, center: float) -> np.ndarray:
+    """Return where points are seen: (N, ..., 2) px.
+
+    points: (N, ..., 3) mm, camera frame; focal: (N,) px; center: u and v of the principal point. A point at depth 0 is seen
+    infinitely far away.
+    """
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return points[..., :2] / points[..., 2:] * focal.reshape(-1, *[1] * (points.ndim - 1)) + center
+
+
+def draw_cameras(poses: np.ndarray, side: int, rng: Generator, published: bool = False) -> Cameras:
+    """Return a random camera for each person, which sees all joints of the person at all of their moments.
+
+    poses: (N, T, J, 3) mm, world frame, around the origin; side: of the image in px. A camera is drawn again until each joint
+    lies in front of it and within [0, side - 1], and the joints' bounding box covers a tenth of the image on average. Equal
+    generators give equal cameras. Raises DataError where MOST_DRAWS cameras do not see a person.
+    """
+    count = len(poses)
+    found = Cameras(np.empty((count, 3, 3)), np.empty((count, 3)), np.empty(count))
+    missing, draws = np.arange(count), 0
+    while len(missing):
+        if draws >= MOST_DRAWS:
+            raise DataError(
+                f"none of {draws} random cameras sees all joints of one of the poses; does it show a person, in mm?"
+            )
+        each = int(np.clip(_AT_ONCE // (len(missing) * poses[0, ..., 0].size), 1, 64))
+        cameras = _random_cameras(len(missing) * each, side, rng)
+        seen = _sees(cameras, np.repeat(poses[missing], each, axis=0), side, published).reshape(len(missing), each)
+        done = np.flatnonzero(seen.any(axis=1))
+        first = cameras[done * each + seen[done].argmax(axis=1)]
+        for values, new in zip(_fields(found), _fields(first), strict=True):
+            values[missing[done]] = new
+        missing, draws = np.delete(missing, done), draws + each
+    return found
+
+
+def _fields(cameras: Cameras) -> tuple[np.ndarray, ...]:
+    return cameras.rotation, cameras.position, cameras.focal
+
+
+def _random_cameras(count: int, side: int, rng: Generator) -> Cameras:
+    focal = side * rng.normal(FOCAL, FOCAL_STD, count)
+    distance = rng.uniform(*DISTANCE, count)
+    azimuth, elevation = np.radians(rng.uniform(-180, 180, count)), np.radians(rng.uniform(*ELEVATION, count))
+    roll, pan, tilt = (np.radians(rng.uniform(*limits, count)) for limits in (ROLL, PAN, TILT))
+    flat = np.cos(elevation)
+    position = distance[:, None] * np.stack([flat * np.cos(azimuth), flat * np.sin(azimuth), np.sin(elevation)], axis=1)
+    zero, right = np.zeros(1), np.radians([90.0])
+    to_camera = frame_rotation(right, zero, -right) @ frame_rotation(azimuth, -elevation, np.zeros(count))
+    return Cameras(frame_rotation(roll, pan, tilt) @ to_camera, position, focal)
+
+
+def frame_rotation(z: np.ndarray, y: np.ndarray, x: np.ndarray) -> np.ndarray:
+    """Return Rx(x) Ry(y) Rz(z) (N, 3, 3), rotations of the frame, not of points; angles (N,) in radians.
+
+    This is MATLAB's angle2dcm(z, y, x, 'ZYX').
+    """
+    return _about(0, x) @ _about(1, y) @ _about(2, z)
+
+
+def _about(axis: int, angle: np.ndarray) -> np.ndarray:
+    """Return the rotations (N, 3, 3) of the frame about one axis."""
+    first, second = (axis + 1) % 3, (axis + 2) % 3
+    turn = np.zeros((len(angle), 3, 3))
+    turn[:, axis, axis] = 1
+    turn[:, first, first] = turn[:, second, second] = np.cos(angle)
+    turn[:, first, second], turn[:, second, first] = np.sin(angle), -np.sin(angle)
+    return turn
+
+
+def _sees(cameras: Cameras, poses: np.ndarray, side: int, published: bool) -> np.ndarray:
+    """Return which cameras (N,) see poses (N, T, J, 3) as `draw_cameras` requires."""
+    points = cameras.view(poses)
+    focal = cameras.focal
+    nearest = points[..., 2].min(axis=(1, 2))
+    in_front = nearest >= focal if published else (nearest >= NEAR) & (focal > 0)
+    pixels = project(points, focal, principal_point(side, published))
+    pixels = np.nan_to_num(pixels, nan=np.inf)
+    low, high = pixels.min(axis=2), pixels.max(axis=2)
+    inside = (low >= 0).all(axis=(1, 2)) & (high <= side - 1).all(axis=(1, 2))
+    with np.errstate(invalid="ignore"):
+        area = (high - low).prod(axis=-1).mean(axis=1)
+    return in_front & inside & (area >= LEAST_AREA * side**2)

@@ -1,0 +1,66 @@
+"""Converters and lifters on disk: one .safetensors file that describes itself, as `stages.network.checkpoints` has it."""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from pydantic import ValidationError
+from pydantic.dataclasses import dataclass
+
+from datasets.errors import DataError
+from stages.lifting.network import ConverterNet, LifterNet
+from stages.network.checkpoints import load_tensors, save_tensors
+from stages.settings.lifting import Converter
+
+MOST_SIDE, MOST_WIDTH = 1024, 8192
+
+
+@dataclass(frozen=True)
+class LiftingDescription:
+    """What a converter or a lifter is and sees; its values are checked when it is built."""
+
+    joints: tuple[str, ...]
+    side: int  # px of the heatmaps
+    converter: Converter | None  # options of a converter
+    width: int | None  # of a lifter
+    metrics: dict[str, int | float]  # accuracies at the time of saving
+
+
+def save(path: Path, network: ConverterNet | LifterNet, joints: tuple[str, ...], metrics: dict[str, float]) -> None:
+    """Write a network and its description, ready for `load`."""
+    about: dict[str, Any] = {"joints": joints, "side": network.side, "metrics": metrics, "converter": None, "width": None}
+    if isinstance(network, ConverterNet):
+        about["converter"] = network.options.significant()
+    else:
+        about["width"] = network.width
+    save_tensors(path, network.state_dict(), {"lifting": about})
+
+
+def load(path: Path) -> tuple[ConverterNet | LifterNet, LiftingDescription]:
+    """Return the network in evaluation mode on the CPU, and its description. Raises DataError for any other file."""
+    tensors, raw = load_tensors(path)
+    if not isinstance(raw, dict) or "lifting" not in raw:
+        raise DataError(f"{path} is no converter; give the best.safetensors of a TrainConverter.")
+    try:
+        values = dict(raw["lifting"])
+        options = values.pop("converter")
+        about = LiftingDescription(**values, converter=None if options is None else Converter(**options))
+        if not 0 < about.side <= MOST_SIDE or not 0 < (about.width or 1) <= MOST_WIDTH:
+            raise ValueError("its heatmaps or its layers have an illegal size")
+        with torch.device("meta"):  # no memory for what the file only claims to hold
+            network = _new(about)
+        expected = {name: tensor.shape for name, tensor in network.state_dict().items()}
+        if expected != {name: tensor.shape for name, tensor in tensors.items()}:
+            raise ValueError("its tensors are not those of its options")
+        network.load_state_dict(tensors, assign=True)
+    except (DataError, ValidationError, LookupError, TypeError, ValueError, RuntimeError) as error:
+        raise DataError(f"{path} is not a converter of this workspace ({error}); train it again.") from None
+    return network.eval(), about
+
+
+def _new(about: LiftingDescription) -> ConverterNet | LifterNet:
+    if about.converter:
+        return ConverterNet(len(about.joints), about.side, about.converter)
+    if about.width:
+        return LifterNet(len(about.joints), about.side, about.width)
+    raise ValueError("it says neither what its options nor what its width is")

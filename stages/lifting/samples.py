@@ -1,0 +1,158 @@
+"""Synthetic samples: poses of motion capture as random cameras see them, and the heatmaps that a network would see.
+
+No image is needed. Poses are centred on the mean of their joints, in the frame of their camera; units and frames are those of
+`stages.lifting.cameras`.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.random import Generator
+from torch import Tensor
+
+from stages.lifting.bodies import FACTORS, MIRRORED, scale_limbs
+from stages.lifting.cameras import draw_cameras, principal_point, project
+from stages.settings.lifting import Converter
+from stages.settings.trainings import Training
+
+VALIDATION_SEED = 0  # of the cameras that validate: equal for all epochs, trainings and networks
+_ORDER, _SAMPLES, _VALIDATION, _STATISTICS = range(4)  # independent RNG streams of one seed
+STATISTICS = 4096  # samples
+
+
+@dataclass(frozen=True)
+class Scenes:
+    """N poses as their cameras see them; J joints."""
+
+    repos: np.ndarray  # (N, J, 3) mm, camera frame: joints minus their mean
+    trans: np.ndarray  # (N, 3) mm, camera frame: mean of the joints
+    focal: np.ndarray  # (N,) px
+    points: np.ndarray  # (N, J, 2) px: where the joints are seen
+    center: float  # px: u and v of the principal point
+
+    def __len__(self) -> int:
+        return len(self.focal)
+
+    def mirrored(self, chosen: np.ndarray) -> "Scenes":
+        """Return the scenes, some of them as in a mirror: x points the other way, and left is right; chosen: (N,) bool."""
+        sign = np.array([-1, 1, 1])
+        points = np.stack([2 * self.center - self.points[..., 0], self.points[..., 1]], axis=-1)
+        return Scenes(
+            np.where(chosen[:, None, None], self.repos[:, MIRRORED] * sign, self.repos),
+            np.where(chosen[:, None], self.trans * sign, self.trans),
+            self.focal,
+            np.where(chosen[:, None, None], points[:, MIRRORED], self.points),
+            self.center,
+        )
+
+
+@dataclass(frozen=True)
+class Noise:
+    """By how much heatmaps differ from sharp ones with a peak of 1 at each joint; lengths in heatmap px."""
+
+    blur_std: float = 0.0
+    lowest_peak: float = 1.0
+    jitter_std: float = 0.0
+    missing_probability: float = 0.0
+
+
+NONE = Noise()
+
+
+def synthesise(poses: np.ndarray, side: int, rng: Generator, published: bool = False) -> Scenes:
+    """Return each person as a random camera sees it, the same camera at all of the person's moments; N * T scenes.
+
+    poses: (N, T, J, 3) mm, world frame. Raises DataError where no camera sees a person; see `draw_cameras`.
+    """
+    centred = poses - poses.mean(axis=2, keepdims=True, dtype=np.float64)
+    cameras = draw_cameras(centred, side, rng, published)
+    seen, center = cameras.view(centred), principal_point(side, published)
+    points = project(seen, cameras.focal, center)
+    seen = seen.reshape(-1, *seen.shape[2:])
+    trans = seen.mean(axis=1)
+    focal = np.repeat(cameras.focal, poses.shape[1])
+    return Scenes(seen - trans[:, None], trans, focal, points.reshape(*seen.shape[:2], 2), center)
+
+
+def validation_scenes(poses: np.ndarray, side: int, published: bool = False) -> Scenes:
+    """Return a scene of each pose (N, J, 3), with cameras that depend on nothing but the poses."""
+    return synthesise(poses[:, None], side, np.random.default_rng([VALIDATION_SEED, _VALIDATION]), published)
+
+
+class PoseSamples:
+    """The endless stream of training batches of poses; a batch depends only on the settings, its number and the poses."""
+
+    def __init__(self, poses: np.ndarray, side: int, options: Converter, training: Training) -> None:
+        """poses: (M, 13, 3) mm, world frame; side: of the heatmaps in px."""
+        self.poses, self.side, self.options, self.training = poses, side, options, training
+        self.noise = noise_of(options)
+        self.shuffle: tuple[int, np.ndarray] = (-1, np.empty(0, int))
+
+    def batches(self, first: int, count: int) -> Iterator[dict[str, np.ndarray]]:
+        """Yield the batches `first` to `count` - 1, as `observed` returns them; each pose occurs once in every pass."""
+        size = self.training.batch
+        for number in range(first, count):
+            rng = self._random(_SAMPLES, number)
+            chosen = [self._pose_at(position) for position in range(number * size, (number + 1) * size)]
+            yield observed(self._scenes(np.array(chosen), rng), self.training, self.noise, rng)
+
+    def statistics(self) -> Scenes:
+        """Return scenes that scales of outputs are measured on, and that baselines learn from, some thousands."""
+        rng = self._random(_STATISTICS, 0)
+        return self._scenes(rng.integers(len(self.poses), size=STATISTICS), rng)
+
+    def _scenes(self, chosen: np.ndarray, rng: Generator) -> Scenes:
+        most = self.options.proportions
+        factors = rng.uniform(1 - most, 1 + most, (len(chosen), len(FACTORS)))
+        poses = scale_limbs(self.poses[chosen], factors) if most else self.poses[chosen]
+        scenes = synthesise(poses[:, None], self.side, rng, self.options.cameras == "published")
+        return scenes.mirrored(rng.random(len(chosen)) < self.training.flip_probability)
+
+    def _pose_at(self, position: int) -> int:
+        past, offset = divmod(position, len(self.poses))
+        if self.shuffle[0] != past:
+            self.shuffle = past, self._random(_ORDER, past).permutation(len(self.poses))
+        return int(self.shuffle[1][offset])
+
+    def _random(self, stream: int, number: int) -> Generator:
+        return np.random.default_rng([self.training.seed, stream, number])
+
+
+def noise_of(options: Converter) -> Noise:
+    """Return the noise of training heatmaps that the settings mean."""
+    return Noise(options.blur_std, options.lowest_peak, options.jitter_std, options.missing_probability)
+
+
+def observed(scenes: Scenes, training: Training, noise: Noise, rng: Generator) -> dict[str, np.ndarray]:
+    """Return scenes with what a network sees of them, float32.
+
+    repos (N, J, 3), trans (N, 3), focal (N,), points (N, J, 2): as in Scenes; seen (N, J, 2): centres of the blobs in px, NaN
+    where the heatmap is empty; std (N, J): of the blobs in px; peak (N, J): their heights.
+    """
+    shape = scenes.points.shape[:2]
+    seen = scenes.points + noise.jitter_std * rng.normal(size=scenes.points.shape)
+    if training.targets == "truncated":
+        seen = np.floor(seen)
+    seen[rng.random(shape) < noise.missing_probability] = np.nan
+    std = np.hypot(training.target_sigma, rng.uniform(0, noise.blur_std, shape))
+    peak = rng.uniform(noise.lowest_peak, 1, shape)
+    found = {"repos": scenes.repos, "trans": scenes.trans, "focal": scenes.focal, "points": scenes.points}
+    found |= {"seen": seen, "std": std, "peak": peak}
+    return {name: values.astype(np.float32) for name, values in found.items()}
+
+
+def draw_blobs(batch: dict[str, Tensor], side: int, training: Training) -> Tensor:
+    """Return the heatmaps (N, J, side, side) of a batch of `observed`, on its device.
+
+    A blob is drawn within target_radius px of the pixel nearest to its centre, a blurred one in proportion farther; what lies
+    outside of the image is cut off.
+    """
+    centers, std, peak = batch["seen"], batch["std"][..., None], batch["peak"]
+    pixels = torch.arange(side, device=centers.device, dtype=centers.dtype)
+    reach = std[..., None] * (training.target_radius / training.target_sigma) + 1e-3  # rounding must not cut a pixel off
+    near = (pixels - (centers + 0.5).floor()[..., None]).abs() <= reach  # false for NaN; (N, J, 2, side)
+    distance = (pixels - centers[..., None]) / std[..., None]
+    columns, rows = torch.where(near, (-0.5 * distance.square()).exp(), 0.0).unbind(dim=2)
+    return (rows * peak[..., None])[..., :, None] * columns[..., None, :]

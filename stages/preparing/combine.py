@@ -1,0 +1,68 @@
+"""Combine several converted datasets into one, with the joints of the first, for a training on all of their people."""
+
+from collections.abc import Mapping
+from dataclasses import fields, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from datasets.dataset import DatasetFiles
+from datasets.errors import DataError
+from datasets.formats import annotations
+from datasets.formats.annotations import Annotations
+from datasets.formats.skeleton_file import write_skeleton
+from datasets.progress import Report, silent
+from datasets.skeletons import Skeleton, matching_joints
+
+
+def combine(first: DatasetFiles, others: Mapping[str, DatasetFiles], out: Path, report: Report = silent) -> dict[str, Any]:
+    """Write annotation files whose training people are those of all datasets; valid and test are those of the first.
+
+    Image names begin with the name of their dataset. Joints are matched by name; a joint that another dataset does not label
+    has no label. `normalize` and `torsoangle` of the other datasets' people are -1. Returns the number of training people of
+    each dataset. Raises DataError for a dataset that has no joint of the first.
+    """
+    name, joints = first.dataset.name, first.skeleton.joints
+    parts = {name: _named(name, first.split("train"))}
+    for other, data in others.items():
+        parts[other] = _named(
+            other, _with_joints(data.split("train"), data.skeleton, joints, data.dataset.title, first.dataset.title)
+        )
+        report(len(parts), len(others) + 1, "combining")
+    annotations.write(out, "train", _together(list(parts.values())), name)
+    for split in ("valid", "test"):
+        annotations.write(out, split, _named(name, annotations.read(first.annotations, split)), name)
+    if first.dataset.with_skeleton:
+        write_skeleton(out, first.skeleton)
+    return {other: len(people) for other, people in parts.items()}
+
+
+def _together(parts: list[Annotations]) -> Annotations:
+    """Return the people of all parts; images of different parts have different numbers."""
+    starts = np.cumsum([0, *(int(part.index.max()) + 1 for part in parts)])
+    numbered = [replace(part, index=part.index + start) for part, start in zip(parts, starts, strict=False)]
+    arrays = {
+        f.name: np.concatenate([getattr(part, f.name) for part in numbered]) for f in fields(Annotations) if f.name != "images"
+    }
+    return Annotations(images=[image for part in parts for image in part.images], **arrays)
+
+
+def _named(dataset: str, people: Annotations) -> Annotations:
+    return replace(people, images=[f"{dataset}/{image}" for image in people.images])
+
+
+def _with_joints(people: Annotations, skeleton: Skeleton, joints: tuple[str, ...], title: str, first: str) -> Annotations:
+    """Return people with other joints; raises DataError if none of them is known."""
+    sources = matching_joints(skeleton.joints, joints)
+    if all(source is None for source in sources):
+        raise DataError(
+            f"{title} labels none of the joints of {first}, so one network cannot be trained on both; leave it out."
+        )
+    part = np.full((len(people), len(joints), 2), np.nan)
+    visible = np.zeros((len(people), len(joints)), bool)
+    for joint, source in enumerate(sources):
+        if source is not None:
+            part[:, joint], visible[:, joint] = people.part[:, source], people.visible[:, source]
+    unknown = np.full(len(people), -1.0)
+    return replace(people, part=part, visible=visible, normalize=unknown, torsoangle=unknown)

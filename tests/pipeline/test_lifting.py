@@ -1,0 +1,110 @@
+"""The converter from the command line: motion capture, both trainings and the evaluation, outside of the chain."""
+
+import csv
+import json
+from pathlib import Path
+
+import pytest
+
+from tests.datasets.mocap.test_mocap import write_human36m
+from tests.pipeline.conftest import TINY, Place
+
+SMALL = """
+[input]
+resolution = 64
+[converter]
+preset = res-64-modern
+features = 8
+[train_converter]
+recipe = converter-modern
+epochs = 2
+iterations = 3
+batch = 4
+[lifter]
+width = 16
+iterations = 4
+batch = 8
+"""
+
+
+@pytest.fixture(scope="module")
+def lifted(tmp_path_factory: pytest.TempPathFactory) -> Place:
+    """A place in which EvaluateConverter has been made from the sample."""
+    place = Place(tmp_path_factory.mktemp("lifting"))
+    (place.folder / "luigi.cfg").write_text(TINY)
+    place.set(SMALL)
+    place.run("run", "EvaluateConverter", "--config", "profile.cfg")
+    return place
+
+
+def test_the_evaluation_compares_the_converter_with_its_rivals(lifted: Place) -> None:
+    folder = lifted.exp / "mocap/converter-scores"
+    with open(folder / "lifting.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    methods = ["res-64", "lifter", "linear map", "nearest 2D pose", "mean pose"]
+    assert [row["method"] for row in rows] == 2 * methods and {row["heatmaps"] for row in rows} == {"sharp", "noisy"}
+    assert all(float(row["low"]) <= float(row["mm"]) <= float(row["high"]) for row in rows)
+    assert float(rows[2]["mm"]) < float(rows[4]["mm"])  # the linear map is better than the mean pose
+    with open(folder / "actions.csv", newline="") as file:
+        assert {row["action"] for row in csv.DictReader(file)} >= {"pushup", "squat", "everyday"}
+    training = lifted.exp / "mocap/res-64"
+    head, *rows_of_log = (training / "valid.log").read_text().splitlines()
+    assert head.split("\t")[4:] == ["error_mm", "repos", "trans", "focal"] and len(rows_of_log) == 2
+
+
+def test_only_what_is_affected_runs_again(lifted: Place) -> None:
+    done = lifted.results()
+    said = lifted.run("run", "EvaluateConverter", "--config", "profile.cfg")
+    assert lifted.results() == done and "done in" not in said
+    lifted.run("run", "EvaluateConverter", "--config", "profile.cfg", "--set", "lifter.iterations=5")
+    new = {name.partition("@")[0] for name in set(lifted.results()) - set(done)}
+    assert new == {"mocap/lifter", "mocap/converter-scores"}
+    lifted.run("run", "EvaluateConverter", "--config", "profile.cfg", "--set", "train_converter.seed=4")
+    assert len([name for name in lifted.results() if name.startswith("mocap/res-64@")]) == 2
+    lifted.run("run", "EvaluateConverter", "--config", "profile.cfg", "--set", "converter.features=10")
+    assert len([name for name in lifted.results() if name.startswith("mocap/res-64@")]) == 3
+    assert len([name for name in lifted.results() if name.startswith("mocap/lifter@")]) == 2  # it has no such setting
+
+
+def test_the_converter_is_no_part_of_the_whole_chain(lifted: Place) -> None:
+    assert "TrainConverter" not in lifted.run("run", "--dry-run", "--config", "profile.cfg", code=0)
+
+
+def test_human36m_is_read_from_a_folder_and_a_changed_file_is_noticed(empty: Place) -> None:
+    folder = empty.folder / "h36m"
+    folder.mkdir()
+    write_human36m(folder / "train.mat", [[1, 2, 1, 6], [1, 2, 1, 16]])
+    write_human36m(folder / "val.mat", [[5, 2, 1, 6]])
+    settings = ("--set", "mocap.source=h36m")
+    empty.run("run", "ConvertMocap", *settings)
+    (first,) = empty.results()
+    summary = json.loads((empty.exp / first / "manifest.json").read_text())["summary"]
+    assert summary == {"train": {"clips": 1, "poses": 2}, "valid": {"clips": 1, "poses": 1}}
+    write_human36m(folder / "val.mat", [[5, 2, 1, 6], [6, 2, 1, 6]])
+    empty.run("run", "ConvertMocap", *settings)
+    assert len(empty.results()) == 2
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"mocap.source": "missing.npz"}, "missing.npz does not exist"),
+        ({"mocap.source": "https://example.org/a.npz"}, "motion capture is not downloaded"),
+        ({"mocap.source": "."}, "holds no motion capture; correct [mocap] source"),
+        ({"mocap.source": "luigi.cfg"}, "luigi.cfg is none of these: a .npz file, a folder with train.mat"),
+        ({"mocap.valid_clips": "nobody"}, "no clip has a name that begins with nobody"),
+        ({}, "resolution = 32 gives heatmaps of 8 px, which the converter cannot halve 4 times"),
+        ({"converter.preset": "res-65"}, "unknown preset res-65. Did you mean res-64?"),
+        ({"train_converter.experiment": "clips"}, "the result of another stage has this name"),
+    ],
+)
+def test_wrong_settings_as_data_error(empty: Place, settings: dict[str, str], said: str) -> None:
+    options = [word for name, value in settings.items() for word in ("--set", f"{name}={value}")]
+    process = empty.start("-m", "pipeline", "run", "TrainConverter", *options)
+    out, err = process.communicate(timeout=120)
+    assert process.returncode in (2, 30) and said in out + err and "Traceback" not in out + err, out + err
+
+
+def test_what_is_written_stays_in_exp(lifted: Place) -> None:
+    assert {path.name for path in lifted.folder.iterdir()} <= {"luigi.cfg", "profile.cfg", "exp"}
+    assert isinstance(lifted.exp, Path)
