@@ -128,11 +128,8 @@ def predict(options: argparse.Namespace) -> int:
     failed = []
     for source, out in sources:
         out.mkdir(parents=True, exist_ok=True)
-        for name in (
-            *source.drawn,
-            *TABLES,
-            *ALSO.values(),
-        ):  # remove an earlier run's files, so that none remain if this run ends early
+        # Remove the files of an earlier run first, so that none remain if this run ends early.
+        for name in (*source.drawn, *TABLES, *ALSO.values()):
             (out / name).unlink(missing_ok=True)
         drawn = draw_all(source, out, predictor, boxes, options)
         for kind in options.also:

@@ -4,6 +4,7 @@ import os
 import re
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
+from itertools import takewhile
 from pathlib import Path
 
 import numpy as np
@@ -109,4 +110,5 @@ class _Files:
 
 def _shared(first: Sequence[str], second: Sequence[str]) -> int:
     """Return the number of equal parts at the end of two paths."""
-    return len(os.path.commonprefix([first[::-1], second[::-1]]))
+    pairs = zip(reversed(first), reversed(second), strict=False)
+    return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], pairs))

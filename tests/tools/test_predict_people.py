@@ -294,7 +294,7 @@ def test_a_detector_follows_a_person_through_a_video(model, tmp_path, monkeypatc
 
 
 def test_the_same_command_gives_the_same_bytes_and_a_long_video_takes_little_memory(model, tmp_path, monkeypatch):
-    video, detector = moving_square(tmp_path / "v.mp4", 60, (48, 512)), write_square_detector(tmp_path / "d.onnx")
+    video, detector = moving_square(tmp_path / "v.mp4", 30, (48, 256)), write_square_detector(tmp_path / "d.onnx")
     predict_images, alive = PosePredictor.predict, []
 
     def counting(self, images, *arguments, **options):
@@ -307,7 +307,7 @@ def test_the_same_command_gives_the_same_bytes_and_a_long_video_takes_little_mem
         assert run(monkeypatch, video, *options, "--out", tmp_path / out) == 0
     for name in ("poses.json", "poses.csv", "v.mp4"):
         assert (tmp_path / "one" / name).read_bytes() == (tmp_path / "two" / name).read_bytes()
-    assert len(alive) == 60 and max(alive) <= 10  # five batches: read, waiting, predicted, drawn, and one on its way
+    assert len(alive) == 30 and max(alive) <= 10  # five batches: read, waiting, predicted, drawn, and one on its way
 
 
 def write_detector(path, shape=(1, 3, 32, 32), outputs=("boxes", "scores", "labels")):
