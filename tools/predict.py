@@ -15,7 +15,7 @@ import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from itertools import islice, repeat, takewhile
-from pathlib import Path, PurePath
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -23,15 +23,26 @@ from tqdm import tqdm
 
 from datasets.catalog import DATASETS
 from datasets.errors import DataError
-from datasets.formats.boxes import Key, read_boxes
+from datasets.formats.boxes import read_boxes
 from pipeline import config
 from pipeline.tasks.compare import result_at
-from stages.inference.pictures import TABLES, Images, Picture, Video, find_sources, refuse_other_files
+from stages.inference.given_boxes import GivenBoxes
+from stages.inference.pictures import (
+    TABLES,
+    ImageFiles,
+    Images,
+    Picture,
+    Video,
+    VideoFile,
+    find_sources,
+    refuse_other_files,
+)
 from stages.inference.pose_tables import Table
 from stages.settings.sections import RUNTIMES
 from tools import program
 
 if TYPE_CHECKING:
+    from datasets.skeletons import Skeleton
     from stages.inference.predictor import PosePredictor, Poses
 
 ALSO = {"slp": "poses.slp", "nwb": "poses.nwb", "deeplabcut": "poses_deeplabcut.csv"}
@@ -98,8 +109,14 @@ def predict(options: argparse.Namespace) -> int:
         refuse_other_files(out, [*source.drawn, *ALSO.values()])
         if "nwb" in options.also and isinstance(source, Images):
             raise DataError("--also nwb: NWB files are of videos; give a video, or another format.")
-    given = read_boxes(options.boxes) if options.boxes else {}
-    boxes = _boxes(options, sources, given)
+    if options.smooth and not any(isinstance(source, Video) for source, _ in sources):
+        raise DataError("--smooth is for videos, and no source is one; leave it out.")
+    given = None
+    if options.boxes:
+        found = read_boxes(options.boxes, options.detector_score, options.detector_label)
+        given = GivenBoxes(found, [source for source, _ in sources])
+        print(f"boxes: {len(found)} people in {options.boxes}")
+    boxes = given.of if given else _detector(options)
     from stages.inference.predictor import PosePredictor, find
     from stages.machine import memory
 
@@ -111,11 +128,8 @@ def predict(options: argparse.Namespace) -> int:
     failed = []
     for source, out in sources:
         out.mkdir(parents=True, exist_ok=True)
-        for name in (
-            *source.drawn,
-            *TABLES,
-            *ALSO.values(),
-        ):  # remove an earlier run's files, so that none remain if this run ends early
+        # Remove the files of an earlier run first, so that none remain if this run ends early.
+        for name in (*source.drawn, *TABLES, *ALSO.values()):
             (out / name).unlink(missing_ok=True)
         drawn = draw_all(source, out, predictor, boxes, options)
         for kind in options.also:
@@ -123,35 +137,20 @@ def predict(options: argparse.Namespace) -> int:
         print(f"{drawn} of {source.count} {source.unit}s are drawn in {out}, with poses.json and poses.csv")
         failed += source.failed
     if given:
-        name, frame = next(iter(given))
-        where = f"{name}{'' if frame is None else f', frame {frame}'}"
-        failed.append(f"{options.boxes} has boxes of {len(given)} images or frames that were not read, such as {where}.")
+        failed += given.failed + given.unused()
     for sentence in failed:
         print(f"error: {sentence}", file=sys.stderr)
     return 1 if failed else 0
 
 
-def _boxes(
-    options: argparse.Namespace, sources: "list[tuple[Images | Video, Path]]", given: dict[Key, np.ndarray]
-) -> Boxes | None:
-    """Return the function that gives the boxes of a picture; None where each picture is the box of one person.
-
-    It takes the boxes of the file out of `given`. Raises DataError for boxes of other images than those of the sources.
-    """
-    if options.detector:
-        from stages.inference.detector import Detector
-
-        detector = Detector(options.detector, options.detector_score, options.detector_label)
-        return lambda picture: detector.detect(picture.pixels)
-    if not options.boxes:
+def _detector(options: argparse.Namespace) -> Boxes | None:
+    """Return the detector; None where each picture is the box of one person. Raises DataError for an invalid network."""
+    if not options.detector:
         return None
-    names = {name for source, _ in sources for name in source.names}
-    found = {(PurePath(name).name, frame): boxes for (name, frame), boxes in given.items()}
-    if others := sorted({name for name, _ in found} - names):
-        raise DataError(f"{options.boxes} has boxes of {others[0]}, which is none of the images or videos; correct the file.")
-    given.clear()
-    given.update(found)
-    return lambda picture: given.pop((picture.name, picture.frame), np.empty((0, 4)))
+    from stages.inference.detector import Detector
+
+    detector = Detector(options.detector, options.detector_score, options.detector_label)
+    return lambda picture: detector.detect(picture.pixels)
 
 
 def _write_also(path: Path, source: "Images | Video", out: Path, predictor: "PosePredictor") -> None:
@@ -172,7 +171,8 @@ def _write_also(path: Path, source: "Images | Video", out: Path, predictor: "Pos
         write_nwb(path, source.path, times, preds, confidence, np.array(people), predictor.skeleton)
         return
     names = [csv_cell(name) for name in table["image"].astype(str)]
-    frames = table["frame"].astype(int).tolist() if isinstance(source, Video) else [source.names.index(name) for name in names]
+    numbers = {image.name: number for number, image in enumerate(source.paths)}
+    frames = table["frame"].astype(int).tolist() if isinstance(source, Video) else [numbers[name] for name in names]
     if path.name == ALSO["deeplabcut"]:
         keys = frames if isinstance(source, Video) else names
         labelling.write_deeplabcut(path, "pose-workspace", keys, preds, confidence, predictor.joints, people)
@@ -186,12 +186,9 @@ def draw_all(
     source: "Images | Video", out: Path, predictor: "PosePredictor", boxes: Boxes | None, options: argparse.Namespace
 ) -> int:
     """Predict and draw every picture of a source, and write the tables; returns the number of drawn pictures."""
-    from datasets.imaging import draw
-    from stages.inference.tracks import Smoother, Tracker
     from stages.machine.pool import in_order
 
-    drawn, pictures, tracker = 0, iter(source), Tracker()
-    smoother = Smoother(source.rate) if options.smooth and isinstance(source, Video) else None
+    drawn, pictures = 0, iter(source)
     bar = tqdm(total=source.count, unit=source.unit, disable=not sys.stderr.isatty())
 
     def predicted(chunk: list[Picture]) -> tuple[list[Picture], list[np.ndarray] | None, "Poses"]:
@@ -201,24 +198,6 @@ def draw_all(
         )
         return chunk, around, found
 
-    def write(chunk: list[Picture], around: list[np.ndarray] | None, poses: "Poses") -> int:
-        for place, picture in enumerate(chunk):
-            rows, image = np.flatnonzero(poses.image == place), picture.pixels
-            numbers = list(range(len(rows)))
-            if around is not None and isinstance(source, Video):
-                numbers = tracker.update(around[place])
-            for at, (row, number) in enumerate(zip(rows, numbers, strict=True)):
-                joints, confidence = poses.joints[row], poses.confidence[row]
-                if smoother:
-                    joints = smoother.smooth(number, joints, picture.time or 0.0)
-                shown = np.where(confidence[:, None] >= options.threshold, joints, np.nan)
-                if around is not None:
-                    image = draw.draw_box(image, around[place][at], number)
-                image = draw.draw_person(image, shown, predictor.skeleton)
-                table.add(picture, number, joints, confidence)
-            drawings.add(picture, image)
-        return len(chunk)
-
     # One thread reads the next batch, another draws the previous batch, both in order; they end before the files are closed.
     with (
         source.copy(out) as drawings,
@@ -227,11 +206,60 @@ def draw_all(
         ThreadPoolExecutor(1) as reader,
         ThreadPoolExecutor(1) as writer,
     ):
+        people = People(source, drawings, table, predictor.skeleton, options)
         chunks = takewhile(len, in_order(reader, lambda: list(islice(pictures, options.batch)), repeat(()), 1))
-        for count in in_order(writer, write, map(predicted, chunks), 1):
+        for count in in_order(writer, people.write, map(predicted, chunks), 1):
             drawn += count
             bar.update(count)
     return drawn
+
+
+class People:
+    """Numbers the people in the pictures of a source, smooths their joints, draws them, and writes them to the tables."""
+
+    def __init__(
+        self,
+        source: "Images | Video",
+        drawings: ImageFiles | VideoFile,
+        table: Table,
+        skeleton: "Skeleton",
+        options: argparse.Namespace,
+    ) -> None:
+        from stages.inference.tracks import Smoother, Tracker
+
+        self.drawings, self.table, self.skeleton, self.threshold = drawings, table, skeleton, options.threshold
+        self.tracker = Tracker() if isinstance(source, Video) else None
+        self.smoother = Smoother(float(source.rate)) if isinstance(source, Video) and options.smooth else None
+
+    def write(self, pictures: list[Picture], around: list[np.ndarray] | None, poses: "Poses") -> int:
+        """Draw and write a batch; returns its number of pictures.
+
+        around: the boxes (P, 4) of the people in each picture; None where each picture is the box of one person.
+        """
+        from datasets.imaging import draw
+
+        for place, picture in enumerate(pictures):
+            of_picture, image = poses.image == place, picture.pixels
+            boxes = self._whole(picture) if around is None else around[place]
+            numbers = self.tracker.update(boxes) if self.tracker else list(range(len(boxes)))
+            for number, box, joints, confidence in zip(
+                numbers, boxes, poses.joints[of_picture], poses.confidence[of_picture], strict=True
+            ):
+                if self.smoother:
+                    joints = self.smoother.smooth(number, joints, picture.time or 0.0, max(box[2:] - box[:2]))
+                shown = np.where(confidence[:, None] >= self.threshold, joints, np.nan)
+                image = draw.draw_person(image, shown, self.skeleton)
+                if around is not None:
+                    image = draw.draw_box(image, box, number)
+                self.table.add(picture, number, joints, confidence)
+            if self.smoother and self.tracker:
+                self.smoother.keep(self.tracker.known())
+            self.drawings.add(picture, image)
+        return len(pictures)
+
+    def _whole(self, picture: Picture) -> np.ndarray:
+        height, width = picture.pixels.shape[:2]
+        return np.array([[0.0, 0.0, width, height]])
 
 
 if __name__ == "__main__":

@@ -1,72 +1,142 @@
-"""Boxes around people in images and frames of videos, from .csv tables or COCO files.
+"""Boxes around people in images and frames of videos, read from .csv tables and COCO files.
 
 A table has the columns image, left, top, right, bottom in 0-based px, and for videos frame, counted from 0. A COCO file (.json)
-has `images` and `annotations` with a `bbox`.
+is an object with `images` and `annotations`, or a list of detection results; in both a box is `bbox`: left, top, width, height.
 """
 
 import csv
 import io
 import json
 import math
-from collections import defaultdict
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-
-import numpy as np
 
 from datasets.errors import DataError
 from datasets.files import decode_text
 
-Key = tuple[str, int | None]  # name of the image or video, and the frame
 COLUMNS = ("image", "left", "top", "right", "bottom")
+_HEADER = f"{','.join(COLUMNS)} or image,frame,{','.join(COLUMNS[1:])}"
+Corners = tuple[float, float, float, float]
 
 
-def read_boxes(path: Path) -> dict[Key, np.ndarray]:
-    """Return the boxes (P, 4) of each image or frame: left, top, right, bottom in 0-based px.
+@dataclass(frozen=True)
+class Box:
+    """The box of a person, as a file gives it."""
 
-    Raises DataError, naming the record, for a file or a record that cannot be read, and for a file without boxes.
+    where: str  # the file and the record, for messages
+    image: str  # name or path of the image or video; in COCO results the `image_id`
+    frame: int | None  # of a video, from 0
+    corners: Corners  # left, top, right, bottom in 0-based px
+
+
+def read_boxes(path: Path, score: float = 0.0, label: int | None = None) -> list[Box]:
+    """Return the boxes of a file in its order.
+
+    score: smallest score of a box in COCO results. label: the `category_id` of people in a COCO file; None stands for the
+    category called person, or else for the only one. Crowds (`iscrowd`) are left out.
+
+    Raises DataError, naming the record, for a file or a record that cannot be read, a box without an extent, and a file
+    without boxes.
     """
     try:
         text = decode_text(path.read_bytes())
     except OSError as error:
         raise DataError(f"{path} cannot be read ({error.strerror}); give a .csv or COCO .json file of boxes.") from None
-    found = defaultdict[Key, list[list[float]]](list)
-    for where, key, box in _of_coco(text, path) if path.suffix.lower() == ".json" else _of_table(text, path):
-        if not all(map(math.isfinite, box)) or not (box[0] < box[2] and box[1] < box[3]):
-            raise DataError(f"{where}: the box {box} has no extent; give left < right and top < bottom in px.")
-        found[key].append(box)
-    if not found:
-        raise DataError(f"{path} has no boxes; give one a person.")
-    return {key: np.array(boxes) for key, boxes in found.items()}
+    is_json = path.suffix.lower() == ".json"
+    boxes = list(_of_json(text, path, score, label) if is_json else _of_table(text, path))
+    if not boxes:
+        left_out = f" (crowds, other categories and scores below {score:g} are left out)" if is_json else ""
+        raise DataError(f"{path} has no boxes of people{left_out}; give one box for each person.")
+    return boxes
 
 
-def _of_table(text: str, path: Path) -> Iterator[tuple[str, Key, list[float]]]:
+def _of_table(text: str, path: Path) -> Iterator[Box]:
     rows = csv.DictReader(io.StringIO(text))
-    if missing := [name for name in COLUMNS if name not in (rows.fieldnames or ())]:
-        raise DataError(
-            f"{path} has no column {', '.join(missing)}; its first line should be {','.join(COLUMNS)} or with frame."
-        )
-    for row in rows:
-        where = f"{path}, line {rows.line_num}"
-        try:
-            frame = int(row["frame"]) if row.get("frame") else None
-            yield where, (row["image"], frame), [float(row[name]) for name in COLUMNS[1:]]
-        except (TypeError, ValueError):
-            raise DataError(f"{where} has no legal numbers: {', '.join(map(str, row.values()))}; correct it.") from None
+    try:
+        if missing := [name for name in COLUMNS if name not in (rows.fieldnames or ())]:
+            raise DataError(f"{path} has no column {', '.join(missing)}; its first line should be {_HEADER}.")
+        for row in rows:
+            where = f"{path}, line {rows.line_num}"
+            try:
+                frame = _frame(row["frame"]) if row.get("frame") else None
+                left, top, right, bottom = (float(row[name]) for name in COLUMNS[1:])
+            except (TypeError, ValueError):
+                raise DataError(
+                    f"{where}: the numbers of the box cannot be read: {', '.join(map(str, row.values()))}; correct this line."
+                ) from None
+            if not row["image"]:
+                raise DataError(f"{where} names no image; fill in the column image.")
+            yield Box(where, row["image"], frame, _checked(where, (left, top, right, bottom)))
+    except csv.Error as error:
+        raise DataError(f"{path} cannot be read as a table after line {rows.line_num} ({error}); write it again.") from None
 
 
-def _of_coco(text: str, path: Path) -> Iterator[tuple[str, Key, list[float]]]:
+def _frame(text: str) -> int:
+    """Return a frame's number, which pandas may have written as 3.0. Raises ValueError for other text."""
+    number = float(text)
+    if not number.is_integer() or number < 0:
+        raise ValueError(text)
+    return int(number)
+
+
+def _checked(where: str, corners: Corners) -> Corners:
+    shown = ", ".join(f"{value:g}" for value in corners)
+    if not all(map(math.isfinite, corners)):
+        raise DataError(f"{where}: the box ({shown}) has NaN or infinite numbers; correct or remove it.")
+    left, top, right, bottom = corners
+    if not (left < right and top < bottom):
+        raise DataError(f"{where}: the box ({shown}) is empty; give left < right and top < bottom in px.")
+    return corners
+
+
+def _of_json(text: str, path: Path, score: float, label: int | None) -> Iterator[Box]:
     try:
         content: Any = json.loads(text)
-        names = {image["id"]: str(image["file_name"]) for image in content["images"]}
-        people = list(content["annotations"])
-    except (ValueError, KeyError, TypeError, RecursionError):
-        raise DataError(f"{path} is no COCO file with `images` and `annotations`; export the boxes again.") from None
-    for person in people:
-        where = f"{path}, annotation {person.get('id') if isinstance(person, dict) else person}"
+        results = isinstance(content, list)
+        people = content if results else list(content["annotations"])
+        names = {} if results else {image["id"]: str(image["file_name"]) for image in content["images"]}
+        categories = [] if results else [(kind["id"], kind.get("name")) for kind in content.get("categories", ())]
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        raise DataError(
+            f"{path} is not a COCO file: neither an object with `images` and `annotations` nor a list of results; "
+            "export the boxes again."
+        ) from None
+    kind = "result" if results else "annotation"
+    records = [(f"{path}, {kind} {_number(person, place, results)}", person) for place, person in enumerate(people)]
+    if wrong := [where for where, person in records if not isinstance(person, dict)]:
+        raise DataError(f"{wrong[0]} is not an object with `image_id` and `bbox`; export the boxes again.")
+    chosen = _category(path, categories, [person.get("category_id") for _, person in records], label)
+    for where, person in records:
+        if person.get("iscrowd") or (chosen is not None and person.get("category_id") != chosen):
+            continue
         try:
+            image = str(person["image_id"]) if results else names[person["image_id"]]
             left, top, width, height = map(float, person["bbox"])
-            yield where, (names[person["image_id"]], None), [left, top, left + width, top + height]
+            sure = float(person["score"]) if results else math.inf
         except (KeyError, TypeError, ValueError):
-            raise DataError(f"{where} has no image of the list, or no bbox of four numbers; correct it.") from None
+            needed = "`image_id`, `score` and" if results else "an `image_id` of the list `images` and"
+            raise DataError(f"{where} should have {needed} a `bbox` of four numbers; correct it.") from None
+        if not sure < score:  # a NaN score is kept, so that the box is not lost unnoticed
+            yield Box(where, image, None, _checked(where, (left, top, left + width, top + height)))
+
+
+def _number(person: Any, place: int, results: bool) -> Any:
+    """Return how messages call a record: by its id, or by its place in the list, from 1."""
+    return place + 1 if results or not isinstance(person, dict) else person.get("id", place + 1)
+
+
+def _category(path: Path, categories: list[tuple[Any, Any]], used: list[Any], label: int | None) -> Any:
+    """Return the `category_id` of people; None where all boxes have the same one. Raises DataError if it is not known."""
+    if label is not None:
+        return label
+    if named := [number for number, name in categories if name == "person"]:
+        return named[0]
+    kinds = sorted(set(map(str, used)))
+    if len(kinds) > 1:
+        raise DataError(
+            f"{path} has boxes of several categories (category_id {', '.join(kinds[:5])}), none of them called person; name "
+            "the category of people: --detector-label NUMBER."
+        )
+    return None

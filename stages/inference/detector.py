@@ -22,13 +22,16 @@ class Detector:
         """score: smallest score of a person; label: the class of people, None for all. Raises DataError for another network."""
         import onnxruntime
 
+        if not path.is_file():
+            raise DataError(f"the detector {path} is missing; check the path.")
         try:
             self._session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
         except Exception as error:  # onnxruntime raises exceptions of its own
             why = " ".join(str(error).split())[-200:]
             raise DataError(f"{path} cannot be read as an ONNX network ({why}); give another detector.") from None
         (given, *more), outputs = self._session.get_inputs(), [output.name for output in self._session.get_outputs()]
-        fits = not more and given.type in DTYPES and len(given.shape) in (3, 4) and given.shape[-3] in (3, "C", None)
+        fits = not more and given.type in DTYPES and len(given.shape) in (3, 4)
+        fits = fits and (given.shape[-3] == 3 or not isinstance(given.shape[-3], int))  # a name stands for any size
         if not fits or not {"boxes", "scores"} <= set(outputs) or (label is not None and "labels" not in outputs):
             raise DataError(
                 f"{path} takes {given.name} {given.shape} {given.type} and returns {', '.join(outputs)}; a detector takes one "
@@ -60,6 +63,8 @@ class Detector:
             )
             boxes, scores = (np.asarray(values, np.float64) for values in found[:2])
             boxes, scores = boxes.reshape(-1, 4), scores.reshape(-1)
+            if not (np.isfinite(boxes).all() and np.isfinite(scores).all()):
+                raise ValueError("it returned NaN or infinite numbers")
             chosen = scores >= self._score
             if self._label is not None:
                 chosen &= np.asarray(found[2]).reshape(-1) == self._label

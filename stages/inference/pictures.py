@@ -3,6 +3,7 @@
 A source is iterated once: it yields pictures in order, and afterwards `failed` lists what could not be read.
 """
 
+import os
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -24,33 +25,54 @@ TABLES = ("poses.json", "poses.csv")
 class Picture:
     """An image, or a frame of a video."""
 
-    name: str  # of the file
+    path: Path  # of the file
     frame: int | None  # from 0
     time: float | None  # of the frame, in s since the video's start
     pixels: np.ndarray  # (H, W, 3) uint8 RGB
+
+    @property
+    def name(self) -> str:
+        """Return the name of the file."""
+        return self.path.name
 
 
 def find_sources(paths: list[Path], out: Path) -> "list[tuple[Images | Video, Path]]":
     """Return the sources at some paths, each with the folder of its results.
 
-    One source, and several image files together, have their results in `out`; else each has a folder in `out`, called like the
-    source without its suffix. Raises DataError as `find_source` does, and for two sources with the same folder.
+    One source, and several images with different names, have their results in `out`; else each source has a folder in `out`,
+    see `folder_names`. Raises DataError as `find_source` does, and for a source that is given twice.
     """
     if len(paths) == 1:
         return [(find_source(paths[0], out), out)]
     if missing := [path for path in paths if not path.exists()]:
         raise DataError(f"{missing[0]} does not exist; give an image, a folder of images, or a video.")
-    if all(path.is_file() and is_image(path) for path in paths):
+    real = [path.resolve() for path in paths]
+    if twice := [path for path, place in zip(paths, real, strict=True) if real.count(place) > 1]:
+        raise DataError(f"{twice[0]} is given twice; give each image, folder and video once.")
+    different = len({drawn_name(path.name) for path in paths}) == len(paths)
+    if different and all(path.is_file() and is_image(path) for path in paths):
         return [(Images(paths, out), out)]
-    folders: dict[str, Path] = {}
-    for path in paths:
-        name = path.resolve().name if path.is_dir() else path.stem
-        if name in folders:
+    return [(find_source(path, out / name), out / name) for path, name in zip(paths, folder_names(paths), strict=True)]
+
+
+def folder_names(paths: list[Path]) -> list[str]:
+    """Return a different folder name for each source: its name without the suffix.
+
+    Sources that agree in it are called by their path below the folder that contains all sources: x_cam.mp4, y_cam.mp4.
+    Raises DataError if two of these names agree, too.
+    """
+    full = [Path(os.path.abspath(path)) for path in paths]
+    names = [path.name if path.is_dir() else path.stem for path in full]
+    above = os.path.commonpath([path.parent for path in full])
+    longer = ["_".join(path.relative_to(above).parts) for path in full]
+    unique = [name if names.count(name) == 1 else long for name, long in zip(names, longer, strict=True)]
+    for place, name in enumerate(unique):
+        if name in unique[:place]:
+            first = paths[unique.index(name)]
             raise DataError(
-                f"{folders[name]} and {path} would both be written into {out / name}; rename one, or give one at a time."
+                f"{first} and {paths[place]} would both be written into a folder {name}; rename one, or give one at a time."
             )
-        folders[name] = path
-    return [(find_source(path, out / name), out / name) for name, path in folders.items()]
+    return unique
 
 
 def is_image(path: Path) -> bool:
@@ -107,8 +129,7 @@ class Images:
         if any(out.resolve() == path.resolve().parent for path in paths):
             raise DataError(f"--out {out} is the folder of the images, which the drawings would replace; give another folder.")
         self.paths, self.count, self.failed = paths, len(paths), list[str]()
-        self.names = [path.name for path in paths]
-        self.drawn = [drawn_name(name) for name in self.names]
+        self.drawn = [drawn_name(path.name) for path in paths]
         if len(set(self.drawn)) < len(paths):
             twice = next(name for name in self.drawn if self.drawn.count(name) > 1)
             raise DataError(
@@ -118,7 +139,7 @@ class Images:
     def __iter__(self) -> Iterator[Picture]:
         for path in self.paths:
             try:
-                yield Picture(path.name, None, None, read_upright(path))
+                yield Picture(path, None, None, read_upright(path))
             except DataError as error:
                 self.failed.append(str(error))
 
@@ -156,22 +177,24 @@ class Video:
     unit = "frame"
 
     def __init__(self, path: Path, out: Path) -> None:
-        self.path, self.names, self.drawn = path, [path.name], [f"{path.stem}.mp4"]
+        self.path, self.paths, self.drawn = path, [path], [f"{path.stem}.mp4"]
         if (out / self.drawn[0]).resolve() == path.resolve():
             raise DataError(f"--out {out} is the folder of the video, which the drawn one would replace; give another folder.")
-        self.reader = VideoReader(path)
-        self.count, self.failed, self.rate = self.reader.count, self.reader.failed, float(self.reader.rate)
+        reader = VideoReader(path)  # closed until the frames are read, so that many videos do not need memory at a time
+        self.count, self.rate, self.failed = reader.count, reader.rate, list[str]()
+        reader.close()
 
     def __iter__(self) -> Iterator[Picture]:
-        number = -1
-        for number, frame in enumerate(self.reader):
-            yield Picture(self.path.name, number, frame.time, frame.pixels)
-        self.count = number + 1 + self.reader.undecodable
-        self.reader.close()
+        reader, number = VideoReader(self.path), -1
+        self.failed = reader.failed
+        for number, frame in enumerate(reader):
+            yield Picture(self.path, number, frame.time, frame.pixels)
+        self.count = number + 1 + reader.undecodable
+        reader.close()
 
     def copy(self, out: Path) -> "VideoFile":
         """Return the writer of the drawings."""
-        return VideoFile(out / self.drawn[0], self.reader.rate)
+        return VideoFile(out / self.drawn[0], self.rate)
 
 
 class VideoFile:

@@ -59,7 +59,8 @@ class PosePredictor:
         there is one.
         """
         self.joints, self.resolution = about.joints, about.resolution
-        self.skeleton = Skeleton(about.joints, (), about.limbs)
+        known = (dataset.skeleton.limbs for dataset in DATASETS.values() if dataset.skeleton.joints == about.joints)
+        self.skeleton = Skeleton(about.joints, (), about.limbs or next(known, ()))  # older checkpoints name no limbs
         self._device = pick_device(device)
         compute = compute_type(precision, self._device)
         set_tf32(precision)
@@ -141,8 +142,17 @@ class PosePredictor:
             yield Fetched(average_scales(maps, sizes)), np.stack([p.to_crop for p in chunk]), [p.image for p in chunk]
 
     def _decode(self, maps: "Fetched", to_crop: np.ndarray, images: list[int]) -> tuple[np.ndarray, np.ndarray, list[int]]:
-        """Return a batch's joints (n, J, 2) in px of the images, its confidences (n, J), and the indices of its images."""
-        return *joints_in_image(maps.get(), to_crop, self.resolution), images
+        """Return a batch's joints (n, J, 2) in px of the images, its confidences (n, J), and the indices of its images.
+
+        Raises DataError for heatmaps with NaN, whose joints would be places without a meaning.
+        """
+        heatmaps = maps.get()
+        if not np.isfinite(heatmaps).all():
+            raise DataError(
+                "the network computes heatmaps with NaN or infinite numbers, so its weights are damaged; load another "
+                "checkpoint."
+            )
+        return *joints_in_image(heatmaps, to_crop, self.resolution), images
 
 
 @dataclass(frozen=True)

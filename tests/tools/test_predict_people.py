@@ -1,5 +1,6 @@
 """Several people in pictures: boxes from files, a detector, numbers in videos."""
 
+import gc
 import json
 from fractions import Fraction
 
@@ -11,10 +12,11 @@ import pytest
 from onnx import TensorProto, helper
 
 from datasets.errors import DataError
-from datasets.formats.boxes import read_boxes
 from datasets.penn_action import PENN_ACTION
+from stages.inference.pictures import Picture
 from stages.inference.predictor import PosePredictor
-from stages.inference.video import VideoWriter
+from stages.inference.video import VideoReader, VideoWriter
+from tests.stages.inference.test_predictor import LARGE, Dots, dots
 from tests.tools.test_predict import model, noise, run
 
 __all__ = ["model"]  # a fixture
@@ -62,6 +64,22 @@ def test_people_in_the_boxes_are_found_and_drawn(model, pictures, tmp_path, monk
     assert [entry["person"] for entry in json.loads((tmp_path / "out/poses.json").read_text())] == [0, 1, 0]
 
 
+def test_two_people_in_one_image_have_their_own_joints(tmp_path, monkeypatch):
+    """A stand-in for the network finds dots of 13 colours, two people side by side; the joints are where they were drawn."""
+    image, left = dots(600, 300, right=300, bottom=300)
+    other, right = dots(600, 300, left=320, top=20, right=580, bottom=280)
+    cv2.imwrite(str(tmp_path / "a.png"), np.maximum(image, other)[..., ::-1])
+    (tmp_path / "boxes.csv").write_text("image,left,top,right,bottom\na.png,320,20,580,280\na.png,0,0,300,300\n")
+    stand_in = PosePredictor(Dots(), LARGE, precision="float32")
+    monkeypatch.setattr(PosePredictor, "load", lambda *_, **__: stand_in)
+    (tmp_path / "m.safetensors").touch()
+    options = ("--model", tmp_path / "m.safetensors", "--boxes", tmp_path / "boxes.csv", "--no-flip", "--out", tmp_path / "out")
+    assert run(monkeypatch, tmp_path / "a.png", *options) == 0
+    found = values(poses(tmp_path / "out"))[..., :2]
+    cell = 1.25 * 300 / 64  # image px from one heatmap px to the next
+    assert np.abs(found[0] - right).max() < cell and np.abs(found[1] - left).max() < cell
+
+
 def test_people_keep_their_numbers_in_a_video_and_videos_have_folders_of_their_own(model, tmp_path, monkeypatch, capsys):
     for name in ("one.mp4", "two.mp4"):
         writer = VideoWriter(tmp_path / name, Fraction(10))
@@ -93,7 +111,7 @@ def test_people_keep_their_numbers_in_a_video_and_videos_have_folders_of_their_o
     (tmp_path / "late.csv").write_text("image,frame,left,top,right,bottom\none.mp4,77,1,1,9,9\n")
     late = ("--model", model, "--out", tmp_path / "late", "--boxes", tmp_path / "late.csv")
     assert run(monkeypatch, tmp_path / "one.mp4", *late) == 1
-    assert "has boxes of 1 images or frames that were not read, such as one.mp4, frame 77" in capsys.readouterr().err
+    assert "late.csv, line 2: " in (said := capsys.readouterr().err) and "one.mp4 has no frame 77 that can be read" in said
 
 
 def test_other_programs_read_the_poses(model, tmp_path, monkeypatch, capsys):
@@ -153,63 +171,143 @@ def test_other_programs_read_the_poses(model, tmp_path, monkeypatch, capsys):
     assert sleap_io.load_slp(str(tmp_path / "one/poses.slp")).video.filename[0].endswith("a.png")
 
 
-def test_two_sources_with_one_name_are_refused(model, tmp_path, monkeypatch, capsys):
+def test_sources_of_one_name_have_different_folders_and_nothing_else_is_touched(model, tmp_path, monkeypatch, capsys):
     for folder in ("x", "y"):
         (tmp_path / folder / "same").mkdir(parents=True)
-        cv2.imwrite(str(tmp_path / folder / "same/a.png"), noise(1)[0])
-    assert run(monkeypatch, tmp_path / "x/same", tmp_path / "y/same", "--model", model, "--out", tmp_path / "out") == 1
-    assert "would both be written into" in capsys.readouterr().err and not (tmp_path / "out").exists()
-    pictures = tmp_path / "x/same/a.png", tmp_path / "y/same/a.png"
-    assert run(monkeypatch, *pictures, "--model", model, "--out", tmp_path / "out") == 1
-    assert "would both be drawn as a.png" in capsys.readouterr().err
+        cv2.imwrite(str(tmp_path / folder / "same/a.png"), noise(2)["xy".index(folder)])
+        moving_square(tmp_path / folder / "same.mp4", 2)
+    options = ("--model", model, "--out", tmp_path / "out", "--threshold", "99")
+    videos = tmp_path / "x/same.mp4", tmp_path / "y/same.mp4"
+    assert run(monkeypatch, tmp_path / "x/same", tmp_path / "y/same", *videos, *options) == 0
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {"x_same", "y_same", "x_same.mp4", "y_same.mp4"}
+    for folder in "xy":
+        before, after = (cv2.imread(str(tmp_path / name / "a.png")) for name in (f"{folder}/same", f"out/{folder}_same"))
+        assert (before == after).all() and (tmp_path / f"out/{folder}_same.mp4/same.mp4").is_file()
+    images = tmp_path / "x/same/a.png", tmp_path / "y/same/a.png"
+    assert run(monkeypatch, *images, "--model", model, "--out", tmp_path / "out2") == 0
+    assert {path.name for path in (tmp_path / "out2").iterdir()} == {"x_same_a.png", "y_same_a.png"}
+    (tmp_path / "out2/y_same_a.png/mine.txt").write_text("mine")
+    earlier = (tmp_path / "out2/x_same_a.png/a.png").stat().st_mtime_ns
+    assert run(monkeypatch, *images, "--model", model, "--out", tmp_path / "out2") == 1
+    assert "holds files that are not from an earlier run on this source: mine.txt" in capsys.readouterr().err
+    assert (tmp_path / "out2/x_same_a.png/a.png").stat().st_mtime_ns == earlier
+    assert run(monkeypatch, images[0], images[0], "--model", model, "--out", tmp_path / "twice") == 1
+    assert "a.png is given twice" in capsys.readouterr().err and not (tmp_path / "twice").exists()
 
 
-@pytest.mark.parametrize(
-    ("text", "said"),
-    [
-        ("", "has no column image, left, top, right, bottom"),
-        ("image,left,top,right\na.png,1,2,3\n", "has no column bottom"),
-        ("image,left,top,right,bottom\n", "has no boxes"),
-        ("image,left,top,right,bottom\na.png,1,2,x,4\n", "line 2 has no legal numbers: a.png, 1, 2, x, 4"),
-        ("image,left,top,right,bottom\na.png,1,2,3\n", "line 2 has no legal numbers"),
-        ("image,left,top,right,bottom\na.png,1,2,nan,4\n", "line 2: the box .* has no extent"),
-        ("image,left,top,right,bottom\na.png,5,2,3,4\n", "line 2: the box .* has no extent"),
-    ],
-)
-def test_wrong_tables_of_boxes_name_the_line(tmp_path, text, said):
-    (tmp_path / "boxes.csv").write_text(text)
-    with pytest.raises(DataError, match=said):
-        read_boxes(tmp_path / "boxes.csv")
+def test_smoothing_needs_a_video(model, pictures, tmp_path, monkeypatch, capsys):
+    assert run(monkeypatch, pictures, "--model", model, "--smooth", "--out", tmp_path / "out") == 1
+    assert "--smooth is for videos, and no source is one" in capsys.readouterr().err and not (tmp_path / "out").exists()
 
 
-@pytest.mark.parametrize(
-    ("content", "said"),
-    [
-        ([1], "is no COCO file"),
-        (
-            {"images": [], "annotations": [{"id": 3, "image_id": 1, "bbox": [1, 2, 3, 4]}]},
-            "annotation 3 has no image of the list",
-        ),
-        (
-            {"images": [{"id": 1, "file_name": "a"}], "annotations": [{"id": 3, "image_id": 1, "bbox": [1, 2]}]},
-            "annotation 3 has",
-        ),
-    ],
-)
-def test_wrong_coco_boxes_name_the_record(tmp_path, content, said):
-    (tmp_path / "boxes.json").write_text(json.dumps(content))
-    with pytest.raises(DataError, match=said):
-        read_boxes(tmp_path / "boxes.json")
-
-
-def test_boxes_of_other_images_and_outside_of_images_are_refused(model, pictures, tmp_path, monkeypatch, capsys):
+def test_wrong_boxes_are_reported_with_their_file_and_line(model, pictures, tmp_path, monkeypatch, capsys):
+    head = "image,left,top,right,bottom\n"
     options = ("--model", model, "--out", tmp_path / "out", "--boxes", tmp_path / "boxes.csv")
-    (tmp_path / "boxes.csv").write_text("image,left,top,right,bottom\nz.png,1,2,3,4\n")
+    for text, words in (
+        ("", "no column image"),
+        (head, "no boxes of people"),
+        (head + "z.png,1,2,3,4\n", "line 2: z.png is none"),
+    ):
+        (tmp_path / "boxes.csv").write_text(text)
+        assert run(monkeypatch, pictures, *options) == 1
+        said = capsys.readouterr().err
+        assert str(tmp_path / "boxes.csv") in said and words in said and not (tmp_path / "out").exists()
+    (tmp_path / "boxes.csv").write_text(head + "a.png,1,2,30,40\na.png,100,2,130,4\nb.png,1,1,9,9\n")
     assert run(monkeypatch, pictures, *options) == 1
-    assert "has boxes of z.png, which is none of the images or videos" in capsys.readouterr().err
-    (tmp_path / "boxes.csv").write_text("image,left,top,right,bottom\na.png,100,2,130,4\n")
-    assert run(monkeypatch, pictures, *options) == 1
-    assert "lies outside of the image of 64 x 48 px" in capsys.readouterr().err
+    assert (
+        f"boxes.csv, line 3: the box from (100, 2) to (130, 4) lies outside of {pictures}/a.png of" in capsys.readouterr().err
+    )
+    assert poses(tmp_path / "out")["image"].tolist() == ["a.png", "b.png"]  # the other people are there
+
+
+def test_boxes_belong_to_their_own_folders_and_results_of_detectors_to_their_numbers(model, tmp_path, monkeypatch):
+    for name in ("x/0042.png", "y/0042.png", "y/0043.png"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        cv2.imwrite(str(tmp_path / name), noise(1)[0])
+    (tmp_path / "b.csv").write_text("image,left,top,right,bottom\nx/0042.png,1,1,20,20\ny/0042.png,9,9,40,40\n")
+    options = ("--model", model, "--no-flip", "--boxes")
+    assert run(monkeypatch, tmp_path / "x", tmp_path / "y", *options, tmp_path / "b.csv", "--out", tmp_path / "out") == 0
+    predictor, found = PosePredictor.load(model), [values(poses(tmp_path / "out" / name)) for name in "xy"]
+    expected = predictor.predict(2 * [tmp_path / "x/0042.png"], [(1, 1, 20, 20), (9, 9, 40, 40)], flip=False)
+    np.testing.assert_allclose(np.concatenate(found)[..., :2], expected.joints, atol=0.02)
+    people = [
+        {"image_id": number, "category_id": 1, "bbox": [1, 1, 19, 19], "score": score}
+        for number, score in ((43, 0.9), (42, 0.8), (42, 0.7))
+    ]
+    (tmp_path / "r.json").write_text(json.dumps(people))
+    strict = (tmp_path / "r.json", "--detector-score", "0.75", "--out", tmp_path / "results")
+    assert run(monkeypatch, tmp_path / "y", *options, *strict) == 0
+    assert poses(tmp_path / "results")["image"].tolist() == ["0042.png", "0043.png"]
+
+
+def moving_square(path, frames=6, size=(48, 96)):
+    """Write a video with a white square, 16 px wide, that moves right by 8 px a frame."""
+    writer = VideoWriter(path, Fraction(10))
+    for frame in range(frames):
+        image = np.zeros((*size, 3), np.uint8)
+        image[16:32, 8 * frame : 8 * frame + 16] = 255
+        writer.add(image, frame / 10)
+    writer.close()
+    return path
+
+
+def write_square_detector(path):
+    """Write a network, for images of 48 x 96 px, that finds the box around all bright pixels."""
+    nodes = [helper.make_node("ReduceMin", ["image"], ["dark"], axes=[0, 1], keepdims=0)]
+    edges = []
+    for across, (axis, names) in enumerate(((0, "left right"), (1, "top bottom"))):
+        nodes.append(helper.make_node("ReduceMax", ["dark"], [f"along{axis}"], axes=[axis], keepdims=0))
+        nodes.append(helper.make_node("Greater", [f"along{axis}", "half"], [f"bright{axis}"]))
+        nodes.append(helper.make_node("Cast", [f"bright{axis}"], [f"number{axis}"], to=TensorProto.FLOAT))
+        for last, name in enumerate(names.split()):
+            nodes.append(
+                helper.make_node("ArgMax", [f"number{axis}"], [f"at_{name}"], axis=0, keepdims=1, select_last_index=last)
+            )
+            nodes.append(helper.make_node("Cast", [f"at_{name}"], [name], to=TensorProto.FLOAT))
+            edges.append((2 * last + across, name))
+    nodes.append(helper.make_node("Concat", [name for _, name in sorted(edges)], ["corners"], axis=0))
+    nodes.append(helper.make_node("Reshape", ["corners", "row"], ["boxes"]))
+    nodes.append(helper.make_node("ReduceMax", ["image"], ["brightest"], keepdims=0))
+    nodes.append(helper.make_node("Reshape", ["brightest", "one"], ["scores"]))
+    constants = [
+        helper.make_tensor("half", TensorProto.FLOAT, [], [0.5]),
+        helper.make_tensor("row", TensorProto.INT64, [2], [1, 4]),
+        helper.make_tensor("one", TensorProto.INT64, [1], [1]),
+    ]
+    outputs = [helper.make_tensor_value_info(n, TensorProto.FLOAT, s) for n, s in (("boxes", [1, 4]), ("scores", [1]))]
+    given = helper.make_tensor_value_info("image", TensorProto.FLOAT, [1, 3, 48, 96])
+    graph = helper.make_graph(nodes, "squares", [given], outputs, constants)
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=8), path)
+    return path
+
+
+def test_a_detector_follows_a_person_through_a_video(model, tmp_path, monkeypatch):
+    video, detector = moving_square(tmp_path / "v.mp4"), write_square_detector(tmp_path / "d.onnx")
+    options = ("--model", model, "--detector", detector, "--out", tmp_path / "out", "--no-flip")
+    assert run(monkeypatch, video, *options) == 0
+    found = poses(tmp_path / "out")
+    assert found["frame"].tolist() == list(range(6)) and found["person"].tolist() == [0] * 6
+    frames = [frame.pixels for frame in VideoReader(video)]
+    boxes = [[[8 * frame, 16, 8 * frame + 15, 31]] for frame in range(6)]
+    expected = PosePredictor.load(model).predict(frames, boxes, flip=False)
+    np.testing.assert_allclose(values(found)[..., :2], expected.joints, atol=0.02)
+
+
+def test_the_same_command_gives_the_same_bytes_and_a_long_video_takes_little_memory(model, tmp_path, monkeypatch):
+    video, detector = moving_square(tmp_path / "v.mp4", 30, (48, 256)), write_square_detector(tmp_path / "d.onnx")
+    predict_images, alive = PosePredictor.predict, []
+
+    def counting(self, images, *arguments, **options):
+        alive.append(sum(type(thing) is Picture for thing in gc.get_objects()))
+        return predict_images(self, images, *arguments, **options)
+
+    monkeypatch.setattr(PosePredictor, "predict", counting)
+    options = ("--model", model, "--detector", detector, "--smooth", "--batch", "2", "--detector-score", "0.3")
+    for out in ("one", "two"):
+        assert run(monkeypatch, video, *options, "--out", tmp_path / out) == 0
+    for name in ("poses.json", "poses.csv", "v.mp4"):
+        assert (tmp_path / "one" / name).read_bytes() == (tmp_path / "two" / name).read_bytes()
+    assert len(alive) == 30 and max(alive) <= 10  # five batches: read, waiting, predicted, drawn, and one on its way
 
 
 def write_detector(path, shape=(1, 3, 32, 32), outputs=("boxes", "scores", "labels")):
@@ -244,13 +342,28 @@ def test_a_detector_finds_the_people(model, tmp_path, monkeypatch):
     np.testing.assert_allclose(found, [[16, 8, 56, 40], [20, 20, 63, 44], [2, 4, 22, 24]])  # best first, cut to the image
     np.testing.assert_allclose(Detector(tmp_path / "d.onnx", 0.7, 1).detect(white), [[16, 8, 56, 40], [2, 4, 22, 24]])
     assert len(Detector(tmp_path / "d.onnx", 0.95, None).detect(white)) == 0
-    write_detector(tmp_path / "free.onnx", shape=(3, "H", "W"))
+    write_detector(tmp_path / "free.onnx", shape=("N", "channels", "H", "W"))
     np.testing.assert_allclose(Detector(tmp_path / "free.onnx", 0.95, None).detect(white), [[1, 2, 11, 12]])  # the mean is 1
     cv2.imwrite(str(tmp_path / "a.png"), white)
     options = ("--model", model, "--out", tmp_path / "out", "--detector", tmp_path / "d.onnx", "--detector-label", "1")
     assert run(monkeypatch, tmp_path / "a.png", *options) == 0
     expected = PosePredictor.load(model).predict(white, [[16, 8, 56, 40], [2, 4, 22, 24]])
     np.testing.assert_allclose(values(poses(tmp_path / "out"))[..., :2], expected.joints, atol=0.02)
+
+
+def test_a_detector_that_returns_nan_is_reported(tmp_path):
+    from stages.inference.detector import Detector
+
+    graph = helper.make_graph(
+        [helper.make_node("Log", ["image"], ["boxes"]), helper.make_node("Identity", ["one"], ["scores"])],
+        "nan",
+        [helper.make_tensor_value_info("image", TensorProto.FLOAT, [3, 4, 4])],
+        [helper.make_tensor_value_info(name, TensorProto.FLOAT, [None]) for name in ("boxes", "scores")],
+        [helper.make_tensor("one", TensorProto.FLOAT, [12], [1.0] * 12)],
+    )
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=8), tmp_path / "d.onnx")
+    with pytest.raises(DataError, match="d.onnx failed on an image .it returned NaN or infinite numbers.; give another"):
+        Detector(tmp_path / "d.onnx", 0.5, None).detect(np.zeros((4, 4, 3), np.uint8))  # the logarithm of 0
 
 
 def test_networks_that_are_no_detectors_are_refused(tmp_path):
@@ -265,3 +378,5 @@ def test_networks_that_are_no_detectors_are_refused(tmp_path):
     (tmp_path / "d.onnx").write_text("no network")
     with pytest.raises(DataError, match="cannot be read as an ONNX network"):
         Detector(tmp_path / "d.onnx", 0.5, None)
+    with pytest.raises(DataError, match="the detector .*nowhere.onnx is missing; check the path"):
+        Detector(tmp_path / "nowhere.onnx", 0.5, None)

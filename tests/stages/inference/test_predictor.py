@@ -310,3 +310,19 @@ def test_a_network_that_a_short_dtype_would_round_away_is_computed_in_float32():
         assert fine_enough(net, torch.float16) == torch.float32
     assert fine_enough(net, torch.float32) == torch.float32
     assert fine_enough(HourglassNet(SMALL, 13), torch.bfloat16) == torch.bfloat16
+
+
+def test_a_network_that_computes_nan_is_refused():
+    network = HourglassNet(SMALL, 13)
+    with torch.no_grad():
+        next(network.heads[-1].parameters()).fill_(torch.nan)
+    predictor = PosePredictor(network, ABOUT)
+    with pytest.raises(DataError, match="heatmaps with NaN or infinite numbers, so its weights are damaged"):
+        predictor.predict(np.zeros((48, 64, 3), np.uint8))
+
+
+def test_limbs_come_from_the_checkpoint_or_else_from_the_dataset_of_its_joints():
+    own = Description(SMALL, PENN_ACTION.skeleton.joints, 256, {}, ((0, 1),))
+    other = Description(SMALL, ("nose", "tail"), 256, {})
+    found = [PosePredictor(Dots(), about).skeleton.limbs for about in (own, LARGE, other)]
+    assert found == [((0, 1),), PENN_ACTION.skeleton.limbs, ()]

@@ -36,19 +36,60 @@ def test_a_person_who_is_not_seen_for_a_while_keeps_the_number_and_a_new_one_get
     assert tracker.update(np.array([box(0, 0)])) == [3]
 
 
+def test_a_pair_with_too_little_overlap_takes_no_box_away():
+    """Boxes of 10 x 10 px; the sum of the overlaps is larger if both people change their boxes, but too small for each."""
+    before = np.array([[0, 0, 10, 10], [10.2, 0, 20.2, 10.0]])
+    now = np.array([[5.0, 0, 15, 10], [-5.6, 0, 4.4, 10]])
+    # Person 0 and box 0: 5 / 15 = 0.333. Person 0 and box 1: 4.4 / 15.6 = 0.282. Person 1 and box 0: 4.8 / 15.2 = 0.316.
+    np.testing.assert_allclose(overlaps(before, now), [[50 / 150, 44 / 156], [48 / 152, 0]])
+    tracker = Tracker()
+    assert tracker.update(before) == [0, 1]
+    assert tracker.update(now) == [0, 2]  # not [1, 2]
+
+
+def test_only_people_of_the_last_frames_are_remembered():
+    tracker = Tracker()
+    for frame in range(500):
+        tracker.update(np.array([box(100.0 * frame, 0)]))
+    assert tracker.known() == set(range(499 - KEPT, 500))
+
+
 def test_jitter_is_smoothed_and_fast_movements_do_not_lag():
     noise = np.random.default_rng(0).normal(0, 2, (300, 3, 2))
     smoother, still = Smoother(30.0), np.array([[10, 20], [30, 40], [50, 60.0]])
-    found = np.array([smoother.smooth(0, still + noise[frame], frame / 30) for frame in range(300)])
+    found = np.array([smoother.smooth(0, still + noise[frame], frame / 30, 240) for frame in range(300)])
     assert found[30:].std(axis=0).max() < 0.6 * noise.std() and np.abs(found[30:].mean(axis=0) - still).max() < 0.5
     fast = np.arange(60)[:, None, None] * 20.0 + still  # 600 px/s
-    found = np.array([smoother.smooth(1, joints, frame / 30) for frame, joints in enumerate(fast)])
+    found = np.array([smoother.smooth(1, joints, frame / 30, 240) for frame, joints in enumerate(fast)])
     assert np.abs(found[20:] - fast[20:]).max() < 8  # less than half a frame late
 
 
-def test_people_are_smoothed_apart():
+def test_the_filter_is_that_of_its_authors():
+    """Computed by hand: x of 0, then 10 px, 0.1 s later, for a box of 120 px, so beta = 12 / 120.
+
+    alpha(f) = 1 / (1 + 1 / (2 pi f 0.1)). The speed is 10 / 0.1 = 100 px/s, smoothed with 1 Hz from 0: 100 alpha(1) = 38.587.
+    The cutoff is 1 + 0.1 * 38.587 = 4.8587 Hz, and the joint 10 alpha(4.8587) = 7.5325.
+    """
+    smoother = Smoother(25.0)  # the times, not the rate, give the step
+    assert smoother.smooth(0, np.zeros((1, 2)), 0.0, 120) == pytest.approx(np.zeros((1, 2)))
+    assert smoother.smooth(0, np.full((1, 2), 10.0), 0.1, 120) == pytest.approx(np.full((1, 2), 7.5325), abs=1e-3)
+
+
+def test_a_video_of_four_times_the_resolution_is_smoothed_alike():
+    joints = np.cumsum(np.random.default_rng(1).normal(0, 3, (50, 4, 2)), axis=0)
+    small, large = Smoother(30.0), Smoother(30.0)
+    for frame, points in enumerate(joints):
+        expected = 4 * small.smooth(0, points, frame / 30, 90)
+        np.testing.assert_allclose(large.smooth(0, 4 * points, frame / 30, 360), expected)
+
+
+def test_people_are_smoothed_apart_and_forgotten():
     smoother = Smoother(30.0)
     for frame in range(5):
         for person in (0, 1):
-            found = smoother.smooth(person, np.full((1, 2), 100.0 * person), frame / 30)
+            found = smoother.smooth(person, np.full((1, 2), 100.0 * person), frame / 30, 100)
             assert found == pytest.approx(np.full((1, 2), 100.0 * person))
+    smoother.keep({0})
+    moved = np.full((1, 2), 300.0)
+    assert smoother.smooth(1, moved, 1.0, 100) == pytest.approx(moved)  # begins again
+    assert np.abs(smoother.smooth(0, moved, 5 / 30, 100) - moved).max() > 5  # does not
