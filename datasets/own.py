@@ -285,11 +285,11 @@ def _check_images(folder: Path, people: CocoPeople) -> None:
         if turned not in (0, 1):
             raise DataError(
                 f"{folder / image} is stored turned (EXIF orientation {turned}), and programs disagree whether its "
-                "labels are of the turned image; store all images upright, such as by mogrify -auto-orient, and check the labels."
+                "labels are of the turned image; store all images upright (mogrify -auto-orient), and check the labels."
             )
         stated = people.sizes.get(image, size)
         if size != stated:
             raise DataError(
-                f"{folder / image} has {size[0]} x {size[1]} px, and the labels are of an image of {stated[0]} x {stated[1]} px; "
-                "give the images that were labelled."
+                f"{folder / image} has {size[0]} x {size[1]} px, and the labels are of an image of {stated[0]} x {stated[1]} "
+                "px; give the images that were labelled."
             )
