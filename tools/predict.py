@@ -162,7 +162,11 @@ def _write_also(path: Path, source: "Images | Video", out: Path, predictor: "Pos
     from datasets.formats.nwb import write_nwb
 
     table = pd.read_csv(
-        out / "poses.csv", keep_default_na=False, na_values={"frame": "", "time": ""}, encoding_errors="surrogateescape"
+        out / "poses.csv",
+        dtype={"image": str},
+        keep_default_na=False,
+        na_values={"frame": "", "time": ""},
+        encoding_errors="surrogateescape",
     )
     values = table.iloc[:, 4:].to_numpy(np.float64).reshape(len(table), len(predictor.joints), 3)
     preds, confidence, people = values[..., :2], values[..., 2], table["person"].astype(int).tolist()

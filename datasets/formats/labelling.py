@@ -215,9 +215,9 @@ def write_deeplabcut(
     frames: of each person; preds: (N, J, 2) in 0-based px; confidence: (N, J); numbers: of each person in the frame or the
     video. Of several people, the table has DeepLabCut's level `individuals`. OSError (a full disk) passes.
     """
-    values = np.concatenate((preds, confidence[:, :, None]), axis=2).reshape(len(frames), -1)
+    values = np.concatenate((preds, confidence[:, :, None]), axis=2).reshape(len(frames), 3 * len(joints))
     rows = {frame: row for row, frame in enumerate(dict.fromkeys(frames))}
-    people = {number: place for place, number in enumerate(sorted(set(numbers)))}
+    people = {number: place for place, number in enumerate(sorted(set(numbers)) or [0])}
     table = np.full((len(rows), len(people), values.shape[1]), np.nan)
     for frame, number, row in zip(frames, numbers, values, strict=True):
         table[rows[frame], people[number]] = row
@@ -225,7 +225,7 @@ def write_deeplabcut(
         [[scorer], [f"individual{number + 1}" for number in people], joints, ["x", "y", "likelihood"]],
         names=["scorer", "individuals", "bodyparts", "coords"],
     )
-    found = pd.DataFrame(table.reshape(len(rows), -1), index=list(rows), columns=columns)
+    found = pd.DataFrame(table.reshape(len(rows), len(columns)), index=list(rows), columns=columns)
     write_atomically(path, (found if len(people) > 1 else found.droplevel("individuals", axis=1)).to_csv().encode())
 
 

@@ -380,3 +380,19 @@ def test_networks_that_are_no_detectors_are_refused(tmp_path):
         Detector(tmp_path / "d.onnx", 0.5, None)
     with pytest.raises(DataError, match="the detector .*nowhere.onnx is missing; check the path"):
         Detector(tmp_path / "nowhere.onnx", 0.5, None)
+
+
+def test_a_table_without_people_and_a_name_that_is_a_number(model, tmp_path, monkeypatch, capsys):
+    pytest.importorskip("sleap_io")
+    image = cv2.imencode(".png", noise(1)[0])[1].tobytes()
+    (tmp_path / "0001").write_bytes(image)
+    also = ("--also", "slp", "deeplabcut")
+    assert run(monkeypatch, tmp_path / "0001", "--model", model, "--out", tmp_path / "one", *also) == 0, capsys.readouterr().err
+    table = pd.read_csv(tmp_path / "one/poses_deeplabcut.csv", header=[0, 1, 2], index_col=0, dtype=str)
+    assert table.index.astype(str).str.zfill(4).tolist() == ["0001"]
+    write_detector(tmp_path / "d.onnx")
+    (tmp_path / "a.png").write_bytes(image)
+    detector = ("--detector", tmp_path / "d.onnx", "--detector-score", "0.99")
+    assert run(monkeypatch, tmp_path / "a.png", "--model", model, "--out", tmp_path / "none", *detector, *also) == 0
+    table = pd.read_csv(tmp_path / "none/poses_deeplabcut.csv", header=[0, 1, 2], index_col=0)
+    assert len(table) == 0 and len(table.columns) == 3 * 13
