@@ -48,7 +48,7 @@ COLUMNS = {
     "magnification_percent": "magnification %", "reprojection_px": "reprojection px", "limbs_percent": "limbs %",
 }  # fmt: skip
 
-Method = Callable[[Tensor], np.ndarray]  # heatmaps (N, J, S, S) on the device -> outputs (N, 3 J + 4)
+Method = Callable[[Tensor, Tensor], np.ndarray]  # heatmaps (N, J, S, S) and the joints in them, px -> outputs (N, 3 J + 4)
 
 
 class LiftingFigures(BaseModel):
@@ -86,19 +86,21 @@ class _Trial:
     scenes: Scenes
     rows: Scenes  # W x MOMENTS poses
     side: int  # px of the heatmaps
-    clips: Clips
     training: ConverterTraining
     noise: Noise
 
-    def outputs(self, method: Method, device: torch.device, rows: bool) -> np.ndarray:
-        """Return a method's outputs (N, 3 J + 4) for the poses in a row, or for all poses."""
+    def outputs(self, methods: dict[str, Method], device: torch.device, rows: bool) -> dict[str, np.ndarray]:
+        """Return the outputs (N, 3 J + 4) of each method for the poses in a row, or for all poses."""
         scenes = self.rows if rows else self.scenes
         whole = tensors(observed(scenes, self.training, self.noise, np.random.default_rng([_NOISE, rows])))
-        found = []
+        found: dict[str, list[np.ndarray]] = {name: [np.empty((0, 3 * len(JOINTS) + 4))] for name in methods}
         for start in range(0, len(scenes), BATCH):
             batch = {name: values[start : start + BATCH].to(device) for name, values in whole.items()}
-            found.append(method(draw_blobs(batch, self.side, self.training)))
-        return np.concatenate(found) if found else np.empty((0, 3 * len(JOINTS) + 4))
+            maps = draw_blobs(batch, self.side, self.training)
+            joints = joints_of(maps)
+            for name, method in methods.items():
+                found[name].append(method(maps, joints))
+        return {name: np.concatenate(parts) for name, parts in found.items()}
 
 
 def evaluate(folder: Path, models: dict[str, Path], clips: dict[str, Clips], options: Converter, training: ConverterTraining,
@@ -116,14 +118,12 @@ def evaluate(folder: Path, models: dict[str, Path], clips: dict[str, Clips], opt
     found: dict[str, dict[str, LiftingFigures]] = {}
     sharp: dict[str, Errors] = {}
     for number, (name, noise) in enumerate(INPUTS.items()):
-        trial = _Trial(scenes, rows, side, clips["valid"], training, noise)
-        found[name] = {}
-        for done, (method, run) in enumerate(methods.items()):
-            report(number * len(methods) + done, len(INPUTS) * len(methods), f"{name} heatmaps: {method}")
-            figures, wrong = _score(trial, run, device)
-            found[name][method] = figures
-            if noise is NONE:
-                sharp[method] = wrong
+        trial = _Trial(scenes, rows, side, training, noise)
+        report(number, len(INPUTS), f"{name} heatmaps")
+        single, in_a_row = (trial.outputs(methods, device, rows=which) for which in (False, True))
+        wrong = {method: errors(outputs, scenes) for method, outputs in single.items()}
+        found[name] = {method: _figures(clips["valid"], wrong[method], in_a_row[method]) for method in methods}
+        sharp = sharp or wrong
     accuracy = LiftingAccuracy(poses=len(scenes), clips=len(clips["valid"]), inputs=found)
     write_atomically(folder / NAME, accuracy.model_dump_json(indent=1).encode())
     _write_tables(folder, accuracy, sharp, clips["valid"].clip)
@@ -163,29 +163,28 @@ def _methods(models: dict[str, Path], train: Clips, options: Converter, training
     return methods | {name: partial(_by_joints, baseline) for name, baseline in baselines.items()}, side
 
 
-def _by_network(network: ConverterNet | LifterNet, maps: Tensor) -> np.ndarray:
+def _by_network(network: ConverterNet | LifterNet, maps: Tensor, joints: Tensor) -> np.ndarray:
     with torch.inference_mode():
-        return network(maps if isinstance(network, ConverterNet) else joints_of(maps)).cpu().numpy()
+        return network(maps if isinstance(network, ConverterNet) else joints).cpu().numpy()
 
 
-def _by_joints(baseline: Callable[[np.ndarray], np.ndarray], maps: Tensor) -> np.ndarray:
-    return baseline(joints_of(maps).cpu().numpy())
+def _by_joints(baseline: Callable[[np.ndarray], np.ndarray], maps: Tensor, joints: Tensor) -> np.ndarray:
+    return baseline(joints.cpu().numpy())
 
 
-def _score(trial: _Trial, method: Method, device: torch.device) -> tuple[LiftingFigures, Errors]:
-    wrong = errors(trial.outputs(method, device, rows=False), trial.scenes)
-    in_a_row = trial.outputs(method, device, rows=True)[:, :-4].reshape(-1, MOMENTS, len(JOINTS), 3)
-    error, low, high = mean_with_interval(wrong.joints, trial.clips.clip)
-    action = np.array(trial.clips.actions)[trial.clips.clip]
-    figures = LiftingFigures(
+def _figures(clips: Clips, wrong: Errors, in_a_row: np.ndarray) -> LiftingFigures:
+    """Return the means of a method's errors; in_a_row: its outputs for the poses in a row."""
+    moments = in_a_row[:, :-4].reshape(-1, MOMENTS, len(JOINTS), 3)
+    error, low, high = mean_with_interval(wrong.joints, clips.clip)
+    action = np.array(clips.actions)[clips.clip]
+    return LiftingFigures(
         error_mm=error, low=low, high=high, aligned_mm=float(wrong.aligned.mean()), depth_mm=float(wrong.depth.mean()),
         focal_px=float(wrong.focal.mean()), magnification_percent=100 * float(wrong.magnification.mean()),
         reprojection_px=float(wrong.reprojection.mean()),
-        limbs_percent=100 * float(limb_unsteadiness(in_a_row).mean()) if len(in_a_row) else None,
+        limbs_percent=100 * float(limb_unsteadiness(moments).mean()) if len(moments) else None,
         by_joint=dict(zip(JOINTS, wrong.joints.mean(axis=0).tolist(), strict=True)),
-        by_action={name: float(wrong.joints[action == name].mean()) for name in dict.fromkeys(trial.clips.actions)},
+        by_action={name: float(wrong.joints[action == name].mean()) for name in dict.fromkeys(clips.actions)},
     )  # fmt: skip
-    return figures, wrong
 
 
 def table(accuracy: LiftingAccuracy) -> pd.DataFrame:

@@ -99,7 +99,7 @@ def test_validation_is_the_same_whenever_it_is_made() -> None:
 @pytest.mark.parametrize("kind", ["converter", "lifter"])
 def test_it_resumes_bit_for_bit(tmp_path: Path, kind: str) -> None:
     whole = train(job(tmp_path / "whole", kind))
-    for moment in (1, 3, 4):
+    for moment in (2, 4):  # in the middle of either epoch
 
         def kill(done: int, *_: object, at: int = moment) -> None:
             if done == at:
