@@ -1,4 +1,4 @@
-"""python -m pipeline {run,status,report,why,verify,rerun,models,settings,clean}: the chain from the command line.
+"""python -m pipeline {run,sweep,status,report,why,verify,rerun,models,settings,clean}: the chain from the command line.
 
 Exit codes: 0 done or already complete; 2 wrong usage or settings; 130 interrupted; else those of [retcode] in luigi.cfg.
 """
@@ -52,6 +52,11 @@ def parser() -> argparse.ArgumentParser:
     run.add_argument("stage", nargs="?", default="Pipeline", metavar="STAGE", help="default: the whole chain")
     run.add_argument("--only", action="store_true", help="make nothing else: refuse where an input is not there")
     run.add_argument("--dry-run", action="store_true", help="make nothing: print what would be made, why, and how long it took")
+    sweep = commands.add_parser("sweep", parents=[common], help="run a stage with every combination of settings, and compare")
+    sweep.add_argument("stage", metavar="STAGE", help="such as EvaluatePenn:finetuned")
+    sweep.add_argument(
+        "--vary", action="append", required=True, metavar="SECTION.NAME=V1,V2", help="a setting and its values; several combine"
+    )
     commands.add_parser("status", parents=[common], help="a table of all stages")
     commands.add_parser("report", parents=[common], help="write exp/report/index.html: accuracies, states and settings")
     why = commands.add_parser("why", parents=[common], help="explain why a stage would run again")

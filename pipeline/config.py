@@ -5,7 +5,8 @@ import configparser
 import os
 import shlex
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 
@@ -76,6 +77,26 @@ def use_setting(text: str) -> None:
     get_config().set(section, setting, value.strip().replace("%", "%%"))
     single.append(text)
     settings.cache_clear()
+
+
+@contextmanager
+def more_settings(texts: Iterable[str]) -> Iterator[None]:
+    """Add settings, in the form of --set, for a while. Raises DataError as `use_setting` does."""
+    parser, before = get_config(), list(single)
+    kept = {section: dict(parser.items(section, raw=True)) for section in parser.sections()}
+    try:
+        for text in texts:
+            use_setting(text)
+        yield
+    finally:
+        for section in list(parser.sections()):
+            parser.remove_section(section)
+        for section, values in kept.items():
+            parser.add_section(section)
+            for name, value in values.items():
+                parser.set(section, name, value)
+        single[:] = before
+        settings.cache_clear()
 
 
 def use_profile(path: Path) -> None:

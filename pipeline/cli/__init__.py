@@ -1,6 +1,8 @@
 """The commands of python -m pipeline.
 
-commands     run, status, report, why, verify, rerun, models
+commands     run, status, report, why, verify, rerun, models, settings
+find         stages by their names
 clean        the command clean
+sweep        the command sweep
 report       the facts that the report shows
 """

@@ -2,7 +2,6 @@
 
 import argparse
 import contextlib
-import difflib
 import shutil
 import sys
 import textwrap
@@ -17,48 +16,21 @@ from datasets.errors import DataError
 from datasets.files import size_in_words, time_in_words
 from pipeline import config
 from pipeline.cli.clean import clean
+from pipeline.cli.find import find
+from pipeline.cli.sweep import sweep
 from pipeline.config import UsageError
 from pipeline.engine import links, manifest
 from pipeline.engine.again import again
 from pipeline.engine.digests import without_reading
 from pipeline.engine.progress import Progress
 from pipeline.engine.stage import Stage, with_inputs
-from pipeline.tasks.compare import CompareAccuracy, Pipeline, known, others
+from pipeline.tasks.compare import CompareAccuracy, Pipeline, known
 from pipeline.tasks.forecast import CompareForecasts
 from stages.importing.known_models import KNOWN
 
 # As Luigi's manual recommends them, where luigi.cfg has no [retcode].
 MISSING_DATA, TASK_FAILED = 20, 30
 UNKNOWN = "an input is unknown"  # the reason where an archive of an earlier stage is missing
-
-
-def find(name: str) -> list[Stage]:
-    """Return the stages of a name or of its beginning: EvaluatePenn means EvaluatePenn:pretrained and :finetuned.
-
-    Stages of the chain come first. A stage outside the chain needs at least its dataset: Evaluate:lsp, not Evaluate. Stages of
-    the chain can be named in this way, too: Annotate:mpii is AnnotateMpii.
-    """
-    chain, further = Pipeline().stages(), others()
-    if name == "Pipeline":
-        return chain
-    for stages in (chain, further):
-        found = [stage for stage in stages if f"{stage.name}:".startswith(f"{name}:")]
-        if ":" in name and not found:
-            found = [stage for stage in stages if f"{_by_dataset(stage)}:".startswith(f"{name}:")]
-        if found and (stages is chain or ":" in name or len(found) == 1):
-            return found
-    names = ["Pipeline", *(s.name for s in chain + further)]
-    near = difflib.get_close_matches(name.title() if name.islower() else name, names, n=1)
-    hint = f" Did you mean {near[0]}?" if near else ""
-    raise UsageError(f"there is no stage {name}.{hint} Stages: {', '.join(names)}.")
-
-
-def _by_dataset(stage: Stage) -> str:
-    """Return the name that a stage would have outside the chain: Export:penn_action:finetuned for ExportWeights."""
-    for kind in type(stage).__mro__:
-        if isinstance(vars(kind).get("dataset"), luigi.Parameter):
-            return ":".join([kind.__name__, *(getattr(stage, part) for part in ("dataset", "model") if hasattr(stage, part))])
-    return stage.name
 
 
 def run(options: argparse.Namespace) -> int:
@@ -315,6 +287,7 @@ def settings(options: argparse.Namespace) -> int:
 
 COMMANDS = {
     "run": run,
+    "sweep": sweep,
     "status": status,
     "report": report,
     "why": why,

@@ -1,0 +1,38 @@
+"""Stages by the names that people give on the command line."""
+
+import difflib
+
+import luigi
+
+from pipeline.config import UsageError
+from pipeline.engine.stage import Stage
+from pipeline.tasks.compare import Pipeline, others
+
+
+def find(name: str) -> list[Stage]:
+    """Return the stages of a name or of its beginning: EvaluatePenn means EvaluatePenn:pretrained and :finetuned.
+
+    Stages of the chain come first. A stage outside the chain needs at least its dataset: Evaluate:lsp, not Evaluate. Stages of
+    the chain can be named in this way, too: Annotate:mpii is AnnotateMpii.
+    """
+    chain, further = Pipeline().stages(), others()
+    if name == "Pipeline":
+        return chain
+    for stages in (chain, further):
+        found = [stage for stage in stages if f"{stage.name}:".startswith(f"{name}:")]
+        if ":" in name and not found:
+            found = [stage for stage in stages if f"{_by_dataset(stage)}:".startswith(f"{name}:")]
+        if found and (stages is chain or ":" in name or len(found) == 1):
+            return found
+    names = ["Pipeline", *(s.name for s in chain + further)]
+    near = difflib.get_close_matches(name.title() if name.islower() else name, names, n=1)
+    hint = f" Did you mean {near[0]}?" if near else ""
+    raise UsageError(f"there is no stage {name}.{hint} Stages: {', '.join(names)}.")
+
+
+def _by_dataset(stage: Stage) -> str:
+    """Return the name that a stage would have outside the chain: Export:penn_action:finetuned for ExportWeights."""
+    for kind in type(stage).__mro__:
+        if isinstance(vars(kind).get("dataset"), luigi.Parameter):
+            return ":".join([kind.__name__, *(getattr(stage, part) for part in ("dataset", "model") if hasattr(stage, part))])
+    return stage.name

@@ -1,0 +1,112 @@
+"""The command `sweep`: run a stage with every combination of some settings, and compare the results."""
+
+import argparse
+import re
+import shlex
+import subprocess
+import sys
+from dataclasses import dataclass
+from itertools import product
+from pathlib import Path
+
+import pandas as pd
+from luigi.task_register import Register
+
+from pipeline import config
+from pipeline.cli.find import find
+from pipeline.config import UsageError
+from pipeline.tasks.evaluate import Evaluate
+from stages.settings.trainings import Training
+
+
+@dataclass(frozen=True)
+class Combination:
+    """One combination of the varied settings."""
+
+    name: str  # what it differs by, such as learning_rate=0.0003
+    settings: tuple[str, ...]  # as --set takes them, with the names of the experiments
+
+
+def combinations(varied: list[str]) -> list[Combination]:
+    """Return all combinations of settings like `finetune.learning_rate=1e-4,3e-4`; the last one varies fastest.
+
+    A training whose settings vary gets an experiment of its own, called like the current one and what it differs by. Raises
+    UsageError for a text that names no setting or fewer than two values.
+    """
+    choices: list[list[tuple[str, str, str]]] = []
+    for text in varied:
+        name, _, values = text.partition("=")
+        section, _, setting = name.strip().rpartition(".")
+        each = [value.strip() for value in values.split(",") if value.strip()]
+        if not section or not setting or len(set(each)) < 2:
+            raise UsageError(
+                f"--vary {text}: give a setting and at least two values, such as finetune.learning_rate=1e-4,3e-4."
+            )
+        choices.append([(section, setting, value) for value in each])
+    found = []
+    for chosen in product(*choices):
+        settings = [f"{section}.{setting}={value}" for section, setting, value in chosen]
+        for section in dict.fromkeys(section for section, _, _ in chosen):
+            training = config.settings().section(section)
+            if isinstance(training, Training):
+                own = [f"{setting}-{value}" for of, setting, value in chosen if of == section]
+                settings.append(f"{section}.experiment={re.sub('[^A-Za-z0-9._-]', '_', '-'.join((training.experiment, *own)))}")
+        found.append(Combination(" ".join(f"{setting}={value}" for _, setting, value in chosen), tuple(settings)))
+    return found
+
+
+def sweep(options: argparse.Namespace) -> int:
+    """Run a stage with all combinations, one after the other, and print the comparison; returns the exit code.
+
+    A combination that fails is told at the end, and does not keep the others from running.
+    """
+    all_of_them, failed = combinations(options.vary), []
+    for number, combination in enumerate(all_of_them, 1):
+        print(f"\n{number} of {len(all_of_them)}: {combination.name}", flush=True)
+        words = shlex.split(config.command(f"run {options.stage}"))[1:]
+        extra = [word for text in combination.settings for word in ("--set", text)]
+        if subprocess.call([sys.executable, *words, *extra]):
+            failed.append(combination.name)
+    scored = [(c.name, place) for c in all_of_them if c.name not in failed for place in _evaluations(options.stage, c)]
+    if scored:
+        _print_comparison(scored)
+    for name in failed:
+        print(f"error: {name} failed; its messages are above. The same command carries on with it.", file=sys.stderr)
+    return 1 if failed else 0
+
+
+def _evaluations(stage: str, combination: Combination) -> list[Path]:
+    """Return the result folders of the evaluations among the stages of a name, with the settings of a combination."""
+    with config.more_settings(combination.settings):
+        Register.clear_instance_cache()  # whose stages know the fingerprints of other settings
+        folders = [found.folder for found in find(stage) if isinstance(found, Evaluate)]
+    Register.clear_instance_cache()
+    return folders
+
+
+def _print_comparison(scored: list[tuple[str, Path]]) -> None:
+    from stages.evaluation.scores import Scored, as_text, pair_table, part_table, part_text
+
+    found: dict[str, list[Scored]] = {}
+    for name, folder in scored:
+        one = Scored(name, folder)
+        found.setdefault(one.accuracy.dataset, []).append(one)
+    print("\n" + part_text(part_table([one for those in found.values() for one in those])))
+    tests = pair_table([(first, other) for first, *others in found.values() for other in others])
+    if len(tests):
+        print("\n" + as_text(holm(tests)))
+
+
+def holm(tests: pd.DataFrame) -> pd.DataFrame:
+    """Return a table of tests with p-values corrected for their number (Holm, 1979), and verdicts by the corrected ones.
+
+    Tests without a p-value, of networks that were scored on other people, stay as they are and do not count.
+    """
+    found, worst = tests.copy(), 0.0
+    ranked = found["p"].dropna().sort_values(kind="stable")
+    for rank, (row, p) in enumerate(ranked.items()):
+        worst = max(worst, min(1.0, p * (len(ranked) - rank)))
+        found.loc[row, "p"] = worst
+        if worst >= 0.05:
+            found.loc[row, "verdict"] = "no difference shown"
+    return found
