@@ -4,9 +4,9 @@ Draws the poses into copies of the images or of the video, and writes poses.json
 the upright image (rotated by its EXIF orientation), with 0 at the centre of the first pixel; the confidence of each joint; and
 the time of a video's frame in seconds since the video's start. A person's right side is drawn in orange, the left side in blue.
 
-Without --boxes or --detector, each image should show one person who fills most of it. With either, images may show any number
-of people; in a video, people whose boxes overlap from frame to frame keep their number. Several sources have a folder each in
---out.
+Without --boxes and --detector, each image should show one person who fills most of it. With one of these options, images may
+show any number of people; in a video, people whose boxes overlap from frame to frame keep their number. Given several sources,
+the program writes a subfolder of --out for each source.
 """
 
 import argparse
@@ -40,7 +40,7 @@ Boxes = Callable[[Picture], np.ndarray]  # the boxes (P, 4) of the people in a p
 
 @program
 def main() -> int:
-    """Predict and draw; returns the exit code: 1 if an image could not be read, 130 after an interruption."""
+    """Read the options, predict and draw; return the exit code: 1 if an image could not be read, 130 after an interruption."""
     parser = argparse.ArgumentParser(
         prog="python -m tools.predict", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -92,7 +92,7 @@ def main() -> int:
 
 
 def predict(options: argparse.Namespace) -> int:
-    """Predict and draw; returns the exit code. Raises DataError for an invalid source, network or output folder."""
+    """Predict and draw all sources; return the exit code. Raises DataError for an unusable source, network or output folder."""
     sources = find_sources(options.source, options.out)  # before PyTorch is loaded, which takes seconds
     for source, out in sources:
         refuse_other_files(out, [*source.drawn, *ALSO.values()])
@@ -134,9 +134,10 @@ def predict(options: argparse.Namespace) -> int:
 def _boxes(
     options: argparse.Namespace, sources: "list[tuple[Images | Video, Path]]", given: dict[Key, np.ndarray]
 ) -> Boxes | None:
-    """Return the function that gives the boxes of a picture; None where each picture is the box of one person.
+    """Return a function that returns the boxes of a picture; None without --boxes and --detector.
 
-    It takes the boxes of the file out of `given`. Raises DataError for boxes of other images than those of the sources.
+    given: the boxes in the file of --boxes. The function removes the boxes that it returns from `given`, so that only boxes of
+    pictures that were not read remain. Raises DataError if the file names an image or video that is not among the sources.
     """
     if options.detector:
         from stages.inference.detector import Detector
@@ -155,7 +156,10 @@ def _boxes(
 
 
 def _write_also(path: Path, source: "Images | Video", out: Path, predictor: "PosePredictor") -> None:
-    """Write the poses of poses.csv as another file. Raises DataError where sleap-io is missing."""
+    """Write the poses of poses.csv in the format that the name of `path` means (`ALSO`).
+
+    Raises DataError if a package that the format needs, such as sleap-io, is not installed.
+    """
     import pandas as pd
 
     from datasets.files import csv_cell
@@ -185,7 +189,7 @@ def _write_also(path: Path, source: "Images | Video", out: Path, predictor: "Pos
 def draw_all(
     source: "Images | Video", out: Path, predictor: "PosePredictor", boxes: Boxes | None, options: argparse.Namespace
 ) -> int:
-    """Predict and draw every picture of a source, and write the tables; returns the number of drawn pictures."""
+    """Predict and draw every picture of a source, and write the tables; return the number of drawn pictures."""
     from datasets.imaging import draw
     from stages.inference.tracks import Smoother, Tracker
     from stages.machine.pool import in_order
@@ -219,7 +223,8 @@ def draw_all(
             drawings.add(picture, image)
         return len(chunk)
 
-    # One thread reads the next batch, another draws the previous batch, both in order; they end before the files are closed.
+    # One thread reads the next batch while another thread draws the previous batch, both in order. The threads end before the
+    # files are closed.
     with (
         source.copy(out) as drawings,
         Table(out, predictor.joints) as table,

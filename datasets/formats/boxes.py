@@ -1,7 +1,7 @@
-"""Boxes around people in images and frames of videos, from .csv tables or COCO files.
+"""Read boxes around people in images and frames of videos from .csv tables or COCO files.
 
-A table has the columns image, left, top, right, bottom in 0-based px, and for videos frame, counted from 0. A COCO file (.json)
-has `images` and `annotations` with a `bbox`.
+A table has the columns image, left, top, right and bottom (0-based px), and for videos the column frame, counted from 0. A COCO
+file (.json) has `images`, and `annotations` with a `bbox` each.
 """
 
 import csv
@@ -25,7 +25,7 @@ COLUMNS = ("image", "left", "top", "right", "bottom")
 def read_boxes(path: Path) -> dict[Key, np.ndarray]:
     """Return the boxes (P, 4) of each image or frame: left, top, right, bottom in 0-based px.
 
-    Raises DataError, naming the record, for a file or a record that cannot be read, and for a file without boxes.
+    Raises DataError for a file that cannot be read or has no boxes, and for an invalid record, which the text names.
     """
     try:
         text = decode_text(path.read_bytes())
@@ -37,7 +37,7 @@ def read_boxes(path: Path) -> dict[Key, np.ndarray]:
             raise DataError(f"{where}: the box {box} has no extent; give left < right and top < bottom in px.")
         found[key].append(box)
     if not found:
-        raise DataError(f"{path} has no boxes; give one a person.")
+        raise DataError(f"{path} has no boxes; give a box for each person.")
     return {key: np.array(boxes) for key, boxes in found.items()}
 
 

@@ -2,5 +2,5 @@
 
 commands     run, status, report, why, verify, rerun, models
 clean        the command clean
-report       the facts that the report shows
+report       the command report: collects the facts and writes the page
 """
