@@ -1,13 +1,16 @@
-"""What the data is; imports nothing else of this project.
+"""Datasets: their definitions, file formats and images, and the built-in sample; imports no other package of this project.
 
-catalog      all datasets; each is defined in a module of its own, next to this one
+catalog      all predefined datasets; each is defined in a module of its own, next to this one
 own          datasets of the sections [dataset:NAME]
 dataset      Dataset, the object that describes a dataset; DatasetFiles, its converted files
-measures     what accuracies are measured by, and published accuracies
+measures     measures of accuracy (PCK), and published accuracies
 skeletons    joints, mirror partners, limbs; joints that two skeletons share
 sources      owners and terms of a dataset; which files of its archives are needed
 section      Section, the base of all settings
-files, links, progress, errors   used by every room
+files        atomic writing, digests, encodings, errors of the disk
+links        links to results
+progress     the type of progress callbacks
+errors       DataError, the exception for wrong input
 
-formats, imaging and sample are rooms of their own.
+formats, imaging and sample are subpackages.
 """

@@ -1,4 +1,4 @@
-"""All datasets. To add one, write its module and name its object here (docs/extending.md)."""
+"""All predefined datasets. To add a dataset, write its module and name its object here (docs/extending.md)."""
 
 from datasets.dataset import Dataset
 from datasets.flic import FLIC
@@ -10,5 +10,5 @@ DATASETS: dict[str, Dataset] = {dataset.name: dataset for dataset in (MPII, PENN
 
 
 def dataset_named(name: str) -> Dataset | None:
-    """Return the dataset of a name, or None where no dataset has this name."""
+    """Return the predefined dataset called `name`, or None if there is none."""
     return DATASETS.get(name)

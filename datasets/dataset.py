@@ -1,4 +1,4 @@
-"""Dataset: all that is true of one dataset, in one object; and its converted files."""
+"""Dataset, an object with all facts about one dataset; and DatasetFiles, the dataset's converted files."""
 
 import os
 from collections.abc import Callable, Iterable, Mapping
@@ -21,37 +21,38 @@ from datasets.sources import Origin, Wanted
 
 @dataclass(frozen=True)
 class Split:
-    """The people of one split, in parts that share no image, so that memory holds one part."""
+    """The people of one split, in parts. Only one part is in memory at a time, and no two parts share an image."""
 
-    rows: int
-    parts: Iterable[Annotations]  # one part at least, even if it is empty
-    counts: Mapping[str, int] = field(default_factory=dict)  # further counts for the summary, such as of sequences
+    rows: int  # number of people in all parts
+    parts: Iterable[Annotations]  # at least one part, even if it is empty
+    counts: Mapping[str, int] = field(default_factory=dict)  # further counts for the summary, such as the number of sequences
 
     @classmethod
     def of(cls, people: Annotations) -> "Split":
-        """Return a split of people who all stand in memory."""
+        """Return a split with a single part: people who are already in memory."""
         return cls(len(people), [people])
 
 
 @dataclass(frozen=True)
 class Conversion:
-    """A dataset as it is read from its own files, ready to be written as annotation files."""
+    """The contents of a dataset's own files, ready to be written as annotation files."""
 
     splits: Mapping[str, Split]  # train, valid, test; test may be empty
-    size: Callable[[str], tuple[int, int]] | None = None  # image -> (width, height) px; None: every image is decoded
+    # Returns the (width, height) in px of an image; None: the images have to be decoded to find their sizes.
+    size: Callable[[str], tuple[int, int]] | None = None
     also_write: Callable[[Path], None] | None = None  # writes further files into the folder of the annotation files
-    notes: tuple[str, ...] = ()  # sentences for the user about what the dataset's files lack
-    skeleton: Skeleton | None = None  # of a dataset whose labels name their joints, see `Dataset.with_skeleton`
+    notes: tuple[str, ...] = ()  # sentences for the user about facts that are missing in the dataset's files
+    skeleton: Skeleton | None = None  # the skeleton, if the labels define it (see `Dataset.with_skeleton`)
 
 
 class Reader(Protocol):
-    """Reads a dataset's own files."""
+    """A function that reads a dataset's own files."""
 
     def __call__(self, folder: Path, settings: Any, files: Mapping[str, Path], report: Report) -> Conversion:
         """Return the people of all splits from a folder of fetched files.
 
-        settings: the dataset's section; files: setting -> the file that one of the dataset's `split_sources` gives. Raises
-        DataError where files are missing or damaged.
+        settings: the dataset's section of luigi.cfg; files: for each setting in `Dataset.split_sources` that is not empty, the
+        file that it names. Raises DataError if files are missing or damaged.
         """
 
 
@@ -61,40 +62,42 @@ def _by_image(files: "DatasetFiles", rows: Annotations) -> People:
 
 @dataclass(frozen=True)
 class Dataset:
-    """All that is true of one dataset. Whatever is done for each dataset is derived from these objects."""
+    """All facts about one dataset. The stages, settings and reports of every dataset are derived from this object."""
 
-    name: str  # of its section in luigi.cfg, and in names of stages: Pretrain:lsp
-    title: str  # as its owners write it
+    name: str  # name of the section in luigi.cfg, also used in names of stages such as Pretrain:lsp
+    title: str  # the dataset's name as its owners write it
     skeleton: Skeleton
     origin: Origin
-    settings: type[Section]
-    sources: Mapping[str, Wanted]  # setting -> which files are needed of the archive, folder or file that it names
+    settings: type[Section]  # the dataset's section of luigi.cfg
+    sources: Mapping[str, Wanted]  # name of a setting -> the files that are needed from the archive, folder or file it gives
     read: Reader
-    measures: tuple[Measure, ...]  # as its owners score it; the first is the one that comparisons show
-    scored: tuple[str, ...] = ("valid",)  # splits
-    oks: bool = False  # whether evaluations also score object keypoint similarity, as COCO does
+    measures: tuple[Measure, ...]  # the measures by which the dataset's owners score; comparisons show the first one
+    scored: tuple[str, ...] = ("valid",)  # the splits on which networks are scored
+    oks: bool = False  # whether evaluations also compute object keypoint similarity (OKS), as COCO does
     # Writes predictions (N, J, 2), 0-based px, of the test people into a folder, in the format that the dataset's owners score.
     submit: Callable[[Path, "DatasetFiles", Annotations, np.ndarray], None] | None = None
-    images: str = "images"  # folder of the images in the result that holds them
-    cropped: bool = False  # whether frames are first cut to the people, which gives the images: stage CropPenn
-    split_sources: tuple[str, ...] = ()  # settings that name a file which defines the split; "" is none
-    folder: str = ""  # of its results below exp/; "": its name
+    images: str = "images"  # name of the folder of images within a result
+    cropped: bool = False  # whether the images are frames that the stage CropPenn cuts to the people first
+    split_sources: tuple[str, ...] = ()  # names of settings that give a file which defines the split; each may be empty
+    folder: str = ""  # path of the dataset's results below exp/; if empty, the dataset's name
     published: tuple[Published, ...] = ()
     people: Callable[["DatasetFiles", Annotations], People] = _by_image
-    remedy: str = "put the file in this place or correct its path in the settings"  # where a source is missing
-    one_person: bool = False  # an image; its annotation files then have no fields `person` and `imgname`, as published
-    # Returns the dataset with the skeleton that its labels name; None: `skeleton` is known without them.
+    # Advice in the error message for a missing source.
+    remedy: str = "put the file in this place or correct its path in the settings"
+    # Whether each image shows one person; the annotation files then have no fields `person` and `imgname`, as published.
+    one_person: bool = False
+    # Returns this dataset with the given skeleton, for datasets whose labels define the joints; None for all other datasets.
     with_skeleton: Callable[[Skeleton], "Dataset"] | None = None
 
     @property
     def result_path(self) -> str:
-        """The folder of its results below exp/."""
+        """The path of the dataset's results below exp/."""
         return self.folder or self.name
 
 
 @dataclass(frozen=True)
 class DatasetFiles:
-    """A converted dataset: its annotation folder, its image folder and, if they were made, its cached crops."""
+    """The folders of a converted dataset: annotation files, images and, if they were made, cached crops."""
 
     dataset: Dataset
     annotations: Path
@@ -103,7 +106,10 @@ class DatasetFiles:
 
     @classmethod
     def of(cls, dataset: Dataset, annotations: Path, images: Path, crops: Path | None = None) -> "DatasetFiles":
-        """Return a converted dataset with the skeleton of its labels. Raises DataError where that is needed and missing."""
+        """Return a converted dataset; if its labels define the skeleton, read it from skeleton.json in `annotations`.
+
+        Raises DataError if skeleton.json is needed and cannot be read.
+        """
         if dataset.with_skeleton:
             dataset = dataset.with_skeleton(read_skeleton(annotations))
         return cls(dataset, annotations, images, crops)
@@ -114,19 +120,19 @@ class DatasetFiles:
         return self.dataset.skeleton
 
     def split(self, name: str) -> Annotations:
-        """Read the annotations of train, valid or test. Raises DataError where the split is empty or cannot be read."""
+        """Read the annotations of train, valid or test. Raises DataError if the split is empty or cannot be read."""
         split = annotations.read(self.annotations, name)
         if not len(split.images):
             raise DataError(f"{self.annotations / name}.h5 holds no person; nothing can be trained or scored on it.")
         return split
 
     def people(self, name: str) -> People:
-        """Read the people of train, valid or test as they are scored. Raises DataError as `split` does."""
+        """Read train, valid or test, with the facts about people that scoring needs. Raises DataError as `split` does."""
         return self.dataset.people(self, self.split(name))
 
 
 def require_images(needed: list[str], folder: Path) -> None:
-    """Raise DataError where a folder, or images that are needed in it, are missing."""
+    """Raise DataError if a folder or one of the needed images in it is missing; needed: paths relative to the folder."""
     if not folder.is_dir():
         raise DataError(f"the folder {folder} is missing; unpack or crop the dataset again.")
     present = set[str]()
@@ -143,7 +149,7 @@ def require_images(needed: list[str], folder: Path) -> None:
 
 
 def require_joints(people: Annotations, skeleton: Skeleton, file: Path) -> None:
-    """Raise DataError where annotations that were read from a file have another number of joints than the skeleton."""
+    """Raise DataError if annotations have another number of joints than the skeleton; file: named in the error message."""
     found, expected = people.part.shape[1], len(skeleton.joints)
     if found != expected:
         raise DataError(f"{file} has {found} joints, expected {expected}; it is another dataset's annotation file.")

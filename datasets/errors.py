@@ -1,8 +1,9 @@
-"""The one exception that means: the input is wrong, and here is the sentence for the person who can mend it."""
+"""DataError, the exception for wrong input; its text is shown to the user."""
 
 
 class DataError(Exception):
-    """What was found, what was expected, where (file, sequence, frame), and what to do; one sentence or two, no traceback.
+    """An error in the input that the user can correct, such as in a file, a setting or an archive.
 
-    Raised by everything that reads files, settings or archives. The command line prints its text and exits non-zero.
+    Its text says in one or two sentences what was found, what was expected, where (file, sequence, frame), and what to do. The
+    command line prints the text without a traceback and exits with a code other than 0.
     """

@@ -1,4 +1,4 @@
-"""Files: written whole or not at all, their digests, text in any encoding, sizes and free space."""
+"""Functions for files: atomic writing, digests, text in any encoding, sizes, free disk space, and errors of the disk."""
 
 import codecs
 import ctypes
@@ -15,16 +15,16 @@ from datasets.errors import DataError
 from datasets.progress import Report, silent
 
 CHUNK = 1 << 20
-FEW_FILES, MANY_FILES = 256, 4096  # that may be open at a time
+FEW_FILES, MANY_FILES = 256, 4096  # numbers of files open at a time: the least that is accepted, and the most requested
 FULL = (errno.ENOSPC, errno.EDQUOT)
 _AND_AGAIN = ", and run again. What is finished is kept."
 FORBIDDEN = (errno.EACCES, errno.EPERM, errno.EROFS)
 
 
 def write_atomically(path: Path, data: bytes, before: Path | None = None) -> None:
-    """Write a file that is either the old one or the whole new one, whatever kills the process or the machine.
+    """Write a file atomically: even after a crash or power cut, `path` holds either the old or the complete new content.
 
-    before: the name that the old one gets, in the same folder; without it, it is gone.
+    before: a path in the same folder to which an existing file is renamed first; without it, the old file is replaced.
     """
     temporary = path.with_name(path.name + ".writing")
     with open(temporary, "wb") as file:
@@ -37,10 +37,10 @@ def write_atomically(path: Path, data: bytes, before: Path | None = None) -> Non
 
 
 def sync(folder: Path) -> None:
-    """Wait until all that was written to the file system of a folder is on the disk, in one go for however many files."""
+    """Wait until everything written to the file system of a folder is on the disk; faster than fsync for each file."""
     at = os.open(folder, os.O_RDONLY)
     try:
-        syncfs = getattr(ctypes.CDLL(None, use_errno=True), "syncfs", None)  # of Linux
+        syncfs = getattr(ctypes.CDLL(None, use_errno=True), "syncfs", None)  # exists on Linux only
         if syncfs is None:
             os.sync()
         elif syncfs(at):
@@ -52,8 +52,8 @@ def sync(folder: Path) -> None:
 def decode_text(data: bytes) -> str:
     """Return the text of a file's content, with \\n at the end of its lines and without a byte order mark.
 
-    Content that is not UTF-8 is read as UTF-16 where it begins with that byte order mark, and else as Windows-1252, which
-    agrees with Latin-1 in all printable characters.
+    Content that begins with the byte order mark of UTF-16 is decoded as UTF-16. All other content is decoded as UTF-8 or, if it
+    is no valid UTF-8, as Windows-1252, which agrees with Latin-1 in all printable characters.
     """
     if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
         text = data.decode("utf-16", errors="replace")
@@ -66,17 +66,20 @@ def decode_text(data: bytes) -> str:
 
 
 def csv_text(cell: str) -> str:
-    """Return a cell of a .csv file whose text spreadsheets do not take for a formula; `csv_cell` undoes it."""
+    """Return a text as the cell of a .csv file: with ' in front if a spreadsheet could take it for a formula.
+
+    `csv_cell` removes the ' again.
+    """
     return "'" + cell if cell.startswith(("=", "+", "-", "@", "\t", "\r", "'")) else cell
 
 
 def csv_cell(text: str) -> str:
-    """Return the text that `csv_text` made a cell of."""
+    """Return the original text of a cell that `csv_text` made."""
     return text.removeprefix("'")
 
 
 def sha256(path: Path, report: Report = silent) -> str:
-    """Hex digest of a file's content, read in pieces. Raises DataError where it cannot be read."""
+    """Return the hex sha256 digest of a file's content, read in pieces. Raises DataError if the file cannot be read."""
     digest, done = hashlib.sha256(), 0
     try:
         total = path.stat().st_size
@@ -91,9 +94,10 @@ def sha256(path: Path, report: Report = silent) -> str:
 
 
 def allow_open_files() -> None:
-    """Let this process and its children have as many files open as batches on their way take, where that is allowed.
+    """Raise the limit of open files of this process and its child processes to 4096, or to the hard limit if that is lower.
 
-    Raises DataError where it is not: processes that read images would wait for one another for ever.
+    Batches that are passed between processes take open files; with too few, the processes that read images would wait for one
+    another for ever. Raises DataError if fewer than 256 files may be open.
     """
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     most = MANY_FILES if hard == resource.RLIM_INFINITY else min(hard, MANY_FILES)
@@ -108,7 +112,10 @@ class NotEnoughSpace(DataError):
 
 
 def require_space(folder: Path, needed: int, what: str) -> None:
-    """Raise NotEnoughSpace where fewer than `needed` bytes are free for `folder`, which need not be there yet."""
+    """Raise NotEnoughSpace if fewer than `needed` bytes are free on the disk of `folder`, which need not exist yet.
+
+    what: the purpose of the space, the first words of the error message.
+    """
     while not folder.exists():
         folder = folder.parent
     free = shutil.disk_usage(folder).free
@@ -120,7 +127,7 @@ def require_space(folder: Path, needed: int, what: str) -> None:
 
 
 def size_in_words(count: float) -> str:
-    """1234567 -> 1 MB."""
+    """Return a number of bytes as text: 1234567 -> 1 MB."""
     for unit in ("B", "kB", "MB"):
         if count < 1000:
             return f"{count:.0f} {unit}"
@@ -129,7 +136,7 @@ def size_in_words(count: float) -> str:
 
 
 def time_in_words(seconds: float) -> str:
-    """7500 -> 2 h."""
+    """Return a time in s as text: 7500 -> 2 h."""
     for unit, length in (("d", 86400), ("h", 3600), ("min", 60)):
         if seconds >= length:
             return f"{seconds / length:.0f} {unit}"
@@ -138,7 +145,10 @@ def time_in_words(seconds: float) -> str:
 
 @contextmanager
 def disk_trouble_as_data_error(place: Path) -> Iterator[None]:
-    """A full or forbidden disk or a limit is the user's to mend; any other OSError is an error of ours, with its traceback."""
+    """Turn errors that the user can remedy into DataError: a full or write-protected disk, too little memory, limits.
+
+    place: a folder to name in the message. Any other OSError passes with its traceback, because it is an error in the code.
+    """
     try:
         yield
     except MemoryError as error:

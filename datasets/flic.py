@@ -1,10 +1,10 @@
 """FLIC (Frames Labeled In Cinema) as published with pose-hg-train: annotation files for 5,003 people in film frames.
 
-`train.h5` and `valid.h5` call left what an observer sees on the right, as FLIC itself does: they take everybody to face the
-camera. In `train_personcentric.h5` and `valid_personcentric.h5` left and right of the 247 people who turn their back are
-exchanged, and nothing else differs: these are the person's own sides, as in the other datasets. `normalize` is the length
-of the torso, from the right shoulder to the left hip (the person's own). Every box has a side of 440 px and reaches over
-the frame's height. Two people are in both splits, labelled once each. There is no test split.
+In `train.h5` and `valid.h5`, as in FLIC itself, `left` is the side that an observer sees on the right, as if everybody faced
+the camera. `train_personcentric.h5` and `valid_personcentric.h5` differ only for the 247 people who turn their back to the
+camera: for them, left and right are exchanged, so that all sides are the person's own, as in the other datasets. `normalize` is
+the length of the torso, from the person's own right shoulder to the left hip. Every box has a side of 440 px and spans the
+height of the frame. Two people are in both splits, with one label in each split. There is no test split.
 """
 
 from collections.abc import Mapping
@@ -21,10 +21,10 @@ from datasets.section import NotSample, Section, insignificant, setting
 from datasets.skeletons import Skeleton
 from datasets.sources import Origin, Part, Wanted
 
-VARIANTS = {"person": "personcentric", "observer": ""}  # whose left and right -> which of the published files
+VARIANTS = {"person": "personcentric", "observer": ""}  # setting `sides` -> suffix in the names of the published files
 _POSE_HG_TRAIN = "https://github.com/princeton-vl/pose-hg-train/archive/9442c50a97e15dc450c6c1f42032abcddf79b2d4.tar.gz"
 
-# Upper bodies only.
+# FLIC labels upper bodies only.
 SKELETON = Skeleton(
     joints=(
         "left_shoulder", "left_elbow", "left_wrist", "right_shoulder", "right_elbow", "right_wrist", "left_hip",
@@ -61,7 +61,7 @@ SOURCES = {
 
 
 class Flic(Section):
-    """FLIC: the sources of its images and of the published annotation files, and whose left and right the joints mean."""
+    """Settings of FLIC: the sources of the images and annotation files, and whose left and right the joints mean."""
 
     intro = "FLIC, a dataset outside the chain, for Pretrain, Finetune and Evaluate."
 
@@ -83,9 +83,9 @@ class Flic(Section):
 
 
 def read(folder: Path, settings: Flic, files: Mapping[str, Path], report: Report) -> Conversion:
-    """Read the people of train, valid and the empty test from the published files in `annot/`, with 11 joints.
+    """Read the people of train and valid, with 11 joints, from the published files in `annot/`; the test split is empty.
 
-    Raises DataError where a file is missing, damaged or another dataset's.
+    Raises DataError if a file is missing, damaged or of another dataset.
     """
     annot = folder / "annot"
     splits = {split: annotations.read(annot, split, VARIANTS[settings.sides]) for split in ("train", "valid")}

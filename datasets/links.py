@@ -1,6 +1,6 @@
-"""Links to results: symbolic links, or where a disk has none (exFAT, many network shares) text files that name the result.
+"""Links to results: symlinks or, on a disk without symlinks (exFAT, many network shares), text files that name the result.
 
-A link stands beside its result: `exp/mpii/hg-256` points at `hg-256@3f9c2a1b` in the same folder.
+A link is in the same folder as its result: `exp/mpii/hg-256` points at `exp/mpii/hg-256@3f9c2a1b`.
 """
 
 import os
@@ -10,11 +10,11 @@ from pathlib import Path
 from datasets.files import write_atomically
 
 RESULT = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]*@[0-9a-f]{8}")  # the name of a result's folder
-_LONGEST = 300  # bytes of a text file that may name a result
+_LONGEST = 300  # bytes; a larger file is not a text file that names a result
 
 
 def target(link: Path) -> Path | None:
-    """Return the folder that a link of ours points at, whether the folder is there or not; None where it is no link of ours."""
+    """Return the result folder that a link points at, whether it exists or not; None if `link` is no link to a result."""
     try:
         if link.is_symlink():
             name = os.readlink(link)
@@ -28,12 +28,12 @@ def target(link: Path) -> Path | None:
 
 
 def point(link: Path, name: str) -> None:
-    """Let a link point at the folder `name` beside it, in one step. Raises OSError where the disk refuses any kind of link."""
+    """Create or replace a link, atomically, that points at `name` in the same folder. Raises OSError if that is impossible."""
     temporary = link.with_name(f".{link.name}.{os.getpid()}")
-    temporary.unlink(missing_ok=True)  # of a killed process that had our number
+    temporary.unlink(missing_ok=True)  # left by a killed process with the same process id
     try:
         os.symlink(name, temporary)
-    except OSError:  # a disk without symbolic links; a disk that is full or read-only refuses the file, too
+    except OSError:  # the disk has no symlinks; if it is full or read-only instead, writing the file also fails
         write_atomically(temporary, name.encode())
     try:
         os.replace(temporary, link)
@@ -43,9 +43,10 @@ def point(link: Path, name: str) -> None:
 
 
 def follow(path: Path) -> Path:
-    """Return a path with text files that name a result replaced by the result: exp/mpii/hg-256/best.safetensors on such a disk.
+    """Return a path in which a text file that names a result is replaced by the result's folder.
 
-    Symbolic links stay as they are, the operating system follows them.
+    On a disk without symlinks, exp/mpii/hg-256/best.safetensors becomes exp/mpii/hg-256@3f9c2a1b/best.safetensors. Symlinks in
+    the path stay, because the operating system follows them.
     """
     for part in (path, *path.parents):
         if part.is_file() and not part.is_symlink():

@@ -1,10 +1,12 @@
 """Leeds Sports Pose (LSP) and its extended training set (LSPET) as distributed: `joints.mat` and numbered images.
 
-`joints` is 3 x 14 x N in LSP and 14 x 3 x N in LSPET; either order is read for either. Of a joint's three numbers x and y
-count pixels from 1 (MATLAB). The third says opposite things: in LSP 1 marks an occluded joint, which has a label all the
-same; in LSPET 1 marks a visible joint, and a joint with 0 has no label: its coordinates mean nothing. Column i belongs to
-the i-th image by number; HR-LSPET, the same photographs in full size, lacks some numbers and their columns.
-LSP's first half is for training and the second for testing; LSPET is for training only. Some photographs are in both.
+The array `joints` is 3 x 14 x N in LSP and 14 x 3 x N in LSPET; both orders are accepted for both datasets. The three numbers
+of a joint are x and y in pixels counted from 1 (MATLAB), and a flag with opposite meanings in the two datasets. In LSP, flag 1
+marks an occluded joint, whose coordinates are labelled nevertheless. In LSPET, flag 1 marks a visible joint, and a joint with
+flag 0 has no label: its coordinates are meaningless. The i-th of the N columns belongs to the i-th image in the order of the
+numbers in the file names. HR-LSPET holds the photographs of LSPET in full size; it lacks some images and their columns.
+The first half of LSP is for training and the second half for testing. LSPET is for training only. Some photographs are in both
+datasets.
 """
 
 import re
@@ -30,7 +32,7 @@ from datasets.sources import Origin, Part, Wanted
 MAT_NAME = "joints.mat"
 PHOTOGRAPHS = "we know of no licence. The photographs come from Flickr, so keep them to research and do not pass them on."
 
-# The published program does not train on LSP: the joints that score are MPII's.
+# The published program (pose-hg-train) does not train on LSP, so the scoring joints are chosen as for MPII.
 SKELETON = Skeleton(
     joints=(
         "right_ankle", "right_knee", "right_hip", "left_hip", "left_knee", "left_ankle", "right_wrist", "right_elbow",
@@ -83,7 +85,7 @@ SOURCES = {
 
 
 class Lsp(Section):
-    """Leeds Sports Pose: the archive's source, and the part of the training images that validates."""
+    """Settings of Leeds Sports Pose: the source of the archive, and the fraction of training images used for validation."""
 
     intro = "Leeds Sports Pose, a dataset outside the chain."
 
@@ -97,7 +99,7 @@ class Lsp(Section):
 
 
 class Lspet(Lsp):
-    """Leeds Sports Pose Extended."""
+    """Settings of Leeds Sports Pose Extended."""
 
     intro = "Leeds Sports Pose Extended, a dataset outside the chain."
 
@@ -110,7 +112,7 @@ class Lspet(Lsp):
 
 
 def image_names(folder: Path) -> list[str]:
-    """The images in `folder` in the order of their numbers; raises DataError where there is no such folder."""
+    """Return the names of the images in `folder`, in the order of their numbers. Raises DataError without this folder."""
     if not folder.is_dir():
         raise DataError(f"the folder {folder} is missing; unpack the dataset again.")
     matches = filter(None, (re.fullmatch(r"im(\d+)\.(?:jpg|png)", path.name) for path in folder.iterdir()))
@@ -118,12 +120,12 @@ def image_names(folder: Path) -> list[str]:
 
 
 def read_people(path: Path, images: list[str], one_means: Literal["occluded", "visible"]) -> Annotations:
-    """The people of `joints.mat` at `path`, one on each of `images` (names in the order of their numbers).
+    """Return the people of the file joints.mat at `path`, one for each of `images` (names in the order of their numbers).
 
-    People with less than two joints at different places have no box and are left out. The box is a square around the
-    joints' middle, 1.25 x the longer side of the joints' own box. `normalize` is the torso's length (`torso`),
-    `torsoangle` is -1. Raises DataError where the file is damaged, of another shape, does not fit the images, or
-    seems to be the other dataset's.
+    one_means: the meaning of flag 1 (see the module's docstring). The box is a square around the centre of the bounding box of
+    the joints; its side is 1.25 x the longer side of the bounding box. People without two joints at different places have no
+    box and are left out. `normalize` is the length of the torso (`torso`), `torsoangle` is -1. Raises DataError if the file is
+    damaged, has another shape, does not fit the images, or seems to belong to the other dataset.
     """
     x, y, flag = _columns(path)
     if len(x) != len(images):
@@ -150,10 +152,10 @@ def read_people(path: Path, images: list[str], one_means: Literal["occluded", "v
 
 
 def split(people: Annotations, images: int, fraction: float, seed: int, test_half: bool) -> dict[str, Annotations]:
-    """People of `train`, `valid` and `test`, each in file order.
+    """Return the people of `train`, `valid` and `test`, each in file order.
 
-    `test`: everybody in the second half of the `images` (LSP), or nobody. `valid`: a share `fraction` of the others,
-    see `annotations.hold_out`.
+    images: number of images; test_half: whether the people on the second half of the images are the test split (LSP), or the
+    test split is empty. `valid` is the fraction `fraction` of the other people, drawn by `annotations.hold_out`.
     """
     test = people.index >= images // 2 if test_half else np.zeros(len(people), bool)
     valid = np.zeros(len(people), bool)
@@ -162,10 +164,10 @@ def split(people: Annotations, images: int, fraction: float, seed: int, test_hal
 
 
 def torso(part: np.ndarray) -> np.ndarray:
-    """Length (N,) px of the torso of joints (N, 14, 2), -1 where unknown.
+    """Return the lengths (N,) in px of the torsos of people with joints (N, 14, 2) px; -1 if unknown.
 
-    From the left shoulder to the right hip, which LSP's PCK@0.2 divides by; where one of them is not labelled, from
-    the right shoulder to the left hip.
+    The length is measured from the left shoulder to the right hip, as for LSP's PCK@0.2, or, if one of these joints is not
+    labelled, from the right shoulder to the left hip.
     """
     names = SKELETON.joints
 
@@ -177,11 +179,11 @@ def torso(part: np.ndarray) -> np.ndarray:
 
 
 def _columns(path: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """x, y and flag, each (N, 14) float64, pixels from 1."""
+    """Return x, y and flag of all joints in joints.mat, each (N, 14) float64; x and y are pixels counted from 1."""
     joints = read_mat(path, "joints")["joints"]
     if not isinstance(joints, np.ndarray) or joints.ndim not in (2, 3):
         raise DataError(f"{path}: joints holds something else than 3 x 14 x N numbers; it is another kind of file.")
-    if joints.ndim == 2:  # MATLAB leaves out a last dimension of 1
+    if joints.ndim == 2:  # for N = 1, because MATLAB drops a last dimension of size 1
         joints = joints[:, :, None]
     if joints.shape[:2] == (JOINTS, 3):
         joints = joints.swapaxes(0, 1)

@@ -1,4 +1,4 @@
-"""What the accuracy of a dataset is measured by: people to score, measures, and published accuracies."""
+"""Types for scoring: the people of a split, accuracy measures (PCK), and published accuracies."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -8,18 +8,19 @@ import numpy as np
 
 from datasets.formats.annotations import ENLARGED, Annotations
 
-BODY_PARTS = ("head", "shoulder", "elbow", "wrist", "hip", "knee", "ankle")  # columns of tables of the field
-TRAINING_METRIC = "training metric"  # of the published training, which compares heatmaps
+BODY_PARTS = ("head", "shoulder", "elbow", "wrist", "hip", "knee", "ankle")  # usual columns of published tables
+TRAINING_METRIC = "training metric"  # the accuracy that the published training computes by comparing heatmaps
 
 
 @dataclass(frozen=True)
 class People:
-    """The people of one split as they are scored; N rows."""
+    """The N people of one split, with the facts that scoring needs."""
 
     rows: Annotations
-    groups: np.ndarray  # (N,) int64: people of one image or one sequence, who are no independent samples, share a number
-    actions: list[str]  # of the sequence; "" where the dataset has none
-    box: np.ndarray  # (N,) px, longer side of the label's own box; NaN where the dataset has none
+    # (N,) int64: people of one image, or of one sequence, have the same number, because they are not independent samples.
+    groups: np.ndarray
+    actions: list[str]  # action of each person's sequence; "" if the dataset has no actions
+    box: np.ndarray  # (N,) px, longer side of the box in the dataset's own labels; NaN if the labels have no boxes
 
 
 @dataclass(frozen=True)
@@ -28,17 +29,18 @@ class Measure:
 
     name: str
     threshold: float
-    # (N,) px; not positive or NaN: the person cannot be scored. A named function: processes send each other datasets.
+    # Returns the reference lengths (N,) in px; a person with NaN or a length <= 0 is not scored. A lambda is not possible here,
+    # because datasets are pickled when they are sent to other processes.
     reference: Callable[[People], np.ndarray]
-    overall: Literal["mean", "total"]  # what its owners report: the mean of the joints' rates, or all joints counted alike
+    overall: Literal["mean", "total"]  # the overall rate: the mean of the joints' rates, or the rate of all joints together
 
 
 @dataclass(frozen=True)
 class Published:
-    """A published accuracy in per cent, overall and where known of body parts: not measured here."""
+    """An accuracy in per cent that others published: overall and, if known, of each body part."""
 
     split: str
-    people: int  # how many it was measured on; accuracies on other people cannot be compared with it
+    people: int  # number of people it was measured on; accuracies measured on other people cannot be compared with it
     measure: str
     network: str
     overall: float
@@ -46,7 +48,7 @@ class Published:
 
 
 def people_by_image(rows: Annotations) -> People:
-    """Return the people of a split grouped by their image's folder, or by their image where all stand in one folder."""
+    """Return the people of a split, grouped by the folder in the image's path, or by the image if its path has no folder."""
     names = [image.rpartition("/")[0] or image for image in rows.images]
     if len(set(names)) < 2:
         names = rows.images
@@ -55,23 +57,26 @@ def people_by_image(rows: Annotations) -> People:
 
 
 def joint_distance(points: np.ndarray, first: int, second: int) -> np.ndarray:
-    """Return the distance (N,) in px between two joints, by number, of points (N, J, 2); NaN where one is not labelled."""
+    """Return the distances (N,) in px between the joints numbered `first` and `second` of points (N, J, 2).
+
+    NaN if one of the two joints is not labelled.
+    """
     return np.linalg.norm(points[:, first] - points[:, second], axis=-1)
 
 
 def normalize(people: People) -> np.ndarray:
-    """Return the lengths (N,) in px that the annotation files hold: the head's size (MPII), the torso's length (FLIC, LSP)."""
+    """Return the reference lengths (N,) in px stored in the annotation files: head size (MPII) or torso length (FLIC, LSP)."""
     return people.rows.normalize
 
 
 def person_box(people: People) -> np.ndarray:
-    """Return the longer sides (N,) in px of the labelled boxes, which the boxes that the network sees exceed by a quarter."""
+    """Return the longer sides (N,) in px of the labelled boxes; the boxes that the network sees are 1.25 times as large."""
     return people.rows.scale * 200 / ENLARGED
 
 
 def one_pixel(people: People) -> np.ndarray:
-    """Return ones (N,): the threshold of the measure is in px."""
+    """Return ones (N,), the reference lengths of a measure whose threshold is given in px."""
     return np.ones(len(people.rows))
 
 
-PCK_TORSO = Measure("PCK@0.2 of the torso", 0.2, normalize, "total")  # from a shoulder to the opposite hip
+PCK_TORSO = Measure("PCK@0.2 of the torso", 0.2, normalize, "total")  # torso: from a shoulder to the opposite hip

@@ -1,7 +1,7 @@
 """MPII Human Pose: people in YouTube videos, 16 joints. Andriluka et al., CVPR 2014.
 
-The people of train, valid and test come from MPII's own `mpii_human_pose_v1_u12_1.mat`, or from the files that others made of
-it (`datasets.formats.mpii_published`), which bring a split of their own.
+The people are read from MPII's own `mpii_human_pose_v1_u12_1.mat`, or from files that others made from it
+(`datasets.formats.mpii_published`). The latter define their own split into train, valid and test.
 """
 
 from collections.abc import Mapping
@@ -27,7 +27,7 @@ _NO_HEADS = (
 )
 _SITE = "https://datasets.d2.mpi-inf.mpg.de/andriluka14cvpr/"
 
-# Order and scoring joints are those of the annotation files published with pose-hg-train.
+# The order of the joints and the choice of scoring joints are those of the annotation files published with pose-hg-train.
 SKELETON = Skeleton(
     joints=(
         "right_ankle", "right_knee", "right_hip", "left_hip", "left_knee", "left_ankle", "pelvis", "thorax",
@@ -78,7 +78,7 @@ SOURCES = {
 
 
 class Mpii(Section):
-    """MPII Human Pose. A source is a path, addresses, or the word `sample`; a path counts by content, not by place."""
+    """Settings of MPII Human Pose. A source is a path, one or more addresses, or `sample`; moving a file changes no result."""
 
     intro = (
         "MPII Human Pose. A source is a path, an address, or several addresses of the same file, separated by "
@@ -118,8 +118,9 @@ class Mpii(Section):
 def read(folder: Path, settings: Mpii, files: Mapping[str, Path], report: Report) -> Conversion:
     """Read the people of all splits; see `datasets.dataset.Reader`.
 
-    folder: `images/`, and the annotations as `mpii_human_pose_v1_u12_1.mat` or as the files of `mpii_published`. files: under
-    `split_file` the file that names the validation people, if one is set (`mpii_split.split`).
+    folder: holds `images/`, and the annotations as `mpii_human_pose_v1_u12_1.mat` or as the files that `mpii_published` reads.
+    files: its entry `split_file`, if the setting is not empty, is the file that names the validation people (see
+    `mpii_split.split`).
     """
     split_file = files.get("split_file")
     if (folder / MAT_NAME).is_file():
@@ -141,8 +142,9 @@ def submit(folder: Path, files: DatasetFiles, people: Annotations, preds: np.nda
     mpii_release.write_predictions(folder / "pred_keypoints_mpii.mat", files.images.parent / MAT_NAME, people, preds)
 
 
-# Sources: the READMEs of pose-hg-train, branch image-play; of anibali/pytorch-stacked-hourglass (after bearpaw/pytorch-pose);
-# of princeton-vl/pytorch_stacked_hourglass, and of its fork with mean normalisation and cutout.
+# Sources of the accuracies: the READMEs of pose-hg-train (branch image-play), of anibali/pytorch-stacked-hourglass (derived
+# from bearpaw/pytorch-pose), of princeton-vl/pytorch_stacked_hourglass, and of a fork of the latter with mean normalisation and
+# cutout.
 _VALID = "valid", 2958
 PUBLISHED = (
     Published(*_VALID, TRAINING_METRIC, "hg-256 (pose-hg-train, image-play)", 80.58),
@@ -163,7 +165,8 @@ MPII = Dataset(
     sources=SOURCES,
     read=read,
     split_sources=("split_file",),
-    # Tables on the validation split show the mean of the joints' rates; MPII's own evaluation of the test split the total.
+    # Published tables for the validation split show the mean of the joints' rates. MPII's own evaluation of the test split
+    # shows the rate of all joints together.
     measures=(
         Measure("PCKh@0.5", 0.5, normalize, "mean"),
         Measure("PCKh@0.1", 0.1, normalize, "mean"),

@@ -1,7 +1,7 @@
-"""Datasets of your own: each section [dataset:NAME] describes one.
+"""Datasets of your own; each section [dataset:NAME] of luigi.cfg defines one dataset.
 
-Its labels are COCO keypoints, or what a labelling program writes; the stage Collect brings both to one form: a folder with
-labels.json (and valid.json, test.json where these splits have labels of their own) as COCO keypoints, and images/.
+The labels are COCO keypoints or files of a labelling program. The stage Collect converts them to a folder with images/ and COCO
+keypoints: labels.json, and valid.json and test.json for splits that have their own file of labels.
 """
 
 import re
@@ -28,15 +28,16 @@ from datasets.skeletons import Skeleton, standard_names
 from datasets.sources import Origin
 
 ORIENTATION = 0x0112  # EXIF tag
-PREFIX = "dataset:"  # how the sections begin
+PREFIX = "dataset:"  # beginning of the names of these sections
 NAME = re.compile(r"[a-z][a-z0-9_]{0,39}")
 LABELS = {"labels": "labels.json", "valid": "valid.json", "test": "test.json"}  # setting -> file of the collected labels
 PICTURES = (".jpg", ".jpeg", ".jfif", ".png", ".bmp", ".tif", ".tiff", ".webp", ".gif", ".avif", ".heic", "")  # "": no suffix
 VIDEOS = (".mp4", ".avi", ".mov", ".mkv", ".webm", ".m4v", ".mpg", ".mpeg", ".wmv", ".ts", ".mts", ".m2ts", ".flv", ".3gp")
 # If an external input is a folder, only its files with these suffixes count in the result's fingerprint.
 SUFFIXES = {"images": (*PICTURES, *VIDEOS), "labels": (*PICTURES, *VIDEOS, ".csv", ".yaml")}
-LISTS = {"valid": "valid.txt", "test": "test.txt"}  # setting -> collected list of the split's images
-# The ends of the reference lengths that have a name, in the order in which they are looked for.
+LISTS = {"valid": "valid.txt", "test": "test.txt"}  # setting -> file in the collected folder that lists the split's images
+# Name of a reference length -> the pairs of joints between which it is measured. The first pair of joints that the skeleton has
+# and that are labelled is used.
 LENGTHS = {
     "torso": (("left_shoulder", "right_hip"), ("right_shoulder", "left_hip")),
     "head": (("head_top", "upper_neck"), ("head_top", "neck"), ("head", "neck")),
@@ -54,7 +55,10 @@ def _part_or_file(text: str) -> str:
 
 
 def renames(text: str) -> dict[str, str]:
-    """Return name in the labels -> name here, of `ear1: left_ear, ear2: right_ear`. Raises ValueError for another form."""
+    """Return name in the labels -> new name, from a text such as `ear1: left_ear, ear2: right_ear`.
+
+    Raises ValueError for a text of another form.
+    """
     pairs = [pair.partition(":") for pair in text.split(",") if pair.strip()]
     found = {old.strip(): new.strip() for old, _, new in pairs}
     if len(found) < len(pairs) or not all(old and new for old, new in found.items()):
@@ -63,7 +67,10 @@ def renames(text: str) -> dict[str, str]:
 
 
 def part_of(text: str) -> float | None:
-    """Return the number of `0.2`; None where the text is a path. Raises ValueError for a number that is no part."""
+    """Return the fraction in a text such as `0.2`, or None if the text is no number and so is taken as a path.
+
+    Raises ValueError for a number that is not between 0 and 1.
+    """
     try:
         part = float(text)
     except ValueError:
@@ -78,7 +85,7 @@ PartOrFile = Annotated[str, AfterValidator(_part_or_file)]
 
 
 class OwnDataset(Section):
-    """A dataset of your own: its labels and images, its splits, and how it is scored."""
+    """Settings of a dataset of your own: its labels and images, its splits, and its accuracy measure."""
 
     intro = (
         "A dataset of your own: a section [dataset:NAME] with these settings gives the stages Annotate:NAME, Pretrain:NAME, "
@@ -97,16 +104,16 @@ class OwnDataset(Section):
     title: str = insignificant("", "The name that tables show. Empty: NAME.", max_length=60)
     valid: PartOrFile = setting(
         "0.2",
-        "The people that validate: a part of the images or folders that is drawn by split_seed, such as 0.2; a file of labels; "
-        "or a .txt file that lists images or folders of images, one a line.",
+        "The validation people: a fraction of the images or folders that is drawn at random, such as 0.2; a file of labels; or "
+        "a .txt file that lists images or folders of images, one per line.",
         min_length=1,
     )
-    test: PartOrFile = setting("", "The people to test on, in the same forms, or empty for none. They are drawn first.")
+    test: PartOrFile = setting("", "The test people, given in the same ways as `valid` and drawn first. Empty: no test people.")
     split_by: Literal["image", "folder"] = setting(
-        "image", "What is drawn: image, or folder (all frames of a video stand in one folder)."
+        "image", "What a random split draws: image (single images) or folder (whole folders, such as all frames of a video)."
     )
-    split_seed: int = setting(1, "Seed of the draw.", ge=0, lt=2**32)
-    category: str = setting("", "The category of the labels to take, if several have joints.")
+    split_seed: int = setting(1, "Seed of the random split.", ge=0, lt=2**32)
+    category: str = setting("", "The COCO category to read, if several categories of the labels have joints.")
     rename: Renaming = setting(
         "",
         "Joints to rename, as `ear1: left_ear, ear2: right_ear`. Names that begin with left_ and right_ are pairs; joints of "
@@ -128,9 +135,10 @@ class OwnDataset(Section):
 
 
 def own_dataset(name: str, settings: OwnDataset, skeleton: Skeleton | None = None) -> Dataset:
-    """Return the dataset of a section. Without a skeleton, which its converted files have, its measure cannot be computed.
+    """Return the dataset that the section [dataset:`name`] defines.
 
-    Raises DataError where the skeleton has no joints of the reference length's name.
+    skeleton: the skeleton from the converted files; None before the conversion, when accuracies cannot be computed yet. Raises
+    DataError if the setting `reference` is invalid or needs joints that the skeleton does not have.
     """
     title = settings.title or name
     measure = _measure(settings, skeleton or Skeleton((), (), ()), f"[{PREFIX}{name}]")
@@ -172,7 +180,10 @@ def _measure(settings: OwnDataset, skeleton: Skeleton, section: str) -> Measure:
 
 
 def _length(ends: list[tuple[int, int]], people: People) -> np.ndarray:
-    """Return the distances (N,) in px between the first of the pairs of joints that are both labelled; NaN for none."""
+    """Return each person's distance (N,) in px between the first pair of joints that are both labelled.
+
+    ends: pairs of joint numbers. NaN for a person for whom no pair is labelled.
+    """
     found = np.full(len(people.rows), np.nan)
     for first, second in ends:
         found = np.where(np.isnan(found), joint_distance(people.rows.part, first, second), found)
@@ -180,9 +191,9 @@ def _length(ends: list[tuple[int, int]], people: People) -> np.ndarray:
 
 
 def read(folder: Path, settings: OwnDataset, files: Mapping[str, Path], report: Report) -> Conversion:
-    """Read the people of all splits from a folder that Collect has made.
+    """Read the people of all splits from a folder that the stage Collect has made.
 
-    Raises DataError, naming file, record and remedy, for labels that are wrong.
+    Raises DataError for wrong labels; its text names the file, the record and the remedy.
     """
     found = {which: _renamed(read_coco(folder / name, settings.category), settings)
              for which, name in LABELS.items() if (folder / name).is_file()}  # fmt: skip
@@ -215,17 +226,23 @@ def _notes(skeleton: Skeleton, left_out: int) -> tuple[str, ...]:
 
 
 def _renamed(people: CocoPeople, settings: OwnDataset) -> CocoPeople:
-    """Return the people with standard names of joints, after the renaming of the settings."""
+    """Return the people with joints renamed as `rename` says, and then written in the standard form (`standard_names`).
+
+    Raises DataError for unknown names, and for left-right pairs in the labels whose names do not show that they are pairs.
+    """
     new, names = renames(settings.rename), people.skeleton.joints
     if unknown := set(new) - set(names):
-        raise DataError(f"rename names {', '.join(sorted(unknown))}; the joints of the labels are {', '.join(names)}.")
+        raise DataError(
+            f"the setting `rename` contains {', '.join(sorted(unknown))}, but the labels have no joint of that name; their "
+            f"joints are {', '.join(names)}."
+        )
     joints = standard_names([new.get(name, name) for name in names])
     skeleton = replace(people.skeleton, joints=joints)
     mirrored = skeleton.mirrored()
     for first, second in people.pairs:
         if mirrored[first] != second:
             raise DataError(
-                f"{names[first]} and {names[second]} are a left and right pair in the labels, which their names do not say; "
+                f"{names[first]} and {names[second]} are a left and right pair in the labels, but their names do not show it; "
                 f"add them to `rename`, such as {names[first]}: left_ear, {names[second]}: right_ear."
             )
     return replace(people, skeleton=skeleton)

@@ -1,10 +1,9 @@
 """Penn Action: sequences of 15 actions, 13 joints in every frame. Zhang et al., ICCV 2013.
 
-Its label files, the window that each sequence is cropped to, the published split, and its annotations.
+This module defines the window that each sequence is cropped to, the published split, and the annotations.
 
-The distribution holds `frames/NNNN/FFFFFF.jpg` and `labels/NNNN.mat`; coordinates in the files count from 1 (MATLAB),
-here from 0. Windows, split and annotations follow pose-hg-train, branch image-play, which the cropped dataset comes
-from.
+The distribution holds `frames/NNNN/FFFFFF.jpg` and `labels/NNNN.mat`. Coordinates in these files count from 1 (MATLAB); here
+they count from 0. Windows, split and annotations follow pose-hg-train, branch image-play, where the cropped dataset comes from.
 """
 
 import math
@@ -26,7 +25,7 @@ from datasets.section import Section, insignificant, setting
 from datasets.skeletons import Skeleton
 from datasets.sources import Origin, Part, Wanted
 
-# Share of an action's training sequences that validate (pose-hg-train, branch image-play).
+# Fraction of each action's training sequences that is used for validation (pose-hg-train, branch image-play).
 VALID_SHARE = 0.092
 SKELETON = Skeleton(
     joints=(
@@ -70,7 +69,7 @@ SOURCES = {
 
 
 class PennAction(Section):
-    """Penn Action: the archive's source, and how crops are written."""
+    """Settings of Penn Action: the source of the archive, and the JPEG quality of the crops."""
 
     intro = "Penn Action."
 
@@ -85,7 +84,10 @@ class PennAction(Section):
 
 @dataclass(frozen=True)
 class Window:
-    """What is cut out of every frame of a sequence: columns left to left + width - 1, rows top to top + height - 1."""
+    """The rectangle that is cut out of all frames of a sequence, in 0-based px.
+
+    It consists of the columns left to left + width - 1 and of the rows top to top + height - 1.
+    """
 
     left: int
     top: int
@@ -94,22 +96,23 @@ class Window:
 
 
 def frame_name(frame: int) -> str:
-    """File name of a frame, counted from 0: the first is 000001.jpg."""
+    """Return the file name of the frame with this number, counted from 0: frame 0 is 000001.jpg."""
     return f"{frame + 1:06d}.jpg"
 
 
 def round_half_away(value: float) -> int:
-    """The nearest whole number, halves away from zero, as MATLAB's `round` (Python's rounds halves to even)."""
+    """Return the nearest whole number, with halves rounded away from zero as by MATLAB (Python rounds halves to even)."""
     return int(math.copysign(math.floor(abs(value) + 0.5), value))
 
 
 def crop_window(label: Label) -> Window:
-    """The window around all boxes of a sequence, as published: the rounded least x1, y1 and greatest x2, y2, inclusive.
+    """Return the window around all boxes of a sequence, as published: from the least x1 and y1 to the greatest x2 and y2.
 
-    Rounding is MATLAB's, on coordinates counted from 1. As published, every box takes part: those without an area lie
-    among the others and change nothing; the one inverted box (sequence 2173) lies in the image's corner and stretches
-    its window to it. A window of a few pixels (1516) is cut as it is. A window that reaches beyond the frame, as
-    rounding can do, ends at the frame's edge; DataError if nothing of it lies inside.
+    The four values are rounded as by MATLAB, on coordinates counted from 1, and are inside the window. As published, no box is
+    left out. Boxes without an area lie inside other boxes, so they change nothing. The only inverted box (sequence 2173) lies
+    in a corner of the image, and the window reaches to this corner. A window of only a few pixels (sequence 1516) is used as it
+    is. A window that extends beyond the frame, for example by rounding, is cut off at the frame's edge. Raises DataError if the
+    window lies outside the frame.
     """
     x1, y1 = (round_half_away(value + 1) - 1 for value in label.bbox[:, :2].min(axis=0))
     x2, y2 = (round_half_away(value + 1) - 1 for value in label.bbox[:, 2:].max(axis=0))
@@ -124,7 +127,7 @@ def crop_window(label: Label) -> Window:
 
 
 def crop_label(label: Label, window: Window) -> Label:
-    """The label of the same frames cut to `window`: joints (visible or not) and boxes move with it."""
+    """Return the label of the frames cut to `window`: the window's corner is the new origin of all joints and boxes."""
     corner = np.array([window.left, window.top], dtype=np.float64)
     return replace(
         label,
@@ -138,10 +141,11 @@ def crop_label(label: Label, window: Window) -> Label:
 def split(labels: Sequence[Label], counted_only: bool = True) -> dict[str, list[Label]]:
     """Return the sequences of `train`, `valid` and `test`, by the published rule.
 
-    The dataset tells training from test. Of every action's training sequences, in file order, the last 9.2 % (rounded half up)
-    validate. `valid` lists them action by action, actions in order of first appearance; the others keep the order of `labels`.
-    counted_only: sequences without a counted frame are set aside before these 9.2 % are taken, and stay where the dataset put
-    them (pose-hg-train: 115 of Penn Action's sequences validate). image-play does not set them aside (116).
+    The labels say whether a sequence is for training or for testing. The last 9.2 % of each action's training sequences, in
+    file order (their number is rounded, halves up), are used for validation. `valid` is ordered by action, and the actions by
+    their first appearance; `train` and `test` have the order of `labels`. counted_only: whether sequences without a counted
+    frame (`Label.counted`) are left out before the 9.2 % are taken, so that they stay in training. pose-hg-train leaves them
+    out and has 115 validation sequences of Penn Action; image-play does not, and has 116.
     """
     actions: dict[str, list[Label]] = {}
     for label in labels:
@@ -160,18 +164,18 @@ def split(labels: Sequence[Label], counted_only: bool = True) -> dict[str, list[
 
 
 def annotations(labels: Sequence[Label], first: dict[str, int]) -> Annotations:
-    """A row for every counted frame of cropped sequences; `first` gives the global number (from 0) of their first
-    frames.
+    """Return annotations with a row for every counted frame (`Label.counted`) of cropped sequences.
 
-    The person fills the frame: the box stands on the frame's centre with its longer side, then as for MPII. The
-    published converter takes rows for columns there, which misplaces the centre of crops that are not square; this does
-    not. Joints that are not visible are not labelled (NaN). `normalize` and `torsoangle` are -1.
+    first: sequence -> number of its first frame among the frames of all sequences, from 0. The person is assumed to fill the
+    frame: `frame_box` gives the box. The published converter exchanges rows and columns in this calculation, which misplaces
+    the centre of crops that are not square; this function does not. Joints that are not visible count as not labelled (NaN).
+    `normalize` and `torsoangle` are -1.
     """
     counted = [(label, np.flatnonzero(label.counted)) for label in labels]
     rows = np.array([len(frames) for _, frames in counted], dtype=np.int64)
     size = np.array([(label.width, label.height) for label in labels], dtype=np.float64).reshape(-1, 2)
     center, scale = frame_box(size)
-    # The empty arrays in front let an empty split keep shapes and types.
+    # The empty arrays in front give the right shapes and dtypes if there are no labels.
     visible = np.concatenate([np.zeros((0, JOINTS), bool), *(label.visible[frames] for label, frames in counted)])
     part = np.concatenate([np.zeros((0, JOINTS, 2)), *(label.joints[frames] for label, frames in counted)])
     part[~visible] = np.nan
@@ -190,17 +194,19 @@ def annotations(labels: Sequence[Label], first: dict[str, int]) -> Annotations:
 
 
 def frame_box(size: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return the centre (..., 2) px and scale (...) of the box that the network sees of cropped frames.
+    """Return the centre (..., 2) px and scale (side / 200 px) (...) of the box of cropped frames that the network sees.
 
-    size: (..., 2) px, (width, height) of the frames.
+    size: (..., 2) px, (width, height) of the frames. `person_box` makes the box from the centre and the longer side of the
+    frame.
     """
     return person_box((size - 1) / 2, size.max(axis=-1) / 200)
 
 
 def read(folder: Path, settings: PennAction, files: Mapping[str, Path], report: Report) -> Conversion:
-    """Read the cropped sequences, `frames/NNNN/FFFFFF.jpg` and `labels/NNNN.mat`; memory holds one sequence's joints.
+    """Read the cropped sequences, `frames/NNNN/FFFFFF.jpg` and `labels/NNNN.mat`.
 
-    Raises DataError where a label is wrong, a frame is missing, or a split is empty.
+    Only one sequence's joints are in memory at a time.
+    Raises DataError if a label is wrong, a frame is missing, or the test split is empty.
     """
     paths = label_paths(folder)
     heads = []
@@ -215,10 +221,10 @@ def read(folder: Path, settings: PennAction, files: Mapping[str, Path], report: 
 
 
 def conversion(heads: list[Label], whole: Callable[[Label], Label]) -> Conversion:
-    """Return cropped sequences as they are written: the annotations, and image-play's own files in `penn-crop/`.
+    """Return the conversion of cropped sequences to annotation files, and to image-play's own files in `penn-crop/`.
 
-    heads: the labels of all sequences in file order, whose coordinates are not used (`head`); whole: gives a sequence's whole
-    label.
+    heads: the labels of all sequences in file order, without coordinates (see `penn_labels.head`); whole: a function that
+    returns the complete label of a head.
     """
     offsets = np.cumsum([0] + [label.frames for label in heads]).tolist()
     first = {label.sequence: offset for label, offset in zip(heads, offsets, strict=False)}
@@ -226,7 +232,7 @@ def conversion(heads: list[Label], whole: Callable[[Label], Label]) -> Conversio
     splits = split(heads)
 
     def parts(members: list[Label]) -> Iterator[Annotations]:
-        yield annotations([], first)  # an empty split has the fields, too
+        yield annotations([], first)  # so that the file of an empty split has all fields, too
         for member in members:
             yield annotations([whole(member)], first)
 
@@ -245,7 +251,10 @@ def conversion(heads: list[Label], whole: Callable[[Label], Label]) -> Conversio
 def _write_image_play(
     ours: Mapping[str, list[Label]], theirs: Mapping[str, list[Label]], whole: Callable[[Label], Label], folder: Path
 ) -> None:
-    """Write `valid_ind.txt`, and in `penn-crop/` image-play's files of its own splits: every frame, in the order of numbers."""
+    """Write `valid_ind.txt` of our split, and into `penn-crop/` image-play's files with every frame of image-play's split.
+
+    ours, theirs: our split and image-play's; whole: as in `conversion`. image-play's files are ordered by sequence number.
+    """
     image_play = folder / "penn-crop"
     image_play.mkdir(exist_ok=True)
     for name, members in theirs.items():
@@ -258,12 +267,12 @@ def _write_image_play(
 
 
 def people(files: DatasetFiles, rows: Annotations) -> People:
-    """Return the people of a split with the actions and boxes of the labels that stand beside the frames."""
+    """Return the people of a split for scoring, with the actions and boxes of Penn Action's label files."""
     by_sequence = people_by_image(rows)
     names = [image.rpartition("/")[0] for image in rows.images]
     labels = {name: read_label(files.images.parent / "labels" / f"{name}.mat") for name in sorted(set(names))}
     frames = [int(image.rpartition("/")[2].removesuffix(".jpg")) - 1 for image in rows.images]
-    # The two sequences whose last frame has no box repeat the one before, as others do who score Penn Action.
+    # In the two sequences whose last frame has no box, the box of the frame before is used, as in other evaluations.
     boxes = np.array(
         [labels[name].bbox[min(frame, len(labels[name].bbox) - 1)] for name, frame in zip(names, frames, strict=True)]
     )
@@ -272,7 +281,7 @@ def people(files: DatasetFiles, rows: Annotations) -> People:
 
 
 def _longer_side(people: People) -> np.ndarray:
-    """Of the cropped frame: the side of the person's box is 1.25 x as long."""
+    """Return the longer sides (N,) in px of the cropped frames; the side of a person's box is 1.25 times as long."""
     return people.rows.scale * 200 / 1.25
 
 
@@ -299,14 +308,14 @@ PENN_ACTION = Dataset(
     folder="penn_action_cropped",
     scored=("valid", "test"),
     people=people,
-    # PCK@0.05 of the longer side of the cropped frame is how image-play scores forecasts; 0.2 of the label's box or
-    # of the torso is how pose estimators are scored, such as LSTM Pose Machines.
+    # image-play scores forecasts by PCK@0.05 of the longer side of the cropped frame. Pose estimators, such as LSTM Pose
+    # Machines, are scored by PCK@0.2 of the label's box or of the torso.
     measures=(
         Measure("PCK@0.05", 0.05, _longer_side, "total"),
         Measure("PCK@0.2 of the box", 0.2, _box, "total"),
         Measure("PCK@0.2 of the torso", 0.2, _torso, "total"),
     ),
-    # Source: the README of pose-hg-train, branch image-play.
+    # Source of the accuracies: the README of pose-hg-train, branch image-play.
     published=(
         Published("valid", 8721, TRAINING_METRIC, "hg-256-ft, best epoch (pose-hg-train, image-play)", 91.52),
         Published("valid", 8721, TRAINING_METRIC, "hg-256-ft, last epoch (pose-hg-train, image-play)", 91.20),

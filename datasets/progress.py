@@ -1,4 +1,7 @@
-"""How long work tells how far it is: `report(done, total, text)`, as often as it likes; with unit="B" it counts bytes."""
+"""The type of progress callbacks: long work calls `report(done, total, text)`, with unit="B" for counts of bytes.
+
+The work may call the callback at any rate.
+"""
 
 from collections.abc import Callable
 
@@ -6,4 +9,4 @@ Report = Callable[..., object]
 
 
 def silent(*_: object, **__: object) -> None:
-    """Where nobody listens."""
+    """Ignore the progress; the default callback."""

@@ -1,7 +1,7 @@
-"""Section: the base of all sections of luigi.cfg, and types of their settings.
+"""Section: the base class of all sections of luigi.cfg, and types of their settings.
 
-Settings are checked when they are built: a wrong value raises `DataError` with the legal ones. A setting that cannot change a
-result (paths, device, workers ...) is marked `significant=False` and stays out of fingerprints.
+Values are checked when a section is created: a wrong value raises `DataError`, whose text states the legal values. A setting
+that cannot change a result (paths, device, workers ...) is defined by `insignificant` and is not part of fingerprints.
 """
 
 import difflib
@@ -13,17 +13,17 @@ from datasets.errors import DataError
 
 
 def setting(default: Any, meaning: str, **rules: Any) -> Any:
-    """Return the field of a setting: its default, its meaning as luigi.cfg states it, and its legal range."""
+    """Return the pydantic field of a setting. meaning: its description in luigi.cfg; rules: its legal range, such as gt=0."""
     return Field(default, description=meaning, **rules)
 
 
 def insignificant(default: Any, meaning: str, **rules: Any) -> Any:
-    """Return the field of a setting that cannot change a result."""
+    """Return the pydantic field of a setting that cannot change a result; arguments as for `setting`."""
     return setting(default, meaning, json_schema_extra={"significant": False}, **rules)
 
 
 class Section(BaseModel):
-    """Base of all sections: immutable, unknown names refused, texts of luigi.cfg read as the field's type."""
+    """The base class of all sections. Sections are immutable, refuse unknown names, and convert texts to the field's type."""
 
     intro: ClassVar[str] = ""  # the comment above the section in luigi.cfg
 
@@ -50,24 +50,28 @@ class Section(BaseModel):
         return f"{error['loc'][0]} = {error['input']}: {message}."
 
     def significant(self) -> dict[str, Any]:
-        """Name -> value of the settings that can change a result."""
+        """Return name -> value of the settings that can change a result."""
         return self.model_dump(exclude={n for n, f in type(self).model_fields.items() if f.json_schema_extra})
 
 
 def unknown(what: str, name: str, legal: list[str]) -> str:
+    """Return the error message for an unknown name: the most similar legal name, if any, and all legal names.
+
+    what: the kind of thing and its name, such as `dataset mpi`.
+    """
     near = difflib.get_close_matches(name, legal, n=1)
     hint = f" Did you mean {near[0]}?" if near else ""
     return f"unknown {what}.{hint} Legal here: {', '.join(legal)}."
 
 
 def unquoted(text: str) -> str:
-    """Return a text without the quotes around it, which a shell would want around a path with spaces."""
+    """Return a text without quotes around it; users write quotes around a path with spaces, as in a shell."""
     inside = text[1:-1]
     return inside if len(text) > 1 and text[0] == text[-1] and text[0] in "\"'" and text[0] not in inside else text
 
 
 def _numbers(value: Any) -> Any:
-    """`4`, `2 2 3` or `2, 2, 3` as a tuple."""
+    """Return the numbers of `4`, `2 2 3` or `2, 2, 3` as a tuple."""
     if isinstance(value, str):
         return tuple(value.replace(",", " ").split())
     return (value,) if isinstance(value, (int, float)) else value

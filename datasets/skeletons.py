@@ -1,6 +1,6 @@
-"""Skeleton: the joints that a dataset labels, in its own order; and how the joints of two skeletons correspond.
+"""Skeleton: the joints of a dataset in the dataset's order; and functions that relate the joints of two skeletons.
 
-Left and right are the person's own.
+Left and right always mean the person's own left and right.
 """
 
 import re
@@ -15,27 +15,30 @@ _SIDE = {"left": "left", "l": "left", "right": "right", "r": "right"}
 
 @dataclass(frozen=True)
 class Skeleton:
-    """Joints of one dataset. `limbs` and `scoring` hold indices into `joints`."""
+    """The joints of one dataset. `limbs` and `scoring` hold indices into `joints`."""
 
     joints: tuple[str, ...]
     scoring: tuple[int, ...]  # joints that the training accuracy averages over
-    limbs: tuple[tuple[int, int], ...]  # what to connect when a person is drawn
+    limbs: tuple[tuple[int, int], ...]  # pairs of joints that are connected by a line when a person is drawn
     not_in_mean: tuple[str, ...] = ()  # joints that the dataset's evaluation leaves out of the mean over joints
 
     def mirrored(self) -> list[int]:
-        """Index of each joint's partner: `values[..., mirrored, :]` relabels the joints of a mirrored image."""
+        """Return the index of each joint's left-right partner; see `mirrored`.
+
+        `values[..., mirrored, :]` relabels the joints of a mirrored image.
+        """
         return mirrored(self.joints)
 
 
-# Joints that two datasets name differently but label at nearly the same place. LSP's neck is where MPII has the upper
-# neck, at the chin's height; MPII's thorax lies lower, between the shoulders.
+# Joints that have different names in two datasets but nearly the same position. LSP's neck is at the height of the chin, like
+# MPII's upper neck; MPII's thorax is lower, between the shoulders.
 SAME_JOINT = {"head": "head_top", "neck": "upper_neck"}
 
 
 def mirrored(joints: tuple[str, ...]) -> list[int]:
-    """Index of each joint's partner, by name: left_knee for right_knee; joints on the body's middle stay.
+    """Return the index of each joint's left-right partner, found by name: right_knee is the partner of left_knee.
 
-    Raises DataError for a joint without a partner.
+    A joint without a side in its name is its own partner. Raises DataError for a left or right joint without a partner.
     """
     partners = []
     for name in joints:
@@ -51,17 +54,17 @@ def mirrored(joints: tuple[str, ...]) -> list[int]:
 
 
 def matching_joints(source: tuple[str, ...], target: tuple[str, ...]) -> list[int | None]:
-    """For each joint of `target`, the index of the same joint in `source`, or None where `source` has no such joint."""
+    """Return for each joint of `target` the index of the same joint in `source`, or None if `source` does not have it."""
     alias = {b: a for a, b in SAME_JOINT.items()} | SAME_JOINT
     index = {name: i for i, name in enumerate(source)}
     return [index.get(name, index.get(alias.get(name, ""))) for name in target]
 
 
 def standard_names(names: list[str]) -> tuple[str, ...]:
-    """Return names of joints as this workspace writes them: lower case, and left_ or right_ in front of those with a side.
+    """Return names of joints in this project's standard form: lower case, with left_ or right_ in front of paired joints.
 
-    LeftKnee, knee_L, l-knee and Lknee become left_knee, if the names hold the same joint of the other side, too; an l or r
-    without such a partner is no side. Raises DataError where two joints would have the same name.
+    LeftKnee, knee_L, l-knee and Lknee become left_knee if `names` also contains the right knee in the same form. Without such a
+    partner, an l or r is not taken for a side. Raises DataError if two joints would get the same name.
     """
     words = [tuple(word.lower() for word in re.findall(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+|[^\W\d_a-zA-Z]+", n)) for n in names]
     joined = {"".join(each) for each in words}
@@ -74,13 +77,16 @@ def standard_names(names: list[str]) -> tuple[str, ...]:
 
 
 def _with_side(words: tuple[str, ...], others: set[tuple[str, ...]], joined: set[str]) -> Iterator[str]:
-    """Yield a joint's name with its side in front, for each way in which the names hold the same joint of the other side."""
+    """Yield the possible standard names of a joint, with the side in front, if the joint of the other side exists, too.
+
+    words: the words of the joint's name; others: the words of all names; joined: all names with their words joined.
+    """
     for place, word in enumerate(words):
         before, after = words[:place], words[place + 1 :]
         if word in _SIDE and (before or after) and (*before, _OTHER_SIDE[word], *after) in others:
             yield "_".join((_SIDE[word], *before, *after))
     text = "".join(words)
-    for side, other in _OTHER_SIDE.items():  # without a boundary: lknee, kneel with kneer
+    for side, other in _OTHER_SIDE.items():  # the side is not a word of its own: lknee and rknee, or kneel and kneer
         for rest, partner in ((text.removeprefix(side), other + text.removeprefix(side)),
                               (text.removesuffix(side), text.removesuffix(side) + other)):  # fmt: skip
             if rest and rest != text and partner in joined:

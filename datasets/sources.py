@@ -1,13 +1,13 @@
-"""Where a dataset comes from: its owners and terms, and which files of its archives or folders are needed."""
+"""Types for the origin of a dataset: its owners and terms, and the files that are needed from its archives or folders."""
 
 from dataclasses import dataclass
 
-MATLAB, JSON, JSON_GZ = "a MATLAB file", "a JSON file", "a compressed JSON file"  # kinds of single files
+MATLAB, JSON, JSON_GZ = "a MATLAB file", "a JSON file", "a compressed JSON file"  # kinds of files for `Wanted.single`
 
 
 @dataclass(frozen=True)
 class Origin:
-    """A dataset's owners, terms (in our words; the owners' own count) and publication."""
+    """A dataset's owners, terms of use and publication. The terms are a summary; only the owners' own text is binding."""
 
     name: str
     page: str
@@ -16,7 +16,7 @@ class Origin:
     bibtex: str
 
     def text(self) -> str:
-        """Return the text that is shown when the dataset is first fetched, and kept beside its files."""
+        """Return the text that is printed when the dataset has been fetched, and stored with its files as CITATION.txt."""
         return (
             f"{self.name}, {self.page}\nOwners: {self.owners}.\nTerms: {self.terms}\n"
             f"Publications that use it cite:\n\n{self.bibtex}\n"
@@ -25,24 +25,24 @@ class Origin:
 
 @dataclass(frozen=True)
 class Part:
-    """A folder of many files that stands in a dataset's folder, or is given itself."""
+    """A folder of many files, such as images/. The source given by the user is this folder or a folder that contains it."""
 
-    name: str  # of its symlink in the result
-    pattern: str  # regular expression of its files' names
-    inner: str = ""  # regular expression of the folders between it and its files; "": its files stand in itself
-    named: bool = False  # whether it is known by its name alone
+    name: str  # name of the folder's symlink in the result
+    pattern: str  # regular expression of the names of the folder's files
+    inner: str = ""  # regular expression of the names of subfolders that hold the files; "": the folder holds them itself
+    named: bool = False  # whether the user's folder must be called `name`, too
 
 
 @dataclass(frozen=True)
 class Wanted:
-    """The files that are needed of one source, whether it is an archive, a folder or a single file."""
+    """The files that are needed from one source, which may be an archive, a folder or a single file."""
 
-    # Regular expression of an archive's members. Its group `to` is the path below the result's folder; members that match its
-    # group `images` go to images/ instead.
+    # Regular expression of the needed members, if the source is an archive. The group `to` is the member's path below the
+    # result's folder; members that match the group `images` are written to images/ instead.
     members: str
-    expected: str  # the needed files in words
-    parts: tuple[Part, ...] = ()  # of a folder, read in place
-    copied: str = ""  # regular expression of a folder's single files, which are copied; all stand in one folder
-    into: str = ""  # folder of the result in which all of it stands
-    single: tuple[tuple[str, str], ...] = ()  # kinds of single files, and their names in the result
-    in_sample: str = ""  # the file of the built-in sample that stands for this source; "": there is none
+    expected: str  # the names of the needed files, for messages
+    parts: tuple[Part, ...] = ()  # if the source is a folder: its subfolders of many files, which are read in place
+    copied: str = ""  # if the source is a folder: regular expression of files that are copied; all are in the same subfolder
+    into: str = ""  # the subfolder of the result for all files; "": the result's folder itself
+    single: tuple[tuple[str, str], ...] = ()  # if the source is a single file: pairs of its possible kind and the result's name
+    in_sample: str = ""  # the file of the built-in sample that replaces this source; "": none

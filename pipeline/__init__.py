@@ -1,8 +1,8 @@
-"""The Luigi tasks and the command line; the only place that imports luigi.
+"""Define the Luigi tasks and the command line; only this package imports luigi.
 
-config          luigi.cfg -> settings
-settings_files  how Luigi reads them, and which files were read
-engine          the stage contract
+config          reads the settings from luigi.cfg and the command line
+settings_files  reads settings files for Luigi, and records which files were read
+engine          the rules and functions that all stages share: fingerprints, results, manifests, locks
 tasks           the stages of the chain
 cli             the commands of __main__: python -m pipeline {run,status,why,rerun,clean ...}
 """

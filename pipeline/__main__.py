@@ -1,6 +1,7 @@
-"""python -m pipeline {run,sweep,status,report,why,verify,rerun,models,settings,clean}: the chain from the command line.
+"""The command line of the chain: python -m pipeline {run,sweep,status,report,why,verify,rerun,models,settings,clean}
 
-Exit codes: 0 done or already complete; 2 wrong usage or settings; 130 interrupted; else those of [retcode] in luigi.cfg.
+Exit codes: 0 if done or already complete, 2 for wrong usage or settings, 130 after an interruption; others as set in the
+section [retcode] of luigi.cfg.
 """
 
 import argparse

@@ -1,4 +1,7 @@
-"""luigi.cfg -> `Settings`: the file of the current folder; over it profiles (--config, LUIGI_CONFIG_PATH), over these --set."""
+"""Read the settings: luigi.cfg in the current folder, overridden by other settings files, overridden by --set.
+
+The other settings files, called profiles, are given by --config or the environment variable LUIGI_CONFIG_PATH.
+"""
 
 import argparse
 import configparser
@@ -18,7 +21,7 @@ from datasets.section import unknown
 from pipeline import settings_files
 from stages.settings.sections import Settings
 
-# Sections that belong to Luigi itself (its manual, chapter Configuration).
+# Sections of luigi.cfg that configure Luigi itself (see the chapter Configuration of Luigi's manual).
 LUIGI_SECTIONS = {
     "core", "cors", "worker", "retcode", "scheduler", "execution_summary", "logging", "resources", "task_history",
     "email", "smtp", "sendgrid", "batch_notifier", "metrics", "task_context",
@@ -29,14 +32,15 @@ class UsageError(DataError):
     """Invalid command-line usage; exit code 2."""
 
 
-profiles: list[Path] = []
-workspaces: list[Path] = []  # what --workspace says
-single: list[str] = []  # what --set says
-models: list[str] = []  # what --models says
+# The options of this process's command line, which `command` repeats.
+profiles: list[Path] = []  # values of --config
+workspaces: list[Path] = []  # value of --workspace, if given
+single: list[str] = []  # values of --set
+models: list[str] = []  # value of --models, if given
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
-    """Add the options that every command and every tool that reads settings has; `use` follows them."""
+    """Add the options --config and --set, which are common to all programs that read settings; `use` applies them."""
     parser.add_argument(
         "--config", type=Path, metavar="FILE", default=[], action="append",
         help="a profile whose settings override those of luigi.cfg in this folder; may be given several times",
@@ -48,15 +52,15 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 
 def use(options: argparse.Namespace) -> None:
-    """Apply the options of `add_options`. Raises DataError for a missing file, and for a text that is no setting."""
+    """Apply the options of `add_options`. Raises DataError for a missing file, or a --set of another form."""
     for profile in options.config:
         use_profile(profile)
-    for text in options.single:  # after the profiles, which Luigi reads again from the beginning
+    for text in options.single:  # after the profiles: for each profile, Luigi reads all files again
         use_setting(text)
 
 
 def use_workspace(folder: Path) -> None:
-    """Work in a folder, with its luigi.cfg, as if the command had been given there. Raises DataError without that file."""
+    """Change the current folder to a workspace and read its luigi.cfg. Raises DataError if it has no luigi.cfg."""
     if not (folder / "luigi.cfg").is_file():
         raise DataError(
             f"--workspace {folder}: there is no luigi.cfg in this folder; give the folder of a workspace, or make one: "
@@ -100,7 +104,7 @@ def more_settings(texts: Iterable[str]) -> Iterator[None]:
 
 
 def use_profile(path: Path) -> None:
-    """Override luigi.cfg by a profile. Raises DataError if the file does not exist."""
+    """Override luigi.cfg by another settings file. Raises DataError if the file does not exist."""
     if not path.is_file():
         raise DataError(f"--config {path}: there is no such file.")
     LuigiConfigParser.add_config_path(str(path))
@@ -109,14 +113,17 @@ def use_profile(path: Path) -> None:
 
 
 def use_models(source: str) -> None:
-    """Override [models] source by `source`."""
+    """Override the setting [models] source."""
     get_config().set("models", "source", source)
     models.append(source)
     settings.cache_clear()
 
 
 def command(words: str) -> str:
-    """Return the full command line with the profiles in use: `run FinetunePenn` -> python -m pipeline run ..."""
+    """Return the full command line of `words`, such as `run FinetunePenn`: `python -m pipeline run FinetunePenn`.
+
+    It repeats the --workspace, --config, --set and --models options of this process.
+    """
     options = [f"--workspace {shlex.quote(str(path))}" for path in workspaces]
     options += [f"--config {shlex.quote(str(path))}" for path in profiles]
     options += [f"--set {shlex.quote(text)}" for text in single] + [f"--models {source}" for source in models]
@@ -125,7 +132,7 @@ def command(words: str) -> str:
 
 @cache
 def settings() -> Settings:
-    """Return the settings of this process. Raises DataError with section, setting and legal values."""
+    """Return the settings of this process. Raises DataError, whose text names section, setting and legal values."""
     try:
         config = get_config()
         ours = [section for section in config.sections() if section not in LUIGI_SECTIONS]
@@ -139,12 +146,12 @@ def settings() -> Settings:
 
 
 def datasets() -> dict[str, Dataset]:
-    """Return all datasets by name, those of the sections [dataset:NAME] last."""
+    """Return all datasets by name: the predefined ones, then those of the sections [dataset:NAME]."""
     return settings().known_datasets
 
 
 def dataset(name: str) -> Dataset:
-    """Return the dataset of a name. Raises DataError where there is none."""
+    """Return the dataset called `name`. Raises DataError if there is none."""
     if name not in datasets():
         raise DataError(unknown(f"dataset {name}", name, list(datasets())))
     return datasets()[name]
@@ -157,7 +164,10 @@ def exp() -> Path:
 
 @cache
 def say_files() -> None:
-    """Print once which settings files were read: if the intended file is missing, the published recipe runs instead."""
+    """Print once which settings files were read, so that a user notices if the intended file is missing.
+
+    Without a settings file, the published recipe would run.
+    """
     print(_in_words(), file=sys.stderr)
 
 
@@ -166,7 +176,7 @@ def _in_words() -> str:
 
 
 def check_or_exit(check: Callable[[], object] = settings) -> None:
-    """Exit with a message and code 2 if the settings are wrong: for plain `luigi`, which would print a traceback."""
+    """Exit with a message and code 2 if `check` raises DataError, because the command `luigi` would print a traceback."""
     try:
         check()
     except DataError as error:

@@ -1,7 +1,7 @@
-"""Reading of settings files for Luigi, in the encodings that editors write; and which files were read.
+"""Read settings files for Luigi in all encodings that editors write, and record which files were read.
 
-Luigi reads the files while it is imported, in the locale's encoding, and passes over files that it cannot open. So its
-parser's `read` is replaced by ours before that.
+By default, Luigi reads the files during its import, in the locale's encoding, and ignores files that it cannot open. Therefore
+`import_luigi` replaces the method `read` of Luigi's parser by the function `read` of this module.
 """
 
 import configparser
@@ -19,9 +19,9 @@ found: list[str] = []  # the files that were read, in their order: later ones ov
 
 
 def read(parser: configparser.RawConfigParser, paths: Iterable[str], encoding: str | None = None) -> list[str]:
-    """Read settings files into a parser, as `ConfigParser.read` does; returns those that are there.
+    """Read settings files into a parser, as `ConfigParser.read` does; return the paths of the files that exist.
 
-    Raises DataError for a file that cannot be read, or is no settings file.
+    Raises DataError for a file that cannot be read or parsed.
     """
     found.clear()
     for path in paths:
@@ -38,13 +38,13 @@ def read(parser: configparser.RawConfigParser, paths: Iterable[str], encoding: s
 
 
 def import_luigi() -> None:
-    """Import Luigi, with `read` as its reader of settings files.
+    """Import Luigi so that it reads its settings files by `read`.
 
-    Raises DataError for settings that cannot be read, and where the environment names a file that is not there.
+    Raises DataError for settings that cannot be read, and if LUIGI_CONFIG_PATH names a missing file or a .toml file.
     """
     named = os.environ.pop(VARIABLE, "")
     if named:
-        path = Path(named).expanduser()  # in quotes the shell leaves ~ as it is
+        path = Path(named).expanduser()  # a shell does not expand ~ in quotes
         if not path.is_file():
             raise DataError(f"{VARIABLE} = {named}: there is no such file; correct or unset the variable.")
         if path.suffix == ".toml":
@@ -55,11 +55,11 @@ def import_luigi() -> None:
     from luigi.configuration import LuigiConfigParser
 
     LuigiConfigParser.read = read  # type: ignore[method-assign, assignment]
-    LuigiConfigParser.reload()  # where Luigi was imported before, as by its own command line
+    LuigiConfigParser.reload()  # in case Luigi was already imported, as by the command `luigi`
 
 
 def in_words() -> str:
-    """Return which settings files were read."""
+    """Return a sentence that says which settings files were read."""
     files = ", ".join(found)
     if "luigi.cfg" in found:
         return f"Settings: {files}."

@@ -1,18 +1,18 @@
-"""Small command-line programs, each with `python -m tools.NAME --help`.
+"""Small command-line programs; `python -m tools.NAME --help` explains each of them.
 
 bench               measures the speed of the workspace on this machine
-compare_acc         compares the accuracies of any experiments, with tests and curves
-decoders            prints the effect of decoders, flip and scales on a network's accuracy
-describe            prints the layers and the cost of a preset or a checkpoint
+compare_acc         compares the accuracies of any experiments, with significance tests and curves
+decoders            prints a network's accuracy with each decoder, with and without flip test, and with several scales
+describe            prints the layers of a network and its numbers of parameters and multiply-adds
 export_labels       writes the labels of a dataset, or predictions, for other programs
 forecast            forecasts the movement of people in images and videos
 inspect_dataset     prints statistics of a dataset's annotations, and draws some of them
 inspect_checkpoint  prints the description of a checkpoint
 monitor             shows the progress of trainings in the terminal
-outliers            finds frames on which a network is probably wrong, with labels to correct
+outliers            finds frames on which a network is probably wrong, and writes its predictions as labels to correct
 predict             finds poses in images and videos
-score               prints MPII's table for predictions of any program
-score_forecasts     prints PCK by step for forecasts in image-play's files
+score               prints PCKh on MPII's validation people for predictions of any program
+score_forecasts     prints the PCK of each forecast step for forecasts in image-play's files
 """
 
 import functools
@@ -24,9 +24,10 @@ from datasets.errors import DataError
 
 
 def program(main: Callable[[], int | None]) -> Callable[[], int]:
-    """Return a tool's `main` as a program that returns an exit code.
+    """Return a function that calls a tool's `main` and returns an exit code.
 
-    A DataError is printed as an error message and gives code 1. Ctrl-C gives code 130. A closed pipe, as in `| head`, gives 0.
+    A DataError is printed as an error message and gives code 1. Ctrl-C gives code 130. A closed output pipe, as after `| head`,
+    gives code 0.
     """
 
     @functools.wraps(main)

@@ -1,6 +1,6 @@
 """Measure the speed of the workspace's parts on this machine: python -m tools.bench [PART ...]
 
-Timings are noisy: each part is measured several times and the median is shown. Compare figures of a single run only.
+Timings are noisy: each part is measured several times and the median is shown. Only results of the same run can be compared.
 """
 
 import argparse
@@ -24,7 +24,7 @@ from tools.bench_parts import in_process, photograph, seconds, show, write_peopl
 
 
 def training() -> None:
-    """Training steps of hg-256 at 256 x 256, each in a new process, because the allocator is configured per process."""
+    """Measure training steps of hg-256 at 256 x 256 px, each in a new process, because the allocator is set per process."""
     import torch
 
     for name, dtype in (("float32", torch.float32), ("bfloat16", torch.bfloat16)):
@@ -39,13 +39,16 @@ def training() -> None:
 
 
 def _ratios(runs: list[tuple[float, float]]) -> str:
-    """Return the ratios of runs, second figure / first figure, as text: median and range."""
+    """Return the median and the range, as text, of the ratio second value / first value in each run."""
     ratios = [b / a for a, b in runs]
     return f"{statistics.median(ratios):.2f} x ({min(ratios):.2f} to {max(ratios):.2f})"
 
 
 def _step_rate(batch: int, ours: bool) -> float:
-    """Return the images per second of training hg-256; ours: with the memory layout, allocator and dtype of a real training."""
+    """Return the images per second of training hg-256.
+
+    ours: whether to use the memory layout, allocator and dtype of this workspace's trainings instead of PyTorch's defaults.
+    """
     import torch
 
     from stages.inference.predict import compute_type
@@ -73,7 +76,7 @@ def _step_rate(batch: int, ours: bool) -> float:
 
 
 def samples() -> None:
-    """Training samples for 256 px from JPEG files of 1280 x 720 and from the cache, in CPU time of this single process."""
+    """Measure the making of training samples of 256 px from JPEG files of 1280 x 720 px and from the cache, in CPU time."""
     from dataclasses import replace
 
     from datasets.dataset import DatasetFiles
@@ -110,7 +113,7 @@ def samples() -> None:
 
 
 def metrics() -> None:
-    """Decoding and scoring heatmaps of all of MPII's validation people."""
+    """Measure decoding and scoring of random heatmaps for as many people as MPII's validation split has."""
     from datasets.imaging.geometry import image_to_crop
     from datasets.imaging.heatmaps import decode_argmax, decode_subpixel
     from datasets.mpii import MPII
@@ -138,9 +141,9 @@ def metrics() -> None:
 
 
 def crop() -> None:
-    """Cropping Penn Action, compared with only decoding, cutting and encoding its frames on all cores.
+    """Measure cropping Penn Action, compared with only decoding, cutting and encoding its frames on all cores.
 
-    Compares wall-clock time and CPU time; other programs disturb the CPU time less.
+    Compares wall-clock time and CPU time; other programs on the machine affect the CPU time less.
     """
     from stages.machine.pool import processes
     from stages.preparing.crop import crop_penn
@@ -205,7 +208,7 @@ def _write_sequences(root: Path) -> None:
 
 
 def _cut_frames(frames: list[Path], out: Path) -> float:
-    """Only decode, cut and encode frames; returns the CPU time of this process in s."""
+    """Decode, cut and encode frames without any further work; return the CPU time of this process in s."""
     import simplejpeg
 
     start = time.process_time()
@@ -219,14 +222,14 @@ def _cut_frames(frames: list[Path], out: Path) -> float:
 
 
 def convert() -> None:
-    """Reading, splitting and writing the annotations of both datasets, at a quarter of their size and at full size."""
+    """Measure reading, splitting and writing the annotations of both datasets, at a quarter of their size and at full size."""
     from tools.bench_convert import measure
 
     measure()
 
 
 def torch7() -> None:
-    """Reading and writing hg-256 as a Torch7 file like image-play's, with weights and gradients."""
+    """Measure reading and writing hg-256 as a Torch7 file with weights and gradients, like image-play's files."""
     from stages.network.hourglass import HourglassNet
     from stages.settings.sections import Network
     from stages.torch7 import export_network as export_torch7
@@ -248,14 +251,14 @@ def torch7() -> None:
 
 
 def inference() -> None:
-    """Inference with flip test in all installed runtimes."""
+    """Measure inference with flip test in all installed runtimes."""
     from tools.bench_inference import measure
 
     in_process(measure)
 
 
 def forecasting() -> None:
-    """Training steps of hg-256-res-clstm by the number of forecast steps, and the multiply-adds of one sequence."""
+    """Measure training steps of hg-256-res-clstm with several numbers of forecast steps, and count its multiply-adds."""
     import torch
     from torch.utils.flop_counter import FlopCounterMode
 
@@ -290,7 +293,7 @@ PARTS = {part.__name__: part for part in (training, inference, samples, metrics,
 def main() -> None:
     """Measure the named parts; without names, all parts except gpu."""
     about = {name: (part.__doc__ or "").splitlines()[0] for name, part in PARTS.items()}
-    about["gpu"] = "Correctness and speed on a GPU, in eight minutes; runs only if named."
+    about["gpu"] = "Check correctness and measure speed on a GPU, in eight minutes; runs only if named."
     parser = argparse.ArgumentParser(
         prog="python -m tools.bench", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter,
         epilog="parts:\n" + "\n".join(f"  {name:10} {text}" for name, text in about.items()),

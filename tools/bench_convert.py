@@ -1,4 +1,4 @@
-"""Time and peak memory of reading, splitting and writing the annotations of MPII and Penn Action."""
+"""Measure the time and peak memory of reading, splitting and writing the annotations of MPII and Penn Action."""
 
 import struct
 import tempfile
@@ -27,7 +27,7 @@ def measure() -> None:
 
 
 def _measured(work: Callable[[Path, Path], int], raw: Path, out: Path) -> tuple[int, float, int, int]:
-    """Return the result of work(raw, out), its time in s, and the process's peak memory in bytes before and after it."""
+    """Return the result of work(raw, out), its time in s, and the process's peak memory in bytes before and after the call."""
     Path("/proc/self/clear_refs").write_text("5")  # resets the peak, which is inherited from the parent process
     before, start = _peak(), time.perf_counter()
     rows = work(raw, out)
@@ -40,7 +40,7 @@ def _peak() -> int:
 
 
 def _make_labels(root: Path, count: int) -> None:
-    """Write labels of 15 actions with 18 to 123 frames (70 on average), about half of them for training."""
+    """Write `count` label files of 15 actions with 18 to 123 frames (70 on average); about half of them are for training."""
     from datasets.formats import penn_labels
 
     (root / "labels").mkdir(parents=True)
@@ -56,7 +56,7 @@ def _make_labels(root: Path, count: int) -> None:
 
 
 def _convert_labels(root: Path, out: Path) -> int:
-    """Read, crop to the window, split and write every label; returns the number of rows."""
+    """Read all labels, crop them to their windows, split them and write annotation files; return the number of rows."""
     from datasets import penn_action
     from datasets.formats import penn_labels
     from datasets.penn_action import PENN_ACTION, conversion
@@ -73,9 +73,10 @@ def _convert_labels(root: Path, out: Path) -> int:
 
 
 def _make_release(root: Path, count: int) -> None:
-    """Write MPII's struct: 50 images of 58 people, repeated; seven of eight images are for training.
+    """Write a synthetic MPII annotation file (the struct RELEASE) with `count` images, a multiple of 50.
 
-    Does not use SciPy's writer, which needs gigabytes for so many records.
+    It contains the same 50 images, with 58 people in all, again and again; seven of eight images are for training. SciPy's
+    writer is not used, because it needs gigabytes of memory for so many records.
     """
     from datasets.formats import mpii_release
 
@@ -115,7 +116,7 @@ def _number(value: float) -> bytes:
 
 
 def _records(rows: list[dict[str, bytes]], times: int = 1, name: bytes = b"") -> bytes:
-    """Return the bytes of a struct array of the rows, repeated `times` times."""
+    """Return the bytes of a MATLAB struct array that contains the rows `times` times; name: of the variable."""
     names = b"".join(field.encode().ljust(16, b"\0") for field in rows[0])
     values = b"".join(value for row in rows for value in row.values())
     head = _element(5, struct.pack("<I", 16)) + _element(1, names)
@@ -123,7 +124,7 @@ def _records(rows: list[dict[str, bytes]], times: int = 1, name: bytes = b"") ->
 
 
 def _convert_release(root: Path, out: Path) -> int:
-    """Read, split and write all people; returns the number of rows."""
+    """Read and split all people and write annotation files; return the number of rows."""
     from datasets.formats import annotations, mpii_release
     from datasets.formats.mpii_split import split
 

@@ -1,8 +1,8 @@
-"""Correctness and speed on a GPU, in one run of about eight minutes: python -m tools.bench gpu
+"""Check correctness and measure speed on a GPU, in one run of about eight minutes: python -m tools.bench gpu
 
-First compares results with those of the CPU. Then measures the training step, a plain training loop of the network, the data
-loading, and the predictor; with --people also a training of some minutes. Without a GPU everything runs on the CPU, on images
-of 64 px: this tests the script, but its speeds mean nothing.
+First, results of the GPU are compared with results of the CPU. Then the speed of the training step, of a plain training loop,
+of data loading and of the predictor is measured; with --people, also a training of some minutes. Without a GPU, everything runs
+on the CPU with images of 64 px: this only tests the script, and the speeds are meaningless.
 """
 
 import platform
@@ -44,7 +44,7 @@ from stages.training.logs import read_metrics
 from stages.training.train import Job, Trainer, train
 from tools.bench_parts import photograph, show, write_people
 
-FLOP = 25.4e9  # operations per image of 256 px, forward and backward: multiplications and additions
+FLOP = 25.4e9  # multiplications plus additions of hg-256 per training image of 256 px, forward and backward
 CUDA = torch.cuda.is_available()
 DEVICE = torch.device("cuda" if CUDA else "cpu")
 SIZE = Input(resolution=256 if CUDA else 64)
@@ -52,9 +52,9 @@ BATCHES = (6, 32, 128) if CUDA else (2,)
 
 
 def rate(work: Callable[[], object], count: int, seconds: float = 1.0) -> float:
-    """Return the items per second of a call that processes `count` items, including the device's work.
+    """Return the items per second of a call that processes `count` items, including its work on the GPU.
 
-    The result is the median of five measurements, each of several calls and a fifth of `seconds`.
+    The result is the median of five measurements; each measures several calls that together take a fifth of `seconds`.
     """
 
     def span(calls: int) -> float:
@@ -71,7 +71,7 @@ def rate(work: Callable[[], object], count: int, seconds: float = 1.0) -> float:
 
 
 def facts() -> float:
-    """Print the machine and its peak rates; returns the operations per second of bfloat16 matrix products."""
+    """Print facts about the machine and its peak rates; return the operations per second of bfloat16 matrix products."""
     print(f"torch {torch.__version__}, Python {platform.python_version()}, {processes(0)} processes")
     if CUDA:
         print(f"{torch.cuda.get_device_name()}, CUDA {torch.version.cuda}, cuDNN {torch.backends.cudnn.version()}")
@@ -87,7 +87,10 @@ def facts() -> float:
 
 
 def settings(batch: int, precision: str, **more: Any) -> Training:
-    """Return a training by the modern recipe, whose optimizer and weight EMA need the most kernel launches."""
+    """Return settings of a training by the recipe `modern`, whose optimizer and weight EMA need the most kernel launches.
+
+    more: further settings that override the recipe.
+    """
     recipe = Settings().recipes["modern"].model_dump()
     return Training(
         **recipe | {"batch": batch, "precision": precision, "epochs": 1, "iterations": 1000, "snapshot_epochs": 0} | more
@@ -95,14 +98,14 @@ def settings(batch: int, precision: str, **more: Any) -> Training:
 
 
 def job(folder: Path, network: HourglassNet, data: DatasetFiles, training: Training) -> Job:
-    """A training on the device that is measured."""
+    """Return the job of a training on the measured device; folder: of the training's result."""
     return Job(folder, HeatmapObjective(network, data, SIZE, training), training, Workspace(device=DEVICE.type))
 
 
 def trainer(
     folder: Path, data: DatasetFiles, training: Training, deterministic: bool = True, preset: str = "hg-256"
 ) -> Trainer:
-    """Return a training before its first iteration, whose batches are finished samples."""
+    """Return a training that is ready for its first iteration, and whose batches are finished samples from image files."""
     torch.manual_seed(0)
     torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark = deterministic, False
     set_tf32(training.precision)
@@ -119,7 +122,7 @@ def on_device(samples: PoseDataset, first: int, count: int) -> dict[str, Tensor]
 
 
 def correct(data: DatasetFiles) -> None:
-    """Print the differences of results from those of the CPU, and whether results that must be equal are equal."""
+    """Print the differences between results of the GPU and of the CPU, and whether results that must be equal are equal."""
     torch.manual_seed(0)
     network = HourglassNet(Network(), 16).eval()
     images = torch.rand(4, 3, SIZE.resolution, SIZE.resolution)
@@ -163,7 +166,7 @@ def correct(data: DatasetFiles) -> None:
 
 
 def _resumes(data: DatasetFiles) -> bool:
-    """Return whether a training that is interrupted in its second epoch gives the same network as an uninterrupted one."""
+    """Return whether a training that is interrupted in its second epoch and resumed gives the same network as without it."""
     training = settings(4, "auto", epochs=2, iterations=50 if CUDA else 5, seed=5)
     workspace = Workspace(device=DEVICE.type, workers=2, checkpoint_seconds=1e-9)
 
@@ -193,7 +196,10 @@ def _verdict(equal: bool) -> str:
 
 
 def steps(data: DatasetFiles, top: float) -> None:
-    """Measure training steps on a batch on the device, compared with a plain loop of the network."""
+    """Measure training steps on a batch that is already on the device, compared with a plain training loop.
+
+    top: operations per second of matrix products, the upper limit (ceiling) of the speed.
+    """
     for preset, sizes in (("hg-256", BATCHES), ("hg2", (16,) if CUDA else ())):
         for batch in sizes:
             samples = PoseDataset(data, "train", SIZE, settings(batch, "float32"), 3, batch)
@@ -258,7 +264,7 @@ def feeding(data: DatasetFiles) -> None:
             )
         for what, each in sources.items():
             if what == "files" and batch != BATCHES[len(BATCHES) // 2]:
-                continue  # the loader limits this rate at any batch
+                continue  # one batch size is enough, because the loader limits this rate at every batch size
             with tempfile.TemporaryDirectory() as name:
                 iterations = max(100, round(6000 / batch)) if CUDA else 100
                 train(job(Path(name), HourglassNet(Network(), 16), each, settings(batch, "auto", iterations=iterations)))
@@ -293,7 +299,7 @@ def prediction(folder: Path) -> None:
 
 
 def training_for(minutes: float, data: DatasetFiles, batch: int) -> None:
-    """Train hg-256 for some minutes, validations included, and score it."""
+    """Train hg-256 for about `minutes` minutes, including validations, and score the network."""
     network = HourglassNet(Network(), 16)
     with tempfile.TemporaryDirectory() as name:  # a short training first, to measure the rate
         train(job(Path(name), network, data, settings(batch, "auto", iterations=400 if CUDA else 4)))
@@ -314,7 +320,7 @@ def training_for(minutes: float, data: DatasetFiles, batch: int) -> None:
 
 
 def measure(minutes: float, people: Path | None) -> None:
-    """Measure everything. people: a folder with annotation files and images/, to train on for some minutes."""
+    """Run all checks and measurements; people: a folder with annotation files and images/ for a training of some minutes."""
     with tempfile.TemporaryDirectory() as name:
         place = Path(name)
         write_people(place)

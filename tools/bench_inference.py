@@ -1,4 +1,4 @@
-"""Inference of hg-256 at 256 x 256 with flip test: speed of the runtimes, relative to plain PyTorch."""
+"""Measure the speed of all runtimes, relative to plain PyTorch, for hg-256 at 256 x 256 px with flip test."""
 
 import statistics
 import time
@@ -21,13 +21,16 @@ from stages.network.hourglass import HourglassNet
 from stages.settings.sections import Network
 from tools.bench_parts import seconds, show
 
-FLOP = 2 * 2 * 4.278e9  # operations per image: two forward passes, multiplications and additions
+FLOP = 2 * 2 * 4.278e9  # multiplications plus additions per image, in two forward passes
 ROUNDS = 5
 CPU = torch.device("cpu")
 
 
 def measure() -> None:
-    """Measure and print; each round measures every runtime once, so that disturbances of the machine affect all alike."""
+    """Measure and print the speeds.
+
+    Each round measures every runtime once, so that other programs affect all runtimes alike.
+    """
     memory.keep_big_blocks()
     for name, dtype in (("float32", torch.float32), ("bfloat16", torch.bfloat16)):
         square = torch.rand(4096, 4096).to(dtype)
@@ -51,7 +54,10 @@ def measure() -> None:
 
 
 def _ways() -> dict[str, Callable[[torch.Tensor], object]]:
-    """Return name -> function of every runtime and dtype; first plain PyTorch: float32, image and mirror image in sequence."""
+    """Return name -> function for every runtime and dtype.
+
+    The first entry is plain PyTorch, which processes the image and the mirrored image one after the other in float32.
+    """
     torch.manual_seed(0)
     network, mirrored = HourglassNet(Network(), 16).eval(), MPII.skeleton.mirrored()
     about = Description(network.options, MPII.skeleton.joints, 256, {})
@@ -70,7 +76,10 @@ def _ways() -> dict[str, Callable[[torch.Tensor], object]]:
 
 
 def agreement(model: str, folder: Path) -> None:
-    """Print the difference of each runtime's joints from those of float32, for a trained network on a folder of images."""
+    """Print how much each runtime's joints differ from PyTorch's joints in float32.
+
+    model: a trained network; folder: a folder of images.
+    """
     paths = sorted(path for path in folder.iterdir() if path.suffix.lower() in (".jpg", ".jpeg", ".png"))[:200]
     predictor = PosePredictor.load(model, precision="float32")
     exact = predictor.predict(paths).joints

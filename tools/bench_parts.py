@@ -1,4 +1,4 @@
-"""Common functions of the benchmarks: timing, printing, and synthetic images."""
+"""Common functions of the benchmarks for timing, printing and synthetic images."""
 
 import statistics
 import time
@@ -38,7 +38,7 @@ def photograph(height: int, width: int, seed: int = 0) -> np.ndarray:
     """Return noise (height, width, 3) uint8 whose amplitude decreases with the frequency, as in photographs."""
     rng = np.random.default_rng(seed)
     frequency = np.hypot(np.fft.fftfreq(height)[:, None], np.fft.rfftfreq(width))
-    frequency[0, 0] = np.inf  # no mean
+    frequency[0, 0] = np.inf  # removes the mean
     noise = np.fft.irfft2(np.fft.rfft2(rng.normal(size=(4, height, width))) / frequency, (height, width))
     noise /= noise.std(axis=(1, 2), keepdims=True)
     image = 128 + 45 * noise[3, :, :, None] + 15 * noise[:3].transpose(1, 2, 0)  # brightness, and some colour

@@ -1,8 +1,9 @@
 """Compare the accuracies of any experiments: python -m tools.compare_acc [RESULTS ...]
 
-RESULTS are folders: of results (exp/demo means all evaluations in this folder, of any settings), of an experiment
-(exp/demo/mpii/hg-64) or of one evaluation (exp/demo/mpii/evaluate-pretrained). Prints the accuracies with 95 % intervals, next
-to published accuracies; and, for each dataset, tests whether the other networks are better than the first.
+RESULTS are folders. A folder of results, such as exp/demo, means all evaluations in it, of any settings. Also possible are the
+folder of an experiment, such as exp/demo/mpii/hg-64, and of one evaluation, such as exp/demo/mpii/evaluate-pretrained. The
+program prints the accuracies with 95 % intervals next to published accuracies. For each dataset, it also tests whether the
+other networks are better than the first one.
 """
 
 import argparse
@@ -20,7 +21,7 @@ from tools import program
 
 @program
 def main() -> None:
-    """Compare the results and print the tables."""
+    """Read the options, compare the results and print the tables."""
     parser = argparse.ArgumentParser(
         prog="python -m tools.compare_acc", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -33,7 +34,7 @@ def main() -> None:
 
 
 def compare(results: list[Path], out: Path | None) -> None:
-    """Print the tables of the evaluations in folders of results; write tables and curves into `out` if it is given."""
+    """Print the tables for all evaluations in folders of results; if `out` is given, write tables and curves into it."""
     from stages.evaluation.scores import Scored, as_text, pair_table, part_table, part_text
     from stages.reporting.compare import write_tables, write_tests
     from stages.reporting.curves import Training, draw_pck, draw_training
@@ -63,7 +64,7 @@ def compare(results: list[Path], out: Path | None) -> None:
 
 
 def evaluations_of(path: Path) -> list[Path]:
-    """Return the folders of the evaluations in a folder of results. Raises DataError if there are none."""
+    """Return the folders of the evaluations that a path means, as explained in the module. Raises DataError for none."""
     path = follow(Path(result_at(str(path)))).resolve()
     if (path / "accuracy.json").is_file():
         return [path]
@@ -81,7 +82,7 @@ def evaluations_of(path: Path) -> list[Path]:
 
 
 def identity_of(evaluation: Path) -> Identity:
-    """Return what an evaluation was made from. Raises DataError where its manifest does not say."""
+    """Return the identity of an evaluation: its settings and inputs. Raises DataError if its manifest names no network."""
     found = manifest.read(evaluation)
     if not found or "model" not in found.identity.inputs:
         raise DataError(f"{evaluation / manifest.MANIFEST} does not say which network was scored; evaluate again.")
@@ -89,24 +90,24 @@ def identity_of(evaluation: Path) -> Identity:
 
 
 def finished(folder: Path) -> float:
-    """Return the time at which a result was finished, in s since 1970; 0 where nobody knows."""
+    """Return the time at which a result was finished, in s since 1970; 0 if its manifest cannot be read."""
     found = manifest.read(folder)
     return found.finished.timestamp() if found else 0.0
 
 
 def fingerprint(folder: Path) -> str:
-    """Return the fingerprint of a result; "" where nobody knows."""
+    """Return the fingerprint of a result; "" if its manifest cannot be read."""
     found = manifest.read(folder)
     return found.fingerprint if found else ""
 
 
 def stands_twice(folder: Path) -> bool:
-    """Whether a folder is a link to a result next to it, or such a link that became a copy of the result."""
+    """Return whether a folder is a link to a result next to it, or a copy of this result in place of the link."""
     return "@" not in folder.name and folder.with_name(f"{folder.name}@{fingerprint(folder)[:8]}").exists()
 
 
 def network_of(evaluation: Path) -> Path:
-    """The folder of the network that was scored, whether it is still there or not."""
+    """Return the folder of the network that was scored; if the network was deleted, a path that does not exist."""
     digits = identity_of(evaluation).inputs["model"][:8]
     root = evaluation.parent.parent
     results = (path.parent for path in sorted(root.glob("*/*/manifest.json")))
@@ -116,7 +117,10 @@ def network_of(evaluation: Path) -> Path:
 
 
 def short_names(networks: list[Path]) -> dict[Path, str]:
-    """Return folder -> the shortest part of its path that is unique: hg-64, mpii/hg-64 or mpii/hg-64@1234abcd ..."""
+    """Return folder -> name of each network: the shortest of hg-64, mpii/hg-64 and mpii/hg-64@1234abcd that is unique.
+
+    If none of them is unique, the name is the whole path.
+    """
     for name in (
         lambda p: p.name.partition("@")[0], lambda p: f"{p.parent.name}/{p.name.partition('@')[0]}",
         lambda p: f"{p.parent.name}/{p.name}",
@@ -128,9 +132,10 @@ def short_names(networks: list[Path]) -> dict[Path, str]:
 
 
 def evaluation_names(evaluations: list[Path], networks: dict[Path, str]) -> dict[Path, str]:
-    """Return folder -> the network's name, plus the settings in which its evaluations on one dataset differ.
+    """Return folder of each evaluation -> its name: the network's name, and settings that distinguish it.
 
-    Evaluations with equal settings (with other annotations, or by another version) get the name of their folder instead.
+    The settings are those in which the evaluations of a network on a dataset differ. If some have equal settings, because they
+    used other annotations or another version of the code, the name also contains the name of the evaluation's folder.
     """
     names = {}
     for folder in evaluations:

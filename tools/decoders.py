@@ -1,8 +1,8 @@
-"""Measure the effect of decoders, flip and scales: python -m tools.decoders NETWORK ANNOTATIONS IMAGES
+"""Measure the effect of decoders, flip test and scales: python -m tools.decoders NETWORK ANNOTATIONS IMAGES
 
 NETWORK is a .safetensors file, ANNOTATIONS the folder with train.h5, valid.h5 and test.h5, IMAGES the folder of the images,
-such as exp/demo/mpii/hg-64/best.safetensors exp/demo/mpii/annot exp/demo/mpii/raw/images. Prints a row for every combination of
-decoder, flip and scales, with the dataset's accuracies in per cent.
+such as exp/demo/mpii/hg-64/best.safetensors exp/demo/mpii/annot exp/demo/mpii/raw/images. The program prints a row for every
+decoder without flip test, with flip test, and with flip test and several scales. A row shows the accuracies in per cent.
 """
 
 import argparse
@@ -16,7 +16,7 @@ from tools import program
 
 @program
 def main() -> None:
-    """Predict, decode with every decoder, and print the table."""
+    """Read the options and print the table."""
     parser = argparse.ArgumentParser(
         prog="python -m tools.decoders", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -24,14 +24,16 @@ def main() -> None:
     parser.add_argument("annotations", type=Path, metavar="ANNOTATIONS")
     parser.add_argument("images", type=Path, metavar="IMAGES")
     parser.add_argument("--split", default="valid", choices=["train", "valid", "test"], help="default: valid")
-    parser.add_argument("--scales", default="1 0.85 1.15", help="box sizes of the rows with several; default: %(default)s")
+    parser.add_argument(
+        "--scales", default="1 0.85 1.15", help="box sizes of the rows with several scales; default: %(default)s"
+    )
     options = parser.parse_args()
     network, annotations, images = (follow(path) for path in (options.network, options.annotations, options.images))
     print_table(network, annotations, images, options.split, options.scales)
 
 
 def print_table(model: Path, annotations: Path, images: Path, split: str, scales: str) -> None:
-    """Score the network in the file `model` on a split, and print the table; one pass over the images for all decoders."""
+    """Score the network in the file `model` on a split, and print the table. All decoders use the same pass over the images."""
     import numpy as np
     from tabulate import tabulate
     from tqdm import tqdm

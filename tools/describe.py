@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 @program
 def main() -> None:
-    """Print the tables."""
+    """Read the options and print the tables."""
     parser = argparse.ArgumentParser(prog="python -m tools.describe", description=__doc__)
     parser.add_argument("network", nargs="?", help="a preset's name, or a .safetensors file of this workspace")
     parser.add_argument("--list", action="store_true", help="print the costs of all presets, and their differences from hg-256")

@@ -1,8 +1,9 @@
 """Write the labels of a converted dataset for other programs: python -m tools.export_labels DATASET [--out FILE]
 
-The end of the file's name says what is written: .json COCO keypoints, .slp a SLEAP project. Images are named below the
-dataset's folder of images, which is printed. With --predictions, the joints that a network predicted are written instead: .json
-COCO results, for pycocotools' evaluation; .slp; or .csv, DeepLabCut's table of predictions.
+The suffix of FILE selects the format: .json for COCO keypoints, .slp for a SLEAP project. In the file, paths of images are
+relative to the dataset's folder of images, which is printed. With --predictions, a network's predictions are written instead of
+the labels. Their formats are .json for COCO results (for the evaluation by pycocotools), .slp, and .csv for DeepLabCut's table
+of predictions.
 """
 
 import argparse
@@ -24,7 +25,7 @@ SPLITS = ("train", "valid", "test")
 
 @program
 def main() -> None:
-    """Write the file and print where it and the images are."""
+    """Read the options, write the file, and print the paths of the file and the images."""
     parser = argparse.ArgumentParser(
         prog="python -m tools.export_labels", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -63,7 +64,7 @@ def main() -> None:
 
 
 def export(name: str, split: str, out: Path) -> None:
-    """Write the labels of a split. Raises DataError if the dataset is not converted or an image is damaged."""
+    """Write the labels of a split to a file. Raises DataError if the dataset is not converted or an image is damaged."""
     from datasets.formats import labelling
     from datasets.formats.coco import write_coco
 
@@ -80,7 +81,10 @@ def export(name: str, split: str, out: Path) -> None:
 
 
 def export_predictions(name: str, split: str, model: str, out: Path) -> None:
-    """Write the predictions of an evaluation. Raises DataError if the evaluation has not been run, or not on the split."""
+    """Write the predictions of an evaluation to a file.
+
+    Raises DataError if the evaluation has not been run, or does not include the split.
+    """
     import h5py
 
     from datasets.formats import labelling
@@ -105,7 +109,7 @@ def export_predictions(name: str, split: str, model: str, out: Path) -> None:
 
 
 def _frames(data: DatasetFiles, rows: Annotations) -> tuple[list[Path], list[int]]:
-    """Return the image files of people, and the place of each person's image among them."""
+    """Return the image files without duplicates, and for each person the index of the person's image among them."""
     places = {image: place for place, image in enumerate(dict.fromkeys(rows.images))}
     return [data.images / image for image in places], [places[image] for image in rows.images]
 

@@ -1,8 +1,9 @@
 """Forecast the movement of people in your own pictures: python -m tools.forecast IMAGE|FOLDER|VIDEO [--model MODEL]
 
-Writes for each picture NAME.png (the picture and the poses of its next steps), NAME.gif (the movement) and NAME.json (joints in
-px of the picture, counted from 0, and confidences of all 16 steps) into --out. Of a video, one forecast is made every --every
-seconds. The person should fill the picture as in the training: cut it to the room that the movement takes, or give --box.
+Writes three files for each picture into --out: NAME.png (the picture and the forecast poses), NAME.gif (the movement) and
+NAME.json (joints in px of the picture, counted from 0, and confidences of all 16 steps). For a video, one forecast is made
+every --every seconds. The person should fill the picture, as in the training images: cut the picture to the area that the
+movement needs, or give --box.
 """
 
 import argparse
@@ -25,7 +26,7 @@ from tools import program
 
 @program
 def main() -> int:
-    """Forecast and draw; returns the exit code: 1 if a picture could not be read."""
+    """Read the options, forecast and draw; return the exit code, which is 1 if a picture could not be read."""
     parser = argparse.ArgumentParser(
         prog="python -m tools.forecast", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -50,7 +51,7 @@ def main() -> int:
 
 
 def forecast(options: argparse.Namespace) -> int:
-    """Forecast every picture; returns the exit code. Raises DataError for an invalid source or network."""
+    """Forecast from every picture and write the files; return the exit code. Raises DataError for a wrong source or network."""
     if not options.source.exists():
         raise DataError(f"{options.source} does not exist; give an image, a folder of images, or a video.")
     from stages.forecasting.forecaster import PoseForecaster
@@ -76,7 +77,7 @@ def forecast(options: argparse.Namespace) -> int:
 
 
 def _pictures(options: argparse.Namespace, failed: list[str]) -> Iterator[tuple[str, np.ndarray]]:
-    """Yield name and pixels (H, W, 3) uint8 RGB of every picture; append the errors of unreadable ones to `failed`."""
+    """Yield name and pixels (H, W, 3) uint8 RGB of every picture; append the errors of unreadable pictures to `failed`."""
     source = options.source
     if source.is_dir() or source.suffix.lower() in PICTURES:
         paths = sorted(p for p in source.iterdir() if p.suffix.lower() in PICTURES) if source.is_dir() else [source]

@@ -11,7 +11,7 @@ from tools import program
 
 @program
 def main() -> None:
-    """Print the description, the number of parameters and the tensors."""
+    """Print the checkpoint's description and its numbers of tensors and values; with --tensors, also list the tensors."""
     parser = argparse.ArgumentParser(prog="python -m tools.inspect_checkpoint", description=__doc__)
     parser.add_argument("file", type=Path, help="best.safetensors, last.safetensors, model.safetensors ...")
     parser.add_argument("--tensors", action="store_true", help="list every tensor")

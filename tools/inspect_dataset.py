@@ -1,7 +1,7 @@
 """Print statistics of a dataset's annotations, and draw some of them: python -m tools.inspect_dataset DATASET [--split SPLIT]
 
-The picture shows rows of the split, each as the crop that the network sees. The person's right side is orange, the left side
-blue; rings are joints that are labelled but not visible. Rows are numbered from 0, as in SPLIT.h5.
+The picture shows some rows of the split, each as the crop that the network sees. The person's right side is drawn in orange,
+the left side in blue. Rings mark joints that are labelled but not visible. Rows are numbered from 0, as in SPLIT.h5.
 """
 
 import argparse
@@ -32,7 +32,7 @@ MEASURED = 200  # number of images whose sizes are measured
 
 @program
 def main() -> None:
-    """Print the tables and write the picture."""
+    """Read the options, print the tables and write the picture."""
     parser = argparse.ArgumentParser(
         prog="python -m tools.inspect_dataset", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -102,7 +102,7 @@ def by_action(actions: dict[str, pd.Series]) -> pd.DataFrame:
 
 
 def by_joint(rows: Annotations, skeleton: Skeleton) -> pd.DataFrame:
-    """Return a table with the percentage of rows in which each joint is labelled, and visible."""
+    """Return a table with the percentages of rows in which each joint is labelled and in which it is visible."""
     labelled, count = ~np.isnan(rows.part).any(axis=2), max(len(rows), 1)
     shares = {"labelled %": labelled.sum(axis=0) / count, "visible %": rows.visible.sum(axis=0) / count}
     return (100 * pd.DataFrame(shares, index=list(skeleton.joints))).round(1)
@@ -143,7 +143,7 @@ def choose(rows: Annotations, odd: pd.DataFrame, actions: pd.Series | None, opti
 
 
 def picture(rows: Annotations, row: int, folder: Path, skeleton: Skeleton, kinds: str) -> np.ndarray:
-    """Return a person's crop with skeleton and text: row, image, kinds of suspicion."""
+    """Return a person's crop with the drawn skeleton and a text: row, image, number of the person, kinds of suspicion."""
     affine = geometry.image_to_crop(rows.center[row], rows.scale[row], SIDE)
     crop = cv2.warpAffine(read_image(folder / rows.images[row]), affine, (SIDE, SIDE))
     drawn = draw.draw_person(crop, geometry.apply(affine, rows.part[row]), skeleton, rows.visible[row])

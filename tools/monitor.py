@@ -1,7 +1,8 @@
 """Show the progress of trainings until Ctrl-C: python -m tools.monitor [NAME ...] [--once | --tensorboard] [--config FILE]
 
-acc is the training accuracy of the last 50 iterations or the last epoch, valid that of the last validation, best the best one;
-per s: images per second. left is the remaining time at the speed of the last rows of metrics.csv, which has all figures.
+Columns: acc is the training accuracy in the last 50 iterations or the last epoch. valid is the accuracy of the last validation,
+and best that of the best validation. per s is the number of images per second. left is the remaining time at the speed of the
+last rows of metrics.csv, the file with all values.
 """
 
 import argparse
@@ -24,13 +25,13 @@ from stages.training.logs import METRICS, read_metrics
 from tools import program
 
 HEADS = ("experiment", "state", "done", "acc", "valid", "best", "per s", "left")
-NAME_WIDTH = 22  # characters; with it the table fits a terminal of 80
-PACE = 20  # number of rows for the median speed
+NAME_WIDTH = 22  # characters; with names of this width, the table fits a terminal of 80 characters
+PACE = 20  # number of rows of metrics.csv over which the median speed is computed
 
 
 @program
 def main() -> int:
-    """Print the table repeatedly until Ctrl-C; returns the exit code."""
+    """Read the options and print the table repeatedly until Ctrl-C; return the exit code."""
     parser = argparse.ArgumentParser(
         prog="python -m tools.monitor", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -49,7 +50,7 @@ def main() -> int:
 
 
 def follow(exp: Path, names: list[str], once: bool, seconds: float) -> None:
-    """Print the table of the trainings of these names below `exp`; unless `once`, update it every `seconds` s."""
+    """Print the table of the trainings below `exp` with these names; unless `once`, update it every `seconds` s."""
     while True:
         rows = [row(folder) for folder in trainings(exp, names)]
         widths = [NAME_WIDTH, *[None] * 7] if sys.stdout.isatty() else None
@@ -68,7 +69,10 @@ def follow(exp: Path, names: list[str], once: bool, seconds: float) -> None:
 
 
 def trainings(exp: Path, names: list[str]) -> list[Path]:
-    """Return the folders of the trainings below `exp` and its subfolders, such as exp/demo; without names, of all trainings."""
+    """Return the folders of the trainings with these names below `exp` and its subfolders, such as exp/demo.
+
+    Without names, return the folders of all trainings.
+    """
     folders = [path.parents[1] for below in ("", "[!.]*/") for path in exp.glob(f"{below}[!.]*/*@*/{METRICS}")]
     return sorted(folder for folder in folders if not names or folder.name.partition("@")[0] in names)
 
@@ -94,18 +98,21 @@ def row(folder: Path) -> list[str]:
 
 
 def name_of(folder: Path) -> str:
-    """Return a training's name, its path below exp/: demo/mpii/hg-64@01234567."""
+    """Return a training's name, which is its path below exp/, such as demo/mpii/hg-64@01234567."""
     return str(folder.relative_to(config.exp())).removesuffix(".partial")
 
 
 def show_in_tensorboard(folders: list[Path]) -> int:
-    """Run TensorBoard until Ctrl-C on the given folders: on exp/ it would show trainings twice, because of the symlinks."""
+    """Run TensorBoard until Ctrl-C on the given folders of trainings; return its exit code.
+
+    Given exp/ instead, TensorBoard would show trainings twice because of the symlinks.
+    """
     logs = ",".join(f"{name_of(folder)}:{folder / METRICS}" for folder in folders).replace(f"/{Path(METRICS).name}", "")
     return subprocess.call([sys.executable, "-m", "tensorboard.main", "--logdir_spec", logs])
 
 
 def state(folder: Path) -> str:
-    """Return finished, running or stopped."""
+    """Return the state of a training: finished, running or stopped."""
     if (folder / MANIFEST).exists():
         return "finished"
     result = folder.with_name(folder.name.removesuffix(".partial"))
@@ -113,7 +120,7 @@ def state(folder: Path) -> str:
 
 
 def pace(rows: list[dict[str, str]]) -> float:
-    """Return the time per iteration in s: the median over the last rows, so that the pause before a resume hardly counts."""
+    """Return the time per iteration in s: a median over the last rows, so that the pause before a resume has little effect."""
     steps = [
         (float(b["time"]) - float(a["time"])) / (int(b["iteration"]) - int(a["iteration"]))
         for a, b in pairwise(rows[-PACE:])

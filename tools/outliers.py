@@ -1,9 +1,10 @@
 """Find frames on which a network is probably wrong: python -m tools.outliers IMAGE_FOLDER|VIDEO [--model MODEL]
 
-Chooses, in turns, the frames with the lowest confidence, the largest flicker, the largest difference from the prediction on the
-mirrored image, and with --second the largest difference between two networks. Writes them as images/, with the predictions as
-labels to correct: labels.json (COCO keypoints, for CVAT and others) and, if sleap-io is installed, labels.slp (SLEAP). The
-corrected labels are a dataset of your own: docs/own_data.md. Each image should show one person who fills most of it.
+The program chooses, in turns, the frames with the lowest confidence, the largest flicker, the largest difference from the
+prediction on the mirrored image, and with --second the largest difference between two networks. It writes these frames into
+images/, and the predictions as labels to correct: labels.json (COCO keypoints, for CVAT and others) and, if sleap-io is
+installed, labels.slp (SLEAP). The corrected labels can be used as a dataset of your own: see docs/own_data.md. Each image
+should show one person who fills most of it.
 """
 
 import argparse
@@ -35,13 +36,13 @@ ACROSS = 6  # pictures in a row of outliers.png
 
 @dataclass(frozen=True)
 class Predicted:
-    """What is kept of all frames: their names, sizes and predictions, but no pixels."""
+    """The names, sizes and predictions of all N frames; the pixels are not kept."""
 
     names: list[str]
-    numbers: list[int | None]
+    numbers: list[int | None]  # number of the video's frame; None for image files
     size: np.ndarray  # (N, 2) px, width and height
     joints: np.ndarray  # (N, J, 2) px
-    measures: dict[str, np.ndarray]  # name -> (N,)
+    measures: dict[str, np.ndarray]  # name of a measure, such as flicker -> its values (N,)
 
 
 @program
@@ -93,7 +94,7 @@ def find_outliers(options: argparse.Namespace) -> int:
 
 
 def predict_all(pictures: Iterable[Picture], networks: "list[PosePredictor]") -> Predicted:
-    """Return the predictions of the first network and the measures of all frames. Raises DataError without a frame."""
+    """Return the first network's predictions and the measures of all frames. Raises DataError if no frame could be read."""
     from stages.inference import outliers
 
     first = networks[0]
@@ -130,7 +131,10 @@ def predict_all(pictures: Iterable[Picture], networks: "list[PosePredictor]") ->
 
 
 def write(out: Path, source: Iterable[Picture], found: Predicted, chosen: list[tuple[int, str]], skeleton: "Skeleton") -> None:
-    """Write the chosen frames with labels to correct, a table of all frames, and a picture of the chosen ones."""
+    """Write the chosen frames with labels to correct, a table of all frames, and a picture of the chosen frames.
+
+    chosen: (frame, name of the measure for which it was chosen).
+    """
     from datasets.formats import labelling
     from datasets.formats.annotations import framed_by_joints
     from datasets.formats.coco import write_coco

@@ -4,9 +4,9 @@ Draws the poses into copies of the images or of the video, and writes poses.json
 the upright image (rotated by its EXIF orientation), with 0 at the centre of the first pixel; the confidence of each joint; and
 the time of a video's frame in seconds since the video's start. A person's right side is drawn in orange, the left side in blue.
 
-Without --boxes or --detector, each image should show one person who fills most of it. With either, images may show any number
-of people; in a video, people whose boxes overlap from frame to frame keep their number. Several sources have a folder each in
---out.
+Without --boxes and --detector, each image should show one person who fills most of it. With one of these options, images may
+show any number of people; in a video, people whose boxes overlap from frame to frame keep their number. Given several sources,
+the program writes a subfolder of --out for each source.
 """
 
 import argparse
@@ -51,7 +51,7 @@ Boxes = Callable[[Picture], np.ndarray]  # the boxes (P, 4) of the people in a p
 
 @program
 def main() -> int:
-    """Predict and draw; returns the exit code: 1 if an image could not be read, 130 after an interruption."""
+    """Read the options, predict and draw; return the exit code: 1 if an image could not be read, 130 after an interruption."""
     parser = argparse.ArgumentParser(
         prog="python -m tools.predict", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -103,7 +103,7 @@ def main() -> int:
 
 
 def predict(options: argparse.Namespace) -> int:
-    """Predict and draw; returns the exit code. Raises DataError for an invalid source, network or output folder."""
+    """Predict and draw all sources; return the exit code. Raises DataError for an unusable source, network or output folder."""
     sources = find_sources(options.source, options.out)  # before PyTorch is loaded, which takes seconds
     for source, out in sources:
         refuse_other_files(out, [*source.drawn, *ALSO.values()])
@@ -154,7 +154,10 @@ def _detector(options: argparse.Namespace) -> Boxes | None:
 
 
 def _write_also(path: Path, source: "Images | Video", out: Path, predictor: "PosePredictor") -> None:
-    """Write the poses of poses.csv as another file. Raises DataError where sleap-io is missing."""
+    """Write the poses of poses.csv in the format that the name of `path` means (`ALSO`).
+
+    Raises DataError if a package that the format needs, such as sleap-io, is not installed.
+    """
     import pandas as pd
 
     from datasets.files import csv_cell
@@ -189,7 +192,7 @@ def _write_also(path: Path, source: "Images | Video", out: Path, predictor: "Pos
 def draw_all(
     source: "Images | Video", out: Path, predictor: "PosePredictor", boxes: Boxes | None, options: argparse.Namespace
 ) -> int:
-    """Predict and draw every picture of a source, and write the tables; returns the number of drawn pictures."""
+    """Predict and draw every picture of a source, and write the tables; return the number of drawn pictures."""
     from stages.machine.pool import in_order
 
     drawn, pictures = 0, iter(source)
@@ -202,7 +205,8 @@ def draw_all(
         )
         return chunk, around, found
 
-    # One thread reads the next batch, another draws the previous batch, both in order; they end before the files are closed.
+    # One thread reads the next batch while another thread draws the previous batch, both in order. The threads end before the
+    # files are closed.
     with (
         source.copy(out) as drawings,
         Table(out, predictor.joints) as table,

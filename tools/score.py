@@ -1,15 +1,16 @@
-"""Print PCKh of predictions for MPII's validation people, as published tables: python -m tools.score TRUTH [PREDICTIONS ...]
+"""Print PCKh of predictions for MPII's validation people, as in published tables: python -m tools.score TRUTH [PREDICTIONS ...]
 
-TRUTH is detections_our_format.mat, which is published with several hourglass ports (pos_gt_src, jnt_missing, headboxes_src;
-its own predictions pos_pred_src are shown first). PREDICTIONS are .mat, .h5, .npy or .json files for the people of TRUTH in
-their order, such as preds_valid.mat of an evaluation. A file holds an array `preds` with the axes people, 16 joints, x and y
-(and confidence) in any order, MPII's annolist structs, or a list of people with keypoints. The tool prints the layout that it
-recognised. Coordinates are 1-based px of the original images; keypoints in .json are 0-based.
+TRUTH is detections_our_format.mat, which is published with several reimplementations of the hourglass network. Its fields
+pos_gt_src, jnt_missing and headboxes_src are the labels. Its field pos_pred_src holds predictions, which are scored first.
+PREDICTIONS are .mat, .h5, .npy or .json files for the people of TRUTH in their order, such as preds_valid.mat of an evaluation.
+A file holds an array `preds` with the axes people, 16 joints, x and y (and confidence) in any order, or MPII's annolist
+structs, or a list of people with keypoints. The tool prints the layout that it recognised. Coordinates are 1-based px of the
+original images; keypoints in .json are 0-based.
 
---people valid.h5 scores only the people of a conversion (exp/mpii/annot/valid.h5), for networks that were evaluated on a part
-of the validation people: published predictions and ours are then compared on the same people. It needs --order, the
-published valid.h5, which says who the people of TRUTH are. Each PREDICTIONS holds all people of TRUTH, or those of --people
-in their order.
+--people valid.h5 scores only the people in this annotation file (such as exp/mpii/annot/valid.h5). It is meant for networks
+that were evaluated on a part of the validation people: published predictions and ours are then compared on the same people. It
+needs --order, the published valid.h5, which says who the people of TRUTH are. Each file of PREDICTIONS holds either all people
+of TRUTH or the people of --people, in their order.
 """
 
 import argparse
@@ -28,7 +29,7 @@ CURVE = [k / 100 for k in range(51)]  # the thresholds of MPII's own evaluation
 
 @program
 def main() -> None:
-    """Score the predictions and print the tables."""
+    """Read the options, score the predictions and print the tables."""
     parser = argparse.ArgumentParser(
         prog="python -m tools.score", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -47,15 +48,15 @@ def main() -> None:
 class Chosen:
     """Some of the people of TRUTH."""
 
-    rows: np.ndarray  # (N,) int64, their rows in TRUTH
-    of: int  # number of people in TRUTH
-    image: np.ndarray  # (N,) int64, number of their image; people of one image are not independent samples
+    rows: np.ndarray  # (N,) int64, rows of these people in TRUTH
+    of: int  # number of all people in TRUTH
+    image: np.ndarray  # (N,) int64, number of each person's image; people of one image are not independent samples
 
 
 def people_of(order: Path, people: Path) -> Chosen:
-    """Return the rows of `order` that hold the people of `people`, by image and number in the image.
+    """Return the people of the file `people` as rows of the file `order`, found by image and number in the image.
 
-    Raises DataError if the files cannot be read or a person is not among those of `order`.
+    Raises DataError if a file cannot be read or a person of `people` is not in `order`.
     """
     from datasets.formats import annotations
     from stages.evaluation.stored import rows_in
@@ -89,7 +90,7 @@ def print_tables(path: Path, predictions: list[Path], chosen: Chosen | None = No
     if chosen and chosen.of != people:
         raise DataError(f"{path} has {people} people, but --order {chosen.of}; give the valid.h5 that belongs to it.")
     rows = chosen.rows if chosen else np.arange(people)
-    if len(rows) == people and (rows != np.arange(people)).any():  # a file of as many people could be in either order
+    if len(rows) == people and (rows != np.arange(people)).any():  # the order of PREDICTIONS would be ambiguous
         raise DataError("--people holds all people of TRUTH in another order; leave --people and --order out.")
     files = {path: arranged(path, "pos_pred_src", found["pos_pred_src"], people)}
     files |= {file: _read(file, people, len(rows)) for file in predictions}
@@ -117,7 +118,10 @@ def print_tables(path: Path, predictions: list[Path], chosen: Chosen | None = No
 
 
 def _read(file: Path, people: int, chosen: int) -> tuple[np.ndarray, str]:
-    """Return the predictions of a file for all people, or for the chosen ones. Raises DataError."""
+    """Return a file's predictions and their layout. Raises DataError for an invalid file.
+
+    people: number of people in TRUTH; chosen: number of chosen people; the file holds predictions for either number of people.
+    """
     from stages.evaluation.prediction_files import read_predictions
 
     try:

@@ -1,8 +1,8 @@
-"""PCK@0.05 by step of forecasts in image-play's files: python -m tools.score_forecasts [FOLDER ...] [--split SPLIT]
+"""Print PCK@0.05 of each step for forecasts in image-play's files: python -m tools.score_forecasts [FOLDER ...] [--split SPLIT]
 
-FOLDER: eval_<split> of image-play, with a file 00001.mat and so on for each start. The files are scored on the labels of
-cropped Penn Action (AnnotatePenn, CropPenn) and printed below zero velocity. --write writes forecasts of EvaluateForecast as
-such files.
+FOLDER is a folder eval_<split> of image-play with one file for each start of a forecast, from 00001.mat on. The forecasts are
+scored with the labels of cropped Penn Action (stages AnnotatePenn and CropPenn). The first row of the table is the baseline
+zero velocity, the others are the folders. --write writes the forecasts of the stage EvaluateForecast in this format.
 """
 
 import argparse
@@ -19,7 +19,7 @@ from tools import program
 
 @program
 def main() -> None:
-    """Score and print, or write."""
+    """Read the options; print the table, or write forecasts."""
     parser = argparse.ArgumentParser(
         prog="python -m tools.score_forecasts", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -36,7 +36,7 @@ def main() -> None:
 
 
 def score(folders: list[Path], split: str) -> None:
-    """Print the table. Raises DataError where labels or forecasts are missing."""
+    """Print the table for folders of forecasts. Raises DataError if labels or forecasts are missing."""
     from stages.evaluation.scores import as_text
     from stages.forecasting import eval_files
     from stages.forecasting.baselines import zero_velocity

@@ -1,9 +1,9 @@
-"""People in images, row by row, and the published HDF5 annotation files that hold them.
+"""Annotations: people in images, one per row; and the HDF5 annotation files in the published layout.
 
-The layout is that of pose-hg-train, branch image-play: `{split}.h5` with one float64 dataset a field, and
-`{split}_images.txt` with the image of row i on line i. The files count pixels from 1 and mark a joint without a label
-by the coordinates (0, 0); here pixels count from 0 and such a joint is NaN. Both are converted in this module and
-nowhere else.
+The layout is that of pose-hg-train, branch image-play: `{split}.h5` with one float64 dataset per field, and
+`{split}_images.txt`, whose line i names the image of row i. In the files, pixels count from 1 and a joint without a label has
+the coordinates (0, 0). In `Annotations`, pixels count from 0 and a joint without a label is NaN. Only this module converts
+between the two conventions.
 """
 
 from dataclasses import dataclass, fields
@@ -14,41 +14,45 @@ import numpy as np
 from datasets.errors import DataError
 from datasets.formats.hdf5 import LARGEST, RowsH5, open_h5, read_field, read_numbers
 
-MOVED_DOWN = 15 / 200  # of a person's box by this part of its side, so that feet stay inside (pose-hg-train, all datasets)
-ENLARGED = 1.25  # the box of the joints, so that head, hands and feet are inside; mmpose enlarges person boxes as much
+# A person's box is moved down by this fraction of its side, so that the feet stay inside (pose-hg-train, all datasets).
+MOVED_DOWN = 15 / 200
+# A person's box is enlarged by this factor, so that head, hands and feet are inside; mmpose uses the same factor.
+ENLARGED = 1.25
 
 
 @dataclass(frozen=True)
 class Annotations:
-    """One row a person (MPII) or a frame (Penn Action), in file order; N rows, J joints, pixels counted from 0, (x, y).
+    """People with their joints: N rows, one per person (in Penn Action one per frame), in file order; J joints.
 
-    A joint with a NaN coordinate has no label; `visible` is False there, and for labelled joints that are occluded.
+    Points are (x, y) in pixels counted from 0. A joint with a NaN coordinate has no label. `visible` is False for joints
+    without a label, and for labelled joints that are occluded.
     """
 
-    images: list[str]  # image path relative to the images folder
+    images: list[str]  # image paths relative to the images folder
     index: np.ndarray  # (N,) int64, number of the image in the dataset, as published (counted from 0)
     person: np.ndarray  # (N,) int64, number of the person in the image, from 0; zeros for Penn Action
-    center: np.ndarray  # (N, 2) float64 px, centre of the person's box, already moved down by 15 * scale
+    center: np.ndarray  # (N, 2) float64 px, centre of the person's box, already moved down (see `person_box`)
     scale: np.ndarray  # (N,) float64, side of the person's box / 200 px, already enlarged by 1.25
-    part: np.ndarray  # (N, J, 2) float64 px, NaN where not labelled
+    part: np.ndarray  # (N, J, 2) float64 px, joints; NaN if not labelled
     visible: np.ndarray  # (N, J) bool
-    normalize: np.ndarray  # (N,) float64 px, what PCK divides by: head (MPII) or torso (FLIC, LSP), -1 where unknown
-    torsoangle: np.ndarray  # (N,) float64 degrees, 0 for an upright torso or none, -1 where unknown
+    normalize: np.ndarray  # (N,) float64 px, reference length of PCK: head size (MPII) or torso (FLIC, LSP); -1 if unknown
+    torsoangle: np.ndarray  # (N,) float64 degrees (see `mpii_release.torso_angle`); -1 if not computed
 
     def __len__(self) -> int:
         return len(self.images)
 
     def select(self, rows: np.ndarray) -> "Annotations":
-        """The given rows, by number or by a mask of N bools, in the given order."""
+        """Return some of the rows. rows: row numbers in the wanted order, or a mask of N bools."""
         numbers = np.arange(len(self))[rows]
         arrays = {field.name: getattr(self, field.name)[numbers] for field in fields(self) if field.name != "images"}
         return Annotations(images=[self.images[i] for i in numbers], **arrays)
 
 
 def hold_out(images: np.ndarray, fraction: float, seed: int) -> np.ndarray:
-    """(N,) bool: the rows on a share `fraction` of the different images, numbers (N,), drawn by `default_rng(seed)`.
+    """Return (N,) bool: the rows on a random fraction of the distinct images.
 
-    Raises DataError for a fraction that is not between 0 and 1.
+    images: (N,) number of each row's image; fraction: the fraction of images that is drawn; seed: for `default_rng`. Raises
+    DataError for a fraction that is not between 0 and 1.
     """
     if not 0 < fraction < 1:
         raise DataError(f"the validation fraction is {fraction}, expected a number between 0 and 1.")
@@ -58,9 +62,10 @@ def hold_out(images: np.ndarray, fraction: float, seed: int) -> np.ndarray:
 
 
 def person_box(objpos: np.ndarray, scale: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Centre (..., 2) px and scale (...) of the box that the network sees, from a person's position and size / 200 px.
+    """Return the centre (..., 2) px and the scale (side / 200 px) (...) of the box that the network sees.
 
-    The box is moved down by 15 * scale and enlarged by 1.25, as in pose-hg-train.
+    objpos: (..., 2) px, a person's position; scale: (...), the person's size / 200 px. The box is moved down by 15 * scale px
+    and enlarged by 1.25, as in pose-hg-train.
     """
     center = np.array(objpos, dtype=np.float64)
     center[..., 1] += MOVED_DOWN * 200 * scale
@@ -68,10 +73,11 @@ def person_box(objpos: np.ndarray, scale: np.ndarray) -> tuple[np.ndarray, np.nd
 
 
 def framed_by_joints(images: list[str], part: np.ndarray, visible: np.ndarray) -> Annotations:
-    """Return one person an image in the box of the joints: a square around their middle, 1.25 x their longer side.
+    """Return annotations with one person per image, whose box is computed from the joints.
 
-    part (N, J, 2) float64, 0-based px, NaN where not labelled; visible (N, J) bool. `normalize` and `torsoangle` are -1. People
-    with less than two joints at different places have no box and are left out; `index` still is the image's number.
+    part: (N, J, 2) float64, 0-based px, NaN if not labelled; visible: (N, J) bool. The box is a square around the centre of the
+    joints' bounding box, 1.25 times as large as its longer side. `normalize` and `torsoangle` are -1. People without two joints
+    at different places have no box and are left out; `index` is nevertheless the position of the image in `images`.
     """
     labelled = ~np.isnan(part).any(axis=2, keepdims=True)
     low = np.where(labelled, part, np.inf).min(axis=1)
@@ -100,15 +106,19 @@ def write(folder: Path, split: str, annotations: Annotations, dataset: str = "",
 
 
 class Writer:
-    """`{split}.h5` and `{split}_images.txt` of a split of so many rows, written part by part: memory holds one part.
+    """Writes `{split}.h5` and `{split}_images.txt` part by part, with only one part in memory at a time.
 
-    Joints keep their fractions (the published files truncate them). Raises DataError for an image name that is not ASCII on one
-    line, for a number that is not finite, and for a labelled joint exactly at (-1, -1) px, which would read back as unlabelled;
-    OSError passes.
+    Joints keep their fractional coordinates (the published files truncate them). Raises DataError for an image name with line
+    breaks or non-ASCII characters, for a number that is not finite, and for a labelled joint exactly at (-1, -1) px, which
+    would be read as unlabelled. OSError passes.
     """
 
     def __init__(self, folder: Path, split: str, rows: int, dataset: str = "", one_person: bool = False) -> None:
-        """dataset: attribute `name` of the file; one_person: leave out `person` and `imgname`, as in published Penn Action."""
+        """Open the files in `folder` for a split of `rows` rows in all.
+
+        dataset: the file's attribute `name`; one_person: leave out the fields `person` and `imgname`, as in the published files
+        of Penn Action.
+        """
         self._path, self._rows, self._dataset, self._one_person = folder / f"{split}.h5", rows, dataset, one_person
         self._table: RowsH5 | None = None
         self._listing = open(folder / f"{split}_images.txt", "w", encoding="ascii", newline="\n")  # noqa: SIM115
@@ -122,7 +132,7 @@ class Writer:
             self._table.__exit__(error, *rest)
 
     def append(self, annotations: Annotations) -> None:
-        """Write the next rows, at least one part even if it is empty."""
+        """Write the next rows. A split without rows needs one call, too, with empty annotations."""
         columns = self._columns(annotations)
         if not self._table:
             attributes = {"name": self._dataset} if self._dataset else {}
@@ -132,7 +142,7 @@ class Writer:
         self._listing.writelines(f"{image}\n" for image in annotations.images)
 
     def _columns(self, annotations: Annotations) -> dict[str, np.ndarray]:
-        """Field -> values as the file has them."""
+        """Return field -> values in the conventions of the file."""
         try:
             imgname = [image.encode("ascii") for image in annotations.images]
         except UnicodeEncodeError as error:
@@ -165,11 +175,11 @@ class Writer:
 
 
 def read(folder: Path, split: str, variant: str = "") -> Annotations:
-    """Read `{split}.h5` and `{split}_images.txt`: ours, and the published files of MPII, Penn Action and FLIC.
+    """Read `{split}.h5` and `{split}_images.txt`, written by this workspace or published for MPII, Penn Action or FLIC.
 
-    With a `variant`, the rows are those of `{split}_{variant}.h5`. A joint at exactly (0, 0) in the file has no label
-    and becomes NaN; one zero coordinate alone is a label. `person` may be absent (zeros then). Raises DataError, naming
-    file and field, for files that are absent, damaged or inconsistent.
+    variant: if given, `{split}_{variant}.h5` is read instead of `{split}.h5`. A joint exactly at (0, 0) in the file has no
+    label and becomes NaN; a joint with only one zero coordinate is labelled. If the field `person` is missing, all persons are
+    0. Raises DataError, with the names of file and field, for files that are missing, damaged or inconsistent.
     """
     path, listing = folder / f"{split}{variant and '_' + variant}.h5", folder / f"{split}_images.txt"
     if not listing.is_file():

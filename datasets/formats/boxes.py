@@ -1,4 +1,4 @@
-"""Boxes around people in images and frames of videos, read from .csv tables and COCO files.
+"""Read boxes around people in images and frames of videos from .csv tables and COCO files.
 
 A table has the columns image, left, top, right, bottom in 0-based px, and for videos frame, counted from 0. A COCO file (.json)
 is an object with `images` and `annotations`, or a list of detection results; in both a box is `bbox`: left, top, width, height.

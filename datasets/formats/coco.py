@@ -1,7 +1,7 @@
-"""COCO keypoints: labelled or predicted people in one .json file, as mmpose, SLEAP and labelling programs read them.
+"""COCO keypoints: read and write labelled or predicted people in one .json file, for mmpose, SLEAP and labelling programs.
 
-Layouts: https://cocodataset.org/#format-data and #format-results. Joints are 0-based px with pixel centres at integers, as
-everywhere in this workspace; flag 2 is a visible joint, 1 an occluded one, 0 one without a label.
+The layouts are defined in https://cocodataset.org/#format-data and #format-results. Joints are in 0-based px with pixel centres
+at integers, as everywhere in this workspace. The flag of a joint is 2 if visible, 1 if occluded, 0 if not labelled.
 """
 
 import json
@@ -28,15 +28,16 @@ class CocoPeople:
     skeleton: Skeleton
     sizes: dict[str, tuple[int, int]]  # image -> (width, height) px, where the file states them
     left_out: int  # people with labelled joints who have no box
-    pairs: list[tuple[int, int]]  # joints that the file calls a left and right pair, which is our own addition: `flip_pairs`
+    pairs: list[tuple[int, int]]  # left-right pairs of joints, from `flip_pairs`, which is this workspace's addition to COCO
 
 
 def read_coco(path: Path, category: str = "") -> CocoPeople:
-    """Read the people of one category, or of the only one with joints, from a file of COCO keypoints.
+    """Read the people of one category from a file of COCO keypoints.
 
-    The network sees the square that `person_box` makes of `bbox`, or without a `bbox` of the box around the joints. Crowds
-    (`iscrowd`), people without a labelled joint and people without a box are left out. Raises DataError, naming file, record
-    and remedy, for a file that is damaged or of another kind, and for coordinates, flags and numbers that mean nothing.
+    category: name of the category; empty: the only category with joints. A person's box is made by `person_box` from `bbox` or,
+    if `bbox` is missing, from the bounding box of the joints. Crowds (`iscrowd`), people without a labelled joint and people
+    without a box are left out. Raises DataError, whose text names file, record and remedy, for a file that is damaged or of
+    another kind, and for invalid coordinates, flags and numbers.
     """
     content = _content(path)
     chosen = _category(content["categories"], category, path)
@@ -48,7 +49,7 @@ def read_coco(path: Path, category: str = "") -> CocoPeople:
             raise DataError(f"{path}: the image {name} has no number as its id; export the labels again.")
         if names.setdefault(record["id"], name) != name:
             raise DataError(
-                f"{path} has two images with id {record['id']}, {names[record['id']]} and {name}; number them apart."
+                f"{path} has two images with id {record['id']}, {names[record['id']]} and {name}; give them different ids."
             )
     sizes = {names[record["id"]]: size for record in content["images"] if (size := _size(record))}
     records = [r for r in content["annotations"] if r.get("category_id") == chosen.get("id") and not r.get("iscrowd")]
@@ -71,7 +72,7 @@ def _size(record: dict[str, Any]) -> tuple[int, int] | None:
 
 
 def _content(path: Path) -> dict[str, list[dict[str, Any]]]:
-    """Return the lists of records in a file. Raises DataError where they are not there."""
+    """Return the content of a file, with its lists of records. Raises DataError if one of the lists is missing."""
     try:
         content = json.loads(decode_text(path.read_bytes()))
     except OSError as error:
@@ -98,7 +99,7 @@ def _category(categories: list[dict[str, Any]], wanted: str, path: Path) -> dict
 
 
 def _image_name(record: dict[str, Any], path: Path) -> str:
-    """Return the path of an image below the folder of images."""
+    """Return the path of an image relative to the folder of images. Raises DataError for a path outside this folder."""
     name = record.get("file_name")
     if not isinstance(name, str) or not name:
         raise DataError(f"{path}: the image with id {record.get('id')} has no file_name; export the labels again.")
@@ -109,7 +110,7 @@ def _image_name(record: dict[str, Any], path: Path) -> str:
 
 
 def _joint_pairs(category: dict[str, Any], key: str, joints: int, path: Path) -> list[tuple[int, int]]:
-    """Return pairs of joints, which the file counts from 1, counted from 0."""
+    """Return the pairs of joints in the category's list `key`, counted from 0; in the file, joints count from 1."""
     pairs = category.get(key) or []
     legal = range(1, joints + 1)
     if not isinstance(pairs, list) or not all(
@@ -121,16 +122,16 @@ def _joint_pairs(category: dict[str, Any], key: str, joints: int, path: Path) ->
 
 @dataclass(frozen=True)
 class _Labelled:
-    """A person of a file."""
+    """A labelled person as read from a file."""
 
     image: str
-    points: np.ndarray  # (J, 2) px, NaN where not labelled
+    points: np.ndarray  # (J, 2) px, NaN if not labelled
     flags: np.ndarray  # (J,): 2 visible, 1 occluded, 0 not labelled
     box: np.ndarray  # (4,) px: left, top, width, height
 
 
 def _read_person(record: dict[str, Any], joints: int, images: Mapping[Any, str], path: Path) -> _Labelled | None:
-    """Return the person of a record; None without a labelled joint."""
+    """Return the person of a record, or None if no joint is labelled. images: image id -> path."""
     what = f"{path}: the annotation with id {record.get('id')}"
     if not isinstance(record.get("image_id"), int | str) or record["image_id"] not in images:
         raise DataError(f"{what} is of image {record.get('image_id')}, which is not in the list of images; export again.")
@@ -159,7 +160,7 @@ def _read_person(record: dict[str, Any], joints: int, images: Mapping[Any, str],
 
 
 def _rows(people: list[_Labelled]) -> Annotations:
-    """Return people as annotations; those without a box are left out."""
+    """Return people as annotations, without the people whose box has no extent."""
     people = [person for person in people if person.box[2:].any()]
     if not people:
         return framed_by_joints([], np.empty((0, 1, 2)), np.empty((0, 1), bool))
@@ -189,9 +190,9 @@ def write_coco(path: Path, rows: Annotations, joints: Sequence[str], limbs: Sequ
                sizes: Mapping[str, tuple[int, int]], about: str) -> None:  # fmt: skip
     """Write the people of a split as COCO keypoints.
 
-    joints: names; limbs: pairs of joints, from 0; sizes: image -> (width, height) px; about: the file's description. A
-    person's `bbox` is the square of which `person_box` makes the square that the network sees, so that `read_coco` gives that
-    again. `area` is that of `bbox`, since no outline is known. OSError (a full disk) passes.
+    joints: names; limbs: pairs of joints, from 0; sizes: image -> (width, height) px; about: the file's description. `bbox` is
+    the square from which `person_box` makes the person's box, so that `read_coco` returns the same box. `area` is the area of
+    `bbox`, because the person's outline is not known. OSError (a full disk) passes.
     """
     numbers = _numbers(rows)
     content = {
@@ -212,7 +213,7 @@ def write_coco(path: Path, rows: Annotations, joints: Sequence[str], limbs: Sequ
 
 
 def write_coco_results(path: Path, rows: Annotations, preds: np.ndarray, confidence: np.ndarray) -> None:
-    """Write predictions for the people of a split as COCO results, whose images are numbered as by `write_coco`.
+    """Write predictions for the people of a split as COCO results, with the image numbers that `write_coco` uses.
 
     preds: (N, J, 2) in 0-based px of the images, NaN for joints without a prediction; confidence: (N, J). Joints without a
     prediction are written as 0, 0 with confidence 0. A person's score is the mean confidence of the predicted joints. OSError
@@ -229,7 +230,7 @@ def write_coco_results(path: Path, rows: Annotations, preds: np.ndarray, confide
 
 
 def _numbers(rows: Annotations) -> dict[str, int]:
-    """Return the number of each image in the file, from 1, in the order of the rows."""
+    """Return image -> number in a COCO file, from 1 in the order in which the rows name the images."""
     return {image: number for number, image in enumerate(dict.fromkeys(rows.images), 1)}
 
 

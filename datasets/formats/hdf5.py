@@ -1,4 +1,4 @@
-"""HDF5 files: tables written part by part and read field by field, without trusting a file's own sizes."""
+"""HDF5 files: write tables part by part, and read them field by field; sizes in a file are checked before they are used."""
 
 import errno
 import io
@@ -11,28 +11,30 @@ import numpy as np
 
 from datasets.errors import DataError
 
-# Far above any skeleton; a file that claims more is broken, and its sizes must not decide how much memory is taken.
+# Much more than any skeleton has. A file that claims more joints is damaged, and must not determine how much memory is
+# allocated.
 MAX_JOINTS = 256
-_LAYOUT_BYTES = 1 << 16  # more than the library writes of a file without its rows
-LARGEST = 2.0**53  # no number in annotations comes near, and none below it overflows in what is done with them
+_LAYOUT_BYTES = 1 << 16  # more bytes than the HDF5 library writes for a file without its rows
+LARGEST = 2.0**53  # limit of numbers in annotations; real ones are far smaller, and numbers below it cause no overflow
 
 
 Layout = dict[str, tuple[tuple[int, ...], np.dtype]]  # field -> shape of a row, and type
 
 
 class RowsH5:
-    """An HDF5 file of so many rows, written part by part: field -> shape of a row, and type. ValueError for more or fewer rows.
+    """Writes a table with a known number of rows to an HDF5 file, part by part.
 
-    The HDF5 library lays the file out and never meets the rows, because it crashes the process when the disk is full: they
-    are written to their places in the file as to any other. OSError passes.
+    The HDF5 library only creates the file's structure, because it crashes the process when the disk is full. The rows are then
+    written to their positions in the file by ordinary file operations. Raises ValueError for more or fewer rows than announced;
+    OSError passes.
     """
 
     def __init__(self, path: Path, rows: int, layout: Layout, **attributes: str) -> None:
-        path.write_bytes(bytes(_LAYOUT_BYTES))  # what the library is going to write fits on the disk
+        path.write_bytes(bytes(_LAYOUT_BYTES))  # ensures that the library's own data fit on the disk
         places = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
         places.set_alloc_time(h5py.h5d.ALLOC_TIME_EARLY)
         places.set_fill_time(h5py.h5d.FILL_TIME_NEVER)
-        places.set_obj_track_times(False)  # equal rows, equal bytes
+        places.set_obj_track_times(False)  # without times, equal rows give equal bytes
         self._places: dict[str, int] = {}
         with h5py.File(path, "w") as file:
             file.attrs.update(attributes)
@@ -63,9 +65,9 @@ class RowsH5:
 
 
 def write_h5(path: Path, columns: dict[str, np.ndarray], **attributes: str) -> None:
-    """Write arrays, and attributes of the whole, to an HDF5 file.
+    """Write arrays to an HDF5 file, and `attributes` as attributes of the file.
 
-    It is built in memory, because the HDF5 library crashes the process when the disk is full; OSError passes.
+    The file is built in memory, because the HDF5 library crashes the process when the disk is full. OSError passes.
     """
     content = io.BytesIO()
     with h5py.File(content, "w") as file:
@@ -77,7 +79,7 @@ def write_h5(path: Path, columns: dict[str, np.ndarray], **attributes: str) -> N
 
 @contextmanager
 def open_h5(path: Path) -> Iterator[h5py.File]:
-    """`path` opened for reading; DataError where it is missing or damaged, also for what the block stumbles over."""
+    """Open an HDF5 file for reading. Raises DataError if it is missing or damaged, or for any exception in the with block."""
     if not path.is_file():
         raise DataError(f"{path} is missing; run the annotation stage, or check the path.")
     try:
@@ -90,7 +92,7 @@ def open_h5(path: Path) -> Iterator[h5py.File]:
 
 
 def _opened(path: Path) -> h5py.File:
-    """`path` opened for reading; without the library's lock on a disk that has no locks, as what is read here is whole."""
+    """Open an HDF5 file for reading; without a lock if the disk has no locks, because the files read here are complete."""
     try:
         return h5py.File(path, "r")
     except OSError as error:
@@ -100,9 +102,9 @@ def _opened(path: Path) -> h5py.File:
 
 
 def h5_field(file: h5py.File, path: Path, name: str) -> h5py.Dataset:
-    """Dataset `name`, whose values stand in the file as they are: filters could unpack to any size, and links lead elsewhere.
+    """Return the HDF5 dataset `name`. Raises DataError, with file and field, if it is missing, compressed or linked.
 
-    Raises DataError naming file and field.
+    Compressed data could unpack to any size, and links could lead to other files.
     """
     dataset = file.get(name) if isinstance(file.get(name, getlink=True), h5py.HardLink) else None
     if not isinstance(dataset, h5py.Dataset):
@@ -116,9 +118,10 @@ def h5_field(file: h5py.File, path: Path, name: str) -> h5py.Dataset:
 
 
 def read_field(file: h5py.File, path: Path, name: str, shape: tuple[int | None, ...]) -> np.ndarray:
-    """Dataset `name` as float64 below LARGEST of `shape`, where None stands for the number of joints (1 to 256).
+    """Return the HDF5 dataset `name` as float64. shape: the expected shape; None is the number of joints (1 to 256).
 
-    The shape is checked before anything is read. Raises DataError naming file and field.
+    The shape is checked before the values are read. Raises DataError, with file and field, for another shape, or for a value
+    that is NaN or not below `LARGEST`.
     """
     dataset = h5_field(file, path, name)
     fits = dataset.shape is not None and len(dataset.shape) == len(shape)
@@ -139,7 +142,7 @@ def read_field(file: h5py.File, path: Path, name: str, shape: tuple[int | None, 
 
 
 def read_numbers(file: h5py.File, path: Path, name: str, count: int) -> np.ndarray:
-    """Dataset `name` of `count` whole numbers from 0, as int64; they are stored as floats. Errors as `read_field`."""
+    """Return the HDF5 dataset `name` of `count` whole numbers >= 0, stored as floats, as int64. Errors as in `read_field`."""
     values = read_field(file, path, name, (count,))
     if not ((values >= 0) & (values == np.floor(values))).all():
         raise DataError(f"{path}: field {name!r} holds something else than whole numbers from 0; make the file again.")

@@ -1,4 +1,4 @@
-"""Files of image-play (Chao et al., CVPR 2017) for cropped Penn Action: joints of every frame, and the validation sequences."""
+"""Read and write image-play's files (Chao et al., CVPR 2017) for cropped Penn Action: joints, and validation sequences."""
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -12,11 +12,11 @@ JOINTS = 13  # of Penn Action
 
 
 def write_image_play(path: Path, sequences: Iterable[tuple[int, np.ndarray, np.ndarray]], frames: int) -> None:
-    """Write an annotation file of image-play: every frame of the sequences, `frames` in all.
+    """Write an annotation file of image-play with every frame of the sequences; frames: number N of all frames.
 
-    sequences: in the order of their numbers, each with joints (T, 13, 2) float64, 0-based px of the cropped frame, and visible
-    (T, 13) bool. The file holds `ind2sub` (N, 2) float64: sequence and frame, both from 1; `part` (N, 13, 2) float64 px of the
-    cropped frame, counted from 1, (0, 0) where not visible.
+    sequences: (number, joints, visible) of each sequence, ordered by number; joints (T, 13, 2) float64 in 0-based px of the
+    cropped frame, visible (T, 13) bool. The file has two fields. `ind2sub` (N, 2) float64: numbers of sequence and frame, both
+    from 1. `part` (N, 13, 2) float64: joints in px of the cropped frame, counted from 1, (0, 0) if not visible.
     """
     layout = {"ind2sub": ((2,), np.dtype(np.float64)), "part": ((JOINTS, 2), np.dtype(np.float64))}
     with RowsH5(path, frames, layout) as table:
@@ -27,10 +27,10 @@ def write_image_play(path: Path, sequences: Iterable[tuple[int, np.ndarray, np.n
 
 
 def read_image_play(path: Path) -> tuple[np.ndarray, np.ndarray]:
-    """Read what `write_image_play` wrote: sequence and frame numbers from 1, (N, 2) int64, and joints.
+    """Read a file that `write_image_play` wrote: numbers of sequence and frame, (N, 2) int64 from 1, and joints.
 
-    Joints (N, 13, 2) float64 are px of the cropped frame counted from 0, NaN where not visible. Raises DataError naming
-    file and field.
+    Joints are (N, 13, 2) float64, in px of the cropped frame counted from 0, NaN if not visible. Raises DataError, with file
+    and field, for a damaged file.
     """
     with open_h5(path) as file:
         count = int(h5_field(file, path, "ind2sub").shape[0])
@@ -41,5 +41,5 @@ def read_image_play(path: Path) -> tuple[np.ndarray, np.ndarray]:
 
 
 def write_valid_ind(path: Path, sequences: Sequence[int]) -> None:
-    """Write `valid_ind.txt`: the numbers of the validation sequences (1 for 0001), one a line, action by action."""
+    """Write `valid_ind.txt`: the numbers of the validation sequences (1 for 0001) in the given order, one per line."""
     path.write_text("".join(f"{number}\n" for number in sequences), "ascii")

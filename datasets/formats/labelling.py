@@ -28,9 +28,9 @@ if TYPE_CHECKING:
 class LabelledFrame:
     """A frame with labelled people (or animals)."""
 
-    video: str  # path of the video, as the labels name it, or of the folder of images
-    number: int  # of the frame in the video
-    image: Path | None  # of a frame that is an image file
+    video: str  # path of the video or of the image file, as written in the labels
+    number: int  # number of the frame in the video
+    image: Path | None  # path of the image file, if the frame is an image file
     inside: bool  # whether the pixels are inside the file of labels
     people: list[np.ndarray]  # each (J, 2) float64 px, NaN where not labelled
     source: "sleap_io.LabeledFrame"
@@ -42,19 +42,19 @@ class Labels:
 
     joints: list[str]
     limbs: list[tuple[int, int]]
-    pairs: list[tuple[int, int]]  # left and right
+    pairs: list[tuple[int, int]]  # left-right pairs of joints
     frames: list[LabelledFrame]
 
 
 def is_coco(path: Path) -> bool:
-    """Return whether a file is .json and holds one object, as COCO does; Label Studio's files hold a list."""
+    """Return whether a file is .json and its content is no list: COCO files are one object, Label Studio's files are lists."""
     return path.suffix.lower() == ".json" and path.is_file() and decode_text(path.read_bytes()).lstrip()[:1] != "["
 
 
 def read(path: Path) -> Labels:
-    """Read labels that people made from a file, or from the folder of a DeepLabCut project; predictions are left out.
+    """Read the labels made by people from a file or from the folder of a DeepLabCut project; predictions are left out.
 
-    Raises DataError for a file that sleap-io cannot read, without sleap-io, and for several skeletons.
+    Raises DataError if sleap-io is not installed or cannot read the file, or if the file has several skeletons or no labels.
     """
     sleap_io = _sleap_io(path)
     for table in path.glob("labeled-data/*/CollectedData_*.csv") if path.is_dir() else [path]:
@@ -69,7 +69,7 @@ def read(path: Path) -> Labels:
             found = sleap_io.load_dlc(str(path))
         else:
             found = sleap_io.load_file(str(path))
-    except Exception as error:  # of any kind: the file is somebody else's, and so is the reader
+    except Exception as error:  # sleap-io raises many kinds of exceptions for files it cannot read
         raise DataError(
             f"{path} cannot be read as labels ({_in_words(error)}); give COCO keypoints (.json), a DeepLabCut project or "
             "its CollectedData_*.csv, a SLEAP file (.slp), or export the labels again."
@@ -103,7 +103,7 @@ def _require_images(table: Path) -> None:
 
 
 def _sleap_io(path: Path) -> ModuleType:
-    """Return the package. Raises DataError, naming the file that needs it, where it is not installed."""
+    """Return the package sleap_io. Raises DataError if it is not installed; path: the file that needs it, for the message."""
     try:
         import sleap_io
     except ImportError:
@@ -128,7 +128,7 @@ def _frame(frame: "sleap_io.LabeledFrame") -> LabelledFrame:
 
 
 def as_coco(labels: Labels, images: list[str]) -> dict[str, Any]:
-    """Return labels as the content of a file of COCO keypoints; images: the path of each frame's image."""
+    """Return labels as the content of a COCO keypoints file. images: path of the image of each frame in `labels.frames`."""
     people: list[dict[str, Any]] = []
     for number, frame in enumerate(labels.frames, 1):
         for points in frame.people:
@@ -154,7 +154,7 @@ def pixels_of(frame: LabelledFrame, file: Path | None) -> np.ndarray:
             video.replace_filename(str(file), open=True)
         video.open_backend = True
         pixels = np.asarray(video[frame.number])
-    except Exception as error:  # of any kind: the file is somebody else's, and so is the reader
+    except Exception as error:  # sleap-io raises many kinds of exceptions for videos it cannot read
         raise DataError(
             f"frame {frame.number} of {file or frame.video} cannot be read ({_in_words(error)}); copy the video again, or "
             "remove the labels of this frame."
@@ -163,7 +163,10 @@ def pixels_of(frame: LabelledFrame, file: Path | None) -> np.ndarray:
 
 
 def plain_name(name: str) -> str:
-    """Return a name of letters, digits, - and _ alone, as the lists of images need it."""
+    """Return a name with every character except A-Z, a-z, 0-9, - and _ replaced by _; `video` for an empty name.
+
+    The lists of images can only contain ASCII names.
+    """
     return re.sub(r"[^A-Za-z0-9_-]", "_", name) or "video"
 
 
@@ -178,10 +181,10 @@ def write_slp(
 ) -> None:  # fmt: skip
     """Write people as a SLEAP project (.slp).
 
-    pictures: the video, or the image files; frames: of each person, the frame of the video or the place in the list of images;
-    people: joints (J, 2) in 0-based px, NaN where unknown; confidence: (J,) of each person's joints, which makes the people
-    predictions; numbers: of each person in the video, who then is a track. Raises DataError without sleap-io; OSError (a full
-    disk) passes.
+    pictures: the video, or the image files; frames: for each person, the number of the video's frame or the index in the list
+    of images; people: joints (J, 2) of each person in 0-based px, NaN if unknown; confidence: (J,) for each person, if the
+    people are predictions, or None for labels; numbers: for each person, the number of the track in the video, or None for no
+    tracks. Raises DataError without sleap-io. OSError (a full disk) passes.
     """
     sleap_io = _sleap_io(path)
     names = list(skeleton.joints)
@@ -210,10 +213,11 @@ def write_deeplabcut(
     path: Path, scorer: str, frames: list[Any], preds: np.ndarray, confidence: np.ndarray, joints: tuple[str, ...],
     numbers: list[int],
 ) -> None:  # fmt: skip
-    """Write predictions as the table that DeepLabCut writes: x, y and likelihood of each joint, one row a frame or an image.
+    """Write predictions as a table of DeepLabCut: x, y and likelihood of each joint, with one row per frame or image.
 
-    frames: of each person; preds: (N, J, 2) in 0-based px; confidence: (N, J); numbers: of each person in the frame or the
-    video. Of several people, the table has DeepLabCut's level `individuals`. OSError (a full disk) passes.
+    frames: each person's frame or image; scorer: the first header level; preds: (N, J, 2) in 0-based px; confidence: (N, J);
+    numbers: each person's number in the frame or video. If there are several numbers, the table has DeepLabCut's header level
+    `individuals`. OSError (a full disk) passes.
     """
     values = np.concatenate((preds, confidence[:, :, None]), axis=2).reshape(len(frames), 3 * len(joints))
     rows = {frame: row for row, frame in enumerate(dict.fromkeys(frames))}
@@ -230,7 +234,7 @@ def write_deeplabcut(
 
 
 def numbers_within(images: list[str]) -> list[int]:
-    """Return the number of each person in the image, from 0; images: the image of each person."""
+    """Return each person's number within the image, from 0. images: the image of each person."""
     seen, within = Counter[str](), []
     for image in images:
         within.append(seen[image])

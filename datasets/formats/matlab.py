@@ -1,4 +1,4 @@
-"""MATLAB files of version 5: written, and read without trusting the sizes in them.
+"""Write and read MATLAB files of version 5; sizes in a file are checked before they are used.
 
 SciPy's reader trusts these sizes: about 1 in 60 of our mutated labels and structs crashed the process. SciPy also makes an
 array of every number in a struct, which took 700 MB for MPII. This reader checks each size against the bytes that are left,
@@ -40,7 +40,8 @@ _HEAD = struct.Struct("<6I")  # a variable's flags with their tag, and the tag o
 def write_mat(path: Path, content: dict[str, Any], text: str) -> None:
     """Write variables by name as a compressed MATLAB 5 file, whole or not at all. OSError (a full disk) passes.
 
-    text: what the file begins with, in place of SciPy's own text, which holds the time: equal variables give equal bytes.
+    text: written at the beginning of the file instead of SciPy's own text, which contains the time, so that equal variables
+    give equal bytes.
     """
     from scipy.io import savemat  # takes 60 ms to import, which every command would wait for
 
@@ -108,7 +109,7 @@ def is_hdf5(path: Path) -> bool:
 
 
 class _Elements:
-    """The bytes of a file or of a decompressed variable; `what`: their name in error messages."""
+    """The bytes of a file or of a decompressed variable; `what`: the name of file and variable in error messages."""
 
     __slots__ = ("data", "what")
 

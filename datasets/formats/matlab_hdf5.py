@@ -1,4 +1,4 @@
-"""Reading MATLAB 7.3 files, which are HDF5 files of a certain layout, into the values of `matlab`.
+"""Read MATLAB 7.3 files, which are HDF5 files with a special layout; returns the same types as `matlab.read_mat`.
 
 A struct is a group with one member per field; in a struct array, each member holds references to the values of all records.
 Arrays are stored transposed, text as UTF-16 code units. Every size is checked before its data is read.
@@ -31,7 +31,7 @@ def read_mat73(path: Path, *names: str) -> dict[str, Value]:
 
 
 class _Hdf5:
-    """An open file, which stays open as long as one of its records is in use."""
+    """An open HDF5 file; it stays open as long as one of its records is in use."""
 
     def __init__(self, path: Path) -> None:
         self.path = path

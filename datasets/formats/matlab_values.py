@@ -1,4 +1,4 @@
-"""The values that are read from MATLAB files of version 5 and 7.3."""
+"""Types of the values that are read from MATLAB files of version 5 and 7.3."""
 
 from typing import Any
 
@@ -13,7 +13,7 @@ class Record:
     __slots__ = ("_places", "_source")
 
     def __init__(self, source: Any, places: dict[str, tuple[Any, ...]]) -> None:
-        """source: its method `value`, called with a field's entry in `places`, returns the field's value."""
+        """Create a record. `source.value(*places[field])` returns the value of a field."""
         self._source, self._places = source, places
 
     def __contains__(self, name: str) -> bool:

@@ -1,6 +1,7 @@
-"""MPII's people as other projects publish them, with the split of Tompson et al.: train.h5 and so on, or mpii_annotations.json.
+"""Read MPII's people from files that other projects publish, with the split of Tompson et al.
 
-The .h5 files are those of pose-hg-train. The .json has no head boxes, so that nobody in it has a head size to divide PCKh by.
+The files are train.h5, valid.h5 and test.h5 of pose-hg-train, or mpii_annotations.json. The latter has no head boxes, so PCKh
+cannot be computed from it.
 """
 
 import gzip
@@ -21,14 +22,14 @@ from datasets.formats.annotations import Annotations, person_box
 from datasets.formats.hdf5 import LARGEST
 from datasets.formats.mpii_release import JOINTS, MAT_NAME, torso_angle
 
-MOST_JSON = 1 << 27  # bytes of mpii_annotations.json, unpacked; the published one has 33e6
+MOST_JSON = 1 << 27  # largest size in bytes of a decompressed .json; the published mpii_annotations.json has 33e6
 JSON_NAMES = ("mpii_annotations.json", "mpii_annotations.json.gz")
 
 
 def read(folder: Path) -> dict[str, Annotations]:
-    """The people of `train`, `valid` and `test` in the published files of `folder`; `test` may be empty.
+    """Return the people of `train`, `valid` and `test` in the published files of `folder`; `test` may be empty.
 
-    Raises DataError where none of the files is there, or one is damaged or another dataset's.
+    Raises DataError if none of the files exists, or if a file is damaged or belongs to another dataset.
     """
     if (folder / "train.h5").is_file():
         return _read_h5(folder)
@@ -77,7 +78,7 @@ def _read_json(path: Path) -> dict[str, Annotations]:
 
 @contextmanager
 def open_json(path: Path) -> Iterator[Any]:
-    """The people of a .json or .json.gz; DataError where it is damaged, also for what the block stumbles over."""
+    """Provide the people in a .json or .json.gz file. Raises DataError for a damaged file, or an error in the with block."""
     try:
         with gzip.open(path) if path.suffix == ".gz" else open(path, "rb") as file:
             content = file.read(MOST_JSON + 1)
@@ -95,13 +96,17 @@ def open_json(path: Path) -> Iterator[Any]:
 
 
 def _row(entry: dict[str, Any], path: Path, number: int) -> list[float]:
-    """Index and person from 1, position, size / 200 px, and x, y and visible of every joint; px from 1."""
+    """Return the numbers of image and person (from 1), the position, the size / 200 px, and x, y and visible of every joint.
+
+    Pixels count from 1. Raises DataError for a wrong or invalid number; number: the person's number in the file, from 1.
+    """
     joints = [float(value) for joint in entry["joint_self"] for value in joint]
     head = [float(entry[name]) for name in ("annolist_index", "people_index")]
     row = [*head, *(float(value) for value in entry["objpos"]), float(entry["scale_provided"]), *joints]
     if len(row) != 5 + 3 * JOINTS or not all(math.isfinite(value) and abs(value) < LARGEST for value in row):
         raise DataError(
-            f"{path}: person {number} has not {JOINTS} joints of three numbers, two of objpos and a scale_provided."
+            f"{path}: person {number} does not have {JOINTS} joints of three numbers each, two numbers in objpos, and a "
+            "number in scale_provided."
         )
     if row[4] <= 0 or min(head) < 1:
         raise DataError(f"{path}: person {number} has a scale_provided or a number of image or person that is not positive.")

@@ -1,7 +1,8 @@
-"""The struct RELEASE of `mpii_human_pose_v1_u12_1.mat`, MPII's annotation file, and predictions in its layout.
+"""Read MPII's annotation file, `mpii_human_pose_v1_u12_1.mat`, and write predictions in its layout.
 
-The struct is described by MPII's annotation description. Its coordinates count from 1 (MATLAB) and are converted here. Box,
-head size and torso angle are made as in the annotation files published with pose-hg-train.
+The file holds one MATLAB struct, RELEASE; MPII's annotation description explains its fields. Its coordinates count from 1
+(MATLAB) and are converted here. Box, head size and torso angle are computed as in the annotation files published with
+pose-hg-train.
 """
 
 import math
@@ -25,22 +26,22 @@ PELVIS, THORAX = 6, 7
 
 @dataclass(frozen=True)
 class Release:
-    """The usable people of the distribution's file, and all its images."""
+    """The contents of MPII's annotation file: the usable people, and all images."""
 
-    people: Annotations  # in file order: index is the image's place in annolist, person its place in annorect, from 0
-    training: np.ndarray  # (N,) bool: the person stands on a training image; test people have no labelled joints
+    people: Annotations  # in file order; `index` is the image's index in annolist, `person` the person's in annorect, from 0
+    training: np.ndarray  # (N,) bool: whether the person is on a training image; test people have no labelled joints
     images: list[str]  # names of all images in the order of annolist
     training_images: np.ndarray  # (number of images,) bool
 
 
 def read(path: Path, report: Report = silent) -> Release:
-    """Read every usable person of the RELEASE file at `path`; `report(images done, images)` now and then.
+    """Read all usable people of MPII's annotation file; calls `report(images done, images)` from time to time.
 
-    A person is usable with scale and objpos and, on a training image, with at least one joint. Absent or empty
-    annorect, annopoints, scale and objpos only make people unusable. `is_visible` may be absent or empty (visible), a
-    number or the text '0' or '1'. Fields are taken by name, joints by id, and whatever else is there is ignored. A
-    person without head box has normalize -1. Raises DataError, naming image, person and field, for anything else that
-    does not fit.
+    A person is usable if scale and objpos are known and, on a training image, at least one joint is labelled. Missing or empty
+    fields annorect, annopoints, scale and objpos are no errors, but their people are not usable. `is_visible` is a number or
+    the text '0' or '1'; if it is missing or empty, the joint counts as visible. Fields are found by name, joints by id, and
+    further fields are ignored. A person without a head box has normalize -1. Raises DataError, whose text names image, person
+    and field, for anything else that is not as expected.
     """
     release = _record(read_mat(path, "RELEASE")["RELEASE"], path, "RELEASE")
     annolist = release.get("annolist")
@@ -72,7 +73,7 @@ def _record(value: Value | None, path: Path, name: str) -> Record:
 
 
 def _image_name(image: Value | None, where: str) -> str:
-    """The name in a record `image`, which has to be that of a file in the images folder itself."""
+    """Return the file name in a field `image`. Raises DataError if it is missing or is a path; where: names the record."""
     name = image[0].get("name") if isinstance(image, list) and len(image) == 1 else None
     if not isinstance(name, str) or not name or Path(name).name != name:
         raise DataError(f"{where}.image has no field 'name' with a file's name; this is not MPII's annotation file.")
@@ -80,7 +81,10 @@ def _image_name(image: Value | None, where: str) -> str:
 
 
 def _read_person(person: Record, training: bool, where: str) -> tuple[Any, ...] | None:
-    """Position (2,), scale, joints (16, 2), visible (16,) and head size, pixels from 1; None for an unusable person."""
+    """Return position (2,), scale, joints (16, 2), visible (16,) and head size of a person, or None for an unusable person.
+
+    Pixels count from 1. training: whether the image is a training image; where: names the person in error messages.
+    """
     scale = _number(person, "scale", where)
     objpos = _part(person, "objpos")
     if scale is None or objpos is None:
@@ -100,7 +104,7 @@ def _read_person(person: Record, training: bool, where: str) -> tuple[Any, ...] 
 
 
 def _read_joints(person: Record, where: str) -> tuple[np.ndarray, np.ndarray]:
-    """Joints (16, 2) float64, pixels from 1 and NaN where absent or at (0, 0), and visible (16,) bool."""
+    """Return joints (16, 2) float64 in pixels counted from 1, NaN if missing or at (0, 0), and visible (16,) bool."""
     joints, visible = np.full((JOINTS, 2), np.nan), np.zeros(JOINTS, bool)
     annopoints = _part(person, "annopoints")
     points = annopoints.get("point") if annopoints is not None else None
@@ -109,15 +113,18 @@ def _read_joints(person: Record, where: str) -> tuple[np.ndarray, np.ndarray]:
         seen = _visibility(point.get("is_visible"))
         if x is None or y is None or joint is None or joint not in range(JOINTS) or seen is None:
             raise DataError(
-                f"{where}: annopoints.point lacks x or y, or has an id beyond 0..15 or an is_visible beyond 0 and 1."
+                f"{where}: annopoints.point lacks x or y, or its id is not in 0..15, or its is_visible is neither 0 nor 1."
             )
-        if x or y:  # annotation files say (0, 0) of a joint without a label
+        if x or y:  # (0, 0) marks a joint without a label in published annotation files
             joints[int(joint)], visible[int(joint)] = (x, y), seen
     return joints, visible
 
 
 def _visibility(value: Value | None) -> bool | None:
-    """What `is_visible` says: the number or the text 0 or 1; absent or empty means visible. None for anything else."""
+    """Return the visibility in a field `is_visible`, the number or text 0 or 1; None for another value.
+
+    A missing or empty field means visible.
+    """
     if _is_empty(value):
         return True
     return {0.0: False, 1.0: True, "0": False, "1": True}.get(value) if isinstance(value, float | str) else None
@@ -128,13 +135,16 @@ def _is_empty(value: Value | None) -> bool:
 
 
 def _part(record: Record, name: str) -> Record | None:
-    """The struct in field `name`, None where it is absent or empty."""
+    """Return the struct in the field `name` of a record, or None if the field is missing or empty."""
     value = record.get(name)
     return value[0] if isinstance(value, list) and value else None
 
 
 def _number(record: Record, name: str, where: str) -> float | None:
-    """The number in field `name`, None where it is absent or empty."""
+    """Return the number in the field `name` of a record, or None if the field is missing or empty.
+
+    Raises DataError for another value; where: names the record.
+    """
     value = record.get(name)
     if isinstance(value, float) and abs(value) < LARGEST:
         return value
@@ -144,7 +154,7 @@ def _number(record: Record, name: str, where: str) -> float | None:
 
 
 def _to_annotations(rows: list[tuple[Any, ...]], images: list[str]) -> Annotations:
-    """Rows of (index, person, position, scale, joints, visible, head size), pixels from 1, as Annotations."""
+    """Return annotations of rows (index, person, position, scale, joints, visible, head size) in pixels counted from 1."""
     index, person, objpos, scale, part, visible, size = zip(*rows, strict=True) if rows else ((),) * 7
     joints = np.array(part, dtype=np.float64).reshape(-1, JOINTS, 2)
     center, side = person_box(np.array(objpos).reshape(-1, 2), np.array(scale, dtype=np.float64))
@@ -162,10 +172,11 @@ def _to_annotations(rows: list[tuple[Any, ...]], images: list[str]) -> Annotatio
 
 
 def torso_angle(joints: np.ndarray) -> np.ndarray:
-    """Degrees (N,) that the torso of joints (N, 16, 2), px from 1, leans to the right of upright, -90 to 270; 0 if unknown.
+    """Return the angles (N,) in degrees, -90 to 270, by which torsos lean from upright to the right in the image; 0 if unknown.
 
-    The angle of the way from pelvis to thorax, plus 90, as in the annotation files published with pose-hg-train, which
-    take a joint at x = 0 for one without a label.
+    joints: (N, 16, 2) px from 1. As in the annotation files published with pose-hg-train, it is 90 plus the angle of the vector
+    from pelvis to thorax, measured from the x axis with y pointing down. As in those files, a pelvis or thorax at x = 0 counts
+    as unlabelled, so the angle is 0.
     """
     way = joints[:, THORAX] - joints[:, PELVIS]
     angle = 90 + np.degrees(np.arctan2(way[:, 1], way[:, 0]))
@@ -174,12 +185,13 @@ def torso_angle(joints: np.ndarray) -> np.ndarray:
 
 
 def write_predictions(path: Path, release: Path, people: Annotations, preds: np.ndarray) -> None:
-    """Write predictions as MPII's evaluation toolkit loads them from pred_keypoints_mpii.mat.
+    """Write predictions in the layout of pred_keypoints_mpii.mat, which MPII's evaluation toolkit loads.
 
-    release: the dataset's own .mat; people: the test people; preds (N, 16, 2): their joints in 0-based px. RELEASE.annolist
-    has an entry for every image, in the dataset's order, those of the test images with
-    annorect(k).annopoints.point(j).x, y, id: k as in the dataset's own RELEASE, id from 0. People whom it gives no position
-    have no annopoints. `pred` has the test images alone. Raises DataError as `read`.
+    release: MPII's annotation file; people: the test people; preds: (N, 16, 2), their joints in 0-based px. The variable
+    RELEASE.annolist has an entry for every image, in the order of MPII's file. The entries of test images have the predictions
+    in annorect(k).annopoints.point(j) with the fields x, y and id; k is as in MPII's file, id counts from 0. People who have no
+    position in MPII's file have no annopoints. The variable `pred` has the entries of the test images only. Raises DataError as
+    `read` does.
     """
     images = read(release)
     found: dict[int, dict[int, np.ndarray]] = {}

@@ -1,4 +1,4 @@
-"""Who of MPII's people validates: files that others publish, read and matched with the people of the release."""
+"""Split MPII's people into train, valid and test: at random, or by a published file that names the validation people."""
 
 from collections.abc import Iterable
 from pathlib import Path
@@ -15,17 +15,17 @@ from datasets.formats.mpii_release import Release
 
 
 def split(release: Release, split_file: Path | None, fraction: float, seed: int) -> dict[str, Annotations]:
-    """People of `train`, `valid` and `test`, each in file order.
+    """Return the people of `train`, `valid` and `test`, each in file order.
 
-    `test`: all people of test images. `valid`: those that `split_file` tells, which is one of
+    `test` has all people on test images. `valid` has the people that `split_file` names. This file is one of:
     - `*.h5`: published annotations of the validation people (index and person, counted from 0);
     - `*.json`, `*.json.gz`: mpii_annotations.json (isValidation; annolist_index and people_index, counted from 1), or the
       validation people of HRNet (valid.json) and mmpose (mpii_val.json), found by image, center and scale;
-    - `*.txt`: names of images, one a line; everybody on them validates;
-    and with None everybody on a share `fraction` of the training images that hold usable people, drawn by
-    `numpy.random.default_rng(seed)` (Tompson et al. hold out 2,958 of 25,204 people, a share of 0.12). `train`:
-    everybody on other training images. People on a validation image whom a published split leaves out belong nowhere.
-    Raises DataError where the split file is damaged or fits another release.
+    - `*.txt`: names of images, one per line; all people on these images are validation people.
+    Without a split file, `valid` has all people on a random fraction `fraction` of the training images with usable people,
+    drawn by `numpy.random.default_rng(seed)`. (Tompson et al. hold out 2,958 of 25,204 people, a fraction of 0.12.) `train` has
+    all people on the other training images. If a published split names only some of the people on an image, the others are in
+    no split. Raises DataError if the split file is damaged or does not fit this release.
     """
     people, training = release.people, release.training
     if split_file is None:
@@ -44,7 +44,7 @@ def split(release: Release, split_file: Path | None, fraction: float, seed: int)
 
 
 def _listed_images(release: Release, path: Path) -> list[int]:
-    """Places in annolist of the images that the text file at `path` names; all have to be training images."""
+    """Return the indices in annolist of the images named in the text file `path`. Raises DataError for no training image."""
     try:
         names = {line.strip() for line in decode_text(path.read_bytes()).splitlines()} - {""}
     except OSError as error:
@@ -61,7 +61,7 @@ def _listed_images(release: Release, path: Path) -> list[int]:
 
 
 def _people_of_h5(path: Path) -> list[tuple[int, int, str]]:
-    """(index, person, image name) of every row of published annotations, counted from 0."""
+    """Return (index, person, image name) of every row of published annotations; index and person count from 0."""
     with open_h5(path) as file:
         names = h5_field(file, path, "imgname")
         if names.dtype.kind != "S" or len(names.shape) != 1 or names.nbytes > path.stat().st_size:
@@ -72,7 +72,7 @@ def _people_of_h5(path: Path) -> list[tuple[int, int, str]]:
 
 
 def _find_people_of_json(release: Release, path: Path) -> np.ndarray:
-    """Return (N,) bool: the validation people of a .json or .json.gz in one of the two layouts that `split` names."""
+    """Return (N,) bool: the validation people of a .json or .json.gz file in one of the layouts described in `split`."""
     with open_json(path) as entries:
         if "isValidation" in entries[0]:
             wanted = [
@@ -85,18 +85,19 @@ def _find_people_of_json(release: Release, path: Path) -> np.ndarray:
 
 
 def _place(entry: dict[str, Any]) -> tuple[str, np.ndarray]:
-    """Return the image of a person in HRNet's layout, and objpos (2,) px from 1 and scale / 200 px as one array (3,)."""
+    """Return the image name of a person in HRNet's layout, and an array (3,): x and y of objpos in px from 1, size / 200 px."""
     x, y = entry["center"]
     return str(entry["image"]), np.array([float(x), float(y), float(entry["scale"])])
 
 
 def _find_places(release: Release, wanted: Iterable[tuple[str, np.ndarray]], path: Path) -> np.ndarray:
-    """Return (N,) bool: the people at the wanted places of `_place`. Each has to be a single training person.
+    """Return (N,) bool: the people at the wanted places, each an image and an array as returned by `_place`.
 
-    Places may differ by 1 px, as files that count pixels from 0 do, and scales by 1 %; no two people of MPII are that close.
+    Positions may differ by 1 px, because some files count pixels from 0, and scales by 1 %; no two people of MPII are that
+    close to each other. Raises DataError if the number of training people at a place is not 1.
     """
     people = release.people
-    scale = people.scale / 1.25  # `person_box` undone
+    scale = people.scale / 1.25  # this line and the next two are the inverse of `person_box`
     places = np.column_stack([people.center + 1, scale])
     places[:, 1] -= 15 * scale
     rows: dict[str, list[int]] = {}
@@ -115,7 +116,10 @@ def _find_places(release: Release, wanted: Iterable[tuple[str, np.ndarray]], pat
 
 
 def _find_people(release: Release, wanted: Iterable[tuple[int, int, str]], path: Path) -> np.ndarray:
-    """(N,) bool: the wanted people, every one of whom has to stand on a training image of the same name."""
+    """Return (N,) bool: the wanted people, given as (index, person, image name).
+
+    Raises DataError for a person who is not in the release, on a training image with this name.
+    """
     people = release.people
     rows = {
         key: row

@@ -19,11 +19,11 @@ def write_nwb(
     path: Path, video: Path, times: np.ndarray, people: np.ndarray, confidence: np.ndarray, numbers: np.ndarray,
     skeleton: Skeleton,
 ) -> None:  # fmt: skip
-    """Write people in a video, each number as a pose estimation of its own.
+    """Write the people in a video; the rows of each person's number become one PoseEstimation of ndx-pose.
 
-    times: (N,) s since the start, of each row; people: joints (N, J, 2) in 0-based px; confidence: (N, J); numbers: (N,)
-    of the person of each row. The session's start, which NWB requires, is the time of the video's file. Raises DataError
-    without pynwb; OSError (a full disk) passes.
+    times: (N,) time of each row in s since the video's start; people: joints (N, J, 2) in 0-based px; confidence: (N, J);
+    numbers: (N,) number of each row's person. NWB requires the start time of the session: the modification time of the video
+    file is used. Raises DataError without pynwb or ndx-pose. OSError (a full disk) passes.
     """
     try:
         from ndx_pose import PoseEstimation, PoseEstimationSeries, Skeletons

@@ -1,4 +1,4 @@
-"""Label files of Penn Action, `labels/NNNN.mat`; their coordinates count from 1 (MATLAB), here from 0."""
+"""Read and write label files of Penn Action, `labels/NNNN.mat`: coordinates count from 1 in the files and from 0 here."""
 
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -18,41 +18,40 @@ FIELDS = ("action", "pose", "x", "y", "visibility", "train", "bbox", "dimensions
 
 @dataclass(frozen=True)
 class Label:
-    """The label of one sequence of T frames; pixels of its frames, counted from 0, (x, y).
+    """The label of one sequence of T frames. Points are (x, y) in px of the frames, counted from 0.
 
-    Joints that are not visible are parked anywhere, (0, 0) and the image's edges included: their coordinates mean
-    nothing.
+    The coordinates of joints that are not visible are meaningless: often (0, 0) or a point on the image's edge.
     """
 
     sequence: str  # "0001"
     action: str
-    pose: str  # camera: front, back, left, right
+    pose: str  # view of the camera: front, back, left or right
     train: bool
     joints: np.ndarray  # (T, 13, 2) float64 px
     visible: np.ndarray  # (T, 13) bool
-    bbox: np.ndarray  # (B, 4) float64 px: x1 y1 x2 y2; B is T but for a few sequences, where it is T - 1
-    width: int  # px of every frame
-    height: int
+    bbox: np.ndarray  # (B, 4) float64 px: x1 y1 x2 y2; B is T or, in a few sequences, T - 1
+    width: int  # px, of all frames
+    height: int  # px, of all frames
 
     @property
     def frames(self) -> int:
-        """T, the number of frames."""
+        """The number of frames, T."""
         return len(self.joints)
 
     @property
     def counted(self) -> np.ndarray:
-        """(T,) bool: frames that count, those that show at least one of the ten joints below the shoulders."""
+        """The frames that are used, (T,) bool: those with at least one visible joint of the ten joints below the shoulders."""
         return np.any(self.visible[:, BELOW_SHOULDERS], axis=1)
 
 
 def head(label: Label) -> Label:
-    """The label without its coordinates, which are NaN then and take no memory: for what needs all sequences at once."""
+    """Return a label in which all coordinates are NaN and take no memory, so that the labels of all sequences fit in memory."""
     return replace(label, joints=np.broadcast_to(np.nan, label.joints.shape), bbox=np.full((1, 4), np.nan))
 
 
 def label_paths(root: Path) -> list[Path]:
-    """Label files of a Penn Action folder (`root/labels/NNNN.mat`) in the order of their numbers; DataError if none."""
-    paths = [path for path in (root / "labels").glob("*.mat") if not path.name.startswith(".")]  # ._0001.mat, of macOS
+    """Return the label files `root/labels/NNNN.mat` in the order of their numbers. Raises DataError if there are none."""
+    paths = [path for path in (root / "labels").glob("*.mat") if not path.name.startswith(".")]  # macOS adds ._0001.mat
     if not paths:
         raise DataError(f"{root / 'labels'} holds no .mat files, expected Penn Action's; unpack the archive there.")
     for path in paths:
@@ -64,9 +63,9 @@ def label_paths(root: Path) -> list[Path]:
 def read_label(path: Path) -> Label:
     """Read `labels/NNNN.mat`, as distributed or as `write_label` wrote it.
 
-    Whole numbers are stored as uint8 or uint16 in some files and are made float64 first. Boxes may have fewer rows than
-    there are frames. Raises DataError, naming file and field, for what is missing, misshapen, not finite or not
-    possible.
+    Some files store whole numbers as uint8 or uint16; they are converted to float64 first. There may be fewer boxes than
+    frames. Raises DataError, whose text names file and field, for a field that is missing, has a wrong shape, or holds numbers
+    that are not finite or not possible.
     """
     content = read_mat(path, *FIELDS)
     nframes = int(_numbers(content, path, "nframes", (1, 1)).item())
@@ -75,7 +74,7 @@ def read_label(path: Path) -> Label:
     size = _numbers(content, path, "dimensions", (1, None)).ravel()  # rows, columns, frames
     train = _numbers(content, path, "train", (1, 1)).item()
     if len(x) < 1 or len(bbox) < 1:
-        raise DataError(f"{path}: field {'bbox' if len(x) else 'nframes'!r} tells of no frame, expected at least one.")
+        raise DataError(f"{path}: field {'bbox' if len(x) else 'nframes'!r} has no frame, expected at least one.")
     if len(size) < 2 or not all(1 <= side <= 65535 and side == int(side) for side in size[:2]):
         raise DataError(f"{path}: field 'dimensions' is {size.tolist()}, expected rows, columns and frames.")
     if train not in (1, -1):
@@ -96,9 +95,9 @@ def read_label(path: Path) -> Label:
 
 
 def write_label(path: Path, label: Label) -> None:
-    """Write a label in the distribution's layout, as a whole or not at all; equal labels give equal bytes.
+    """Write a label in the distribution's layout, atomically; equal labels give equal bytes.
 
-    OSError (disk full) passes, and leaves no file called `path`.
+    OSError (a full disk) passes; there is no new file `path` then.
     """
     content: dict[str, Any] = {
         "action": label.action,
@@ -115,7 +114,10 @@ def write_label(path: Path, label: Label) -> None:
 
 
 def _numbers(content: dict[str, Value], path: Path, name: str, shape: tuple[int | None, int | None]) -> np.ndarray:
-    """Field `name` as float64 below LARGEST of `shape` (None: any size)."""
+    """Return the field `name` as float64. shape: the expected shape, in which None means any size.
+
+    Raises DataError for another shape, and for a number that is NaN or not below `LARGEST`.
+    """
     value = content[name]
     numbers = np.atleast_2d(value).astype(np.float64) if isinstance(value, float | np.ndarray) else None
     expected = " x ".join("any" if size is None else str(size) for size in shape)

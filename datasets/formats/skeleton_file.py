@@ -1,4 +1,4 @@
-"""skeleton.json: the joints of a dataset whose labels name them, beside its annotation files."""
+"""Read and write skeleton.json, which holds the joints of a dataset whose labels define them, next to its annotation files."""
 
 from pathlib import Path
 
@@ -12,7 +12,7 @@ NAME = "skeleton.json"
 
 
 class SkeletonFile(BaseModel):
-    """What skeleton.json holds."""
+    """The content of skeleton.json."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -27,7 +27,7 @@ def write_skeleton(folder: Path, skeleton: Skeleton) -> None:
 
 
 def read_skeleton(folder: Path) -> Skeleton:
-    """Read skeleton.json of a folder; all joints score. Raises DataError where it is missing or of another kind."""
+    """Read skeleton.json in a folder; all joints are scoring joints. Raises DataError if it is missing or invalid."""
     path = folder / NAME
     try:
         found = SkeletonFile.model_validate_json(path.read_bytes())

@@ -1,4 +1,4 @@
-"""Drawing skeletons on images. The person's right side is orange, the left side blue, the middle grey."""
+"""Draw skeletons on images: the person's right side in orange, the left side in blue, the middle in grey."""
 
 from pathlib import Path
 
@@ -61,7 +61,10 @@ def draw_person(image: np.ndarray, joints: np.ndarray, skeleton: Skeleton, visib
 
 
 def person(data: DatasetFiles, rows: Annotations, row: int, joints: np.ndarray, side: int = 224) -> np.ndarray:
-    """Return the box of a person of `data`, (side, side, 3) uint8 RGB, with joints (J, 2) drawn; joints in 0-based image px."""
+    """Return the crop (side, side, 3) uint8 RGB of a person's box, with the skeleton drawn on it.
+
+    row: the person's row in `rows`; joints: (J, 2) in 0-based px of the image.
+    """
     image = read_image(data.images / rows.images[row])
     affine = geometry.image_to_crop(rows.center[row], rows.scale[row], side)
     crop = cv2.warpAffine(image, affine, (side, side))

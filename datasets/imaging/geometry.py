@@ -17,11 +17,11 @@ _FAR = 1e6  # px; no image is that large, so a larger coordinate is a mistake
 
 
 def image_to_crop(center: ArrayLike, scale: float, res: int, rotation: float = 0.0) -> np.ndarray:
-    """Return the map (2, 3) float64 from the original image to a crop of res x res px: a square box around a person.
+    """Return the map (2, 3) float64 from px of the original image to px of a crop: a square box around a person.
 
-    center: (2,) image px; scale: side of the box / 200 px; rotation: degrees by which the crop's content is turned
-    counter-clockwise as seen on the screen. The box's centre maps to (res - 1) / 2 and, without rotation, its edges to -0.5
-    and res - 0.5. Raises DataError for a box without a valid position or size.
+    res: side of the crop in px; center: (2,) image px, centre of the box; scale: side of the box / 200 px; rotation: degrees by
+    which the crop's content is turned counter-clockwise as seen on the screen. The box's centre maps to (res - 1) / 2 and,
+    without rotation, its edges to -0.5 and res - 0.5. Raises DataError for a box without a valid position or size.
     """
     x, y = _checked_center(center, scale)
     factor = res / (PIXELS_PER_SCALE * scale)

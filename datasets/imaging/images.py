@@ -13,9 +13,9 @@ import simplejpeg
 
 from datasets.errors import DataError
 
-# Limits of memory and time, checked before decoding.
+# These limits bound the memory and time that decoding takes; they are checked before decoding.
 MOST_PIXELS = 200_000_000  # the largest photographs of phones have 16320 x 12240 px
-MOST_BYTES = 3 * MOST_PIXELS  # size of an uncompressed file with the most pixels
+MOST_BYTES = 3 * MOST_PIXELS  # size of the largest permitted image without compression
 MOST_SCANS = 100  # scans of a JPEG: encoders write about ten, and a decoder processes all pixels for each scan
 # File name suffixes of the formats that `read_upright` reads.
 PICTURES = (".jpg", ".jpeg", ".jfif", ".png", ".webp", ".avif", ".heic", ".heif", ".hif", ".tif", ".tiff", ".bmp", ".gif")
@@ -24,10 +24,13 @@ _MARKER = re.compile(rb"\xff+([^\x00\xff])")
 # Markers that are followed by a segment; excludes markers within a scan's data and markers without a length.
 _SEGMENT = re.compile(rb"\xff+([^\x00\x01\xd0-\xd7\xff])")
 _START_OF_SCAN, _END_OF_IMAGE = b"\xda", b"\xd9"
-_HUFFMAN_SEQUENTIAL = b"\xc0", b"\xc1"  # in these frames each block takes bits in a scan, so the file's size bounds the time
+# Frames of JPEG files in which each block takes at least some bits in each scan, so that the file's size limits the time.
+_HUFFMAN_SEQUENTIAL = b"\xc0", b"\xc1"
 _JPEG, _PNG = b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n"
-_EXIF = b"Exif\0\0", b"eXIf"  # beginning of the EXIF block in a JPEG, and in a PNG
-_EXIF_WITHIN = 1 << 17  # bytes to search at most: EXIF comes before the pixels, in a JPEG at the beginning and of at most 64 kB
+_EXIF = b"Exif\0\0", b"eXIf"  # beginning of the EXIF block in JPEG and in PNG files
+# Largest number of bytes that are searched for EXIF, which comes before the pixels. In a JPEG it is at the beginning and has at
+# most 64 kB.
+_EXIF_WITHIN = 1 << 17
 _ADVICE = "fetch or unpack the images again."
 
 
@@ -67,11 +70,12 @@ def read_upright(path: Path) -> np.ndarray:
 def read_reduced(path: Path, block: int) -> tuple[np.ndarray, int]:
     """Read a JPEG or PNG file, reduced in size, as (H, W, 3) uint8 RGB; returns the image and the reduction factor.
 
-    For callers that average blocks of block x block px. A JPEG is reduced by the largest factor of 1, 2, 4 and 8 that divides
-    `block`, which is faster than decoding all pixels; a PNG is not reduced (factor 1). A pixel of the result covers factor x
-    factor pixels, so `geometry.crop_to_heatmap(factor, 1)` is the map to the result; pixels of the last row or column may cover
-    fewer. Raises DataError, with the file's name, for a file that is missing, empty, neither JPEG nor PNG, truncated, or
-    damaged (also if a JPEG decoder could conceal the damage), and for an image that would take too much memory or time.
+    Made for callers that afterwards average blocks of block x block px. A JPEG is reduced by the largest factor of 1, 2, 4 and
+    8 that divides `block`, which is faster than decoding all pixels; a PNG is not reduced (factor 1). A pixel of the result
+    covers factor x factor pixels, so `geometry.crop_to_heatmap(factor, 1)` is the map to the result; pixels of the last row or
+    column may cover fewer. Raises DataError, with the file's name, for a file that is missing, empty, neither JPEG nor PNG,
+    truncated, or damaged (also if a JPEG decoder could conceal the damage), and for an image that would take too much memory or
+    time.
     """
     data = _load(path)
     if not data.startswith((_JPEG, _PNG)):
@@ -111,7 +115,10 @@ def _load(path: Path) -> bytes:
 
 
 def _decode(data: bytes, block: int) -> tuple[np.ndarray, int]:
-    """Return the image and the factor of `read_reduced` for a JPEG or PNG file's bytes. Raises ValueError."""
+    """Decode a JPEG or PNG file's bytes; return the image and the reduction factor as `read_reduced` does.
+
+    Raises ValueError for an image that cannot be decoded.
+    """
     if data.startswith(_PNG):
         return _decode_png(data), 1
     try:
@@ -154,7 +161,7 @@ def _has_too_many_scans(data: bytes) -> bool:
 
 
 def _start_of_scan(data: bytes) -> int:
-    """Return where the first scan of a JPEG begins, or _EXIF_WITHIN if it begins later."""
+    """Return the position in bytes of the first scan of a JPEG, at most _EXIF_WITHIN."""
     at = 2
     while (marker := _SEGMENT.search(data, at, _EXIF_WITHIN)) and marker[1] != _START_OF_SCAN:
         at = marker.end() + int.from_bytes(data[marker.end() : marker.end() + 2], "big")
@@ -189,7 +196,10 @@ def _decode_png(data: bytes) -> np.ndarray:
 
 
 def _decode_by_pillow(data: bytes) -> np.ndarray:
-    """Return an upright image (H, W, 3) uint8 RGB of one of the formats `_BY_PILLOW`. Raises ValueError."""
+    """Decode a file's bytes in one of the formats `_BY_PILLOW`; return the upright image (H, W, 3) uint8 RGB.
+
+    Raises ValueError for an image that cannot be decoded.
+    """
     import pillow_heif  # a late import: the loader's processes read only JPEG and PNG
     from PIL import Image, ImageOps
 

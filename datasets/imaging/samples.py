@@ -1,4 +1,4 @@
-"""From an image and one person's annotation to a training sample: the network's input crop and target heatmaps."""
+"""Make training samples, which are input crops and target heatmaps, from images and people's annotations."""
 
 import math
 from dataclasses import dataclass
@@ -8,9 +8,9 @@ import numpy as np
 
 from datasets.imaging import geometry, heatmaps
 
-# Bilinear sampling reads 2 x 2 pixels, so steps of up to about this many image px cause no aliasing.
+# Bilinear sampling reads 2 x 2 pixels, so a reduction of up to about this factor causes no aliasing.
 _BILINEAR_REACH = 1.5
-AS_LABELLED = np.eye(2, 3)  # identity: the image's px are those of the labels
+AS_LABELLED = np.eye(2, 3)  # identity map, for an image in which the labels' px are the image's px
 
 
 @dataclass(frozen=True)

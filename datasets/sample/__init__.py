@@ -1,6 +1,6 @@
-"""The built-in sample: drawn people in the layout of the official archives.
+"""Draw the built-in sample data: people in images and clips, packed in the layout of the official archives.
 
-poses        movements as 3D figures
+poses        poses and movements of 3D figures
 people       drawing one person
 scenes       drawing the background
 pictures     complete images and clips with their labels

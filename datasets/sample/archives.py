@@ -1,8 +1,8 @@
-"""The built-in sample data: drawn people, packed exactly like the archives of MPII Human Pose and Penn Action.
+"""Write the built-in sample data, which are drawn people packed like the archives of MPII Human Pose and Penn Action.
 
-The sample replaces the real archives if these are too large or may not be downloaded: all code from unpacking on processes it
-like the real data. Equal seeds give equal bytes. This module labels and packs the images of `pictures`. The images have joints
-in 0-based pixels; both formats are 1-based, and the coordinates are shifted where the records are made.
+The sample can replace the real archives if these are too large or may not be downloaded: all code, from unpacking on, processes
+the sample like the real data. Equal seeds give equal bytes. This module labels and packs the images that `pictures` draws. The
+drawn joints are in 0-based pixels; the formats of both archives are 1-based, so 1 is added when the labels are made.
 """
 
 import gzip
@@ -69,7 +69,10 @@ def write_mpii(
 
 
 def _mpii_record(rng: Generator, name: str, number: int, crowd: list[Person], size: tuple[int, int]) -> dict[str, Any]:
-    """Return one image's entries of the release: of annolist, img_train and act; from here on coordinates are 1-based."""
+    """Return one image's entries of MPII's annotation file (annolist, img_train and act), with 1-based coordinates.
+
+    number: the image's number; crowd: the people on the image; size: (height, width) px.
+    """
     train = number % 8 != 5
     rects = [_annorect(rng, person, 2 * number + k, train, size) for k, person in enumerate(crowd)]
     if number % 30 == 9:  # as in the official file: people without scale and position
@@ -84,7 +87,10 @@ def _mpii_record(rng: Generator, name: str, number: int, crowd: list[Person], si
 
 
 def _annorect(rng: Generator, person: Person, serial: int, train: bool, size: tuple[int, int]) -> dict[str, Any]:
-    """Return one annorect: head box, points, scale and objpos; as in the official file, test people have only the last two."""
+    """Return one person's entry annorect: head box, points, scale and objpos, with 1-based coordinates.
+
+    As in the official file, test people have only scale and objpos. serial: a number that selects the oddities of `_points`.
+    """
     figure, h = person.figure, person.figure.height
     inside = _inside(figure.points[:16, :2], size)
     seen = figure.points[:16, :2][inside]
@@ -106,7 +112,10 @@ def _annorect(rng: Generator, person: Person, serial: int, train: bool, size: tu
 
 
 def _points(person: Person, inside: np.ndarray, serial: int) -> list[dict[str, Any]]:
-    """Return one person's points in the official file's usual order; some people have strings for is_visible, some none."""
+    """Return one person's points in the usual order of the official file.
+
+    Depending on `serial`, `is_visible` is a number, a string, or missing, as in the official file.
+    """
     assert person.visible is not None
     points = []
     for joint in (6, 7, 8, 9, 0, 1, 2, 3, 4, 5, 10, 11, 12, 13, 14, 15):
@@ -190,7 +199,10 @@ def write_penn(
 
 
 def _penn_label(number: int, action: str, train: bool, clip: Clip, joints: np.ndarray, visible: np.ndarray) -> bytes:
-    """Return the bytes of one sequence's label file (.mat); from here on coordinates are 1-based."""
+    """Return the bytes of one sequence's label file (.mat), with 1-based coordinates.
+
+    joints: (T, 13, 2) in 0-based px; visible: (T, 13) bool.
+    """
     height, width = clip.size
     room = np.array([width, height])
     h = clip.figures[0].height
@@ -219,7 +231,7 @@ def _inside(points: np.ndarray, size: tuple[int, int]) -> np.ndarray:
 
 
 def _compact(values: Any) -> np.ndarray:
-    """Return integers in the smallest dtype that can hold them, as MATLAB stores them; other numbers as float64."""
+    """Return whole numbers in the smallest integer dtype that can hold them, as MATLAB stores them; others as float64."""
     array = np.asarray(values)
     if (array == np.rint(array)).all():
         for kind in (np.uint8, np.uint16, np.int16, np.int32):

@@ -1,4 +1,4 @@
-"""Drawing one person of the built-in sample data.
+"""Draw one person of the built-in sample data.
 
 A person consists of tapered, shaded capsules between the joints. The farthest part is drawn first, so that arms pass in front
 of and behind the body as in a photograph. Faces, hair and prints distinguish front views from back views. A label image of the
@@ -83,7 +83,7 @@ class Look:
         jitter = rng.uniform(0.9, 1.08)
         return cls(
             skin=_scaled(skins[tone], jitter),
-            hair=hairs[rng.integers(len(hairs) if tone > 1 else 2)],  # unlike the skin: faces differ from backs
+            hair=hairs[rng.integers(len(hairs) if tone > 1 else 2)],  # unlike the skin, so that faces differ from backs
             shirt=_cloth(rng, sporty), print=_cloth(rng, sporty),
             trousers=_cloth(rng, False), shoes=_cloth(rng, sporty),
             sleeve=float(rng.choice([0.0, 0.45] if sporty else [0.45, 0.6, 1.0, 2.0, 2.0])),
@@ -124,9 +124,10 @@ def part_depths(figure: Figure) -> np.ndarray:
 
 
 def visible_joints(labels: np.ndarray, figure: Figure, person: int) -> np.ndarray:
-    """Return which of MPII's joints are visible, (16,) bool: inside the image and not behind an object, a person or own parts.
+    """Return (16,) bool: which of MPII's joints are inside the image and not hidden by an object, a person or own body parts.
 
-    An own part hides a joint only if it is clearly nearer to the viewer (by 6 % of the height): a hand on the hip does not.
+    A person's own body part hides a joint only if it is nearer to the viewer by at least 6 % of the person's height; a hand on
+    the hip does not hide the hip.
     """
     depth = part_depths(figure)
     seen = np.zeros(16, bool)

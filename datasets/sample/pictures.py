@@ -1,6 +1,6 @@
-"""Complete pictures of people, places and things: still pictures of daily life, and clips of people doing sports.
+"""Draw complete pictures with people, places and objects: still pictures of daily life, and clips of people doing sports.
 
-Both have exact labels: the position of every joint in 0-based px, and whether the joint is visible.
+Pictures and clips have exact labels: the position of every joint in 0-based px, and whether the joint is visible.
 """
 
 from dataclasses import dataclass, replace
@@ -22,7 +22,7 @@ _PENN_FROM_MPII = [joint for joint in matching_joints(MPII.skeleton.joints, PENN
 
 @dataclass
 class Person:
-    """One drawn person with the facts for an annotation."""
+    """One drawn person, with the facts that an annotation needs."""
 
     figure: Figure
     look: Look
@@ -52,7 +52,7 @@ def draw_still(rng: Generator, size: tuple[int, int], count: int) -> tuple[np.nd
 
 
 def _everyday_person(rng: Generator, lane: tuple[float, float], height: int) -> Person:
-    """Return a person in a still pose, placed between the image columns of `lane`; some are too large for the image."""
+    """Return a person in a still pose, placed between the image columns `lane`; some people are too large for the image."""
     movement, kind = everyday_pose(rng)
     facing = (rng.normal(0, 22), rng.normal(180, 20), rng.choice([-1, 1]) * rng.uniform(40, 75))  # front, back, aside
     yaw = float(facing[rng.choice(3, p=[0.74, 0.14, 0.12])])
@@ -100,12 +100,12 @@ def _hide_something(rng: Generator, image: np.ndarray, labels: np.ndarray, figur
 
 @dataclass
 class Clip:
-    """One sequence before it is drawn: the figures of all moments, the place, and the object in front of the person."""
+    """All parameters of a sequence: the figures of all moments, the place, and the object in front of the person."""
 
     rng: Generator
     size: tuple[int, int]
     yaw: float  # degrees by which the person is turned to the viewer's right
-    figures: list[Figure]  # 3 per frame: the labelled one at its middle, and two that are blended as motion blur
+    figures: list[Figure]  # 3 per frame: the labelled one, and two that are drawn as motion blur, just before and after it
     tool: str
     look: Look
     place: np.ndarray  # (H, W + 2 * _PAN, 3)

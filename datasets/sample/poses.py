@@ -1,8 +1,8 @@
-"""Poses and movements of a jointed person in 3D: the figures of the built-in sample data.
+"""Compute 3D poses and movements of the people in the built-in sample data.
 
-Coordinates are the person's own: x to their left, y down, z forward; the unit is their height. Two angles in degrees give a
-segment's direction: `outward` (away from the middle of the body) and `forward`. At (0, 0) limbs hang down, torso and head are
-upright. All arrays cover T moments; a still pose has T = 1.
+Coordinates are relative to the person: x to the person's left, y down, z forward; the unit is the person's height. The
+direction of a body segment is given by two angles in degrees: `outward` (away from the middle of the body) and `forward`. At
+(0, 0), limbs hang down, and torso and head are upright. All arrays cover T moments; a still pose has T = 1.
 """
 
 from collections.abc import Callable
@@ -185,7 +185,8 @@ def vary_lengths(rng: Generator) -> dict[str, float]:
     return {name: length * float(np.clip(rng.normal(1, 0.04), 0.9, 1.1)) for name, length in LENGTHS.items()}
 
 
-# Part of a cycle by which arms, or the trunk that swings them, move before the rest: it shows which way a movement goes.
+# Fraction of a cycle by which the arms, or the trunk that swings them, are ahead of the other body parts. It makes the
+# direction of a movement visible in a single image.
 LEAD = 0.1
 
 
@@ -219,7 +220,7 @@ def pushup(phase: np.ndarray, rng: Generator) -> Movement:
     angles[:, FOREARMS] = _pairs(4 - 12 * low, 4 + 0.15 * back)
     arm = LENGTHS["upper_arm"] * np.cos(np.radians(back)) + LENGTHS["forearm"]
     body = LENGTHS["torso"] + LENGTHS["thigh"] + LENGTHS["shank"]
-    tilt = np.degrees(np.arcsin(arm / body))  # of the body, so that hands and feet both touch the ground
+    tilt = np.degrees(np.arcsin(arm / body))  # tilt of the body that lets both hands and feet touch the ground
     angles[:, TORSO, 1] = 90 - tilt
     angles[:, HEAD, 1] = 62 - tilt - 24 * np.sin(2 * np.pi * phase)  # the person looks ahead on the way up
     angles[:, THIGHS], angles[:, SHANKS] = _pairs(5, tilt - 90), _pairs(4, tilt - 90)

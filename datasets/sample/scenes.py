@@ -1,4 +1,4 @@
-"""Drawing places for the people of the built-in sample data: rooms, open air, furniture; and blur, tint and grain."""
+"""Draw the places in the built-in sample data (rooms, open air, furniture), and add blur, tint and grain to pictures."""
 
 from functools import cache
 

@@ -4,5 +4,5 @@ commands     run, status, report, why, verify, rerun, models, settings
 find         stages by their names
 clean        the command clean
 sweep        the command sweep
-report       the facts that the report shows
+report       the command report: collects the facts and writes the page
 """

@@ -1,4 +1,4 @@
-"""`clean`: lists results of other settings with size, age and settings, and after confirmation moves them to exp/.trash."""
+"""The command `clean`: list results of other settings with size, age and settings; if confirmed, move them to exp/.trash."""
 
 import argparse
 import contextlib
@@ -35,28 +35,29 @@ PARTIAL = ".partial"  # end of the name of a folder in which a result is made
 
 @dataclass(frozen=True)
 class Leftover:
-    """A result below exp/ of other settings."""
+    """A finished or unfinished result below exp/ that does not belong to the current settings."""
 
     folder: Path
     kind: str  # FINISHED, TRAINING or OTHER
     stage: str
     size: int  # bytes
-    age: float  # seconds since it was finished or last changed
-    progress: str  # progress of an unfinished one
+    age: float  # seconds since the result was finished or last changed
+    progress: str  # for an unfinished result: how far the work is
     settings: str  # differences from the current settings
-    content: str = ""  # of a finished one
+    content: str = ""  # for a finished result: the digest of its content
 
     def row(self) -> list[str]:
-        """Return the cells of its row in the table."""
+        """Return the cells of the result's row in the printed table."""
         size, age = size_in_words(self.size), time_in_words(self.age)
         return [self.kind, str(self.folder), size, age, self.progress, self.stage, self.settings]
 
 
 def clean(options: argparse.Namespace) -> int:
-    """Move unfinished results of other settings to exp/.trash; with --interrupted also trainings, with --others all.
+    """Move unfinished results of other settings to exp/.trash, except trainings; return exit code 0.
 
-    Results of the current settings stay, finished or not, and so does everything that another process is making or reading.
-    Where downloads are not to be kept, those are deleted whose stage is done. With --empty-trash the trash is deleted, too.
+    With --interrupted, unfinished trainings are moved, too; with --others, finished results. Finished and unfinished results of
+    the current settings stay, and so do results that another process is making or reading. If downloads are not kept (setting
+    keep_downloads), the downloads of finished stages are deleted. With --empty-trash, the trash is deleted, too.
     """
     with without_reading(), disk_trouble_as_data_error(config.exp()):
         _clean(options, {stage.name: stage for stage in [*Pipeline().stages(), *others()]})
@@ -88,7 +89,7 @@ def _clean(options: argparse.Namespace, stages: dict[str, Stage]) -> None:
 
 
 def _leftovers(stages: dict[str, Stage]) -> Iterator[Leftover]:
-    """Return the results of other settings below exp/ that no process is making or reading."""
+    """Yield the results of other settings below exp/ that no process is making or reading; print which results are in use."""
     folders = list(_results({stage.link.parent for stage in stages.values()}))
     facts = {folder: _facts(folder) for folder in folders}
     at_work = [folder for folder in folders if folder.name.endswith(PARTIAL) and is_locked(_of(folder), config.exp())]
@@ -107,7 +108,10 @@ def _leftovers(stages: dict[str, Stage]) -> Iterator[Leftover]:
 
 
 def _results(parents: set[Path]) -> Iterator[Path]:
-    """Return the folders of finished and unfinished results below exp/, except those of another exp inside."""
+    """Yield the folders of finished and unfinished results in `parents`, which are folders below exp/.
+
+    A folder that is another exp/ with its own results, such as exp/demo, is left out.
+    """
     for parent in sorted(parents):
         if parent != config.exp() and _is_exp(parent):
             print(f"kept {parent}: it is an exp/ of its own")
@@ -121,7 +125,7 @@ def _results(parents: set[Path]) -> Iterator[Path]:
 
 
 def _is_exp(folder: Path) -> bool:
-    """Return whether a folder is an exp of its own, with results in it."""
+    """Return whether a folder is itself a folder of results, as exp/ is."""
     marks = (".locks", ".trash", ".digests.json")
     return any((folder / mark).exists() for mark in marks) or any(
         RESULT.fullmatch(path.name.removesuffix(PARTIAL)) for path in _below(folder, "*/*@*")
@@ -138,13 +142,14 @@ def _below(folder: Path, pattern: str) -> list[Path]:
 
 
 def _of(folder: Path) -> Path:
-    """Return the path of the result that a folder is or will become."""
+    """Return the path of a result, given its folder or the `.partial` folder in which it is made."""
     return folder.with_name(folder.name.removesuffix(PARTIAL))
 
 
 def _facts(folder: Path) -> Begun | None:
-    """Return the manifest of a result or of an unfinished one; None if it cannot be read."""
-    # A process killed while it renamed a result leaves the manifest alone.
+    """Return the manifest of a finished result or the partial.json of an unfinished one; None if it cannot be read."""
+    # If a process was killed just before it renamed a complete result, the `.partial` folder has a manifest but no
+    # partial.json.
     return (manifest.read_partial(folder) if folder.name.endswith(PARTIAL) else None) or manifest.read(folder)
 
 
@@ -153,7 +158,10 @@ def _input_contents(facts: Begun | None) -> Iterable[str]:
 
 
 class _Current:
-    """Decides which results belong to the current settings. If an archive is missing, a result may belong to them."""
+    """Decides which results belong to the current settings.
+
+    If an archive is missing, the fingerprint is not known, and a result with equal settings may belong to the current settings.
+    """
 
     def __init__(self, stages: dict[str, Stage], facts: dict[Path, Begun | None]) -> None:
         self.stages, self.facts = stages, facts
@@ -161,7 +169,7 @@ class _Current:
         self.identities = {known.fingerprint: known.identity for known in facts.values() if known}
 
     def stage(self, folder: Path) -> Stage | None:
-        """Return the stage of a result folder, by its manifest or its path."""
+        """Return the stage of a result folder according to its manifest or, without a manifest, its path; None if unknown."""
         facts = self.facts[folder]
         place = folder.with_name(folder.name.partition("@")[0])
         return self.stages.get(facts.identity.stage) if facts else self.places.get(place)
@@ -179,7 +187,7 @@ class _Current:
             return identity is None or self._could_be(stage, identity)
 
     def _could_be(self, stage: Stage, identity: Identity) -> bool:
-        """Return whether version, settings and inputs of a result may all be the current ones."""
+        """Return whether a result has the current version and settings, and its inputs belong, or may belong, to them, too."""
         needed = stage.requires()
         return (
             (identity.version, identity.settings) == (stage.version, stage.settings())
@@ -203,7 +211,7 @@ def _leftover(folder: Path, facts: Begun | None, stage: Stage | None) -> Leftove
 
 
 def _difference(stage: Stage | None, facts: Begun | None) -> str:
-    """Return a text of the differences between a result's settings and the current ones."""
+    """Return a text that lists the differences between a result's settings and the current settings."""
     if not facts:
         return "not recorded"
     if not stage:
@@ -244,7 +252,7 @@ def _spare_downloads(stages: dict[str, Stage]) -> Iterator[Path]:
 
 
 def _show(going: list[Leftover], downloads: list[Path]) -> None:
-    """Print the table of what goes."""
+    """Print the table of the results to move and the downloads to delete."""
     rows = [leftover.row() for leftover in going]
     rows += [["download", str(path), size_in_words(path.stat().st_size), "", "", "", ""] for path in downloads if path.exists()]
     heads = ["what", "where", "size", "age", "how far", "stage", "its settings -> the current ones"]
@@ -253,7 +261,7 @@ def _show(going: list[Leftover], downloads: list[Path]) -> None:
 
 
 def _tell_what_stays(staying: list[Leftover]) -> None:
-    """Print what other options would also move."""
+    """Print the number and size of the results that --interrupted or --others would also move."""
     for kind, words, option in (
         (TRAINING, "interrupted trainings", "--interrupted"), (FINISHED, "finished results", "--others"),
     ):  # fmt: skip
@@ -263,7 +271,7 @@ def _tell_what_stays(staying: list[Leftover]) -> None:
 
 
 def _agreed(question: str, yes: bool) -> bool:
-    """Ask for confirmation. Raises UsageError without a terminal."""
+    """Ask the user for confirmation, and return whether it was given; yes: do not ask. Raises UsageError without a terminal."""
     if yes:
         return True
     if not sys.stdin.isatty():
@@ -305,7 +313,7 @@ def _set_links_right(stages: dict[str, Stage]) -> None:
 
 
 def _empty_trash(yes: bool) -> None:
-    """Delete the trash after confirmation, except what other processes put there meanwhile."""
+    """Delete the trash after confirmation, except folders that other processes move there meanwhile; yes: do not ask."""
     there = _below(_trash().folder, "*")
     if not there:
         print(f"{_trash().folder} is empty")

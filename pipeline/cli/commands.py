@@ -1,4 +1,4 @@
-"""The commands of the command line, one function each."""
+"""The commands of `python -m pipeline`, each as a function that returns the exit code."""
 
 import argparse
 import contextlib
@@ -28,13 +28,13 @@ from pipeline.tasks.compare import CompareAccuracy, Pipeline, known
 from pipeline.tasks.forecast import CompareForecasts
 from stages.importing.known_models import KNOWN
 
-# As Luigi's manual recommends them, where luigi.cfg has no [retcode].
+# Exit codes if luigi.cfg has no section [retcode]; Luigi's manual recommends these values.
 MISSING_DATA, TASK_FAILED = 20, 30
-UNKNOWN = "an input is unknown"  # the reason where an archive of an earlier stage is missing
+UNKNOWN = "an input is unknown"  # printed as the reason if an archive of an upstream stage is missing
 
 
 def run(options: argparse.Namespace) -> int:
-    """Make a stage, or the whole chain."""
+    """Make a stage or the whole chain, with all inputs that are missing; return the exit code."""
     tasks = [Pipeline()] if options.stage == "Pipeline" else find(options.stage)
     if options.only:
         _refuse_without_inputs(tasks)
@@ -51,13 +51,13 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _show_plan(tasks: list) -> None:
-    """Print which stages would be made, why, and how long each took the last time that it was made with any settings."""
+    """Print which stages would be made and why, and how long each took when it was last made, with any settings."""
     rows, reasons = [], []
     for stage in _behind(tasks):
         try:
             found = stage.status()
             state, why = found.state, found.why
-        except DataError as error:  # an archive is missing, or the input of a stage whose archive is missing
+        except DataError as error:  # an archive of this stage or of an upstream stage is missing
             state, why = "unknown", str(error) if stage.external_inputs() else UNKNOWN
         if state != "done":
             rows.append([stage.name, state, _took(stage)])
@@ -70,7 +70,10 @@ def _show_plan(tasks: list) -> None:
 
 
 def _print_reasons(reasons: list[tuple[str, str]]) -> None:
-    """Print each reason once, after the names of its stages; each on a line of its own where no terminal limits the width."""
+    """Print each distinct reason once, after the names of the stages that have it.
+
+    reasons: pairs of stage name and reason. If the output is no terminal, each reason is on a single line.
+    """
     stages: dict[str, list[str]] = {}
     for name, why in reasons:
         if why:
@@ -82,24 +85,25 @@ def _print_reasons(reasons: list[tuple[str, str]]) -> None:
 
 
 def _took(stage: Stage) -> str:
-    """Return how long the latest finished result of a stage took to make, with other settings; "" if there is none."""
+    """Return the time, as text, that the latest finished result of a stage took, with any settings; "" if there is none."""
     before = stage.result.previous(stage.name)
     return time_in_words(before.seconds) if before else ""
 
 
 def _behind(tasks: list) -> list[Stage]:
-    """Return the stages of tasks and all that they read."""
+    """Return the stages of tasks, and all direct and indirect inputs of these stages."""
     return with_inputs(each for task in tasks for each in (task.stages() if isinstance(task, Pipeline) else [task]))
 
 
 def _damaged(tasks: list) -> list[Stage]:
-    """Return the damaged inputs of tasks, to be made again; Luigi does not check the inputs of a finished task.
+    """Return the damaged stages among tasks and their inputs, to be made again.
 
-    Raises DataError for one that is not made again unasked.
+    This function is needed because Luigi does not check the inputs of a finished task. Raises DataError if a damaged result is
+    made again only by `rerun`, as for trainings.
     """
     found = []
     for stage in _behind(tasks):
-        with contextlib.suppress(DataError):  # an archive is missing; the stage that reads it will say so
+        with contextlib.suppress(DataError):  # an archive is missing; the stage that reads it reports the error
             state = stage.status()
             if state.state == "damaged":
                 found.append((stage, state.why))
@@ -112,7 +116,7 @@ def _damaged(tasks: list) -> list[Stage]:
 def _set_links_right(tasks: list) -> None:
     """Update the symlinks of stages and of all their inputs to the current settings.
 
-    Not needed for Pipeline, whose `complete` does it.
+    Pipeline does not need this function, because its method `complete` updates the symlinks.
     """
     for stage in with_inputs(task for task in tasks if isinstance(task, Stage)):
         stage.complete()
@@ -129,7 +133,7 @@ def _refuse_without_inputs(tasks: list) -> None:
 
 
 def _build(tasks: list) -> int:
-    """Let Luigi make tasks; returns the exit code of [retcode] in luigi.cfg."""
+    """Let Luigi make tasks; return 0 or the exit code that the section [retcode] of luigi.cfg defines for the error."""
     if all(task.complete() for task in tasks):
         return 0
     before = _finished()
@@ -147,17 +151,20 @@ def _build(tasks: list) -> int:
 
 
 def _finished() -> dict[str, str]:
-    """Return stage -> content digest of all stages with a finished result."""
+    """Return name of each stage with a finished result -> digest of the result's content."""
     contents = {}
     for stage in known():
-        with contextlib.suppress(DataError):  # an archive is missing; the stage that reads it will say so
+        with contextlib.suppress(DataError):  # an archive is missing; the stage that reads it reports the error
             if found := stage.manifest():
                 contents[stage.name] = found.content
     return contents
 
 
 def _stale_in_between(before: dict[str, str]) -> bool:
-    """Return whether a finished stage became stale because a deleted input was made again with another content."""
+    """Return whether a finished stage became stale because its deleted input was made again with different content.
+
+    before: the value of `_finished` before Luigi made the tasks.
+    """
     now = _finished()
     stale = [stage for stage in known() if stage.name in before and stage.status().state == "stale"]
     return now != before and any(now.get(stage.name) == before[stage.name] for stage in stale)
@@ -179,9 +186,10 @@ def _show_results(tasks: list) -> None:
 
 
 def status(options: argparse.Namespace) -> int:
-    """Print the table of the stages; those outside the chain only if they have a result.
+    """Print the table of the stages; stages outside the chain are shown only if they have a result.
 
-    The time of a stage that is not done is that of its latest result, of other settings.
+    For a stage without a result of the current settings, the table shows the time that its latest result with other settings
+    took.
     """
     with without_reading():
         rows = [_status_row(stage) for stage in known()]
@@ -193,7 +201,7 @@ def status(options: argparse.Namespace) -> int:
 
 
 def _status_row(stage: Stage) -> tuple[list[str], str]:
-    """Return a stage's row of the table, and the reason of its state."""
+    """Return a stage's row of the table, and the reason for its state."""
     try:
         state, mine = stage.state(), stage.manifest()
     except DataError as error:
@@ -203,7 +211,7 @@ def _status_row(stage: Stage) -> tuple[list[str], str]:
     if not mine:
         took = _took(stage)
         return [stage.name, state.state, "", "", f"~ {took}" if took else "", result], why
-    with contextlib.suppress(DataError):  # the reason is printed below
+    with contextlib.suppress(DataError):  # the reason is already part of `why`
         links.follow_settings(stage.result)
     facts = [size_in_words(mine.files.bytes), _age(mine.finished), time_in_words(mine.seconds), result]
     return [stage.name, state.state, *facts], why
@@ -214,7 +222,7 @@ def _age(finished: datetime) -> str:
 
 
 def report(options: argparse.Namespace) -> int:
-    """Write exp/report and print its path."""
+    """Write the report into exp/report and print its path."""
     from pipeline.cli.report import write_report
 
     with without_reading():
@@ -223,7 +231,7 @@ def report(options: argparse.Namespace) -> int:
 
 
 def why(options: argparse.Namespace) -> int:
-    """Print the state of a stage and the reason."""
+    """Print the state of a stage, the reason for this state, and the stage's result folder."""
     for stage in find(options.stage):
         state = stage.state()
         print(f"{stage.name} is {state.state}" + (f": {state.why}" if state.why else ""))
@@ -239,7 +247,7 @@ def verify(options: argparse.Namespace) -> int:
     """Recompute the digests of all files of finished results; return 1 if a file has changed."""
     damaged = False
     for stage in find(options.stage) if options.stage else known():
-        with contextlib.suppress(DataError):  # an archive is missing, so the result is unknown
+        with contextlib.suppress(DataError):  # an archive is missing, so it is unknown which result is current
             if mine := stage.manifest():
                 with Progress(stage) as report:
                     found = manifest.damage(stage.folder, mine.content, report)
@@ -249,7 +257,7 @@ def verify(options: argparse.Namespace) -> int:
 
 
 def rerun(options: argparse.Namespace) -> int:
-    """Make stages again, and then the finished downstream stages if the content changed."""
+    """Make stages again; if their content changed, make the downstream stages that have results again, too."""
     stages = find(options.stage)
     before = _finished()
     made = [stage for stage in known() if stage.name in before]

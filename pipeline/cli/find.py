@@ -1,4 +1,4 @@
-"""Stages by the names that people give on the command line."""
+"""Find stages by the names that people give on the command line."""
 
 import difflib
 
@@ -10,10 +10,11 @@ from pipeline.tasks.compare import Pipeline, others
 
 
 def find(name: str) -> list[Stage]:
-    """Return the stages of a name or of its beginning: EvaluatePenn means EvaluatePenn:pretrained and :finetuned.
+    """Return the stages with this name or beginning of a name: EvaluatePenn means EvaluatePenn:pretrained and :finetuned.
 
-    Stages of the chain come first. A stage outside the chain needs at least its dataset: Evaluate:lsp, not Evaluate. Stages of
-    the chain can be named in this way, too: Annotate:mpii is AnnotateMpii.
+    Stages of the chain are preferred. The name of a stage outside the chain must include at least the dataset: Evaluate:lsp,
+    not Evaluate. Stages of the chain also have names of this form: Annotate:mpii is AnnotateMpii. Raises UsageError if no stage
+    has the name.
     """
     chain, further = Pipeline().stages(), others()
     if name == "Pipeline":
@@ -31,7 +32,7 @@ def find(name: str) -> list[Stage]:
 
 
 def _by_dataset(stage: Stage) -> str:
-    """Return the name that a stage would have outside the chain: Export:penn_action:finetuned for ExportWeights."""
+    """Return the name of a stage in the form of stages outside the chain: Export:penn_action:finetuned for ExportWeights."""
     for kind in type(stage).__mro__:
         if isinstance(vars(kind).get("dataset"), luigi.Parameter):
             return ":".join([kind.__name__, *(getattr(stage, part) for part in ("dataset", "model") if hasattr(stage, part))])

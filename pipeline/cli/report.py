@@ -1,4 +1,4 @@
-"""exp/report: a page with the states of the stages and the results."""
+"""The command `report`: write a page with the states of the stages and the results into exp/report."""
 
 from datetime import UTC, datetime
 from pathlib import Path
@@ -21,14 +21,14 @@ from stages.settings.sections import Settings
 
 
 def write_report() -> Path:
-    """Write exp/report in one step, replacing an older one, and return its page. It works at any state of the chain."""
+    """Write exp/report, replacing an older one atomically, and return the path of the page. Works at any state of the chain."""
     target = config.exp() / "report"
     partial = target.with_name("report.partial")
     with disk_trouble_as_data_error(config.exp()):
         CompareAccuracy().result.make_parent()
         trash = Trash(config.exp())
         with lock_of(target, config.exp()):
-            trash.discard(partial)  # of a killed process
+            trash.discard(partial)  # left by a killed process
             partial.mkdir()
             page = report.write(partial, _facts())
             trash.discard(target)
@@ -86,7 +86,10 @@ def _made(found: Manifest | None) -> Made | None:
 
 
 def _settings() -> list[Setting]:
-    """Return all settings with their published values; settings of recipes appear in the trainings that use them."""
+    """Return all settings with their current and default values.
+
+    Sections of recipes are left out, because their settings appear in the sections of the trainings that use them.
+    """
     current, published = config.settings(), Settings()
     found = []
     for section in Settings.defaults():

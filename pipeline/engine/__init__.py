@@ -1,13 +1,13 @@
-"""The stage contract: identity, result folder, manifest, lock.
+"""The rules and functions that all stages share: identity, result folder, manifest, lock.
 
-stage        Stage: the Luigi task, and its state
-identity     what a result is a function of, and its fingerprint
-result       the folder of a result: partial, publication, lock
-again        a request to make a finished stage again
+stage        Stage, the base class of all Luigi tasks, and the states of a stage
+identity     Identity, everything that a result depends on, and its fingerprint
+result       the folder of a result: how it is made, completed and locked
+again        requests to make finished stages again
 manifest     manifest.json and files.csv of a result
 digests      digests of external input files
 links        the symlink exp/<result path>
 trash        exp/.trash
 progress     progress bars and log lines
-quiet        input errors in Luigi's log without tracebacks
+quiet        logs input errors without tracebacks
 """

@@ -1,4 +1,4 @@
-"""Requests to make finished stages again, for the command `rerun`."""
+"""Luigi tasks that make finished stages again, for the command `rerun`."""
 
 from collections.abc import Iterable
 from typing import Any
@@ -38,21 +38,21 @@ class Again(luigi.Task):
         return self.stage.name
 
     def requires(self) -> list[luigi.Task]:
-        """Return the stage's inputs; those that are made again, too, as requests."""
+        """Return the stage's inputs; inputs that are also made again are returned as requests."""
         needed = self.stage.requires().values()
         return [Again(stage=one, request=self.request) if one in self.request else one for one in needed]
 
     def complete(self) -> bool:
-        """Return whether the request has been met."""
+        """Return whether this request has already made its stage."""
         return self._made
 
     def run(self) -> None:
-        """Make the stage."""
+        """Make the stage's result again."""
         self.stage.make(again=True)
         self._made = True
 
 
 def again(stages: Iterable[Stage]) -> list[Again]:
-    """Return the requests that make stages again."""
+    """Return one request for each of the stages. stages: ordered so that the inputs of a stage come before it."""
     request = tuple(stages)
     return [Again(stage=stage, request=request) for stage in request]

@@ -1,4 +1,4 @@
-"""The sha256 digests of external files (outside exp/), cached so that each file is read only once."""
+"""Compute the sha256 digests of external files (outside exp/), and cache them so that each file is read only once."""
 
 import contextlib
 import json
@@ -13,13 +13,13 @@ from datasets.errors import DataError
 from datasets.files import sha256, write_atomically
 from datasets.progress import Report
 
-SMALL = 64 << 20  # bytes; smaller files are read even in `without_reading`
+SMALL = 64 << 20  # bytes; files up to this size are read even in `without_reading`
 _may_read: ContextVar[bool] = ContextVar("may_read", default=True)
 
 
 @contextmanager
 def without_reading() -> Iterator[None]:
-    """Do not read large files without a cached digest in this block: asking for their digest raises DataError."""
+    """Forbid reading large files in the with block: the digest of a large file that is not cached raises DataError."""
     token = _may_read.set(False)
     try:
         yield
@@ -33,8 +33,8 @@ class Known(BaseModel):
     sha256: str
     size: int
     mtime_ns: int
-    listing: str = ""  # of a folder: the digest of its names, sizes and times
-    contents: bool = False  # of a folder: whether sha256 covers the contents of its files
+    listing: str = ""  # for a folder: the digest of the names, sizes and times of its files
+    contents: bool = False  # for a folder: whether `sha256` covers the contents of its files
 
 
 class Digests:
@@ -47,8 +47,8 @@ class Digests:
     def of_file(self, path: Path) -> str:
         """Return the hex sha256 of a file's content, cached by path, size and modification time.
 
-        A file that is gone keeps its last known digest: results made from it stay valid when the archive is deleted to free
-        space. Raises DataError where no digest is known of a missing file, or of a large one `without_reading`.
+        A missing file keeps its last cached digest, so that results stay valid when an archive is deleted to free space. Raises
+        DataError if a missing file has no cached digest, or if a large file without one is asked for in `without_reading`.
         """
         known, key = self._read(), str(path.absolute())
         if path.is_dir():
@@ -73,9 +73,10 @@ class Digests:
         return known[str(path.absolute())].sha256
 
     def of_listing(self, folder: Path, listing: str, contents: Callable[[], str] | None) -> str:
-        """Return the digest of a folder: of its listing, or of its contents if `contents` returns that.
+        """Return the digest of a folder: `listing`, or if `contents` is given, the digest that it computes.
 
-        The digest of the contents is remembered for as long as the listing stays. Raises DataError as `of_file`.
+        listing: the digest of the names, sizes and times of the files. The digest of the contents is cached until the listing
+        changes. Raises DataError as `of_file` does.
         """
         known, key = self._read(), str(folder.absolute())
         found = known.get(key)
@@ -91,7 +92,7 @@ class Digests:
         return digest
 
     def require_reading(self, path: Path) -> None:
-        """Raise DataError `without_reading`."""
+        """Raise DataError in a `without_reading` block, because the file or folder `path` would have to be read."""
         if not _may_read.get():
             raise DataError(f"{path} is new or changed and has not been read yet; a run reads it.")
 

@@ -1,4 +1,4 @@
-"""Identity: everything that a result depends on, and its fingerprint."""
+"""Identity: all facts that determine a result, and their fingerprint."""
 
 import hashlib
 import json
@@ -15,16 +15,19 @@ class Identity(BaseModel):
     version: int
     settings: dict[str, Any]
     inputs: dict[str, str]  # name -> fingerprint
-    external_inputs: dict[str, str]  # name -> digest, or address
+    external_inputs: dict[str, str]  # name -> digest of the file, or an address
 
     @property
     def fingerprint(self) -> str:
-        """The sha256 of the canonical JSON, 64 hexadecimal digits."""
+        """The sha256 of this identity as canonical JSON, 64 hexadecimal digits."""
         canonical = json.dumps(self.model_dump(), sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(canonical.encode()).hexdigest()
 
     def difference(self, old: "Identity", input_name: Callable[[str], str], source_name: Callable[[str], str]) -> str:
-        """Return a text of the differences from an older identity; the two functions name an input and an external file."""
+        """Return a text that lists the differences from an older identity.
+
+        input_name, source_name: return the displayed name of an input or an external file.
+        """
         words = []
         if old.version != self.version:
             words.append(f"code version {old.version} -> {self.version}")
@@ -36,6 +39,6 @@ class Identity(BaseModel):
 
 
 def _differing(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
-    """Return the keys whose values differ, including keys of only one of the two."""
+    """Return the keys whose values differ, including the keys that only one dictionary has."""
     unset = object()
     return [key for key in sorted(old.keys() | new.keys()) if old.get(key, unset) != new.get(key, unset)]

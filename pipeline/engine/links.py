@@ -1,6 +1,7 @@
-"""The symlink exp/<path> of a stage: it points at the result of the last run; `run` and `status` update it.
+"""Update the symlinks exp/<path> of stages: `run` and `status` point each at the stage's result of the settings in use.
 
-Nothing is found through a link alone: `Stage.folder` finds a result by its settings.
+No link is trusted when a result is looked up: `Stage.folder` takes only a folder whose manifest has the fingerprint of the
+current settings.
 """
 
 import contextlib
@@ -16,7 +17,7 @@ from pipeline.engine.trash import Trash
 
 
 def elsewhere(result: Result) -> str:
-    """Return a sentence about a symlink that does not point at the result of the current settings; "" if it does."""
+    """Return a text that says where the symlink points if not at the result of the current settings; "" if it does."""
     link, mine = result.link, result.manifest()
     found = target(link)
     if found:
@@ -29,12 +30,12 @@ def elsewhere(result: Result) -> str:
 
 
 def _says_the_same(one: Manifest | None, other: Manifest | None) -> bool:
-    """Return whether two manifests belong to one result, or to a result and its copy."""
+    """Return whether two manifests belong to the same result, or to a result and a copy of it."""
     return bool(one and other and (one.fingerprint, one.content) == (other.fingerprint, other.content))
 
 
 def check(link: Path) -> None:
-    """Raise DataError if a file or folder that is no result has the path of a symlink."""
+    """Raise DataError if the path of the symlink is taken by a file or folder that is no result."""
     if target(link) or not link.exists():
         return
     found = manifest.read(link)
@@ -43,15 +44,15 @@ def check(link: Path) -> None:
 
 
 def _name_of_copy(link: Path, found: Manifest) -> str:
-    """Return the name of the result whose folder has the path of a symlink."""
+    """Return the proper folder name of a result whose folder has taken the path of a symlink; found: its manifest."""
     return f"{link.name}@{found.fingerprint[:8]}"
 
 
 def follow_settings(result: Result) -> None:
     """Point the symlink at an existing result.
 
-    A folder in its place, which is a result of other settings, is first given its own name. Raises DataError where the folder
-    is no result. A disk that cannot be written leaves the link as it is, which is said.
+    If a folder with another result has the path of the symlink, it is renamed to its proper name first. Raises DataError if
+    that folder is no result. If the disk cannot be written, a message is printed and the symlink stays as it is.
     """
     if not elsewhere(result) and (result.link.exists() or result.link.is_symlink()):
         return
@@ -64,7 +65,7 @@ def follow_settings(result: Result) -> None:
 
 
 def _make_way(link: Path, trash: Trash) -> None:
-    """Rename a result that has the path of a symlink to its own name; if that exists, move it to the trash."""
+    """Rename a result folder that has the path of a symlink to its proper name; if that is taken, move it to the trash."""
     found = manifest.read(link)
     if target(link) or not found:
         return

@@ -1,4 +1,4 @@
-"""The files that describe a result: manifest.json and files.csv."""
+"""Read, write and check the files that describe a result: manifest.json and files.csv."""
 
 import contextlib
 import csv
@@ -22,14 +22,14 @@ from datasets.progress import Report
 from pipeline.engine.identity import Identity
 
 MANIFEST, FILES = "manifest.json", "files.csv"
-PARTIAL = "partial.json"  # in an unfinished folder: its inputs, and the seconds spent
-LOOK = 60  # seconds
-LOGS = "logs/"  # times are kept there; it may change after the result is finished
+PARTIAL = "partial.json"  # describes an unfinished result: its inputs, and the seconds spent on it
+LOOK = 60  # seconds for which `quick_damage` uses its last finding
+LOGS = "logs/"  # folder of files that contain times; they may change after the result is finished
 LIBRARIES = ("torch", "numpy", "scipy", "h5py", "opencv-python-headless", "pandas", "luigi")
 
 
 class Files(BaseModel):
-    """Number and size of a result's files; `list`: name of the table of files."""
+    """Number and total size of a result's files; `list`: name of the file with the table of files."""
 
     count: int
     bytes: int
@@ -37,7 +37,7 @@ class Files(BaseModel):
 
 
 class Begun(BaseModel):
-    """The identity and the inputs of a result."""
+    """The identity and the inputs of a result, known when the work on it begins."""
 
     fingerprint: str
     input_contents: dict[str, str]  # name of the input -> its content digest
@@ -45,15 +45,15 @@ class Begun(BaseModel):
 
 
 class Partial(Begun):
-    """partial.json, in the folder of an unfinished result."""
+    """The content of partial.json, in the folder of an unfinished result."""
 
-    seconds: float  # spent so far
+    seconds: float  # work spent on the result so far
 
 
 class Manifest(Begun):
-    """manifest.json, in the folder of a finished result."""
+    """The content of manifest.json, in the folder of a finished result."""
 
-    content: str  # digest of the list of files without logs/, where times are kept: what identifies the result
+    content: str  # identifies the result's content: the digest of the list of files, without logs/, whose files contain times
     files: Files
     finished: AwareDatetime
     seconds: float
@@ -87,12 +87,12 @@ def read_partial(folder: Path) -> Partial | None:
 
 
 def write_partial(folder: Path, begun: Begun, seconds: float) -> None:
-    """Write partial.json."""
+    """Write partial.json. seconds: work spent on the result so far."""
     write_atomically(folder / PARTIAL, Partial(**dict(begun), seconds=seconds).model_dump_json().encode())
 
 
 def write(folder: Path, begun: Begun, summary: dict[str, Any], seconds: float, report: Report) -> None:
-    """List and hash the folder's files, then write the manifest, last."""
+    """Write files.csv, with the digests of all files in the folder, and then the manifest as the last file."""
     paths = sorted(p for p in folder.rglob("*") if p.is_file() and p.name not in (MANIFEST, FILES, PARTIAL))
     rows = []
     for i, path in enumerate(paths):
@@ -116,7 +116,7 @@ def write(folder: Path, begun: Begun, summary: dict[str, Any], seconds: float, r
 class File(NamedTuple):
     """A row of files.csv."""
 
-    path: str  # within the result's folder
+    path: str  # relative to the result's folder
     bytes: int
     sha256: str
 
@@ -150,13 +150,15 @@ def check_sizes(folder: Path, content: str) -> None:
             _checked_size(folder, row)
 
 
-_looks: dict[tuple[Path, int], tuple[float, str]] = {}  # result and time of its manifest -> when it was looked at, and `damage`
+# Result folder and time of its manifest -> time of the last check in `quick_damage`, and its finding.
+_looks: dict[tuple[Path, int], tuple[float, str]] = {}
 
 
 def quick_damage(folder: Path, content: str) -> str:
     """Return the error text of `check_sizes`; "" if there is no error.
 
-    A look counts for LOOK seconds: `status` asks for each result as often as others read it, and some have 160,000 files.
+    A finding is used again for LOOK seconds, because `status` asks once for each stage that reads a result, and some results
+    have 160,000 files.
     """
     try:
         key = folder, os.stat(folder / MANIFEST).st_ctime_ns
@@ -186,8 +188,8 @@ def _checked_size(folder: Path, row: File) -> os.stat_result:
 def check_contents(folder: Path, content: str, report: Report, every: bool = False) -> None:
     """Raise Damaged if a file of a result, except in logs/, has changed since it was finished.
 
-    Digests are taken of files that were written, in whatever way, after the manifest was; or of `every` file. Once they are
-    known to be right, the manifest's own time of change (ctime) is now.
+    Digests are computed only for files that changed (by ctime) after the manifest did, or with `every` for all files. If all
+    digests are right, the manifest's ctime is set to now, so that these digests are not computed again next time.
     """
     try:
         written, suspects = os.stat(folder / MANIFEST), list[File]()
@@ -206,7 +208,7 @@ def check_contents(folder: Path, content: str, report: Report, every: bool = Fal
 
 
 def damage(folder: Path, content: str, report: Report) -> str:
-    """Return a text of what has changed since the result was finished, by all files' digests; "" if nothing has."""
+    """Return a text about a file that has changed since the result was finished, checking all digests; "" if none has."""
     try:
         check_contents(folder, content, report, every=True)
     except Damaged as damage:
@@ -223,7 +225,7 @@ def _version(library: str) -> str | None:
 
 
 def _commit() -> str | None:
-    """Return the git commit of this source tree, with + if there are changes; None outside a checkout."""
+    """Return the git commit of this source code, with + if it has uncommitted changes; None outside a git repository."""
     git = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--abbrev=40", "--dirty=+", "--exclude=*"]
     try:
         return subprocess.run(git, capture_output=True, text=True, timeout=20, check=True).stdout.strip()

@@ -1,4 +1,4 @@
-"""The output of a running stage: a progress bar, Luigi's status, and lines of text above the bar."""
+"""Show the progress of a running stage: a progress bar, lines of text above the bar, and Luigi's status."""
 
 import logging
 import sys
@@ -8,7 +8,7 @@ from typing import Any, Protocol
 
 from tqdm import tqdm
 
-LOG_SECONDS = 30  # s between lines if there is no terminal
+LOG_SECONDS = 30  # s between two lines of progress if there is no terminal for a bar
 
 
 def say(text: str) -> None:
@@ -17,7 +17,7 @@ def say(text: str) -> None:
 
 
 class _Say(logging.Handler):
-    """Warnings of the stages' functions."""
+    """A log handler that prints messages above the progress bar."""
 
     def emit(self, record: logging.LogRecord) -> None:
         say(self.format(record))
@@ -32,7 +32,7 @@ def show_warnings_of_stages() -> None:
 
 
 class Shown(Protocol):
-    """A Luigi task whose progress is shown: its name, and Luigi's two callbacks, which are None outside of a worker."""
+    """A Luigi task whose progress is shown. Luigi's two callbacks are None unless a Luigi worker runs the task."""
 
     set_status_message: Any
     set_progress_percentage: Any
@@ -42,9 +42,9 @@ class Shown(Protocol):
 
 
 class Progress:
-    """A callback `report(done, total, text="", unit="")`: a bar on a terminal, occasional lines elsewhere.
+    """A callback `report(done, total, text="", unit="")` that shows a bar on a terminal, and occasional lines elsewhere.
 
-    Luigi's status and percentage follow it, at most once a second, and its scheduler may die without harm.
+    It updates Luigi's status and percentage at most once per second, and ignores errors of Luigi's scheduler.
     """
 
     def __init__(self, stage: Shown, every_few_seconds: Callable[[], None] = lambda: None) -> None:
@@ -89,7 +89,7 @@ class Progress:
         )  # fmt: skip
 
     def _in_words(self, text: str) -> str:
-        """Return the bar's text: share, count, time taken and left, rate."""
+        """Return the progress as text: percentage, count, elapsed and remaining time, rate."""
         (total, unit), (began, first) = self._counting, self._begun
         return tqdm.format_meter(
             self._done, total, time.monotonic() - began, ncols=0, unit=unit, unit_scale=bool(unit), initial=first, postfix=text

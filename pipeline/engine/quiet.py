@@ -1,4 +1,4 @@
-"""Bad input is reported as a sentence: Luigi's log keeps its tracebacks for errors in the code."""
+"""Log errors in the input (DataError) without tracebacks; Luigi still logs errors in the code with tracebacks."""
 
 import logging
 
@@ -11,7 +11,7 @@ class _Sentence(logging.Filter):
         if isinstance(error, DataError):
             task = record.args[-1] if isinstance(record.args, tuple) and record.args else ""
             record.msg, record.args, record.exc_info = "%s: %s", (getattr(task, "name", task), error), None
-        elif isinstance(error, RuntimeError) and "at run time" in str(error):  # Luigi's word for it; `run` goes on
+        elif isinstance(error, RuntimeError) and "at run time" in str(error):  # Luigi's message for this case; `run` continues
             record.msg, record.args, record.exc_info = (
                 "A deleted input was regenerated with different content; checking the chain again.",
                 (),
@@ -21,7 +21,7 @@ class _Sentence(logging.Filter):
 
 
 def no_tracebacks_for_bad_input() -> None:
-    """Print a DataError that stops a task as its text alone."""
+    """Make Luigi log only the text, without a traceback, of a DataError that stops a task."""
     logger = logging.getLogger("luigi-interface")
     if not any(isinstance(f, _Sentence) for f in logger.filters):
         logger.addFilter(_Sentence())

@@ -1,4 +1,4 @@
-"""Result: the folder of one result below exp/, finished or not; its lock and its trash."""
+"""Result: the folder of one finished or unfinished result below exp/, and its lock."""
 
 import contextlib
 from collections.abc import Callable, Iterator
@@ -16,31 +16,33 @@ from pipeline.engine.trash import Trash
 
 
 class Result:
-    """The result of one fingerprint: `exp/<path>@<8 digits>`, made in a `.partial` folder next to it and renamed when whole.
+    """The result with one fingerprint, in the folder `exp/<path>@<first 8 digits of the fingerprint>`.
 
-    The link `exp/<path>` points at the result that the current settings mean (`pipeline.engine.links`).
+    The result is made in a folder with the suffix `.partial`, which is renamed when the result is complete. The symlink
+    `exp/<path>` points at the result of the current settings (see `pipeline.engine.links`).
     """
 
     def __init__(self, exp: Path, path: str, fingerprint: Callable[[], str]) -> None:
-        """fingerprint: asked when it is first needed, because outside files may have to be read for it."""
+        """fingerprint: called when it is first needed, because external files may have to be read to compute it."""
         self.exp, self.link, self.trash = exp, exp / path, Trash(exp)
         self._fingerprint = fingerprint
 
     @cached_property
     def fingerprint(self) -> str:
-        """The fingerprint that the result has."""
+        """The fingerprint of the result, 64 hexadecimal digits."""
         return self._fingerprint()
 
     @property
     def home(self) -> Path:
-        """The folder in which the result is made: exp/<path>@<8 digits>."""
+        """The folder that a new result gets: exp/<path>@<8 digits>."""
         return self.link.with_name(f"{self.link.name}@{self.fingerprint[:8]}")
 
     @property
     def folder(self) -> Path:
-        """The folder of the result: its home, or a folder next to it that holds the manifest of this result.
+        """The folder of the result: `home`, or another folder in the same parent folder that holds the manifest of this result.
 
-        An experiment that was given another name has such a folder, and so has a copy of exp/ in which links became folders.
+        There is another folder if an experiment was renamed in the settings, or if exp/ was copied so that symlinks became
+        folders.
         """
         if not self._is_mine(self.home):
             for folder in (*sorted(self.home.parent.glob(f"*@{self.fingerprint[:8]}")), self.link):
@@ -54,7 +56,7 @@ class Result:
 
     @property
     def partial(self) -> Path:
-        """The folder of the unfinished result; that of the same training under another name, where there is one."""
+        """The folder of the unfinished result; it may have been begun under another name of the experiment."""
         home = self.home.with_name(self.home.name + ".partial")
         for path in () if home.exists() else sorted(home.parent.glob(f"*@{self.fingerprint[:8]}.partial")):
             begun = manifest.read_partial(path) or manifest.read(path)
@@ -63,12 +65,15 @@ class Result:
         return home
 
     def manifest(self) -> Manifest | None:
-        """Return the manifest of the finished result, or None."""
+        """Return the manifest of the finished result, or None if there is no finished result."""
         found = manifest.read(self.folder)
         return found if found and found.fingerprint == self.fingerprint else None
 
     def previous(self, stage: str) -> Manifest | None:
-        """Return the manifest of the stage's result that the symlink points at, or else of the newest other result."""
+        """Return the manifest of the stage's result at which the symlink points, or else of the stage's newest result.
+
+        None if there is no such result; stage: the stage's name.
+        """
         others = [manifest.read(folder) for folder in self.link.parent.glob(f"{self.link.name}@????????")]
         newest_first = sorted(filter(None, others), key=lambda found: found.finished, reverse=True)
         candidates = filter(None, [manifest.read(target(self.link) or self.link), *newest_first])
@@ -87,7 +92,10 @@ class Result:
 
     @contextlib.contextmanager
     def lock(self, wait: Callable[[], object]) -> Iterator[None]:
-        """Hold the lock of the result: one writer at a time; a killed process holds no lock. Calls `wait` before waiting."""
+        """Hold the result's lock in the with block, so that one process at a time makes the result.
+
+        wait: called before waiting for another process. A killed process holds no lock.
+        """
         held = lock_of(self.folder, self.exp)
         try:
             held.acquire(timeout=0)
@@ -104,9 +112,9 @@ class Result:
         return is_locked(self.folder, self.exp)
 
     def open_partial(self, begun: Begun, forget: Callable[[Path], object]) -> float:
-        """Prepare the partial folder, emptied unless it was begun from the same inputs; return the seconds spent on it.
+        """Prepare the partial folder; return the seconds of work already spent on it.
 
-        forget: called with a partial folder of other inputs before that is discarded.
+        A partial folder that was begun from other inputs is discarded; `forget` is called with its path before.
         """
         found = manifest.read_partial(self.partial)
         spent = found.seconds if found else 0.0
@@ -120,23 +128,23 @@ class Result:
         return spent
 
     def was_finished(self, begun: Begun) -> bool:
-        """Return whether the partial folder is complete: its process was killed before it published the result."""
+        """Return whether the partial folder is complete because its process was killed just before it published the result."""
         found = manifest.read(self.partial)
         if not found or not _same(found, begun):
             return False
         try:
             manifest.check_sizes(self.partial, found.content)
-        except manifest.Damaged:  # by a power cut
+        except manifest.Damaged:  # after a power cut, for example
             (self.partial / MANIFEST).unlink()
             return False
         return True
 
     def publish(self) -> None:
-        """Rename the partial folder to the result; an older result goes to the trash.
+        """Rename the partial folder to the final name; an older result is moved to the trash.
 
-        All its files are on the disk before: after a power cut, a result is whole or not there.
+        Before that, all files are flushed to the disk, so that after a power cut a result is either complete or missing.
         """
-        partial = self.partial  # found by the contents of its partial.json
+        partial = self.partial  # kept in a variable, because the property reads partial.json, which is deleted below
         sync(partial)
         for older in (self.folder, self.home):
             if older.exists():
@@ -151,7 +159,7 @@ def _same(one: Begun, other: Begun) -> bool:
 
 
 def lock_path(folder: Path, exp: Path) -> Path:
-    """Return the path of the lock of a result folder below exp/: one lock for all names of an experiment."""
+    """Return the path of the lock of a result folder below exp/. It is the same for all names of an experiment."""
     return exp / ".locks" / f"{folder.name.rpartition('@')[2]}.lock"
 
 

@@ -1,7 +1,7 @@
-"""Stage: the base task with the contract of every stage.
+"""Stage: the base class of all stages.
 
-A stage is a pure function of its settings, its inputs and its version (`pipeline.engine.identity`). `pipeline.engine.result`
-says where its result stands and how it is made whole.
+The result of a stage depends only on its settings, its inputs, its external files and its version (see
+`pipeline.engine.identity`). `pipeline.engine.result` defines the folder of the result.
 """
 
 import time
@@ -26,25 +26,26 @@ from pipeline.engine.result import Result
 
 @dataclass(frozen=True)
 class Status:
-    """The state of a stage: done, stale, damaged, missing, interrupted or running; `why`: the reason."""
+    """The state of a stage: done, stale, damaged, missing, interrupted or running; `why`: the reason for this state."""
 
     state: str
     why: str = ""
 
 
 class Stage(luigi.Task):
-    """A task with a fingerprint, an atomic result, a manifest and a lock.
+    """A Luigi task whose result has a fingerprint, a manifest and a lock, and is either complete or missing.
 
-    A subclass gives `exp`, `command` and `result_path`, does its work in `work`, and where it has them gives `settings`,
+    A subclass defines `exp`, `command`, `result_path` and `work` and, if it has settings or inputs, `settings`,
     `external_inputs` and `requires`.
     """
 
-    version: ClassVar[int] = 1  # increase it when the code changes the result
-    reads_at_once: ClassVar[bool] = False  # external inputs are read during the work only; they may change afterwards
-    leaf: ClassVar[str] = ""  # beginning of the last part of `result_path`, if that depends on parameters
+    version: ClassVar[int] = 1  # increase it when a change of the code changes the result
+    # True if external inputs are read only at the start of the work, so that they may change while it goes on.
+    reads_at_once: ClassVar[bool] = False
+    leaf: ClassVar[str] = ""  # beginning of the last part of `result_path`, if this part depends on parameters
     remade_unasked: ClassVar[bool] = True  # whether `run` makes a damaged result again; false for trainings, which take days
 
-    # To be defined by each stage.
+    # Members that each stage defines.
 
     @property
     def exp(self) -> Path:
@@ -52,7 +53,7 @@ class Stage(luigi.Task):
         raise NotImplementedError
 
     def command(self, words: str) -> str:
-        """Return the full command line of a command, such as `run FinetunePenn`."""
+        """Return the full command line of `words`, such as `run FinetunePenn`, for messages."""
         raise NotImplementedError
 
     @property
@@ -65,7 +66,7 @@ class Stage(luigi.Task):
         return {}
 
     def external_inputs(self) -> dict[str, str]:
-        """Return name -> source of each external file: a path, or another text that `digest_of` reads."""
+        """Return name -> source of each external file: a path, or another text that `digest_of` understands."""
         return {}
 
     @property
@@ -74,36 +75,36 @@ class Stage(luigi.Task):
         return "put the file in this place or correct its path in the settings"
 
     def requires(self) -> dict[str, "Stage"]:
-        """Return name -> the stage whose result is the input."""
+        """Return name -> stage for each input: the stages whose results this stage reads."""
         return {}
 
     def work(self, folder: Path, inputs: dict[str, Path], report: Report) -> dict[str, Any] | None:
-        """Make the result in `folder` from the inputs' folders; return a summary for the manifest.
+        """Write the files of the result into `folder`; return a summary for the manifest.
 
-        `folder` may hold what an interrupted run left.
+        inputs: name -> result folder of each input. `folder` may contain files of an interrupted run.
         """
         raise AttributeError(f"{type(self).__name__} has no work")
 
     def digest_of(self, name: str, source: str, digests: Digests) -> str:
-        """Return the digest of the external input `name`."""
+        """Return the digest of the external input `name`, given by `source`."""
         return digests.of_file(Path(source))
 
     def published(self) -> None:
-        """Do what remains after the result was published."""
+        """Do the remaining work after the result was published, such as deleting downloads; by default, nothing."""
 
     def before_use(self) -> None:
-        """Raise DataError if external files that the finished result refers to have changed."""
+        """Raise DataError if external files to which the finished result refers have changed; called before it is read."""
 
-    # Derived from the definition.
+    # Members that are derived from these definitions.
 
     @property
     def name(self) -> str:
-        """The stage's name on the command line: EvaluatePenn:pretrained."""
+        """The stage's name on the command line, such as EvaluatePenn:pretrained."""
         return ":".join([type(self).__name__, *self.param_kwargs.values()])
 
     @cached_property
     def result(self) -> Result:
-        """The result folder of the current settings."""
+        """The result of the current settings."""
         return Result(self.exp, self.result_path, lambda: self.fingerprint)
 
     @property
@@ -122,7 +123,7 @@ class Stage(luigi.Task):
 
     @cached_property
     def external_digests(self) -> dict[str, str]:
-        """`digest_external_inputs`, computed once in a process; part of the fingerprint."""
+        """The value of `digest_external_inputs`, computed once per process; part of the fingerprint."""
         return self.digest_external_inputs()
 
     def digest_external_inputs(self) -> dict[str, str]:
@@ -150,11 +151,14 @@ class Stage(luigi.Task):
     # The state of the result.
 
     def manifest(self) -> Manifest | None:
-        """Return the manifest of the result of the current settings, or None."""
+        """Return the manifest of the result of the current settings, or None if there is no such result."""
         return self.result.manifest()
 
     def status(self) -> Status:
-        """Return the state, except running. Raises DataError if an external file is missing."""
+        """Return the state of the stage without checking whether it is running; see `state`.
+
+        Raises DataError if an external file is missing.
+        """
         mine = self.manifest()
         if mine is None:
             if (self.result.partial / PARTIAL).exists():
@@ -174,7 +178,7 @@ class Stage(luigi.Task):
         return Status("done")
 
     def difference(self, other: Identity) -> str:
-        """Return a text of the differences between the current identity and that of another result."""
+        """Return a text that lists the differences between the identity of another result and the current one."""
 
         def input_name(key: str) -> str:
             return self.requires()[key].result_path if key in self.requires() else key
@@ -186,28 +190,28 @@ class Stage(luigi.Task):
         return self.identity.difference(other, input_name, source_name)
 
     def state(self) -> Status:
-        """Return the status, or running if a process is making the result."""
+        """Return the state of the stage; it is running if a process is making the result."""
         found = self.status()
         return Status("running") if found.state != "done" and self.result.is_locked() else found
 
     def complete(self) -> bool:
-        """Return whether the result is done, for Luigi, and update the symlink to the current settings."""
+        """Return whether the result is done; if it is, point the symlink at it. Luigi calls this method."""
         try:
             done = self.status().state == "done"
             if done:
                 links.follow_settings(self.result)
             return done
         except DataError:
-            return False  # `run` reports it
+            return False  # `run` will raise the same error, which is then reported
 
     # Making the result.
 
     def run(self) -> None:
-        """Make the result, called by Luigi. Raises DataError with a message for the user."""
+        """Make the result. Luigi calls this method. Raises DataError with a message for the user."""
         self.make()
 
     def make(self, again: bool = False) -> None:
-        """Make the result, with `again` even if it is done, or wait for the process that is making it."""
+        """Make the result, or wait for another process that is making it. again: make the result even if it is done."""
         with Progress(self) as report, disk_trouble_as_data_error(self.exp):
             allow_open_files()
             self.result.make_parent()
@@ -222,7 +226,7 @@ class Stage(luigi.Task):
             links.follow_settings(self.result)
 
     def damaged(self, what: str) -> DataError:
-        """Return the error for a finished result with a changed file that is not made again unasked."""
+        """Return the error for a damaged result that is made again only by `rerun`. what: a text about the damage."""
         return DataError(
             f"{self.folder} was finished, but {what}. Put the file back from a copy ({manifest.FILES} has its digest), or make "
             f"the result again with: {self.command('rerun ' + self.name)}"
@@ -252,7 +256,7 @@ class Stage(luigi.Task):
         return contents
 
     def _work(self, begun: Begun) -> None:
-        """Do the work in the partial folder, and write the manifest there."""
+        """Do the work in the partial folder, and write the manifest into it."""
         inputs = {name: stage.folder for name, stage in self.requires().items()}
         spent = self.result.open_partial(begun, self._forget)
         partial, started = self.result.partial, time.monotonic()
@@ -265,30 +269,33 @@ class Stage(luigi.Task):
                 summary = self.work(partial, inputs, report) or {}
             except DataError:
                 if not [path for path in partial.iterdir() if path.name != PARTIAL]:
-                    self.result.trash.discard(partial)  # it has nothing to continue from
+                    self.result.trash.discard(partial)  # an empty folder is of no use for a later run
                 raise
             if not self.reads_at_once:
                 try:
                     self._check_outside()
                 except DataError:
-                    self.result.trash.discard(partial)  # made from the other file: continuing would mix the two
+                    self.result.trash.discard(partial)  # continuing would mix results of the old and the new file
                     raise
             manifest.write(partial, begun, summary, elapsed(), report)
         say(f"{self.name}: done in {elapsed():.1f} s, {self.result.home}")
 
     def _forget(self, partial: Path) -> None:
-        """Move an unfinished training of other inputs to the trash instead of deleting it."""
+        """Move an unfinished training that was begun from other inputs to the trash, so that it is not deleted."""
         if not self.remade_unasked:
             say(f"{partial} is not of these inputs; it is now in {self.result.trash.take(partial).parent}.")
 
     def _check_outside(self) -> None:
-        """Raise DataError if an external file has changed meanwhile: the result must not count as that of the old file."""
+        """Raise DataError if an external file has changed since the fingerprint was computed.
+
+        Otherwise the result would get the fingerprint of the old file.
+        """
         if self.digest_external_inputs() != self.external_digests:
             raise DataError(f"A file that {self.name} reads was changed while it was at work; run again.")
 
 
 def with_inputs(stages: Iterable[Stage]) -> list[Stage]:
-    """Return the stages and all their direct and indirect inputs, each once and after its own inputs."""
+    """Return the stages and all their direct and indirect inputs, without duplicates, each after its own inputs."""
     ordered: dict[str, Stage] = {}
 
     def visit(stage: Stage) -> None:

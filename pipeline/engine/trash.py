@@ -1,4 +1,4 @@
-"""exp/.trash: replaced and cleaned results, until `clean --empty-trash` deletes them."""
+"""Trash: the folder exp/.trash, which keeps replaced and cleaned results until `clean --empty-trash` deletes them."""
 
 import contextlib
 import errno
@@ -16,9 +16,9 @@ class Trash:
         self.folder = exp / ".trash"
 
     def take(self, folder: Path) -> Path:
-        """Move a folder below exp/ to the trash in one step, so that no part of it looks like a result; return its path.
+        """Move a folder below exp/ to the trash, atomically, so that no half of it looks like a result; return its new path.
 
-        Raises FileNotFoundError where the folder is not there (any more), and DataError where it is on another disk.
+        Raises FileNotFoundError if the folder does not exist (any more), and DataError if it is on another disk.
         """
         while True:
             self.folder.mkdir(parents=True, exist_ok=True)
@@ -36,14 +36,17 @@ class Trash:
                 ) from None
 
     def discard(self, folder: Path) -> None:
-        """Remove a folder below exp/, if it exists."""
+        """Delete a folder below exp/, if it exists."""
         if folder.exists():
             with contextlib.suppress(FileNotFoundError):  # another process has done it
                 empty(self.take(folder).parent)
 
 
 def empty(folder: Path) -> None:
-    """Delete a folder of the trash, even if another process does so, too. Raises DataError without permission."""
+    """Delete a folder in the trash, even if another process deletes it at the same time.
+
+    Raises DataError without permission.
+    """
     shutil.rmtree(folder, ignore_errors=True)
     if folder.exists():
         raise DataError(f"{folder} cannot be deleted; check who may write there.")

@@ -1,4 +1,11 @@
-"""The stages of the chain as Luigi tasks, a few lines each.
+"""The stages of the chain as Luigi tasks of a few lines each. The stages of each dataset follow from `datasets.catalog`.
 
-fetch prepare train evaluate export compare   the tasks; those for each dataset follow from `datasets.catalog`
+base      ChainStage, the base class of the tasks
+fetch     fetching datasets and networks, drawing the sample
+prepare   cropping frames, converting labels, combining datasets
+train     trainings
+forecast  forecasts of movements
+evaluate  accuracies of networks
+export    networks for other programs
+compare   comparing accuracies; the whole chain
 """

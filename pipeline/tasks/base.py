@@ -14,14 +14,14 @@ from stages.fetching.sources import read_source
 
 
 class DatasetName(luigi.Parameter):
-    """A parameter of a task that names a dataset; `among` returns the legal names."""
+    """A parameter of a task whose value is the name of a dataset; `among` returns the legal names."""
 
     def __init__(self, among: Callable[[], Collection[str]], description: str, **rest: Any) -> None:
         super().__init__(description=f"{description}: the name of a dataset", **rest)
         self._among = among
 
     def normalize(self, x: str) -> str:
-        """Return the name. Raises ValueError for another name than those of datasets, as luigi.ChoiceParameter does."""
+        """Return the name. Raises ValueError, as luigi.ChoiceParameter does, for a name that is not legal."""
         config.check_or_exit()
         if x not in self._among():
             raise ValueError(f"{x!r} is not one of the datasets {', '.join(self._among())}")
@@ -29,7 +29,7 @@ class DatasetName(luigi.Parameter):
 
 
 class ChainStage(Stage):
-    """A stage whose settings are those of luigi.cfg, and whose external inputs are sources: paths or addresses."""
+    """A stage that has its settings from luigi.cfg, and whose external inputs are sources: paths or addresses."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         config.check_or_exit()
@@ -41,14 +41,17 @@ class ChainStage(Stage):
         return config.exp()
 
     def command(self, words: str) -> str:
-        """Return the full command line for a command, with the profiles in use."""
+        """Return the full command line of `words`, such as `run FinetunePenn`: `python -m pipeline run FinetunePenn`.
+
+        It contains the --workspace, --config, --set and --models options of this process.
+        """
         return config.command(words)
 
     def digest_of(self, name: str, source: str, digests: Digests) -> str:
-        """Return the digest of a source's file, or the text of an address without #sha256=.
+        """Return the digest of a source: of its file, or as written after #sha256= in an address, or else the address itself.
 
-        An address's content may be unknown until it is fetched, and a fingerprint must not change when it becomes known.
-        Raises DataError for a file that is missing or has another digest than the source says.
+        The digest of an address's content is not known before it is fetched, and a fingerprint must not change when it becomes
+        known. Raises DataError for a file that is missing or does not have the digest that the source states.
         """
         wanted = read_source(source)
         if wanted.path is None:

@@ -1,4 +1,4 @@
-"""CompareAccuracy, the whole chain, and the stages outside the chain."""
+"""Define the task CompareAccuracy and the task Pipeline for the whole chain, and list the stages outside the chain."""
 
 from itertools import product
 from pathlib import Path
@@ -24,18 +24,18 @@ from pipeline.tasks.train import Pretrain, finetuned, pretrained
 
 
 class CompareAccuracy(ChainStage):
-    """Tables of accuracies before and after fine-tuning, tests, curves, and predictions drawn on validation images."""
+    """Compare accuracies before and after fine-tuning: tables, significance tests, curves, and drawn predictions."""
 
     result_path = "compare"
     version = 5
 
     def networks(self) -> dict[str, Stage]:
-        """Return column of the table -> the stage whose result is the network."""
+        """Return name of each column of the table -> the stage whose result is the column's network."""
         scratch = {"scratch": Pretrain(dataset="penn_action")} if config.settings().compare.scratch else {}
         return {"before": pretrained(), "after": finetuned()} | scratch
 
     def scores(self, column: str) -> dict[str, Stage]:
-        """Return dataset -> the evaluation on it of a column's network."""
+        """Return dataset -> the stage that evaluates the network of a column on this dataset."""
         if column == "scratch":
             return {"penn_action": evaluation("penn_action", "scratch")}
         model = "pretrained" if column == "before" else "finetuned"
@@ -66,7 +66,7 @@ class CompareAccuracy(ChainStage):
 
 
 class Pipeline(luigi.WrapperTask):
-    """The whole chain."""
+    """The task that makes the whole chain."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         config.check_or_exit()
@@ -74,7 +74,8 @@ class Pipeline(luigi.WrapperTask):
 
     def requires(self) -> list[Stage]:
         ends: list[Stage] = [CompareAccuracy(), ExportWeights()]
-        # Where precomputed networks take the place of trainings, nothing is trained unasked.
+        # If [models] replaces the trainings by precomputed networks, the chain leaves out forecasting, because a forecasting
+        # network would have to be trained.
         return ends + ([CompareForecasts(), ExportForecast()] if config.settings().models.source == "train" else [])
 
     def stages(self) -> list[Stage]:
@@ -99,15 +100,15 @@ def others() -> list[Stage]:
 
 
 def known() -> list[Stage]:
-    """Return the stages of the chain, and all others that have a finished or unfinished result."""
+    """Return the stages of the chain, and the stages outside the chain that have a finished or unfinished result."""
     return Pipeline().stages() + [s for s in others() if s.link.exists() or any(s.link.parent.glob(f"{s.link.name}@*"))]
 
 
 def result_at(source: str) -> str:
-    """Return the result of the current settings for a path or the end of one, such as exp/export, export or hg-256.
+    """Return the result folder that a path or the end of a path means with the current settings.
 
-    Where no stage of the current settings has this place, it is returned as it is. Raises DataError where only results of other
-    settings are there.
+    source: such as exp/export, export or hg-256. If no stage has this path, `source` itself is returned. Raises DataError if
+    the stage has only results of other settings.
     """
     with without_reading():
         return _result_at(source)
@@ -125,7 +126,8 @@ def _result_at(source: str) -> str:
             elif found := target(stage.link):
                 elsewhere = elsewhere or (
                     f"{stage.name} is {stage.status().state}, and {stage.link} points at {found.name}, of other settings. To "
-                    f"take that, name {found}, or give its settings by --config; or: {config.command('run ' + stage.name)}"
+                    f"use that result, name {found} or give its settings by --config. To make the result of the current "
+                    f"settings: {config.command('run ' + stage.name)}"
                 )
         except DataError:  # an archive is missing: only the symlink can be used
             continue

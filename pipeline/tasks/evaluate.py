@@ -1,4 +1,4 @@
-"""Accuracies of networks on datasets."""
+"""Define the tasks that score networks on datasets."""
 
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ MODELS = ("pretrained", "finetuned", "scratch")
 
 
 class Evaluate(ChainStage):
-    """Score one network on one dataset: accuracy.json, predictions and failures."""
+    """Score one network on one dataset; write accuracy.json, the predictions and the failures."""
 
     version = 6
     dataset = DatasetName(further, "what to score on")
@@ -40,7 +40,7 @@ class Evaluate(ChainStage):
         return {name: value for name, value in settings.items() if name != "mpii_test"} | measure
 
     def splits(self) -> list[str]:
-        """The scored splits, and those that are only predicted because their labels are withheld."""
+        """Return the splits that are scored, and splits whose labels are withheld, so that they are only predicted."""
         return list(config.datasets()[self.dataset].scored)
 
     def model_stage(self) -> Stage:
@@ -61,7 +61,7 @@ class Evaluate(ChainStage):
 
 
 class EvaluateMpii(Evaluate):
-    """Score a network on MPII's validation split; predict its test people, too, if asked."""
+    """Score a network on MPII's validation split, and with the setting mpii_test also predict the test people."""
 
     dataset = "mpii"
     model = luigi.ChoiceParameter(choices=["pretrained", "finetuned"], description="the MPII or the Penn Action network")

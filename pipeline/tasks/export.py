@@ -1,4 +1,4 @@
-"""Export of networks for other programs."""
+"""Define the tasks that export networks for other programs."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 class Export(ChainStage):
-    """A network in all formats of `FORMATS`, with a description and a model card."""
+    """Export a network in all formats of `FORMATS`, with a description and a model card."""
 
     version = 4
     dataset = DatasetName(config.datasets, "what the network is scored on")
@@ -47,7 +47,7 @@ class Export(ChainStage):
 
 
 class ExportWeights(Export):
-    """The Penn Action network, whose weights forecasting networks load."""
+    """Export the Penn Action network, whose weights forecasting networks load."""
 
     result_path = "export"
     dataset, model = "penn_action", "finetuned"
@@ -59,7 +59,7 @@ def _step(stage: Stage) -> "Step":
     origin, trained_by = None, ""
     if isinstance(stage, FetchPrecomputed):
         trained_by = stage.trained_by()
-    elif isinstance(stage, Fetch) and stage.external_inputs():  # the sample has no owner
+    elif isinstance(stage, Fetch) and stage.external_inputs():  # the built-in sample has no owner to name
         origin = stage.described.origin
     elif isinstance(stage, Collect):
         origin = config.dataset(stage.dataset).origin

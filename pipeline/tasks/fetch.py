@@ -1,4 +1,4 @@
-"""Fetching: archives and folders of the datasets, and trained networks of others."""
+"""Define the tasks that fetch datasets and networks trained by others, and that draw the built-in sample."""
 
 import shutil
 from collections.abc import Iterator, Mapping
@@ -26,7 +26,7 @@ from stages.fetching.sources import download_of, obtain, read_source, record_of
 from stages.importing.known_models import KnownModel, read_choice
 
 CHAIN = ("mpii", "penn_action")  # the datasets of the chain
-SAMPLE = "sample"  # the source that means the built-in sample data
+SAMPLE = "sample"  # value of a source setting that means the built-in sample data
 
 
 def further() -> list[str]:
@@ -35,7 +35,7 @@ def further() -> list[str]:
 
 
 def fetched() -> list[str]:
-    """Return the names of the datasets outside the chain that have archives."""
+    """Return the names of the predefined datasets outside the chain; these have archives to fetch."""
     return [name for name in DATASETS if name not in CHAIN]
 
 
@@ -65,16 +65,16 @@ class MakeSample(ChainStage):
 class FromSources(ChainStage):
     """A stage that reads sources: paths, addresses, or files of the built-in sample.
 
-    Archives are unpacked; of a folder, the images are read in place, so that the result has a symlink to them.
+    Archives are unpacked. If a source is a folder, its images are read in place: the result gets a symlink to them.
     """
 
     @property
     def wanted(self) -> Mapping[str, Wanted]:
-        """Return name of a source -> the files that are needed from it."""
+        """Return name of each source -> the files that are needed from this source."""
         return {}
 
     def sources(self) -> dict[str, tuple[str, str]]:
-        """Return name -> (source, name of the file in the sample)."""
+        """Return name of each source -> (source, name of the file in the built-in sample that can replace it)."""
         raise AttributeError(f"{type(self).__name__} has no sources")
 
     def requires(self) -> dict[str, Stage]:
@@ -89,7 +89,7 @@ class FromSources(ChainStage):
         return {"files": files, "downloads": self.records(), "folders": places}
 
     def unpack(self, folder: Path, inputs: dict[str, Path], report: Report) -> dict[str, int]:
-        """Return name of each source -> number of its files."""
+        """Write the files of all sources into `folder`; return name of each source -> number of its files."""
         given = dict(self.in_folders())
         return {name: self._take(name, given.get(name), folder, inputs, report) for name in self.wanted}
 
@@ -108,7 +108,7 @@ class FromSources(ChainStage):
         return unpack(path, wanted.members, into, report, wanted.expected)
 
     def in_folders(self) -> Iterator[tuple[str, folders.Found]]:
-        """Return name of each source that is a folder -> the files found in it. Raises DataError if some are missing."""
+        """Yield (name, found files) of each source that is a folder. Raises DataError if needed files are missing."""
         for name, source in self.external_inputs().items():
             path = read_source(source).path
             if name in self.wanted and path and path.is_dir():
@@ -143,7 +143,7 @@ class FromSources(ChainStage):
             folders.point(self.folder / self.wanted[name].into, found.parts)
 
     def file(self, name: str, inputs: dict[str, Path], report: Report, unpacked: bool = True) -> Path:
-        """Return the path of a source's file."""
+        """Return the path of a source's file, which is downloaded if necessary. unpacked: as for `obtain`."""
         source, in_sample = self.sources()[name]
         return inputs["sample"] / in_sample if source == SAMPLE else obtain(source, downloads(), report, unpacked)
 
@@ -161,7 +161,7 @@ class FromSources(ChainStage):
         self.drop_downloads()
 
     def drop_downloads(self) -> None:
-        """Delete the downloads of this finished result, unless downloads are kept; their records stay."""
+        """Delete the downloads of this finished result, unless downloads are kept; their records stay in the manifest."""
         for path in self.spare_downloads():
             path.unlink(missing_ok=True)
 
@@ -173,10 +173,10 @@ class FromSources(ChainStage):
 
 
 def digest_of_folder(folder: Path, wanted: Wanted, by_content: bool, digests: Digests) -> str:
-    """Return the digest of a folder's needed files, see `folders.identity`.
+    """Return the digest of a folder's needed files (see `folders.identity`).
 
-    by_content: by their digests, else by their names, sizes and times. A folder that is gone counts as before. Raises DataError
-    where a wanted file is missing.
+    by_content: whether it covers the contents of the files instead of their modification times. A missing folder keeps its last
+    cached digest. Raises DataError if a needed file is missing.
     """
     if not folder.is_dir():
         return digests.of_missing(folder)
@@ -191,7 +191,7 @@ def digest_of_folder(folder: Path, wanted: Wanted, by_content: bool, digests: Di
 
 @contextmanager
 def origin_told(raw: Stage) -> Iterator[None]:
-    """Add the source in the user's settings to an error about a file in a fetched result."""
+    """Add the sources in the user's settings to the text of a DataError about a file in the result of `raw`."""
     try:
         yield
     except DataError as error:
@@ -203,7 +203,7 @@ def origin_told(raw: Stage) -> Iterator[None]:
 
 
 class Fetch(FromSources):
-    """A dataset's own files, unpacked."""
+    """Fetch a dataset's own files and unpack them."""
 
     version = 2
     dataset = DatasetName(fetched, "what is fetched")
@@ -233,7 +233,7 @@ class Fetch(FromSources):
 
     def work(self, folder: Path, inputs: dict[str, Path], report: Report) -> dict[str, Any]:
         facts = super().work(folder, inputs, report)
-        if self.external_inputs():  # the sample has only a part of the files
+        if self.external_inputs():  # without external inputs, all files are from the built-in sample
             citation = self.described.origin.text()
             (folder / "CITATION.txt").write_text(citation, encoding="utf-8")
             say(citation)
@@ -241,13 +241,13 @@ class Fetch(FromSources):
 
 
 class FetchMpii(Fetch):
-    """MPII Human Pose: images/*.jpg, and the annotations: the published struct, or the files that others made of it."""
+    """Fetch MPII Human Pose: images/*.jpg, and MPII's annotation file or the files that others made from it."""
 
     dataset = "mpii"
 
 
 class FetchPennAction(Fetch):
-    """Penn Action: frames/NNNN/FFFFFF.jpg and labels/NNNN.mat."""
+    """Fetch Penn Action: frames/NNNN/FFFFFF.jpg and labels/NNNN.mat."""
 
     dataset = "penn_action"
 
@@ -259,9 +259,9 @@ def fetch(dataset: str) -> Fetch:
 
 
 class FetchPrecomputed(FromSources):
-    """A network that others trained."""
+    """Fetch a network that others trained, and convert it to a checkpoint of this workspace."""
 
-    dataset = luigi.ChoiceParameter(choices=CHAIN, default="mpii", description="trained on which dataset")
+    dataset = luigi.ChoiceParameter(choices=CHAIN, default="mpii", description="the dataset that the network was trained on")
     leaf = "precomputed"
 
     @property
@@ -284,7 +284,7 @@ class FetchPrecomputed(FromSources):
         return getattr(config.settings().models, self.dataset)
 
     def choice(self) -> tuple[KnownModel | None, str]:
-        """Return the known network that the settings name, if any, and the source. Raises DataError for neither."""
+        """Return the known network that the settings name, or None, and the source. Raises DataError if no network is set."""
         if self.chosen.strip() in ("", SAMPLE):
             raise DataError(f"[models] {self.dataset} = {self.chosen} is no network; give the name, path or address of one.")
         return read_choice(self.chosen, self.dataset)
@@ -304,7 +304,10 @@ class FetchPrecomputed(FromSources):
         return {}
 
     def external_inputs(self):
-        """Return its source; an invalid source as it is, because `status` reports it and goes on with the other stages."""
+        """Return the network's source.
+
+        An invalid setting is returned unchanged, so that `status` can report it and continue.
+        """
         try:
             return {"model": self.choice()[1]}
         except DataError:

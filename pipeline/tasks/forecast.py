@@ -1,4 +1,4 @@
-"""Forecasts of human dynamics."""
+"""Define the tasks that train, score, compare and export networks that forecast human movement."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeGuard
@@ -57,7 +57,7 @@ class Forecast(TrainingStage):
 
 
 class EvaluateForecast(ChainStage):
-    """Forecast from every frame of Penn Action's validation and test splits, and score the forecasts by step."""
+    """Forecast from every frame of Penn Action's validation and test splits, and score the forecasts of each step."""
 
     result_path = f"{PENN_ACTION.result_path}/forecast-scores"
 
@@ -79,7 +79,7 @@ class EvaluateForecast(ChainStage):
 
 
 class ForecastFromPoses(ChainStage):
-    """Train the pose-only forecasters: from the joints of one frame, without its image, to the poses of all steps."""
+    """Train the pose-only forecasters: they forecast the poses of all steps from the joints of one frame, without its image."""
 
     result_path = f"{PENN_ACTION.result_path}/pose-only"
 
@@ -97,7 +97,7 @@ class ForecastFromPoses(ChainStage):
 
 
 class CompareForecasts(ChainStage):
-    """The forecasts of the network beside their baselines: tables and curves by step, tests, strips and animations."""
+    """Compare the network's forecasts with baselines: tables and curves by step, significance tests, strips, animations."""
 
     result_path = f"{PENN_ACTION.result_path}/forecast-comparison"
 
@@ -115,7 +115,7 @@ class CompareForecasts(ChainStage):
 
 
 class ExportForecast(ChainStage):
-    """The forecasting network for other programs: safetensors and ONNX, with a description and a model card."""
+    """Export the forecasting network as safetensors and ONNX for other programs, with a description and a model card."""
 
     result_path = "export-forecast"
 
@@ -135,5 +135,5 @@ class ExportForecast(ChainStage):
 
 
 def _fetched(stage: Stage) -> TypeGuard[Fetch]:
-    """Return whether a stage fetches a dataset that is not the built-in sample."""
+    """Return whether a stage fetches a real dataset, and not the built-in sample."""
     return isinstance(stage, Fetch) and bool(stage.external_inputs())

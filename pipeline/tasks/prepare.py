@@ -1,4 +1,4 @@
-"""Cropped frames and annotation files."""
+"""Define the tasks that crop frames, collect labels, convert labels to annotation files, and combine datasets."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -25,11 +25,11 @@ if TYPE_CHECKING:
     from stages.preparing.collect import Sources
 
 
-JOINED = "+"  # between the names of combined datasets
+JOINED = "+"  # separates the names of combined datasets
 
 
 class CropPenn(ChainStage):
-    """Penn Action's frames and labels, cut to one window per sequence."""
+    """Cut Penn Action's frames and labels to one window per sequence."""
 
     result_path = "penn_action_cropped/data"
 
@@ -49,12 +49,15 @@ class CropPenn(ChainStage):
 
 
 def own() -> list[str]:
-    """Return the names of the datasets of the sections [dataset:NAME]."""
+    """Return the names of the datasets that sections [dataset:NAME] define."""
     return [name for name in config.datasets() if name not in DATASETS]
 
 
 class Collect(ChainStage):
-    """The labels of a dataset of your own as COCO keypoints, and its images: a symlink to their folder, or frames of videos."""
+    """Convert the labels of a dataset of your own to COCO keypoints, and provide its images.
+
+    The images are a symlink to the folder of images, or frames that are extracted from videos.
+    """
 
     dataset = DatasetName(own, "whose labels")
 
@@ -66,7 +69,7 @@ class Collect(ChainStage):
 
     @property
     def sources(self) -> "Sources":
-        """The files and folders that the settings name. Raises DataError for labels or images that are not named."""
+        """The files and folders that the settings name. Raises DataError if the settings do not name labels or images."""
         from stages.preparing.collect import Sources
 
         section = config.settings().datasets[self.dataset]
@@ -108,13 +111,13 @@ class Collect(ChainStage):
         self._point_at_images()
 
     def _point_at_images(self) -> None:
-        """Update the symlink of the finished result to the folder of images, if they are read in place."""
+        """Update the finished result's symlink to the folder of images, if the images are read in place."""
         if (self.folder / "images").is_symlink():
             folders.point(self.folder, {"images": self.sources.folder})
 
 
 class Annotate(ChainStage):
-    """A dataset's own labels -> train.h5, valid.h5, test.h5 and image lists; prints which labels are suspicious."""
+    """Convert a dataset's own labels to train.h5, valid.h5, test.h5 and image lists; print the numbers of suspicious labels."""
 
     version = 3
     dataset = DatasetName(further, "whose labels")
@@ -157,19 +160,19 @@ class Annotate(ChainStage):
 
 
 class AnnotateMpii(Annotate):
-    """MPII's annotation struct -> train.h5, valid.h5, test.h5 and image lists."""
+    """Convert MPII's annotation file to train.h5, valid.h5, test.h5 and image lists."""
 
     dataset = "mpii"
 
 
 class AnnotatePenn(Annotate):
-    """Cropped labels -> train.h5, valid.h5, test.h5, image lists and the published validation split."""
+    """Convert Penn Action's cropped labels to train.h5, valid.h5, test.h5, image lists and the published validation split."""
 
     dataset = "penn_action"
 
 
 class Combine(ChainStage):
-    """The people of several datasets as one dataset, with the joints of the first."""
+    """Combine the people of several datasets into one dataset, with the joints of the first dataset."""
 
     names = luigi.Parameter(description="names of datasets, such as mpii+lspet")
 
@@ -231,7 +234,10 @@ def images(dataset: Dataset) -> Stage:
 
 
 def converted(dataset: Dataset, further: Sequence[str] = ()) -> dict[str, Stage]:
-    """Return what a stage that reads a converted dataset requires; further: names of datasets that are combined with it."""
+    """Return the inputs of a stage that reads a converted dataset: the stages of its annotation files and its images.
+
+    further: names of datasets to combine with it.
+    """
     if further:
         combined = Combine(names=JOINED.join((dataset.name, *further)))
         return {"annot": combined, "images": combined}
@@ -239,5 +245,5 @@ def converted(dataset: Dataset, further: Sequence[str] = ()) -> dict[str, Stage]
 
 
 def files_of(dataset: Dataset, inputs: dict[str, Path]) -> DatasetFiles:
-    """Return a converted dataset's files from the results of `converted` and, where there are any, its `crops`."""
+    """Return a converted dataset's files. inputs: result folders of the stages of `converted` and, if it exists, of `crops`."""
     return DatasetFiles.of(dataset, inputs["annot"], inputs["images"] / dataset.images, inputs.get("crops"))

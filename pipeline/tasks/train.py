@@ -1,4 +1,4 @@
-"""The trainings, and the networks that later stages use."""
+"""Define the training tasks, and choose the networks that later stages use."""
 
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,7 @@ BEST = "best.safetensors"
 
 
 class CacheCrops(ChainStage):
-    """The people of a dataset's training images, cut out once for trainings that read them again and again."""
+    """Cut out the people of a dataset's training images once, so that trainings can read the crops again and again."""
 
     names = luigi.Parameter(description="name of a dataset, or names such as mpii+lspet, whose people are cut out")
 
@@ -29,7 +29,7 @@ class CacheCrops(ChainStage):
 
     @property
     def described(self) -> list[Dataset]:
-        """The datasets' objects; the first has the joints."""
+        """The datasets' objects; the first one defines the joints."""
         return [config.dataset(name) for name in self.names.split(JOINED)]
 
     @property
@@ -52,14 +52,14 @@ class CacheCrops(ChainStage):
 
 
 def _data(dataset: str, training: Training) -> dict[str, Stage]:
-    """Return the stages of the data that a training on a dataset, and on its further datasets, requires."""
+    """Return name -> stage of the data for a training on a dataset and on the further datasets in the training's settings."""
     further = [name for name in training.further if name != dataset]
     crops = {"crops": CacheCrops(names=JOINED.join((dataset, *further)))} if training.cache else {}
     return converted(config.datasets()[dataset], further) | crops
 
 
 class TrainingStage(ChainStage):
-    """The base class of all trainings, which may branch off another."""
+    """The base class of all trainings; a training may start from a checkpoint of another training (`branch_from`)."""
 
     reads_at_once = True
     remade_unasked = False
@@ -78,7 +78,7 @@ class TrainingStage(ChainStage):
             )
 
     def training(self) -> Training:
-        """Return its settings."""
+        """Return the settings of the training."""
         raise AttributeError(f"{type(self).__name__} has no training")
 
     def external_inputs(self) -> dict[str, str]:
@@ -86,7 +86,11 @@ class TrainingStage(ChainStage):
         return {"branch_from": str(follow(Path(file).expanduser()))} if file else {}
 
     def digest_external_inputs(self) -> dict[str, str]:
-        """Raises DataError also for a checkpoint that is still changing, because the branch would never be done."""
+        """Return name -> digest of each external file. Raises DataError if a file is missing.
+
+        Also raises DataError for a checkpoint that a running training still changes, because the digest, and so the fingerprint
+        of the branch, would keep changing.
+        """
         for source in self.external_inputs().values():
             file, exp = Path(source).expanduser(), config.exp().resolve()
             named = Path(self.training().branch_file).expanduser().parent
@@ -177,7 +181,7 @@ class FinetunePenn(Finetune):
 
 
 def reserved_names() -> set[str]:
-    """Return the names of all results but trainings in a dataset's folder; one that ends with - is a prefix."""
+    """Return the names that stages other than trainings give to results in a dataset's folder; a final - marks a prefix."""
     names, kinds = set[str](), list[type[Stage]]([Stage])
     while kinds:
         kind = kinds.pop()

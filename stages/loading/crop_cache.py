@@ -22,7 +22,9 @@ from stages.machine.pool import each
 
 # Side of a cached crop / side of the box, at the resolution of the network's input. The crop contains the box at every
 # rotation, and a box scaled by 1.25 at rotations up to 13 degrees. Scaled by 1.25 and rotated by 45 degrees, the box loses 1 %
-# of its area at each corner; these corners become black. (`crop = published` never uses more than the plain box.)
+# of its area at each corner; these corners become black. (With the recipe's `crop = published`, the augmentation scales and
+# rotates a crop of the box that is already cut, so it needs no pixels outside the box, apart from rounding the box to whole
+# pixels.)
 MARGIN = 1.5
 _PEOPLE = 64  # people per file
 

@@ -16,7 +16,7 @@ from stages.machine.pool import each
 # JPEG qualities, and the bytes per pixel of cropped sports photographs at each quality.
 QUALITIES, BYTES_A_PIXEL = (0, 50, 80, 95, 100), (0.0, 0.10, 0.15, 0.30, 0.56)
 HALF_A_BLOCK = 2048  # bytes of a file's last disk block that are unused on average
-LABELS_READ = 100  # number of labels from which the disk space of all sequences is estimated
+LABELS_READ = 100  # largest number of label files from which the disk space of all sequences is estimated
 
 
 def crop_penn(source: Path, out: Path, quality: int, workers: int = 0, report: Report = silent) -> dict[str, int]:

@@ -91,7 +91,7 @@ def test_joints_are_renamed_and_pairs_follow(tmp_path):
     found = conversion(tmp_path, rename="Nose: head_top, Back: left_gill, Tail: right_gill").skeleton
     assert found.joints == ("head_top", "left_fin", "right_fin", "left_gill", "right_gill")
     assert found.mirrored() == [0, 2, 1, 4, 3]
-    with pytest.raises(DataError, match=r"rename names Snout; the joints of the labels are Nose, FinL"):
+    with pytest.raises(DataError, match=r"`rename` contains Snout, .* their joints are Nose, FinL"):
         conversion(tmp_path, rename="Snout: nose")
     with pytest.raises(DataError, match=r"rename = Nose=nose: it should be pairs like"):
         OwnDataset(rename="Nose=nose")
