@@ -18,7 +18,7 @@ _LAYOUT_BYTES = 1 << 16  # more bytes than the HDF5 library writes for a file wi
 LARGEST = 2.0**53  # limit of numbers in annotations; real ones are far smaller, and numbers below it cause no overflow
 
 
-Layout = dict[str, tuple[tuple[int, ...], np.dtype]]  # field -> shape of a row, and type
+Layout = dict[str, tuple[tuple[int, ...], np.dtype]]  # name of a field -> shape of a row, dtype
 
 
 class RowsH5:

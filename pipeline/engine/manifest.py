@@ -122,7 +122,7 @@ class File(NamedTuple):
 
 
 class Damaged(DataError):
-    """A file of a result has changed since the result was finished."""
+    """The error for a result with a file that is missing or has changed since the result was finished."""
 
 
 def _content(rows: list[File]) -> str:
