@@ -108,7 +108,7 @@ def allow_open_files() -> None:
 
 
 class NotEnoughSpace(DataError):
-    """The disk is too small for what is about to be written."""
+    """The error for a disk that has too little free space for the files that are about to be written."""
 
 
 def require_space(folder: Path, needed: int, what: str) -> None:

@@ -44,7 +44,7 @@ class Published:
     measure: str
     network: str
     overall: float
-    parts: tuple[float, ...] = ()  # in the order of BODY_PARTS
+    parts: tuple[float, ...] = ()  # accuracies of the body parts in the order of BODY_PARTS; empty if unknown
 
 
 def people_by_image(rows: Annotations) -> People:

@@ -116,8 +116,9 @@ class OwnDataset(Section):
     category: str = setting("", "The COCO category to read, if several categories of the labels have joints.")
     rename: Renaming = setting(
         "",
-        "Joints to rename, as `ear1: left_ear, ear2: right_ear`. Names that begin with left_ and right_ are pairs; joints of "
-        "the MPII network's names keep its channels in fine-tuning. LeftEar, ear_L and the like are recognised as left_ear.",
+        "Joints to rename, as `ear1: left_ear, ear2: right_ear`. Joints whose names begin with left_ and right_ are pairs. "
+        "Joints with MPII's names can keep their output weights in fine-tuning (head = matching). LeftEar, ear_L and similar "
+        "names are recognised as left_ear.",
     )
     reference: str = insignificant(
         "box",
@@ -126,7 +127,7 @@ class OwnDataset(Section):
         min_length=1,
     )
     threshold: float = insignificant(
-        0.2, "A joint is correct within this many reference lengths (0.2 of the box: as mmpose for hands).", gt=0, le=1e4
+        0.2, "A joint is correct within this many reference lengths. mmpose uses 0.2 of the box for hands.", gt=0, le=1e4
     )
 
     def scoring(self) -> dict[str, Any]:

@@ -75,8 +75,8 @@ class PennAction(Section):
 
     archive: str = insignificant(
         "Penn_Action.tar.gz",
-        "Source of Penn_Action.tar.gz or the unpacked folder; its owners want a person to download it "
-        "(https://upenn.box.com/PennAction). Or `sample`.",
+        "Source of Penn_Action.tar.gz, which has to be downloaded by hand (https://upenn.box.com/PennAction), or the unpacked "
+        "folder; or `sample`.",
         min_length=1,
     )
     jpeg_quality: int = setting(95, "JPEG quality of the cropped frames, 1 to 100.", ge=1, le=100)

@@ -46,8 +46,8 @@ def mirrored(joints: tuple[str, ...]) -> list[int]:
         partner = "_".join(filter(None, (_OTHER_SIDE[side], rest))) if side in ("left", "right") else name
         if partner not in joints:
             raise DataError(
-                f"the joints hold {name} but not {partner}, so a mirrored image cannot be labelled; give names of joints that "
-                "are labelled on one side only without the side, by `rename` in a section [dataset:NAME]."
+                f"the joints include {name} but not {partner}, so a mirrored image cannot be labelled; if a joint is labelled "
+                "on one side only, give it a name without the side, by `rename` in the section [dataset:NAME]."
             )
         partners.append(joints.index(partner))
     return partners

@@ -22,15 +22,15 @@ From the archives of MPII Human Pose and Penn Action to a network that forecasts
   python -m pipeline run ExportWeights --models precomputed     without training, from published networks
   python -m pipeline report              states of the stages and all accuracies as a page: exp/report/index.html
 
-Stages of the chain: those that `status` lists; EvaluatePenn means EvaluatePenn:pretrained and EvaluatePenn:finetuned. They also
-have names like those outside the chain: Annotate:mpii is AnnotateMpii, Finetune:penn_action is FinetunePenn.
+Stages of the chain: those that `status` lists; EvaluatePenn means EvaluatePenn:pretrained and EvaluatePenn:finetuned. These
+stages also have names like the stages outside the chain: Annotate:mpii is AnnotateMpii, Finetune:penn_action is FinetunePenn.
 Outside the chain: Fetch:D, Annotate:D, Pretrain:D, Finetune:D and Evaluate:D:M, where D is one of
 DATASETS, or the NAME of a section [dataset:NAME] of your own, and M is one of pretrained (on MPII), finetuned and
 scratch (trained on D alone).
 Pretrain:penn_action and EvaluatePenn:scratch train on Penn Action alone.
 Export:D:M exports one of these networks, Export:mpii:pretrained the MPII network, as ExportWeights exports Penn Action's.
 ConvertMocap, TrainConverter, TrainLifter and EvaluateConverter: from 2D to 3D, learnt from motion capture.
-With cache = true in [pretrain] or [finetune]: CacheCrops:D, where D may also be mpii or penn_action.
+With cache = true in [pretrain] or [finetune], there is also the stage CacheCrops:D, where D may also be mpii or penn_action.
 """.replace("DATASETS", ", ".join(fetched()))
 
 
@@ -51,7 +51,7 @@ def parser() -> argparse.ArgumentParser:
 
     run = commands.add_parser("run", parents=[common], help="make a stage and its inputs")
     run.add_argument("stage", nargs="?", default="Pipeline", metavar="STAGE", help="default: the whole chain")
-    run.add_argument("--only", action="store_true", help="make nothing else: refuse where an input is not there")
+    run.add_argument("--only", action="store_true", help="make only this stage; stop if an input is not there")
     run.add_argument("--dry-run", action="store_true", help="make nothing: print what would be made, why, and how long it took")
     sweep = commands.add_parser("sweep", parents=[common], help="run a stage with every combination of settings, and compare")
     sweep.add_argument("stage", metavar="STAGE", help="such as EvaluatePenn:finetuned")
@@ -88,7 +88,7 @@ def _version() -> str:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run one command; returns the exit code."""
+    """Run one command; return the exit code."""
     options = parser().parse_args(arguments)
     try:
         from pipeline.cli import commands

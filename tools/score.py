@@ -46,7 +46,7 @@ def main() -> None:
 
 @dataclass(frozen=True)
 class Chosen:
-    """Some of the people of TRUTH."""
+    """The people of TRUTH that are scored."""
 
     rows: np.ndarray  # (N,) int64, rows of these people in TRUTH
     of: int  # number of all people in TRUTH

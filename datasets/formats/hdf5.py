@@ -18,7 +18,7 @@ _LAYOUT_BYTES = 1 << 16  # more bytes than the HDF5 library writes for a file wi
 LARGEST = 2.0**53  # limit of numbers in annotations; real ones are far smaller, and numbers below it cause no overflow
 
 
-Layout = dict[str, tuple[tuple[int, ...], np.dtype]]  # field -> shape of a row, and type
+Layout = dict[str, tuple[tuple[int, ...], np.dtype]]  # name of a field -> shape of a row, dtype
 
 
 class RowsH5:
@@ -87,7 +87,7 @@ def open_h5(path: Path) -> Iterator[h5py.File]:
             yield file
     except DataError:
         raise
-    except Exception as error:  # damaged files make the library raise nearly anything
+    except Exception as error:  # h5py raises many kinds of exceptions for damaged files
         raise DataError(f"{path} is not a readable HDF5 file ({error}); it may be cut short: make it again.") from None
 
 

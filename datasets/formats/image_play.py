@@ -8,7 +8,7 @@ import numpy as np
 from datasets.errors import DataError
 from datasets.formats.hdf5 import RowsH5, h5_field, open_h5, read_field
 
-JOINTS = 13  # of Penn Action
+JOINTS = 13  # number of joints in Penn Action
 
 
 def write_image_play(path: Path, sequences: Iterable[tuple[int, np.ndarray, np.ndarray]], frames: int) -> None:

@@ -1,6 +1,6 @@
-"""Labels of labelling programs (DeepLabCut, SLEAP, Label Studio, NWB ...), read and written by sleap-io.
+"""Read and write labels of labelling programs (DeepLabCut, SLEAP, Label Studio, NWB ...) with the package sleap-io.
 
-sleap-io is an optional requirement: pip install sleap-io.
+sleap-io is an optional requirement; install it by: pip install sleap-io
 """
 
 import csv

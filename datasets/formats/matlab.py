@@ -24,7 +24,7 @@ from datasets.formats.matlab_hdf5 import read_mat73
 from datasets.formats.matlab_values import MOST, Record, Value
 
 _HEADER = 128
-_FREE_TEXT = 116  # bytes at the beginning of the header
+_FREE_TEXT = 116  # number of bytes of free text at the beginning of the header
 _HDF5, _SIGNATURE_AT = b"\x89HDF\r\n\x1a\n", 512
 _MATRIX, _COMPRESSED = 14, 15
 _CELL, _STRUCT, _TEXT, _NUMBERS = 1, 2, 4, range(6, 16)  # classes of variables

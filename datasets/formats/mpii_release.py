@@ -20,7 +20,7 @@ from datasets.formats.matlab_values import Record, Value
 from datasets.progress import Report, silent
 
 MAT_NAME = "mpii_human_pose_v1_u12_1.mat"
-JOINTS = 16  # numbered as in `datasets.mpii`
+JOINTS = 16  # number of joints; their order is that of `datasets.mpii.SKELETON`
 PELVIS, THORAX = 6, 7
 
 

@@ -11,7 +11,7 @@ from datasets.formats.hdf5 import LARGEST
 from datasets.formats.matlab import read_mat, write_mat
 from datasets.formats.matlab_values import Value
 
-JOINTS = 13  # numbered as in `datasets.penn_action`
+JOINTS = 13  # number of joints; their order is that of `datasets.penn_action.SKELETON`
 BELOW_SHOULDERS = slice(3, 13)  # elbows, wrists, hips, knees and ankles
 FIELDS = ("action", "pose", "x", "y", "visibility", "train", "bbox", "dimensions", "nframes")
 

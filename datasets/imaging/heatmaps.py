@@ -1,4 +1,4 @@
-"""Heatmaps: drawing the target of each joint, and decoding joints; decoding is the inverse of drawing.
+"""Draw target heatmaps of joints, and decode joints from heatmaps; decoding is the inverse of drawing.
 
 Arrays are (..., joints, height, width); points are (x, y) in 0-based heatmap px with pixel centres at integers. A constant
 heatmap, such as that of an absent joint, decodes to (0, 0); its low confidence shows that the joint is absent.
@@ -31,7 +31,7 @@ def draw(points: np.ndarray, size: tuple[int, int], sigma: float, radius: int, o
 def _profile(centers: np.ndarray, length: int, sigma: float, radius: int, outside: bool) -> np.ndarray:
     """Return the Gaussians of `draw` along one axis, (J, length) float32, for centers (J,) px; 0 for absent joints.
 
-    Also 0 for a joint outside the map on this axis, unless `outside`.
+    Unless `outside` is true, the values are 0 also for a joint that lies outside the map on this axis.
     """
     pixels = np.arange(length)
     nearest = np.floor(centers + 0.5)
@@ -105,7 +105,7 @@ def _smooth_peaks(heatmaps: np.ndarray, largest: np.ndarray) -> np.ndarray:
     windows = np.lib.stride_tricks.sliding_window_view(heatmaps, (from_rows.shape[2], from_columns.shape[2]), axis=(1, 2))
     window = windows[at, top[y], left[x]]
     smooth = from_rows[y] @ window @ from_columns[x].swapaxes(1, 2)  # (M, 5, 5), around the largest
-    near = np.arange(-1, 2)  # the middle of the 3 x 3 pixels, which lie in the map
+    near = np.arange(-1, 2)  # offsets of the middle of the 3 x 3 pixels, all of which must lie in the map
     inside = _inside(y[:, None] + near - 1, height - 2)[:, :, None] & _inside(x[:, None] + near - 1, width - 2)[:, None, :]
     middle = np.where(inside, smooth[:, 1:-1, 1:-1], -np.inf).reshape(len(heatmaps), 9)
     down, right = np.divmod(middle.argmax(axis=1), 3)

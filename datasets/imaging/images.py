@@ -1,4 +1,4 @@
-"""Reading image files, with checks against damaged files and decompression bombs."""
+"""Read image files, with checks against damaged files and decompression bombs."""
 
 import io
 import math
@@ -89,7 +89,7 @@ def read_reduced(path: Path, block: int) -> tuple[np.ndarray, int]:
 
 
 class _TooMuch(ValueError):
-    """An image, perhaps undamaged, whose decoding would take too much memory or time."""
+    """The error for an image whose decoding would take too much memory or time; the image may be undamaged."""
 
 
 def _as_data_error(path: Path, error: ValueError) -> DataError:
@@ -184,7 +184,7 @@ def _without_bytes_between_segments(data: bytes) -> bytes:
 
 
 def _decode_png(data: bytes) -> np.ndarray:
-    _check_size(int.from_bytes(data[16:20], "big"), int.from_bytes(data[20:24], "big"))  # in IHDR, always the first chunk
+    _check_size(int.from_bytes(data[16:20], "big"), int.from_bytes(data[20:24], "big"))  # from IHDR, the first chunk
     try:
         # By default OpenCV returns BGR and applies the EXIF orientation.
         image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION)

@@ -35,7 +35,7 @@ class CropSpec:
     input_res: int  # side of the crop in px
     heatmap_res: int  # side of the heatmaps in px
     sigma: float  # standard deviation of the blobs in heatmap px
-    radius: int  # of the blobs' patches in heatmap px, see `heatmaps.draw`
+    radius: int  # radius in heatmap px of the patch in which a blob is drawn, see `heatmaps.draw`
     truncated: bool = False
     twice: bool = False
 

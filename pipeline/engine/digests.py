@@ -97,7 +97,7 @@ class Digests:
             raise DataError(f"{path} is new or changed and has not been read yet; a run reads it.")
 
     def _write(self, known: dict[str, Known]) -> None:
-        with contextlib.suppress(OSError):  # on a full or read-only disk, the file is read again next time
+        with contextlib.suppress(OSError):  # if the cache cannot be written, the files are read again next time
             self.memory.parent.mkdir(parents=True, exist_ok=True)
             text = json.dumps({path: found.model_dump(exclude_defaults=True) for path, found in known.items()}, indent=1)
             write_atomically(self.memory, text.encode())

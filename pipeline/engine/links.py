@@ -70,7 +70,7 @@ def _make_way(link: Path, trash: Trash) -> None:
     if target(link) or not found:
         return
     home = link.with_name(_name_of_copy(link, found))
-    with contextlib.suppress(FileNotFoundError):  # another process has done it
+    with contextlib.suppress(FileNotFoundError):  # another process has already moved the folder
         if home.exists():
             say(f"{link} was a folder with another result of the same settings; it is now in {trash.take(link).parent}.")
         else:

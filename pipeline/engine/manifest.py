@@ -53,7 +53,7 @@ class Partial(Begun):
 class Manifest(Begun):
     """The content of manifest.json, in the folder of a finished result."""
 
-    content: str  # identifies the result's content: the digest of the list of files, without logs/, whose files contain times
+    content: str  # digest of the list of files without those in logs/; results with equal contents have equal digests
     files: Files
     finished: AwareDatetime
     seconds: float
@@ -122,7 +122,7 @@ class File(NamedTuple):
 
 
 class Damaged(DataError):
-    """A file of a result has changed since the result was finished."""
+    """The error for a result with a file that is missing or has changed since the result was finished."""
 
 
 def _content(rows: list[File]) -> str:
@@ -162,7 +162,7 @@ def quick_damage(folder: Path, content: str) -> str:
     """
     try:
         key = folder, os.stat(folder / MANIFEST).st_ctime_ns
-    except OSError:  # another process has just moved it
+    except OSError:  # another process has just moved the result
         return f"{MANIFEST} is missing"
     when, found = _looks.get(key, (-math.inf, ""))
     if time.monotonic() - when > LOOK:
@@ -203,7 +203,7 @@ def check_contents(folder: Path, content: str, report: Report, every: bool = Fal
             raise Damaged(f"{row.path} has another content than when it was finished")
         report(i + 1, len(suspects), f"checking {folder.name}")
     if suspects:
-        with contextlib.suppress(OSError):  # if it cannot be written, the digests are computed again next time
+        with contextlib.suppress(OSError):  # if the ctime cannot be changed, the digests are computed again next time
             os.utime(folder / MANIFEST, ns=(written.st_atime_ns, written.st_mtime_ns))
 
 

@@ -109,7 +109,7 @@ class Stage(luigi.Task):
 
     @property
     def link(self) -> Path:
-        """The symlink to the result of the last run."""
+        """The path of the stage's symlink, which points at a result."""
         return self.result.link
 
     @property
@@ -118,7 +118,7 @@ class Stage(luigi.Task):
         return self.result.folder
 
     def output(self) -> luigi.LocalTarget:
-        """Return Luigi's target: the manifest."""
+        """Return the manifest as Luigi's target of this task."""
         return luigi.LocalTarget(self.folder / manifest.MANIFEST)
 
     @cached_property
@@ -134,7 +134,7 @@ class Stage(luigi.Task):
 
     @cached_property
     def identity(self) -> Identity:
-        """Everything that the result depends on."""
+        """The identity of the result of the current settings: everything that this result depends on."""
         return Identity(
             stage=self.name,
             version=self.version,
@@ -145,7 +145,7 @@ class Stage(luigi.Task):
 
     @cached_property
     def fingerprint(self) -> str:
-        """The fingerprint of the identity."""
+        """The fingerprint of `identity`."""
         return self.identity.fingerprint
 
     # The state of the result.

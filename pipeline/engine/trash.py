@@ -38,7 +38,7 @@ class Trash:
     def discard(self, folder: Path) -> None:
         """Delete a folder below exp/, if it exists."""
         if folder.exists():
-            with contextlib.suppress(FileNotFoundError):  # another process has done it
+            with contextlib.suppress(FileNotFoundError):  # another process has already moved the folder
                 empty(self.take(folder).parent)
 
 

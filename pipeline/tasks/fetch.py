@@ -212,7 +212,7 @@ class Fetch(FromSources):
 
     @property
     def described(self) -> Dataset:
-        """The dataset's object."""
+        """The `Dataset` object of the dataset that is fetched."""
         return DATASETS[self.dataset]
 
     @property

@@ -126,7 +126,7 @@ class Annotate(ChainStage):
 
     @property
     def described(self) -> Dataset:
-        """The dataset's object."""
+        """The `Dataset` object of the dataset whose labels are converted."""
         return config.datasets()[self.dataset]
 
     @property
@@ -180,7 +180,7 @@ class Combine(ChainStage):
 
     @property
     def described(self) -> list[Dataset]:
-        """The datasets' objects."""
+        """The `Dataset` objects of the combined datasets."""
         return [config.dataset(name) for name in self.names.split(JOINED)]
 
     @property

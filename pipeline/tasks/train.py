@@ -29,7 +29,7 @@ class CacheCrops(ChainStage):
 
     @property
     def described(self) -> list[Dataset]:
-        """The datasets' objects; the first one defines the joints."""
+        """The `Dataset` objects of the datasets whose people are cut out; the first one defines the joints."""
         return [config.dataset(name) for name in self.names.split(JOINED)]
 
     @property
