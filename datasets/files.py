@@ -145,9 +145,11 @@ def time_in_words(seconds: float) -> str:
 
 @contextmanager
 def disk_trouble_as_data_error(place: Path) -> Iterator[None]:
-    """Turn errors that the user can remedy into DataError: a full or write-protected disk, too little memory, limits.
+    """Turn errors that the user can remedy into DataError.
 
-    place: a folder to name in the message. Any other OSError passes with its traceback, because it is an error in the code.
+    These are too little memory, a disk that is full or cannot lock files, a file that must not be written, and the system's
+    limits on open files and on file size. Any other OSError passes with its traceback, because it is an error in the code.
+    place: a folder to name in the message.
     """
     try:
         yield

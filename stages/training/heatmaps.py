@@ -68,7 +68,7 @@ class HeatmapObjective:
         """Open the train and valid splits, and set the networks' `mean` if the recipe subtracts the mean colour.
 
         With cached crops and a CUDA device, the device computes the training samples from plans. Raises DataError if the valid
-        split labels no scoring joint.
+        split has no label of any joint that counts in the training accuracy (`Skeleton.scoring`).
         """
         t, self.resources = self.training, resources
         self.scoring = self.scoring.to(resources.device)
