@@ -37,8 +37,8 @@ def read_image_play(path: Path) -> tuple[np.ndarray, np.ndarray]:
         numbers, part = read_field(file, path, "ind2sub", (count, 2)), read_field(file, path, "part", (count, None, 2))
     if part.shape[1] != JOINTS or not (numbers == np.floor(numbers)).all() or not (numbers >= 1).all():
         raise DataError(
-            f"{path} is damaged: each row must have {JOINTS} joints, and the numbers of its sequence and frame as whole numbers "
-            "from 1; run AnnotatePenn again."
+            f"{path} is damaged: each row must have {JOINTS} joints, and the numbers of its sequence and frame as whole "
+            "numbers from 1; run AnnotatePenn again."
         )
     return numbers.astype(np.int64), np.where((part == 0).all(axis=2, keepdims=True), np.nan, part - 1)
 
