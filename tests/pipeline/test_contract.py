@@ -92,7 +92,7 @@ def test_an_experiment_may_not_take_another_stages_place(place):
         place.set(f"[pretrain]\nexperiment = {name}\n")
         said = place.run("status", "--config", "profile.cfg", code=2)
         assert f"experiment = {name}: the result of another stage has this name" in said
-        assert "evaluate-..., export-..., forecast-comparison" in said
+        assert "evaluate-..., evaluate-stored, export-..., forecast-comparison" in said
     place.set("[finetune]\nexperiment = HG-256\n")
     assert "give them two names" in place.run("status", "--config", "profile.cfg", code=2)
     place.set("[models]\nsource = precomputed\nmpii =\n")

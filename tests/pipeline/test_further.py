@@ -5,11 +5,14 @@ import shutil
 
 import h5py
 import numpy as np
+import pytest
 
+from datasets.errors import DataError
 from datasets.formats import annotations
 from datasets.lsp import LSP
 from datasets.mpii import MPII
 from pipeline.cli.commands import find
+from stages.settings.sections import Settings
 from tests.drawn import write_flic, write_lsp
 
 PROFILE = """
@@ -88,14 +91,18 @@ def test_several_datasets_are_trained_on_together(place):
     place.run("run", "PretrainMpii", *options, "--set", "pretrain.cache=true")
     assert "both" in place.run("why", "PretrainMpii", *options)
     assert "done in" not in place.run("run", "PretrainMpii", *options)  # cached crops change no result
-    for wrong, words in (
-        ("lps", "unknown dataset lps. Did you mean lsp?"),
-        ("lsp lsp", "named twice"),
-        ("lsp,flic", "is done"),
-    ):
-        code = 0 if words == "is done" else 2
-        assert words in place.run("why", "MakeSample", "--config", "profile.cfg", "--set", f"pretrain.also={wrong}", code=code)
-    assert "forecasts are trained on Penn Action alone" in place.run("status", "--set", "forecast.also=lsp", code=2)
+
+
+@pytest.mark.parametrize(
+    ("section", "also", "said"),
+    [
+        ("pretrain", "lps", "unknown dataset lps. Did you mean lsp?"), ("finetune", "lsp lsp", "a dataset is named twice"),
+        ("forecast", "lsp", "forecasts are trained on Penn Action alone"),
+    ],
+)  # fmt: skip
+def test_further_datasets_that_are_wrong_are_named(section, also, said):
+    with pytest.raises(DataError, match=said):
+        Settings.from_text({section: {"also": also}})
 
 
 def test_stages_of_the_chain_have_a_name_by_dataset_too():

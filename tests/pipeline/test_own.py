@@ -10,7 +10,12 @@ import cv2
 import numpy as np
 import pytest
 
+from datasets.errors import DataError
 from datasets.formats import annotations
+from datasets.own import SUFFIXES, OwnDataset, own_dataset
+from stages.fetching import folders
+from stages.preparing.annotate import annotate
+from stages.preparing.collect import Sources, collect
 from tests import fish
 from tests.pipeline.conftest import Place, empty, finished_chain, place
 
@@ -110,34 +115,42 @@ def test_a_deeplabcut_project_and_a_sleap_file_are_read(empty: Place):
             assert np.abs(shown.astype(int) - fish.picture(number)).mean() < 8, image  # of other frames: more than 15
 
 
+def test_wrong_sources_are_named(empty: Place):
+    for section, said in (
+        ("labels = nowhere.json\nimages = fish/images", "nowhere.json does not exist; put it there, or correct its path"),
+        ("labels = fish/broken.json\nimages = fish/images", "or is cut off (Expecting value"),
+        ("labels = fish/labels.json\nimages = fish/images\nreference = torso", "needs the joints left_shoulder and right_hip"),
+    ):
+        fish.write_coco(empty.folder / "fish", 6)
+        (empty.folder / "fish/broken.json").write_text('{"images": [')
+        empty.set(f"[dataset:fish]\n{section}\n")
+        answer = empty.run("run", "Annotate:fish", "--config", "profile.cfg", code=30)
+        assert said in answer, answer
+
+
 @pytest.mark.parametrize(
-    ("section", "said", "code"),
+    ("settings", "said"),
     [
-        ("labels = 0.5\nimages = fish/images", "0.5 does not exist; put it there", 30),
-        ("", "[dataset:fish] labels is empty; give the file of labels", 30),
-        ("labels = nowhere.json\nimages = fish/images", "nowhere.json does not exist; put it there, or correct its path", 30),
-        ("labels = fish/labels.json", "[dataset:fish] images is empty; give the folder of the images", 30),
-        ("labels = fish/labels.json\nimages = fish/labels.json", "this is a file; give the folder of the images", 30),
-        ("labels = fish/labels.json\nimages = fish", "lacks 6 of the 6 images that are annotated, such as 000.png", 30),
-        ("labels = fish/labels.json\nimages = fish/images\nvalid = fish/list.txt", "list.txt does not exist", 30),
-        ("labels = fish/broken.json\nimages = fish/images", "or is cut off (Expecting value", 30),
-        ("labels = fish/labels.slp\nimages = fish/images", "labels.slp cannot be read as labels", 30),
-        ("labels = fish/images", "cannot be read as labels", 30),
-        (
-            "labels = fish/labels.json\nimages = fish/images\nreference = torso",
-            "needs the joints left_shoulder and right_hip",
-            30,
-        ),
+        ({"labels": ""}, r"\[dataset:fish\] labels is empty; give the file of labels"),
+        ({"images": ""}, r"\[dataset:fish\] images is empty; give the folder of the images"),
+        ({"images": "fish/labels.json"}, "this is a file; give the folder of the images"),
+        ({"images": "fish"}, "lacks 6 of the 6 images that are annotated, such as 000.png"),
+        ({"labels": "fish/labels.slp"}, "labels.slp cannot be read as labels"),
+        ({"labels": "fish/images"}, "cannot be read as labels"),
+        ({"valid": "fish/valid.txt"}, "valid.txt, line 1: no labelled image is, or lies in, nobody.png"),
     ],
 )
-def test_wrong_sources_are_named(empty: Place, section, said, code):
+def test_wrong_labels_and_images_are_named(tmp_path, monkeypatch, settings, said):
     pytest.importorskip("sleap_io")
-    fish.write_coco(empty.folder / "fish", 6)
-    (empty.folder / "fish/broken.json").write_text('{"images": [')
-    (empty.folder / "fish/labels.slp").write_text("no labels")
-    empty.set(f"[dataset:fish]\n{section}\n")
-    answer = empty.run("run", "Annotate:fish", "--config", "profile.cfg", code=code)
-    assert said in answer, answer
+    monkeypatch.chdir(tmp_path)
+    fish.write_coco(tmp_path / "fish", 6)
+    (tmp_path / "fish/labels.slp").write_text("no labels")
+    (tmp_path / "fish/valid.txt").write_text("nobody.png\n")
+    (tmp_path / "raw").mkdir()
+    section = OwnDataset(**{"labels": "fish/labels.json", "images": "fish/images"} | settings)
+    with pytest.raises(DataError, match=said):
+        collect(Sources.of(section, "[dataset:fish]"), tmp_path / "raw")
+        annotate(own_dataset("fish", section), tmp_path / "raw", tmp_path / "annot", section, workers=1)
 
 
 def labelled_videos(folder: Path, videos: dict[str, range], name: str) -> None:
@@ -189,29 +202,29 @@ def test_images_of_one_name_in_two_folders_are_not_taken_for_one(empty: Place):
     assert "CollectedData_me.csv labels img0001.png, which is not beside it" in said
 
 
-def test_every_change_of_an_image_is_noticed_and_nothing_else(empty: Place):
-    fish.write_coco(empty.folder / "fish", 6)
-    images, far = empty.folder / "fish/images", empty.folder / "far"
+def test_every_change_of_an_image_is_noticed_and_nothing_else(tmp_path):
+    images, far = tmp_path / "images", tmp_path / "far"
+    fish.write_pictures(images, 4)
     far.mkdir()
-    content = fish.coco(6)
     shutil.move(images / "000.png", far / "000.png")
     (images / "sub").symlink_to(far)
     (images / "self").symlink_to(images)
     (images / "dead.png").symlink_to("nowhere")
     shutil.move(images / "001.png", images / "001.jfif")
-    for image, name in zip(content["images"], ("sub/000.png", "001.jfif"), strict=False):
-        image["file_name"] = name
-    (empty.folder / "fish/labels.json").write_text(json.dumps(content))
-    empty.set("[workspace]\nexp = fish/images/exp\n[dataset:fish]\nlabels = fish/labels.json\nimages = fish/images\n")
-    options = ("--config", "profile.cfg")
-    empty.run("run", "Annotate:fish", *options)
-    (images / "notes.csv").write_text("no image")
-    assert "done in" not in empty.run("run", "Annotate:fish", *options)
+    (images / "exp").mkdir()
+
+    def identity() -> str:
+        return folders.tree_identity(images, SUFFIXES["images"], images / "exp", None)
+
+    before = identity()
+    for other in ("notes.csv", "exp/result.png", ".hidden.png"):
+        (images / other).write_bytes((images / "002.png").read_bytes())
+        assert identity() == before, other
     for path in (far / "000.png", images / "001.jfif", images / "002.png"):
-        cv2.imwrite(str(path.with_suffix(".png")), fish.picture(99))
-        path.with_suffix(".png").replace(path)
-        assert "Collect:fish is stale" in empty.run("why", "Collect:fish", *options), path
-        empty.run("run", "Annotate:fish", *options)
+        path.write_bytes(b"another image")
+        assert identity() != before, path
+        before = identity()
+    assert folders.tree_identity(images, SUFFIXES["labels"], images / "exp", None) != before  # a project's tables count, too
 
 
 def test_labels_of_the_user_are_not_overwritten(place: Place):
