@@ -28,7 +28,7 @@ class Combination:
 
 
 def combinations(varied: list[str]) -> list[Combination]:
-    """Return all combinations of values; varied: texts such as `finetune.learning_rate=1e-4,3e-4`; the last text varies fastest.
+    """Return all combinations of values; varied: texts such as `finetune.learning_rate=1e-4,3e-4`; the last varies fastest.
 
     If settings of a training vary, each combination gets its own name for the experiment of this training: the current name
     with the varied settings and their values. Raises UsageError for a text without a setting or with fewer than two values.

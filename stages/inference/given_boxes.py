@@ -57,7 +57,7 @@ class GivenBoxes:
         return np.array(inside, dtype=np.float64).reshape(-1, 4)
 
     def unused(self) -> list[str]:
-        """Return a message for each video that lacks frames for which boxes were given; call this method after the last picture."""
+        """Return a message for each video that lacks frames for which boxes were given; call it after the last picture."""
         left = defaultdict[Path, list[Box]](list)
         for (path, frame), boxes in self._boxes.items():
             if frame is not None:  # for an image that cannot be read, the source reports an error

@@ -49,7 +49,7 @@ def mirrored_back(joints: np.ndarray, width: np.ndarray, mirrored: list[int]) ->
 
 
 def common(first: tuple[str, ...], second: tuple[str, ...]) -> tuple[list[int], list[int]]:
-    """Return the indices, in the first and in the second network, of the joints that both networks have; joints match by name."""
+    """Return the indices of the common joints, first in the first network, then in the second; joints match by name."""
     partners = matching_joints(second, first)
     return [j for j, partner in enumerate(partners) if partner is not None], [p for p in partners if p is not None]
 

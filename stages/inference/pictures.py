@@ -77,7 +77,7 @@ def folder_names(paths: list[Path]) -> list[str]:
 
 
 def is_image(path: Path) -> bool:
-    """Return whether a file is a single image, by its suffix or its content; the suffix .gif does not count (often animations)."""
+    """Return whether a file is a single image, by its suffix or its content; .gif does not count (often animations)."""
     return (path.suffix.lower() in PICTURES and path.suffix.lower() != ".gif") or looks_like_picture(path)
 
 
@@ -151,7 +151,7 @@ class Images:
 
 
 def drawn_name(name: str) -> str:
-    """Return the file name of an image's drawing: the image's name, with .png added if the format is not in DRAWN (b.webp.png)."""
+    """Return the file name of an image's drawing: the image's name, or, for suffixes not in DRAWN, with .png added."""
     return name if Path(name).suffix.lower() in DRAWN else f"{name}.png"
 
 

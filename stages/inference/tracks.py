@@ -40,7 +40,7 @@ class Tracker:
 
 
 def overlaps(first: np.ndarray, second: np.ndarray) -> np.ndarray:
-    """Return the intersection over union (A, B) of each pair of boxes; first: (A, 4), second: (B, 4): left, top, right, bottom."""
+    """Return the intersection over union (A, B) of all pairs of boxes (A, 4) and (B, 4): left, top, right, bottom."""
     low = np.maximum(first[:, None, :2], second[None, :, :2])
     high = np.minimum(first[:, None, 2:], second[None, :, 2:])
     shared = (high - low).clip(min=0).prod(axis=2)
@@ -74,5 +74,5 @@ class Smoother:
         return np.array([one(value, shifted) for one, value in zip(filters, values, strict=True)]).reshape(joints.shape)
 
     def keep(self, people: set[int]) -> None:
-        """Forget all people whose numbers are not in `people`, so that memory does not grow with the number of people in a video."""
+        """Forget all people whose numbers are not in `people`, so that memory does not grow with the length of a video."""
         self._filters = {person: filters for person, filters in self._filters.items() if person in people}

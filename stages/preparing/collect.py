@@ -52,7 +52,7 @@ class Sources:
 
 
 def collect(sources: Sources, out: Path, report: Report = silent) -> dict[str, Any]:
-    """Write the labels, the lists of splits and images/ into the folder `out`; return the number of frames in images/.
+    """Write the labels, the lists of splits and images/ into the folder `out`; return the number of frames written to images/.
 
     If all labels are of image files, `images` is a symlink to the folder of images, and the number is 0. Else the labelled
     frames of videos, and images inside files of labels, are written to images/VIDEO/NUMBER.png. Raises DataError for labels
