@@ -20,9 +20,8 @@ from datasets.measures import Measure, People
 from stages.evaluation.measures import joints_in_mean
 from stages.evaluation.metrics import Pck, PckResult
 
-Scored = list[
-    tuple[str, People, np.ndarray]
-]  # name of a split, its N people, predictions (N, J, 2) in 0-based px of the images
+# Name of each split, its N people, and predictions (N, J, 2) in 0-based px of the images.
+Scored = list[tuple[str, People, np.ndarray]]
 
 
 def write(folder: Path, scored: Scored, dataset: Dataset) -> None:

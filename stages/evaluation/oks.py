@@ -49,9 +49,7 @@ def score(rows: Annotations, preds: np.ndarray, confidence: np.ndarray, joints: 
         hits.append(np.stack([_matched(found, threshold) for threshold in THRESHOLDS], axis=1))
         order.append(scores[ranked])
     ranks = np.argsort(-np.concatenate(order), kind="stable")
-    counts = np.concatenate(hits)[ranks].cumsum(
-        axis=0
-    )  # (N, thresholds): row k counts the matches among the k + 1 best predictions
+    counts = np.concatenate(hits)[ranks].cumsum(axis=0)  # (N, thresholds): row k: matches among the k + 1 best predictions
     recall = counts / len(rows)
     precision = counts / np.arange(1, len(counts) + 1)[:, None]
     envelope = np.maximum.accumulate(precision[::-1])[::-1]  # largest precision at this or a larger recall

@@ -36,7 +36,7 @@ class Detector:
             raise DataError(f"{path} cannot be read as an ONNX network ({why}); give another detector.") from None
         (given, *more), outputs = self._session.get_inputs(), [output.name for output in self._session.get_outputs()]
         fits = not more and given.type in DTYPES and len(given.shape) in (3, 4)
-        fits = fits and (given.shape[-3] == 3 or not isinstance(given.shape[-3], int))  # a text stands for any size
+        fits = fits and (given.shape[-3] == 3 or not isinstance(given.shape[-3], int))  # a name means any size
         if not fits or not {"boxes", "scores"} <= set(outputs) or (label is not None and "labels" not in outputs):
             raise DataError(
                 f"{path} takes {given.name} {given.shape} {given.type} and returns {', '.join(outputs)}; a detector takes one "

@@ -16,7 +16,7 @@ from numpy.random import Generator
 from datasets.errors import DataError
 
 FOCAL, FOCAL_STD = 73.6 / 64, 28.8 / 64  # mean and standard deviation of the focal length / the image's side
-DISTANCE = (1000.0, 5000.0)  # mm from the camera to the world's origin, around which the person is
+DISTANCE = (1000.0, 5000.0)  # mm from the camera to the world's origin, where the person is
 ELEVATION = (-5.0, 30.0)  # degrees above the horizontal; the angles in the next line are in degrees, too
 ROLL, PAN, TILT = (-5.0, 5.0), (-45.0, 45.0), (-30.0, 5.0)
 NEAR = 200.0  # mm; smallest depth of a joint that the camera sees
@@ -46,7 +46,7 @@ class Cameras:
 def principal_point(side: int, published: bool) -> float:
     """Return the coordinate, u as well as v, of the image's centre in 0-based px; side: side of the image in px.
 
-    published: whether to return the centre of skeleton2d3d, half a pixel off: of 64 px, number 32 counted from 1.
+    published: whether to return the centre of skeleton2d3d, half a pixel off: for a side of 64 px, pixel 32 counted from 1.
     """
     return side / 2 - 1 if published else (side - 1) / 2
 

@@ -87,13 +87,13 @@ class LiftingAccuracy(BaseModel):
 
 @dataclass(frozen=True)
 class _Trial:
-    """One kind of heatmaps of the validation poses: the heatmaps of all single poses, and of rows of consecutive poses."""
+    """The validation poses of an evaluation, and the kind of heatmaps in which the methods see these poses."""
 
     scenes: Scenes  # all validation poses, each with a camera of its own
     rows: Scenes  # W rows of MOMENTS consecutive poses; each row has one camera
     side: int  # side of the heatmaps in px
     training: ConverterTraining  # defines how heatmaps are drawn
-    noise: Noise
+    noise: Noise  # noise of the heatmaps
 
     def outputs(self, methods: dict[str, Method], device: torch.device, rows: bool) -> dict[str, np.ndarray]:
         """Return method -> outputs (N, 3 J + 4); rows: for the rows of consecutive poses, not for all single poses."""

@@ -89,7 +89,7 @@ class LiftingObjective:
         return {"loss": loss, "acc": 1 - error / METRE, "error_mm": error} | dict(zip(HEADS, losses, strict=True))
 
     def validate(self, network: nn.Module, phase: Any, report: Report) -> tuple[Tensor, np.ndarray]:
-        """Return sums (6,) over this process's validation poses, and the picture of `draw_poses` for the first SHOWN poses.
+        """Return sums (6,) over this process's share of the validation poses, and a picture by `draw_poses` of the first poses.
 
         The sums are the number of poses, and the sums of `loss` with the number of poses as the share.
         """
