@@ -35,7 +35,7 @@ class Tracker:
         return numbers
 
     def known(self) -> set[int]:
-        """Return the numbers of the people who are not forgotten yet: a box in a later frame may still get one of these numbers."""
+        """Return the numbers of the people who are not forgotten yet; later boxes may still get these numbers."""
         return set(self._last)
 
 
