@@ -1,7 +1,7 @@
-"""NumPy's .npz files: named arrays in a zip archive, written whole, and read without trusting the sizes in them.
+"""Write NumPy's .npz files (zip archives of named arrays), and read them safely even if they come from strangers.
 
-`numpy.load` allocates whatever size an array's header claims, and unpickles objects where it is allowed to. This reader
-checks each header against the bytes that the archive holds, and refuses arrays of objects.
+`numpy.load` allocates any size that the header of an array claims, and unpickles objects if the caller allows it. The reader in
+this module checks each header against the number of bytes in the archive, and refuses arrays of Python objects.
 """
 
 import io
@@ -17,22 +17,22 @@ import numpy as np
 from datasets.errors import DataError
 from datasets.files import write_atomically
 
-MOST = 1 << 30  # bytes of all arrays that are read, unpacked
-_LONGEST_HEADER = 10_000  # bytes; numpy's own limit
+MOST = 1 << 30  # largest total size in bytes, unpacked, of the arrays that are read
+_LONGEST_HEADER = 10_000  # largest size of an array's header in bytes; numpy has the same limit
 
 
 def write_npz(path: Path, arrays: dict[str, np.ndarray]) -> None:
-    """Write arrays by name, whole or not at all. Equal arrays give equal bytes. OSError (a full disk) passes."""
+    """Write name -> array to a .npz file atomically. Equal arrays give equal bytes. Raises OSError, e.g. for a full disk."""
     content = io.BytesIO()
     np.savez_compressed(content, **arrays)  # type: ignore[arg-type]
     write_atomically(path, content.getvalue())
 
 
 def read_npz(path: Path, *names: str) -> dict[str, np.ndarray]:
-    """Return the arrays `names` of a .npz file, by name, with the stored dtypes and shapes.
+    """Return name -> array for the given names in a .npz file, with the stored dtypes and shapes.
 
-    Raises DataError for a file that is missing, damaged or of another kind, lacks one of `names`, holds Python objects under
-    one of them, or would take more than MOST bytes.
+    Raises DataError if the file is missing, damaged or no .npz file, if one of the arrays is missing or holds Python objects,
+    or if the arrays would take more than MOST bytes.
     """
     if not path.is_file():
         raise DataError(f"{path} is missing; correct the path in the settings.")
@@ -50,7 +50,7 @@ def read_npz(path: Path, *names: str) -> dict[str, np.ndarray]:
 
 
 def _array(data: bytes, where: str) -> np.ndarray:
-    """Return the array of one member's bytes, a .npy file. Raises DataError where its header does not fit its bytes."""
+    """Return the array in the content of a .npy file; where: its name in messages. Raises DataError for an invalid content."""
     file = io.BytesIO(data)
     try:
         version = np.lib.format.read_magic(file)
@@ -67,7 +67,7 @@ def _array(data: bytes, where: str) -> np.ndarray:
     if min(shape, default=0) < 0 or claimed != found:
         raise DataError(f"{where} has {found} bytes for {dtype} of shape {shape}; the file is damaged: make it again.")
     values = np.frombuffer(data, dtype, offset=file.tell())
-    if dtype.kind == "U":  # numpy makes a SystemError of code points that do not exist
+    if dtype.kind == "U":  # numpy raises SystemError for invalid Unicode code points
         codes = values.view(dtype.str[0] + "u4")
         if ((codes > sys.maxunicode) | ((codes >= 0xD800) & (codes <= 0xDFFF))).any():
             raise DataError(f"{where} has texts with illegal characters; the file is damaged: make it again.")

@@ -1,6 +1,6 @@
-"""Write poses in a video as NWB, Neurodata Without Borders, with the extension ndx-pose.
+"""Write the poses in a video to an NWB file (Neurodata Without Borders), with the extension ndx-pose.
 
-pynwb and ndx-pose are optional requirements; sleap-io brings both.
+pynwb and ndx-pose are optional requirements; installing sleap-io installs both.
 """
 
 import os
@@ -19,11 +19,11 @@ def write_nwb(
     path: Path, video: Path, times: np.ndarray, people: np.ndarray, confidence: np.ndarray, numbers: np.ndarray,
     skeleton: Skeleton,
 ) -> None:  # fmt: skip
-    """Write the people in a video; the rows of each person's number become one PoseEstimation of ndx-pose.
+    """Write the poses in a video to the NWB file `path`; each person becomes one PoseEstimation of ndx-pose.
 
-    times: (N,) time of each row in s since the video's start; people: joints (N, J, 2) in 0-based px; confidence: (N, J);
-    numbers: (N,) number of each row's person. NWB requires the start time of the session: the modification time of the video
-    file is used. Raises DataError without pynwb or ndx-pose. OSError (a full disk) passes.
+    times: (N,), time of each row in s since the video's start; people: joints (N, J, 2) in 0-based px; confidence: (N, J);
+    numbers: (N,), number of the person in each row. NWB requires the start time of the session, for which the modification time
+    of the video file is used. Raises DataError if pynwb or ndx-pose is not installed, and OSError, for example for a full disk.
     """
     try:
         from ndx_pose import PoseEstimation, PoseEstimationSeries, Skeletons

@@ -1,6 +1,6 @@
-"""Motion capture: movements of people in space, from files of several programs.
+"""Read motion capture, the recorded 3D movements of people, from several kinds of files.
 
-clips        movements with named joints, in mm
-human36m     train.mat and val.mat of Human3.6M, as skeleton2d3d makes them
-sources      the section [mocap], and the reader of each kind of file
+clips        movements with named joints, in mm, and their .npz files
+human36m     read train.mat and val.mat, which skeleton2d3d makes from Human3.6M
+sources      the section [mocap], and the choice of the reader for a file
 """

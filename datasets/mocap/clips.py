@@ -1,11 +1,11 @@
-"""Clips: movements of people in space, with named joints; and the .npz file that holds them.
+"""Clips of motion capture: 3D movements of people with named joints, and the .npz files that hold clips.
 
-The world frame has its z axis up; the unit is mm. A file has the arrays
-    poses    (N, J, 3) numbers, mm: the poses of all clips, one after the other
-    start    (C + 1) integers: first row of each clip, and N
-    names    (C) texts: name of each clip, such as cmu/01_05
-    fps      (C) numbers: poses per second
-    joints   (J) texts: right_knee or r_knee, and so on
+The z axis of the world frame points up; the unit is mm. A file holds these arrays:
+    poses    (N, J, 3) numbers, mm: the poses of all clips, clip after clip
+    start    (C + 1,) integers: number of the first pose of each clip, and N at the end
+    names    (C,) texts: name of each clip, such as cmu/01_05
+    fps      (C,) numbers: poses per second of each clip
+    joints   (J,) texts: name of each joint, such as right_knee or r_knee
 """
 
 import re
@@ -18,51 +18,53 @@ import numpy as np
 from datasets.errors import DataError
 from datasets.formats.npz import read_npz, write_npz
 
-FARTHEST = 1e6  # mm from the world's origin; no recorded person goes that far, and float32 still resolves 0.1 mm
-SIZES = (500.0, 3000.0)  # mm: between these lies the median extent of the poses of any people
+FARTHEST = 1e6  # mm, largest coordinate; no recorded person goes that far, and float32 still resolves 0.1 mm
+SIZES = (500.0, 3000.0)  # mm, limits of the median extent of the poses in a file
+# Abbreviated beginning of a joint's name -> the beginning in full.
 _SIDES = {"r_": "right_", "l_": "left_"}
 
 
 @dataclass(frozen=True)
 class Clips:
-    """Movements of people: N poses in C clips, J joints."""
+    """Recorded 3D movements of people: N poses with J joints, in C clips."""
 
-    joints: tuple[str, ...]  # names; left and right are the person's own
+    joints: tuple[str, ...]  # names of the joints; left and right as the person sees them
     poses: np.ndarray  # (N, J, 3) float32, mm, world frame, z up
-    first: np.ndarray  # (C + 1,) int64: first row of each clip, and N
-    names: tuple[str, ...]  # of the clips
-    fps: np.ndarray  # (C,) float32
+    first: np.ndarray  # (C + 1,) int64: number of the first pose of each clip, and N at the end
+    names: tuple[str, ...]  # names of the clips
+    fps: np.ndarray  # (C,) float32: poses per second of each clip
 
     def __len__(self) -> int:
         return len(self.names)
 
     @property
     def clip(self) -> np.ndarray:
-        """(N,) int64: number of the clip that each pose belongs to."""
+        """Return the number of the clip of each pose, (N,) int64, counted from 0."""
         return np.repeat(np.arange(len(self)), np.diff(self.first))
 
     @property
     def actions(self) -> tuple[str, ...]:
-        """Action of each clip, from its name."""
+        """Return the action of each clip, derived from the clip's name by `action_of`."""
         return tuple(action_of(name) for name in self.names)
 
     def with_joints(self, joints: Sequence[str]) -> "Clips":
-        """Return the clips with these joints, in this order. Raises DataError for a joint that the clips lack."""
+        """Return the clips with only the given joints, in the given order. Raises DataError for a joint that the clips lack."""
         missing = [name for name in joints if name not in self.joints]
         if missing:
             raise DataError(f"the motion capture has no joint {missing[0]}; it has {', '.join(self.joints)}.")
         return replace(self, joints=tuple(joints), poses=self.poses[:, [self.joints.index(name) for name in joints]])
 
     def select(self, chosen: np.ndarray) -> "Clips":
-        """Return some of the clips; chosen: (C,) bool."""
+        """Return the chosen clips; chosen: (C,) bool."""
         lengths = np.diff(self.first)[chosen]
         names = tuple(name for name, keep in zip(self.names, chosen, strict=True) if keep)
         return Clips(self.joints, self.poses[chosen[self.clip]], np.r_[0, np.cumsum(lengths)], names, self.fps[chosen])
 
     def split(self, valid: Sequence[str]) -> dict[str, "Clips"]:
-        """Return train and valid; valid: beginnings of the names of the clips that validate, such as cmu/03 for a person.
+        """Return split -> clips: `valid` has the clips whose names begin with a text in `valid`, `train` has all other clips.
 
-        Raises DataError where a beginning fits no clip, and where a split would be empty.
+        A text such as cmu/03 selects the clips of one person. Raises DataError for a text that fits no clip, and if no clip is
+        left for `train`.
         """
         for start in valid:
             if not any(name.startswith(start) for name in self.names):
@@ -75,9 +77,11 @@ class Clips:
 
 
 def action_of(name: str) -> str:
-    """Return the action of a clip's name, which is its last word: cmu8/test/running/running_1 -> running.
+    """Return the action in the name of a clip.
 
-    Where a number stands in its place, the word before it belongs to the action: cmu/01_05 -> cmu/01, S5/eating/2 -> eating.
+    The action is the last part of the name without a number at its end: cmu8/test/running/running_1 -> running. If the last
+    part is only a number, the part before it is used: S5/eating/2 -> eating. If the last part still has no letter, the parts
+    before it are kept: cmu/01_05 -> cmu/01.
     """
     before, _, last = name.rpartition("/")
     action = re.sub(r"[_ -]?\d+$", "", last)
@@ -87,13 +91,13 @@ def action_of(name: str) -> str:
 
 
 def write(path: Path, clips: Clips) -> None:
-    """Write clips as a .npz file, whole or not at all."""
+    """Write clips to a .npz file atomically."""
     texts = {"names": np.array(clips.names), "joints": np.array(clips.joints)}
     write_npz(path, {"poses": clips.poses, "start": clips.first, "fps": clips.fps} | texts)
 
 
 def read(path: Path) -> Clips:
-    """Return the clips of a .npz file, checked. Raises DataError that names the file."""
+    """Return the clips in a .npz file. Raises DataError, with the path in its message, for a missing or invalid file."""
     found = read_npz(path, "poses", "start", "names", "fps", "joints")
     poses, start, names, fps, joints = found.values()
     wrong = next((name for name in ("names", "joints") if found[name].dtype.kind != "U" or found[name].ndim != 1), None)
@@ -107,7 +111,7 @@ def read(path: Path) -> Clips:
         )
     if start.dtype.kind == "f" or start[0] != 0 or start[-1] != len(poses) or (np.diff(start.astype(np.int64)) < 1).any():
         raise DataError(f"{path}: start should rise from 0 to the number of poses, {len(poses)}; make the file again.")
-    with np.errstate(over="ignore"):  # `checked` refuses infinity
+    with np.errstate(over="ignore"):  # numbers too large for float32 become infinite, and `checked` refuses infinity
         poses = poses.astype(np.float32)
     plain = tuple(_SIDES.get(name[:2], name[:2]) + name[2:] for name in joints.tolist())
     clips = Clips(plain, poses, start.astype(np.int64), tuple(names.tolist()), fps.astype(np.float32))
@@ -115,7 +119,7 @@ def read(path: Path) -> Clips:
 
 
 def checked(clips: Clips, path: Path) -> Clips:
-    """Return clips whose values can be people in mm with z up. Raises DataError that names the file and says what is wrong."""
+    """Return the clips unchanged. Raises DataError, with `path` in its message, if they cannot be people in mm with z up."""
     if not len(clips.poses):
         raise DataError(f"{path} holds no pose; give another file.")
     if len(set(clips.joints)) < len(clips.joints) or not all((*clips.joints, *clips.names)):

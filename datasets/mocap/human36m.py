@@ -1,9 +1,9 @@
-"""Human3.6M: the files train.mat and val.mat that skeleton2d3d makes from the poses of Human3.6M.
+"""Read train.mat and val.mat, the files that skeleton2d3d makes from the poses of Human3.6M.
 
-Human3.6M needs a signed licence and must not be passed on, so these files are only read from a path. Their variables are
-    ind2sub   (N, 4) int32: subject, action, take and frame, the frame counted from 1 at 50 frames per second
-    coord_w   (N, 51) single: x, y and z of 17 joints in mm, world frame, z up
-Variables of the four cameras are not read.
+Human3.6M requires a signed licence and must not be redistributed, so this project only reads files that the user already has.
+These variables of the files are read; the variables of the four cameras are not:
+    ind2sub   (N, 4) int32: subject, action, take and frame of each pose; frames are counted from 1 at 50 frames per second
+    coord_w   (N, 51) single: x, y and z of 17 joints in mm, in the world frame with z up
 """
 
 from pathlib import Path
@@ -14,6 +14,7 @@ from datasets.errors import DataError
 from datasets.formats.matlab import read_mat
 from datasets.mocap.clips import Clips, checked
 
+# Split -> name of its file.
 FILES = {"train": "train.mat", "valid": "val.mat"}
 JOINTS = (
     "hips", "right_hip", "right_knee", "right_ankle", "left_hip", "left_knee", "left_ankle", "spine", "neck", "head",
@@ -23,17 +24,17 @@ ACTIONS = (
     "directions", "discussion", "eating", "greeting", "phoning", "posing", "purchases", "sitting", "sitting_down", "smoking",
     "taking_photo", "waiting", "walking", "walking_dog", "walking_together",
 )  # fmt: skip
-FIRST_ACTION = 2  # the number of the first of ACTIONS
+FIRST_ACTION = 2  # number in ind2sub of the first action in ACTIONS
 RATE = 50.0  # frames per second of the recordings
 
 
 def files(folder: Path) -> list[Path]:
-    """Return which of train.mat and val.mat a folder holds."""
+    """Return the paths of train.mat and val.mat that exist in a folder."""
     return [folder / name for name in FILES.values() if (folder / name).is_file()]
 
 
 def read(folder: Path) -> Clips:
-    """Return the clips of train.mat and val.mat, named train/S1/directions/1 and so on.
+    """Return the clips of train.mat and val.mat in a folder; names are SPLIT/SUBJECT/ACTION/TAKE, as in train/S1/directions/1.
 
     Raises DataError for a missing or damaged file.
     """

@@ -1,4 +1,4 @@
-"""The section [mocap], and which reader reads which kind of motion capture file."""
+"""Define the section [mocap] of luigi.cfg, and read motion capture with the reader that fits the kind of the file."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ from datasets.section import Section, insignificant, setting
 
 
 class Mocap(Section):
-    """Motion capture: its source, and the people who are held out for validation."""
+    """The settings of motion capture: its source, and the clips that are held out for validation."""
 
     intro = "Motion capture: movements in space, which the converter from 2D poses to 3D poses learns from."
 
@@ -46,23 +46,23 @@ class Mocap(Section):
 
     @property
     def valid_beginnings(self) -> tuple[str, ...]:
-        """The beginnings of names that `valid_clips` lists."""
+        """Return the beginnings of clip names that `valid_clips` lists."""
         return tuple(self.valid_clips.replace(",", " ").split())
 
 
 @dataclass(frozen=True)
 class Kind:
-    """One kind of motion capture files."""
+    """A kind of motion capture files, with the functions that find and read these files."""
 
-    files: Callable[[Path], list[Path]]  # a path -> the files that its reader reads; none: the path is not of this kind
-    read: Callable[[Path], Clips]  # a path -> all of its clips, checked; raises DataError
+    files: Callable[[Path], list[Path]]  # returns the files that `read` reads; empty if the path is not of this kind
+    read: Callable[[Path], Clips]  # returns all clips at a path, validated; raises DataError
 
 
 def _npz_files(path: Path) -> list[Path]:
     return [path] if path.suffix == ".npz" else []
 
 
-# What each kind is called in messages -> its reader.
+# Description of a kind in messages -> the kind.
 KINDS: dict[str, Kind] = {
     "a .npz file": Kind(_npz_files, clips.read),
     "a folder with train.mat and val.mat of Human3.6M": Kind(human36m.files, human36m.read),
@@ -70,12 +70,12 @@ KINDS: dict[str, Kind] = {
 
 
 def files_of(path: Path) -> list[Path]:
-    """Return the files that `read_clips` reads of a path; none for a path of no known kind."""
+    """Return the files that `read_clips` reads at a path; empty for a path of an unknown kind."""
     return next((found for kind in KINDS.values() if (found := kind.files(path))), [])
 
 
 def read_clips(path: Path) -> Clips:
-    """Return all clips of a file or folder. Raises DataError for a path of no known kind, and for damaged files."""
+    """Return all clips in a file or folder. Raises DataError for a path of an unknown kind, and for damaged files."""
     for kind in KINDS.values():
         if kind.files(path):
             return kind.read(path)

@@ -1,6 +1,6 @@
-"""The movements of the drawn people in space, written as motion capture.
+"""Write the 3D movements of the drawn people (the sample data without photos) as motion capture.
 
-World frame: x forward of the person, y to their left, z up, in mm. Joints are those of Penn Action.
+World frame, in mm: x points forward from the person, y to the person's left, z up. The joints are those of Penn Action.
 """
 
 from pathlib import Path
@@ -15,17 +15,18 @@ from datasets.progress import Report, silent
 from datasets.sample.poses import ACTIONS, Movement, build_figures, everyday_pose, vary_lengths
 from datasets.skeletons import matching_joints
 
-FPS = 10.0  # of the clips: one movement takes about two seconds
-HEIGHTS = (1500.0, 1950.0)  # mm
-STILLS = 4  # everyday poses for each clip of an action
+FPS = 10.0  # poses per second of the clips; one movement takes about two seconds
+HEIGHTS = (1500.0, 1950.0)  # mm, shortest and tallest person
+STILLS = 4  # number of everyday poses for each clip of an action
 _FROM_MPII = [joint for joint in matching_joints(MPII.skeleton.joints, PENN_ACTION.skeleton.joints) if joint is not None]
 
 
 def write_motions(path: Path, sequences: int, frames: int, seed: int = 0, report: Report = silent) -> None:
-    """Write a .npz file of `sequences` clips of each action, each of `frames` poses, and of everyday poses, a clip each.
+    """Write a .npz file with `sequences` clips of each action and STILLS times as many clips of everyday poses.
 
-    Each clip has a body of its own. One of every three clips is named valid/..., the others train/.... Equal seeds give equal
-    bytes. Calls report(clips so far, clips).
+    A clip of an action has `frames` poses, a clip of an everyday pose has one. The person in each clip has a random height.
+    The names of about a third of the clips begin with valid/, all other names with train/. Equal arguments give equal bytes.
+    Calls report(number of clips so far, number of all clips).
     """
     poses: list[np.ndarray] = []
     names: list[str] = []
@@ -47,10 +48,10 @@ def write_motions(path: Path, sequences: int, frames: int, seed: int = 0, report
 
 
 def joints_in_world(movement: Movement, height: float) -> np.ndarray:
-    """Return Penn Action's joints (T, 13, 3) float32 of a movement, in mm in the world frame; height: the person's, in mm."""
+    """Return the 13 joints of Penn Action in a movement, (T, 13, 3) float32, mm, world frame; height: body height in mm."""
     figures = build_figures(movement, yaw=0, pitch=0, roll=0, height=height)
     points = np.stack([figure.points for figure in figures])
-    # The person's own frame has x to their left, y down and z forward.
+    # In the frame of `points`, x points to the person's left, y down and z forward.
     world = np.stack([points[..., 2], points[..., 0], -points[..., 1]], axis=-1)
-    head = world[:, 8] + 0.85 * (world[:, 9] - world[:, 8])  # as the drawn pictures are labelled
+    head = world[:, 8] + 0.85 * (world[:, 9] - world[:, 8])  # the same point as in the labels of the drawn pictures
     return np.concatenate([head[:, None], world[:, _FROM_MPII[1:]]], axis=1).astype(np.float32)

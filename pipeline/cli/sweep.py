@@ -21,17 +21,17 @@ from stages.settings.trainings import Training
 
 @dataclass(frozen=True)
 class Combination:
-    """One combination of the varied settings."""
+    """One combination of values of the varied settings."""
 
-    name: str  # what it differs by, such as learning_rate=0.0003
-    settings: tuple[str, ...]  # as --set takes them, with the names of the experiments
+    name: str  # the varied settings with their values, such as learning_rate=0.0003
+    settings: tuple[str, ...]  # arguments of --set: the varied settings, and the names of the experiments
 
 
 def combinations(varied: list[str]) -> list[Combination]:
-    """Return all combinations of settings like `finetune.learning_rate=1e-4,3e-4`; the last one varies fastest.
+    """Return all combinations of values; varied: texts such as `finetune.learning_rate=1e-4,3e-4`; the last varies fastest.
 
-    A training whose settings vary gets an experiment of its own, called like the current one and what it differs by. Raises
-    UsageError for a text that names no setting or fewer than two values.
+    If settings of a training vary, each combination gets its own name for the experiment of this training: the current name
+    with the varied settings and their values. Raises UsageError for a text without a setting or with fewer than two values.
     """
     choices: list[list[tuple[str, str, str]]] = []
     for text in varied:
@@ -56,9 +56,9 @@ def combinations(varied: list[str]) -> list[Combination]:
 
 
 def sweep(options: argparse.Namespace) -> int:
-    """Run a stage with all combinations, one after the other, and print the comparison; returns the exit code.
+    """Run a stage with all combinations, one after another, and print a comparison of the results; return the exit code.
 
-    A combination that fails is told at the end, and does not keep the others from running.
+    A failed combination does not stop the other ones. Failed combinations are listed at the end, and make the exit code 1.
     """
     all_of_them, failed = combinations(options.vary), []
     for number, combination in enumerate(all_of_them, 1):
@@ -71,14 +71,14 @@ def sweep(options: argparse.Namespace) -> int:
     if scored:
         _print_comparison(scored)
     for name in failed:
-        print(f"error: {name} failed; its messages are above. The same command carries on with it.", file=sys.stderr)
+        print(f"error: {name} failed; its messages are above. To continue it, repeat the same command.", file=sys.stderr)
     return 1 if failed else 0
 
 
 def _evaluations(stage: str, combination: Combination) -> list[Path]:
-    """Return the result folders of the evaluations among the stages of a name, with the settings of a combination."""
+    """Return the result folders of the evaluations that the name `stage` selects, with the settings of a combination."""
     with config.more_settings(combination.settings):
-        Register.clear_instance_cache()  # whose stages know the fingerprints of other settings
+        Register.clear_instance_cache()  # Luigi caches stages, whose fingerprints belong to other settings
         folders = [found.folder for found in find(stage) if isinstance(found, Evaluate)]
     Register.clear_instance_cache()
     return folders
@@ -98,9 +98,9 @@ def _print_comparison(scored: list[tuple[str, Path]]) -> None:
 
 
 def holm(tests: pd.DataFrame) -> pd.DataFrame:
-    """Return a table of tests with p-values corrected for their number (Holm, 1979), and verdicts by the corrected ones.
+    """Return a table of tests whose p-values and verdicts are corrected for the number of tests (Holm, 1979).
 
-    Tests without a p-value, of networks that were scored on other people, stay as they are and do not count.
+    Tests of networks that were scored on different people have no p-value. Their rows are unchanged and do not count as tests.
     """
     found, worst = tests.copy(), 0.0
     ranked = found["p"].dropna().sort_values(kind="stable")

@@ -1,4 +1,4 @@
-"""From 2D to 3D: motion capture, the converter and its rivals."""
+"""Stages for 3D poses: convert motion capture, train the converter and the lifter, and evaluate them."""
 
 import hashlib
 from pathlib import Path
@@ -17,7 +17,7 @@ from stages.settings.trainings import Training
 
 
 class ConvertMocap(ChainStage):
-    """Motion capture -> the clips of train and valid, with the joints of Penn Action."""
+    """Convert motion capture to training clips and validation clips with the joints of Penn Action."""
 
     result_path = "mocap/clips"
 
@@ -37,7 +37,7 @@ class ConvertMocap(ChainStage):
 
     def digest_of(self, name: str, source: str, digests: Digests) -> str:
         path = Path(source).expanduser()
-        if not path.is_dir():  # also where it is gone: results made from it stay valid
+        if not path.is_dir():  # also for a path that no longer exists: results made from it stay valid
             return digests.of_file(path)
         found = [f"{file.relative_to(path)} {digests.of_file(file)}" for file in files_of(path)]
         if not found:
@@ -58,7 +58,7 @@ class ConvertMocap(ChainStage):
 
 
 class TrainConverter(TrainingStage):
-    """Train the converter from heatmaps to poses in space on synthetic samples of motion capture."""
+    """Train the converter, which maps heatmaps to 3D poses, on synthetic samples of motion capture."""
 
     @property
     def result_path(self) -> str:
@@ -81,7 +81,7 @@ class TrainConverter(TrainingStage):
 
 
 class TrainLifter(ChainStage):
-    """Train the lifter from 2D joints to poses in space, the converter's rival."""
+    """Train the lifter, which maps 2D joints to 3D poses; the evaluation compares it with the converter."""
 
     result_path = "mocap/lifter"
 
@@ -99,7 +99,7 @@ class TrainLifter(ChainStage):
 
 
 class EvaluateConverter(ChainStage):
-    """Score the converter, the lifter and the baselines on motion capture that was held out: errors in mm and px."""
+    """Score the converter, the lifter and the baselines on the validation clips of motion capture: errors in mm and px."""
 
     result_path = "mocap/converter-scores"
 

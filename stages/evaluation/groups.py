@@ -1,8 +1,11 @@
 """Write the accuracy of each joint and of each action to per_joint.csv and per_action.csv; rates are in per cent.
 
-Columns of both: split, metric, threshold (in reference lengths of the metric), then of per_joint.csv joint, labelled (number of
-labels that count) and rate; of per_action.csv action, people, labelled, mean (of the joints' rates) and total (hits of all
-joints / labels). Datasets without actions have no per_action.csv.
+Columns of both files: split, metric, threshold (as a multiple of the metric's reference length).
+Further columns of per_joint.csv: joint, labelled (number of labels that count), rate.
+Further columns of per_action.csv: action, people (number of people), labelled (number of labels that count), mean (mean of the
+joints' rates), total (number of hits / number of labels, over all joints).
+
+Joints that are not predicted for any person have no row. Datasets without actions have no per_action.csv.
 """
 
 from collections.abc import Iterator
@@ -17,11 +20,12 @@ from datasets.measures import Measure, People
 from stages.evaluation.measures import joints_in_mean
 from stages.evaluation.metrics import Pck, PckResult
 
-Scored = list[tuple[str, People, np.ndarray]]  # split, its people, and predictions (N, J, 2) in 0-based px of the images
+# Name of each split, its N people, and predictions (N, J, 2) in 0-based px of the images.
+Scored = list[tuple[str, People, np.ndarray]]
 
 
 def write(folder: Path, scored: Scored, dataset: Dataset) -> None:
-    """Write both files for the splits that have labels. OSError (a full disk) passes."""
+    """Write both files for the splits in `scored`, which must have labels. Raises OSError, for example for a full disk."""
     measured = [(split, people, preds, measure) for split, people, preds in scored for measure in dataset.measures]
     by_joint = pd.DataFrame(row for one in measured for row in _joints(*one, dataset))
     by_joint.to_csv(folder / "per_joint.csv", index=False)
@@ -43,7 +47,7 @@ def _actions(split: str, people: People, preds: np.ndarray, measure: Measure, da
         those = actions == action
         found = _pck(people, preds, measure, dataset, those)
         yield _named(split, measure) | {
-            "action": csv_text(action),  # names of actions come from archives, which are not trusted
+            "action": csv_text(action),  # the names come from downloaded archives, which are not trusted
             "people": int(those.sum()),
             "labelled": int(found.counts[joints_in_mean(preds, dataset.skeleton)].sum()),
             "mean": _percent(found.mean[0]),

@@ -1,7 +1,7 @@
 """Score predictions by object keypoint similarity (OKS), as COCO's keypoint evaluation does.
 
-Formulas: https://cocodataset.org/#keypoints-eval. Each prediction is of one labelled person; people of one image are matched
-again by similarity, so that a prediction may count for another person.
+Formulas: https://cocodataset.org/#keypoints-eval. Each prediction was made for one labelled person. The evaluation ignores this
+relation: it matches the predictions and labels of an image by similarity, so a prediction may be matched to another person.
 """
 
 from collections import defaultdict
@@ -11,27 +11,28 @@ import numpy as np
 from datasets.formats.annotations import ENLARGED, Annotations
 from stages.evaluation.accuracy import OksFigures
 
-# Standard deviation of labels / sqrt(area), by joint: COCO's.
+# Joint -> standard deviation of the labels of several annotators / square root of the person's area, as COCO defines it.
 SIGMA = {
     "nose": 0.026, "eye": 0.025, "ear": 0.035, "shoulder": 0.079, "elbow": 0.072, "wrist": 0.062, "hip": 0.107, "knee": 0.087,
     "ankle": 0.089,
 }  # fmt: skip
-OTHER_SIGMA = 0.079  # of joints that COCO does not have; CrowdPose takes it for head and neck
-THRESHOLDS = np.linspace(0.5, 0.95, 10)
-RECALLS = np.linspace(0, 1, 101)  # where precision is read off
-MOST = 20  # predictions of an image that count
+OTHER_SIGMA = 0.079  # for joints that COCO does not have; CrowdPose uses this value for head and neck
+THRESHOLDS = np.linspace(0.5, 0.95, 10)  # smallest similarities of a match
+RECALLS = np.linspace(0, 1, 101)  # recalls at which the precision is averaged
+MOST = 20  # largest number of predictions per image that count
 
 
 def sigmas(joints: tuple[str, ...]) -> np.ndarray:
-    """Return the standard deviations (J,) of joints."""
+    """Return the normalised standard deviation of each joint, (J,): see SIGMA and OTHER_SIGMA."""
     return np.array([SIGMA.get(name.removeprefix("left_").removeprefix("right_"), OTHER_SIGMA) for name in joints])
 
 
 def score(rows: Annotations, preds: np.ndarray, confidence: np.ndarray, joints: tuple[str, ...]) -> OksFigures:
-    """Return the average precision and recall of predictions (N, J, 2) in 0-based px with confidences (N, J), one a person.
+    """Return average precisions and the average recall of predictions, one prediction per labelled person.
 
-    People without a labelled joint do not count. The area of a person is that of its box, as in the files of `write_coco`; its
-    score is the mean confidence of the predicted joints.
+    preds: (N, J, 2) in 0-based px, NaN for joints that are not predicted; confidence: (N, J). People without a labelled joint
+    do not count. The area of a person is the area of the square box, as in the files of `write_coco`. The score of a prediction
+    is the mean confidence of the predicted joints.
     """
     labelled = np.flatnonzero(~np.isnan(rows.part).any(axis=2).all(axis=1))
     rows, preds, confidence = rows.select(labelled), preds[labelled], confidence[labelled]
@@ -48,19 +49,20 @@ def score(rows: Annotations, preds: np.ndarray, confidence: np.ndarray, joints: 
         hits.append(np.stack([_matched(found, threshold) for threshold in THRESHOLDS], axis=1))
         order.append(scores[ranked])
     ranks = np.argsort(-np.concatenate(order), kind="stable")
-    counts = np.concatenate(hits)[ranks].cumsum(axis=0)  # (N, thresholds): right ones among the best so many
+    counts = np.concatenate(hits)[ranks].cumsum(axis=0)  # (N, thresholds): row k: matches among the k + 1 best predictions
     recall = counts / len(rows)
     precision = counts / np.arange(1, len(counts) + 1)[:, None]
-    envelope = np.maximum.accumulate(precision[::-1])[::-1]  # the largest precision at this recall or a larger one
+    envelope = np.maximum.accumulate(precision[::-1])[::-1]  # largest precision at this or a larger recall
     read = np.stack([_read_off(recall[:, t], envelope[:, t]) for t in range(len(THRESHOLDS))])
     ap = read.mean(axis=1)
     return OksFigures(ap=float(ap.mean()), ap50=float(ap[0]), ap75=float(ap[5]), ar=float(recall[-1].mean()))
 
 
 def similarity(preds: np.ndarray, part: np.ndarray, area: np.ndarray, sigma: np.ndarray) -> np.ndarray:
-    """Return the similarity (P, G) of predictions (P, J, 2) to labels (G, J, 2), NaN where not labelled; area: (G,) px^2.
+    """Return the similarity (P, G), in [0, 1], of each of P predictions to the labels of each of G people.
 
-    A joint without a prediction counts as one at (0, 0).
+    preds: (P, J, 2) px, where NaN counts as a prediction at (0, 0); part: labels (G, J, 2) px, NaN where not labelled; area:
+    (G,) px^2; sigma: (J,), see `sigmas`.
     """
     labelled = ~np.isnan(part).any(axis=2)
     square = ((np.nan_to_num(preds)[:, None] - np.nan_to_num(part)[None]) ** 2).sum(axis=3)
@@ -69,17 +71,21 @@ def similarity(preds: np.ndarray, part: np.ndarray, area: np.ndarray, sigma: np.
 
 
 def _matched(found: np.ndarray, threshold: float) -> np.ndarray:
-    """Return which predictions (P,), the best first, match a label that no better one has taken."""
+    """Return whether each prediction matches a person whom no prediction with a higher score has matched, (P,) bool.
+
+    found: similarity (P, G) of predictions in descending order of their scores. A match needs a similarity of at least
+    `threshold`.
+    """
     free, matched = np.ones(found.shape[1], bool), np.zeros(len(found), bool)
     for prediction, row in enumerate(found):
         candidates = np.where(free, row, -1)
-        best = len(row) - 1 - int(candidates[::-1].argmax())  # of equally similar labels COCO takes the last
+        best = len(row) - 1 - int(candidates[::-1].argmax())  # of equally similar people COCO takes the last
         if candidates[best] >= min(threshold, 1 - 1e-10):
             free[best], matched[prediction] = False, True
     return matched
 
 
 def _read_off(recall: np.ndarray, precision: np.ndarray) -> np.ndarray:
-    """Return the precision at `RECALLS`; 0 at recalls that are not reached."""
+    """Return the precision at each of `RECALLS`, 0 at recalls that are not reached; recall, precision: (N,), by rank."""
     places = np.searchsorted(recall, RECALLS, side="left")
     return np.where(places < len(precision), precision[places.clip(max=len(precision) - 1)], 0.0)

@@ -1,6 +1,6 @@
-"""Score stored predictions of other programs for MPII's validation people, on exactly the people of our own evaluation.
+"""Score prediction files of other programs for MPII's validation people, on the same people as our own evaluation.
 
-Each file gets a folder as `evaluate` makes it, so that the comparison treats it like a network of ours.
+Each prediction file gets a result folder like those of `evaluate`, so that the comparison treats a program like a network.
 """
 
 from collections.abc import Mapping
@@ -21,10 +21,10 @@ SPLIT = "valid"
 
 
 def score_stored(folder: Path, files: Mapping[str, Path], order: Path, data: DatasetFiles) -> dict[str, Any]:
-    """Score files of predictions; write a folder for each, called like the program. Returns program -> number of people.
+    """Score prediction files; write a folder named after each program below `folder`. Returns program -> number of people.
 
-    files: program -> file with predictions for all people of `order`, the published valid.h5, in its order. Raises DataError
-    for files that cannot be read, and for validation people of `data` who are not among those of `order`.
+    order: the published valid.h5. files: program -> file with predictions for all people of valid.h5, in the same order. Raises
+    DataError for files that cannot be read, and for validation people of `data` who are not in valid.h5.
     """
     people = data.split(SPLIT)
     every = annotations.read(order.parent, order.stem)
@@ -39,9 +39,9 @@ def score_stored(folder: Path, files: Mapping[str, Path], order: Path, data: Dat
 
 
 def rows_in(every: Annotations, some: Annotations, order: Path, file: Path) -> np.ndarray:
-    """Return the rows (N,) int64 of `every` that hold the people of `some`, by image and number in the image.
+    """Return for each person in `some` the row in `every`, (N,) int64; people are matched by image and number in the image.
 
-    order, file: what both were read from. Raises DataError if a person is not among those of `every`.
+    order, file: the files of `every` and `some`, for messages. Raises DataError if a person is not in `every`.
     """
     row_of = {person: row for row, person in enumerate(zip(every.images, every.person.tolist(), strict=True))}
     wanted = list(zip(some.images, some.person.tolist(), strict=True))

@@ -1,4 +1,4 @@
-"""Detectors of people: ONNX files, run by onnxruntime."""
+"""Detect people in images with a detector in an ONNX file, run by onnxruntime."""
 
 from pathlib import Path
 
@@ -7,19 +7,24 @@ import numpy as np
 
 from datasets.errors import DataError
 
+# Type of an ONNX input that a detector may have -> NumPy's dtype.
 DTYPES = {"tensor(float)": np.float32, "tensor(uint8)": np.uint8}
 
 
 class Detector:
-    """Finds people in images with a network in an ONNX file.
+    """A detector of people: a network in an ONNX file, with the outputs of torchvision's detectors.
 
-    The network takes one RGB image, (3, H, W) or (1, 3, H, W), as float32 in [0, 1] or uint8; an image is scaled to fit a fixed
-    size, with black at the right and the bottom. It returns `boxes` (N, 4), left, top, right, bottom in px of its input,
-    `scores` (N,), and where it knows several classes `labels` (N,): the outputs of torchvision's detectors.
+    The network takes one RGB image, (3, H, W) or (1, 3, H, W), as float32 in [0, 1] or uint8. If the network has a fixed input
+    size, images are scaled to fit, and padded with black at the right or the bottom. The network returns `boxes` (N, 4), left,
+    top, right, bottom in px of the input, `scores` (N,), and `labels` (N,), the classes, if the network detects several
+    classes.
     """
 
     def __init__(self, path: Path, score: float, label: int | None) -> None:
-        """score: smallest score of a person; label: the class of people, None for all. Raises DataError for another network."""
+        """Load a detector. score: smallest score of a person; label: the class of people; None: all classes count as people.
+
+        Raises DataError for a missing file, and for a network with other inputs or outputs.
+        """
         import onnxruntime
 
         if not path.is_file():
@@ -31,7 +36,7 @@ class Detector:
             raise DataError(f"{path} cannot be read as an ONNX network ({why}); give another detector.") from None
         (given, *more), outputs = self._session.get_inputs(), [output.name for output in self._session.get_outputs()]
         fits = not more and given.type in DTYPES and len(given.shape) in (3, 4)
-        fits = fits and (given.shape[-3] == 3 or not isinstance(given.shape[-3], int))  # a name stands for any size
+        fits = fits and (given.shape[-3] == 3 or not isinstance(given.shape[-3], int))  # a name means any size
         if not fits or not {"boxes", "scores"} <= set(outputs) or (label is not None and "labels" not in outputs):
             raise DataError(
                 f"{path} takes {given.name} {given.shape} {given.type} and returns {', '.join(outputs)}; a detector takes one "
@@ -41,9 +46,9 @@ class Detector:
         self._outputs = [name for name in ("boxes", "scores", "labels") if name in outputs]
 
     def detect(self, image: np.ndarray) -> np.ndarray:
-        """Return the boxes (P, 4) of people in an image (H, W, 3) uint8 RGB: left, top, right, bottom in px, best first.
+        """Return the boxes of P people, (P, 4), in descending order of score: left, top, right, bottom in px.
 
-        Raises DataError where the network fails or returns other shapes.
+        image: (H, W, 3) uint8 RGB. Raises DataError if the network fails, or returns other shapes, NaN or infinite numbers.
         """
         height, width = image.shape[:2]
         high, wide = self._input.shape[-2:]

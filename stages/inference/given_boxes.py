@@ -1,4 +1,4 @@
-"""Boxes of a file, assigned to the pictures that are predicted."""
+"""Assign the boxes that a file gives for people to the pictures in which poses are predicted."""
 
 import os
 import re
@@ -15,15 +15,15 @@ from stages.inference.pictures import Images, Picture, Video
 
 
 class GivenBoxes:
-    """The boxes of a file by picture. Afterwards `failed` lists boxes that lie outside of their image."""
+    """The boxes of a file, by picture. After prediction, `failed` lists the boxes that lie outside of their picture."""
 
     def __init__(self, boxes: Iterable[Box], sources: "Sequence[Images | Video]") -> None:
         """Assign each box to an image or a video of the sources.
 
-        A box names a file, with as many of its folders as are needed to tell it from others. The `image_id` of COCO results
-        is the name without suffix, or the number at its end: 42 stands for 000000000042.jpg.
-        Raises DataError for a name that fits no file or several files, for two names that fit one file, for the box of a
-        video without a frame, and for the box of an image with one.
+        A box names a file, if necessary with the folders that distinguish this file from others of the same name. The
+        `image_id` in COCO results is the file name without suffix, or the number at the end of this name: 42 means
+        000000000042.jpg. Raises DataError for a name that fits no file or several files, for two names that fit one file, for a
+        box in a video without a frame number, and for a box in an image with a frame number.
         """
         self.failed = list[str]()
         videos = {source.path for source in sources if isinstance(source, Video)}
@@ -38,9 +38,10 @@ class GivenBoxes:
             self._boxes[path, box.frame].append(box)
 
     def of(self, picture: Picture) -> np.ndarray:
-        """Return the boxes (P, 4) float64 of a picture: left, top, right, bottom in 0-based px, in the order of the file.
+        """Return the boxes of a picture, (P, 4) float64, in the order of the file: left, top, right, bottom in 0-based px.
 
-        Boxes outside of the picture are left out, and reported in `failed`. Call it once for each picture.
+        Boxes outside of the picture are left out and reported in `failed`. Call this method only once for each picture: a
+        second call returns no boxes.
         """
         height, width = picture.pixels.shape[:2]
         inside = []
@@ -56,10 +57,10 @@ class GivenBoxes:
         return np.array(inside, dtype=np.float64).reshape(-1, 4)
 
     def unused(self) -> list[str]:
-        """Return a sentence for each video in which frames of the boxes were not found; call it after the last picture."""
+        """Return a message for each video that lacks frames for which boxes were given; call it after the last picture."""
         left = defaultdict[Path, list[Box]](list)
         for (path, frame), boxes in self._boxes.items():
-            if frame is not None:  # an image that was not read has a message of its own
+            if frame is not None:  # for an image that cannot be read, the source reports an error
                 left[path] += boxes
         return [
             f"{boxes[0].where}: {path} has no frame {boxes[0].frame} that can be read, so {len(boxes)} of its boxes "
@@ -69,7 +70,7 @@ class GivenBoxes:
 
 
 class _Files:
-    """The files that boxes may name."""
+    """The images and videos that boxes may name, indexed by name."""
 
     def __init__(self, paths: Iterable[Path]) -> None:
         self._by_name, self._by_id = defaultdict[str, list[Path]](list), defaultdict[str, list[Path]](list)
@@ -109,6 +110,6 @@ class _Files:
 
 
 def _shared(first: Sequence[str], second: Sequence[str]) -> int:
-    """Return the number of equal parts at the end of two paths."""
+    """Return the number of parts at the end of two paths that are equal."""
     pairs = zip(reversed(first), reversed(second), strict=False)
     return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], pairs))

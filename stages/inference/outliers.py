@@ -1,7 +1,7 @@
 """Find the frames on which a network is probably wrong: unsure, flickering, or in disagreement with itself or another network.
 
-All measures are of one person a frame, and larger for worse frames; distances are in parts of the image's longer side. NaN
-means that a measure says nothing of a frame.
+Each measure is computed for one person per frame, and is larger for worse frames. Distances are divided by the longer side of
+the image. NaN means that a measure is undefined for a frame.
 """
 
 from collections.abc import Mapping
@@ -17,9 +17,10 @@ def unsure(confidence: np.ndarray) -> np.ndarray:
 
 
 def flicker(joints: np.ndarray, size: np.ndarray) -> np.ndarray:
-    """Return the largest distance (N,) of a joint from the middle between its places in the frame before and the frame after.
+    """Return how far the joints of each frame are from the middle of their positions in the frames before and after, (N,).
 
-    joints: (N, J, 2) px, of consecutive frames; size: (N,) px, the longer sides. The first and the last frame have NaN.
+    The value of a frame is that of its farthest joint, divided by the longer side of the image; the first and the last frame
+    have NaN. joints: (N, J, 2) px, of consecutive frames; size: (N,) px, longer side of each image.
     """
     found = np.full(len(joints), np.nan)
     if len(joints) > 2:
@@ -29,14 +30,18 @@ def flicker(joints: np.ndarray, size: np.ndarray) -> np.ndarray:
 
 
 def disagreement(joints: np.ndarray, others: np.ndarray, size: np.ndarray) -> np.ndarray:
-    """Return the largest distance (N,) between two predictions (N, J, 2) of the same joints; size: (N,), the longer sides."""
+    """Return for each frame the largest distance between two predictions of a joint / the longer side of the image, (N,).
+
+    joints, others: (N, J, 2) px, two predictions of the same joints; size: (N,) px, longer side of each image.
+    """
     return np.linalg.norm(joints - others, axis=2).max(axis=1) / size
 
 
 def mirrored_back(joints: np.ndarray, width: np.ndarray, mirrored: list[int]) -> np.ndarray:
-    """Return joints (N, J, 2) px that were predicted on mirrored images in px of the images, with left and right exchanged.
+    """Return joints that were predicted on mirrored images in px of the original images, (N, J, 2), left and right exchanged.
 
-    width: (N,) px, of the images; mirrored: indices of the joints' partners.
+    joints: (N, J, 2) px of the mirrored images; width: (N,) px, width of each image; mirrored: for each joint, the index of its
+    left-right partner.
     """
     back = joints[:, mirrored].copy()
     back[..., 0] = width[:, None] - 1 - back[..., 0]
@@ -44,16 +49,16 @@ def mirrored_back(joints: np.ndarray, width: np.ndarray, mirrored: list[int]) ->
 
 
 def common(first: tuple[str, ...], second: tuple[str, ...]) -> tuple[list[int], list[int]]:
-    """Return the indices, in both networks, of the joints that both know by name."""
+    """Return the indices of the common joints, first in the first network, then in the second; joints match by name."""
     partners = matching_joints(second, first)
     return [j for j, partner in enumerate(partners) if partner is not None], [p for p in partners if p is not None]
 
 
 def choose(measures: Mapping[str, np.ndarray], count: int, apart: int) -> list[tuple[int, str]]:
-    """Return up to `count` frames with the measure that each was chosen for, in the order of the choice.
+    """Return up to `count` pairs of a frame and the name of the measure by which the frame was chosen, in the order of choice.
 
-    The measures choose in turns, each its worst frame that is at least `apart` frames from all chosen ones, because
-    neighbouring frames of a video show nearly the same.
+    measures: name -> value of each frame. The measures take turns. Each turn chooses the worst frame, by this measure, that is
+    at least `apart` frames away from all chosen frames, because neighbouring frames of a video show nearly the same picture.
     """
     ranked = {name: iter(_worst_first(values)) for name, values in measures.items()}
     chosen: list[tuple[int, str]] = []
@@ -68,5 +73,5 @@ def choose(measures: Mapping[str, np.ndarray], count: int, apart: int) -> list[t
 
 
 def _worst_first(values: np.ndarray) -> list[int]:
-    known = np.flatnonzero(values > 0)  # not NaN, and not 0, which is no reason to choose a frame
+    known = np.flatnonzero(values > 0)  # leaves out NaN, and 0, because 0 means that nothing is wrong
     return known[np.argsort(-values[known], kind="stable")].tolist()

@@ -1,6 +1,7 @@
-"""Sources of pictures (images, folders and videos) and writers of drawings.
+"""Read pictures from images, folders and videos, and write drawings of the predicted poses.
 
-A source is iterated once: it yields pictures in order, and afterwards `failed` lists what could not be read.
+A source (`Images` or `Video`) yields its pictures in order and is iterated only once. Afterwards, `failed` lists the error
+messages of images and frames that could not be read.
 """
 
 import os
@@ -17,30 +18,30 @@ from datasets.errors import DataError
 from datasets.imaging.images import PICTURES, looks_like_picture, read_upright
 from stages.inference.video import VideoReader, VideoWriter
 
-DRAWN = (".jpg", ".jpeg", ".png")  # formats that are kept for drawings; other formats become PNG
-TABLES = ("poses.json", "poses.csv")
+DRAWN = (".jpg", ".jpeg", ".png")  # suffixes that drawings keep; drawings of other images become PNG
+TABLES = ("poses.json", "poses.csv")  # files with the predicted poses in a folder of results
 
 
 @dataclass(frozen=True)
 class Picture:
     """An image, or a frame of a video."""
 
-    path: Path  # of the file
-    frame: int | None  # from 0
-    time: float | None  # of the frame, in s since the video's start
+    path: Path  # path of the image or video
+    frame: int | None  # number of the frame in the video, from 0; None for an image
+    time: float | None  # time of the frame in s since the video's start; None for an image
     pixels: np.ndarray  # (H, W, 3) uint8 RGB
 
     @property
     def name(self) -> str:
-        """Return the name of the file."""
+        """Return the name of the image or video file."""
         return self.path.name
 
 
 def find_sources(paths: list[Path], out: Path) -> "list[tuple[Images | Video, Path]]":
-    """Return the sources at some paths, each with the folder of its results.
+    """Return the sources at the given paths, each with the folder for its results.
 
-    One source, and several images with different names, have their results in `out`; else each source has a folder in `out`,
-    see `folder_names`. Raises DataError as `find_source` does, and for a source that is given twice.
+    The results of a single source, or of several images with different names, go to `out`. Else the results of each source go
+    to a folder in `out`, see `folder_names`. Raises DataError as `find_source` does, and for a path that is given twice.
     """
     if len(paths) == 1:
         return [(find_source(paths[0], out), out)]
@@ -56,10 +57,10 @@ def find_sources(paths: list[Path], out: Path) -> "list[tuple[Images | Video, Pa
 
 
 def folder_names(paths: list[Path]) -> list[str]:
-    """Return a different folder name for each source: its name without the suffix.
+    """Return a unique name of a results folder for each source: the name of the source without the suffix.
 
-    Sources that agree in it are called by their path below the folder that contains all sources: x_cam.mp4, y_cam.mp4.
-    Raises DataError if two of these names agree, too.
+    If several sources have equal names, their paths below the common folder of all sources are used: x/cam.mp4 and y/cam.mp4
+    get the names x_cam.mp4 and y_cam.mp4. Raises DataError if two of these names are equal, too.
     """
     full = [Path(os.path.abspath(path)) for path in paths]
     names = [path.name if path.is_dir() else path.stem for path in full]
@@ -76,7 +77,7 @@ def folder_names(paths: list[Path]) -> list[str]:
 
 
 def is_image(path: Path) -> bool:
-    """Return whether a file is a single image: by its suffix (a GIF is usually an animation), or by its content."""
+    """Return whether a file is a single image, by its suffix or its content; .gif does not count (often animations)."""
     return (path.suffix.lower() in PICTURES and path.suffix.lower() != ".gif") or looks_like_picture(path)
 
 
@@ -99,14 +100,15 @@ def find_source(path: Path, out: Path) -> "Images | Video":
 
 
 def by_number(name: str) -> tuple[list[str | int], str]:
-    """Return a sort key that puts frame2 before frame10."""
+    """Return a sort key of a name that sorts numbers in names by value: frame2 before frame10."""
     return [int(part) if i % 2 else part for i, part in enumerate(re.split(r"([0-9]+)", name))], name
 
 
 def refuse_other_files(out: Path, drawn: list[str]) -> None:
-    """Raise DataError if a folder holds files that are not from an earlier run on this source.
+    """Raise DataError if the folder `out` holds files that are not from an earlier run on this source.
 
-    Otherwise results would mix with other files, or old drawings with new poses. Hidden files are ignored.
+    Such files would mix with the results: old drawings with new poses, for example. drawn: names of the files with drawings
+    that a run on this source writes. Hidden files are ignored.
     """
     found = {p.name for p in out.iterdir() if not p.name.startswith(".")} if out.is_dir() else set()
     others = sorted(found - {*drawn, *TABLES}, key=by_number)
@@ -121,7 +123,7 @@ def refuse_other_files(out: Path, drawn: list[str]) -> None:
 
 
 class Images:
-    """One image or several, in order. Unreadable images are skipped, and their errors are appended to `failed`."""
+    """A source of one or several images, in the given order. Errors of unreadable images, which are skipped, go to `failed`."""
 
     unit = "image"
 
@@ -144,17 +146,17 @@ class Images:
                 self.failed.append(str(error))
 
     def copy(self, out: Path) -> "ImageFiles":
-        """Return the writer of the drawings."""
+        """Return a writer of drawings of these images to the folder `out`."""
         return ImageFiles(out)
 
 
 def drawn_name(name: str) -> str:
-    """Return the file name of an image's drawing; unsupported formats become PNG with a longer name, such as b.webp.png."""
+    """Return the file name of an image's drawing: the image's name, or, for suffixes not in DRAWN, with .png added."""
     return name if Path(name).suffix.lower() in DRAWN else f"{name}.png"
 
 
 class ImageFiles:
-    """Writes drawings to files with the names of their images."""
+    """A writer of drawings to image files, which are named by `drawn_name`."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -166,13 +168,13 @@ class ImageFiles:
         pass
 
     def add(self, picture: Picture, image: np.ndarray) -> None:
-        """Write an (H, W, 3) RGB image in the format of its file name."""
+        """Write the drawing `image`, (H, W, 3) uint8 RGB, in the format of its file name."""
         path = self.folder / drawn_name(picture.name)
         path.write_bytes(cv2.imencode(path.suffix, cv2.cvtColor(image, cv2.COLOR_RGB2BGR))[1].tobytes())
 
 
 class Video:
-    """The frames of a video in order; afterwards `failed` lists the errors."""
+    """A source of the frames of a video, in order. After iteration, `failed` lists the errors of unreadable frames."""
 
     unit = "frame"
 
@@ -180,7 +182,7 @@ class Video:
         self.path, self.paths, self.drawn = path, [path], [f"{path.stem}.mp4"]
         if (out / self.drawn[0]).resolve() == path.resolve():
             raise DataError(f"--out {out} is the folder of the video, which the drawn one would replace; give another folder.")
-        reader = VideoReader(path)  # closed until the frames are read, so that many videos do not need memory at a time
+        reader = VideoReader(path)  # closed at once, so that many videos do not need memory at a time
         self.count, self.rate, self.failed = reader.count, reader.rate, list[str]()
         reader.close()
 
@@ -193,12 +195,12 @@ class Video:
         reader.close()
 
     def copy(self, out: Path) -> "VideoFile":
-        """Return the writer of the drawings."""
+        """Return a writer of the drawn frames to a video in the folder `out`."""
         return VideoFile(out / self.drawn[0], self.rate)
 
 
 class VideoFile:
-    """Writes drawings as a video."""
+    """A writer of drawings as the frames of a video."""
 
     def __init__(self, path: Path, rate: Fraction) -> None:
         self.writer = VideoWriter(path, rate)
@@ -210,5 +212,5 @@ class VideoFile:
         self.writer.close()
 
     def add(self, picture: Picture, image: np.ndarray) -> None:
-        """Write an (H, W, 3) RGB image as the next frame."""
+        """Write the drawing `image`, (H, W, 3) uint8 RGB, as the next frame, at the time of the picture."""
         self.writer.add(image, picture.time or 0.0)

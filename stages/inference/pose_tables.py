@@ -1,4 +1,4 @@
-"""Write poses as poses.json and poses.csv, one person after the other."""
+"""Write predicted poses to poses.json and poses.csv, person by person."""
 
 import csv
 import json
@@ -11,9 +11,10 @@ from stages.inference.pictures import Picture
 
 
 class Table:
-    """Writes poses.json, a list of people in images or frames, and poses.csv, a row for each; valid after an interruption, too.
+    """A writer of poses.json, a list of people, and poses.csv, one row per person. Use as a context manager.
 
-    The files are line-buffered: after a kill, poses.csv is complete so far, and poses.json lacks its closing bracket.
+    Both files are valid even if an exception or Ctrl-C ends the block. The files are line-buffered: if the process is killed,
+    poses.csv holds all people so far, and only the closing bracket of poses.json is missing.
     """
 
     def __init__(self, folder: Path, joints: tuple[str, ...]) -> None:
@@ -37,7 +38,7 @@ class Table:
         self.csv.close()
 
     def add(self, picture: Picture, person: int, joints: np.ndarray, confidence: np.ndarray) -> None:
-        """Write one person's joints (J, 2) in px and confidences (J,); person: its number in the image or the video."""
+        """Write the joints (J, 2) in px and confidences (J,) of a person; person: the person's number in the image or video."""
         height, width = picture.pixels.shape[:2]
         values = np.column_stack((joints, confidence)).round(3).tolist()
         time = None if picture.time is None else round(picture.time, 6)

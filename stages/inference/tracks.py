@@ -1,30 +1,30 @@
-"""People in videos: which box is whose from frame to frame, and joints without jitter."""
+"""Track people through a video by the overlap of their boxes, and smooth the jitter of their joints."""
 
 import numpy as np
 from OneEuroFilter import OneEuroFilter
 from scipy.optimize import linear_sum_assignment
 
-LEAST_OVERLAP = 0.3  # intersection over union of a person's boxes in two frames
-KEPT = 30  # frames for which a person who is not seen keeps the number
-REST = 1.0  # Hz, cutoff of the filter for a joint at rest
-SPEED = 12.0  # Hz, added to the cutoff for each box side per second
+LEAST_OVERLAP = 0.3  # smallest intersection over union of a person's boxes in two frames
+KEPT = 30  # number of frames for which a person without a box keeps the number
+REST = 1.0  # Hz, cutoff frequency of the filter for a joint at rest
+SPEED = 12.0  # Hz, added to the cutoff frequency for each box side per second of the joint's speed
 
 
 class Tracker:
-    """Numbers people by the overlap of their boxes: equal numbers are the same person."""
+    """A tracker that gives each person of a video a number, by the overlap of boxes in successive frames."""
 
     def __init__(self) -> None:
-        self._last: dict[int, tuple[np.ndarray, int]] = {}  # number -> the person's last box, and its frame
+        self._last: dict[int, tuple[np.ndarray, int]] = {}  # number of a person -> last box, and number of its frame
         self._frame = self._next = 0
 
     def update(self, boxes: np.ndarray) -> list[int]:
-        """Return the number of the person in each box (P, 4) of the next frame: left, top, right, bottom in px."""
+        """Return the number of the person in each box of the next frame; boxes: (P, 4), left, top, right, bottom in px."""
         self._frame += 1
         self._last = {n: seen for n, seen in self._last.items() if self._frame - seen[1] <= KEPT}
         numbers, known = [-1] * len(boxes), list(self._last)
         if known and len(boxes):
             overlap = overlaps(np.array([self._last[number][0] for number in known]), boxes)
-            overlap[overlap < LEAST_OVERLAP] = 0  # such pairs must not take boxes away from others
+            overlap[overlap < LEAST_OVERLAP] = 0  # else such pairs could change the assignment of overlapping pairs
             for before, now in zip(*linear_sum_assignment(-overlap), strict=True):
                 if overlap[before, now]:
                     numbers[now] = known[before]
@@ -35,12 +35,12 @@ class Tracker:
         return numbers
 
     def known(self) -> set[int]:
-        """Return the numbers that a box of the next frame may get again."""
+        """Return the numbers of the people who are not forgotten yet; later boxes may still get these numbers."""
         return set(self._last)
 
 
 def overlaps(first: np.ndarray, second: np.ndarray) -> np.ndarray:
-    """Return the intersection over union (A, B) of boxes (A, 4) and (B, 4)."""
+    """Return the intersection over union (A, B) of all pairs of boxes (A, 4) and (B, 4): left, top, right, bottom."""
     low = np.maximum(first[:, None, :2], second[None, :, :2])
     high = np.minimum(first[:, None, 2:], second[None, :, 2:])
     shared = (high - low).clip(min=0).prod(axis=2)
@@ -49,29 +49,30 @@ def overlaps(first: np.ndarray, second: np.ndarray) -> np.ndarray:
 
 
 class Smoother:
-    """Smooths the joints of each person with One Euro filters (Casiez et al., CHI 2012).
+    """A smoother of joints in a video, with One Euro filters for each person (Casiez et al., CHI 2012).
 
-    A joint at rest is smoothed with a cutoff of 1 Hz. For one that moves by v sides of the person's box a second the cutoff is
-    1 + SPEED * v Hz, so that fast movements do not lag. The box, not the pixel, is the unit of length, so that a video of
-    another resolution is smoothed alike.
+    A joint at rest is smoothed with a cutoff frequency of REST Hz. For a joint that moves by v box sides per second, the cutoff
+    frequency is REST + SPEED * v Hz, so that fast movements do not lag. The unit of length is the side of the person's box, not
+    the pixel, so that smoothing does not depend on the resolution of the video.
     """
 
     def __init__(self, rate: float) -> None:
-        """rate: frames per second."""
+        """Prepare a smoother without people; rate: frames per second of the video."""
         self._rate, self._filters = rate, dict[int, list[OneEuroFilter]]()
 
     def smooth(self, person: int, joints: np.ndarray, time: float, side: float) -> np.ndarray:
-        """Return the joints (J, 2) float64 px of a person in the next frame.
+        """Return the smoothed joints (J, 2) float64 px of a person in the next frame.
 
-        time: s since the video's start; side: longer side of the person's box in px, used where the person is new.
+        person: number of the person; joints: (J, 2) px; time: s since the video's start; side: longer side of the person's box
+        in px, used only in the first frame of a person.
         """
         values = joints.ravel().tolist()
         if person not in self._filters:
             self._filters[person] = [OneEuroFilter(self._rate, REST, SPEED / side) for _ in values]
         filters = self._filters[person]
-        shifted = time + 1  # OneEuroFilter takes the time 0 as unknown
+        shifted = time + 1  # OneEuroFilter treats the time 0 as unknown
         return np.array([one(value, shifted) for one, value in zip(filters, values, strict=True)]).reshape(joints.shape)
 
     def keep(self, people: set[int]) -> None:
-        """Forget all other people, so that memory does not grow with the number of people in a video."""
+        """Forget all people whose numbers are not in `people`, so that memory does not grow with the length of a video."""
         self._filters = {person: filters for person, filters in self._filters.items() if person in people}

@@ -1,14 +1,17 @@
-"""From 2D to 3D: the converter of heatmaps to poses in space (Chao et al., CVPR 2017, there "3D skeleton converter").
+"""Estimate 3D poses from 2D poses: two networks, the converter and the lifter, and baselines without a network.
 
-convert      motion capture, checked and split
-cameras      random cameras that see a whole person, and projection
-bodies       random body proportions
-samples      poses of motion capture as a random camera sees them
-network      the converter, and the lifter, its rival that sees joints instead of heatmaps
-checkpoints  both networks on disk
-objective    the objective of both trainings
-train        both trainings
-baselines    poses in space without a network
-scoring      errors in mm and px
-evaluate     both networks and the baselines on motion capture that was held out
+The converter takes heatmaps of joints (the "3D skeleton converter" of Chao et al., CVPR 2017). The lifter takes 2D joints; the
+evaluation compares it with the converter. Both networks learn from motion capture that random cameras see.
+
+convert      check motion capture and split it into training and validation
+cameras      draw random cameras that see a whole person, and project points
+bodies       change the proportions of bodies at random
+samples      make training samples: poses of motion capture as random cameras see them
+network      the converter and the lifter
+checkpoints  write both networks to disk and read them
+objective    batches, loss and validation of both trainings
+train        train the converter, and train the lifter
+baselines    estimate 3D poses without a network
+scoring      compute errors in mm and px
+evaluate     score both networks and the baselines on the validation clips of motion capture
 """

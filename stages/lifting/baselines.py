@@ -1,7 +1,7 @@
-"""Poses in space without a network: the mean pose, the nearest 2D pose, and a linear map.
+"""Estimate 3D poses without a network: by the mean pose, the nearest 2D pose, or a linear map.
 
-They learn from synthetic samples of the training poses, and see the joints (N, J, 2) in px that they are asked about, NaN where
-unknown. Each gives (N, 3 J + 4) in mm and px, as the networks do.
+The baselines learn from synthetic samples of the training poses. Each baseline maps queries to outputs. Queries are 2D joints
+(N, J, 2) in px, NaN where unknown. Outputs are (N, 3 J + 4) in mm and px, in the order of `stages.lifting.network.Pose3D`.
 """
 
 from dataclasses import dataclass
@@ -12,32 +12,32 @@ import torch
 from stages.lifting.network import normalised_joints
 from stages.lifting.samples import Scenes
 
-RIDGE = 1.0  # added to the diagonal of the normal equations; the features have a variance of about 1 in thousands of samples
-CHUNK = 1024  # queries at a time, to limit memory
+RIDGE = 1.0  # ridge term on the diagonal of the normal equations; small, as thousands of samples of variance 1 add up there
+CHUNK = 1024  # number of queries that are computed at a time, to limit memory
 
 
 @dataclass(frozen=True)
 class Baselines:
-    """Baselines that have learnt from M samples."""
+    """The three baselines, after learning from M samples with J joints and F features."""
 
     features: np.ndarray  # (M, F) float64: `normalised_joints` of the samples
-    targets: np.ndarray  # (M, 3 J + 4) mm, px
-    side: int  # px of the heatmaps
+    targets: np.ndarray  # (M, 3 J + 4): the right outputs for the samples, in mm and px
+    side: int  # side of the heatmaps in px
 
     @classmethod
     def learn(cls, scenes: Scenes, side: int) -> "Baselines":
-        """Return the baselines after learning from scenes."""
+        """Return the baselines, learnt from scenes; side: side of the heatmaps in px."""
         found = [scenes.repos.reshape(len(scenes), -1), scenes.trans, scenes.focal[:, None]]
         return cls(_features(scenes.points, side), np.concatenate(found, axis=1), side)
 
     def mean_pose(self, points: np.ndarray) -> np.ndarray:
-        """Return the mean of the samples for each query."""
+        """Return the outputs (N, 3 J + 4) of the mean pose: for every query, the mean of the samples' right outputs."""
         return np.repeat(self.targets.mean(axis=0)[None], len(points), axis=0)
 
     def nearest(self, points: np.ndarray) -> np.ndarray:
-        """Return the pose of the sample whose joints, centred and scaled, are the most similar.
+        """Return for each query the outputs (N, 3 J + 4) of the sample whose centred and scaled 2D joints are nearest.
 
-        Only the joints that the query knows count.
+        The distance is computed over the known joints of the query.
         """
         joints = points.shape[1]
         queries = _features(points, self.side)
@@ -46,12 +46,12 @@ class Baselines:
         best = np.empty(len(points), np.int64)
         for start in range(0, len(points), CHUNK):
             some = slice(start, start + CHUNK)
-            # |q - t|^2 over the known joints, without |q|^2, which does not change which sample is nearest.
+            # |q - t|^2 over the known joints of query q and sample t, without |q|^2, which is equal for all samples.
             best[some] = (known[some] @ (theirs**2).T - 2 * (known[some] * places[some]) @ theirs.T).argmin(axis=1)
         return self.targets[best]
 
     def linear_map(self, points: np.ndarray) -> np.ndarray:
-        """Return a linear map of the features, fitted to the samples by least squares."""
+        """Return the outputs (N, 3 J + 4) of a linear map of the queries, fitted to the samples by ridge regression."""
         features = _with_one(self.features)
         left = features.T @ features + RIDGE * np.eye(features.shape[1])
         return _with_one(_features(points, self.side)) @ np.linalg.solve(left, features.T @ self.targets)

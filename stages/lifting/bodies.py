@@ -1,4 +1,4 @@
-"""Bodies of Penn Action's 13 joints: their limbs, and random proportions."""
+"""Measure and change the limb lengths of bodies with the 13 joints of Penn Action."""
 
 import numpy as np
 
@@ -6,19 +6,21 @@ from datasets.penn_action import PENN_ACTION
 
 JOINTS = PENN_ACTION.skeleton.joints
 MIRRORED = PENN_ACTION.skeleton.mirrored()
-# Limbs between two joints that stay equally far apart however a person moves.
+# Pairs of joints with a bone between them: their distance stays the same however a person moves.
 RIGID_LIMBS = tuple(
     (JOINTS.index(f"{side}_{first}"), JOINTS.index(f"{side}_{second}"))
     for first, second in (("shoulder", "elbow"), ("elbow", "wrist"), ("hip", "knee"), ("knee", "ankle"))
     for side in ("right", "left")
 )
+# Body parts whose lengths `scale_limbs` changes, in the order of its factors.
 FACTORS = ("torso", "hips", "thighs", "shanks", "shoulders", "upper arms", "forearms", "neck")
 
 
 def scale_limbs(poses: np.ndarray, factors: np.ndarray) -> np.ndarray:
-    """Return poses (N, 13, 3) whose limbs are longer or shorter, with all directions as before.
+    """Return poses (N, 13, 3) in mm whose limbs are longer or shorter, but keep their directions.
 
-    poses: (N, 13, 3) mm; factors: (N, 8), one for each of FACTORS, equal for right and left.
+    poses: (N, 13, 3) mm; factors: (N, 8), the factor of the length of each body part in FACTORS. A factor applies to the right
+    and to the left limb.
     """
     torso, hips, thighs, shanks, shoulders, upper_arms, forearms, neck = factors.T[:, :, None]
     joint = {name: poses[:, i] for i, name in enumerate(JOINTS)}
@@ -39,6 +41,6 @@ def scale_limbs(poses: np.ndarray, factors: np.ndarray) -> np.ndarray:
 
 
 def limb_lengths(poses: np.ndarray) -> np.ndarray:
-    """Return the lengths (..., 8) of RIGID_LIMBS in poses (..., 13, 3), in their unit."""
+    """Return the lengths (..., 8) of RIGID_LIMBS in poses (..., 13, 3), in the unit of the poses."""
     first, second = np.array(RIGID_LIMBS).T
     return np.linalg.norm(poses[..., first, :] - poses[..., second, :], axis=-1)

@@ -1,9 +1,11 @@
-"""Random cameras that see a whole person, and projection.
+"""Draw random cameras that see a whole person, and project points into their images.
 
-World frame: z up, mm. Camera frame: x right, y down, z forward, mm. Image: square heatmaps; points (u, v) in 0-based heatmap
-px, pixel centres at integers. Distribution and formulas are those of skeleton2d3d (Chao et al., CVPR 2017) for 64 px; other
-sides scale the focal length. `published` keeps its mistakes: negative focal lengths pass, joints count as in front of the
-camera if their depth in mm exceeds the focal length in px, and the image's centre lies half a pixel off.
+World frame: z up, mm. Camera frame: x right, y down, z forward, mm. Image: a square heatmap; points (u, v) are in 0-based px of
+the heatmap, with pixel centres at integers. The distribution of the cameras and the formulas are those of skeleton2d3d (Chao et
+al., CVPR 2017) for heatmaps of 64 px; for other sizes, the focal length in px is scaled in proportion.
+
+With `published`, three mistakes of skeleton2d3d are repeated: negative focal lengths are allowed, a joint counts as in front of
+the camera if its depth in mm is at least the focal length in px, and the image's centre lies half a pixel off.
 """
 
 from dataclasses import dataclass
@@ -13,26 +15,26 @@ from numpy.random import Generator
 
 from datasets.errors import DataError
 
-FOCAL, FOCAL_STD = 73.6 / 64, 28.8 / 64  # of the image's side
-DISTANCE = (1000.0, 5000.0)  # mm
-ELEVATION = (-5.0, 30.0)  # degrees, as all angles below
+FOCAL, FOCAL_STD = 73.6 / 64, 28.8 / 64  # mean and standard deviation of the focal length / the image's side
+DISTANCE = (1000.0, 5000.0)  # mm from the camera to the world's origin, where the person is
+ELEVATION = (-5.0, 30.0)  # degrees above the horizontal; the angles in the next line are in degrees, too
 ROLL, PAN, TILT = (-5.0, 5.0), (-45.0, 45.0), (-30.0, 5.0)
-NEAR = 200.0  # mm; nothing nearer to the camera is seen
-LEAST_AREA = 0.1  # of the image, covered by the joints' bounding box
-MOST_DRAWS = 100_000  # cameras for one person; the most that 1,500 real poses needed was 213 (FORECAST.md 4)
-_AT_ONCE = 1 << 20  # joints projected at a time, to limit memory
+NEAR = 200.0  # mm; smallest depth of a joint that the camera sees
+LEAST_AREA = 0.1  # smallest fraction of the image that the bounding box of the joints covers
+MOST_DRAWS = 100_000  # largest number of cameras drawn for one person; 1,500 real poses needed at most 213 (FORECAST.md 4)
+_AT_ONCE = 1 << 20  # number of joints that are projected at a time, to limit memory
 
 
 @dataclass(frozen=True)
 class Cameras:
-    """N cameras."""
+    """N cameras, each with a rotation, a position and a focal length."""
 
-    rotation: np.ndarray  # (N, 3, 3): world to camera
+    rotation: np.ndarray  # (N, 3, 3): from the world frame to the camera frame
     position: np.ndarray  # (N, 3) mm, world frame
     focal: np.ndarray  # (N,) px
 
     def view(self, points: np.ndarray) -> np.ndarray:
-        """Return points (N, ..., J, 3), mm, in the camera frame; points: (N, ..., J, 3), mm, in the world frame."""
+        """Return points (N, ..., J, 3) of the world frame in the frames of the N cameras, in the same shape; all in mm."""
         single = (len(points), *[1] * (points.ndim - 3))
         turn = self.rotation.transpose(0, 2, 1).reshape(*single, 3, 3)
         return (points - self.position.reshape(*single, 1, 3)) @ turn
@@ -42,26 +44,30 @@ class Cameras:
 
 
 def principal_point(side: int, published: bool) -> float:
-    """Return u and v of the image's centre in px; the published one is 32 of 64 px counted from 1."""
+    """Return the coordinate, u as well as v, of the image's centre in 0-based px; side: side of the image in px.
+
+    published: whether to return the centre of skeleton2d3d, half a pixel off: for a side of 64 px, pixel 32 counted from 1.
+    """
     return side / 2 - 1 if published else (side - 1) / 2
 
 
 def project(points: np.ndarray, focal: np.ndarray, center: float) -> np.ndarray:
-    """Return where points are seen: (N, ..., 2) px.
+    """Return the image coordinates (N, ..., 2) of points in px.
 
-    points: (N, ..., 3) mm, camera frame; focal: (N,) px; center: u and v of the principal point. A point at depth 0 is seen
-    infinitely far away.
+    points: (N, ..., 3) mm, camera frame; focal: (N,) px; center: u and v of the principal point in px. Points at depth 0 have
+    infinite or NaN coordinates.
     """
     with np.errstate(divide="ignore", invalid="ignore"):
         return points[..., :2] / points[..., 2:] * focal.reshape(-1, *[1] * (points.ndim - 1)) + center
 
 
 def draw_cameras(poses: np.ndarray, side: int, rng: Generator, published: bool = False) -> Cameras:
-    """Return a random camera for each person, which sees all joints of the person at all of their moments.
+    """Return a random camera for each of N people, which sees all joints of the person at all T moments.
 
-    poses: (N, T, J, 3) mm, world frame, around the origin; side: of the image in px. A camera is drawn again until each joint
-    lies in front of it and within [0, side - 1], and the joints' bounding box covers a tenth of the image on average. Equal
-    generators give equal cameras. Raises DataError where MOST_DRAWS cameras do not see a person.
+    poses: (N, T, J, 3) mm, world frame, around the origin; side: side of the image in px. Cameras are drawn until each joint
+    lies in front of the camera and within [0, side - 1] in the image, and the joints' bounding box covers at least LEAST_AREA
+    of the image on average over the moments. Equal states of `rng` give equal cameras. Raises DataError if about MOST_DRAWS
+    cameras were drawn and none of them sees a person.
     """
     count = len(poses)
     found = Cameras(np.empty((count, 3, 3)), np.empty((count, 3)), np.empty(count))
@@ -99,15 +105,15 @@ def _random_cameras(count: int, side: int, rng: Generator) -> Cameras:
 
 
 def frame_rotation(z: np.ndarray, y: np.ndarray, x: np.ndarray) -> np.ndarray:
-    """Return Rx(x) Ry(y) Rz(z) (N, 3, 3), rotations of the frame, not of points; angles (N,) in radians.
+    """Return the matrices Rx(x) Ry(y) Rz(z), (N, 3, 3), which rotate the frame, not points; z, y, x: (N,) radians.
 
-    This is MATLAB's angle2dcm(z, y, x, 'ZYX').
+    MATLAB's angle2dcm(z, y, x, 'ZYX') returns the same matrices.
     """
     return _about(0, x) @ _about(1, y) @ _about(2, z)
 
 
 def _about(axis: int, angle: np.ndarray) -> np.ndarray:
-    """Return the rotations (N, 3, 3) of the frame about one axis."""
+    """Return the matrices (N, 3, 3) that rotate the frame about one axis (0 to 2: x, y, z); angle: (N,) radians."""
     first, second = (axis + 1) % 3, (axis + 2) % 3
     turn = np.zeros((len(angle), 3, 3))
     turn[:, axis, axis] = 1
@@ -117,7 +123,7 @@ def _about(axis: int, angle: np.ndarray) -> np.ndarray:
 
 
 def _sees(cameras: Cameras, poses: np.ndarray, side: int, published: bool) -> np.ndarray:
-    """Return which cameras (N,) see poses (N, T, J, 3) as `draw_cameras` requires."""
+    """Return whether each camera sees its person as `draw_cameras` requires, (N,) bool; poses: (N, T, J, 3) mm, world frame."""
     points = cameras.view(poses)
     focal = cameras.focal
     nearest = points[..., 2].min(axis=(1, 2))

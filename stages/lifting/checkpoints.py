@@ -1,4 +1,4 @@
-"""Converters and lifters on disk: one .safetensors file that describes itself, as `stages.network.checkpoints` has it."""
+"""Save and load converters and lifters: one self-describing .safetensors file per network, see `stages.network.checkpoints`."""
 
 from pathlib import Path
 from typing import Any
@@ -12,22 +12,22 @@ from stages.lifting.network import ConverterNet, LifterNet
 from stages.network.checkpoints import load_tensors, save_tensors
 from stages.settings.lifting import Converter
 
-MOST_SIDE, MOST_WIDTH = 1024, 8192
+MOST_SIDE, MOST_WIDTH = 1024, 8192  # largest side of the heatmaps in px, and largest width of a lifter, that `load` accepts
 
 
 @dataclass(frozen=True)
 class LiftingDescription:
-    """What a converter or a lifter is and sees; its values are checked when it is built."""
+    """The joints, input size and options of a converter or a lifter; the values are validated when the object is built."""
 
     joints: tuple[str, ...]
-    side: int  # px of the heatmaps
-    converter: Converter | None  # options of a converter
-    width: int | None  # of a lifter
+    side: int  # side of the heatmaps in px
+    converter: Converter | None  # options of the converter; None for a lifter
+    width: int | None  # width of the lifter's layers; None for a converter
     metrics: dict[str, int | float]  # accuracies at the time of saving
 
 
 def save(path: Path, network: ConverterNet | LifterNet, joints: tuple[str, ...], metrics: dict[str, float]) -> None:
-    """Write a network and its description, ready for `load`."""
+    """Write a network and its description to a file that `load` reads; metrics: accuracies to store in the file."""
     about: dict[str, Any] = {"joints": joints, "side": network.side, "metrics": metrics, "converter": None, "width": None}
     if isinstance(network, ConverterNet):
         about["converter"] = network.options.significant()
@@ -37,7 +37,7 @@ def save(path: Path, network: ConverterNet | LifterNet, joints: tuple[str, ...],
 
 
 def load(path: Path) -> tuple[ConverterNet | LifterNet, LiftingDescription]:
-    """Return the network in evaluation mode on the CPU, and its description. Raises DataError for any other file."""
+    """Return a network in evaluation mode on the CPU, and its description. Raises DataError for files not written by `save`."""
     tensors, raw = load_tensors(path)
     if not isinstance(raw, dict) or "lifting" not in raw:
         raise DataError(f"{path} is no converter; give the best.safetensors of a TrainConverter.")
@@ -47,7 +47,7 @@ def load(path: Path) -> tuple[ConverterNet | LifterNet, LiftingDescription]:
         about = LiftingDescription(**values, converter=None if options is None else Converter(**options))
         if not 0 < about.side <= MOST_SIDE or not 0 < (about.width or 1) <= MOST_WIDTH:
             raise ValueError("its heatmaps or its layers have an illegal size")
-        with torch.device("meta"):  # no memory for what the file only claims to hold
+        with torch.device("meta"):  # allocates no memory, because the description may claim any size
             network = _new(about)
         expected = {name: tensor.shape for name, tensor in network.state_dict().items()}
         if expected != {name: tensor.shape for name, tensor in tensors.items()}:
@@ -63,4 +63,4 @@ def _new(about: LiftingDescription) -> ConverterNet | LifterNet:
         return ConverterNet(len(about.joints), about.side, about.converter)
     if about.width:
         return LifterNet(len(about.joints), about.side, about.width)
-    raise ValueError("it says neither what its options nor what its width is")
+    raise ValueError("its description has neither the options of a converter nor the width of a lifter")

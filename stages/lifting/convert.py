@@ -1,4 +1,4 @@
-"""Motion capture of any kind, checked and split, as the trainings read it: train.npz and valid.npz."""
+"""Convert motion capture of any supported kind to train.npz and valid.npz, which the trainings read."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,10 +13,11 @@ SPLITS = ("train", "valid")
 
 
 def convert(source: Path, valid: Sequence[str], folder: Path) -> dict[str, dict[str, int]]:
-    """Write train.npz and valid.npz with the 13 joints of Penn Action; return the numbers of clips and poses of each split.
+    """Write train.npz and valid.npz with the 13 joints of Penn Action; return the number of clips and of poses in each split.
 
-    source: a file or folder of `datasets.mocap`; valid: beginnings of the names of the clips that validate. Raises DataError
-    for files that are missing or damaged, lack a joint, or cannot be split in this way.
+    source: a file or folder that `datasets.mocap` can read; valid: clips whose names begin with one of these texts become the
+    validation split. Raises DataError for files that are missing or damaged or lack a joint, and if a text in `valid` fits no
+    clip or no clip is left for training.
     """
     found = read_clips(source)
     try:
@@ -29,5 +30,5 @@ def convert(source: Path, valid: Sequence[str], folder: Path) -> dict[str, dict[
 
 
 def read_split(folder: Path) -> dict[str, Clips]:
-    """Return the clips of train and valid that `convert` wrote. Raises DataError where a file is missing or damaged."""
+    """Return split -> clips, from the files that `convert` wrote. Raises DataError for a missing or damaged file."""
     return {name: clips.read(folder / f"{name}.npz") for name in SPLITS}

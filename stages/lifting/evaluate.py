@@ -1,12 +1,15 @@
-"""The converter, the lifter and the baselines on motion capture that was held out.
+"""Evaluate the converter, the lifter and the baselines on the validation clips of motion capture.
 
-Each pose of the validation clips is seen by one camera, the same in all evaluations with equal settings. All methods see the
-same heatmaps: the converter as they are, the others the joints in them. `sharp` heatmaps have a peak of 1 on each joint;
-`noisy` ones are blurred, low, shifted or empty, as those of forecasts are. The folder gets
+Each pose of the validation clips is seen by one random camera; evaluations with equal settings use equal cameras. All methods
+get the same heatmaps: the converter takes the heatmaps, the other methods take the joints that `joints_of` finds in the
+heatmaps. `sharp` heatmaps have a peak of 1 at each joint. `noisy` heatmaps are blurred, low, shifted or empty, like those of
+forecasts.
+
+Files in the result folder:
     lifting.json               all figures
-    lifting.csv, .md, .txt     errors of each method with either kind of heatmaps
-    actions.csv, joints.csv    mm without alignment, by action and by joint, with sharp heatmaps
-    tests.csv, .md, .txt       is the converter better than each rival?
+    lifting.csv, .md, .txt     mean errors of each method with sharp and with noisy heatmaps
+    actions.csv, joints.csv    error in mm without alignment by action and by joint, with sharp heatmaps
+    tests.csv, .md, .txt       significance tests of the converter against each other method, with sharp heatmaps
 """
 
 from collections.abc import Callable
@@ -39,58 +42,61 @@ from stages.settings.sections import Workspace
 
 NAME = "lifting.json"
 BATCH = 256
-MOMENTS = 16  # poses in a row over which limbs should keep their lengths, seen by one camera
-NOISY = Noise(blur_std=2, lowest_peak=0.3, jitter_std=1, missing_probability=0.1)  # that of the preset res-64-modern
+MOMENTS = 16  # length of a row of consecutive poses, seen by one camera, over which limbs should keep their lengths
+NOISY = Noise(blur_std=2, lowest_peak=0.3, jitter_std=1, missing_probability=0.1)  # as in the preset res-64-modern
+# Name of a kind of heatmaps -> its noise.
 INPUTS = {"sharp": NONE, "noisy": NOISY}
-_NOISE, _CAMERAS = 0, 1  # RNG streams of the evaluation
+_NOISE, _CAMERAS = 0, 1  # independent RNG streams of the evaluation
+# Field of LiftingFigures -> column of the table in lifting.csv.
 COLUMNS = {
     "error_mm": "mm", "low": "low", "high": "high", "aligned_mm": "aligned mm", "depth_mm": "depth mm", "focal_px": "focal px",
     "magnification_percent": "magnification %", "reprojection_px": "reprojection px", "limbs_percent": "limbs %",
 }  # fmt: skip
 
-Method = Callable[[Tensor, Tensor], np.ndarray]  # heatmaps (N, J, S, S) and the joints in them, px -> outputs (N, 3 J + 4)
+# Takes heatmaps (N, J, S, S) and the joints (N, J, 2) in the heatmaps in px; returns outputs (N, 3 J + 4), see `Pose3D`.
+Method = Callable[[Tensor, Tensor], np.ndarray]
 
 
 class LiftingFigures(BaseModel):
-    """Mean errors of one method with one kind of heatmaps; see `scoring.Errors`."""
+    """The mean errors of one method with one kind of heatmaps; see `scoring.Errors`."""
 
     model_config = ConfigDict(extra="forbid")
 
-    error_mm: float  # without alignment, and its 95 % confidence interval over clips
-    low: float
-    high: float
+    error_mm: float  # error without alignment
+    low: float  # lower end of the 95 % confidence interval of error_mm, by a bootstrap over clips
+    high: float  # upper end of this interval
     aligned_mm: float
     depth_mm: float
     focal_px: float
     magnification_percent: float
     reprojection_px: float
-    limbs_percent: float | None  # None: no clip has enough poses
-    by_joint: dict[str, float]  # mm without alignment
-    by_action: dict[str, float]
+    limbs_percent: float | None  # see `scoring.limb_unsteadiness`; None if no clip has MOMENTS poses
+    by_joint: dict[str, float]  # joint -> error in mm without alignment
+    by_action: dict[str, float]  # action -> error in mm without alignment
 
 
 class LiftingAccuracy(BaseModel):
-    """What lifting.json holds."""
+    """The contents of lifting.json."""
 
     model_config = ConfigDict(extra="forbid")
 
-    poses: int
-    clips: int
-    inputs: dict[str, dict[str, LiftingFigures]]  # sharp and noisy -> method
+    poses: int  # number of validation poses
+    clips: int  # number of validation clips
+    inputs: dict[str, dict[str, LiftingFigures]]  # kind of heatmaps (sharp, noisy) -> method -> figures
 
 
 @dataclass(frozen=True)
 class _Trial:
-    """What is evaluated on: the scenes of all poses and of poses in a row, with one kind of heatmaps."""
+    """The validation poses of an evaluation, and the kind of heatmaps in which the methods see these poses."""
 
-    scenes: Scenes
-    rows: Scenes  # W x MOMENTS poses
-    side: int  # px of the heatmaps
-    training: ConverterTraining
-    noise: Noise
+    scenes: Scenes  # all validation poses, each with a camera of its own
+    rows: Scenes  # W rows of MOMENTS consecutive poses; each row has one camera
+    side: int  # side of the heatmaps in px
+    training: ConverterTraining  # defines how heatmaps are drawn
+    noise: Noise  # noise of the heatmaps
 
     def outputs(self, methods: dict[str, Method], device: torch.device, rows: bool) -> dict[str, np.ndarray]:
-        """Return the outputs (N, 3 J + 4) of each method for the poses in a row, or for all poses."""
+        """Return method -> outputs (N, 3 J + 4); rows: for the rows of consecutive poses, not for all single poses."""
         scenes = self.rows if rows else self.scenes
         whole = tensors(observed(scenes, self.training, self.noise, np.random.default_rng([_NOISE, rows])))
         found: dict[str, list[np.ndarray]] = {name: [np.empty((0, 3 * len(JOINTS) + 4))] for name in methods}
@@ -105,10 +111,11 @@ class _Trial:
 
 def evaluate(folder: Path, models: dict[str, Path], clips: dict[str, Clips], options: Converter, training: ConverterTraining,
              workspace: Workspace, report: Report = silent) -> dict[str, Any]:  # fmt: skip
-    """Score networks and baselines; return each method's error in mm with either kind of heatmaps.
+    """Score networks and baselines; return kind of heatmaps -> method -> mean error in mm without alignment.
 
-    models: name -> network, the converter's first. clips: of train, which baselines learn from, and valid. Raises DataError for
-    a file that is no network, and for a network that sees heatmaps of another size than the first.
+    models: name -> file of a network; the converter comes first. clips: split -> clips; the baselines learn from `train`, and
+    all methods are scored on `valid`. Raises DataError for a file that holds no converter or lifter, and for a network whose
+    heatmaps have another size than those of the first network.
     """
     device = pick_device(workspace.device)
     methods, side = _methods(models, clips["train"], options, training, device)
@@ -131,7 +138,7 @@ def evaluate(folder: Path, models: dict[str, Path], clips: dict[str, Clips], opt
 
 
 def in_rows(clips: Clips) -> np.ndarray:
-    """Return (W, MOMENTS, J, 3) mm: each clip cut into poses in a row; what is left at a clip's end is left out."""
+    """Return the clips cut into W rows of MOMENTS consecutive poses, (W, MOMENTS, J, 3) mm; a clip's remainder is left out."""
     cut = [
         clips.poses[start : start + MOMENTS]
         for first, end in zip(clips.first[:-1].tolist(), clips.first[1:].tolist(), strict=True)
@@ -141,7 +148,7 @@ def in_rows(clips: Clips) -> np.ndarray:
 
 
 def read(folder: Path) -> LiftingAccuracy:
-    """Read lifting.json of an evaluation's folder. Raises DataError where it is missing or of another kind."""
+    """Return the contents of lifting.json in the folder of an evaluation. Raises DataError for a missing or invalid file."""
     try:
         return LiftingAccuracy.model_validate_json((folder / NAME).read_bytes())
     except (OSError, ValueError) as error:
@@ -150,7 +157,7 @@ def read(folder: Path) -> LiftingAccuracy:
 
 def _methods(models: dict[str, Path], train: Clips, options: Converter, training: ConverterTraining,
              device: torch.device) -> tuple[dict[str, Method], int]:  # fmt: skip
-    """Return name -> method, and the side of the heatmaps that all of them see."""
+    """Return name -> method, and the side in px of the heatmaps that all networks take."""
     networks = {name: load(path)[0].to(device) for name, path in models.items()}
     side = next(iter(networks.values())).side
     for name, network in networks.items():
@@ -173,7 +180,10 @@ def _by_joints(baseline: Callable[[np.ndarray], np.ndarray], maps: Tensor, joint
 
 
 def _figures(clips: Clips, wrong: Errors, in_a_row: np.ndarray) -> LiftingFigures:
-    """Return the means of a method's errors; in_a_row: its outputs for the poses in a row."""
+    """Return the mean errors of a method.
+
+    clips: validation clips; wrong: errors on all validation poses; in_a_row: outputs (W * MOMENTS, 3 J + 4) for `in_rows`.
+    """
     moments = in_a_row[:, :-4].reshape(-1, MOMENTS, len(JOINTS), 3)
     error, low, high = mean_with_interval(wrong.joints, clips.clip)
     action = np.array(clips.actions)[clips.clip]
@@ -188,7 +198,10 @@ def _figures(clips: Clips, wrong: Errors, in_a_row: np.ndarray) -> LiftingFigure
 
 
 def table(accuracy: LiftingAccuracy) -> pd.DataFrame:
-    """Return a row per kind of heatmaps and method with all mean errors; low and high bound mm."""
+    """Return a table of all mean errors, with one row per kind of heatmaps and method.
+
+    `low` and `high` are the ends of the 95 % confidence interval of the column mm.
+    """
     rows = [
         [name, method, *(getattr(figures, field) for field in COLUMNS)]
         for name, by_method in accuracy.inputs.items()
@@ -198,7 +211,11 @@ def table(accuracy: LiftingAccuracy) -> pd.DataFrame:
 
 
 def tests(sharp: dict[str, Errors], clip: np.ndarray) -> pd.DataFrame:
-    """Return a row per rival of the first method: is its error lower, by paired tests over clips? In mm, sharp heatmaps."""
+    """Return a table of paired tests of the first method against each other method, one row per other method.
+
+    The differences are the first method's error minus the other method's error, in mm without alignment. sharp: method ->
+    errors with sharp heatmaps; clip: (N,), number of the clip of each pose. Clips are the independent samples.
+    """
     first, *rivals = sharp
     rows = []
     for rival in rivals:

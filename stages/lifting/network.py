@@ -1,7 +1,8 @@
-"""The converter from heatmaps to poses in space, and its rival from 2D joints.
+"""Define two networks for 3D poses: the converter, which takes heatmaps, and the lifter, which takes 2D joints.
 
-Both give one tensor (N, 3 J + 4): repos (J x 3 mm, joint by joint), trans (3 mm) and focal (1 px), as in
-`stages.lifting.samples.Scenes`. Their output layers work in a unit of their own: output = unit * layer + offset.
+Both networks return one tensor (N, 3 J + 4): repos (3 J, mm), the J joints around their mean, each joint as x, y, z; trans (3,
+mm), the position of this mean; focal (1, px), the focal length. `Pose3D` splits this tensor. `Units` converts the values of a
+network's last layer to mm and px: output = unit * layer + offset.
 """
 
 from typing import NamedTuple
@@ -14,40 +15,46 @@ from stages.lifting.cameras import FOCAL
 from stages.network.blocks import Residual
 from stages.settings.lifting import Converter
 
-DEPTH = 2500.0  # mm, added to the depth of trans (skeleton2d3d)
-HALVINGS = 4  # of the heatmaps
-HIDDEN = 256  # width of each head
-LOWEST = 0.1  # a peak below this does not count as a joint: it is not raised to 1
-BLOCKS = 2  # of the lifter
+DEPTH = 2500.0  # mm, offset of the depth in trans, as in skeleton2d3d
+HALVINGS = 4  # how often the converter halves the resolution of the heatmaps
+HIDDEN = 256  # width of the hidden layer in each of the converter's three heads
+LOWEST = 0.1  # smallest peak that shows a joint; lower peaks are not raised to 1, and `joints_of` finds no joint there
+BLOCKS = 2  # number of residual blocks in the lifter
 
 
 class Pose3D(NamedTuple):
-    """N poses in space as a network gives them."""
+    """N estimated 3D poses: the parts of the output (N, 3 J + 4) of a network."""
 
-    repos: Tensor  # (N, J, 3) mm, camera frame: joints around their mean
-    trans: Tensor  # (N, 3) mm, camera frame
-    focal: Tensor  # (N,) px
+    repos: Tensor  # (N, J, 3) mm, camera frame: joints minus their mean
+    trans: Tensor  # (N, 3) mm, camera frame: mean of the joints
+    focal: Tensor  # (N,) px: focal length of the camera
 
     @classmethod
     def of(cls, values: Tensor) -> "Pose3D":
-        """Return the parts of a network's output (N, 3 J + 4)."""
+        """Return the poses in the output (N, 3 J + 4) of a network."""
         return cls(values[:, :-4].unflatten(1, (-1, 3)), values[:, -4:-1], values[:, -1])
 
 
 class Units(nn.Module):
-    """Puts the outputs of layers (N, 3 J + 4) into mm and px; `unit` and `offset` (3 J + 4,) are stored with the weights."""
+    """The conversion of the last layer's values (N, 3 J + 4) to outputs in mm and px: output = unit * layer + offset.
+
+    `unit` and `offset`, each (3 J + 4,), are buffers, so that they are stored with the weights.
+    """
 
     unit: Tensor
     offset: Tensor
 
     def __init__(self, joints: int, side: int) -> None:
-        """Take the published units: mm and px, around a depth of 2.5 m and the mean focal length."""
+        """Set the published units: 1 mm and 1 px, with offsets of 2.5 m for the depth and of the mean focal length."""
         super().__init__()
         self.register_buffer("unit", torch.ones(3 * joints + 4))
         self.register_buffer("offset", torch.cat([torch.zeros(3 * joints + 2), torch.tensor([DEPTH, FOCAL * side])]))
 
     def standardise(self, values: Tensor) -> None:
-        """Take the mean and the standard deviation of outputs (N, 3 J + 4); all of repos has one standard deviation."""
+        """Set the offset to the mean, and the unit to the standard deviation, of right outputs (N, 3 J + 4).
+
+        All coordinates of repos get one common unit: the root mean square of their deviations from the offset.
+        """
         self.offset.copy_(values.mean(dim=0))
         self.unit.copy_(values.std(dim=0))
         self.unit[:-4] = (values - self.offset)[:, :-4].square().mean().sqrt()
@@ -57,10 +64,14 @@ class Units(nn.Module):
 
 
 class ConverterNet(nn.Module):
-    """Heatmaps (N, J, S, S) -> (N, 3 J + 4): the network res-64 of skeleton2d3d, half an hourglass without skip edges."""
+    """The converter: maps heatmaps (N, J, S, S) to outputs (N, 3 J + 4) in mm and px, see `Pose3D`.
+
+    The architecture is the network res-64 of skeleton2d3d: the encoder half of an hourglass without skip connections, then one
+    head each for repos, trans and focal.
+    """
 
     def __init__(self, joints: int, side: int, options: Converter) -> None:
-        """side: S, px. Raises DataError where it cannot be halved four times."""
+        """Build the network; side: S, in px. Raises DataError if S is not divisible by 2**HALVINGS."""
         super().__init__()
         if side % 2**HALVINGS:
             raise DataError(
@@ -105,11 +116,12 @@ class _Block(nn.Module):
 
 
 class LifterNet(nn.Module):
-    """2D joints (N, J, 2) in px, NaN where unknown -> (N, 3 J + 4).
+    """Maps 2D joints (N, J, 2) in px, NaN where unknown, to (N, 3 J + 4): the J joints around their mean (x, y, z) and the
+    position of this mean, in mm in the camera's frame, then the focal length in px; see `Pose3D`.
 
-    The network of Martinez et al., "A simple yet effective baseline for 3d human pose estimation", ICCV 2017: a layer, two
-    residual blocks of two layers, an output layer. Its inputs are `normalised_joints`. It has no dropout: each sample of the
-    training has a camera of its own, so that none is learnt by heart.
+    The architecture is that of Martinez et al., "A simple yet effective baseline for 3d human pose estimation", ICCV 2017: a
+    layer, two residual blocks of two layers, and an output layer. The first layer takes `normalised_joints`. Unlike the
+    published network, this network has no dropout: every training sample has another camera, so samples cannot be memorised.
     """
 
     def __init__(self, joints: int, side: int, width: int) -> None:
@@ -122,7 +134,7 @@ class LifterNet(nn.Module):
 
     @property
     def width(self) -> int:
-        """Width of the layers."""
+        """Return the number of features in each hidden layer."""
         return self.get_parameter("layers.0.weight").shape[0]
 
     def forward(self, points: Tensor) -> Tensor:
@@ -130,10 +142,11 @@ class LifterNet(nn.Module):
 
 
 def normalised_joints(points: Tensor, side: int) -> Tensor:
-    """Return features (N, 3 J + 3) of 2D joints (N, J, 2) in px of an image of this side; unknown joints are NaN.
+    """Return features (N, 3 J + 3) of 2D joints (N, J, 2) in px; unknown joints are NaN. side: side of the image in px.
 
-    Joints minus the mean of the known ones, over the root mean square of what is left, 0 where unknown; which are known, as 1
-    and 0; that mean and root mean square, in units of the image's side.
+    The features are, in this order: the joints (2 J) minus the mean of the known joints, divided by the size of the pose, 0 for
+    unknown joints; whether each joint is known (J), 1 or 0; the mean / side - 0.5 (2); the size / side (1). The size of a pose
+    is the root mean square distance of the known joints from their mean, at least 0.001 px.
     """
     known = ~points.isnan().any(dim=-1, keepdim=True)
     count = known.sum(dim=1).clamp(min=1)
@@ -146,9 +159,9 @@ def normalised_joints(points: Tensor, side: int) -> Tensor:
 
 
 def joints_of(heatmaps: Tensor) -> Tensor:
-    """Return the joints (N, J, 2) in px of heatmaps (N, J, S, S): the mean place of what exceeds half of the peak.
+    """Return the joints (N, J, 2) in px that heatmaps (N, J, S, S) show, NaN for a heatmap with a peak below LOWEST.
 
-    A joint whose heatmap has a peak below LOWEST is NaN.
+    A joint is the mean of the pixel coordinates, weighted by the excess of each pixel over half of the peak.
     """
     peak = heatmaps.amax(dim=(2, 3), keepdim=True)
     weights = (heatmaps - peak / 2).clamp(min=0)

@@ -1,4 +1,4 @@
-"""The objective of the converter and of the lifter: errors of the joints in space, of their place and of the focal length."""
+"""Define the objective that the training loop uses for the converter and for the lifter: batches, loss and validation."""
 
 from collections.abc import Hashable, Iterator, Sequence
 from pathlib import Path
@@ -20,58 +20,61 @@ from stages.settings.lifting import Converter
 from stages.settings.trainings import Training
 from stages.training.objective import Resources
 
-VALIDATION_BATCH = 256
-HEADS = ("repos", "trans", "focal")
+VALIDATION_BATCH = 256  # number of poses
+HEADS = ("repos", "trans", "focal")  # parts of an output, see `Pose3D`
 METRE = 1000.0  # mm
-SHOWN, CANVAS = 4, 224  # people of the picture, and px of each of their images
+SHOWN, CANVAS = 4, 224  # number of people in the picture, and side in px of each drawing of a person
 
 
 class LiftingObjective:
-    """Trains a converter or a lifter on synthetic samples; see `stages.training.objective.Objective`.
+    """The objective of a converter or a lifter, trained on synthetic samples; see `stages.training.objective.Objective`.
 
-    The loss is the sum of the mean squared errors of repos, trans and focal, each in the units of the network's output layer.
-    error_mm is the mean distance between the joints of repos and those of the sample, without any alignment. acc is 1 minus
-    this error in metres, so that the best epoch has the lowest error on the validation clips, as published. Validation always
-    uses the same cameras, sharp heatmaps and the bodies as they were recorded.
+    The loss is the sum of three mean squared errors: of repos, trans and focal, in the units of the network's last layer. The
+    figure error_mm is the mean distance in mm between the estimated and the true joints of repos, without alignment. The figure
+    acc is 1 minus this error in metres, so that the best epoch has the lowest error on the validation clips, as published. All
+    validations use equal cameras, sharp heatmaps, and the recorded proportions of the bodies.
     """
 
     parts: tuple[str, ...] = ("error_mm", *HEADS)
 
     def __init__(self, network: ConverterNet | LifterNet, clips: dict[str, Clips], options: Converter,
                  training: Training) -> None:  # fmt: skip
-        """clips: of train and valid, with the joints of Penn Action. With normalised outputs the network's units are set."""
+        """Prepare the training samples; clips: split (train, valid) -> clips with the joints of Penn Action.
+
+        If the outputs are normalised, the units of the network are set to the statistics of the training samples.
+        """
         self.network, self.options, self.training = network, options, training
         side = network.side
         self.samples = PoseSamples(clips["train"].poses, side, options, training)
         self.valid_poses = clips["valid"].poses
         self.valid: Scenes | None = None
         self.resources = Resources(torch.device("cpu"), torch.float32, 1, (0, 1))
-        self.loss_limit = 1e9  # mm^2: joints that lie tens of metres off; the published training starts at 5e5
+        self.loss_limit = 1e9  # mm^2, for errors of tens of metres; the published training starts at 5e5
         if options.outputs == "normalised":
             network.units.standardise(targets(tensors(observed(self.samples.statistics(), training, NONE, _unused()))))
             self.loss_limit = 1e6
 
     def begin(self, resources: Resources, networks: Sequence[nn.Module]) -> None:
-        """Take note of the resources, and place the cameras that validate."""
+        """Store the resources, and draw the cameras that see the validation poses."""
         self.resources = resources
         self.valid = validation_scenes(self.valid_poses, self.network.side, self.options.cameras == "published")
 
     def phase(self, epoch: int) -> Hashable:
-        """Return the one phase of such a training."""
+        """Return 0: a training of these networks has a single phase."""
         return 0
 
     def batches(self, first: int, count: int) -> Iterator[dict[str, Tensor]]:
-        """Yield batches of `observed`."""
+        """Yield this process's share of the batches `first` to `count` - 1, with the names and shapes of `observed`."""
         rank, processes = self.resources.share
         for batch in self.samples.batches(first, count):
             yield {name: values[rank::processes] for name, values in tensors(batch).items()}
 
     def forward(self, model: nn.Module, batch: dict[str, Tensor], phase: Any) -> Tensor:
-        """Return the outputs (N, 3 J + 4) in mm and px."""
+        """Return the outputs (N, 3 J + 4) of a model for a batch, in mm and px."""
         return compute(model, batch, self.network, self.training)
 
     def loss(self, outputs: Tensor, batch: dict[str, Tensor], share: float) -> tuple[Tensor, Tensor]:
-        """Return the loss, and its sums: loss, the mean distance of joints in mm, and the losses of repos, trans and focal."""
+        """Return the loss, and sums (5,): loss, error_mm, losses of repos, trans and focal; all multiplied by `share`."""
         unit = self.network.units.unit.to(outputs.device)
         difference = Pose3D.of((outputs.float() - targets(batch)) / unit)
         losses = torch.stack([part.square().mean() for part in difference]) * share
@@ -81,12 +84,15 @@ class LiftingObjective:
         return loss, torch.cat([loss.detach()[None], error[None], losses.detach()])
 
     def figures(self, sums: Tensor) -> dict[str, float]:
-        """Return loss, acc and the parts."""
+        """Return the figures loss, acc and `parts` of an iteration from its added-up sums (5,)."""
         loss, error, *losses = sums.tolist()
         return {"loss": loss, "acc": 1 - error / METRE, "error_mm": error} | dict(zip(HEADS, losses, strict=True))
 
     def validate(self, network: nn.Module, phase: Any, report: Report) -> tuple[Tensor, np.ndarray]:
-        """Sum over validation poses: their number, and the sums of `loss`. The picture shows some people from two sides."""
+        """Return sums (6,) over this process's share of the validation poses, and a picture by `draw_poses` of the first poses.
+
+        The sums are the number of poses, and the sums of `loss` with the number of poses as the share.
+        """
         assert self.valid is not None, "begin comes first"
         rank, processes = self.resources.share
         whole = tensors(observed(self.valid, self.training, NONE, _unused()))
@@ -106,40 +112,45 @@ class LiftingObjective:
         return sums, picture
 
     def validation_figures(self, sums: Tensor) -> dict[str, float]:
-        """Return loss, acc and the parts, over all validation poses."""
+        """Return the figures loss, acc and `parts` over all validation poses; sums: (6,), see `validate`."""
         return self.figures(sums[1:] / sums[0])
 
     def save(self, path: Path, network: nn.Module, metrics: dict[str, float]) -> None:
-        """Write the network with its joints and the side of its heatmaps."""
+        """Write a network and its description to a file that `stages.lifting.checkpoints.load` reads."""
         assert isinstance(network, (ConverterNet, LifterNet))
         checkpoints.save(path, network, JOINTS, metrics)
 
     def arrays(self, iteration: int) -> dict[str, np.ndarray]:
-        """Return the batch of an iteration."""
+        """Return the whole batch of an iteration, counted from 0, as `observed` returns it."""
         return next(self.samples.batches(iteration, iteration + 1))
 
 
 def tensors(batch: dict[str, np.ndarray]) -> dict[str, Tensor]:
-    """Return a batch as tensors."""
+    """Return a batch of arrays as a batch of tensors that share the memory of the arrays."""
     return {name: torch.from_numpy(values) for name, values in batch.items()}
 
 
 def targets(batch: dict[str, Tensor]) -> Tensor:
-    """Return what a network should give for a batch: (N, 3 J + 4) mm and px."""
+    """Return the outputs that a network should give for a batch, (N, 3 J + 4): repos and trans in mm, then focal in px, as in
+    `Pose3D`.
+    """
     return torch.cat([batch["repos"].flatten(1), batch["trans"], batch["focal"][:, None]], dim=1)
 
 
 def compute(model: nn.Module, batch: dict[str, Tensor], network: ConverterNet | LifterNet, training: Training) -> Tensor:
-    """Return the outputs (N, 3 J + 4) of a model for a batch of `observed`; network: the model, or what it wraps."""
+    """Return the outputs (N, 3 J + 4) of a model for a batch of `observed`.
+
+    network: the model itself, or the network inside if `model` is a wrapper such as DistributedDataParallel.
+    """
     if isinstance(network, LifterNet):
         return model(batch["seen"])
     return model(draw_blobs(batch, network.side, training).to(memory_format=torch.channels_last))
 
 
 def draw_poses(batch: dict[str, Tensor], outputs: Tensor) -> np.ndarray:
-    """Draw the first people of a batch: in the image, and from their right as the network and as the labels have them.
+    """Return a picture (H, W, 3) uint8 RGB of the first SHOWN poses of a batch, in three rows; outputs: (N, 3 J + 4).
 
-    outputs: (N, 3 J + 4). Returns (H, W, 3) uint8 RGB.
+    The rows show each pose in the image, the estimated pose from the right side of the camera, and the true pose from there.
     """
     found = Pose3D.of(outputs[:SHOWN].float().cpu())
     points, truth = batch["points"][:SHOWN].cpu().numpy(), batch["repos"][:SHOWN].cpu().numpy()
@@ -152,7 +163,10 @@ def draw_poses(batch: dict[str, Tensor], outputs: Tensor) -> np.ndarray:
 
 
 def _drawn(points: np.ndarray, extent: float | None = None) -> np.ndarray:
-    """Return a picture of a pose (J, 2), centred; extent: side of the picture in the pose's unit; None: as large as it fits."""
+    """Return a picture of a pose (J, 2), centred.
+
+    extent: side of the picture in the unit of the pose; None: 1.2 times the larger side of the pose's bounding box.
+    """
     extent = extent or 1.2 * float(np.ptp(points, axis=0).max())
     middle = (points.min(axis=0) + points.max(axis=0)) / 2
     canvas = np.full((CANVAS, CANVAS, 3), 90, np.uint8)
@@ -160,5 +174,5 @@ def _drawn(points: np.ndarray, extent: float | None = None) -> np.ndarray:
 
 
 def _unused() -> np.random.Generator:
-    """Return a generator for what draws numbers but, without noise, does not use them."""
+    """Return a generator for `observed` without noise: its random numbers do not change the result."""
     return np.random.default_rng(0)

@@ -1,7 +1,6 @@
-"""Synthetic samples: poses of motion capture as random cameras see them, and the heatmaps that a network would see.
+"""Make synthetic samples without images: poses of motion capture as random cameras see them, and heatmaps of their joints.
 
-No image is needed. Poses are centred on the mean of their joints, in the frame of their camera; units and frames are those of
-`stages.lifting.cameras`.
+Units and frames are those of `stages.lifting.cameras`.
 """
 
 from collections.abc import Iterator
@@ -17,26 +16,29 @@ from stages.lifting.cameras import draw_cameras, principal_point, project
 from stages.settings.lifting import Converter
 from stages.settings.trainings import Training
 
-VALIDATION_SEED = 0  # of the cameras that validate: equal for all epochs, trainings and networks
-_ORDER, _SAMPLES, _VALIDATION, _STATISTICS = range(4)  # independent RNG streams of one seed
-STATISTICS = 4096  # samples
+VALIDATION_SEED = 0  # seed of the cameras for validation: equal for all epochs, trainings and networks
+_ORDER, _SAMPLES, _VALIDATION, _STATISTICS = range(4)  # independent RNG streams of one seed, one per purpose
+STATISTICS = 4096  # number of scenes that `PoseSamples.statistics` returns
 
 
 @dataclass(frozen=True)
 class Scenes:
-    """N poses as their cameras see them; J joints."""
+    """N poses with J joints, each in the frame and in the image of its camera."""
 
     repos: np.ndarray  # (N, J, 3) mm, camera frame: joints minus their mean
     trans: np.ndarray  # (N, 3) mm, camera frame: mean of the joints
-    focal: np.ndarray  # (N,) px
-    points: np.ndarray  # (N, J, 2) px: where the joints are seen
-    center: float  # px: u and v of the principal point
+    focal: np.ndarray  # (N,) px: focal length of the camera
+    points: np.ndarray  # (N, J, 2) px: image coordinates of the joints
+    center: float  # px: u and v of the principal point, equal for all cameras
 
     def __len__(self) -> int:
         return len(self.focal)
 
     def mirrored(self, chosen: np.ndarray) -> "Scenes":
-        """Return the scenes, some of them as in a mirror: x points the other way, and left is right; chosen: (N,) bool."""
+        """Return the scenes, of which the chosen ones are mirrored left to right, with left and right joints exchanged.
+
+        chosen: (N,) bool.
+        """
         sign = np.array([-1, 1, 1])
         points = np.stack([2 * self.center - self.points[..., 0], self.points[..., 1]], axis=-1)
         return Scenes(
@@ -50,21 +52,22 @@ class Scenes:
 
 @dataclass(frozen=True)
 class Noise:
-    """By how much heatmaps differ from sharp ones with a peak of 1 at each joint; lengths in heatmap px."""
+    """The random changes of heatmaps; without changes, each heatmap has a sharp blob with a peak of 1 at its joint."""
 
-    blur_std: float = 0.0
-    lowest_peak: float = 1.0
-    jitter_std: float = 0.0
-    missing_probability: float = 0.0
+    blur_std: float = 0.0  # largest standard deviation of the additional blur, in heatmap px
+    lowest_peak: float = 1.0  # peaks are uniformly distributed between this height and 1
+    jitter_std: float = 0.0  # standard deviation of the shift of a blob in x and in y, in heatmap px
+    missing_probability: float = 0.0  # probability that a heatmap is empty
 
 
-NONE = Noise()
+NONE = Noise()  # leaves heatmaps unchanged
 
 
 def synthesise(poses: np.ndarray, side: int, rng: Generator, published: bool = False) -> Scenes:
-    """Return each person as a random camera sees it, the same camera at all of the person's moments; N * T scenes.
+    """Return N * T scenes: the poses of N people at T moments, where one random camera per person sees all moments.
 
-    poses: (N, T, J, 3) mm, world frame. Raises DataError where no camera sees a person; see `draw_cameras`.
+    poses: (N, T, J, 3) mm, world frame; side: side of the heatmaps in px; published: see `stages.lifting.cameras`. Raises
+    DataError if no camera sees a person; see `draw_cameras`.
     """
     centred = poses - poses.mean(axis=2, keepdims=True, dtype=np.float64)
     cameras = draw_cameras(centred, side, rng, published)
@@ -77,21 +80,21 @@ def synthesise(poses: np.ndarray, side: int, rng: Generator, published: bool = F
 
 
 def validation_scenes(poses: np.ndarray, side: int, published: bool = False) -> Scenes:
-    """Return a scene of each pose (N, J, 3), with cameras that depend on nothing but the poses."""
+    """Return a scene of each pose (N, J, 3), mm, world frame; the random cameras depend only on the arguments."""
     return synthesise(poses[:, None], side, np.random.default_rng([VALIDATION_SEED, _VALIDATION]), published)
 
 
 class PoseSamples:
-    """The endless stream of training batches of poses; a batch depends only on the settings, its number and the poses."""
+    """An endless stream of training batches; a batch depends only on the poses, the settings and the number of the batch."""
 
     def __init__(self, poses: np.ndarray, side: int, options: Converter, training: Training) -> None:
-        """poses: (M, 13, 3) mm, world frame; side: of the heatmaps in px."""
+        """Store the source of the samples; poses: (M, 13, 3) mm, world frame; side: side of the heatmaps in px."""
         self.poses, self.side, self.options, self.training = poses, side, options, training
         self.noise = noise_of(options)
         self.shuffle: tuple[int, np.ndarray] = (-1, np.empty(0, int))
 
     def batches(self, first: int, count: int) -> Iterator[dict[str, np.ndarray]]:
-        """Yield the batches `first` to `count` - 1, as `observed` returns them; each pose occurs once in every pass."""
+        """Yield the batches `first` to `count` - 1 as `observed` returns them; each pass over the poses is shuffled."""
         size = self.training.batch
         for number in range(first, count):
             rng = self._random(_SAMPLES, number)
@@ -99,7 +102,7 @@ class PoseSamples:
             yield observed(self._scenes(np.array(chosen), rng), self.training, self.noise, rng)
 
     def statistics(self) -> Scenes:
-        """Return scenes that scales of outputs are measured on, and that baselines learn from, some thousands."""
+        """Return STATISTICS random scenes, for the units of normalised outputs and for the baselines to learn from."""
         rng = self._random(_STATISTICS, 0)
         return self._scenes(rng.integers(len(self.poses), size=STATISTICS), rng)
 
@@ -121,15 +124,15 @@ class PoseSamples:
 
 
 def noise_of(options: Converter) -> Noise:
-    """Return the noise of training heatmaps that the settings mean."""
+    """Return the noise of training heatmaps that the settings define."""
     return Noise(options.blur_std, options.lowest_peak, options.jitter_std, options.missing_probability)
 
 
 def observed(scenes: Scenes, training: Training, noise: Noise, rng: Generator) -> dict[str, np.ndarray]:
-    """Return scenes with what a network sees of them, float32.
+    """Return the arrays of scenes, and random parameters of their heatmaps, all float32.
 
-    repos (N, J, 3), trans (N, 3), focal (N,), points (N, J, 2): as in Scenes; seen (N, J, 2): centres of the blobs in px, NaN
-    where the heatmap is empty; std (N, J): of the blobs in px; peak (N, J): their heights.
+    Names: repos (N, J, 3), trans (N, 3), focal (N,), points (N, J, 2), as in `Scenes`; seen (N, J, 2), centre of each blob in
+    px, NaN for an empty heatmap; std (N, J), standard deviation of each blob in px; peak (N, J), height of each blob.
     """
     shape = scenes.points.shape[:2]
     seen = scenes.points + noise.jitter_std * rng.normal(size=scenes.points.shape)
@@ -144,14 +147,14 @@ def observed(scenes: Scenes, training: Training, noise: Noise, rng: Generator) -
 
 
 def draw_blobs(batch: dict[str, Tensor], side: int, training: Training) -> Tensor:
-    """Return the heatmaps (N, J, side, side) of a batch of `observed`, on its device.
+    """Return the heatmaps (N, J, side, side) of a batch of `observed`, on the device of the batch.
 
-    A blob is drawn within target_radius px of the pixel nearest to its centre, a blurred one in proportion farther; what lies
-    outside of the image is cut off.
+    A blob without blur is drawn within target_radius px, in x and in y, of the pixel nearest to its centre. With blur, this
+    distance grows in proportion to the standard deviation. Parts outside of the image are cut off.
     """
     centers, std, peak = batch["seen"], batch["std"][..., None], batch["peak"]
     pixels = torch.arange(side, device=centers.device, dtype=centers.dtype)
-    reach = std[..., None] * (training.target_radius / training.target_sigma) + 1e-3  # rounding must not cut a pixel off
+    reach = std[..., None] * (training.target_radius / training.target_sigma) + 1e-3  # so that rounding cuts off no pixel
     near = (pixels - (centers + 0.5).floor()[..., None]).abs() <= reach  # false for NaN; (N, J, 2, side)
     distance = (pixels - centers[..., None]) / std[..., None]
     columns, rows = torch.where(near, (-0.5 * distance.square()).exp(), 0.0).unbind(dim=2)

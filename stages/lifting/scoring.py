@@ -1,6 +1,6 @@
-"""Errors of poses in space, in mm and px (FORECAST.md 8): with and without alignment, of the camera, and over time.
+"""Compute errors of estimated 3D poses and cameras in mm and px, with and without alignment (FORECAST.md 8).
 
-Outputs are (N, 3 J + 4) as in `stages.lifting.network`, and the truth is Scenes of N poses.
+Estimates are outputs (N, 3 J + 4) as in `stages.lifting.network.Pose3D`; the truth is `Scenes` of N poses.
 """
 
 from dataclasses import dataclass
@@ -15,18 +15,18 @@ from stages.lifting.samples import Scenes
 
 @dataclass(frozen=True)
 class Errors:
-    """Errors of N poses with J joints."""
+    """The errors of N estimated poses with J joints."""
 
-    joints: np.ndarray  # (N, J) mm: distances of repos, without alignment
-    aligned: np.ndarray  # (N, J) mm: after the best rotation, shift and scale of each pose (Procrustes)
-    depth: np.ndarray  # (N,) mm: of the pose's distance along the camera's axis
-    focal: np.ndarray  # (N,) px
-    magnification: np.ndarray  # (N,) part of the true one: of focal length / depth, all that an image shows of these two
-    reprojection: np.ndarray  # (N, J) px: how far from the image's joints the outputs are seen
+    joints: np.ndarray  # (N, J) mm: distance of each joint of repos, without alignment
+    aligned: np.ndarray  # (N, J) mm: distance of each joint after Procrustes alignment, see `aligned`
+    depth: np.ndarray  # (N,) mm: absolute error of the depth in trans
+    focal: np.ndarray  # (N,) px: absolute error of the focal length
+    magnification: np.ndarray  # (N,): relative error of focal length / depth, the ratio that sets a person's size in an image
+    reprojection: np.ndarray  # (N, J) px: distance from the projected outputs to the true joints in the image
 
 
 def errors(outputs: np.ndarray, scenes: Scenes) -> Errors:
-    """Return the errors of outputs (N, 3 J + 4)."""
+    """Return the errors of outputs (N, 3 J + 4), given the true scenes."""
     outputs = outputs.astype(np.float64)
     repos, trans, focal = outputs[:, :-4].reshape(len(outputs), -1, 3), outputs[:, -4:-1], outputs[:, -1]
     seen = project(repos + trans[:, None], focal, scenes.center)
@@ -44,9 +44,9 @@ def errors(outputs: np.ndarray, scenes: Scenes) -> Errors:
 
 
 def aligned(poses: np.ndarray, truth: np.ndarray) -> np.ndarray:
-    """Return poses (N, J, 3), each rotated, shifted and scaled to lie as near to truth (N, J, 3) as possible.
+    """Return poses (N, J, 3), each rotated, shifted and scaled to fit truth (N, J, 3) best in least squares.
 
-    Least squares; never mirrored (Umeyama, "Least-squares estimation of transformation parameters between two point patterns",
+    Poses are never mirrored (Umeyama, "Least-squares estimation of transformation parameters between two point patterns",
     1991).
     """
     middle, goal = poses.mean(axis=1, keepdims=True), truth.mean(axis=1, keepdims=True)
@@ -59,16 +59,17 @@ def aligned(poses: np.ndarray, truth: np.ndarray) -> np.ndarray:
 
 
 def limb_unsteadiness(repos: np.ndarray) -> np.ndarray:
-    """Return by how much limbs change their lengths over time: (W,), parts of their lengths, 0 for rigid limbs.
+    """Return the relative variation of limb lengths over time, (W,), 0 for rigid limbs; repos: (W, T, J, 3), T moments.
 
-    repos: (W, T, J, 3), T moments of W people. The standard deviation over the moments over the mean, averaged over the limbs.
+    The variation of a limb is the standard deviation of its length over the moments, divided by the mean length. The variations
+    of all limbs are averaged.
     """
     lengths = limb_lengths(repos)
     return (lengths.std(axis=1) / np.maximum(lengths.mean(axis=1), 1e-9)).mean(axis=1)
 
 
 def by_clip(values: np.ndarray, clip: np.ndarray) -> Hits:
-    """Return the sums and counts of values (N, J) by clip; clip: (N,), number of the clip of each pose."""
+    """Return the sum and the count of values (N, J) in each clip, as `Hits`; clip: (N,), clip number of each pose."""
     numbers = np.unique(clip, return_inverse=True)[1]
     sums, counts = np.zeros((numbers.max() + 1, 1)), np.zeros((numbers.max() + 1, 1))
     np.add.at(sums[:, 0], numbers, values.sum(axis=1))
@@ -77,10 +78,14 @@ def by_clip(values: np.ndarray, clip: np.ndarray) -> Hits:
 
 
 def mean_with_interval(values: np.ndarray, clip: np.ndarray) -> tuple[float, float, float]:
-    """Return the mean of values (N, J) and its 95 % confidence interval, by a bootstrap over clips."""
+    """Return the mean of values (N, J), and the ends of its 95 % confidence interval by a bootstrap over clips."""
     return (float(values.mean()), *interval(by_clip(values, clip)))
 
 
 def compare(first: np.ndarray, second: np.ndarray, clip: np.ndarray) -> Difference:
-    """Return by how much the second's mean of values (N, J) is larger, with a paired interval and test over clips."""
+    """Return the mean of `second` minus the mean of `first`, with a paired bootstrap interval and a paired permutation test
+    that treat clips as the independent samples.
+
+    first, second: values (N, J) of the same poses; clip: (N,), number of the clip of each pose.
+    """
     return difference(by_clip(first, clip), by_clip(second, clip))

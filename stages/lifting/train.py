@@ -1,4 +1,4 @@
-"""The trainings of the converter and of the lifter, in the one training loop."""
+"""Train the converter and the lifter with the training loop of `stages.training`."""
 
 import shutil
 from pathlib import Path
@@ -13,13 +13,14 @@ from stages.lifting.objective import LiftingObjective
 from stages.settings.sections import Settings
 from stages.training.train import Job, train
 
-LIFTER = "lifter.safetensors"
+LIFTER = "lifter.safetensors"  # file of the trained lifter in the result folder
 
 
 def train_converter(folder: Path, clips: Path, settings: Settings, report: Report = silent) -> dict[str, float]:
-    """Train the converter of [converter] on the clips that `convert` wrote; the folder is that of a training.
+    """Train the converter that [converter] defines; return the best epoch's figures. The result folder is that of `train`.
 
-    Raises DataError where the clips are damaged or the heatmaps are too small for the network.
+    clips: the folder that `convert` wrote. Raises DataError for damaged clips, and for heatmaps whose side the network cannot
+    halve often enough.
     """
     training = settings.train_converter
     torch.manual_seed(training.seed)
@@ -29,18 +30,20 @@ def train_converter(folder: Path, clips: Path, settings: Settings, report: Repor
 
 
 def train_lifter(folder: Path, clips: Path, settings: Settings, report: Report = silent) -> dict[str, float]:
-    """Train the lifter on the samples of [converter], with normalised outputs; leaves lifter.safetensors and logs/lifter.
+    """Train the lifter on the samples that [converter] defines, with normalised outputs; return the best epoch's figures.
 
-    Raises DataError where the clips are damaged.
+    Writes the network to lifter.safetensors, and the files of its training to logs/lifter. clips: the folder that `convert`
+    wrote. Raises DataError for damaged clips.
     """
     training = settings.lifter.training()
     torch.manual_seed(training.seed)
     network = LifterNet(len(JOINTS), settings.input.heatmap, settings.lifter.width)
     options = settings.converter.model_copy(update={"outputs": "normalised"})
     objective = LiftingObjective(network, read_split(clips), options, training)
-    place = folder / "logs" / "lifter"  # of the training only the network counts as the result, not the times that it logs
+    # Files in logs/ do not count in the digest of the result, so the times in the log of the training do not change the digest.
+    place = folder / "logs" / "lifter"
     place.mkdir(parents=True)
-    alone = settings.workspace.model_copy(update={"device": "cpu", "processes": 1, "machines": 1})  # a GPU would not be faster
+    alone = settings.workspace.model_copy(update={"device": "cpu", "processes": 1, "machines": 1})  # a GPU is no faster
     found = train(Job(place, objective, training, alone), report)
     shutil.copyfile(place / "best.safetensors", folder / LIFTER)
     return found

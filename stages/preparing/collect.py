@@ -1,4 +1,4 @@
-"""Collecting the labels of a dataset of your own as COCO keypoints, and its images in one folder."""
+"""Collect the labels of a user-defined dataset as COCO keypoints, and its images in one folder."""
 
 import json
 import os
@@ -20,13 +20,13 @@ from stages.fetching.folders import point
 class Sources:
     """The files and folders that a section [dataset:NAME] names."""
 
-    labels: dict[str, Path]  # labels, valid, test -> file, or folder of a DeepLabCut project
-    images: Path | None  # folder of images or videos; None: the images are inside the file of labels
-    section: str
+    labels: dict[str, Path]  # setting (labels, valid, test) -> file, or folder of a DeepLabCut project
+    images: Path | None  # folder of images or videos; None: the file of labels contains the images
+    section: str  # the section's name in brackets, for messages
 
     @classmethod
     def of(cls, settings: OwnDataset, section: str) -> "Sources":
-        """Return the sources of a section. Raises DataError without labels, and for files in place of folders."""
+        """Return the sources that a section names. Raises DataError if `labels` is empty, and if `images` is a file."""
         if not settings.labels:
             raise DataError(f"{section} labels is empty; give the file of labels, or the folder of a DeepLabCut project.")
         given = {which: str(getattr(settings, which)) for which in LABELS}
@@ -40,23 +40,23 @@ class Sources:
         return cls(labels, images, section)
 
     def paths(self) -> dict[str, Path]:
-        """Return name -> path of all that a result depends on."""
+        """Return setting (labels, valid, test, images) -> path, for all files and folders that the result depends on."""
         return self.labels | ({"images": self.images} if self.images else {})
 
     @property
     def folder(self) -> Path:
-        """The folder of images. Raises DataError if the settings name none."""
+        """Return the absolute path of the folder of images. Raises DataError if the settings name no such folder."""
         if self.images is None:
             raise DataError(f"{self.section} images is empty; give the folder of the images that the labels name.")
         return self.images.absolute()
 
 
 def collect(sources: Sources, out: Path, report: Report = silent) -> dict[str, Any]:
-    """Write labels.json, lists of splits, and images/ into a folder; return the number of frames that were written.
+    """Write the labels, the lists of splits and images/ into the folder `out`; return the number of frames written to images/.
 
-    Where all labels are of images below the folder of images, `images` is a symlink to that folder. Else the labelled frames of
-    videos, and images inside files of labels, are written as images/VIDEO/NUMBER.png. Raises DataError for labels that cannot
-    be read, and for images and videos that are not there.
+    If all labels are of image files, `images` is a symlink to the folder of images, and the number is 0. Else the labelled
+    frames of videos, and images inside files of labels, are written to images/VIDEO/NUMBER.png. Raises DataError for labels
+    that cannot be read, and for images and videos that do not exist.
     """
     read = dict[str, Labels]()
     for which, path in sources.labels.items():
@@ -81,7 +81,7 @@ def collect(sources: Sources, out: Path, report: Report = silent) -> dict[str, A
 
 
 def _require_only_these(sources: Sources, read: dict[str, Labels]) -> None:
-    """Raise DataError where some labels are of videos and others of image files: one folder holds all images."""
+    """Raise DataError if some labels are of videos and others of image files, because images/ cannot hold both."""
     others = [path for which, path in sources.labels.items() if which not in read and path.suffix.lower() != ".txt"]
     others += [sources.labels[which] for which, labels in read.items() if any(frame.image for frame in labels.frames)]
     if others:
@@ -91,8 +91,11 @@ def _require_only_these(sources: Sources, read: dict[str, Labels]) -> None:
 
 
 def _in_place(frames: list[LabelledFrame], which: str, sources: Sources) -> list[str]:
-    """Return the path of each frame's image below the folder of images. Raises DataError if two are the same file."""
-    places = dict[str, Path]()  # of each image, the path in the labels
+    """Return the path of each frame's image, relative to the folder of images.
+
+    Raises DataError if an image does not exist, and if two different paths in the labels lead to one file.
+    """
+    places = dict[str, Path]()  # path relative to the folder of images -> path in the labels
     names = []
     for frame in frames:
         assert frame.image
@@ -103,7 +106,7 @@ def _in_place(frames: list[LabelledFrame], which: str, sources: Sources) -> list
 
 
 def _require_one(first: Path, second: Path, file: Path, which: str, sources: Sources) -> None:
-    """Raise DataError where two different paths of the same labels mean the same file: the labels of one would be wrong."""
+    """Raise DataError if two paths in the labels differ: both lead to one file, so the labels of one would be wrong."""
     if first != second:
         raise DataError(
             f"{sources.labels[which]} labels both {first} and {second}, and in {sources.folder} both are {file}; set "
@@ -112,7 +115,11 @@ def _require_one(first: Path, second: Path, file: Path, which: str, sources: Sou
 
 
 def _below(wanted: Path, folder: Path, labels: Path) -> str:
-    """Return the path of an image or a video below a folder, found by its last parts. Raises DataError if it is not there."""
+    """Return the path of an image or a video, relative to a folder.
+
+    A file that is not at the path `wanted` is searched by the last three, two or one parts of this path. Raises DataError if
+    the folder does not contain the file.
+    """
     if wanted.is_relative_to(folder) and wanted.is_file():
         return wanted.relative_to(folder).as_posix()
     for parts in (3, 2, 1):  # labeled-data/VIDEO/img001.png, VIDEO/img001.png, img001.png
@@ -125,12 +132,12 @@ def _below(wanted: Path, folder: Path, labels: Path) -> str:
 def _write_frames(
     frames: list[LabelledFrame], which: str, sources: Sources, folder: Path, taken: dict[str, str], report: Report
 ) -> list[str]:
-    """Write each labelled frame as a PNG file; return the frames' paths below the folder.
+    """Write each labelled frame to a PNG file; return the paths of these files, relative to `folder`.
 
-    taken: name of a video's folder -> the video file, of the frames that were written before, too. Raises DataError for videos
-    that are not there, and where two videos of the labels are the same file.
+    taken: name of a folder of frames -> the video of these frames; calls for several files of labels share this dictionary.
+    Raises DataError for videos that do not exist, and if two different videos in the labels lead to one file.
     """
-    places, names = dict[str, str](), []  # video in the labels -> its file below the folder of images
+    places, names = dict[str, str](), []  # video in the labels -> path relative to the folder of images
     for done, frame in enumerate(frames, 1):
         wanted = Path(*re.split(r"[/\\]", frame.video)) if frame.video else Path("video")
         if frame.video not in places:
@@ -141,7 +148,7 @@ def _write_frames(
             places[frame.video] = place
         place = places[frame.video]
         name = labelling.plain_name(wanted.stem)
-        while taken.setdefault(name, place) != place:  # another video of the same name, in another folder
+        while taken.setdefault(name, place) != place:  # the name is taken by another video
             name += "_"
         path = folder / name / f"{frame.number:06d}.png"
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -1,4 +1,4 @@
-"""Combine several converted datasets into one, with the joints of the first, for a training on all of their people."""
+"""Combine several converted datasets into one dataset with the joints of the first, to train on the people of all datasets."""
 
 from collections.abc import Mapping
 from dataclasses import fields, replace
@@ -17,11 +17,12 @@ from datasets.skeletons import Skeleton, matching_joints
 
 
 def combine(first: DatasetFiles, others: Mapping[str, DatasetFiles], out: Path, report: Report = silent) -> dict[str, Any]:
-    """Write annotation files whose training people are those of all datasets; valid and test are those of the first.
+    """Write annotation files to `out`; return dataset -> number of training people.
 
-    Image names begin with the name of their dataset. Joints are matched by name; a joint that another dataset does not label
-    has no label. `normalize` and `torsoangle` of the other datasets' people are -1. Returns the number of training people of
-    each dataset. Raises DataError for a dataset that has no joint of the first.
+    The training split has the people of all datasets; the splits valid and test are those of the first dataset. The name of
+    each image gets the prefix DATASET/. Joints are matched by name: joints of the first dataset that another dataset lacks are
+    unlabelled there. `normalize` and `torsoangle` of the other datasets' people are -1. Raises DataError for a dataset that has
+    no joint in common with the first dataset.
     """
     name, joints = first.dataset.name, first.skeleton.joints
     parts = {name: _named(name, first.split("train"))}
@@ -39,7 +40,7 @@ def combine(first: DatasetFiles, others: Mapping[str, DatasetFiles], out: Path, 
 
 
 def _together(parts: list[Annotations]) -> Annotations:
-    """Return the people of all parts; images of different parts have different numbers."""
+    """Return the people of all parts; `index` is shifted, so that images of different parts have different numbers."""
     starts = np.cumsum([0, *(int(part.index.max()) + 1 for part in parts)])
     numbered = [replace(part, index=part.index + start) for part, start in zip(parts, starts, strict=False)]
     arrays = {
@@ -53,7 +54,10 @@ def _named(dataset: str, people: Annotations) -> Annotations:
 
 
 def _with_joints(people: Annotations, skeleton: Skeleton, joints: tuple[str, ...], title: str, first: str) -> Annotations:
-    """Return people with other joints; raises DataError if none of them is known."""
+    """Return people with the given joints in place of those of `skeleton`, NaN where unknown.
+
+    title, first: titles of this dataset and of the first dataset, for messages. Raises DataError if no joint is known.
+    """
     sources = matching_joints(skeleton.joints, joints)
     if all(source is None for source in sources):
         raise DataError(

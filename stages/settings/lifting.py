@@ -1,4 +1,4 @@
-"""The settings of the converter from 2D poses to 3D poses: its network, the samples that it learns from, and its training."""
+"""Define the settings of the converter and the lifter, two networks for 3D poses: networks, samples and trainings."""
 
 from typing import Any, Literal
 
@@ -7,7 +7,7 @@ from pydantic import model_validator
 from datasets.section import Section, insignificant, setting, unknown
 from stages.settings.trainings import Training
 
-# Preset -> what differs from the published converter, res-64.
+# Preset -> the settings in which it differs from the published converter, res-64.
 CONVERTERS: dict[str, dict[str, Any]] = {
     "res-64": {},
     "res-64-modern": {
@@ -18,9 +18,9 @@ CONVERTERS: dict[str, dict[str, Any]] = {
 
 
 class Converter(Section):
-    """The converter's network, and the synthetic samples that it and its rivals learn from.
+    """The settings of the converter's network, and of the synthetic samples that converter, lifter and baselines learn from.
 
-    After reading, every option has its value, so a preset and its options written out are the same settings.
+    Reading the section fills empty settings from the preset. A preset and the same settings written out are equal.
     """
 
     intro = (
@@ -69,13 +69,13 @@ class Converter(Section):
         return CONVERTERS[name] | {key: value for key, value in given.items() if value != ""}
 
     def of_samples(self) -> dict[str, Any]:
-        """Name -> value of the settings that change the synthetic samples, and not only the converter's network."""
+        """Return name -> value of the settings that change the synthetic samples, without settings of the network alone."""
         of_network = ("features", "initial", "heatmaps", "outputs")
         return {name: value for name, value in self.significant().items() if name not in of_network}
 
 
 class ConverterTraining(Training):
-    """The training of the converter; the defaults are the published ones (skeleton2d3d, res-64)."""
+    """The settings of the converter's training; the defaults are those of the published training (skeleton2d3d, res-64)."""
 
     intro = "Training of the converter on motion capture. Settings without a comment are as in [pretrain]."
 
@@ -97,7 +97,7 @@ class ConverterTraining(Training):
 
 
 class Lifter(Section):
-    """The training of the lifter, the converter's rival."""
+    """The settings of the lifter and its training; the evaluation compares the lifter with the converter."""
 
     intro = (
         "The lifter of Martinez et al. (ICCV 2017), which EvaluateConverter compares with the converter: a residual network "
@@ -110,7 +110,7 @@ class Lifter(Section):
     seed: int = setting(1, "Seed of the weights and of the samples.", ge=0, lt=2**32)
 
     def training(self) -> Training:
-        """Return the settings of the training loop."""
+        """Return the settings of the training loop for the lifter."""
         return Training(
             optimizer="adamw", learning_rate=1e-3, warmup=min(200, self.iterations // 10), schedule="cosine", weight_decay=0.01,
             ema=0.998, flip_probability=0.5, target_sigma=2, targets="subpixel", epochs=1, iterations=self.iterations,
