@@ -32,7 +32,10 @@ def find(name: str) -> list[Stage]:
 
 
 def _by_dataset(stage: Stage) -> str:
-    """Return the name of a stage in the form of stages outside the chain: Export:penn_action:finetuned for ExportWeights."""
+    """Return a stage's name as CLASS:DATASET or CLASS:DATASET:MODEL: Export:penn_action:finetuned for ExportWeights.
+
+    CLASS is the stage's class, or the base class with the parameter `dataset`. A stage without such a class keeps its own name.
+    """
     for kind in type(stage).__mro__:
         if isinstance(vars(kind).get("dataset"), luigi.Parameter):
             return ":".join([kind.__name__, *(getattr(stage, part) for part in ("dataset", "model") if hasattr(stage, part))])

@@ -27,7 +27,7 @@ def _files(inputs: dict[str, Path]) -> "ForecastFiles":
 
 
 class Forecast(TrainingStage):
-    """Train the network that forecasts 16 poses from one image, starting from the Penn Action network."""
+    """Train the network that forecasts 16 poses from one image, starting from the pose network for Penn Action."""
 
     @property
     def result_path(self) -> str:

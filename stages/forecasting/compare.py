@@ -103,9 +103,10 @@ def summary(rates: pd.DataFrame) -> pd.DataFrame:
 
 
 def tests(counts: dict[str, dict[str, Counts]], name: str) -> pd.DataFrame:
-    """Return a table of paired tests over sequences whether a learned forecaster is better than a rival at a step.
+    """Return a table of significance tests, paired by sequence, with one row per learned forecaster, baseline and step.
 
-    The table has one row per learned forecaster, rival and step. Differences are in percentage points.
+    Each test asks whether a learned forecaster (the network `name`, or pose-only) is better at a step than one of the baselines
+    `RIVALS`. Every frame is a start. Differences are in percentage points.
     """
     rows = []
     for learned in (name, "pose-only"):

@@ -9,7 +9,8 @@ from stages.fetching.sources import PIN
 
 _LAYOUTS = ("", "precomputed_hg_models/", "exp/precomputed_hg_models/", "exp/")  # places of dataset folders in a user's folder
 
-_IMAGE_PLAY = "https://drive.google.com/uc?id=1uGXXQx6bAkX9ykqdBNLvlsD_WuUxhk2N"  # both networks in one archive of 50 MB
+# One archive of 50 MB with two networks, hg-256 and hg-256-ft.
+_IMAGE_PLAY = "https://drive.google.com/uc?id=1uGXXQx6bAkX9ykqdBNLvlsD_WuUxhk2N"
 _ANIBALI = "https://github.com/anibali/pytorch-stacked-hourglass/releases/download/v0.0.0/"
 _MICHIGAN = "http://www-personal.umich.edu/~cnris/"
 _NONE = "none known"

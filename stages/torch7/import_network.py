@@ -214,7 +214,8 @@ class _Graph:
     def _of(self, place: int, module: TorchObject, kind: str, name: str, ours: nn.Module) -> dict[str, torch.Tensor]:
         """Return the tensors of a module that contains no other modules; `ours` is its counterpart in HourglassNet.
 
-        Raises DataError for settings or shapes that differ from the counterpart's.
+        Raises DataError if settings or shapes differ from the counterpart's, or if a tensor is
+        missing, repeats elements or is not finite.
         """
         settings = _SETTINGS.get(kind, {})
         if isinstance(ours, nn.Conv2d):
