@@ -8,8 +8,8 @@ import sys
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import pandas as pd
 from luigi.task_register import Register
 
 from pipeline import config
@@ -17,6 +17,9 @@ from pipeline.cli.find import find
 from pipeline.config import UsageError
 from pipeline.tasks.evaluate import Evaluate
 from stages.settings.trainings import Training
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 @dataclass(frozen=True)
@@ -97,7 +100,7 @@ def _print_comparison(scored: list[tuple[str, Path]]) -> None:
         print("\n" + as_text(holm(tests)))
 
 
-def holm(tests: pd.DataFrame) -> pd.DataFrame:
+def holm(tests: "pd.DataFrame") -> "pd.DataFrame":
     """Return a table of tests whose p-values and verdicts are corrected for the number of tests (Holm, 1979).
 
     Tests of networks that were scored on different people have no p-value. Their rows are unchanged and do not count as tests.
