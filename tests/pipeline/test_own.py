@@ -227,8 +227,8 @@ def test_every_change_of_an_image_is_noticed_and_nothing_else(tmp_path):
     assert folders.tree_identity(images, SUFFIXES["labels"], images / "exp", None) != before  # a project's tables count, too
 
 
-def test_labels_of_the_user_are_not_overwritten(place: Place):
-    (place.folder / "mine.json").write_text("mine")
-    process = place.start("-m", "tools.export_labels", "mpii", "--out", "mine.json")
+def test_labels_of_the_user_are_not_overwritten(empty: Place):
+    (empty.folder / "mine.json").write_text("mine")
+    process = empty.start("-m", "tools.export_labels", "mpii", "--out", "mine.json")
     assert "--out mine.json is there already, and may be labels of yours" in process.communicate(timeout=60)[1]
-    assert process.returncode == 1 and (place.folder / "mine.json").read_text() == "mine"
+    assert process.returncode == 1 and (empty.folder / "mine.json").read_text() == "mine"
