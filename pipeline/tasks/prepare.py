@@ -171,6 +171,11 @@ class AnnotatePenn(Annotate):
     dataset = "penn_action"
 
 
+def named(names: str) -> list[Dataset]:
+    """Return the datasets whose names are joined as in mpii+lspet. Raises DataError for an unknown name."""
+    return [config.dataset(name) for name in names.split(JOINED)]
+
+
 class Combine(ChainStage):
     """Combine the people of several datasets into one dataset, with the joints of the first dataset."""
 
@@ -179,27 +184,22 @@ class Combine(ChainStage):
     leaf = "with-"
 
     @property
-    def described(self) -> list[Dataset]:
-        """The `Dataset` objects of the combined datasets."""
-        return [config.dataset(name) for name in self.names.split(JOINED)]
-
-    @property
     def result_path(self) -> str:
-        first, *others = self.described
+        first, *others = named(self.names)
         return f"{first.result_path}/{self.leaf}{'-'.join(dataset.name for dataset in others)}"
 
     def requires(self) -> dict[str, Stage]:
-        return {f"{dataset.name}-{part}": stage for dataset in self.described for part, stage in converted(dataset).items()}
+        return {f"{dataset.name}-{part}": stage for dataset in named(self.names) for part, stage in converted(dataset).items()}
 
     def work(self, folder: Path, inputs: dict[str, Path], report: Report) -> dict[str, Any] | None:
         from stages.preparing.combine import combine
 
         files = {
             dataset.name: files_of(dataset, {part: inputs[f"{dataset.name}-{part}"] for part in ("annot", "images")})
-            for dataset in self.described
+            for dataset in named(self.names)
         }
-        (folder / self.described[0].images).mkdir(exist_ok=True)
-        folders.point(folder / self.described[0].images, {name: data.images.absolute() for name, data in files.items()})
+        (folder / named(self.names)[0].images).mkdir(exist_ok=True)
+        folders.point(folder / named(self.names)[0].images, {name: data.images.absolute() for name, data in files.items()})
         first, *others = files
         return combine(files[first], {name: files[name] for name in others}, folder, report)
 
@@ -211,8 +211,8 @@ class Combine(ChainStage):
 
     def before_use(self):
         """Update the symlinks of the finished result to the current results of the datasets."""
-        images = {dataset.name: images_of(dataset) for dataset in self.described}
-        folders.point(self.folder / self.described[0].images, images)
+        images = {dataset.name: images_of(dataset) for dataset in named(self.names)}
+        folders.point(self.folder / named(self.names)[0].images, images)
 
 
 def images_of(dataset: Dataset) -> Path:

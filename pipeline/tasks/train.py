@@ -5,7 +5,6 @@ from typing import Any
 
 import luigi
 
-from datasets.dataset import Dataset
 from datasets.errors import DataError
 from datasets.links import follow
 from datasets.progress import Report
@@ -14,7 +13,7 @@ from pipeline.engine.result import is_locked
 from pipeline.engine.stage import Stage
 from pipeline.tasks.base import ChainStage, DatasetName
 from pipeline.tasks.fetch import FetchPrecomputed, further
-from pipeline.tasks.prepare import JOINED, converted, files_of
+from pipeline.tasks.prepare import JOINED, converted, files_of, named
 from stages.settings.trainings import Training
 
 BEST = "best.safetensors"
@@ -28,26 +27,21 @@ class CacheCrops(ChainStage):
     leaf = "crops"
 
     @property
-    def described(self) -> list[Dataset]:
-        """The `Dataset` objects of the datasets whose people are cut out; the first one defines the joints."""
-        return [config.dataset(name) for name in self.names.split(JOINED)]
-
-    @property
     def result_path(self) -> str:
-        first, *others = self.described
+        first, *others = named(self.names)
         return f"{first.result_path}/{'-'.join((self.leaf, *(dataset.name for dataset in others)))}"
 
     def settings(self) -> dict[str, Any]:
         return config.settings().input.significant()
 
     def requires(self) -> dict[str, Stage]:
-        first, *others = self.described
+        first, *others = named(self.names)
         return converted(first, [dataset.name for dataset in others])
 
     def work(self, folder: Path, inputs: dict[str, Path], report: Report) -> dict[str, Any] | None:
         from stages.loading.crop_cache import cache_crops
 
-        settings, data = config.settings(), files_of(self.described[0], inputs)
+        settings, data = config.settings(), files_of(named(self.names)[0], inputs)
         return cache_crops(data, settings.input.resolution, folder, settings.workspace.workers, report)
 
 
