@@ -38,7 +38,6 @@ from stages.settings.sections import Evaluation, Input, Workspace
 BATCH = 8
 NAME = "forecast.json"
 KINDS = ("all", "first", "fixed_rate")
-ZERO_VELOCITY = "zero velocity from its first step"
 
 
 @dataclass(frozen=True)

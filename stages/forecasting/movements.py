@@ -110,8 +110,3 @@ def fixed_rate_starts(movements: Movements, stride: int, steps: int = STEPS) -> 
         raise DataError(f"no sequence has {reach + 1} frames in a row; take fewer steps or a smaller stride.")
     rows = begins[:, None] + np.arange(steps) * stride
     return Starts(rows, movements.of_frame[begins], np.zeros(rows.shape, bool))
-
-
-def first_frames(movements: Movements, starts: Starts) -> Starts:
-    """Return the starts at the first frame of a sequence."""
-    return starts.select(np.isin(starts.rows[:, 0], movements.first[:-1]))

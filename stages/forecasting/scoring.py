@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from stages.evaluation.significance import Difference, Hits, difference, interval
+from stages.evaluation.significance import Difference, Hits, difference
 from stages.forecasting.movements import Movements, Starts
 
 THRESHOLD = 0.05  # as a fraction of the cropped frame's longer side
@@ -64,11 +64,6 @@ class Counts:
 
 def _rate(hits: np.ndarray, seen: np.ndarray) -> np.ndarray:
     return hits / np.where(seen > 0, seen, np.nan)
-
-
-def interval_by_step(counts: Counts) -> list[tuple[float, float]]:
-    """Return the 95 % confidence interval of the PCK at each step (bootstrap over sequences)."""
-    return [interval(_hits(counts, step)) for step in range(counts.hits.shape[1])]
 
 
 def difference_by_step(first: Counts, second: Counts) -> list[Difference]:

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from stages.forecasting.movements import published_starts
-from stages.forecasting.scoring import Counts, difference_by_step, interval_by_step
+from stages.forecasting.scoring import Counts, difference_by_step
 from tests.stages.forecasting.made import movements
 
 
@@ -40,4 +40,3 @@ def test_the_better_of_two_forecasters_is_shown_by_sequences():
     by_step = difference_by_step(bad, good)
     assert by_step[4].value == pytest.approx(7 / 13) and by_step[4].p < 0.001 and by_step[4].groups == 29
     assert by_step[3].value == 0 and by_step[3].p == 1
-    assert interval_by_step(good)[0] == (1, 1)
