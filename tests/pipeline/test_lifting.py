@@ -11,6 +11,7 @@ import pytest
 from tests.datasets.mocap.test_mocap import write_human36m
 from tests.pipeline.conftest import Place
 
+
 @pytest.fixture(scope="module")
 def lifted(finished_chain: Path, tmp_path_factory: pytest.TempPathFactory) -> Place:
     """A copy of the finished chain, of which the converter is a part."""
