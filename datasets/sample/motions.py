@@ -1,4 +1,4 @@
-"""Write the 3D movements of the drawn people (the sample data without photos) as motion capture.
+"""Write the 3D movements of the people in the built-in sample data as motion capture.
 
 World frame, in mm: x points forward from the person, y to the person's left, z up. The joints are those of Penn Action.
 """
@@ -17,7 +17,7 @@ from datasets.skeletons import matching_joints
 
 FPS = 10.0  # poses per second of the clips; one movement takes about two seconds
 HEIGHTS = (1500.0, 1950.0)  # mm, shortest and tallest person
-STILLS = 4  # number of everyday poses for each clip of an action
+STILLS = 4  # number of everyday poses per clip of an action
 _FROM_MPII = [joint for joint in matching_joints(MPII.skeleton.joints, PENN_ACTION.skeleton.joints) if joint is not None]
 
 
@@ -53,5 +53,5 @@ def joints_in_world(movement: Movement, height: float) -> np.ndarray:
     points = np.stack([figure.points for figure in figures])
     # In the frame of `points`, x points to the person's left, y down and z forward.
     world = np.stack([points[..., 2], points[..., 0], -points[..., 1]], axis=-1)
-    head = world[:, 8] + 0.85 * (world[:, 9] - world[:, 8])  # the same point as in the labels of the drawn pictures
+    head = world[:, 8] + 0.85 * (world[:, 9] - world[:, 8])  # the point that the labels of the drawn pictures use
     return np.concatenate([head[:, None], world[:, _FROM_MPII[1:]]], axis=1).astype(np.float32)

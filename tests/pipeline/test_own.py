@@ -199,7 +199,7 @@ def test_images_of_one_name_in_two_folders_are_not_taken_for_one(empty: Place):
     empty.set("[dataset:fish]\nlabels = dlc\n")
     (place / "img0001.png").unlink()
     said = empty.run("run", "Collect:fish", "--config", "profile.cfg", code=30)
-    assert "CollectedData_me.csv labels img0001.png, which is not beside it" in said
+    assert "CollectedData_me.csv labels img0001.png, which is not in the same folder" in said
 
 
 def test_every_change_of_an_image_is_noticed_and_nothing_else(tmp_path):
