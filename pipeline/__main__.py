@@ -17,10 +17,10 @@ from pipeline.tasks.fetch import fetched
 DESCRIPTION = """\
 From the archives of MPII Human Pose and Penn Action to a network that forecasts sixteen poses from one image.
 
-    python -m pipeline run                 make all results that are missing or stale
-    python -m pipeline status              print the state of every stage, with the reason if it is stale
+  python -m pipeline run                 make all results that are missing or stale
+  python -m pipeline status              print the state of every stage, with the reason if it is stale
   python -m pipeline run ExportWeights --models precomputed     export a published network, without any training
-    python -m pipeline report              write a page with all accuracies and states: exp/report/index.html
+  python -m pipeline report              write a page with all accuracies and states: exp/report/index.html
 
 `status` lists the stages of the chain. EvaluatePenn means EvaluatePenn:pretrained and EvaluatePenn:finetuned. These
 stages also have names like the stages outside the chain: Annotate:mpii is AnnotateMpii, Finetune:penn_action is FinetunePenn.
