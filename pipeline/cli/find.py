@@ -1,4 +1,4 @@
-"""Find stages by the names that people give on the command line."""
+"""Find stages by the names given on the command line."""
 
 import difflib
 
@@ -10,7 +10,7 @@ from pipeline.tasks.compare import Pipeline, others
 
 
 def find(name: str) -> list[Stage]:
-    """Return the stages with this name or beginning of a name: EvaluatePenn means EvaluatePenn:pretrained and :finetuned.
+    """Return the stages whose name is, or begins with, `name`: EvaluatePenn means EvaluatePenn:pretrained and :finetuned.
 
     Stages of the chain are preferred. The name of a stage outside the chain must include at least the dataset: Evaluate:lsp,
     not Evaluate. Stages of the chain also have names of this form: Annotate:mpii is AnnotateMpii. Raises UsageError if no stage

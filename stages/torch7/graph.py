@@ -20,9 +20,9 @@ BRANCH = [
 class Layer:
     """A node of the graph."""
 
-    kind: str  # Torch7 class without its package
-    inputs: tuple[int, ...]  # indices of the layers that this layer reads
-    name: str = ""  # the module of HourglassNet that has the layer's weights
+    kind: str  # name of the Torch7 class, without its package (nn or cudnn)
+    inputs: tuple[int, ...]  # indices of the layers whose outputs are this layer's inputs
+    name: str = ""  # name of the module in HourglassNet that holds the layer's weights
 
 
 def layers(network: HourglassNet) -> tuple[list[Layer], list[int]]:

@@ -1,4 +1,4 @@
-"""Convert a Torch7 network to a HourglassNet: read published hourglasses.
+"""Convert a published Torch7 hourglass to a HourglassNet.
 
 A file of pose-hg-train holds an nn.gModule: modules, and nodes that connect them. The options of the network are derived from
 the path from the image to the last heatmaps. Then every node is compared with the graph of a network with these options.
@@ -34,7 +34,7 @@ _SETTINGS: dict[str, dict[str, float]] = {
     RELU: {"threshold": 0, "val": 0},
     CONCATENATE: {"dimension": 2},
 }
-_LARGEST = 10_000  # nodes, or entries of a list; the largest published network has about 500
+_LARGEST = 10_000  # largest number of nodes, or of entries of a list; the largest published network has about 500
 
 _T = TypeVar("_T")
 
@@ -244,7 +244,7 @@ class _Graph:
         """Return the output channels of a convolution or residual."""
         module = self._module(data)
         if self.kind(data) == RESIDUAL:
-            for _ in range(2):  # the ConcatTable, then the branch in it
+            for _ in range(2):  # first the ConcatTable, then the branch inside it
                 module = next(iter(self._list(module.fields, "modules", TorchObject, "a residual")), module)
             module = next(iter(self._list(module.fields, "modules", TorchObject, "a residual")[::-1]), module)
         weight = module.fields.get("weight")
