@@ -1,8 +1,6 @@
 """The report's page: what it tells, that it needs nothing from elsewhere, and that everybody can read it."""
 
 import re
-import shutil
-import subprocess
 import xml.etree.ElementTree as ElementTree
 from datetime import UTC, datetime
 from html.parser import HTMLParser
@@ -14,6 +12,7 @@ import pytest
 from stages.reporting import page as report
 from stages.reporting.curves import COLOURS, DARK, INK, Training, draw_training
 from stages.reporting.page import Facts, Made, Setting, StageFacts
+from tests.browser import dump
 
 HOSTILE = '<script>alert("x")</script>&'
 VOID = {"meta", "img", "br", "link", "input", "hr"}
@@ -205,26 +204,30 @@ window.onload = () => {
   document.getElementById("found").textContent = JSON.stringify(found);
 };
 </script>"""
-BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome")
 
 
 @pytest.mark.parametrize(("theme", "ground"), [([], "rgb(255, 255, 255)"), (["--force-dark-mode"], "rgb(22, 24, 28)")])
 def test_a_browser_shows_it_on_phone_and_laptop_in_light_and_dark(full, tmp_path, theme, ground):
-    browser = next(filter(None, map(shutil.which, BROWSERS)), None)
-    if browser is None:
-        pytest.skip(f"no browser is here that could show the page: {', '.join(BROWSERS)}")
     opened = full.read_text().replace("<details", "<details open").replace('loading="lazy"', "")
     (full.parent / "opened.html").write_text(opened)
     (tmp_path / "checks.html").write_text(CHECKS)
-    command = [
-        browser, "--headless", "--no-sandbox", "--disable-gpu", "--allow-file-access-from-files", *theme,
-        f"--user-data-dir={tmp_path / 'profile'}", "--host-resolver-rules=MAP * ~NOTFOUND",
-        "--dump-dom", (tmp_path / "checks.html").as_uri(),
-    ]  # fmt: skip
-    shown = subprocess.run(command, capture_output=True, text=True, timeout=120)
-    found = re.search(r'<pre id="found">\[\[390,(\d+),(\d+),"(.*?)"\],\[1280,(\d+),(\d+),"(.*?)"\]\]</pre>', shown.stdout)
-    assert found, shown.stdout[:500] + shown.stderr[-500:]
+    shown = dump(tmp_path / "checks.html", tmp_path / "profile", *theme)
+    found = re.search(r'<pre id="found">\[\[390,(\d+),(\d+),"(.*?)"\],\[1280,(\d+),(\d+),"(.*?)"\]\]</pre>', shown)
+    assert found, shown[:500]
     phone, smallest, colour, laptop, smallest_there, colour_there = found.groups()
     assert int(laptop) <= 1280 and int(phone) <= 390  # nothing makes the page itself scroll sideways
     assert int(smallest) > 0 and int(smallest_there) > 0  # every picture is shown
     assert colour == colour_there == ground
+
+
+def test_movements_in_space_are_copied_and_linked(tmp_path):
+    forecasts = tmp_path / "forecasts"
+    forecasts.mkdir()
+    (forecasts / "forecasts.csv").write_text("starts,forecaster,step 1\nall,zero velocity,50.0\n")
+    cv2.imwrite(str(forecasts / "movements3d.png"), np.zeros((4, 4, 3), np.uint8))
+    (forecasts / "movements3d.html").write_text("turn me")
+    (tmp_path / "report").mkdir()
+    page = report.write(tmp_path / "report", Facts("exp", "now", [], [], [], False, forecasts=forecasts))
+    links = [attributes["href"] for _, attributes in Page(page.read_text()).all("a")]
+    assert "movements3d.html" in links and "movements3d.png" in links
+    assert (page.parent / "movements3d.html").read_text() == "turn me" and (page.parent / "movements3d.png").is_file()
