@@ -277,7 +277,7 @@ def forecasting() -> None:
 
     def step(steps: int) -> None:
         network.zero_grad()
-        network(images, steps).square().mean().backward()
+        network(images, steps).heatmaps.square().mean().backward()
 
     longest = seconds(partial(step, 16), 3)
     for steps in (1, 2, 4, 8):

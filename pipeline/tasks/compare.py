@@ -76,7 +76,10 @@ class Pipeline(luigi.WrapperTask):
         ends: list[Stage] = [CompareAccuracy(), ExportWeights()]
         # If [models] replaces the trainings by precomputed networks, the chain leaves out forecasting, because a forecasting
         # network would have to be trained.
-        return ends + ([CompareForecasts(), ExportForecast()] if config.settings().models.source == "train" else [])
+        if config.settings().models.source == "train":
+            ends += [CompareForecasts(), ExportForecast()]
+            ends += [EvaluateConverter()] if config.settings().forecaster.converter == "trained" else []
+        return ends
 
     def stages(self) -> list[Stage]:
         """Return all stages of the chain, each after its inputs."""

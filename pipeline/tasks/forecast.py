@@ -9,6 +9,7 @@ from pipeline import config
 from pipeline.engine.stage import Stage, with_inputs
 from pipeline.tasks.base import ChainStage
 from pipeline.tasks.fetch import Fetch
+from pipeline.tasks.lifting import TrainConverter
 from pipeline.tasks.prepare import converted
 from pipeline.tasks.train import BEST, TrainingStage, finetuned
 from stages.settings.trainings import Training
@@ -41,7 +42,8 @@ class Forecast(TrainingStage):
         return config.settings().forecast
 
     def requires(self) -> dict[str, Stage]:
-        return converted(PENN_ACTION) | {"model": finetuned()}
+        converter = {"converter": TrainConverter()} if config.settings().forecaster.converter == "trained" else {}
+        return converted(PENN_ACTION) | {"model": finetuned()} | converter
 
     def work(self, folder: Path, inputs: dict[str, Path], report: Report) -> dict[str, Any]:
         from stages.forecasting.network import new_forecaster
@@ -50,7 +52,8 @@ class Forecast(TrainingStage):
 
         settings, files = config.settings(), _files(inputs)
         training = settings.forecast
-        network = new_forecaster(inputs["model"] / BEST, settings.forecaster, training.seed)
+        converter = inputs["converter"] / BEST if "converter" in inputs else None
+        network = new_forecaster(inputs["model"] / BEST, settings.forecaster, training.seed, converter)
         movements = {split: files.movements(split) for split in ("train", "valid")}
         objective = ForecastObjective(network, movements, files.frames, settings.input, training)
         return train(Job(folder, objective, training, settings.workspace), report)

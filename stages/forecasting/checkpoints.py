@@ -9,9 +9,11 @@ from pydantic.dataclasses import dataclass
 
 from datasets.errors import DataError
 from stages.forecasting.network import ForecastNet
+from stages.lifting.network import ConverterNet
 from stages.network.checkpoints import load_tensors, save_tensors
 from stages.network.hourglass import HourglassNet
 from stages.settings.forecasting import Forecaster
+from stages.settings.lifting import Converter
 from stages.settings.sections import Input, Network, Settings
 
 
@@ -24,18 +26,21 @@ class ForecasterDescription:
     joints: tuple[str, ...]  # output channel -> joint name
     resolution: int  # side of the input in pixels
     metrics: dict[str, int | float]  # accuracies at the time of saving
+    converter: Converter | None = None  # options of the converter; None without one
 
 
 def as_json(about: ForecasterDescription) -> dict[str, Any]:
     """Return a description as the JSON values that are stored next to a network's tensors, and that `build` reads."""
     told = {"joints": about.joints, "resolution": about.resolution, "metrics": about.metrics}
+    told |= {"converter": about.converter.significant()} if about.converter else {}
     return {"options": about.options.significant(), "forecaster": about.forecaster.significant()} | told
 
 
 def save_forecaster(path: Path, network: ForecastNet, joints: tuple[str, ...], resolution: int,
                     metrics: dict[str, float]) -> None:  # fmt: skip
     """Write a forecasting network and its description, ready for `load_forecaster`."""
-    about = ForecasterDescription(network.hourglass.options, network.options, joints, resolution, metrics)
+    converter = network.converter.options if network.converter else None
+    about = ForecasterDescription(network.hourglass.options, network.options, joints, resolution, metrics, converter)
     save_tensors(path, network.state_dict(), as_json(about))
 
 
@@ -55,11 +60,14 @@ def build(tensors: dict[str, torch.Tensor], raw: dict[str, Any], path: Path) -> 
     if "forecaster" not in raw:
         raise DataError(f"{path} is no forecasting network; give the best.safetensors of a Forecast, or an ExportForecast.")
     try:
-        parts = {"options": Network(**raw["options"]), "forecaster": Forecaster(**raw["forecaster"])}
+        parts: dict[str, Any] = {"options": Network(**raw["options"]), "forecaster": Forecaster(**raw["forecaster"])}
+        parts |= {"converter": Converter(**raw["converter"])} if raw.get("converter") else {}
         about = ForecasterDescription(**raw | parts)
         Settings(network=about.options, input=Input(resolution=about.resolution))
         with torch.device("meta"):  # allocates no memory for tensors that the file may not have
-            network = ForecastNet(HourglassNet(about.options, len(about.joints)), about.forecaster)
+            count, side = len(about.joints), about.resolution // 4
+            converter = ConverterNet(count, side, about.converter) if about.converter else None
+            network = ForecastNet(HourglassNet(about.options, count), about.forecaster, converter)
         expected = {name: tensor.shape for name, tensor in network.state_dict().items()}
         if expected != {name: tensor.shape for name, tensor in tensors.items()}:
             raise ValueError("its tensors are not those of its options")

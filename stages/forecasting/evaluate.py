@@ -2,8 +2,10 @@
 
 Files in the result folder:
     forecasts_<split>.h5   joints (N, T, J, 2) float32, px of the cropped frame counted from 1; confidence (N, T, J) float32,
-                           height of the heatmap's peak; a row for each start, every frame of the split
+                           height of the heatmap's peak; a row for each start, every frame of the split. With a converter
+                           also repos (N, T, J, 3) mm, trans (N, T, 3) mm and focal (N, T) heatmap px, float32: see `Pose3D`
     counts_<split>_<starts>.h5    hits and seen (S, T, J), curve: see `scoring.Counts`, for each kind of start
+    counts_<split>_<starts>_projected.h5    with a converter: the same for the projected 3D joints instead of the heatmaps'
     forecast.json          PCK@0.05 by step, for each kind of start
 Kinds of starts: all (every frame, by the published rule), first (of these, the first frame of each sequence), fixed_rate.
 """
@@ -26,10 +28,11 @@ from datasets.penn_action import PENN_ACTION
 from datasets.progress import Report, silent
 from stages.forecasting.checkpoints import load_forecaster
 from stages.forecasting.movements import Movements, Starts, fixed_rate_starts, published_starts, read_movements
-from stages.forecasting.network import ForecastNet
+from stages.forecasting.network import ForecastNet, Outputs
 from stages.forecasting.samples import PennSequences
 from stages.forecasting.scoring import Counts
-from stages.inference.predict import compute_type, joints_in_image, pick_device, set_tf32
+from stages.inference.predict import compute_type, in_image, joints_in_image, pick_device, set_tf32
+from stages.lifting.network import Pose3D
 from stages.loading.loader import batches, killed_reader_as_data_error
 from stages.machine import memory
 from stages.settings.forecasting import STEPS, ForecastTraining
@@ -72,7 +75,19 @@ class ForecastAccuracy(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    splits: dict[str, dict[str, StepFigures]]  # split -> kind of starts
+    splits: dict[str, dict[str, StepFigures]]  # split -> kind of starts -> figures of the heatmaps' joints
+    projected: dict[str, dict[str, StepFigures]] | None = None  # the same of the projected 3D joints; None without a converter
+
+
+@dataclass(frozen=True)
+class Forecast:
+    """The forecasts from n starts, in the coordinates of the cropped frames."""
+
+    starts: np.ndarray  # (n,) int64: indices of the starts
+    joints: np.ndarray  # (n, T, J, 2) 0-based px: joints in the heatmaps
+    confidence: np.ndarray  # (n, T, J): height of each heatmap's peak
+    poses: Pose3D | None  # 3D poses (n, T) on the CPU; None without a converter
+    projected: np.ndarray | None  # (n, T, J, 2) 0-based px: image coordinates of the 3D joints
 
 
 def read(folder: Path) -> ForecastAccuracy:
@@ -102,31 +117,53 @@ def evaluate(folder: Path, model: Path, data: ForecastFiles, splits: list[str], 
     """
     memory.keep_big_blocks()
     network, about = load_forecaster(model)
-    size, found = Input(resolution=about.resolution), {}
+    size, accuracy = Input(resolution=about.resolution), ForecastAccuracy(splits={})
     for split in splits:
         movements = data.movements(split)
         starts = published_starts(movements)
         samples = PennSequences(movements, starts, data.frames, size, training)
         kinds = starts_by_kind(movements, training.stride)
         counts = {kind: Counts.empty(movements, STEPS) for kind in kinds}
+        projected = {kind: Counts.empty(movements, STEPS) for kind in kinds} if network.converter else {}
         with ExitStack() as stack:
-            layout: Layout = {"joints": ((STEPS, 13, 2), np.dtype("<f4")), "confidence": ((STEPS, 13), np.dtype("<f4"))}
+            layout = _layout(len(about.joints), network.converter is not None)
             kept = stack.enter_context(RowsH5(folder / f"forecasts_{split}.h5", len(samples), layout))
-            for numbers, joints, confidence in forecasts_of(network, samples, evaluation, workspace):
-                kept.append({"joints": (joints + 1).astype("<f4"), "confidence": confidence.astype("<f4")})
-                _add(counts, movements, kinds, starts.rows[numbers, 0], joints)
-                report(int(numbers[-1]) + 1, len(samples), split)
-        found[split] = {kind: _figures(counts[kind], kinds[kind]) for kind in kinds}
-        for kind, counted in counts.items():
-            save_counts(folder / f"counts_{split}_{kind}.h5", counted)
-    write_atomically(folder / NAME, ForecastAccuracy(splits=found).model_dump_json(indent=1).encode())
-    return {split: {"mean PCK@0.05": float(np.nanmean(_numbers(kinds["all"].pck)))} for split, kinds in found.items()}
+            for found in forecasts_of(network, samples, evaluation, workspace):
+                rows = {"joints": (found.joints + 1).astype("<f4"), "confidence": found.confidence.astype("<f4")}
+                rows |= {name: part.numpy() for name, part in found.poses._asdict().items()} if found.poses else {}
+                kept.append(rows)
+                frames = starts.rows[found.starts, 0]
+                _add(counts, movements, kinds, frames, found.joints)
+                if found.projected is not None:
+                    _add(projected, movements, kinds, frames, found.projected)
+                report(int(found.starts[-1]) + 1, len(samples), split)
+        accuracy.splits[split] = _save(folder / f"counts_{split}_{{}}.h5", counts, kinds)
+        if projected:
+            accuracy.projected = (accuracy.projected or {}) | {
+                split: _save(folder / f"counts_{split}_{{}}_projected.h5", projected, kinds)
+            }
+    write_atomically(folder / NAME, accuracy.model_dump_json(indent=1).encode())
+    return {split: {"mean PCK@0.05": float(np.nanmean(_numbers(kinds["all"].pck)))} for split, kinds in accuracy.splits.items()}
+
+
+def _layout(joints: int, converter: bool) -> Layout:
+    """Return the fields of forecasts_<split>.h5 with their shapes for one start."""
+    number, shapes = np.dtype("<f4"), {"joints": (STEPS, joints, 2), "confidence": (STEPS, joints)}
+    shapes |= {"repos": (STEPS, joints, 3), "trans": (STEPS, 3), "focal": (STEPS,)} if converter else {}
+    return {name: (shape, number) for name, shape in shapes.items()}
+
+
+def _save(path: Path, counts: dict[str, Counts], kinds: dict[str, Starts]) -> dict[str, StepFigures]:
+    """Write the counts of each kind of starts, whose name replaces {} in `path`; return their figures."""
+    for kind, counted in counts.items():
+        save_counts(Path(str(path).format(kind)), counted)
+    return {kind: _figures(counted, kinds[kind]) for kind, counted in counts.items()}
 
 
 def forecasts_of(
     network: ForecastNet, samples: PennSequences, evaluation: Evaluation, workspace: Workspace
-) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
-    """Yield indices of starts (n,), joints (n, T, J, 2) in 0-based px of the cropped frame, and confidence (n, T, J)."""
+) -> Iterator[Forecast]:
+    """Yield the forecasts of all samples, some starts at a time."""
     device = pick_device(workspace.device)
     compute = compute_type(evaluation.precision, device)
     set_tf32(evaluation.precision)
@@ -134,25 +171,41 @@ def forecasts_of(
     mirrored = PENN_ACTION.skeleton.mirrored() if evaluation.flip_test else None
     for batch in batches(samples, BATCH, workspace.workers):  # type: ignore[arg-type]
         with torch.inference_mode(), torch.autocast(device.type, compute, enabled=compute != torch.float32):
-            maps = heatmaps(network, batch["input"].to(device), STEPS, mirrored).float().cpu()
+            outputs = on_cpu(forecast_images(network, batch["input"].to(device), STEPS, mirrored))
+        maps, poses = outputs
         n, steps, joints, h, w = maps.shape
-        to_crop = np.repeat(batch["image_to_crop"].numpy(), steps, axis=0)
-        points, height = joints_in_image(
-            maps.view(-1, joints, h, w).numpy(), to_crop, batch["input"].shape[-1], evaluation.decoder
+        resolution, to_crop = batch["input"].shape[-1], np.repeat(batch["image_to_crop"].numpy(), steps, axis=0)
+        points, height = joints_in_image(maps.view(-1, joints, h, w).numpy(), to_crop, resolution, evaluation.decoder)
+        projected = None
+        if poses and network.converter:
+            pixels = poses.projected(network.converter.center).flatten(0, 1).double().numpy()
+            projected = in_image(pixels, h, to_crop, resolution).reshape(n, steps, joints, 2)
+        yield Forecast(
+            batch["start"].numpy(), points.reshape(n, steps, joints, 2), height.reshape(n, steps, joints), poses, projected
         )
-        yield batch["start"].numpy(), points.reshape(n, steps, joints, 2), height.reshape(n, steps, joints)
 
 
-def heatmaps(network: ForecastNet, images: Tensor, steps: int, mirrored: list[int] | None) -> Tensor:
-    """Return the heatmaps (N, T, J, h, w) of images (N, 3, R, R).
+def on_cpu(outputs: Outputs) -> Outputs:
+    """Return outputs as float32 tensors on the CPU."""
+    poses = Pose3D(*(part.float().cpu() for part in outputs.poses)) if outputs.poses else None
+    return Outputs(outputs.heatmaps.float().cpu(), poses)
 
-    mirrored: the channels in mirrored order, to average with the heatmaps of the mirrored image; None: do not average.
+
+def forecast_images(network: ForecastNet, images: Tensor, steps: int, mirrored: list[int] | None) -> Outputs:
+    """Return the outputs for images (N, 3, R, R).
+
+    mirrored: the joints in mirrored order, to average heatmaps and 3D poses with those of the mirrored image; None: do not
+    average.
     """
-    maps = network(images.to(memory_format=torch.channels_last), steps)
+    outputs = network(images.to(memory_format=torch.channels_last), steps)
     if mirrored is None:
-        return maps
+        return outputs
     other = network(images.flip(-1).to(memory_format=torch.channels_last), steps)
-    return (maps + other.flip(-1)[:, :, mirrored]) / 2
+    maps = (outputs.heatmaps + other.heatmaps.flip(-1)[:, :, mirrored]) / 2
+    if not outputs.poses:
+        return Outputs(maps, None)
+    both = zip(outputs.poses, other.poses.mirrored(mirrored), strict=True)
+    return Outputs(maps, Pose3D(*((ours + theirs) / 2 for ours, theirs in both)))
 
 
 def _add(

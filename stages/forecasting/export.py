@@ -70,7 +70,7 @@ def export(folder: Path, model: Path, data: ForecastFiles, training: ForecastTra
     network, about = load_forecaster(model)
     images = _images(data, about.resolution, training)
     with torch.inference_mode():
-        expected = network(images, STEPS).numpy()
+        expected = network(images, STEPS).heatmaps.numpy()
     save_forecaster(folder / SAFETENSORS, network, about.joints, about.resolution, about.metrics)
     report(1, 3, ONNX)
     write_onnx(folder / ONNX, network, about)
@@ -99,7 +99,7 @@ class _WithJoints(nn.Module):
         self.network = network
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        maps = self.network(images, STEPS)
+        maps, _ = self.network(images, STEPS)
         side = maps.shape[-1]
         largest = maps.flatten(3).argmax(dim=3)
         pixels = torch.stack([largest % side, largest // side], dim=-1).float()
@@ -127,7 +127,7 @@ def _images(data: ForecastFiles, resolution: int, training: ForecastTraining) ->
 def _of_safetensors(path: Path, images: Tensor) -> np.ndarray:
     network, _ = load_forecaster(path)
     with torch.inference_mode():
-        return network(images, STEPS).numpy()
+        return network(images, STEPS).heatmaps.numpy()
 
 
 def _of_onnx(path: Path, images: Tensor) -> np.ndarray:

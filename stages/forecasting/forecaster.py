@@ -15,9 +15,10 @@ from datasets.links import follow
 from datasets.penn_action import PENN_ACTION, frame_box
 from datasets.skeletons import mirrored
 from stages.forecasting.checkpoints import ForecasterDescription, load_forecaster
-from stages.forecasting.evaluate import heatmaps
+from stages.forecasting.evaluate import forecast_images, on_cpu
 from stages.forecasting.network import ForecastNet
 from stages.inference.predict import compute_type, joints_in_image, pick_device, set_tf32
+from stages.lifting.network import Pose3D
 from stages.settings.forecasting import STEPS
 
 FILES = ("forecaster.safetensors", "best.safetensors")  # file of an export, of a training
@@ -29,6 +30,7 @@ class PoseForecast:
 
     joints: np.ndarray  # (T, J, 2) float64, x and y in 0-based px of the image, pixel centres at integers
     confidence: np.ndarray  # (T, J) float32: height of the heatmap's peak, about 1 if the network is certain
+    poses: Pose3D | None = None  # T 3D poses on the CPU, with the focal length of the first step; None without a converter
 
 
 class PoseForecaster:
@@ -82,9 +84,9 @@ class PoseForecaster:
             torch.inference_mode(),
             torch.autocast(self._device.type, self._compute, enabled=self._compute != torch.float32),
         ):
-            maps = heatmaps(self._network, images, steps, exchanged)[0].float().cpu().numpy()
-        joints, confidence = joints_in_image(maps, np.repeat(to_crop[None], steps, axis=0), self.resolution)
-        return PoseForecast(joints, confidence)
+            maps, poses = on_cpu(forecast_images(self._network, images, steps, exchanged))
+        joints, confidence = joints_in_image(maps[0].numpy(), np.repeat(to_crop[None], steps, axis=0), self.resolution)
+        return PoseForecast(joints, confidence, Pose3D(*(part[0] for part in poses.steady())) if poses else None)
 
 
 def _frame(pixels: np.ndarray, box: np.ndarray | None) -> tuple[np.ndarray, float]:

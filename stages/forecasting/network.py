@@ -2,15 +2,20 @@
 
 Chao et al., "Forecasting Human Dynamics from Static Images" (CVPR 2017), hg-256-res-clstm. The encoder sees one image. Each
 recurrent layer gets the encoder's feature as its first input and zeros afterwards, and its output is added to the feature at
-every step. The decoder makes the heatmaps of each step.
+every step. The decoder makes the heatmaps of each step. With a converter, the network is the whole 3D-PFNet,
+hg-256-res-clstm-res-64: the converter turns the heatmaps of each step into a 3D pose.
 """
 
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from datasets.errors import DataError
+from stages.lifting.checkpoints import load as load_converter
+from stages.lifting.network import ConverterNet, Pose3D
 from stages.network.checkpoints import Description, load_network
 from stages.network.hourglass import Hourglass, HourglassNet
 from stages.settings.forecasting import Forecaster
@@ -163,28 +168,39 @@ class ConvGru(nn.Module):
 KINDS = {"lstm": PixelLstm, "conv_gru": ConvGru}
 
 
+class Outputs(NamedTuple):
+    """What a forecasting network returns for N images and T steps."""
+
+    heatmaps: Tensor  # (N, T, J, R/4, R/4)
+    poses: Pose3D | None  # 3D poses with leading dimensions (N, T); None without a converter
+
+
 class ForecastNet(nn.Module):
-    """The forecasting network: images (N, 3, R, R) -> heatmaps of T steps (N, T, joints, R/4, R/4).
+    """The forecasting network: images (N, 3, R, R) -> heatmaps, and with a converter 3D poses, of T steps.
 
     The first step is the image itself.
     """
 
-    def __init__(self, network: HourglassNet, options: Forecaster) -> None:
+    def __init__(self, network: HourglassNet, options: Forecaster, converter: ConverterNet | None = None) -> None:
         super().__init__()
         self.halves, self.options = SplitHourglass(network), options
         edges = sum(hasattr(level, "upper") for level in self.halves.levels) + 1
         self.layers = nn.ModuleList(KINDS[options.kind](network.options.outputs, options) for _ in range(edges))
+        self.converter = converter
 
     @property
     def hourglass(self) -> HourglassNet:
         """Return the hourglass whose halves are the encoder and the decoder."""
         return self.halves.network
 
-    def forward(self, images: Tensor, steps: int) -> Tensor:
-        """Return the heatmaps of `steps` steps; the loss and the gradients of a step do not depend on later steps."""
+    def forward(self, images: Tensor, steps: int) -> Outputs:
+        """Return the outputs of `steps` steps; the loss and the gradients of a step do not depend on later steps."""
         skips, bottleneck = self.halves.encode(images)
         unrolled = [self._unroll(layer, edge, steps) for layer, edge in zip(self.layers, [*skips, bottleneck], strict=True)]
-        return self.halves.decode(unrolled[:-1], unrolled[-1])
+        maps = self.halves.decode(unrolled[:-1], unrolled[-1])
+        if self.converter is None:
+            return Outputs(maps, None)
+        return Outputs(maps, Pose3D.of(self.converter(maps.flatten(0, 1)).unflatten(0, maps.shape[:2])))
 
     def _unroll(self, layer: nn.Module, feature: Tensor, steps: int) -> Tensor:
         """Return the features (N, T, C, h, w) that an edge passes to the decoder at each step."""
@@ -192,11 +208,22 @@ class ForecastNet(nn.Module):
         return feature[:, None] + outputs if self.options.residual else outputs
 
 
-def new_forecaster(model: Path, options: Forecaster, seed: int) -> ForecastNet:
-    """Return a forecasting network with the hourglass in the file `model` and random recurrent layers drawn with `seed`.
+def new_forecaster(model: Path, options: Forecaster, seed: int, converter: Path | None = None) -> ForecastNet:
+    """Return a forecasting network of the hourglass in the file `model`, random recurrent layers drawn with `seed`, and the
+    converter in the file `converter`, if there is one.
 
-    Raises DataError if the file is not a network of this workspace.
+    Raises DataError if a file is not a network of this workspace, and if the converter does not fit the hourglass.
     """
-    network, _ = load_network(model)
+    network, about = load_network(model)
     torch.manual_seed(seed)
-    return ForecastNet(network, options)
+    if converter is None:
+        return ForecastNet(network, options)
+    lifting, described = load_converter(converter)
+    if not isinstance(lifting, ConverterNet):
+        raise DataError(f"{converter} is a lifter; give the best.safetensors of a TrainConverter.")
+    if (described.joints, described.side) != (about.joints, about.resolution // 4):
+        raise DataError(
+            f"{converter} takes heatmaps of {len(described.joints)} joints and {described.side} px, but {model} gives "
+            f"{len(about.joints)} joints and {about.resolution // 4} px; train the converter with the same [input] resolution."
+        )
+    return ForecastNet(network, options, lifting)

@@ -1,4 +1,7 @@
-"""Define the objective of the forecasting network: the error of its heatmaps at the steps that the curriculum trains."""
+"""Define the objective of the forecasting network: the error of its heatmaps at the steps that the curriculum trains.
+
+With a converter, the loss also has the error of the 3D joints' projections.
+"""
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -13,8 +16,9 @@ from datasets.penn_action import PENN_ACTION
 from datasets.progress import Report
 from stages.forecasting.checkpoints import save_forecaster
 from stages.forecasting.movements import Movements
-from stages.forecasting.network import ForecastNet
+from stages.forecasting.network import ForecastNet, Outputs
 from stages.forecasting.samples import PennSequences, starts_of
+from stages.lifting.network import Pose3D
 from stages.loading import augment
 from stages.loading.loader import batches
 from stages.settings.forecasting import STEPS, ForecastTraining
@@ -31,9 +35,12 @@ class ForecastObjective:
 
     The loss is the sum over steps of the mean squared error of their heatmaps. acc is the PCK@0.05 of the heatmaps' largest
     pixels over all steps; loss_t and pck_t are the loss and the PCK@0.05 of step t.
+
+    With a converter, projection_weight times the figure `projection` is added to the loss: the sum over steps of the mean
+    squared error, in square heatmap px, of the projected coordinates of the 3D joints. Hidden joints have no error in it.
     """
 
-    parts = tuple(f"{name}_{step}" for name in ("loss", "pck") for step in range(1, STEPS + 1))
+    parts: tuple[str, ...] = tuple(f"{name}_{step}" for name in ("loss", "pck") for step in range(1, STEPS + 1))
     loss_limit = 1e4 * STEPS  # the limit of `HeatmapObjective` at each step
 
     def __init__(self, network: ForecastNet, movements: dict[str, Movements], frames: Path, size: Input,
@@ -47,6 +54,9 @@ class ForecastObjective:
         if not training.train_redundant_biases:
             for bias in cancelled_biases(network.hourglass):
                 bias.requires_grad_(False)
+        if network.converter:
+            self.parts = (*self.parts, "projection")
+            network.converter.requires_grad_(training.converter_changes == "everything")
 
     def begin(self, resources: Resources, networks: Sequence[nn.Module]) -> None:
         """Store the resources."""
@@ -62,18 +72,33 @@ class ForecastObjective:
         for batch in batches(self.stream, self.training.batch, place.workers, first, count, place.share):  # type: ignore[arg-type]
             yield {name: batch[name] for name in ("input", "points", "weights", "limit")}
 
-    def forward(self, model: nn.Module, batch: dict[str, Tensor], phase: Any) -> Tensor:
-        """Return the heatmaps (N, steps, J, h, w) of the first steps; phase: the number of steps."""
+    def forward(self, model: nn.Module, batch: dict[str, Tensor], phase: Any) -> Outputs:
+        """Return the outputs of the first steps; phase: the number of steps."""
+        if self.network.converter and self.training.converter_changes == "nothing":
+            self.network.converter.eval()  # batch normalisation uses and keeps the statistics of the converter's own training
         return model(batch["input"].to(memory_format=torch.channels_last), phase)
 
-    def loss(self, outputs: Tensor, batch: dict[str, Tensor], share: float) -> tuple[Tensor, Tensor]:
-        """Return the loss, and its sums (49,): loss, then loss (16,), hits (16,) and visible joints (16,) of each step."""
-        errors = (self._errors(outputs, batch).mean(dim=(0, 2)) * share).float()
-        hits, seen = correct(outputs.detach(), batch)
+    def loss(self, outputs: Outputs, batch: dict[str, Tensor], share: float) -> tuple[Tensor, Tensor]:
+        """Return the loss, and its sums (50,): loss, projection, loss (16,), hits (16,) and visible joints (16,) by step."""
+        maps = outputs.heatmaps
+        errors = (self._errors(maps, batch).mean(dim=(0, 2)) * share).float()
+        hits, seen = correct(maps.detach(), batch)
         steps = torch.stack([errors.detach(), hits.sum(dim=(0, 2)), seen.sum(dim=(0, 2))])
         padded = nn.functional.pad(steps, (0, STEPS - steps.shape[1]))
-        loss = errors.sum()
-        return loss, torch.cat([loss.detach()[None], padded.flatten()])
+        loss, projection = errors.sum(), torch.zeros((), device=maps.device)
+        if outputs.poses:
+            projection = self._projection(outputs.poses, batch).mean(dim=0).sum() * share
+            loss = loss + self.training.projection_weight * projection
+        return loss, torch.cat([torch.stack([loss, projection]).detach(), padded.flatten()])
+
+    def _projection(self, poses: Pose3D, batch: dict[str, Tensor]) -> Tensor:
+        """Return the weighted mean squared errors (N, steps) of the projected joints, in square heatmap px."""
+        assert self.network.converter
+        points = batch["points"][:, : poses.focal.shape[1]]
+        known = ~points.isnan().any(dim=-1, keepdim=True)
+        # Zeros in place of hidden joints before the difference: the gradient of a NaN that is left out afterwards is NaN.
+        difference = torch.where(known, poses.projected(self.network.converter.center) - points.nan_to_num(0), 0)
+        return (difference.square().mean(dim=-1) * batch["weights"][:, : points.shape[1]]).mean(dim=2)
 
     def _errors(self, maps: Tensor, batch: dict[str, Tensor]) -> Tensor:
         """Return the weighted mean squared errors (N, steps, J) of heatmaps (N, steps, J, h, w)."""
@@ -85,37 +110,52 @@ class ForecastObjective:
 
     def figures(self, sums: Tensor) -> dict[str, float]:
         """Return loss, acc, and loss and PCK of each step; NaN for steps that are not trained yet."""
-        losses, hits, seen = sums[1:].double().view(3, STEPS)
-        return {"loss": sums[0].item()} | _figures(losses, hits, seen)
+        losses, hits, seen = sums[2:].double().view(3, STEPS)
+        return {"loss": sums[0].item()} | self._figures(losses, hits, seen, sums[1].item())
 
     def validate(self, network: nn.Module, phase: Any, report: Report) -> tuple[Tensor, np.ndarray]:
-        """Return sums (49,) over the starts, and a picture.
+        """Return sums (50,) over the starts, and a picture.
 
-        The sums: number of starts, then loss (16,), hits (16,) and visible joints (16,) of each step.
+        The sums: number of starts, projection, then loss (16,), hits (16,) and visible joints (16,) of each step.
         """
         place, count, steps = self.resources, len(self.valid), self.training.score_steps
         stream = batches(self.valid, VALIDATION_BATCH, place.workers, share=place.share)  # type: ignore[arg-type]
-        sums, number = torch.zeros(3, STEPS, dtype=torch.float64), 0
+        sums, number, projection = torch.zeros(3, STEPS, dtype=torch.float64), 0, 0.0
         picture = np.zeros((1, 1, 3), np.uint8)
         network.eval()
         with torch.inference_mode(), torch.autocast(place.device.type, place.compute, enabled=place.compute != torch.float32):
             for batch in stream:
                 batch = {name: tensor.to(place.device) for name, tensor in batch.items()}
-                maps = network(batch["input"].to(memory_format=torch.channels_last), steps)
+                maps, poses = network(batch["input"].to(memory_format=torch.channels_last), steps)
                 hits, seen = correct(maps, batch)
                 losses = self._errors(maps, batch).mean(dim=2).sum(dim=0)
                 sums[:, :steps] += torch.stack([losses, hits.sum(dim=(0, 2)), seen.sum(dim=(0, 2))]).double().cpu()
+                if poses:
+                    projection += self._projection(poses, batch).sum().item()
                 if not number:
                     picture = draw_forecasts(batch["input"], maps)
                 number += len(maps)
                 report(min(number * place.share[1], count), count)
-        return torch.cat([torch.tensor([number], dtype=torch.float64), sums.flatten()]), picture
+        return torch.cat([torch.tensor([number, projection], dtype=torch.float64), sums.flatten()]), picture
 
     def validation_figures(self, sums: Tensor) -> dict[str, float]:
         """Return loss, acc, and loss and PCK of each step, over all starts."""
-        losses, hits, seen = sums[1:].view(3, STEPS)
-        losses = losses / sums[0]
-        return {"loss": losses.sum().item()} | _figures(losses, hits, seen)
+        losses, hits, seen = sums[2:].view(3, STEPS)
+        losses, projection = losses / sums[0], (sums[1] / sums[0]).item()
+        loss = losses.sum().item() + self.training.projection_weight * projection
+        return {"loss": loss} | self._figures(losses, hits, seen, projection)
+
+    def _figures(self, losses: Tensor, hits: Tensor, seen: Tensor, projection: float) -> dict[str, float]:
+        """Return acc and the figures of `parts`; losses, hits, seen (visible joints): (16,), by step."""
+        rates = (hits / seen).tolist()  # NaN if no joint is visible, and for steps that were not computed
+        trained = (seen > 0).tolist()
+        found = {"acc": (hits.sum() / seen.sum()).item()}
+        found |= {
+            f"loss_{i}": value if on else float("nan")
+            for i, (value, on) in enumerate(zip(losses.tolist(), trained, strict=True), 1)
+        }
+        found |= {f"pck_{i}": rate for i, rate in enumerate(rates, 1)}
+        return found | ({"projection": projection} if self.network.converter else {})
 
     def save(self, path: Path, network: nn.Module, metrics: dict[str, float]) -> None:
         """Write the network with its joints and resolution."""
@@ -146,18 +186,6 @@ def correct(maps: Tensor, batch: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
     seen = ~points.isnan().any(dim=-1)
     near = (found - points).square().sum(dim=-1).sqrt() < batch["limit"][:, None, None]
     return (near & seen).float(), seen.float()
-
-
-def _figures(losses: Tensor, hits: Tensor, seen: Tensor) -> dict[str, float]:
-    """Return acc and the figures of `ForecastObjective.parts`; losses, hits, seen (visible joints): (16,), by step."""
-    rates = (hits / seen).tolist()  # NaN if no joint is visible, and for steps that were not computed
-    trained = (seen > 0).tolist()
-    found = {"acc": (hits.sum() / seen.sum()).item()}
-    found |= {
-        f"loss_{i}": value if on else float("nan")
-        for i, (value, on) in enumerate(zip(losses.tolist(), trained, strict=True), 1)
-    }
-    return found | {f"pck_{i}": rate for i, rate in enumerate(rates, 1)}
 
 
 def draw_forecasts(images: Tensor, maps: Tensor) -> np.ndarray:

@@ -89,6 +89,14 @@ def joints_in_image(maps: np.ndarray, image_to_crop: np.ndarray, resolution: int
     `heatmaps.DECODERS`.
     """
     points, confidence = heatmaps.DECODERS[decoder](maps)
-    in_crop = geometry.apply(geometry.invert(geometry.crop_to_heatmap(resolution, maps.shape[-1])), points)
+    return in_image(points, maps.shape[-1], image_to_crop, resolution), confidence
+
+
+def in_image(points: np.ndarray, side: int, image_to_crop: np.ndarray, resolution: int) -> np.ndarray:
+    """Return points (N, J, 2) in px of heatmaps as points in 0-based px of the original images.
+
+    side: side of a heatmap in px; image_to_crop, resolution: as for `joints_in_image`.
+    """
+    in_crop = geometry.apply(geometry.invert(geometry.crop_to_heatmap(resolution, side)), points)
     linear, shift = image_to_crop[:, :, :2], image_to_crop[:, None, :, 2]
-    return (in_crop - shift) @ np.linalg.inv(linear).transpose(0, 2, 1), confidence
+    return (in_crop - shift) @ np.linalg.inv(linear).transpose(0, 2, 1)

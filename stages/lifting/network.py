@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from datasets.errors import DataError
-from stages.lifting.cameras import FOCAL
+from stages.lifting.cameras import FOCAL, principal_point
 from stages.network.blocks import Residual
 from stages.settings.lifting import Converter
 
@@ -23,16 +23,36 @@ BLOCKS = 2  # number of residual blocks in the lifter
 
 
 class Pose3D(NamedTuple):
-    """N estimated 3D poses: the parts of the output (N, 3 J + 4) of a network."""
+    """Estimated 3D poses: the parts of the output (..., 3 J + 4) of a network; there may be any leading dimensions."""
 
-    repos: Tensor  # (N, J, 3) mm, camera frame: joints minus their mean
-    trans: Tensor  # (N, 3) mm, camera frame: mean of the joints
-    focal: Tensor  # (N,) px: focal length of the camera
+    repos: Tensor  # (..., J, 3) mm, camera frame: joints minus their mean
+    trans: Tensor  # (..., 3) mm, camera frame: mean of the joints
+    focal: Tensor  # (...) px: focal length of the camera
 
     @classmethod
     def of(cls, values: Tensor) -> "Pose3D":
-        """Return the poses in the output (N, 3 J + 4) of a network."""
-        return cls(values[:, :-4].unflatten(1, (-1, 3)), values[:, -4:-1], values[:, -1])
+        """Return the poses in the output (..., 3 J + 4) of a network."""
+        return cls(values[..., :-4].unflatten(-1, (-1, 3)), values[..., -4:-1], values[..., -1])
+
+    def projected(self, center: float) -> Tensor:
+        """Return the joints' image coordinates (..., J, 2) in px; center: u and v of the principal point in px."""
+        joints = self.repos + self.trans[..., None, :]
+        return joints[..., :2] / joints[..., 2:] * self.focal[..., None, None] + center
+
+    def mirrored(self, exchanged: list[int]) -> "Pose3D":
+        """Return the poses that the mirrored image shows; exchanged: the joints with left and right exchanged."""
+        sign = self.repos.new_tensor([-1, 1, 1])
+        return Pose3D(self.repos[..., exchanged, :] * sign, self.trans * sign, self.focal)
+
+    def steady(self) -> "Pose3D":
+        """Return movements (..., T) with the focal length of the first step at all steps, and unchanged image coordinates.
+
+        An image shows only the ratio of size and distance to focal length. So image-play multiplies repos and trans of each
+        step by focal(1) / focal(t), which keeps a person's size more constant over time.
+        """
+        factor = self.focal[..., :1] / self.focal
+        focal = self.focal[..., :1].expand_as(self.focal)
+        return Pose3D(self.repos * factor[..., None, None], self.trans * factor[..., None], focal)
 
 
 class Units(nn.Module):
@@ -93,6 +113,11 @@ class ConverterNet(nn.Module):
             for module in self.modules():
                 if isinstance(module, nn.BatchNorm2d):
                     nn.init.uniform_(module.weight)
+
+    @property
+    def center(self) -> float:
+        """Return the coordinate in px, u as well as v, of the principal point in the images of the training cameras."""
+        return principal_point(self.side, self.options.cameras == "published")
 
     def forward(self, heatmaps: Tensor) -> Tensor:
         if self.options.heatmaps == "normalised":

@@ -23,6 +23,11 @@ class Forecaster(Section):
     hidden: int = setting(0, "Channels of the hidden state; 0: as many as the hourglass's output, as published.", ge=0, le=2048)
     layers: int = setting(1, "Number of recurrent layers on top of each other.", ge=1, le=4)
     residual: bool = setting(True, "Add the encoder's feature to the layer's output at every step: true or false.")
+    converter: Literal["none", "trained"] = setting(
+        "none",
+        "Forecasts of 3D poses: none (2D poses only, as hg-256-res-clstm) or trained (the converter of [train_converter] turns "
+        "the heatmaps of every step into a 3D pose, as in hg-256-res-clstm-res-64, the whole 3D-PFNet).",
+    )
 
 
 class ForecastTraining(Training):
@@ -54,6 +59,17 @@ class ForecastTraining(Training):
     stride: int = setting(4, "Frames from one step to the next, with starts = fixed_rate.", ge=1, le=100)
     repeated_weight: float = setting(
         1.0, "Loss weight of steps beyond the video's end, which repeat an earlier pose; 1: as published.", ge=0, le=1
+    )
+    projection_weight: float = setting(
+        1e-6,
+        "With a converter: weight in the loss of the squared distance, in heatmap pixels, between labelled joints and the "
+        "projections of the 3D joints; as published.",
+        ge=0,
+    )
+    converter_changes: Literal["nothing", "statistics", "everything"] = setting(
+        "nothing",
+        "What this training changes in the converter: nothing, statistics (the running statistics of batch normalisation, but "
+        "no weights, as published) or everything.",
     )
     score_steps: int = setting(16, "Number of steps that are validated; their PCK chooses the best epoch.", ge=1, le=STEPS)
 

@@ -7,9 +7,12 @@ from datasets.errors import DataError
 from datasets.penn_action import PENN_ACTION
 from stages.forecasting.checkpoints import load_forecaster, save_forecaster
 from stages.forecasting.network import ForecastNet, PixelLstm, SplitHourglass, new_forecaster
+from stages.lifting import checkpoints as lifting
+from stages.lifting.network import ConverterNet, LifterNet, Pose3D
 from stages.network.checkpoints import save_network
 from stages.network.hourglass import HourglassNet
 from stages.settings.forecasting import Forecaster
+from stages.settings.lifting import Converter
 from stages.settings.sections import Network
 
 SMALL = {"stem": "4 8 8", "features": 8}
@@ -98,8 +101,8 @@ def test_without_what_the_layers_add_every_step_is_the_hourglass_bit_for_bit():
         layer.forward = lambda feature, steps: feature.new_zeros(len(feature), steps, *feature.shape[1:])
     with torch.no_grad():
         expected = network.hourglass(images)[-1]
-        assert torch.equal(network(images, 1)[:, 0], expected)
-        torch.testing.assert_close(network(images, 3), expected[:, None].expand(-1, 3, -1, -1, -1))
+        assert torch.equal(network(images, 1).heatmaps[:, 0], expected)
+        torch.testing.assert_close(network(images, 3).heatmaps, expected[:, None].expand(-1, 3, -1, -1, -1))
 
 
 @pytest.mark.parametrize("kind", ["lstm", "conv_gru"])
@@ -107,7 +110,7 @@ def test_without_what_the_layers_add_every_step_is_the_hourglass_bit_for_bit():
 def test_earlier_steps_do_not_depend_on_how_many_follow(kind, residual):
     network, images = small(kind=kind, residual=residual, layers=2), torch.rand(2, 3, 64, 64)
     with torch.no_grad():
-        few, many = network(images, 2), network(images, 5)
+        few, many = network(images, 2).heatmaps, network(images, 5).heatmaps
     torch.testing.assert_close(few, many[:, :2], atol=1e-6, rtol=1e-5)
     assert (many[:, 1:] - many[:, :-1]).abs().amax(dim=(0, 2, 3, 4)).min() > 1e-6  # it moves at every step
 
@@ -122,6 +125,59 @@ def test_a_forecaster_begins_with_the_weights_of_the_chain_s_network_and_is_kept
     read, about = load_forecaster(tmp_path / "f.safetensors")
     images = torch.rand(1, 3, 64, 64)
     with torch.no_grad():
-        assert torch.equal(read(images, 3), made.eval()(images, 3)) and about.metrics == {"epoch": 2}
+        assert torch.equal(read(images, 3).heatmaps, made.eval()(images, 3).heatmaps) and about.metrics == {"epoch": 2}
     with pytest.raises(DataError, match="is no forecasting network"):
         load_forecaster(tmp_path / "best.safetensors")
+
+
+@pytest.fixture
+def models(tmp_path):
+    """The folder with pose.safetensors, an hourglass for heatmaps of 16 px, and converter.safetensors."""
+    hourglass = HourglassNet(Network(**SMALL), 13)
+    save_network(tmp_path / "pose.safetensors", hourglass, PENN_ACTION.skeleton.joints, 64, {})
+    converter = ConverterNet(13, 16, Converter(features=8))
+    lifting.save(tmp_path / "converter.safetensors", converter, PENN_ACTION.skeleton.joints, {})
+    return tmp_path
+
+
+def test_the_converter_gives_the_pose_of_every_step_from_its_heatmaps_and_is_kept_with_the_network(models):
+    made = new_forecaster(models / "pose.safetensors", Forecaster(), 1, models / "converter.safetensors").eval()
+    save_forecaster(models / "f.safetensors", made, PENN_ACTION.skeleton.joints, 64, {})
+    read, about = load_forecaster(models / "f.safetensors")
+    converter, _ = lifting.load(models / "converter.safetensors")
+    images = torch.rand(2, 3, 64, 64)
+    with torch.no_grad():
+        maps, poses = read(images, 3)
+        assert poses.repos.shape == (2, 3, 13, 3) and poses.trans.shape == (2, 3, 3) and poses.focal.shape == (2, 3)
+        for step in range(3):
+            expected = converter(maps[:, step])
+            torch.testing.assert_close(poses.repos[:, step].flatten(1), expected[:, :39])
+            torch.testing.assert_close(poses.trans[:, step], expected[:, 39:42])
+            torch.testing.assert_close(poses.focal[:, step], expected[:, 42])
+    assert about.converter == Converter(features=8)
+
+
+def test_a_converter_of_another_size_and_a_lifter_are_refused(models):
+    for name, network in (("small", ConverterNet(13, 32, Converter(features=8))), ("lifter", LifterNet(13, 16, 16))):
+        lifting.save(models / name, network, PENN_ACTION.skeleton.joints, {})
+    for name, said in (
+        ("small", "takes heatmaps of 13 joints and 32 px, but .* gives 13 joints and 16 px"),
+        ("lifter", "is a lifter"),
+    ):
+        with pytest.raises(DataError, match=said):
+            new_forecaster(models / "pose.safetensors", Forecaster(), 1, models / name)
+
+
+def test_poses_are_projected_mirrored_and_made_steady():
+    """A point 2 m in front of a camera of focal length 100 px, 200 mm to the right: 10 px right of the centre."""
+    pose = Pose3D(
+        torch.tensor([[[200.0, -100.0, 0.0]], [[0.0, 0.0, 0.0]]]),
+        torch.tensor([[0.0, 0.0, 2000.0]] * 2),
+        torch.tensor([100.0, 50.0]),
+    )
+    assert pose.projected(31.5).tolist() == [[[41.5, 26.5]], [[31.5, 31.5]]]
+    other = pose.mirrored([0])
+    torch.testing.assert_close(other.projected(31.5)[..., 0], 63 - pose.projected(31.5)[..., 0])
+    steady = pose.steady()
+    assert steady.focal.tolist() == [100, 100] and steady.trans[:, 2].tolist() == [2000, 4000]
+    torch.testing.assert_close(steady.projected(31.5), pose.projected(31.5))

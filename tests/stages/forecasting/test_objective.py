@@ -4,11 +4,14 @@ import numpy as np
 import pytest
 import torch
 
+from stages.forecasting.checkpoints import load_forecaster
 from stages.forecasting.evaluate import ForecastFiles
-from stages.forecasting.network import ForecastNet
+from stages.forecasting.network import ForecastNet, Outputs
 from stages.forecasting.objective import ForecastObjective
+from stages.lifting.network import ConverterNet, Pose3D
 from stages.network.hourglass import HourglassNet
 from stages.settings.forecasting import Forecaster, ForecastTraining
+from stages.settings.lifting import Converter
 from stages.settings.sections import Input, Network, Workspace
 from stages.training import distributed
 from stages.training.train import Job, Trainer, train
@@ -34,16 +37,18 @@ def files(tmp_path_factory) -> ForecastFiles:
     return ForecastFiles(root, root)
 
 
-def objective(files, settings=SETTINGS):
+def objective(files, settings=SETTINGS, converter=False):
+    """An objective whose network has heatmaps of SIDE px; with a converter, which halves them four times, of 16 px."""
     torch.manual_seed(1)
-    network = ForecastNet(HourglassNet(Network(stem="2 4 4", features=8, depth=2), 13), Forecaster())
+    hourglass = HourglassNet(Network(stem="2 4 4", features=8, depth=2), 13)
+    network = ForecastNet(hourglass, Forecaster(), ConverterNet(13, 16, Converter(features=8)) if converter else None)
     movements = {split: files.movements(split) for split in ("train", "valid")}
-    return ForecastObjective(network, movements, files.frames, Input(resolution=4 * SIDE), settings)
+    return ForecastObjective(network, movements, files.frames, Input(resolution=64 if converter else 4 * SIDE), settings)
 
 
-def job(folder, files, settings=SETTINGS, workspace=ALONE):
+def job(folder, files, settings=SETTINGS, workspace=ALONE, converter=False):
     folder.mkdir(exist_ok=True)
-    return Job(folder, objective(files, settings), settings, workspace)
+    return Job(folder, objective(files, settings, converter), settings, workspace)
 
 
 def a_batch(one):
@@ -65,7 +70,7 @@ def test_hidden_joints_and_repeated_steps_weigh_in_the_loss_as_the_settings_say(
         maps, batch = torch.zeros(4, 16, 13, SIDE, SIDE), a_batch(one)
         other = maps.clone()
         other[:, :, 5] = 1.0
-        losses = [one.loss(given, batch, 1.0)[0].item() for given in (maps, other)]
+        losses = [one.loss(Outputs(given, None), batch, 1.0)[0].item() for given in (maps, other)]
         # A joint without a target adds 1 to the mean over 4 images and 13 joints at each step of each image.
         assert losses[1] - losses[0] == pytest.approx(16 / 13 if count else 0, abs=1e-5)
     rigid = objective(files, SETTINGS.model_copy(update={"repeated_weight": 0.0, "unlabelled_weight": 0.0}))
@@ -74,7 +79,8 @@ def test_hidden_joints_and_repeated_steps_weigh_in_the_loss_as_the_settings_say(
     assert repeated.any() and not repeated[:, 0].any()
     maps = torch.zeros(4, 16, 13, SIDE, SIDE)
     other = torch.where(repeated[..., None, None, None], 1.0, maps)
-    assert rigid.loss(maps, batch, 1.0)[0] == rigid.loss(other, batch, 1.0)[0] > 0
+    losses = [rigid.loss(Outputs(given, None), batch, 1.0)[0] for given in (maps, other)]
+    assert losses[0] == losses[1] > 0
 
 
 def test_a_joint_is_correct_within_a_twentieth_of_the_frame(files):
@@ -85,7 +91,7 @@ def test_a_joint_is_correct_within_a_twentieth_of_the_frame(files):
     batch["points"] = torch.where(inside[..., None], batch["points"].floor(), torch.nan)
     assert batch["limit"].tolist() == pytest.approx([0.32] * 4)
     for shift, correct in ((0.0, 1.0), (1.0, 0.0)):
-        found = one.figures(one.loss(peaks(batch["points"], shift), batch, 1.0)[1])
+        found = one.figures(one.loss(Outputs(peaks(batch["points"], shift), None), batch, 1.0)[1])
         assert found["acc"] == correct and found["pck_1"] == found["pck_16"] == correct
 
 
@@ -95,14 +101,15 @@ def test_the_loss_of_a_step_does_not_depend_on_how_many_follow(files):
     few, many = (one.loss(one.forward(one.network.eval(), batch, steps), batch, 1.0)[1] for steps in (2, 16))
     assert one.figures(few)["loss_2"] == pytest.approx(one.figures(many)["loss_2"], rel=1e-5)
     assert np.isnan(one.figures(few)["loss_3"]) and one.figures(many)["loss_3"] > 0
-    assert few[0] == pytest.approx((few[1] + few[2]).item())
+    assert few[0] == pytest.approx((few[2] + few[3]).item())
 
 
 def test_loss_and_accuracy_stay_on_the_device(files):
-    one = objective(files)
+    one = objective(files, converter=True)
     batch = {name: to_other_device(values) for name, values in a_batch(one).items()}
+    poses = Pose3D.of(to_other_device(torch.rand(4, 4, 43)))
     with OtherDevice():
-        loss, sums = one.loss(to_other_device(torch.rand(4, 4, 13, SIDE, SIDE)), batch, 1.0)
+        loss, sums = one.loss(Outputs(to_other_device(torch.rand(4, 4, 13, 16, 16)), poses), batch, 1.0)
     assert isinstance(loss, OnOtherDevice) and isinstance(sums, OnOtherDevice)
     assert one.figures(sums.cpu())["loss"] > 0
 
@@ -141,3 +148,38 @@ def test_bfloat16_gives_nearly_what_float32_gives(files, whole, tmp_path):
     exact, half = (np.array(log(folder / "valid.log"))[:, 1] for folder in (whole[0], tmp_path / "half"))
     np.testing.assert_allclose(half, exact, rtol=0.02)
     assert (half != exact).any()
+
+
+def test_the_loss_has_the_squared_distance_of_projected_joints_from_visible_labels(files):
+    """With 3D joints that project 3 px right of the labels, and 4 px below, the mean of the two squares is 12.5 px^2."""
+    one = objective(
+        files, SETTINGS.model_copy(update=PLAIN | {"projection_weight": 2.0, "unlabelled_weight": 1.0}), converter=True
+    )
+    batch, maps = a_batch(one), torch.zeros(4, 2, 13, 16, 16)
+    points = batch["points"][:, :2].nan_to_num(0) + torch.tensor([3.0, 4.0]) - 7.5  # the centre of 16 px
+    flat = torch.cat([points, torch.full_like(points[..., :1], 1000.0)], dim=-1)  # focal length 1000 px, depth 1000 mm
+    poses = Pose3D(flat.requires_grad_(), torch.zeros(4, 2, 3), torch.full((4, 2), 1000.0))
+    seen = (~batch["points"][:, :2].isnan().any(dim=-1)).float().mean(dim=(0, 2)).sum().item()
+    assert 0 < seen < 2
+    (without, _), (loss, sums) = (one.loss(Outputs(maps, given), batch, 1.0) for given in (None, poses))
+    assert one.figures(sums)["projection"] == pytest.approx(12.5 * seen, rel=1e-4)
+    assert (loss - without).item() == pytest.approx(2 * 12.5 * seen, rel=1e-4)
+    loss.backward()
+    assert poses.repos.grad.isfinite().all()
+
+
+@pytest.mark.parametrize("changes", ["nothing", "statistics", "everything"])
+def test_a_training_changes_in_the_converter_what_the_settings_say(files, tmp_path, changes):
+    settings = SETTINGS.model_copy(update={"converter_changes": changes, "epochs": 1, "projection_weight": 1e-3})
+    before = {name: tensor.clone() for name, tensor in objective(files, settings, True).network.converter.state_dict().items()}
+    train(job(tmp_path / "one", files, settings, converter=True))
+    head, row = (line.split("\t") for line in (tmp_path / "one/valid.log").read_text().splitlines())
+    assert head[-1] == "projection" and float(row[-1]) > 0
+    network, _ = load_forecaster(tmp_path / "one/best.safetensors")
+    after = network.converter.state_dict()
+    changed = {name for name in before if not torch.equal(before[name], after[name])}
+    weights = {name for name, _ in network.converter.named_parameters()}
+    assert bool(changed & weights) == (changes == "everything")
+    assert bool(changed - weights) == (changes != "nothing")
+    if changes == "everything":
+        assert {"repos.2.weight", "trans.2.weight", "focal.2.weight", "trunk.0.weight"} <= changed
