@@ -166,6 +166,10 @@ class Graph:
                 found |= self._of(place, part, kind, name, network.get_submodule(name))
         return found
 
+    def field(self, data: Table, key: str) -> Any:
+        """Return a field of a node's module; a short LongStorage or list is a tuple."""
+        return _plain(self.module(data).fields.get(key))
+
     def number(self, data: Table, key: str) -> float:
         """Return a field of a node's module that is a finite number."""
         value = self.module(data).fields.get(key)
