@@ -174,28 +174,42 @@ def write_penn(
     the fourth on, stores integers in small unsigned types. Calls report(frames so far, frames).
     """
     folder.mkdir(parents=True, exist_ok=True)
-    plan = [(action, k % 3 != 2) for action in actions for k in range(sequences)]
-    lengths = np.random.default_rng([seed, 2]).integers(frames[0], frames[1] + 1, len(plan))
     labels: dict[str, bytes] = {}
-    done = 0
+    done, total = 0, int(_lengths(len(actions) * sequences, frames, seed).sum())
     with _tar_gz(folder / "Penn_Action.tar.gz") as add:
         for part in ("", "/frames", "/labels", "/tools"):
             add(f"Penn_Action{part}", None)
         add("Penn_Action/README", b"Drawn sample data in the layout of Penn Action. It shows no real person.\n")
         add("Penn_Action/tools/README", b"The tools of the original distribution are not part of the sample.\n")
-        for number, ((action, train), length) in enumerate(zip(plan, lengths.tolist(), strict=True)):
-            clip = Clip.prepare(np.random.default_rng([seed, 3, number]), action, length, size)
+        for number, action, train, clip in penn_clips(sequences, frames, size, actions, seed):
+            length = len(clip.pan)
             joints, visible = np.empty((length, 13, 2)), np.empty((length, 13), bool)
-            add(f"Penn_Action/frames/{number + 1:04d}", None)
+            add(f"Penn_Action/frames/{number:04d}", None)
             for t in range(length):
                 image, joints[t], visible[t] = clip.frame(t)
-                add(f"Penn_Action/frames/{number + 1:04d}/{t + 1:06d}.jpg", _jpeg(image))
+                add(f"Penn_Action/frames/{number:04d}/{t + 1:06d}.jpg", _jpeg(image))
                 done += 1
-                report(done, int(lengths.sum()))
-            label = _penn_label(number, action, train, clip, joints, visible)
-            labels[f"Penn_Action/labels/{number + 1:04d}.mat"] = label
+                report(done, total)
+            label = _penn_label(number - 1, action, train, clip, joints, visible)
+            labels[f"Penn_Action/labels/{number:04d}.mat"] = label
         for name, content in labels.items():
             add(name, content)
+
+
+def penn_clips(
+    sequences: int, frames: tuple[int, int], size: tuple[int, int] = (200, 280),
+    actions: tuple[str, ...] = tuple(ACTIONS), seed: int = 0,
+) -> Iterator[tuple[int, str, bool, Clip]]:  # fmt: skip
+    """Yield the sequences of `write_penn`: number (from 1), action, whether it is for training, and its parameters."""
+    plan = [(action, k % 3 != 2) for action in actions for k in range(sequences)]
+    lengths = _lengths(len(plan), frames, seed).tolist()
+    for number, ((action, train), length) in enumerate(zip(plan, lengths, strict=True)):
+        yield number + 1, action, train, Clip.prepare(np.random.default_rng([seed, 3, number]), action, length, size)
+
+
+def _lengths(count: int, frames: tuple[int, int], seed: int) -> np.ndarray:
+    """Return the number of frames of each sequence, (count,)."""
+    return np.random.default_rng([seed, 2]).integers(frames[0], frames[1] + 1, count)
 
 
 def _penn_label(number: int, action: str, train: bool, clip: Clip, joints: np.ndarray, visible: np.ndarray) -> bytes:

@@ -1,4 +1,4 @@
-"""Write the 3D movements of the drawn people (the sample data without photos) as motion capture.
+"""Give the 3D movements of the drawn people: as motion capture, and as the truth for the drawn sequences of Penn Action.
 
 World frame, in mm: x points forward from the person, y to the person's left, z up. The joints are those of Penn Action.
 """
@@ -9,16 +9,15 @@ import numpy as np
 
 from datasets.mocap import clips
 from datasets.mocap.clips import Clips
-from datasets.mpii import MPII
 from datasets.penn_action import PENN_ACTION
 from datasets.progress import Report, silent
+from datasets.sample.archives import penn_clips
+from datasets.sample.pictures import penn_joints
 from datasets.sample.poses import ACTIONS, Movement, build_figures, everyday_pose, vary_lengths
-from datasets.skeletons import matching_joints
 
 FPS = 10.0  # poses per second of the clips; one movement takes about two seconds
 HEIGHTS = (1500.0, 1950.0)  # mm, shortest and tallest person
 STILLS = 4  # number of everyday poses for each clip of an action
-_FROM_MPII = [joint for joint in matching_joints(MPII.skeleton.joints, PENN_ACTION.skeleton.joints) if joint is not None]
 
 
 def write_motions(path: Path, sequences: int, frames: int, seed: int = 0, report: Report = silent) -> None:
@@ -53,5 +52,19 @@ def joints_in_world(movement: Movement, height: float) -> np.ndarray:
     points = np.stack([figure.points for figure in figures])
     # In the frame of `points`, x points to the person's left, y down and z forward.
     world = np.stack([points[..., 2], points[..., 0], -points[..., 1]], axis=-1)
-    head = world[:, 8] + 0.85 * (world[:, 9] - world[:, 8])  # the same point as in the labels of the drawn pictures
-    return np.concatenate([head[:, None], world[:, _FROM_MPII[1:]]], axis=1).astype(np.float32)
+    return penn_joints(world).astype(np.float32)
+
+
+def penn_poses(sequences: int, frames: tuple[int, int], seed: int = 0) -> dict[int, np.ndarray]:
+    """Return the true 3D poses of the drawn sequences of Penn Action: number of the sequence -> (T, 13, 3) float32, mm.
+
+    Arguments as for `archives.write_penn`. The poses are the joints minus their mean, in the camera frame: x right, y down, z
+    forward. A picture does not show a person's height; everybody's height is the mean of HEIGHTS here.
+    """
+    found = {}
+    for number, _, _, clip in penn_clips(sequences, frames, seed=seed):
+        figures = clip.figures[::3]  # the labelled figure of each frame
+        joints = penn_joints(np.stack([figure.points for figure in figures])) * [1, 1, -1]
+        joints *= sum(HEIGHTS) / 2 / figures[0].height
+        found[number] = (joints - joints.mean(axis=1, keepdims=True)).astype(np.float32)
+    return found

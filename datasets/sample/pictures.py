@@ -98,6 +98,12 @@ def _hide_something(rng: Generator, image: np.ndarray, labels: np.ndarray, figur
         draw_post(image, labels, figure.points[6, 0] + rng.uniform(-0.3, 0.3) * h, rng.uniform(0.04, 0.08) * h, colour)
 
 
+def penn_joints(points: np.ndarray) -> np.ndarray:
+    """Return the 13 joints of Penn Action (..., 13, 3) of the points of figures (..., 20, 3), in the same coordinates."""
+    head = points[..., 8, :] + 0.85 * (points[..., 9, :] - points[..., 8, :])  # the middle of the upper head
+    return np.concatenate([head[..., None, :], points[..., _PENN_FROM_MPII[1:], :]], axis=-2)
+
+
 @dataclass
 class Clip:
     """All parameters of a sequence: the figures of all moments, the place, and the object in front of the person."""
@@ -168,8 +174,7 @@ class Clip:
         elif self.thing == "box":
             corner = np.array([x, middle.points[:, 1].max() - 0.12 * h])
             draw_box(image, corner, np.array([0.3, 0.4]) * h, colour, labels)
-        head = middle.points[8] + 0.85 * (middle.points[9] - middle.points[8])  # the middle of the upper head
-        joints = np.concatenate([head[None, :2], middle.points[_PENN_FROM_MPII[1:], :2]])
+        joints = penn_joints(middle.points)[:, :2]
         visible = visible_joints(labels, middle, 0)[_PENN_FROM_MPII]
         return finish(self.rng, image, self.sharpness, 4.0, self.tint), joints, visible
 

@@ -58,8 +58,7 @@ class MakeSample(ChainStage):
 
         sample = config.settings().sample
         synthetic.write_mpii(folder, sample.people, seed=sample.seed, report=report)
-        frames = (sample.frames, sample.frames + 4)
-        synthetic.write_penn(folder, sample.sequences, frames, seed=sample.seed, report=report)
+        synthetic.write_penn(folder, sample.sequences, sample.lengths, seed=sample.seed, report=report)
 
 
 class FromSources(ChainStage):

@@ -8,13 +8,15 @@ from datasets.progress import Report
 from pipeline import config
 from pipeline.engine.stage import Stage, with_inputs
 from pipeline.tasks.base import ChainStage
-from pipeline.tasks.fetch import Fetch
+from pipeline.tasks.fetch import SAMPLE, Fetch
 from pipeline.tasks.lifting import TrainConverter
 from pipeline.tasks.prepare import converted
 from pipeline.tasks.train import BEST, TrainingStage, finetuned
 from stages.settings.trainings import Training
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from stages.forecasting.evaluate import ForecastFiles
 
 PENN_ACTION = DATASETS["penn_action"]
@@ -114,7 +116,17 @@ class CompareForecasts(ChainStage):
         from stages.forecasting.compare import compare
 
         name, stride = self.settings()["name"], self.settings()["stride"]
-        return compare(folder, inputs["evaluation"], name, inputs["poses"], _files(inputs), stride, report)
+        return compare(folder, inputs["evaluation"], name, inputs["poses"], _files(inputs), stride, _truth(), report)
+
+
+def _truth() -> "dict[int, np.ndarray] | None":
+    """Return the true 3D poses of the drawn sequences, number of a sequence -> (T, J, 3) mm; None for the real Penn Action."""
+    if config.settings().datasets[PENN_ACTION.name].archive != SAMPLE:  # type: ignore[attr-defined]
+        return None
+    from datasets.sample.motions import penn_poses
+
+    sample = config.settings().sample
+    return penn_poses(sample.sequences, sample.lengths, sample.seed)
 
 
 class ExportForecast(ChainStage):

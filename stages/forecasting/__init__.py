@@ -6,6 +6,7 @@ checkpoints  forecasting networks on disk
 samples      an image and the joints of all steps
 objective    the objective of the network's training
 scoring      PCK by step
+space        errors of 3D poses in mm by step, where the truth is known
 baselines    forecasts without a network
 pose_only    small networks from one labelled pose
 eval_files   forecasts in image-play's files

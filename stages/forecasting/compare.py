@@ -8,6 +8,7 @@ Files in the result folder, for the test split:
     forecasts.png, .pdf, .svg  PCK by step
     strips.png                 input images, forecast poses, and below them the labelled ones
     movement-<k>.gif           the movements of the strips
+    space.csv, .md, .txt, space-tests.csv, .md, .txt    for the drawn sample, with a converter: errors of 3D poses in mm by step
 """
 
 from collections.abc import Callable
@@ -25,7 +26,7 @@ from datasets.imaging.images import read_image
 from datasets.penn_action import PENN_ACTION, frame_name
 from datasets.progress import Report, silent
 from stages.evaluation.scores import as_text
-from stages.forecasting import pictures
+from stages.forecasting import pictures, space
 from stages.forecasting.baselines import Forecasts, baselines, zero_velocity
 from stages.forecasting.evaluate import ForecastFiles, load_counts, starts_by_kind
 from stages.forecasting.movements import STEPS, Movements, Starts, published_starts
@@ -36,6 +37,7 @@ from stages.reporting.curves import COLOURS, STYLE, new_figure, save_figure
 SPLIT = "test"
 SHOWN = 4  # number of movements that are drawn
 PREDICTED = "zero velocity, from the predicted pose"
+PROJECTED = ", projected 3D joints"  # ending of the name of a network whose joints are the projections of its 3D poses
 KNOWN = ", action known"
 POSE_ONLY = {"any-action.safetensors": "pose-only", "action-known.safetensors": f"pose-only{KNOWN}"}
 DASHED = {PREDICTED: "zero velocity", "NN-oracle": "NN-all"}  # dashed curve -> curve of the same colour
@@ -44,19 +46,22 @@ RIVALS = ("zero velocity", "mean of 50 nearest")  # baselines in the tests
 
 
 def compare(folder: Path, evaluation: Path, name: str, pose_only: Path, data: ForecastFiles, stride: int,
-            report: Report = silent) -> dict[str, Any]:  # fmt: skip
+            truth: dict[int, np.ndarray] | None = None, report: Report = silent) -> dict[str, Any]:  # fmt: skip
     """Compare a network's forecasts, in the folder of their evaluation, with baselines, and write all files.
 
     name: name of the network in the tables; pose_only: folder of the pose-only forecasters; stride: frames from step to step of
-    the fixed-rate starts. Baselines and pose-only forecasters start from the labelled poses. The baseline zero velocity also
-    starts from the network's own first pose. Returns the mean PCK over the steps of the network and of zero velocity. Raises
-    DataError for a damaged file.
+    the fixed-rate starts; truth: number of a sequence -> its true 3D poses (T, J, 3) in mm, for the drawn sample. Baselines and
+    pose-only forecasters start from the labelled poses. The baseline zero velocity also starts from the network's own first
+    pose. Returns the mean PCK over the steps, and the mean error in 3D, of the network and of zero velocity. Raises DataError
+    for a damaged file.
     """
     train, movements = data.movements("train"), data.movements(SPLIT)
     kinds = starts_by_kind(movements, stride)
     counts: dict[str, dict[str, Counts]] = {}
     for done, (kind, starts) in enumerate(kinds.items()):
         counts[kind] = {name: load_counts(evaluation / f"counts_{SPLIT}_{kind}.h5")}
+        if (evaluation / f"counts_{SPLIT}_{kind}_projected.h5").exists():
+            counts[kind][name + PROJECTED] = load_counts(evaluation / f"counts_{SPLIT}_{kind}_projected.h5")
         counts[kind][PREDICTED] = count(movements, starts, partial(_from_predicted, evaluation, starts))
         query = movements.joints[starts.rows[:, 0]]
         rivals = baselines(train, movements, starts, query) | _from_poses(pose_only, movements, starts, query)
@@ -65,7 +70,6 @@ def compare(folder: Path, evaluation: Path, name: str, pose_only: Path, data: Fo
             counts[kind][rival] = count(movements, starts, forecasts)
     rates = table(counts)
     _write(folder, "forecasts", rates)
-    (folder / "summary.txt").write_text(as_text(summary(rates)) + "\n")
     _write(folder, "tests", tests(counts, name))
     network = counts["all"][name]
     actions = pd.DataFrame({action: 100 * rates for action, rates in network.by_action(movements).items()}, index=_steps()).T
@@ -75,7 +79,25 @@ def compare(folder: Path, evaluation: Path, name: str, pose_only: Path, data: Fo
     draw_curves(folder / "forecasts", counts["all"])
     _draw_movements(folder, evaluation, movements, data)
     rows = {which: float(np.nanmean(counts["all"][which].by_step())) for which in (name, "zero velocity")}
-    return {"mean PCK@0.05": rows}
+    found, parts = {"mean PCK@0.05": rows}, [summary(rates)]
+    if truth and name + PROJECTED in counts["all"]:
+        errors = _compare_in_space(folder, evaluation, name, movements, truth)
+        found["mean error in mm"] = {which: float(errors[which, "none"].mean()) for which in (name, space.PREDICTED)}
+        parts.append(space_summary(errors))
+    (folder / "summary.txt").write_text("\n\n".join(as_text(part) for part in parts) + "\n")
+    return found
+
+
+def _compare_in_space(
+    folder: Path, evaluation: Path, name: str, movements: Movements, truth: dict[int, np.ndarray]
+) -> dict[tuple[str, str], np.ndarray]:
+    """Write the tables of the errors in 3D; return the errors as `space.errors_by_step` does."""
+    starts = published_starts(movements)
+    path = evaluation / f"forecasts_{SPLIT}.h5"
+    errors = space.errors_by_step(path, name, starts, space.true_poses(truth, movements))
+    _write(folder, "space", space.table(errors, starts))
+    _write(folder, "space-tests", space.tests(errors, name, starts))
+    return errors
 
 
 def count(movements: Movements, starts: Starts, forecasts: Callable[[], Forecasts]) -> Counts:
@@ -100,6 +122,15 @@ def summary(rates: pd.DataFrame) -> pd.DataFrame:
     """Return the part of a result of `table` that fits on a screen: some steps, with every frame as a start."""
     chosen = rates.loc[rates["starts"] == "all", ["forecaster", *SUMMARY, "mean"]]
     return chosen.rename(columns={step: f"step {step}" for step in SUMMARY} | {"forecaster": "PCK@0.05, Penn Action test"})
+
+
+def space_summary(errors: dict[tuple[str, str], np.ndarray]) -> pd.DataFrame:
+    """Return the errors in mm without alignment at some steps, with every frame as a start."""
+    rows = []
+    for (forecaster, alignment), wrong in errors.items():
+        if alignment == "none":
+            rows.append([forecaster, *(wrong[:, int(step) - 1].mean() for step in SUMMARY), wrong.mean()])
+    return pd.DataFrame(rows, columns=["error in 3D, mm, Penn Action test", *(f"step {step}" for step in SUMMARY), "mean"])
 
 
 def tests(counts: dict[str, dict[str, Counts]], name: str) -> pd.DataFrame:

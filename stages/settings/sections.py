@@ -249,6 +249,11 @@ class Sample(Section):
     frames: int = setting(20, "Smallest number of frames of a sequence; the largest is 4 more.", ge=4, le=600)
     seed: int = setting(1, "Seed of the drawings.", ge=0, lt=2**32)
 
+    @property
+    def lengths(self) -> tuple[int, int]:
+        """Return the smallest and the largest number of frames of a sequence."""
+        return self.frames, self.frames + 4
+
 
 class Settings(Section):
     """All settings: one field per section of luigi.cfg. `datasets` and `recipes` hold several sections by name."""

@@ -35,7 +35,7 @@ stem = 2 4 4
 features = 8
 depth = 2
 [input]
-resolution = 32
+resolution = 64
 [recipe:published]
 target_sigma = 1
 target_radius = 2
@@ -53,9 +53,23 @@ head = matching
 epochs = 3
 iterations = 2
 batch = 2
+[forecaster]
+converter = trained
 [pose_only]
 iterations = 20
 batch = 16
+[converter]
+preset = res-64-modern
+features = 8
+[train_converter]
+recipe = converter-modern
+epochs = 2
+iterations = 3
+batch = 4
+[lifter]
+width = 16
+iterations = 4
+batch = 8
 [retcode]
 task_failed = 30
 """

@@ -25,7 +25,9 @@ def test_the_comparison_has_the_network_and_its_baselines_for_every_kind_of_star
         rows = list(csv.DictReader(file))
     assert {row["starts"] for row in rows} >= {"all", "first"}
     names = [row["forecaster"] for row in rows if row["starts"] == "all"]
-    assert names[:4] == ["hg-256-res-clstm", "zero velocity, from the predicted pose", "zero velocity", "NN-all"]
+    network = "hg-256-res-clstm"
+    assert names[:3] == [network, f"{network}, projected 3D joints", "zero velocity, from the predicted pose"]
+    assert names[3:5] == ["zero velocity", "NN-all"]
     zero = next(row for row in rows if row["forecaster"] == "zero velocity")
     assert float(zero["1"]) == 100 and 0 < float(zero["16"]) < 100
     with open(folder / "tests.csv", newline="") as file:
@@ -33,6 +35,19 @@ def test_the_comparison_has_the_network_and_its_baselines_for_every_kind_of_star
     assert cv2.imread(str(folder / "strips.png")).shape[1] == 10 * 182 + 6  # the image and nine steps
     with Image.open(folder / "movement-1.gif") as animation:
         assert animation.n_frames == 16
+
+
+def test_the_drawn_sequences_have_true_3d_poses_against_which_forecasts_are_scored(forecast):
+    folder = forecast.exp / "penn_action_cropped/forecast-comparison"
+    with open(folder / "space.csv", newline="") as file:
+        rows = {(row["forecaster"], row["alignment"]): row for row in csv.DictReader(file)}
+    true = rows["zero velocity, from the true pose", "none"]
+    assert float(true["1"]) == 0 and 20 < float(true["8"]) < 400  # mm: people move
+    network = rows["hg-256-res-clstm", "none"]
+    assert float(network["1"]) == float(rows["zero velocity, from the predicted pose", "none"]["1"]) > 0
+    assert float(network["low"]) <= float(network["mean"]) <= float(network["high"])
+    assert float(rows["hg-256-res-clstm", "Procrustes"]["mean"]) < float(network["mean"])
+    assert "error in 3D, mm" in (folder / "summary.txt").read_text()
 
 
 def test_steps_are_logged_and_scored(forecast):
@@ -50,10 +65,10 @@ def test_the_exported_files_forecast_what_the_network_does(forecast):
     assert set(told["largest_difference_of_heatmaps"]) == {"forecaster.safetensors", "forecaster.onnx"}
     session = onnxruntime.InferenceSession(str(folder / "forecaster.onnx"), providers=["CPUExecutionProvider"])
     assert session.get_modelmeta().custom_metadata_map["joints"].split(",") == told["joints"]
-    images = np.random.default_rng(0).random((3, 3, 32, 32), np.float32)
+    images = np.random.default_rng(0).random((3, 3, 64, 64), np.float32)
     maps, joints = session.run(["heatmaps", "joints"], {"images": images})
-    assert maps.shape == (3, 16, 13, 8, 8) and joints.shape == (3, 16, 13, 2)
-    largest = np.stack(np.unravel_index(maps.reshape(3, 16, 13, -1).argmax(-1), (8, 8))[::-1], axis=-1)
+    assert maps.shape == (3, 16, 13, 16, 16) and joints.shape == (3, 16, 13, 2)
+    largest = np.stack(np.unravel_index(maps.reshape(3, 16, 13, -1).argmax(-1), (16, 16))[::-1], axis=-1)
     np.testing.assert_allclose(joints, (largest + 0.5) * 4 - 0.5)
     assert "PCK@0.05 in per cent at each step" in (folder / "MODEL_CARD.md").read_text()
 

@@ -1,41 +1,21 @@
-"""The converter from the command line: motion capture, both trainings and the evaluation, outside of the chain."""
+"""The converter from the command line: motion capture, both trainings and the evaluation."""
 
 import csv
 import json
 import re
+import shutil
 from pathlib import Path
 
 import pytest
 
 from tests.datasets.mocap.test_mocap import write_human36m
-from tests.pipeline.conftest import TINY, Place
-
-SMALL = """
-[input]
-resolution = 64
-[converter]
-preset = res-64-modern
-features = 8
-[train_converter]
-recipe = converter-modern
-epochs = 2
-iterations = 3
-batch = 4
-[lifter]
-width = 16
-iterations = 4
-batch = 8
-"""
+from tests.pipeline.conftest import Place
 
 
 @pytest.fixture(scope="module")
-def lifted(tmp_path_factory: pytest.TempPathFactory) -> Place:
-    """A place in which EvaluateConverter has been made from the sample."""
-    place = Place(tmp_path_factory.mktemp("lifting"))
-    (place.folder / "luigi.cfg").write_text(TINY)
-    place.set(SMALL)
-    place.run("run", "EvaluateConverter", "--config", "profile.cfg")
-    return place
+def lifted(finished_chain: Path, tmp_path_factory: pytest.TempPathFactory) -> Place:
+    """A copy of the finished chain, of which the converter is a part."""
+    return Place(shutil.copytree(finished_chain, tmp_path_factory.mktemp("lifting") / "place", symlinks=True))
 
 
 def test_the_evaluation_compares_the_converter_with_its_rivals(lifted: Place) -> None:
@@ -63,12 +43,13 @@ def test_the_evaluation_compares_the_converter_with_its_rivals(lifted: Place) ->
     ],
 )
 def test_only_what_is_affected_runs_again(lifted: Place, setting: str, affected: set[str]) -> None:
-    plan = lifted.run("run", "EvaluateConverter", "--dry-run", "--config", "profile.cfg", "--set", setting)
+    plan = lifted.run("run", "EvaluateConverter", "--dry-run", "--set", setting)
     assert set(re.findall(r"^(\w+) +(?:stale|missing)", plan, flags=re.M)) == affected
 
 
-def test_the_converter_is_no_part_of_the_whole_chain(lifted: Place) -> None:
-    assert "TrainConverter" not in lifted.run("run", "--dry-run", "--config", "profile.cfg", code=0)
+def test_the_converter_is_a_part_of_the_chain_if_the_forecasts_use_it(lifted: Place) -> None:
+    plan = lifted.run("run", "--dry-run", "--set", "forecaster.converter=none")
+    assert "EvaluateForecast" in plan and "Converter" not in plan
 
 
 def test_human36m_is_read_from_a_folder_and_a_changed_file_is_noticed(empty: Place) -> None:
@@ -94,7 +75,7 @@ def test_human36m_is_read_from_a_folder_and_a_changed_file_is_noticed(empty: Pla
         ({"mocap.source": "."}, "holds no motion capture; correct [mocap] source"),
         ({"mocap.source": "luigi.cfg"}, "luigi.cfg is none of these: a .npz file, a folder with train.mat"),
         ({"mocap.valid_clips": "nobody"}, "no clip has a name that begins with nobody"),
-        ({}, "resolution = 32 gives heatmaps of 8 px, which the converter cannot halve 4 times"),
+        ({"input.resolution": "32"}, "resolution = 32 gives heatmaps of 8 px, which the converter cannot halve 4 times"),
         ({"converter.preset": "res-65"}, "unknown preset res-65. Did you mean res-64?"),
         ({"train_converter.experiment": "clips"}, "the result of another stage has this name"),
     ],
@@ -107,5 +88,5 @@ def test_wrong_settings_as_data_error(empty: Place, settings: dict[str, str], sa
 
 
 def test_what_is_written_stays_in_exp(lifted: Place) -> None:
-    assert {path.name for path in lifted.folder.iterdir()} <= {"luigi.cfg", "profile.cfg", "exp"}
+    assert {path.name for path in lifted.folder.iterdir()} <= {"luigi.cfg", "exp"}
     assert isinstance(lifted.exp, Path)

@@ -10,7 +10,9 @@ import numpy as np
 import pytest
 from scipy.io import loadmat
 
+from datasets.penn_action import PENN_ACTION
 from datasets.sample.archives import write_mpii, write_penn
+from datasets.sample.motions import penn_poses
 from datasets.sample.people import Figure, Look, draw_person, visible_joints
 from datasets.sample.poses import LENGTHS, Movement, build_figures, everyday_pose
 
@@ -326,3 +328,28 @@ def test_far_arm_is_hidden_behind_the_body_seen_from_the_side() -> None:
     visible = visible_joints(parts, figure, 0)
     assert visible[[10, 11, 12]].all()
     assert not visible[[13, 14]].any()
+
+
+def test_the_true_3d_poses_are_what_the_pictures_show(penn: Path) -> None:
+    """The pictures are parallel projections: joints are the 3D pose's x and y, times one factor for each sequence."""
+    truth = penn_poses(3, (24, 26), seed=3)
+    found = labels(penn)
+    assert sorted(truth) == [int(Path(name).stem) for name in sorted(found)]
+    for name, content in found.items():
+        pose = truth[int(Path(name).stem)].astype(np.float64)
+        seen = content["visibility"].astype(bool)
+        drawn = np.stack([content["x"], content["y"]], axis=-1).astype(np.float64)
+        assert pose.shape == (*seen.shape, 3) and np.abs(pose.mean(axis=1)).max() < 0.1
+        flat, goal = [], []
+        for t in np.flatnonzero(seen.sum(axis=1) > 3):
+            flat.append(pose[t, seen[t], :2] - pose[t, seen[t], :2].mean(axis=0))
+            goal.append(drawn[t, seen[t]] - drawn[t, seen[t]].mean(axis=0))
+        a, b = np.concatenate(flat), np.concatenate(goal)
+        factor = (a * b).sum() / (a * a).sum()
+        assert factor > 0 and np.abs(factor * a - b).max() < 1.1, name  # px; some labels are whole numbers
+        left_hip, right_hip, left_knee = (PENN_ACTION.skeleton.joints.index(n) for n in ("left_hip", "right_hip", "left_knee"))
+        thighs = np.linalg.norm(pose[:, left_hip] - pose[:, left_knee], axis=-1)
+        assert thighs.min() > 300 and np.ptp(thighs) < 1, name  # mm: a rigid limb, for which the depth must be right
+        nearer = (pose[:, right_hip, 2] - pose[:, left_hip, 2]).mean()
+        if content["pose"][0] in ("left", "right"):  # who looks to the viewer's right shows the right side
+            assert (nearer < 0) == (content["pose"][0] == "right"), name
