@@ -4,12 +4,18 @@ Around each LSTM, the file's network has modules that make a sequence of each pi
 """
 
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from datasets.errors import DataError
+from datasets.penn_action import PENN_ACTION
+from stages.forecasting.checkpoints import load_forecaster, save_forecaster
 from stages.forecasting.network import ForecastNet
+from stages.importing.known_models import KnownModel
+from stages.importing.precomputed import network_file
 from stages.lifting.published import OUTPUTS, add_converter, add_projection, converter_tensors, sized_converter
+from stages.network.checkpoints import is_safetensors
 from stages.network.hourglass import HourglassNet
 from stages.settings.forecasting import STEPS, Forecaster
 from stages.torch7.graph import LSTM, SUM, VIEW, HourglassBuilder
@@ -114,3 +120,24 @@ def _before_split(graph: HourglassGraph, output: Table) -> tuple[Table, int]:
     if not isinstance(size, tuple) or not size:
         raise graph.wrong(graph.inputs(output)[0], f"has size = {size!r:.200}, expected numbers")
     return data, size[-1]
+
+
+def convert(source: Path, folder: Path, known: KnownModel | None = None) -> dict[str, Any]:
+    """Convert a forecasting network for Penn Action to `folder`/best.safetensors; return the options of its hourglass.
+
+    source: a .safetensors file of this workspace, a .t7 file as for `read_forecaster`, or the published archive of image-play;
+    known: the published network that `source` holds. Raises DataError for any other file, and for other joints.
+    """
+    joints, metrics = PENN_ACTION.skeleton.joints, dict[str, int | float]()
+    with network_file(source, "forecaster", folder, known) as file:
+        if is_safetensors(file):
+            network, about = load_forecaster(file)
+            resolution, metrics, fits = about.resolution, about.metrics, about.joints == joints
+        else:
+            network, resolution = read_forecaster(file)
+            fits = network.hourglass.joints == len(joints)
+    if not fits:
+        raise DataError(f"{source} forecasts other joints than the {len(joints)} of Penn Action; give a network for these.")
+    save_forecaster(folder / "best.safetensors", network, joints, resolution, metrics)
+    load_forecaster(folder / "best.safetensors")  # refuses sizes that no settings have
+    return {"options": network.hourglass.options.significant()}

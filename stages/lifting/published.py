@@ -8,14 +8,19 @@ focal and the projected joints.
 import copy
 import math
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from datasets.errors import DataError
+from stages.importing.known_models import KnownModel
+from stages.importing.precomputed import network_file
+from stages.lifting import checkpoints
+from stages.lifting.bodies import JOINTS
 from stages.lifting.network import HALVINGS, ConverterNet, Units
 from stages.network.blocks import Residual
+from stages.network.checkpoints import is_safetensors
 from stages.network.hourglass import HourglassNet
 from stages.settings.lifting import Converter
 from stages.torch7.export_network import as_gmodule
@@ -197,3 +202,28 @@ def as_torch7(network: ConverterNet) -> TorchObject:
         layer = build.layers[place]
         build.layers[place] = Layer(layer.kind, layer.inputs, fields={"constant_scalar": constant})
     return as_gmodule(plain, build.layers, list(heads[:3]), cudnn=True)
+
+
+def convert(source: Path, folder: Path, known: KnownModel | None = None) -> dict[str, Any]:
+    """Convert a converter for the joints of Penn Action to `folder`/best.safetensors; return the options of its network.
+
+    source: a .safetensors file of this workspace, a .t7 file as for `read_converter`, or the published archive of skeleton2d3d;
+    known: the published network that `source` holds. Raises DataError for any other file, and for other joints.
+    """
+    metrics: dict[str, int | float] = {}
+    with network_file(source, "converter", folder, known) as file:
+        if is_safetensors(file):
+            network, about = checkpoints.load(file)
+            metrics = about.metrics
+            if not isinstance(network, ConverterNet):
+                raise DataError(f"{file} is a lifter; give a converter: the best.safetensors of a TrainConverter.")
+            fits = about.joints == JOINTS
+        else:
+            network = read_converter(file)
+            fits = network.joints == len(JOINTS)
+    if not fits:
+        raise DataError(
+            f"{source} holds a converter for other joints than the {len(JOINTS)} of Penn Action; give one for these."
+        )
+    checkpoints.save(folder / "best.safetensors", network, JOINTS, metrics)
+    return {"options": network.options.significant()}
