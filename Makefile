@@ -1,5 +1,5 @@
 # The two commands of the README: `make demo` and `make test`. Both set up .venv first, with the Python that PYTHON names.
-# `make help` lists all.
+# `make help` lists all targets.
 
 PYTHON ?= python3
 VENV := .venv

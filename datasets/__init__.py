@@ -5,10 +5,10 @@ own          datasets of the sections [dataset:NAME]
 dataset      Dataset, the object that describes a dataset; DatasetFiles, its converted files
 measures     measures of accuracy (PCK), and published accuracies
 skeletons    joints, mirror partners, limbs; joints that two skeletons share
-sources      owners and terms of a dataset; which files of its archives are needed
+sources      types for the owners and terms of a dataset, and for the files that are needed from its archives
 section      Section, the base of all settings
 files        atomic writing, digests, encodings, errors of the disk
-links        links to results
+links        symlinks to results, or text files in place of symlinks
 progress     the type of progress callbacks
 errors       DataError, the exception for wrong input
 

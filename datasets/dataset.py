@@ -21,11 +21,12 @@ from datasets.sources import Origin, Wanted
 
 @dataclass(frozen=True)
 class Split:
-    """The people of one split, in parts. Only one part is in memory at a time, and no two parts share an image."""
+    """The people of one split, divided into parts. Only one part is in memory at a time, and no two parts share an image."""
 
     rows: int  # number of people in all parts
-    parts: Iterable[Annotations]  # at least one part, even if it is empty
-    counts: Mapping[str, int] = field(default_factory=dict)  # further counts for the summary, such as the number of sequences
+    parts: Iterable[Annotations]  # at least one part, which may be empty
+    # Name -> count, for the summary of a conversion, such as the number of sequences.
+    counts: Mapping[str, int] = field(default_factory=dict)
 
     @classmethod
     def of(cls, people: Annotations) -> "Split":
@@ -38,11 +39,12 @@ class Conversion:
     """The contents of a dataset's own files, ready to be written as annotation files."""
 
     splits: Mapping[str, Split]  # train, valid, test; test may be empty
-    # Returns the (width, height) in px of an image; None: the images have to be decoded to find their sizes.
+    # Function that returns the (width, height) of an image in px. None: the images must be decoded to find their sizes.
     size: Callable[[str], tuple[int, int]] | None = None
-    also_write: Callable[[Path], None] | None = None  # writes further files into the folder of the annotation files
-    notes: tuple[str, ...] = ()  # sentences for the user about facts that are missing in the dataset's files
-    skeleton: Skeleton | None = None  # the skeleton, if the labels define it (see `Dataset.with_skeleton`)
+    # Function that writes further files into the folder of the annotation files.
+    also_write: Callable[[Path], None] | None = None
+    notes: tuple[str, ...] = ()  # messages for the user about information that the dataset's files lack
+    skeleton: Skeleton | None = None  # the skeleton, for datasets whose labels define it (see `Dataset.with_skeleton`)
 
 
 class Reader(Protocol):
@@ -65,28 +67,31 @@ class Dataset:
     """All facts about one dataset. The stages, settings and reports of every dataset are derived from this object."""
 
     name: str  # name of the section in luigi.cfg, also used in names of stages such as Pretrain:lsp
-    title: str  # the dataset's name as its owners write it
+    title: str  # the dataset's full name, as its owners write it
     skeleton: Skeleton
     origin: Origin
     settings: type[Section]  # the dataset's section of luigi.cfg
-    sources: Mapping[str, Wanted]  # name of a setting -> the files that are needed from the archive, folder or file it gives
+    # Name of a setting -> the files that are needed from the archive, folder or file that the setting names.
+    sources: Mapping[str, Wanted]
     read: Reader
-    measures: tuple[Measure, ...]  # the measures by which the dataset's owners score; comparisons show the first one
+    measures: tuple[Measure, ...]  # the measures that the dataset's owners use; comparisons show the first one
     scored: tuple[str, ...] = ("valid",)  # the splits on which networks are scored
     oks: bool = False  # whether evaluations also compute object keypoint similarity (OKS), as COCO does
-    # Writes predictions (N, J, 2), 0-based px, of the test people into a folder, in the format that the dataset's owners score.
+    # Function that writes predictions of the test people, (N, J, 2) in 0-based px, as files for the evaluation of the dataset's
+    # owners.
     submit: Callable[[Path, "DatasetFiles", Annotations, np.ndarray], None] | None = None
     images: str = "images"  # name of the folder of images within a result
-    cropped: bool = False  # whether the images are frames that the stage CropPenn cuts to the people first
-    split_sources: tuple[str, ...] = ()  # names of settings that give a file which defines the split; each may be empty
-    folder: str = ""  # path of the dataset's results below exp/; if empty, the dataset's name
+    cropped: bool = False  # whether the images are frames that the stage CropPenn first crops to the person
+    split_sources: tuple[str, ...] = ()  # names of settings, each of which may name a file that defines the split
+    folder: str = ""  # path of the dataset's results below exp/; empty: the dataset's name
     published: tuple[Published, ...] = ()
     people: Callable[["DatasetFiles", Annotations], People] = _by_image
-    # Advice in the error message for a missing source.
+    # What the error message for a missing source tells the user to do.
     remedy: str = "put the file in this place or correct its path in the settings"
-    # Whether each image shows one person; the annotation files then have no fields `person` and `imgname`, as published.
+    # True if each image shows one person. The annotation files then have no fields `person` and `imgname`, as published.
     one_person: bool = False
-    # Returns this dataset with the given skeleton, for datasets whose labels define the joints; None for all other datasets.
+    # For datasets whose labels define the joints: function that returns the dataset with a given skeleton. None for other
+    # datasets.
     with_skeleton: Callable[[Skeleton], "Dataset"] | None = None
 
     @property
@@ -97,7 +102,7 @@ class Dataset:
 
 @dataclass(frozen=True)
 class DatasetFiles:
-    """The folders of a converted dataset: annotation files, images and, if they were made, cached crops."""
+    """The folders of a converted dataset: annotation files, images, and cached crops if there are any."""
 
     dataset: Dataset
     annotations: Path
@@ -127,7 +132,7 @@ class DatasetFiles:
         return split
 
     def people(self, name: str) -> People:
-        """Read train, valid or test, with the facts about people that scoring needs. Raises DataError as `split` does."""
+        """Read the people of train, valid or test, with all data that scoring needs. Raises DataError as `split` does."""
         return self.dataset.people(self, self.split(name))
 
 
@@ -149,7 +154,7 @@ def require_images(needed: list[str], folder: Path) -> None:
 
 
 def require_joints(people: Annotations, skeleton: Skeleton, file: Path) -> None:
-    """Raise DataError if annotations have another number of joints than the skeleton; file: named in the error message."""
+    """Raise DataError if the number of joints in annotations differs from the skeleton's; file: path for the error message."""
     found, expected = people.part.shape[1], len(skeleton.joints)
     if found != expected:
         raise DataError(f"{file} has {found} joints, expected {expected}; it is another dataset's annotation file.")

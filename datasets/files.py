@@ -15,7 +15,7 @@ from datasets.errors import DataError
 from datasets.progress import Report, silent
 
 CHUNK = 1 << 20
-FEW_FILES, MANY_FILES = 256, 4096  # numbers of files open at a time: the least that is accepted, and the most requested
+FEW_FILES, MANY_FILES = 256, 4096  # limits of open files: the lowest that is accepted, and the highest that is requested
 FULL = (errno.ENOSPC, errno.EDQUOT)
 _AND_AGAIN = ", and run again. What is finished is kept."
 FORBIDDEN = (errno.EACCES, errno.EPERM, errno.EROFS)
@@ -40,7 +40,7 @@ def sync(folder: Path) -> None:
     """Wait until everything written to the file system of a folder is on the disk; faster than fsync for each file."""
     at = os.open(folder, os.O_RDONLY)
     try:
-        syncfs = getattr(ctypes.CDLL(None, use_errno=True), "syncfs", None)  # exists on Linux only
+        syncfs = getattr(ctypes.CDLL(None, use_errno=True), "syncfs", None)  # this function exists only on Linux
         if syncfs is None:
             os.sync()
         elif syncfs(at):
@@ -66,9 +66,9 @@ def decode_text(data: bytes) -> str:
 
 
 def csv_text(cell: str) -> str:
-    """Return a text as the cell of a .csv file: with ' in front if a spreadsheet could take it for a formula.
+    """Return a text as a cell of a .csv file, with ' in front if a spreadsheet would treat the text as a formula.
 
-    `csv_cell` removes the ' again.
+    `csv_cell` removes this ' again.
     """
     return "'" + cell if cell.startswith(("=", "+", "-", "@", "\t", "\r", "'")) else cell
 
@@ -96,8 +96,8 @@ def sha256(path: Path, report: Report = silent) -> str:
 def allow_open_files() -> None:
     """Raise the limit of open files of this process and its child processes to 4096, or to the hard limit if that is lower.
 
-    Batches that are passed between processes take open files; with too few, the processes that read images would wait for one
-    another for ever. Raises DataError if fewer than 256 files may be open.
+    Each batch that is passed between processes needs open files. If too few are allowed, the processes that read images hang.
+    Raises DataError if fewer than 256 files may be open.
     """
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     most = MANY_FILES if hard == resource.RLIM_INFINITY else min(hard, MANY_FILES)
@@ -114,7 +114,7 @@ class NotEnoughSpace(DataError):
 def require_space(folder: Path, needed: int, what: str) -> None:
     """Raise NotEnoughSpace if fewer than `needed` bytes are free on the disk of `folder`, which need not exist yet.
 
-    what: the purpose of the space, the first words of the error message.
+    what: the purpose of the space, with which the error message begins.
     """
     while not folder.exists():
         folder = folder.parent
@@ -148,8 +148,8 @@ def disk_trouble_as_data_error(place: Path) -> Iterator[None]:
     """Turn errors that the user can remedy into DataError.
 
     These are too little memory, a disk that is full or cannot lock files, a file that must not be written, and the system's
-    limits on open files and on file size. Any other OSError passes with its traceback, because it is an error in the code.
-    place: a folder to name in the message.
+    limits on open files and on file size. Any other OSError is raised unchanged, because it shows an error in the code.
+    place: a folder for the message.
     """
     try:
         yield

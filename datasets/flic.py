@@ -1,6 +1,6 @@
 """FLIC (Frames Labeled In Cinema) as published with pose-hg-train: annotation files for 5,003 people in film frames.
 
-In `train.h5` and `valid.h5`, as in FLIC itself, `left` is the side that an observer sees on the right, as if everybody faced
+In `train.h5` and `valid.h5`, as in FLIC itself, `left` means the observer's right-hand side, as if everybody faced
 the camera. `train_personcentric.h5` and `valid_personcentric.h5` differ only for the 247 people who turn their back to the
 camera: for them, left and right are exchanged, so that all sides are the person's own, as in the other datasets. `normalize` is
 the length of the torso, from the person's own right shoulder to the left hip. Every box has a side of 440 px and spans the
@@ -21,7 +21,8 @@ from datasets.section import NotSample, Section, insignificant, setting
 from datasets.skeletons import Skeleton
 from datasets.sources import Origin, Part, Wanted
 
-VARIANTS = {"person": "personcentric", "observer": ""}  # setting `sides` -> suffix in the names of the published files
+# Value of the setting `sides` -> suffix in the names of the published files.
+VARIANTS = {"person": "personcentric", "observer": ""}
 _POSE_HG_TRAIN = "https://github.com/princeton-vl/pose-hg-train/archive/9442c50a97e15dc450c6c1f42032abcddf79b2d4.tar.gz"
 
 # FLIC labels upper bodies only.

@@ -9,12 +9,12 @@ from pathlib import Path
 
 from datasets.files import write_atomically
 
-RESULT = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]*@[0-9a-f]{8}")  # the name of a result's folder
-_LONGEST = 300  # bytes; a larger file is not a text file that names a result
+RESULT = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]*@[0-9a-f]{8}")  # regular expression of the name of a result's folder
+_LONGEST = 300  # bytes; a text file that names a result is not larger
 
 
 def target(link: Path) -> Path | None:
-    """Return the result folder that a link points at, whether it exists or not; None if `link` is no link to a result."""
+    """Return the result folder that a link points at, whether it exists or not; None if `link` is not a link to a result."""
     try:
         if link.is_symlink():
             name = os.readlink(link)
@@ -30,10 +30,10 @@ def target(link: Path) -> Path | None:
 def point(link: Path, name: str) -> None:
     """Create or replace a link, atomically, that points at `name` in the same folder. Raises OSError if that is impossible."""
     temporary = link.with_name(f".{link.name}.{os.getpid()}")
-    temporary.unlink(missing_ok=True)  # left by a killed process with the same process id
+    temporary.unlink(missing_ok=True)  # a killed process with the same process id may have left this file
     try:
         os.symlink(name, temporary)
-    except OSError:  # the disk has no symlinks; if it is full or read-only instead, writing the file also fails
+    except OSError:  # the disk probably has no symlinks; if it is full or read-only, writing the text file fails, too
         write_atomically(temporary, name.encode())
     try:
         os.replace(temporary, link)

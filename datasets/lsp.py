@@ -4,7 +4,7 @@ The array `joints` is 3 x 14 x N in LSP and 14 x 3 x N in LSPET; both orders are
 of a joint are x and y in pixels counted from 1 (MATLAB), and a flag with opposite meanings in the two datasets. In LSP, flag 1
 marks an occluded joint, whose coordinates are labelled nevertheless. In LSPET, flag 1 marks a visible joint, and a joint with
 flag 0 has no label: its coordinates are meaningless. The i-th of the N columns belongs to the i-th image in the order of the
-numbers in the file names. HR-LSPET holds the photographs of LSPET in full size; it lacks some images and their columns.
+numbers in the file names. HR-LSPET has the photographs of LSPET in full size, but lacks some images and their columns.
 The first half of LSP is for training and the second half for testing. LSPET is for training only. Some photographs are in both
 datasets.
 """
@@ -183,7 +183,7 @@ def _columns(path: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     joints = read_mat(path, "joints")["joints"]
     if not isinstance(joints, np.ndarray) or joints.ndim not in (2, 3):
         raise DataError(f"{path}: joints holds something else than 3 x 14 x N numbers; it is another kind of file.")
-    if joints.ndim == 2:  # for N = 1, because MATLAB drops a last dimension of size 1
+    if joints.ndim == 2:  # add the last axis for N = 1, because MATLAB drops a last dimension of size 1
         joints = joints[:, :, None]
     if joints.shape[:2] == (JOINTS, 3):
         joints = joints.swapaxes(0, 1)

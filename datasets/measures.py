@@ -8,13 +8,14 @@ import numpy as np
 
 from datasets.formats.annotations import ENLARGED, Annotations
 
-BODY_PARTS = ("head", "shoulder", "elbow", "wrist", "hip", "knee", "ankle")  # usual columns of published tables
-TRAINING_METRIC = "training metric"  # the accuracy that the published training computes by comparing heatmaps
+# The body parts, which are the usual columns of published tables.
+BODY_PARTS = ("head", "shoulder", "elbow", "wrist", "hip", "knee", "ankle")
+TRAINING_METRIC = "training metric"  # name of the accuracy that the published training computes by comparing heatmaps
 
 
 @dataclass(frozen=True)
 class People:
-    """The N people of one split, with the facts that scoring needs."""
+    """The N people of one split, with the data that scoring needs."""
 
     rows: Annotations
     # (N,) int64: people of one image, or of one sequence, have the same number, because they are not independent samples.
@@ -29,10 +30,11 @@ class Measure:
 
     name: str
     threshold: float
-    # Returns the reference lengths (N,) in px; a person with NaN or a length <= 0 is not scored. A lambda is not possible here,
-    # because datasets are pickled when they are sent to other processes.
+    # Function that returns the reference lengths (N,) in px; a person with NaN or a length <= 0 is not scored. A lambda is not
+    # possible here, because datasets are pickled when they are sent to other processes.
     reference: Callable[[People], np.ndarray]
-    overall: Literal["mean", "total"]  # the overall rate: the mean of the joints' rates, or the rate of all joints together
+    # How the overall rate is computed: as the mean of the joints' rates, or as all hits / all labels.
+    overall: Literal["mean", "total"]
 
 
 @dataclass(frozen=True)
@@ -40,7 +42,7 @@ class Published:
     """An accuracy in per cent that others published: overall and, if known, of each body part."""
 
     split: str
-    people: int  # number of people it was measured on; accuracies measured on other people cannot be compared with it
+    people: int  # number of people that were scored; accuracies on different people cannot be compared
     measure: str
     network: str
     overall: float
@@ -79,4 +81,5 @@ def one_pixel(people: People) -> np.ndarray:
     return np.ones(len(people.rows))
 
 
-PCK_TORSO = Measure("PCK@0.2 of the torso", 0.2, normalize, "total")  # torso: from a shoulder to the opposite hip
+# The torso's length is the distance from a shoulder to the opposite hip.
+PCK_TORSO = Measure("PCK@0.2 of the torso", 0.2, normalize, "total")

@@ -27,11 +27,13 @@ from datasets.section import Section, insignificant, setting
 from datasets.skeletons import Skeleton, standard_names
 from datasets.sources import Origin
 
-ORIENTATION = 0x0112  # EXIF tag
-PREFIX = "dataset:"  # beginning of the names of these sections
+ORIENTATION = 0x0112  # number of the EXIF tag for the orientation
+PREFIX = "dataset:"  # prefix of the names of the sections
 NAME = re.compile(r"[a-z][a-z0-9_]{0,39}")
-LABELS = {"labels": "labels.json", "valid": "valid.json", "test": "test.json"}  # setting -> file of the collected labels
-PICTURES = (".jpg", ".jpeg", ".jfif", ".png", ".bmp", ".tif", ".tiff", ".webp", ".gif", ".avif", ".heic", "")  # "": no suffix
+# Setting -> name of the file of its labels in the collected folder.
+LABELS = {"labels": "labels.json", "valid": "valid.json", "test": "test.json"}
+# "" stands for a file without a suffix.
+PICTURES = (".jpg", ".jpeg", ".jfif", ".png", ".bmp", ".tif", ".tiff", ".webp", ".gif", ".avif", ".heic", "")
 VIDEOS = (".mp4", ".avi", ".mov", ".mkv", ".webm", ".m4v", ".mpg", ".mpeg", ".wmv", ".ts", ".mts", ".m2ts", ".flv", ".3gp")
 # If an external input is a folder, only its files with these suffixes count in the result's fingerprint.
 SUFFIXES = {"images": (*PICTURES, *VIDEOS), "labels": (*PICTURES, *VIDEOS, ".csv", ".yaml")}
@@ -131,7 +133,7 @@ class OwnDataset(Section):
     )
 
     def scoring(self) -> dict[str, Any]:
-        """Return the settings that change accuracies and nothing else."""
+        """Return the settings that change only accuracies."""
         return {"reference": self.reference, "threshold": self.threshold}
 
 
@@ -250,7 +252,7 @@ def _renamed(people: CocoPeople, settings: OwnDataset) -> CocoPeople:
 
 
 def _split(folder: Path, settings: OwnDataset, labels: Mapping[str, Annotations]) -> dict[str, Annotations]:
-    """Return the people of train, valid and test: first those that files name, then those that are drawn from the rest."""
+    """Return the people of train, valid and test. Files name some of them; the others are drawn at random from the rest."""
     rest, splits = labels["labels"], dict[str, Annotations]()
     named = {which: set(labels[which].images if which in labels else _listed(folder / LISTS[which], rest.images))
              for which in LISTS if part_of(getattr(settings, which)) is None}  # fmt: skip
@@ -273,10 +275,11 @@ def _groups(images: list[str], split_by: str) -> np.ndarray:
 
 
 def _listed(path: Path, images: list[str]) -> list[str]:
-    """Return which images a list names; none without a list. Raises DataError for a line that names no image."""
+    """Return the images that a list file names, none if the file is missing. Raises DataError for a line that fits no image."""
     if not path.is_file():
         return []
-    below = defaultdict[str, list[str]](list)  # each image, and those in each folder
+    # Path of an image or of a folder -> the image itself, or all images in the folder.
+    below = defaultdict[str, list[str]](list)
     for image in images:
         for place in (image, *map(str, PurePosixPath(image).parents)):
             below[place].append(image)
@@ -292,13 +295,13 @@ def _listed(path: Path, images: list[str]) -> list[str]:
 def _check_images(folder: Path, people: CocoPeople) -> None:
     """Raise DataError for an image that is turned by its EXIF orientation, or is of another size than the labels state.
 
-    Programs disagree whether labels are of the image as it is stored or as it is shown.
+    Programs disagree on whether the labels of such an image refer to the stored or to the displayed pixels.
     """
     for image in dict.fromkeys(people.rows.images):
         try:
             with Image.open(folder / image) as opened:
                 size, turned = opened.size, opened.getexif().get(ORIENTATION, 1)
-        except (OSError, ValueError, SyntaxError):  # missing or damaged: reported when all images are decoded
+        except (OSError, ValueError, SyntaxError):  # a missing or damaged image is reported later, when all images are decoded
             continue
         if turned not in (0, 1):
             raise DataError(

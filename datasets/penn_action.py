@@ -175,7 +175,7 @@ def annotations(labels: Sequence[Label], first: dict[str, int]) -> Annotations:
     rows = np.array([len(frames) for _, frames in counted], dtype=np.int64)
     size = np.array([(label.width, label.height) for label in labels], dtype=np.float64).reshape(-1, 2)
     center, scale = frame_box(size)
-    # The empty arrays in front give the right shapes and dtypes if there are no labels.
+    # The lists begin with empty arrays, which give the right shapes and dtypes if there are no labels.
     visible = np.concatenate([np.zeros((0, JOINTS), bool), *(label.visible[frames] for label, frames in counted)])
     part = np.concatenate([np.zeros((0, JOINTS, 2)), *(label.joints[frames] for label, frames in counted)])
     part[~visible] = np.nan
@@ -232,7 +232,7 @@ def conversion(heads: list[Label], whole: Callable[[Label], Label]) -> Conversio
     splits = split(heads)
 
     def parts(members: list[Label]) -> Iterator[Annotations]:
-        yield annotations([], first)  # so that the file of an empty split has all fields, too
+        yield annotations([], first)  # the file of an empty split needs one part, too, from which it gets its fields
         for member in members:
             yield annotations([whole(member)], first)
 
@@ -272,7 +272,7 @@ def people(files: DatasetFiles, rows: Annotations) -> People:
     names = [image.rpartition("/")[0] for image in rows.images]
     labels = {name: read_label(files.images.parent / "labels" / f"{name}.mat") for name in sorted(set(names))}
     frames = [int(image.rpartition("/")[2].removesuffix(".jpg")) - 1 for image in rows.images]
-    # In the two sequences whose last frame has no box, the box of the frame before is used, as in other evaluations.
+    # The last frame of two sequences has no box. The box of the previous frame is used for it, as in other evaluations.
     boxes = np.array(
         [labels[name].bbox[min(frame, len(labels[name].bbox) - 1)] for name, frame in zip(names, frames, strict=True)]
     )

@@ -92,4 +92,5 @@ def _not_sample(source: str) -> str:
     return source
 
 
-NotSample = Annotated[str, AfterValidator(_not_sample)]  # source of a dataset that the built-in sample does not draw
+# Type of a setting: the source of a dataset that the built-in sample does not contain.
+NotSample = Annotated[str, AfterValidator(_not_sample)]

@@ -18,7 +18,7 @@ class Skeleton:
     """The joints of one dataset. `limbs` and `scoring` hold indices into `joints`."""
 
     joints: tuple[str, ...]
-    scoring: tuple[int, ...]  # joints that the training accuracy averages over
+    scoring: tuple[int, ...]  # joints over which the training accuracy is averaged
     limbs: tuple[tuple[int, int], ...]  # pairs of joints that are connected by a line when a person is drawn
     not_in_mean: tuple[str, ...] = ()  # joints that the dataset's evaluation leaves out of the mean over joints
 
@@ -86,7 +86,7 @@ def _with_side(words: tuple[str, ...], others: set[tuple[str, ...]], joined: set
         if word in _SIDE and (before or after) and (*before, _OTHER_SIDE[word], *after) in others:
             yield "_".join((_SIDE[word], *before, *after))
     text = "".join(words)
-    for side, other in _OTHER_SIDE.items():  # the side is not a word of its own: lknee and rknee, or kneel and kneer
+    for side, other in _OTHER_SIDE.items():  # names in which the side is no separate word: lknee and rknee, or kneel and kneer
         for rest, partner in ((text.removeprefix(side), other + text.removeprefix(side)),
                               (text.removesuffix(side), text.removesuffix(side) + other)):  # fmt: skip
             if rest and rest != text and partner in joined:

@@ -2,7 +2,8 @@
 
 from dataclasses import dataclass
 
-MATLAB, JSON, JSON_GZ = "a MATLAB file", "a JSON file", "a compressed JSON file"  # kinds of files for `Wanted.single`
+# Descriptions of the kinds of files in `Wanted.single`.
+MATLAB, JSON, JSON_GZ = "a MATLAB file", "a JSON file", "a compressed JSON file"
 
 
 @dataclass(frozen=True)
@@ -30,7 +31,7 @@ class Part:
     name: str  # name of the folder's symlink in the result
     pattern: str  # regular expression of the names of the folder's files
     inner: str = ""  # regular expression of the names of subfolders that hold the files; "": the folder holds them itself
-    named: bool = False  # whether the user's folder must be called `name`, too
+    named: bool = False  # true if the user's folder must also be called `name`
 
 
 @dataclass(frozen=True)

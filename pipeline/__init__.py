@@ -2,7 +2,7 @@
 
 config          reads the settings from luigi.cfg and the command line
 settings_files  reads settings files for Luigi, and records which files were read
-engine          the rules and functions that all stages share: fingerprints, results, manifests, locks
+engine          what all stages share: fingerprints, results, manifests, locks
 tasks           the stages of the chain
 cli             the commands of __main__: python -m pipeline {run,status,why,rerun,clean ...}
 """

@@ -17,19 +17,19 @@ from pipeline.tasks.fetch import fetched
 DESCRIPTION = """\
 From the archives of MPII Human Pose and Penn Action to a network that forecasts sixteen poses from one image.
 
-  python -m pipeline run                 make everything that is not there yet
-  python -m pipeline status              all stages: what is there, what is stale and why
-  python -m pipeline run ExportWeights --models precomputed     without training, from published networks
-  python -m pipeline report              states of the stages and all accuracies as a page: exp/report/index.html
+  python -m pipeline run                 make all results that are missing or stale
+  python -m pipeline status              print the state of every stage, with the reason if it is stale
+  python -m pipeline run ExportWeights --models precomputed     export a published network, without any training
+  python -m pipeline report              write a page with all accuracies and states: exp/report/index.html
 
-Stages of the chain: those that `status` lists; EvaluatePenn means EvaluatePenn:pretrained and EvaluatePenn:finetuned. These
+`status` lists the stages of the chain. EvaluatePenn means EvaluatePenn:pretrained and EvaluatePenn:finetuned. These
 stages also have names like the stages outside the chain: Annotate:mpii is AnnotateMpii, Finetune:penn_action is FinetunePenn.
 Outside the chain: Fetch:D, Annotate:D, Pretrain:D, Finetune:D and Evaluate:D:M, where D is one of
 DATASETS, or the NAME of a section [dataset:NAME] of your own, and M is one of pretrained (on MPII), finetuned and
 scratch (trained on D alone).
 Pretrain:penn_action and EvaluatePenn:scratch train on Penn Action alone.
-Export:D:M exports one of these networks, Export:mpii:pretrained the MPII network, as ExportWeights exports Penn Action's.
-ConvertMocap, TrainConverter, TrainLifter and EvaluateConverter: from 2D to 3D, learnt from motion capture.
+Export:D:M exports one of these networks, Export:mpii:pretrained the MPII network, ExportWeights the Penn Action network.
+ConvertMocap, TrainConverter, TrainLifter and EvaluateConverter train and score networks that compute 3D poses from 2D poses.
 With cache = true in [pretrain] or [finetune], there is also the stage CacheCrops:D, where D may also be mpii or penn_action.
 """.replace("DATASETS", ", ".join(fetched()))
 
@@ -38,10 +38,10 @@ def parser() -> argparse.ArgumentParser:
     common = argparse.ArgumentParser(add_help=False)
     config.add_options(common)
     common.add_argument(
-        "--workspace", type=Path, metavar="DIR", help="the folder of luigi.cfg and exp/; default: the current folder"
+        "--workspace", type=Path, metavar="DIR", help="folder that contains luigi.cfg and exp/; default: the current folder"
     )
     common.add_argument(
-        "--models", choices=["train", "precomputed"], help="for this command, instead of [models] source in luigi.cfg"
+        "--models", choices=["train", "precomputed"], help="overrides [models] source of luigi.cfg for this command"
     )
     top = argparse.ArgumentParser(
         prog="python -m pipeline", description=DESCRIPTION, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -50,15 +50,27 @@ def parser() -> argparse.ArgumentParser:
     commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
 
     run = commands.add_parser("run", parents=[common], help="make a stage and its inputs")
-    run.add_argument("stage", nargs="?", default="Pipeline", metavar="STAGE", help="default: the whole chain")
-    run.add_argument("--only", action="store_true", help="make only this stage; stop if an input is not there")
-    run.add_argument("--dry-run", action="store_true", help="make nothing: print what would be made, why, and how long it took")
-    sweep = commands.add_parser("sweep", parents=[common], help="run a stage with every combination of settings, and compare")
+    run.add_argument(
+        "stage", nargs="?", default="Pipeline", metavar="STAGE", help="name of the stage; default: the whole chain"
+    )
+    run.add_argument("--only", action="store_true", help="make only this stage; stop if the result of an input is missing")
+    run.add_argument(
+        "--dry-run",
+        action="store_true",
+        help="print the stages that would run, the reasons, and how long they took before; run none",
+    )
+    sweep = commands.add_parser(
+        "sweep", parents=[common], help="run a stage with every combination of the given settings, and compare the results"
+    )
     sweep.add_argument("stage", metavar="STAGE", help="such as EvaluatePenn:finetuned")
     sweep.add_argument(
-        "--vary", action="append", required=True, metavar="SECTION.NAME=V1,V2", help="a setting and its values; several combine"
+        "--vary",
+        action="append",
+        required=True,
+        metavar="SECTION.NAME=V1,V2",
+        help="a setting and its values; give --vary several times for combinations",
     )
-    commands.add_parser("status", parents=[common], help="a table of all stages")
+    commands.add_parser("status", parents=[common], help="print the state of every stage")
     commands.add_parser("report", parents=[common], help="write exp/report/index.html: accuracies, states and settings")
     why = commands.add_parser("why", parents=[common], help="explain why a stage would run again")
     rerun = commands.add_parser(
@@ -67,16 +79,16 @@ def parser() -> argparse.ArgumentParser:
     for command in (why, rerun):
         command.add_argument("stage", metavar="STAGE")
     verify = commands.add_parser("verify", parents=[common], help="compare every file of the results with its digest")
-    verify.add_argument("stage", nargs="?", metavar="STAGE", help="default: all stages")
-    commands.add_parser("models", parents=[common], help="the published networks that [models] may name")
+    verify.add_argument("stage", nargs="?", metavar="STAGE", help="name of the stage; default: all stages")
+    commands.add_parser("models", parents=[common], help="print the published networks that the settings in [models] may name")
     commands.add_parser("settings", parents=[common], help="print luigi.cfg with every setting, its meaning and its default")
     clean = commands.add_parser(
         "clean", parents=[common], help="list unfinished results of other settings and, if confirmed, move them to exp/.trash"
     )
-    clean.add_argument("--interrupted", action="store_true", help="interrupted trainings of other settings, too")
-    clean.add_argument("--others", action="store_true", help="finished results of other settings, too")
-    clean.add_argument("--empty-trash", action="store_true", help="delete what is in exp/.trash for good")
-    clean.add_argument("--yes", action="store_true", help="do not ask")
+    clean.add_argument("--interrupted", action="store_true", help="also move interrupted trainings of other settings")
+    clean.add_argument("--others", action="store_true", help="also move finished results of other settings")
+    clean.add_argument("--empty-trash", action="store_true", help="delete the contents of exp/.trash permanently")
+    clean.add_argument("--yes", action="store_true", help="do not ask for confirmation")
     return top
 
 
@@ -112,7 +124,7 @@ def main(arguments: list[str] | None = None) -> int:
     except DataError as error:
         print(f"error: {error}", file=sys.stderr)
         return commands.MISSING_DATA
-    except BrokenPipeError:  # the reader of the output, such as `head`, has closed the pipe
+    except BrokenPipeError:  # the program that reads the output, such as `head`, has closed the pipe
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except KeyboardInterrupt:

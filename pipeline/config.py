@@ -32,7 +32,7 @@ class UsageError(DataError):
     """Invalid command-line usage; exit code 2."""
 
 
-# The options of this process's command line, which `command` repeats.
+# Options on the command line of this process. `command` repeats them in the commands that messages recommend.
 profiles: list[Path] = []  # values of --config
 workspaces: list[Path] = []  # value of --workspace, if given
 single: list[str] = []  # values of --set
@@ -55,7 +55,7 @@ def use(options: argparse.Namespace) -> None:
     """Apply the options of `add_options`. Raises DataError for a missing file, or a --set of another form."""
     for profile in options.config:
         use_profile(profile)
-    for text in options.single:  # after the profiles: for each profile, Luigi reads all files again
+    for text in options.single:  # must come after the profiles, because Luigi reads all files again for each profile
         use_setting(text)
 
 
@@ -85,7 +85,7 @@ def use_setting(text: str) -> None:
 
 @contextmanager
 def more_settings(texts: Iterable[str]) -> Iterator[None]:
-    """Add settings, in the form of --set, for a while. Raises DataError as `use_setting` does."""
+    """Apply settings, in the form of --set, within the with block. Raises DataError as `use_setting` does."""
     parser, before = get_config(), list(single)
     kept = {section: dict(parser.items(section, raw=True)) for section in parser.sections()}
     try:
@@ -120,9 +120,9 @@ def use_models(source: str) -> None:
 
 
 def command(words: str) -> str:
-    """Return the full command line of `words`, such as `run FinetunePenn`: `python -m pipeline run FinetunePenn`.
+    """Return the full command line for `words`: `run FinetunePenn` becomes `python -m pipeline run FinetunePenn`.
 
-    It repeats the --workspace, --config, --set and --models options of this process.
+    The command line includes the options --workspace, --config, --set and --models of this process.
     """
     options = [f"--workspace {shlex.quote(str(path))}" for path in workspaces]
     options += [f"--config {shlex.quote(str(path))}" for path in profiles]
@@ -176,7 +176,7 @@ def _in_words() -> str:
 
 
 def check_or_exit(check: Callable[[], object] = settings) -> None:
-    """Exit with a message and code 2 if `check` raises DataError, because the command `luigi` would print a traceback."""
+    """Call `check`; if it raises DataError, exit with its message and code 2 (the command `luigi` would print a traceback)."""
     try:
         check()
     except DataError as error:

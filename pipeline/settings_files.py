@@ -15,7 +15,7 @@ from datasets.files import decode_text
 
 VARIABLE = "LUIGI_CONFIG_PATH"
 
-found: list[str] = []  # the files that were read, in their order: later ones override earlier ones
+found: list[str] = []  # the files that were read, in order: later files override earlier files
 
 
 def read(parser: configparser.RawConfigParser, paths: Iterable[str], encoding: str | None = None) -> list[str]:
@@ -44,7 +44,7 @@ def import_luigi() -> None:
     """
     named = os.environ.pop(VARIABLE, "")
     if named:
-        path = Path(named).expanduser()  # a shell does not expand ~ in quotes
+        path = Path(named).expanduser()  # expand ~ here, because a shell does not expand it inside quotes
         if not path.is_file():
             raise DataError(f"{VARIABLE} = {named}: there is no such file; correct or unset the variable.")
         if path.suffix == ".toml":
@@ -55,7 +55,7 @@ def import_luigi() -> None:
     from luigi.configuration import LuigiConfigParser
 
     LuigiConfigParser.read = read  # type: ignore[method-assign, assignment]
-    LuigiConfigParser.reload()  # in case Luigi was already imported, as by the command `luigi`
+    LuigiConfigParser.reload()  # read the files now, because Luigi may already have been imported, as by the command `luigi`
 
 
 def in_words() -> str:

@@ -1,4 +1,4 @@
-"""Do the work of every stage in plain functions on paths, arrays and dataclasses, which run and are tested without Luigi.
+"""Do the work of every stage, in plain functions on paths, arrays and dataclasses. The functions do not need Luigi.
 
 Each folder holds one step of the chain; the lowest layer comes first. The docstring of each folder lists its modules.
 
@@ -9,7 +9,7 @@ preparing    unpacked files -> converted datasets
 loading      converted datasets -> batches
 network      the hourglass and its checkpoints
 torch7       Torch7 files and networks
-importing    networks that others have trained -> networks of this workspace
+importing    networks trained by other programs -> networks of this workspace
 inference    images -> heatmaps and joints
 evaluation   accuracies of networks
 exporting    networks for other programs

@@ -20,7 +20,8 @@ MODULES = {"res-64": 29, "hg-256-res-64": 76, "hg-256-res-clstm": 94, "hg-256-re
 class Published3D(Published):
     """Builds the nn.gModule of one of MODULES. `arrays` holds the weights under the names that are expected of the reader."""
 
-    def __init__(self, name, seed=5, frozen=False):
+    def __init__(self, name, seed=5, frozen=False, joints=JOINTS, side=SIDE):
+        self.joints, self.side = joints, side
         self.package, self.pool_first, self.upper_last = "cudnn", False, False
         self.random, self.frozen = np.random.default_rng(seed), frozen
         self.arrays, self.modules, self.nodes = {}, [], []
@@ -30,7 +31,7 @@ class Published3D(Published):
         outputs = []
         if name != "res-64":
             x = self.pose_network(x)
-            outputs = [self.split(x, JOINTS, SIDE, SIDE)]
+            outputs = [self.split(x, self.joints, self.side, self.side)]
         if "res-64" in name:
             outputs += self.converter(x, "" if name == "res-64" else "converter.", name != "res-64")
         self.end = self.node(None, *outputs)
@@ -47,7 +48,7 @@ class Published3D(Published):
         x = self.level(x, self.prefixed("hourglasses.0"), 4)
         x = self.add(self.norm(self.prefixed("heads.0.layers.0.1"), WIDTH),
                      self.add(self.conv(self.prefixed("heads.0.layers.0.0"), WIDTH, WIDTH, 1), x))  # fmt: skip
-        return self.add(self.conv(self.prefixed("heads.0.output"), WIDTH, JOINTS, 1), self.relu(x))
+        return self.add(self.conv(self.prefixed("heads.0.output"), WIDTH, self.joints, 1), self.relu(x))
 
     def level(self, x, name, n):
         upper = self.recur(self.add(self.residual(f"{name}.upper.0", WIDTH, WIDTH), x), n)
@@ -61,10 +62,10 @@ class Published3D(Published):
         return self.add(self.plain("nn.CAddTable"), upper, lower)
 
     def recur(self, x, n):
-        """A recurrent layer for maps of 2**n px: 11 modules."""
+        """A recurrent layer for maps of 2**n px, if the heatmaps have 16 px: 11 modules."""
         if not self.recurrent:
             return x
-        side, name = 2**n, f"layers.{self.lstms}.lstm"
+        side, name = (self.side << n) // 16, f"layers.{self.lstms}.lstm"
         self.lstms += 1
         repeated = self.add(self.plain("nn.Replicate", nfeatures=STEPS, dim=2), x)
         y = self.add(self.plain("nn.Transpose", permutations=pairs((2, 3), (3, 4))), x)
@@ -90,13 +91,13 @@ class Published3D(Published):
         )  # fmt: skip
 
     def converter(self, x, prefix, projected):
-        x = self.add(self.conv(f"{prefix}trunk.0", JOINTS, WIDTH, 1), x)
+        x = self.add(self.conv(f"{prefix}trunk.0", self.joints, WIDTH, 1), x)
         x = self.relu(self.add(self.norm(f"{prefix}trunk.1", WIDTH, "cudnn"), x))
         for i in range(3, 11, 2):
             x = self.add(self.residual(f"{prefix}trunk.{i + 1}", WIDTH, WIDTH), self.add(self.pool(), x))
         x = self.view(self.add(self.residual(f"{prefix}trunk.11", WIDTH, WIDTH), x), -1, numInputDims=3)
-        repos = self.view(self.head(x, f"{prefix}repos", 3 * JOINTS), -1, JOINTS, 3)
-        outputs = [self.split(repos, JOINTS, 3)]
+        repos = self.view(self.head(x, f"{prefix}repos", 3 * self.joints), -1, self.joints, 3)
+        outputs = [self.split(repos, self.joints, 3)]
         trans = self.head(x, f"{prefix}trans", 3)
         xy = self.add(self.plain("nn.Narrow", dimension=2, index=1, length=2), trans)
         z = self.add(self.plain("nn.Narrow", dimension=2, index=3, length=1), trans)
@@ -106,27 +107,29 @@ class Published3D(Published):
         focal = self.head(x, f"{prefix}focal", 1)
         focal = self.add(self.plain("nn.AddConstant", constant_scalar=73.6, inplace=False), focal)
         outputs += [self.split(focal, 1)]
-        offsets = np.zeros(3 * JOINTS + 4, np.float32)
+        offsets = np.zeros(3 * self.joints + 4, np.float32)
         offsets[-2:] = 2500, 73.6
-        self.arrays |= {f"{prefix}units.unit": np.ones(3 * JOINTS + 4, np.float32), f"{prefix}units.offset": offsets}
+        self.arrays |= {f"{prefix}units.unit": np.ones(3 * self.joints + 4, np.float32), f"{prefix}units.offset": offsets}
         return [*outputs, self.projection(repos, trans, focal)] if projected else outputs
 
     def head(self, x, name, outputs):
-        inputs = WIDTH * (SIDE // 16) ** 2
+        inputs = WIDTH * (self.side // 16) ** 2
         return self.add(self.linear(f"{name}.2", 256, outputs), self.relu(self.add(self.linear(f"{name}.0", inputs, 256), x)))
 
     def projection(self, repos, trans, focal):
-        trans = self.add(self.plain("nn.Replicate", nfeatures=JOINTS, dim=2), trans)
+        trans = self.add(self.plain("nn.Replicate", nfeatures=self.joints, dim=2), trans)
         points = self.add(self.plain("nn.CAddTable"), repos, trans)
         xy = self.add(self.plain("nn.Narrow", dimension=3, index=1, length=2), points)
         z = self.add(self.plain("nn.Select", dimension=3, index=3), points)
         z = self.add(self.plain("nn.Replicate", nfeatures=2, dim=3), z)
         ratio = self.add(self.plain("nn.CDivTable", gradInput=Table()), xy, z)
         focal = self.add(self.plain("nn.Select", dimension=2, index=1), focal)
-        focal = self.add(self.plain("nn.Replicate", nfeatures=JOINTS, dim=2), focal)
+        focal = self.add(self.plain("nn.Replicate", nfeatures=self.joints, dim=2), focal)
         focal = self.add(self.plain("nn.Replicate", nfeatures=2, dim=3), focal)
         scaled = self.add(self.plain("nn.CMulTable", gradInput=Table()), ratio, focal)
-        return self.split(self.add(self.plain("nn.AddConstant", constant_scalar=SIDE / 2, inplace=False), scaled), JOINTS, 2)
+        return self.split(
+            self.add(self.plain("nn.AddConstant", constant_scalar=self.side / 2, inplace=False), scaled), self.joints, 2
+        )
 
     def split(self, x, *size):
         if not self.recurrent:

@@ -76,7 +76,7 @@ def _step_rate(batch: int, ours: bool) -> float:
 
 
 def samples() -> None:
-    """Measure the making of training samples of 256 px from JPEG files of 1280 x 720 px and from the cache, in CPU time."""
+    """Measure the CPU time of making training samples of 256 px, from JPEG files of 1280 x 720 px and from the crop cache."""
     from dataclasses import replace
 
     from datasets.dataset import DatasetFiles
@@ -141,9 +141,9 @@ def metrics() -> None:
 
 
 def crop() -> None:
-    """Measure cropping Penn Action, compared with only decoding, cutting and encoding its frames on all cores.
+    """Measure cropping Penn Action, compared with merely decoding, cropping and encoding its frames on all cores.
 
-    Compares wall-clock time and CPU time; other programs on the machine affect the CPU time less.
+    The function compares both wall-clock time and CPU time, because other programs on the machine affect the CPU time less.
     """
     from stages.machine.pool import processes
     from stages.preparing.crop import crop_penn
@@ -152,7 +152,7 @@ def crop() -> None:
         raw = Path(name, "raw")
         _write_sequences(raw)
         frames = sorted(raw.rglob("*.jpg"))
-        list(pool.map(_cut_frames, [[]] * 100, [raw] * 100))  # starts the pool's processes before the measurement
+        list(pool.map(_cut_frames, [[]] * 100, [raw] * 100))  # start the worker processes before the measurement
 
         def ours(out: Path) -> float:
             before = resource.getrusage(resource.RUSAGE_CHILDREN)
@@ -170,7 +170,7 @@ def crop() -> None:
         processors: list[float] = []
         for turn in range(3):
             pairs = []
-            # Written files are kept until the end: ext4 is slow to create files right after others were removed.
+            # Written files are deleted only at the end, because ext4 creates files slowly right after others were deleted.
             for work in (ours, plain):
                 start = time.perf_counter()
                 of_processors = work(Path(name, f"{work.__name__}{turn}"))
@@ -182,7 +182,7 @@ def crop() -> None:
         show(f"plainly / crop_penn, {len(frames)} frames, {what}", statistics.median(ratios), "%", f"({each})")
 
 
-_BOX = (60, 20, 209, 244)  # left, top, right, bottom px: the median window of Penn Action in its frames of 480 x 270
+_BOX = (60, 20, 209, 244)  # left, top, right, bottom in px: the median crop window in Penn Action's frames of 480 x 270 px
 
 
 def _write_sequences(root: Path) -> None:
@@ -208,7 +208,7 @@ def _write_sequences(root: Path) -> None:
 
 
 def _cut_frames(frames: list[Path], out: Path) -> float:
-    """Decode, cut and encode frames without any further work; return the CPU time of this process in s."""
+    """Decode, crop and encode frames, without other work; return the CPU time of this process in s."""
     import simplejpeg
 
     start = time.process_time()

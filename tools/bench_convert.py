@@ -28,7 +28,7 @@ def measure() -> None:
 
 def _measured(work: Callable[[Path, Path], int], raw: Path, out: Path) -> tuple[int, float, int, int]:
     """Return the result of work(raw, out), its time in s, and the process's peak memory in bytes before and after the call."""
-    Path("/proc/self/clear_refs").write_text("5")  # resets the peak, which is inherited from the parent process
+    Path("/proc/self/clear_refs").write_text("5")  # reset the recorded peak memory, which this process inherits from its parent
     before, start = _peak(), time.perf_counter()
     rows = work(raw, out)
     return rows, time.perf_counter() - start, before, _peak()
@@ -73,9 +73,9 @@ def _convert_labels(root: Path, out: Path) -> int:
 
 
 def _make_release(root: Path, count: int) -> None:
-    """Write a synthetic MPII annotation file (the struct RELEASE) with `count` images, a multiple of 50.
+    """Write a synthetic MPII annotation file (the struct RELEASE) with `count` images; `count` is a multiple of 50.
 
-    It contains the same 50 images, with 58 people in all, again and again; seven of eight images are for training. SciPy's
+    The file repeats the same 50 images, with 58 people in total; seven of eight images are for training. SciPy's
     writer is not used, because it needs gigabytes of memory for so many records.
     """
     from datasets.formats import mpii_release

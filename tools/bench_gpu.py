@@ -44,7 +44,8 @@ from stages.training.logs import read_metrics
 from stages.training.train import Job, Trainer, train
 from tools.bench_parts import photograph, show, write_people
 
-FLOP = 25.4e9  # multiplications plus additions of hg-256 per training image of 256 px, forward and backward
+# Number of multiplications plus additions of hg-256 per training image of 256 px, in the forward and backward pass.
+FLOP = 25.4e9
 CUDA = torch.cuda.is_available()
 DEVICE = torch.device("cuda" if CUDA else "cpu")
 SIZE = Input(resolution=256 if CUDA else 64)
@@ -65,7 +66,7 @@ def rate(work: Callable[[], object], count: int, seconds: float = 1.0) -> float:
             torch.cuda.synchronize()
         return time.perf_counter() - start
 
-    span(5)  # warm-up, which also records CUDA graphs
+    span(5)  # a warm-up call, which also records CUDA graphs
     calls = max(1, round(seconds / 5 / max(span(2) / 2, 1e-6)))
     return count * calls / statistics.median(span(calls) for _ in range(5))
 
@@ -98,14 +99,14 @@ def settings(batch: int, precision: str, **more: Any) -> Training:
 
 
 def job(folder: Path, network: HourglassNet, data: DatasetFiles, training: Training) -> Job:
-    """Return the job of a training on the measured device; folder: of the training's result."""
+    """Return the job of a training on the measured device; folder: the folder for the training's result."""
     return Job(folder, HeatmapObjective(network, data, SIZE, training), training, Workspace(device=DEVICE.type))
 
 
 def trainer(
     folder: Path, data: DatasetFiles, training: Training, deterministic: bool = True, preset: str = "hg-256"
 ) -> Trainer:
-    """Return a training that is ready for its first iteration, and whose batches are finished samples from image files."""
+    """Return a training that is ready for its first iteration; its batches are samples that the CPU made from image files."""
     torch.manual_seed(0)
     torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark = deterministic, False
     set_tf32(training.precision)
@@ -156,7 +157,7 @@ def correct(data: DatasetFiles) -> None:
         PosePredictor(network.cpu(), about, device=kind, precision="float32").predict(pictures).joints
         for kind in ("cpu", DEVICE.type)
     ]
-    # The median, because the network is untrained and rounding may change which pixel is the largest.
+    # The median is compared, because in an untrained network rounding may change which pixel of a heatmap is the largest.
     show("predictor, median difference from the CPU", float(np.median(np.abs(joints[0] - joints[1]))), "px")
     if find_spec("onnxruntime"):
         import onnxruntime
@@ -264,7 +265,7 @@ def feeding(data: DatasetFiles) -> None:
             )
         for what, each in sources.items():
             if what == "files" and batch != BATCHES[len(BATCHES) // 2]:
-                continue  # one batch size is enough, because the loader limits this rate at every batch size
+                continue  # one batch size is measured, because the loader limits the speed at every batch size
             with tempfile.TemporaryDirectory() as name:
                 iterations = max(100, round(6000 / batch)) if CUDA else 100
                 train(job(Path(name), HourglassNet(Network(), 16), each, settings(batch, "auto", iterations=iterations)))
@@ -301,7 +302,7 @@ def prediction(folder: Path) -> None:
 def training_for(minutes: float, data: DatasetFiles, batch: int) -> None:
     """Train hg-256 for about `minutes` minutes, including validations, and score the network."""
     network = HourglassNet(Network(), 16)
-    with tempfile.TemporaryDirectory() as name:  # a short training first, to measure the rate
+    with tempfile.TemporaryDirectory() as name:  # a short training, which measures the speed
         train(job(Path(name), network, data, settings(batch, "auto", iterations=400 if CUDA else 4)))
         images = [float(row["samples_per_second"]) for row in read_metrics(Path(name)) if row["what"] == "train"] or [1.0]
     count = max(4, round(minutes * 60 * 0.95 * images[-1] / batch))

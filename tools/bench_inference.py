@@ -21,7 +21,7 @@ from stages.network.hourglass import HourglassNet
 from stages.settings.sections import Network
 from tools.bench_parts import seconds, show
 
-FLOP = 2 * 2 * 4.278e9  # multiplications plus additions per image, in two forward passes
+FLOP = 2 * 2 * 4.278e9  # number of multiplications plus additions per image, in two forward passes
 ROUNDS = 5
 CPU = torch.device("cpu")
 
@@ -44,7 +44,7 @@ def measure() -> None:
             for name, run in ways.items():
                 start = time.perf_counter()
                 run(images)
-                if turn:  # the first round is a warm-up
+                if turn:  # drop the first round, which is a warm-up
                     taken[name].append(time.perf_counter() - start)
         plain = next(iter(taken.values()))
         for name, times in taken.items():

@@ -1,6 +1,6 @@
 """Compare the accuracies of any experiments: python -m tools.compare_acc [RESULTS ...]
 
-RESULTS are folders. A folder of results, such as exp/demo, means all evaluations in it, of any settings. Also possible are the
+RESULTS are folders. A folder such as exp/demo means all evaluations in it, of any settings. Also possible are the
 folder of an experiment, such as exp/demo/mpii/hg-64, and of one evaluation, such as exp/demo/mpii/evaluate-pretrained. The
 program prints the accuracies with 95 % intervals next to published accuracies. For each dataset, it also tests whether the
 other networks are better than the first one.
@@ -64,7 +64,10 @@ def compare(results: list[Path], out: Path | None) -> None:
 
 
 def evaluations_of(path: Path) -> list[Path]:
-    """Return the folders of the evaluations that a path means, as explained in the module. Raises DataError for none."""
+    """Return the folders of the evaluations that a path means (see the module's docstring).
+
+    Raises DataError if there are none.
+    """
     path = follow(Path(result_at(str(path)))).resolve()
     if (path / "accuracy.json").is_file():
         return [path]
@@ -102,7 +105,7 @@ def fingerprint(folder: Path) -> str:
 
 
 def stands_twice(folder: Path) -> bool:
-    """Return whether a folder is a link to a result next to it, or a copy of this result in place of the link."""
+    """Return whether a folder is a link to a result in the same parent folder, or a copy of the result in place of the link."""
     return "@" not in folder.name and folder.with_name(f"{folder.name}@{fingerprint(folder)[:8]}").exists()
 
 
@@ -117,7 +120,8 @@ def network_of(evaluation: Path) -> Path:
 
 
 def short_names(networks: list[Path]) -> dict[Path, str]:
-    """Return folder -> name of each network: the shortest of hg-64, mpii/hg-64 and mpii/hg-64@1234abcd that is unique.
+    """Return the displayed name of each network (folder -> name): the shortest unique one of hg-64, mpii/hg-64,
+    mpii/hg-64@1234abcd.
 
     If none of them is unique, the name is the whole path.
     """
@@ -132,7 +136,7 @@ def short_names(networks: list[Path]) -> dict[Path, str]:
 
 
 def evaluation_names(evaluations: list[Path], networks: dict[Path, str]) -> dict[Path, str]:
-    """Return folder of each evaluation -> its name: the network's name, and settings that distinguish it.
+    """Return the displayed name of each evaluation (folder -> name): the network's name, and settings that distinguish it.
 
     The settings are those in which the evaluations of a network on a dataset differ. If some have equal settings, because they
     used other annotations or another version of the code, the name also contains the name of the evaluation's folder.

@@ -33,7 +33,7 @@ def main() -> None:
 
 
 def print_table(model: Path, annotations: Path, images: Path, split: str, scales: str) -> None:
-    """Score the network in the file `model` on a split, and print the table. All decoders use the same pass over the images."""
+    """Score the network in the file `model` on a split, and print the table. All decoders share one pass over the images."""
     import numpy as np
     from tabulate import tabulate
     from tqdm import tqdm

@@ -81,14 +81,15 @@ def _from_preset(name: str, joints: int) -> "HourglassNet":
 
     from stages.network.hourglass import HourglassNet
 
-    with torch.device("meta"):  # allocates no memory
+    with torch.device("meta"):  # the device `meta` allocates no memory
         return HourglassNet(Network(preset=name), joints)
 
 
 def _layers(network: "HourglassNet", resolution: int) -> "list[Layer]":
     from stages.network.cost import layers
 
-    Settings(network=network.options, input=Input(resolution=resolution))  # checks that 2**depth divides the heatmap size
+    # `Settings` checks that 2**depth divides the heatmap size.
+    Settings(network=network.options, input=Input(resolution=resolution))
     return layers(network, resolution)
 
 

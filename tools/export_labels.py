@@ -2,8 +2,8 @@
 
 The suffix of FILE selects the format: .json for COCO keypoints, .slp for a SLEAP project. In the file, paths of images are
 relative to the dataset's folder of images, which is printed. With --predictions, a network's predictions are written instead of
-the labels. Their formats are .json for COCO results (for the evaluation by pycocotools), .slp, and .csv for DeepLabCut's table
-of predictions.
+the labels. The formats of predictions are .json for COCO results (for the evaluation by pycocotools), .slp, and .csv for
+DeepLabCut's table of predictions.
 """
 
 import argparse
@@ -45,7 +45,7 @@ def main() -> None:
     config.use(options)
     name = "-".join(filter(None, (options.dataset, options.split, options.predictions)))
     if options.out and options.out.exists():
-        raise DataError(f"--out {options.out} is there already, and may be labels of yours; give another name, or remove it.")
+        raise DataError(f"--out {options.out} exists and may hold labels of yours; give another name, or delete the file.")
     out = options.out or Path("labels", f"{name}.json")
     legal = (".json", ".slp", ".csv") if options.predictions else (".json", ".slp")
     if out.suffix.lower() not in legal:
@@ -95,7 +95,7 @@ def export_predictions(name: str, split: str, model: str, out: Path) -> None:
     if not source.is_file():
         raise DataError(f"{stage.name} has no predictions of {split}; it scores {', '.join(stage.splits())}.")
     with h5py.File(source) as file:
-        preds, confidence = file["preds"][()] - 1, file["confidence"][()]  # the file counts pixels from 1
+        preds, confidence = file["preds"][()] - 1, file["confidence"][()]  # the evaluation's file counts pixels from 1
     data = _files(name)
     rows = data.split(split)
     if out.suffix.lower() == ".slp":
@@ -109,7 +109,7 @@ def export_predictions(name: str, split: str, model: str, out: Path) -> None:
 
 
 def _frames(data: DatasetFiles, rows: Annotations) -> tuple[list[Path], list[int]]:
-    """Return the image files without duplicates, and for each person the index of the person's image among them."""
+    """Return the image files without duplicates, and for each person the index of the person's image in this list."""
     places = {image: place for place, image in enumerate(dict.fromkeys(rows.images))}
     return [data.images / image for image in places], [places[image] for image in rows.images]
 
@@ -135,8 +135,8 @@ def _files(name: str) -> DatasetFiles:
 
 
 def _require_result(stage: Stage) -> Path:
-    """Return the folder of a stage's result. Raises DataError if it has none."""
-    if not stage.complete():  # which also sets symlinks to images right
+    """Return the folder of a stage's result. Raises DataError if the stage has no result."""
+    if not stage.complete():  # `complete` also updates symlinks to images
         raise DataError(f"{stage.folder} is missing; make it with: {config.command('run ' + stage.name)}")
     return stage.folder
 

@@ -36,7 +36,9 @@ def main() -> int:
     )
     config.add_options(parser)
     parser.add_argument("--out", type=Path, default=Path("forecasts"), help="folder of the results; default: forecasts")
-    parser.add_argument("--box", type=float, nargs=4, metavar=("LEFT", "TOP", "RIGHT", "BOTTOM"), help="of the person, in px")
+    parser.add_argument(
+        "--box", type=float, nargs=4, metavar=("LEFT", "TOP", "RIGHT", "BOTTOM"), help="box of the person in the picture, in px"
+    )
     parser.add_argument("--every", type=float, default=1.0, help="seconds between the forecasts of a video; default: 1")
     parser.add_argument("--device", choices=["auto", "cpu", "cuda", "mps"], default="auto", help="default: auto")
     options = parser.parse_args()

@@ -14,7 +14,7 @@ def main() -> None:
     """Print the checkpoint's description and its numbers of tensors and values; with --tensors, also list the tensors."""
     parser = argparse.ArgumentParser(prog="python -m tools.inspect_checkpoint", description=__doc__)
     parser.add_argument("file", type=Path, help="best.safetensors, last.safetensors, model.safetensors ...")
-    parser.add_argument("--tensors", action="store_true", help="list every tensor")
+    parser.add_argument("--tensors", action="store_true", help="also print the name and shape of every tensor")
     options = parser.parse_args()
     from stages.network.checkpoints import load_tensors
 

@@ -26,7 +26,7 @@ from stages.preparing.annotate import SUSPICIOUS
 from tools import program
 
 SPLITS = ("train", "valid", "test")
-SIDE, ACROSS = 256, 6  # side of a person's picture in px, and pictures per row
+SIDE, ACROSS = 256, 6  # side in px of a person's picture, and number of pictures per row
 MEASURED = 200  # number of images whose sizes are measured
 
 
@@ -41,7 +41,13 @@ def main() -> None:
     config.add_options(parser)
     parser.add_argument("--rows", type=int, nargs="+", metavar="ROW", help="rows to draw; default: a random choice")
     parser.add_argument("--action", help="draw only rows of this action (Penn Action)")
-    parser.add_argument("--suspicious", nargs="?", const="", metavar="KIND", help="draw only suspicious rows, or of this kind")
+    parser.add_argument(
+        "--suspicious",
+        nargs="?",
+        const="",
+        metavar="KIND",
+        help="draw only suspicious rows, or only those of one kind of suspicion",
+    )
     parser.add_argument("--count", type=int, default=24, help="number of rows to draw; default: 24")
     parser.add_argument("--seed", type=int, default=0, help="seed of the random choice; default: 0")
     parser.add_argument("--out", type=Path, help="file of the picture; default: pictures/DATASET-SPLIT.png")
@@ -55,7 +61,7 @@ def inspect(options: argparse.Namespace) -> None:
     dataset = config.dataset(options.dataset)
     stages = converted(dataset)
     for stage in stages.values():
-        if not stage.complete():  # which also sets symlinks to images right
+        if not stage.complete():  # `complete` also updates symlinks to images
             raise DataError(f"{stage.folder} is missing; make it with: {config.command('run ' + stage.name)}")
     data = files_of(dataset, {name: stage.folder for name, stage in stages.items()})
     splits = {split: annotations.read(data.annotations, split) for split in SPLITS}

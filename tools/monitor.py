@@ -25,7 +25,7 @@ from stages.training.logs import METRICS, read_metrics
 from tools import program
 
 HEADS = ("experiment", "state", "done", "acc", "valid", "best", "per s", "left")
-NAME_WIDTH = 22  # characters; with names of this width, the table fits a terminal of 80 characters
+NAME_WIDTH = 22  # largest number of characters of a name, so that the table fits a terminal of 80 characters
 PACE = 20  # number of rows of metrics.csv over which the median speed is computed
 
 
@@ -35,7 +35,9 @@ def main() -> int:
     parser = argparse.ArgumentParser(
         prog="python -m tools.monitor", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("names", nargs="*", metavar="NAME", help="experiments, such as hg-256; default: all below exp/")
+    parser.add_argument(
+        "names", nargs="*", metavar="NAME", help="names of experiments, such as hg-256; default: all experiments below exp/"
+    )
     config.add_options(parser)
     parser.add_argument("--once", action="store_true", help="print the table once")
     parser.add_argument("--every", type=float, default=2, metavar="SECONDS", help="time between two updates; default: 2")
@@ -61,7 +63,8 @@ def follow(exp: Path, names: list[str], once: bool, seconds: float) -> None:
             print(table, flush=True)
         else:
             width = shutil.get_terminal_size().columns
-            lines = [line[:width] + "\033[K\n" for line in table.splitlines()]  # each line clears the old text to its right
+            # Each line ends with the code that clears the rest of the line on the terminal.
+            lines = [line[:width] + "\033[K\n" for line in table.splitlines()]
             print("\033[H" + "".join(lines) + "\033[J", end="", flush=True)
         if once:
             return

@@ -39,7 +39,7 @@ class Predicted:
     """The names, sizes and predictions of all N frames; the pixels are not kept."""
 
     names: list[str]
-    numbers: list[int | None]  # number of the video's frame; None for image files
+    numbers: list[int | None]  # number of each frame in the video; None for image files
     size: np.ndarray  # (N, 2) px, width and height
     joints: np.ndarray  # (N, J, 2) px
     measures: dict[str, np.ndarray]  # name of a measure, such as flicker -> its values (N,)
@@ -52,8 +52,12 @@ def main() -> int:
         prog="python -m tools.outliers", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("source", type=Path, help="a folder of images, or a video")
-    parser.add_argument("--model", default="export", help="as for tools.predict; default: export")
-    parser.add_argument("--second", metavar="MODEL", help="a second network, to compare the first one with")
+    parser.add_argument(
+        "--model", default="export", help="folder, file or name of the network, as for tools.predict; default: export"
+    )
+    parser.add_argument(
+        "--second", metavar="MODEL", help="a second network, whose predictions are compared with those of the first"
+    )
     config.add_options(parser)
     parser.add_argument("--count", type=int, default=20, help="number of frames; default: 20")
     parser.add_argument("--apart", type=int, default=5, help="smallest distance of chosen frames of a video; default: 5")
@@ -76,7 +80,7 @@ def find_outliers(options: argparse.Namespace) -> int:
     source = find_source(options.source, options.out)
     if options.out.exists() and any(options.out.iterdir()):
         raise DataError(f"--out {options.out} is not empty; give another folder, so that corrected labels are not replaced.")
-    options.out.mkdir(parents=True, exist_ok=True)  # before the work, which takes a while
+    options.out.mkdir(parents=True, exist_ok=True)  # create the folder before the long work, so that errors appear at once
     from stages.inference import outliers
     from stages.inference.predictor import PosePredictor
 

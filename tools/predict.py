@@ -68,7 +68,9 @@ def main() -> int:
         metavar="FILE",
         help="people's boxes: .csv with image,left,top,right,bottom[,frame], or COCO .json",
     )
-    parser.add_argument("--detector", type=Path, metavar="FILE", help="an .onnx network that finds people; docs/predicting.md")
+    parser.add_argument(
+        "--detector", type=Path, metavar="FILE", help="an .onnx network that detects people; see docs/predicting.md"
+    )
     parser.add_argument("--detector-score", type=float, default=0.5, help="smallest score of a person; default: 0.5")
     parser.add_argument("--detector-label", type=int, help="the detector's class of people; default: all classes")
     parser.add_argument(
@@ -94,7 +96,8 @@ def main() -> int:
     try:
         return predict(options)
     except OSError as error:
-        name = str(error.filename or options.out).removeprefix("file:")  # a prefix of the video writer
+        # The video writer opens files by names that begin with file:, which the message leaves out.
+        name = str(error.filename or options.out).removeprefix("file:")
         print(f"error: {name} cannot be written ({error.strerror}).", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
@@ -104,7 +107,7 @@ def main() -> int:
 
 def predict(options: argparse.Namespace) -> int:
     """Predict and draw all sources; return the exit code. Raises DataError for an unusable source, network or output folder."""
-    sources = find_sources(options.source, options.out)  # before PyTorch is loaded, which takes seconds
+    sources = find_sources(options.source, options.out)  # check the options before PyTorch is loaded, which takes seconds
     for source, out in sources:
         refuse_other_files(out, [*source.drawn, *ALSO.values()])
         if "nwb" in options.also and isinstance(source, Images):
@@ -144,7 +147,7 @@ def predict(options: argparse.Namespace) -> int:
 
 
 def _detector(options: argparse.Namespace) -> Boxes | None:
-    """Return the detector; None where each picture is the box of one person. Raises DataError for an invalid network."""
+    """Return the detector; None if the options name none. Raises DataError for an invalid network."""
     if not options.detector:
         return None
     from stages.inference.detector import Detector
@@ -240,9 +243,9 @@ class People:
         self.smoother = Smoother(float(source.rate)) if isinstance(source, Video) and options.smooth else None
 
     def write(self, pictures: list[Picture], around: list[np.ndarray] | None, poses: "Poses") -> int:
-        """Draw and write a batch; returns its number of pictures.
+        """Draw and write a batch; return the number of pictures in the batch.
 
-        around: the boxes (P, 4) of the people in each picture; None where each picture is the box of one person.
+        around: for each picture, the boxes (P, 4) of its people; None if each picture is the box of one person.
         """
         from datasets.imaging import draw
 

@@ -24,7 +24,7 @@ from datasets.errors import DataError
 from tools import program
 
 PARTS = ("head_top", "shoulder", "elbow", "wrist", "hip", "knee", "ankle")
-CURVE = [k / 100 for k in range(51)]  # the thresholds of MPII's own evaluation
+CURVE = [k / 100 for k in range(51)]  # thresholds of the PCKh curve, those of MPII's own evaluation
 
 
 @program
@@ -35,8 +35,10 @@ def main() -> None:
     )
     parser.add_argument("truth", type=Path, metavar="TRUTH")
     parser.add_argument("predictions", type=Path, nargs="*", metavar="PREDICTIONS")
-    parser.add_argument("--people", type=Path, metavar="VALID.H5", help="score only these people")
-    parser.add_argument("--order", type=Path, metavar="VALID.H5", help="the people of TRUTH, as published with it")
+    parser.add_argument("--people", type=Path, metavar="VALID.H5", help="annotation file whose people alone are scored")
+    parser.add_argument(
+        "--order", type=Path, metavar="VALID.H5", help="the published valid.h5, which lists the people of TRUTH in order"
+    )
     options = parser.parse_args()
     if bool(options.people) != bool(options.order):
         parser.error("give --people and --order together")
@@ -90,7 +92,8 @@ def print_tables(path: Path, predictions: list[Path], chosen: Chosen | None = No
     if chosen and chosen.of != people:
         raise DataError(f"{path} has {people} people, but --order {chosen.of}; give the valid.h5 that belongs to it.")
     rows = chosen.rows if chosen else np.arange(people)
-    if len(rows) == people and (rows != np.arange(people)).any():  # the order of PREDICTIONS would be ambiguous
+    # If all people are listed in another order, the order of the people in PREDICTIONS would be ambiguous.
+    if len(rows) == people and (rows != np.arange(people)).any():
         raise DataError("--people holds all people of TRUTH in another order; leave --people and --order out.")
     files = {path: arranged(path, "pos_pred_src", found["pos_pred_src"], people)}
     files |= {file: _read(file, people, len(rows)) for file in predictions}

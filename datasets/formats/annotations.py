@@ -14,9 +14,9 @@ import numpy as np
 from datasets.errors import DataError
 from datasets.formats.hdf5 import LARGEST, RowsH5, open_h5, read_field, read_numbers
 
-# A person's box is moved down by this fraction of its side, so that the feet stay inside (pose-hg-train, all datasets).
+# A person's box is moved down by this fraction of its side, so that it contains the feet (pose-hg-train, for all datasets).
 MOVED_DOWN = 15 / 200
-# A person's box is enlarged by this factor, so that head, hands and feet are inside; mmpose uses the same factor.
+# A person's box is enlarged by this factor, so that it contains head, hands and feet; mmpose uses the same factor.
 ENLARGED = 1.25
 
 
@@ -34,7 +34,7 @@ class Annotations:
     center: np.ndarray  # (N, 2) float64 px, centre of the person's box, already moved down (see `person_box`)
     scale: np.ndarray  # (N,) float64, side of the person's box / 200 px, already enlarged by 1.25
     part: np.ndarray  # (N, J, 2) float64 px, joints; NaN if not labelled
-    visible: np.ndarray  # (N, J) bool
+    visible: np.ndarray  # (N, J) bool: whether the joint is labelled and not occluded
     normalize: np.ndarray  # (N,) float64 px, reference length of PCK: head size (MPII) or torso (FLIC, LSP); -1 if unknown
     torsoangle: np.ndarray  # (N,) float64 degrees (see `mpii_release.torso_angle`); -1 if not computed
 
@@ -49,10 +49,10 @@ class Annotations:
 
 
 def hold_out(images: np.ndarray, fraction: float, seed: int) -> np.ndarray:
-    """Return (N,) bool: the rows on a random fraction of the distinct images.
+    """Return a mask (N,) bool of the rows whose image belongs to a random fraction of the images.
 
-    images: (N,) number of each row's image; fraction: the fraction of images that is drawn; seed: for `default_rng`. Raises
-    DataError for a fraction that is not between 0 and 1.
+    images: (N,) number of each row's image; fraction: the fraction of distinct images to draw; seed: seed of
+    `numpy.random.default_rng`. Raises DataError for a fraction that is not between 0 and 1.
     """
     if not 0 < fraction < 1:
         raise DataError(f"the validation fraction is {fraction}, expected a number between 0 and 1.")
@@ -73,7 +73,7 @@ def person_box(objpos: np.ndarray, scale: np.ndarray) -> tuple[np.ndarray, np.nd
 
 
 def framed_by_joints(images: list[str], part: np.ndarray, visible: np.ndarray) -> Annotations:
-    """Return annotations with one person per image, whose box is computed from the joints.
+    """Return annotations of one person per image; the box of each person is computed from the joints.
 
     part: (N, J, 2) float64, 0-based px, NaN if not labelled; visible: (N, J) bool. The box is a square around the centre of the
     joints' bounding box, 1.25 times as large as its longer side. `normalize` and `torsoangle` are -1. People without two joints
@@ -132,7 +132,7 @@ class Writer:
             self._table.__exit__(error, *rest)
 
     def append(self, annotations: Annotations) -> None:
-        """Write the next rows. A split without rows needs one call, too, with empty annotations."""
+        """Write the next rows. Even a split without rows needs one call, with empty annotations."""
         columns = self._columns(annotations)
         if not self._table:
             attributes = {"name": self._dataset} if self._dataset else {}
@@ -178,8 +178,8 @@ def read(folder: Path, split: str, variant: str = "") -> Annotations:
     """Read `{split}.h5` and `{split}_images.txt`, written by this workspace or published for MPII, Penn Action or FLIC.
 
     variant: if given, `{split}_{variant}.h5` is read instead of `{split}.h5`. A joint exactly at (0, 0) in the file has no
-    label and becomes NaN; a joint with only one zero coordinate is labelled. If the field `person` is missing, all persons are
-    0. Raises DataError, with the names of file and field, for files that are missing, damaged or inconsistent.
+    label and becomes NaN; a joint with only one zero coordinate is labelled. If the field `person` is missing, all person
+    numbers are 0. Raises DataError, with the names of file and field, for files that are missing, damaged or inconsistent.
     """
     path, listing = folder / f"{split}{variant and '_' + variant}.h5", folder / f"{split}_images.txt"
     if not listing.is_file():

@@ -23,11 +23,11 @@ Corners = tuple[float, float, float, float]
 
 @dataclass(frozen=True)
 class Box:
-    """The box of a person, as a file gives it."""
+    """The box of one person, as read from a file."""
 
-    where: str  # the file and the record, for messages
+    where: str  # names of the file and the record, for messages
     image: str  # name or path of the image or video; in COCO results the `image_id`
-    frame: int | None  # of a video, from 0
+    frame: int | None  # number of the frame in a video, from 0
     corners: Corners  # left, top, right, bottom in 0-based px
 
 
@@ -74,7 +74,7 @@ def _of_table(text: str, path: Path) -> Iterator[Box]:
 
 
 def _frame(text: str) -> int:
-    """Return a frame's number, which pandas may have written as 3.0. Raises ValueError for other text."""
+    """Return the number of a frame from text such as 3 or 3.0 (as pandas may write it). Raises ValueError for other text."""
     number = float(text)
     if not number.is_integer() or number < 0:
         raise ValueError(text)
@@ -118,17 +118,17 @@ def _of_json(text: str, path: Path, score: float, label: int | None) -> Iterator
         except (KeyError, TypeError, ValueError):
             needed = "`image_id`, `score` and" if results else "an `image_id` of the list `images` and"
             raise DataError(f"{where} should have {needed} a `bbox` of four numbers; correct it.") from None
-        if not sure < score:  # a NaN score is kept, so that the box is not lost unnoticed
+        if not sure < score:  # a box whose score is NaN is kept, because it should not be lost unnoticed
             yield Box(where, image, None, _checked(where, (left, top, left + width, top + height)))
 
 
 def _number(person: Any, place: int, results: bool) -> Any:
-    """Return how messages call a record: by its id, or by its place in the list, from 1."""
+    """Return the number that messages use for a record: its id, or else its position in the list, from 1."""
     return place + 1 if results or not isinstance(person, dict) else person.get("id", place + 1)
 
 
 def _category(path: Path, categories: list[tuple[Any, Any]], used: list[Any], label: int | None) -> Any:
-    """Return the `category_id` of people; None where all boxes have the same one. Raises DataError if it is not known."""
+    """Return the `category_id` of people; None if all boxes have the same category. Raises DataError if it cannot be found."""
     if label is not None:
         return label
     if named := [number for number, name in categories if name == "person"]:

@@ -26,9 +26,10 @@ class CocoPeople:
 
     rows: Annotations  # `normalize` and `torsoangle` are -1
     skeleton: Skeleton
-    sizes: dict[str, tuple[int, int]]  # image -> (width, height) px, where the file states them
-    left_out: int  # people with labelled joints who have no box
-    pairs: list[tuple[int, int]]  # left-right pairs of joints, from `flip_pairs`, which is this workspace's addition to COCO
+    sizes: dict[str, tuple[int, int]]  # image -> (width, height) px, for the images whose size the file states
+    left_out: int  # number of people with labelled joints but without a box
+    # Left-right pairs of joints, read from `flip_pairs`, a field that this workspace adds to COCO's format.
+    pairs: list[tuple[int, int]]
 
 
 def read_coco(path: Path, category: str = "") -> CocoPeople:
@@ -66,7 +67,7 @@ def read_coco(path: Path, category: str = "") -> CocoPeople:
 
 
 def _size(record: dict[str, Any]) -> tuple[int, int] | None:
-    """Return the width and height of an image's record; None where they are not stated, as by some programs."""
+    """Return the width and height in an image's record; None if the record does not state them."""
     width, height = record.get("width"), record.get("height")
     return (width, height) if isinstance(width, int) and isinstance(height, int) and width > 0 and height > 0 else None
 

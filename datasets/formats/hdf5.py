@@ -11,11 +11,12 @@ import numpy as np
 
 from datasets.errors import DataError
 
-# Much more than any skeleton has. A file that claims more joints is damaged, and must not determine how much memory is
-# allocated.
+# Largest number of joints, much more than any skeleton has. A damaged file may claim more; its claim must not determine how
+# much memory is allocated.
 MAX_JOINTS = 256
-_LAYOUT_BYTES = 1 << 16  # more bytes than the HDF5 library writes for a file without its rows
-LARGEST = 2.0**53  # limit of numbers in annotations; real ones are far smaller, and numbers below it cause no overflow
+_LAYOUT_BYTES = 1 << 16  # upper limit of the bytes that the HDF5 library writes for a file without rows
+# Upper limit of numbers in annotations: real numbers are far smaller, and numbers up to this limit cause no overflow.
+LARGEST = 2.0**53
 
 
 Layout = dict[str, tuple[tuple[int, ...], np.dtype]]  # name of a field -> shape of a row, dtype
@@ -30,11 +31,11 @@ class RowsH5:
     """
 
     def __init__(self, path: Path, rows: int, layout: Layout, **attributes: str) -> None:
-        path.write_bytes(bytes(_LAYOUT_BYTES))  # ensures that the library's own data fit on the disk
+        path.write_bytes(bytes(_LAYOUT_BYTES))  # makes sure that the HDF5 library's own data fit on the disk
         places = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
         places.set_alloc_time(h5py.h5d.ALLOC_TIME_EARLY)
         places.set_fill_time(h5py.h5d.FILL_TIME_NEVER)
-        places.set_obj_track_times(False)  # without times, equal rows give equal bytes
+        places.set_obj_track_times(False)  # no times, so that equal rows give equal bytes
         self._places: dict[str, int] = {}
         with h5py.File(path, "w") as file:
             file.attrs.update(attributes)
@@ -79,7 +80,10 @@ def write_h5(path: Path, columns: dict[str, np.ndarray], **attributes: str) -> N
 
 @contextmanager
 def open_h5(path: Path) -> Iterator[h5py.File]:
-    """Open an HDF5 file for reading. Raises DataError if it is missing or damaged, or for any exception in the with block."""
+    """Open an HDF5 file for reading.
+
+    Raises DataError for a missing or damaged file, and for any exception in the with block.
+    """
     if not path.is_file():
         raise DataError(f"{path} is missing; run the annotation stage, or check the path.")
     try:
@@ -92,7 +96,7 @@ def open_h5(path: Path) -> Iterator[h5py.File]:
 
 
 def _opened(path: Path) -> h5py.File:
-    """Open an HDF5 file for reading; without a lock if the disk has no locks, because the files read here are complete."""
+    """Open an HDF5 file for reading, without a lock on a disk that has no locks: nothing writes to the file any more."""
     try:
         return h5py.File(path, "r")
     except OSError as error:

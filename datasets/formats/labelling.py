@@ -30,7 +30,7 @@ class LabelledFrame:
 
     video: str  # path of the video or of the image file, as written in the labels
     number: int  # number of the frame in the video
-    image: Path | None  # path of the image file, if the frame is an image file
+    image: Path | None  # path of the image file; None for a frame of a video
     inside: bool  # whether the pixels are inside the file of labels
     people: list[np.ndarray]  # each (J, 2) float64 px, NaN where not labelled
     source: "sleap_io.LabeledFrame"
@@ -47,7 +47,7 @@ class Labels:
 
 
 def is_coco(path: Path) -> bool:
-    """Return whether a file is .json and its content is no list: COCO files are one object, Label Studio's files are lists."""
+    """Return whether a file is .json and holds no list: a COCO file holds one object, a file of Label Studio a list."""
     return path.suffix.lower() == ".json" and path.is_file() and decode_text(path.read_bytes()).lstrip()[:1] != "["
 
 
@@ -91,15 +91,17 @@ def read(path: Path) -> Labels:
 
 
 def _require_images(table: Path) -> None:
-    """Raise DataError where an image of DeepLabCut's labels is missing beside them: sleap-io would shift all later labels."""
+    """Raise DataError if an image is missing next to DeepLabCut's table of labels: sleap-io would shift all later labels."""
     with open(table, newline="", encoding="utf-8", errors="replace") as file:
         for row in csv.reader(file):
-            # labeled-data/VIDEO/img.png in the first cell, or its parts in the first three
+            # a row names its image as labeled-data/VIDEO/img.png in one cell, or in three cells
             name = next(
                 (re.split(r"[/\\]", cell)[-1] for cell in row[:3] if cell.lower().endswith((".png", ".jpg", ".jpeg"))), ""
             )
             if name and not (table.parent / name).is_file():
-                raise DataError(f"{table} labels {name}, which is not beside it; put the image there, or remove its line.")
+                raise DataError(
+                    f"{table} labels {name}, which is not in the same folder; put the image there, or remove its line."
+                )
 
 
 def _sleap_io(path: Path) -> ModuleType:
@@ -165,13 +167,13 @@ def pixels_of(frame: LabelledFrame, file: Path | None) -> np.ndarray:
 def plain_name(name: str) -> str:
     """Return a name with every character except A-Z, a-z, 0-9, - and _ replaced by _; `video` for an empty name.
 
-    The lists of images can only contain ASCII names.
+    The reason: lists of images can only contain ASCII names.
     """
     return re.sub(r"[^A-Za-z0-9_-]", "_", name) or "video"
 
 
 def write_png(path: Path, pixels: np.ndarray) -> None:
-    """Write an image (H, W, 3) uint8 RGB as PNG, whatever the path's suffix. OSError (a full disk) passes."""
+    """Write an image (H, W, 3) uint8 RGB as PNG, for a path with any suffix. OSError (a full disk) passes."""
     path.write_bytes(cv2.imencode(".png", pixels[:, :, ::-1])[1].tobytes())
 
 

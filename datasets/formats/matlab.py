@@ -1,6 +1,6 @@
 """Write and read MATLAB files of version 5; sizes in a file are checked before they are used.
 
-SciPy's reader trusts these sizes: about 1 in 60 of our mutated labels and structs crashed the process. SciPy also makes an
+SciPy's reader trusts these sizes: in tests, about 1 in 60 damaged files crashed the process. SciPy also makes an
 array of every number in a struct, which took 700 MB for MPII. This reader checks each size against the bytes that are left,
 and reads a record's field only when it is requested.
 
@@ -30,20 +30,21 @@ _MATRIX, _COMPRESSED = 14, 15
 _CELL, _STRUCT, _TEXT, _NUMBERS = 1, 2, 4, range(6, 16)  # classes of variables
 _TYPES = {1: "<b", 2: "<B", 3: "<h", 4: "<H", 5: "<i", 6: "<I", 7: "<f", 9: "<d", 12: "<q", 13: "<Q"}
 _ENCODINGS = {1: "ascii", 2: "latin-1", 4: "utf-16-le", 16: "utf-8", 17: "utf-16-le", 18: "utf-32-le"}
-_MOST_DIMENSIONS = 32  # numpy's own limit is 64
-_SINGLE = struct.pack("<6I", 5, 8, 1, 1, 1, 0)  # dimensions and name of a field that holds a single number
+_MOST_DIMENSIONS = 32  # largest number of dimensions; numpy's own limit is 64
+# The bytes that encode dimensions and name of a field that holds a single number.
+_SINGLE = struct.pack("<6I", 5, 8, 1, 1, 1, 0)
 _SINGLES = {number: struct.Struct(name) for number, name in _TYPES.items()}
 _TAG = struct.Struct("<2I")
-_HEAD = struct.Struct("<6I")  # a variable's flags with their tag, and the tag of the dimensions
+_HEAD = struct.Struct("<6I")  # layout of a variable's first bytes: its flags with their tag, and the tag of its dimensions
 
 
 def write_mat(path: Path, content: dict[str, Any], text: str) -> None:
-    """Write variables by name as a compressed MATLAB 5 file, whole or not at all. OSError (a full disk) passes.
+    """Write variables (name -> value) as a compressed MATLAB 5 file, atomically. OSError (a full disk) passes.
 
     text: written at the beginning of the file instead of SciPy's own text, which contains the time, so that equal variables
     give equal bytes.
     """
-    from scipy.io import savemat  # takes 60 ms to import, which every command would wait for
+    from scipy.io import savemat  # imported here, because the import takes 60 ms, for which every command would wait
 
     buffer = io.BytesIO()
     savemat(buffer, content, format="5", do_compression=True, oned_as="row")
@@ -122,7 +123,7 @@ class _Elements:
     def unpacked(self, start: int, stop: int, room: int) -> "_Elements":
         """Return the decompressed bytes `start` to `stop`. Raises DataError for more than `room` bytes, or damage.
 
-        A missing end of the stream is accepted: two labels of Penn Action lack it, but are complete otherwise.
+        A stream without its end marker is accepted, because two label files of Penn Action lack only this marker.
         """
         unpack = zlib.decompressobj()
         try:
@@ -169,7 +170,7 @@ class _Elements:
         if self.data[start + 16 : start + 40] == _SINGLE and start + 48 <= stop and self.data[start + 8] in _NUMBERS:
             return self._number(start + 40, stop)
         if start == stop:
-            return np.zeros((0, 0))  # an empty field may be stored without any bytes
+            return np.zeros((0, 0))  # a field without a value may be stored without any bytes
         kind, dimensions, _, position = self.head(start, stop)
         count = math.prod(dimensions)
         if kind == _STRUCT:

@@ -22,7 +22,7 @@ from datasets.formats.annotations import Annotations, person_box
 from datasets.formats.hdf5 import LARGEST
 from datasets.formats.mpii_release import JOINTS, MAT_NAME, torso_angle
 
-MOST_JSON = 1 << 27  # largest size in bytes of a decompressed .json; the published mpii_annotations.json has 33e6
+MOST_JSON = 1 << 27  # largest size in bytes of a decompressed .json; the published mpii_annotations.json has 33e6 bytes
 JSON_NAMES = ("mpii_annotations.json", "mpii_annotations.json.gz")
 
 

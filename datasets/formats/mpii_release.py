@@ -28,10 +28,10 @@ PELVIS, THORAX = 6, 7
 class Release:
     """The contents of MPII's annotation file: the usable people, and all images."""
 
-    people: Annotations  # in file order; `index` is the image's index in annolist, `person` the person's in annorect, from 0
+    people: Annotations  # in file order; `index` and `person` are the indices in annolist and annorect, from 0
     training: np.ndarray  # (N,) bool: whether the person is on a training image; test people have no labelled joints
     images: list[str]  # names of all images in the order of annolist
-    training_images: np.ndarray  # (number of images,) bool
+    training_images: np.ndarray  # (number of images,) bool: whether it is a training image
 
 
 def read(path: Path, report: Report = silent) -> Release:

@@ -44,7 +44,10 @@ def split(release: Release, split_file: Path | None, fraction: float, seed: int)
 
 
 def _listed_images(release: Release, path: Path) -> list[int]:
-    """Return the indices in annolist of the images named in the text file `path`. Raises DataError for no training image."""
+    """Return the indices in annolist of the images named in the text file `path`.
+
+    Raises DataError for a name that is not that of a training image.
+    """
     try:
         names = {line.strip() for line in decode_text(path.read_bytes()).splitlines()} - {""}
     except OSError as error:
@@ -91,13 +94,13 @@ def _place(entry: dict[str, Any]) -> tuple[str, np.ndarray]:
 
 
 def _find_places(release: Release, wanted: Iterable[tuple[str, np.ndarray]], path: Path) -> np.ndarray:
-    """Return (N,) bool: the people at the wanted places, each an image and an array as returned by `_place`.
+    """Return a mask (N,) bool of the people at the wanted places. A place is an image and an array, as `_place` returns them.
 
     Positions may differ by 1 px, because some files count pixels from 0, and scales by 1 %; no two people of MPII are that
     close to each other. Raises DataError if the number of training people at a place is not 1.
     """
     people = release.people
-    scale = people.scale / 1.25  # this line and the next two are the inverse of `person_box`
+    scale = people.scale / 1.25  # this line and the next two compute the inverse of `person_box`
     places = np.column_stack([people.center + 1, scale])
     places[:, 1] -= 15 * scale
     rows: dict[str, list[int]] = {}
@@ -116,9 +119,9 @@ def _find_places(release: Release, wanted: Iterable[tuple[str, np.ndarray]], pat
 
 
 def _find_people(release: Release, wanted: Iterable[tuple[int, int, str]], path: Path) -> np.ndarray:
-    """Return (N,) bool: the wanted people, given as (index, person, image name).
+    """Return a mask (N,) bool of the wanted people; each is given as (index, person, image name).
 
-    Raises DataError for a person who is not in the release, on a training image with this name.
+    Raises DataError for a wanted person who is not in the release on a training image of that name.
     """
     people = release.people
     rows = {

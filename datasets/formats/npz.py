@@ -1,4 +1,4 @@
-"""Write NumPy's .npz files (zip archives of named arrays), and read them safely even if they come from strangers.
+"""Write NumPy's .npz files (zip archives of named arrays), and read .npz files from untrusted sources safely.
 
 `numpy.load` allocates any size that the header of an array claims, and unpickles objects if the caller allows it. The reader in
 this module checks each header against the number of bytes in the archive, and refuses arrays of Python objects.

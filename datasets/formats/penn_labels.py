@@ -12,7 +12,7 @@ from datasets.formats.matlab import read_mat, write_mat
 from datasets.formats.matlab_values import Value
 
 JOINTS = 13  # number of joints; their order is that of `datasets.penn_action.SKELETON`
-BELOW_SHOULDERS = slice(3, 13)  # elbows, wrists, hips, knees and ankles
+BELOW_SHOULDERS = slice(3, 13)  # indices of elbows, wrists, hips, knees and ankles
 FIELDS = ("action", "pose", "x", "y", "visibility", "train", "bbox", "dimensions", "nframes")
 
 
@@ -25,7 +25,7 @@ class Label:
 
     sequence: str  # "0001"
     action: str
-    pose: str  # view of the camera: front, back, left or right
+    pose: str  # the side from which the camera sees the person: front, back, left or right
     train: bool
     joints: np.ndarray  # (T, 13, 2) float64 px
     visible: np.ndarray  # (T, 13) bool
@@ -40,18 +40,19 @@ class Label:
 
     @property
     def counted(self) -> np.ndarray:
-        """The frames that are used, (T,) bool: those with at least one visible joint of the ten joints below the shoulders."""
+        """The frames that are used, (T,) bool: those in which at least one of the ten joints below the shoulders is visible."""
         return np.any(self.visible[:, BELOW_SHOULDERS], axis=1)
 
 
 def head(label: Label) -> Label:
-    """Return a label in which all coordinates are NaN and take no memory, so that the labels of all sequences fit in memory."""
+    """Return the label with NaN for all coordinates, which take no memory: so the labels of all sequences fit in memory."""
     return replace(label, joints=np.broadcast_to(np.nan, label.joints.shape), bbox=np.full((1, 4), np.nan))
 
 
 def label_paths(root: Path) -> list[Path]:
     """Return the label files `root/labels/NNNN.mat` in the order of their numbers. Raises DataError if there are none."""
-    paths = [path for path in (root / "labels").glob("*.mat") if not path.name.startswith(".")]  # macOS adds ._0001.mat
+    # Leaves out files such as ._0001.mat, which macOS adds.
+    paths = [path for path in (root / "labels").glob("*.mat") if not path.name.startswith(".")]
     if not paths:
         raise DataError(f"{root / 'labels'} holds no .mat files, expected Penn Action's; unpack the archive there.")
     for path in paths:
@@ -97,7 +98,7 @@ def read_label(path: Path) -> Label:
 def write_label(path: Path, label: Label) -> None:
     """Write a label in the distribution's layout, atomically; equal labels give equal bytes.
 
-    OSError (a full disk) passes; there is no new file `path` then.
+    OSError (a full disk) passes; no new file `path` is left in this case.
     """
     content: dict[str, Any] = {
         "action": label.action,

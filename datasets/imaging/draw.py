@@ -19,13 +19,13 @@ COLOURS = {"right": (255, 140, 30), "left": (40, 150, 255), "": (235, 235, 235)}
 def draw_box(image: np.ndarray, box: np.ndarray, number: int) -> np.ndarray:
     """Return a copy of an RGB uint8 image (H, W, 3) with a person's box and number, in a colour of that number.
 
-    box: left, top, right, bottom in 0-based px. The number stays inside the image, even where the box reaches out of it.
+    box: left, top, right, bottom in 0-based px. The number stays inside the image, even if the box extends beyond the image.
     """
     image = image.copy()
     height, width = image.shape[:2]
     left, top, right, bottom = (round(float(value)) for value in box)
     line, colour = max(1, round(max(height, width) / 256)), PEOPLE[number % len(PEOPLE)]
-    for shade, thickness in (((0, 0, 0), line + 2), (colour, line)):  # black edges, to be seen on any background
+    for shade, thickness in (((0, 0, 0), line + 2), (colour, line)):  # black edges, which are visible on any background
         cv2.rectangle(image, (left, top), (right, bottom), shade, thickness)
     size, text = max(0.4, max(height, width) / 1200), str(number)
     (wide, high), _ = cv2.getTextSize(text, cv2.FONT_HERSHEY_SIMPLEX, size, line)

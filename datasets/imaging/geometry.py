@@ -13,7 +13,8 @@ from numpy.typing import ArrayLike
 from datasets.errors import DataError
 
 PIXELS_PER_SCALE = 200.0  # MPII's annotation gives the size of a person as a multiple of 200 px
-_FAR = 1e6  # px; no image is that large, so a larger coordinate is a mistake
+# Px; largest distance of a box from the image's origin. No image is that large, so a larger coordinate is a mistake.
+_FAR = 1e6
 
 
 def image_to_crop(center: ArrayLike, scale: float, res: int, rotation: float = 0.0) -> np.ndarray:
@@ -42,14 +43,14 @@ def whole_pixel_crop(center: ArrayLike, scale: float, res: int) -> np.ndarray:
     corners = [(value + 1 + sign * half + 1e-4) for value in _checked_center(center, scale) for sign in (-1, 1)]
     left, right, top, bottom = np.trunc(corners).tolist()
     wide, high = res / max(right - left, 1), res / max(bottom - top, 1)
-    # The edge left of pixel 0 lies at -0.5.
+    # The left edge of pixel 0 lies at -0.5.
     return np.array([[wide, 0.0, wide * (0.5 - left) - 0.5], [0.0, high, high * (0.5 - top) - 0.5]])
 
 
 def _checked_center(center: ArrayLike, scale: float) -> tuple[float, float]:
     """Return x and y of a box's centre. Raises DataError for a box without a valid position or size."""
     x, y = (float(value) for value in np.asarray(center, dtype=np.float64).reshape(2))
-    if not (abs(x) < _FAR and abs(y) < _FAR and 1 / _FAR < scale < _FAR):  # False for NaN too
+    if not (abs(x) < _FAR and abs(y) < _FAR and 1 / _FAR < scale < _FAR):  # this condition is false for NaN
         raise DataError(
             f"a person's box has center ({x}, {y}) px and scale {scale}; expected a position within {_FAR:g} px and a "
             "scale above 0: correct this person's annotation or leave it out."

@@ -9,7 +9,7 @@ from functools import cache
 
 import numpy as np
 
-_CHUNK = 1024  # number of heatmaps decoded at a time, which limits the memory of temporary arrays
+_CHUNK = 1024  # largest number of heatmaps that are decoded at a time; limits the memory of temporary arrays
 
 
 def draw(points: np.ndarray, size: tuple[int, int], sigma: float, radius: int, outside: bool = False) -> np.ndarray:
@@ -35,7 +35,7 @@ def _profile(centers: np.ndarray, length: int, sigma: float, radius: int, outsid
     """
     pixels = np.arange(length)
     nearest = np.floor(centers + 0.5)
-    drawn = np.abs(pixels - nearest[:, None]) <= radius  # False for NaN
+    drawn = np.abs(pixels - nearest[:, None]) <= radius  # this condition is false for NaN
     if not outside:
         drawn &= ((nearest >= 0) & (nearest < length))[:, None]
     distance = np.where(drawn, pixels - centers[:, None], 0.0)
@@ -104,8 +104,9 @@ def _smooth_peaks(heatmaps: np.ndarray, largest: np.ndarray) -> np.ndarray:
     at = np.arange(len(heatmaps))
     windows = np.lib.stride_tricks.sliding_window_view(heatmaps, (from_rows.shape[2], from_columns.shape[2]), axis=(1, 2))
     window = windows[at, top[y], left[x]]
-    smooth = from_rows[y] @ window @ from_columns[x].swapaxes(1, 2)  # (M, 5, 5), around the largest
-    near = np.arange(-1, 2)  # offsets of the middle of the 3 x 3 pixels, all of which must lie in the map
+    smooth = from_rows[y] @ window @ from_columns[x].swapaxes(1, 2)  # (M, 5, 5): smoothed values around the largest pixel
+    # Offsets of the middle of 3 x 3 pixels from the largest pixel; all 3 x 3 pixels must lie in the heatmap.
+    near = np.arange(-1, 2)
     inside = _inside(y[:, None] + near - 1, height - 2)[:, :, None] & _inside(x[:, None] + near - 1, width - 2)[:, None, :]
     middle = np.where(inside, smooth[:, 1:-1, 1:-1], -np.inf).reshape(len(heatmaps), 9)
     down, right = np.divmod(middle.argmax(axis=1), 3)
@@ -117,10 +118,10 @@ def _smooth_peaks(heatmaps: np.ndarray, largest: np.ndarray) -> np.ndarray:
 
 @cache
 def _smoothing(length: int, sigma: float) -> tuple[np.ndarray, np.ndarray]:
-    """Return the smoothing weights of one axis, for each pixel of the axis that may be the largest one.
+    """Return the smoothing weights along one axis: for each pixel, the weights if this pixel is the largest one.
 
-    Returns the first of the K pixels around it, (length,), and the weights of these K pixels in the smoothed values of five
-    pixels, from two before it to two after it: (length, 5, K) float32.
+    Returns, for each largest pixel, the first of K pixels around it, (length,), and the weights of the K pixels in the smoothed
+    values of five pixels, from two before it to two after it: (length, 5, K) float32.
     """
     largest, reach = np.arange(length), math.ceil(2 * sigma)
     around = min(5 + 2 * reach, length)

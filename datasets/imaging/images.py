@@ -15,16 +15,18 @@ from datasets.errors import DataError
 
 # These limits bound the memory and time that decoding takes; they are checked before decoding.
 MOST_PIXELS = 200_000_000  # the largest photographs of phones have 16320 x 12240 px
-MOST_BYTES = 3 * MOST_PIXELS  # size of the largest permitted image without compression
-MOST_SCANS = 100  # scans of a JPEG: encoders write about ten, and a decoder processes all pixels for each scan
+MOST_BYTES = 3 * MOST_PIXELS  # bytes: size of the largest permitted image without compression
+# Largest number of scans in a JPEG: encoders write about ten, and a decoder processes all pixels for each scan.
+MOST_SCANS = 100
 # File name suffixes of the formats that `read_upright` reads.
 PICTURES = (".jpg", ".jpeg", ".jfif", ".png", ".webp", ".avif", ".heic", ".heif", ".hif", ".tif", ".tiff", ".bmp", ".gif")
-_BY_PILLOW = ("WEBP", "AVIF", "HEIF", "TIFF", "BMP", "GIF")  # Pillow's names of the formats that Pillow may read
+_BY_PILLOW = ("WEBP", "AVIF", "HEIF", "TIFF", "BMP", "GIF")  # formats that Pillow may read, by Pillow's names
 _MARKER = re.compile(rb"\xff+([^\x00\xff])")
-# Markers that are followed by a segment; excludes markers within a scan's data and markers without a length.
+# JPEG markers that a segment with a length follows; not the markers within the data of a scan.
 _SEGMENT = re.compile(rb"\xff+([^\x00\x01\xd0-\xd7\xff])")
 _START_OF_SCAN, _END_OF_IMAGE = b"\xda", b"\xd9"
-# Frames of JPEG files in which each block takes at least some bits in each scan, so that the file's size limits the time.
+# Kinds of JPEG (frame markers) in which each block takes some bits in each scan, so that the file's size limits the decoding
+# time.
 _HUFFMAN_SEQUENTIAL = b"\xc0", b"\xc1"
 _JPEG, _PNG = b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n"
 _EXIF = b"Exif\0\0", b"eXIf"  # beginning of the EXIF block in JPEG and in PNG files
@@ -153,7 +155,7 @@ def _has_too_many_scans(data: bytes) -> bool:
         if marker[1] in _HUFFMAN_SEQUENTIAL:
             return False
         if marker[1] == _START_OF_SCAN:
-            if not scans and data.count(b"\xff" + _START_OF_SCAN) <= MOST_SCANS:  # a faster upper bound
+            if not scans and data.count(b"\xff" + _START_OF_SCAN) <= MOST_SCANS:  # an upper bound, which is faster to compute
                 return False
             scans += 1
         at = marker.end() + int.from_bytes(data[marker.end() : marker.end() + 2], "big")
@@ -184,7 +186,8 @@ def _without_bytes_between_segments(data: bytes) -> bytes:
 
 
 def _decode_png(data: bytes) -> np.ndarray:
-    _check_size(int.from_bytes(data[16:20], "big"), int.from_bytes(data[20:24], "big"))  # from IHDR, the first chunk
+    # Read width and height from IHDR, the first chunk of a PNG.
+    _check_size(int.from_bytes(data[16:20], "big"), int.from_bytes(data[20:24], "big"))
     try:
         # By default OpenCV returns BGR and applies the EXIF orientation.
         image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION)
@@ -200,17 +203,19 @@ def _decode_by_pillow(data: bytes) -> np.ndarray:
 
     Raises ValueError for an image that cannot be decoded.
     """
-    import pillow_heif  # a late import: the loader's processes read only JPEG and PNG
+    import pillow_heif  # imported here, because the loader's processes read only JPEG and PNG
     from PIL import Image, ImageOps
 
     pillow_heif.register_heif_opener()
-    warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)  # our own limit is checked below
+    # MOST_PIXELS is checked below instead of Pillow's limit.
+    warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
     try:
         with Image.open(io.BytesIO(data), formats=_BY_PILLOW) as file:
             image: Image.Image = file
             _check_size(*image.size)
             pictures = getattr(file, "n_frames", 1)
-            if pictures > 1 and file.format != "HEIF":  # a phone's HEIF file may hold images besides the one that is shown
+            # A HEIF file of a phone may hold further images; only the main image counts.
+            if pictures > 1 and file.format != "HEIF":
                 raise ValueError(f"it holds {pictures} pictures; save each as a file of its own")
             if image.mode in ("I", "F"):
                 raise ValueError("its colours have 32 bits; save it with 8 or 16 bits")

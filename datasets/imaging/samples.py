@@ -8,9 +8,9 @@ import numpy as np
 
 from datasets.imaging import geometry, heatmaps
 
-# Bilinear sampling reads 2 x 2 pixels, so a reduction of up to about this factor causes no aliasing.
+# Largest reduction by bilinear sampling: it reads 2 x 2 pixels, so a reduction up to about this factor causes no aliasing.
 _BILINEAR_REACH = 1.5
-AS_LABELLED = np.eye(2, 3)  # identity map, for an image in which the labels' px are the image's px
+AS_LABELLED = np.eye(2, 3)  # identity map, for an image that is neither reduced nor cropped
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,8 @@ class CropSpec:
         """
         if not self.truncated:
             nearest = np.floor(joints + 0.5)
-            outside = ~((nearest >= 0) & (nearest < self.heatmap_res)).all(axis=1, keepdims=True)  # true for NaN
+            # This condition is also true for NaN.
+            outside = ~((nearest >= 0) & (nearest < self.heatmap_res)).all(axis=1, keepdims=True)
             return np.where(outside, np.nan, joints)
         # As published: coordinates have integers at pixel edges; labels left of the image count as absent (x > 0 in 1-based
         # coordinates); for joints outside the map, the part of the patch inside the map is drawn.
@@ -63,11 +64,11 @@ class CropSpec:
 class SampledAugmentation:
     """The augmentation of one sample; the defaults change nothing."""
 
-    scale: float = 1.0  # factor of the box side
-    rotation: float = 0.0  # degrees, counter-clockwise
-    colour: tuple[float, ...] = (1.0, 1.0, 1.0)  # factors of red, green, blue
+    scale: float = 1.0  # factor by which the side of the box is multiplied
+    rotation: float = 0.0  # rotation in degrees, counter-clockwise
+    colour: tuple[float, ...] = (1.0, 1.0, 1.0)  # factors by which red, green and blue are multiplied
     flip: bool = False
-    erased: tuple[float, float, float] | None = None  # centre x, y and side of a square, as fractions of the crop's side
+    erased: tuple[float, float, float] | None = None  # the erased square: centre x, y and side, as fractions of the crop's side
 
 
 @dataclass(frozen=True)
@@ -142,9 +143,11 @@ def make_sample(
 class Plan:
     """The geometry of a sample, computed before any image is read."""
 
-    steps: tuple[np.ndarray, ...]  # maps (2, 3) in order: image px -> crop px; with `twice`: -> plain crop -> augmented crop
-    heatmap_step: np.ndarray  # map (2, 3) by which the drawn heatmaps are warped, with `twice`; else the identity
-    centers: np.ndarray  # (J, 2) heatmap px: blob centers before this warp; NaN for no blob
+    # Maps (2, 3), applied in order: one map from image px to crop px; with `twice`, a map to the plain crop, and one to the
+    # augmented crop.
+    steps: tuple[np.ndarray, ...]
+    heatmap_step: np.ndarray  # map (2, 3) by which the drawn heatmaps are warped with `twice`; otherwise the identity
+    centers: np.ndarray  # (J, 2) heatmap px: centres of the blobs before the heatmaps are warped; NaN for no blob
     joints: np.ndarray  # (J, 2) heatmap px of the sample, in the order of its heatmaps; NaN if not labelled
 
 
@@ -202,7 +205,7 @@ def warp(image: np.ndarray, affine: np.ndarray, res: int) -> np.ndarray:
 
 def _block(crop_to_image: np.ndarray) -> int:
     """Return the side in image px of the blocks that are averaged for a crop."""
-    step = math.hypot(crop_to_image[0, 0], crop_to_image[1, 0])  # image px from one crop px to the next
+    step = math.hypot(crop_to_image[0, 0], crop_to_image[1, 0])  # distance in image px between neighbouring crop pixels
     return max(1, round(step / _BILINEAR_REACH))
 
 
@@ -214,7 +217,8 @@ def _cut(image: np.ndarray, crop_to_image: np.ndarray, res: int, block: int) -> 
     edges = (-0.5, res - 0.5)
     corners = geometry.apply(crop_to_image, [(x, y) for x in edges for y in edges])
     height, width = image.shape[:2]
-    # Two more blocks on each side, because bilinear sampling at the crop's edges reads pixels beyond them.
+    # The part includes two more blocks on each side, because bilinear sampling at the crop's edges reads pixels outside the
+    # crop.
     left, top = np.clip(np.floor(corners.min(axis=0)) - 2 * block, 0, (width, height)).astype(int).tolist()
     right, bottom = np.clip(np.ceil(corners.max(axis=0)) + 2 * block, 0, (width, height)).astype(int).tolist()
     part = image[top:bottom, left:right]

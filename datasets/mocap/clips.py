@@ -18,9 +18,9 @@ import numpy as np
 from datasets.errors import DataError
 from datasets.formats.npz import read_npz, write_npz
 
-FARTHEST = 1e6  # mm, largest coordinate; no recorded person goes that far, and float32 still resolves 0.1 mm
+FARTHEST = 1e6  # mm, largest coordinate: no recorded person is that far from the origin, and float32 still resolves 0.1 mm
 SIZES = (500.0, 3000.0)  # mm, limits of the median extent of the poses in a file
-# Abbreviated beginning of a joint's name -> the beginning in full.
+# Abbreviated first word of a joint's name -> the full word.
 _SIDES = {"r_": "right_", "l_": "left_"}
 
 
@@ -119,12 +119,12 @@ def read(path: Path) -> Clips:
 
 
 def checked(clips: Clips, path: Path) -> Clips:
-    """Return the clips unchanged. Raises DataError, with `path` in its message, if they cannot be people in mm with z up."""
+    """Return `clips` unchanged. Raises DataError, with `path` in its message, if they are not people in mm with z up."""
     if not len(clips.poses):
         raise DataError(f"{path} holds no pose; give another file.")
     if len(set(clips.joints)) < len(clips.joints) or not all((*clips.joints, *clips.names)):
         raise DataError(f"{path} has a joint or a clip without a name, or two joints of one name; make the file again.")
-    good = (np.abs(clips.poses) <= FARTHEST).all(axis=(1, 2))  # false for NaN
+    good = (np.abs(clips.poses) <= FARTHEST).all(axis=(1, 2))  # this condition is false for NaN
     if not good.all():
         bad = int(np.flatnonzero(~good)[0])
         clip = int(clips.clip[bad])

@@ -24,7 +24,7 @@ ACTIONS = (
     "directions", "discussion", "eating", "greeting", "phoning", "posing", "purchases", "sitting", "sitting_down", "smoking",
     "taking_photo", "waiting", "walking", "walking_dog", "walking_together",
 )  # fmt: skip
-FIRST_ACTION = 2  # number in ind2sub of the first action in ACTIONS
+FIRST_ACTION = 2  # the number that ind2sub has for the first action in ACTIONS
 RATE = 50.0  # frames per second of the recordings
 
 

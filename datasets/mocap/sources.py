@@ -54,15 +54,16 @@ class Mocap(Section):
 class Kind:
     """A kind of motion capture files, with the functions that find and read these files."""
 
-    files: Callable[[Path], list[Path]]  # returns the files that `read` reads; empty if the path is not of this kind
-    read: Callable[[Path], Clips]  # returns all clips at a path, validated; raises DataError
+    # Function that returns the files that `read` reads; it returns none if the path is not of this kind.
+    files: Callable[[Path], list[Path]]
+    read: Callable[[Path], Clips]  # function that returns all clips at a path after checking them; raises DataError
 
 
 def _npz_files(path: Path) -> list[Path]:
     return [path] if path.suffix == ".npz" else []
 
 
-# Description of a kind in messages -> the kind.
+# Description of each kind, for messages -> the kind.
 KINDS: dict[str, Kind] = {
     "a .npz file": Kind(_npz_files, clips.read),
     "a folder with train.mat and val.mat of Human3.6M": Kind(human36m.files, human36m.read),

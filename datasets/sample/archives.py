@@ -1,6 +1,6 @@
 """Write the built-in sample data, which are drawn people packed like the archives of MPII Human Pose and Penn Action.
 
-The sample can replace the real archives if these are too large or may not be downloaded: all code, from unpacking on, processes
+The sample can replace the real archives, which are large or need a download by hand: all code, from unpacking on, processes
 the sample like the real data. Equal seeds give equal bytes. This module labels and packs the images that `pictures` draws. The
 drawn joints are in 0-based pixels; the formats of both archives are 1-based, so 1 is added when the labels are made.
 """
@@ -122,7 +122,7 @@ def _points(person: Person, inside: np.ndarray, serial: int) -> list[dict[str, A
         if not inside[joint]:
             continue
         x, y = (person.figure.points[joint, :2] + 1).tolist()
-        if joint not in (8, 9):  # only the ends of the head have fractional coordinates
+        if joint not in (8, 9):  # as in the official file, only the two ends of the head have fractional coordinates
             x, y = round(x), round(y)
         visible: Any = _EMPTY if joint in (8, 9) else int(person.visible[joint])
         point: dict[str, Any] = {"x": _compact(round(x, 3)), "y": _compact(round(y, 3)), "id": _compact(joint)}
@@ -153,7 +153,7 @@ def _write_release(path: Path, records: list[dict[str, Any]]) -> None:
         "img_train": np.array([[record["train"] for record in records]], np.uint8),
         "version": "12", "single_person": single, "act": acts.T, "video_list": videos,
     }  # fmt: skip
-    member = zipfile.ZipInfo("mpii_human_pose_v1_u12_2/mpii_human_pose_v1_u12_1.mat")  # always dated 1980
+    member = zipfile.ZipInfo("mpii_human_pose_v1_u12_2/mpii_human_pose_v1_u12_1.mat")  # a zip entry with a constant date (1980)
     member.compress_type = zipfile.ZIP_DEFLATED
     member.external_attr = 0o644 << 16
     with zipfile.ZipFile(path, "w") as archive:

@@ -11,9 +11,10 @@ import cv2
 import numpy as np
 from numpy.random import Generator
 
-RIGHT_TOE, LEFT_TOE, RIGHT_HAND, LEFT_HAND = 16, 17, 18, 19  # points after MPII's 16 joints; drawn, but never labelled
+# Indices of points after MPII's 16 joints; these points are drawn, but never labelled.
+RIGHT_TOE, LEFT_TOE, RIGHT_HAND, LEFT_HAND = 16, 17, 18, 19
 TORSO, NECK, HEAD = 12, 13, 14
-OBJECT = 255  # label of objects in front of people
+OBJECT = 255  # the value of objects in front of people in a label image
 LABELS_PER_PERSON = 20
 
 # Limbs: from point, to point, radius at each end, and depth bias; lengths as fractions of the person's height. The index in the
@@ -40,7 +41,7 @@ _TONES = (
     (1.0, 0.0, 1.0, 0),
     (0.62, 0.20, 1.10, 4),
     (0.30, 0.34, 1.18, 8),
-)  # radius, offset, gain, add
+)  # tones of a limb: radius, offset towards the light, and the factor and summand that change the colour
 
 Colour = tuple[float, float, float]
 
@@ -52,7 +53,7 @@ class Figure:
     points: np.ndarray  # (20, 3): MPII's 16 joints, then right and left toe tip, right and left finger tip
     head: np.ndarray  # (3, 3): unit vectors in rows: to the person's left, up, and forward from the face
     chest: np.ndarray  # (3,): unit vector forward from the chest
-    height: float  # px, of the person standing upright
+    height: float  # height in px of the person when standing upright
 
 
 @dataclass(frozen=True)
@@ -65,9 +66,9 @@ class Look:
     print: Colour
     trousers: Colour
     shoes: Colour
-    sleeve: float  # 0 none .. 1 to the elbow .. 2 to the wrist
-    leg: float  # 0.4 shorts .. 1 to the knee .. 2 to the ankle
-    pattern: str  # plain, hoops, stripes, dots, panel
+    sleeve: float  # length of the sleeves: 0 none, 1 to the elbow, 2 to the wrist
+    leg: float  # length of the trousers: 0.4 shorts, 1 to the knee, 2 to the ankle
+    pattern: str  # pattern of the shirt: plain, hoops, stripes, dots or panel
     side_stripe: bool
     long_hair: bool
     cap: bool
@@ -83,7 +84,8 @@ class Look:
         jitter = rng.uniform(0.9, 1.08)
         return cls(
             skin=_scaled(skins[tone], jitter),
-            hair=hairs[rng.integers(len(hairs) if tone > 1 else 2)],  # unlike the skin, so that faces differ from backs
+            # Hair colours differ from the skin, so that faces differ from backs of heads.
+            hair=hairs[rng.integers(len(hairs) if tone > 1 else 2)],
             shirt=_cloth(rng, sporty), print=_cloth(rng, sporty),
             trousers=_cloth(rng, False), shoes=_cloth(rng, sporty),
             sleeve=float(rng.choice([0.0, 0.45] if sporty else [0.45, 0.6, 1.0, 2.0, 2.0])),
@@ -138,7 +140,7 @@ def visible_joints(labels: np.ndarray, figure: Figure, person: int) -> np.ndarra
             continue
         part = int(labels[y, x]) - 1 - LABELS_PER_PERSON * person
         if not 0 <= part < len(depth):
-            seen[joint] = labels[y, x] == 0  # rounding puts a visible joint just outside of the drawn part
+            seen[joint] = labels[y, x] == 0  # rounding may place a visible joint just outside the part that is drawn
         else:
             seen[joint] = part in _MEETING[joint] or depth[part] - figure.points[joint, 2] < 0.06 * figure.height
     return seen
@@ -195,7 +197,7 @@ def _limb_layers(figure: Figure, look: Look) -> list[list[tuple[np.ndarray, Colo
     polygons = np.stack(tones, 1)
     out: list[list[tuple[np.ndarray, Colour]]] = [[] for _ in _LIMBS]
     for k, (limb, first, last, swell, colour) in enumerate(rows):
-        whole = last - first > 0.12 and swell > 0.5  # bands and stripes are flat
+        whole = last - first > 0.12 and swell > 0.5  # bands and stripes have one tone only
         out[limb].append((polygons[k] if whole else polygons[k, 1:2], colour))
     return out
 
@@ -206,8 +208,8 @@ def _capsules(a: np.ndarray, b: np.ndarray, radius_a: np.ndarray, radius_b: np.n
     length = np.maximum(np.hypot(along[:, 0], along[:, 1]), 1e-6)
     heading = np.arctan2(along[:, 1], along[:, 0])[:, None]
     opening = np.arccos(np.clip((radius_a - radius_b) / length, -1, 1))[:, None]
-    front = heading + opening * _ARC  # around b
-    back = heading + np.pi + (np.pi - opening) * _ARC  # around a
+    front = heading + opening * _ARC  # arc around the end b
+    back = heading + np.pi + (np.pi - opening) * _ARC  # arc around the end a
     around_b = b[:, None] + radius_b[:, None, None] * np.stack([np.cos(front), np.sin(front)], 2)
     around_a = a[:, None] + radius_a[:, None, None] * np.stack([np.cos(back), np.sin(back)], 2)
     return _fixed(np.concatenate([around_b, around_a], 1))
@@ -256,7 +258,8 @@ def _draw_print(image: np.ndarray, figure: Figure, look: Look, corners: np.ndarr
         collar = at(np.array([0.32, 0.5, 0.68]), np.array([-0.28, 0.14, -0.28]))
         cv2.fillConvexPoly(image, _fixed(collar), look.skin, cv2.LINE_AA, _SHIFT)
         _stroke(image, collar, _scaled(look.shirt, 0.6), 1)
-        badge = at(np.array([0.66, 0.84, 0.84, 0.66]), np.array([0.22, 0.22, 0.36, 0.36]))  # over the heart
+        # The badge is on the left side of the chest.
+        badge = at(np.array([0.66, 0.84, 0.84, 0.66]), np.array([0.22, 0.22, 0.36, 0.36]))
         cv2.fillConvexPoly(image, _fixed(badge), _scaled(look.print, 1.2), cv2.LINE_AA, _SHIFT)
     elif figure.chest[2] < -0.15:
         _stroke(image, at(np.array([-0.05, 0.5, 1.05]), np.array([0.12, 0.2, 0.12])), _scaled(look.shirt, 0.55), 1)
@@ -303,7 +306,7 @@ def _draw_head(image: np.ndarray, labels: np.ndarray, figure: Figure, look: Look
     outline = np.linalg.cholesky(project.T @ project + 1e-6 * np.eye(2))
     if look.long_hair and axes[2, 2] < 0:  # the hair falls over the back
         _draw_long_hair(image, labels, figure, look, label)
-    for side in (-1, 1):  # ears
+    for side in (-1, 1):  # the ears
         _disc(image, centre + np.array([side * 1.02, -0.1, 0]) @ project, 0.014 * h, _scaled(look.skin, 0.9))
     ring = _CIRCLE @ outline.T
     tones = [_fixed(centre + ring * s - o * semi[0]) for s, o in ((1.07, 0), (1.0, 0), (0.6, 0.2))]

@@ -36,7 +36,8 @@ def draw_still(rng: Generator, size: tuple[int, int], count: int) -> tuple[np.nd
     image = draw_place(rng, height, width, sporty=False)
     labels = np.zeros((height, width), np.uint8)
     crowd = [_everyday_person(rng, (k * width / count, (k + 1) * width / count), height) for k in range(count)]
-    for k in sorted(range(count), key=lambda k: crowd[k].figure.points[:, 1].max()):  # nearest (lowest) people last
+    # People lower in the image are nearer, and are drawn last.
+    for k in sorted(range(count), key=lambda k: crowd[k].figure.points[:, 1].max()):
         person = crowd[k]
         draw_ground_shadow(image, person.figure)
         if person.sitting:
@@ -54,7 +55,8 @@ def draw_still(rng: Generator, size: tuple[int, int], count: int) -> tuple[np.nd
 def _everyday_person(rng: Generator, lane: tuple[float, float], height: int) -> Person:
     """Return a person in a still pose, placed between the image columns `lane`; some people are too large for the image."""
     movement, kind = everyday_pose(rng)
-    facing = (rng.normal(0, 22), rng.normal(180, 20), rng.choice([-1, 1]) * rng.uniform(40, 75))  # front, back, aside
+    # Degrees by which the person is turned: front, back or side view.
+    facing = (rng.normal(0, 22), rng.normal(180, 20), rng.choice([-1, 1]) * rng.uniform(40, 75))
     yaw = float(facing[rng.choice(3, p=[0.74, 0.14, 0.12])])
     (figure,) = build_figures(movement, yaw, rng.uniform(2, 14), rng.normal(0, 4), 1.0)
     low, high = figure.points[:, :2].min(0), figure.points[:, :2].max(0)
@@ -62,7 +64,7 @@ def _everyday_person(rng: Generator, lane: tuple[float, float], height: int) -> 
     scale = float(min(rng.uniform(0.62, 0.92) * height / (high - low)[1], 0.95 * room[0] / (high - low)[0], 1.1 * height))
     spare = np.maximum(0, 0.94 * room - scale * (high - low))
     middle = np.array([np.mean(lane), height / 2]) + rng.uniform(-0.5, 0.5, 2) * spare
-    if rng.random() < 0.13:  # near the camera: cut off by the lower edge or a side
+    if rng.random() < 0.13:  # a person near the camera, whom the image's lower edge or a side cuts off
         scale *= rng.uniform(1.15, 1.5)
         middle[1] = max(middle[1], 0.06 * height + scale * (high - low)[1] / 2)
         middle[0] += rng.uniform(-0.12, 0.12) * scale
@@ -111,11 +113,12 @@ class Clip:
     rng: Generator
     size: tuple[int, int]
     yaw: float  # degrees by which the person is turned to the viewer's right
-    figures: list[Figure]  # 3 per frame: the labelled one, and two that are drawn as motion blur, just before and after it
+    # 3 figures per frame: the labelled one, and one just before and one just after it, which are drawn as motion blur.
+    figures: list[Figure]
     tool: str
     look: Look
     place: np.ndarray  # (H, W + 2 * _PAN, 3)
-    pan: np.ndarray  # (T,) integer px by which the camera has moved to the right
+    pan: np.ndarray  # (T,) integer px: how far the camera has moved to the right
     thing: str  # object in front of the person: "", box or post
     thing_x: np.ndarray  # (T,) position of the object in px
     tint: tuple[float, float, float]

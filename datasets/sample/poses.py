@@ -19,7 +19,7 @@ SEGMENTS = (
 )  # fmt: skip
 TORSO, HEAD, UPPER_ARMS, FOREARMS, THIGHS, SHANKS = 0, 1, slice(2, 4), slice(4, 6), slice(6, 8), slice(8, 10)
 RIGHT_LEFT = np.array([-1.0, 1.0])
-# Fractions of the height, after common anthropometric tables.
+# Lengths of body segments as fractions of the person's height, from common anthropometric tables.
 LENGTHS = {
     "torso": 0.29, "neck": 0.05, "head": 0.145, "upper_arm": 0.17, "forearm": 0.15, "hand": 0.075, "thigh": 0.245,
     "shank": 0.235, "foot": 0.095, "hips": 0.052, "shoulders": 0.105, "heel": 0.035,
@@ -34,8 +34,8 @@ class Movement:
     twist: np.ndarray | float = 0.0  # (T,) degrees by which the shoulders are turned to the person's left against the hips
     lift: np.ndarray | float = 0.0  # (T,) height above the ground
     hands: np.ndarray | None = None  # (T, 2, 3): right and left wrist relative to the thorax; None: the angles determine them
-    anchor: str = "feet"  # the body part that stays in place: feet or pelvis
-    tool: str = ""  # club (held in both hands) or ball (held in the right hand)
+    anchor: str = "feet"  # the body part that stays at one place: feet or pelvis
+    tool: str = ""  # what the person holds: club (in both hands) or ball (in the right hand)
     lengths: dict[str, float] = field(default_factory=lambda: dict(LENGTHS))
 
 
@@ -168,12 +168,12 @@ def _arm(rng: Generator, raised: bool) -> tuple[tuple[float, float], tuple[float
     if way == 0:
         outward = rng.uniform(5, 22)
         return (outward, rng.uniform(-10, 15)), (outward + rng.uniform(-12, 10), rng.uniform(0, 35))
-    if way == 1:  # bent in front of the body
+    if way == 1:  # arm bent in front of the body
         return (rng.uniform(8, 35), rng.uniform(-5, 25)), (rng.uniform(-50, 25), rng.uniform(60, 150))
-    if way == 2:  # sideways, the forearm level or up
+    if way == 2:  # arm sideways, with the forearm level or up
         outward = rng.uniform(60, 105)
         return (outward, rng.uniform(-10, 20)), (outward + rng.uniform(0, 85), rng.uniform(-5, 15))
-    if way == 3:  # sideways, the forearm down or straight
+    if way == 3:  # arm sideways, with the forearm down or straight
         outward = rng.uniform(30, 75)
         return (outward, rng.uniform(0, 30)), (outward + rng.uniform(-60, 30), rng.uniform(0, 30))
     outward = rng.uniform(125, 170)  # up
@@ -185,7 +185,7 @@ def vary_lengths(rng: Generator) -> dict[str, float]:
     return {name: length * float(np.clip(rng.normal(1, 0.04), 0.9, 1.1)) for name, length in LENGTHS.items()}
 
 
-# Fraction of a cycle by which the arms, or the trunk that swings them, are ahead of the other body parts. It makes the
+# Fraction of a cycle by which the arms, or the trunk that moves the arms, are ahead of the other body parts. This makes the
 # direction of a movement visible in a single image.
 LEAD = 0.1
 

@@ -8,7 +8,7 @@ from numpy.random import Generator
 
 from datasets.sample.people import OBJECT, Colour, hsv
 
-_LARGEST = 1024  # px; limit of an image's height and width
+_LARGEST = 1024  # px; largest height and width of an image
 
 
 def draw_place(rng: Generator, height: int, width: int, sporty: bool) -> np.ndarray:
@@ -131,7 +131,7 @@ def _wall_pattern(rng: Generator, image: np.ndarray, horizon: int, wall: Colour,
 
 
 def _sports_marks(rng: Generator, image: np.ndarray, horizon: int, wall: Colour, floor: Colour) -> None:
-    """Draw a band on the hall's wall or a row of trees, lines on the ground, mown strips."""
+    """Draw a sports place: a band on the hall's wall or a row of trees, lines on the ground, and mown strips."""
     height, width = image.shape[:2]
     if rng.random() < 0.5:
         cv2.rectangle(image, (0, int(horizon * 0.62)), (width, int(horizon * 0.76)), hsv(rng.uniform(0, 180), 150, 140), -1)

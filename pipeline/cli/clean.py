@@ -30,7 +30,7 @@ from pipeline.tasks.train import TrainingStage
 from stages.training.logs import METRICS, how_far
 
 FINISHED, TRAINING, OTHER = "finished", "interrupted training", "interrupted"
-PARTIAL = ".partial"  # end of the name of a folder in which a result is made
+PARTIAL = ".partial"  # suffix of a folder in which a result is being made
 
 
 @dataclass(frozen=True)
@@ -42,8 +42,8 @@ class Leftover:
     stage: str
     size: int  # bytes
     age: float  # seconds since the result was finished or last changed
-    progress: str  # for an unfinished result: how far the work is
-    settings: str  # differences from the current settings
+    progress: str  # for an unfinished result: text about the progress of the work
+    settings: str  # text that lists the differences from the current settings
     content: str = ""  # for a finished result: the digest of its content
 
     def row(self) -> list[str]:
@@ -169,7 +169,10 @@ class _Current:
         self.identities = {known.fingerprint: known.identity for known in facts.values() if known}
 
     def stage(self, folder: Path) -> Stage | None:
-        """Return the stage of a result folder according to its manifest or, without a manifest, its path; None if unknown."""
+        """Return the stage to which a result folder belongs, by its manifest or, without a manifest, by its path.
+
+        None if unknown.
+        """
         facts = self.facts[folder]
         place = folder.with_name(folder.name.partition("@")[0])
         return self.stages.get(facts.identity.stage) if facts else self.places.get(place)
@@ -183,11 +186,11 @@ class _Current:
     def _fits(self, stage: Stage, fingerprint: str, identity: Identity | None) -> bool:
         try:
             return stage.fingerprint.startswith(fingerprint)
-        except DataError:  # an archive is missing, here or upstream
+        except DataError:  # an archive is missing that this stage or an upstream stage reads
             return identity is None or self._could_be(stage, identity)
 
     def _could_be(self, stage: Stage, identity: Identity) -> bool:
-        """Return whether a result has the current version and settings, and its inputs belong, or may belong, to them, too."""
+        """Return whether a result has the current version and settings, and its inputs also belong, or may belong, to them."""
         needed = stage.requires()
         return (
             (identity.version, identity.settings) == (stage.version, stage.settings())
@@ -261,7 +264,7 @@ def _show(going: list[Leftover], downloads: list[Path]) -> None:
 
 
 def _tell_what_stays(staying: list[Leftover]) -> None:
-    """Print the number and size of the results that --interrupted or --others would also move."""
+    """Print the number and size of the results that only --interrupted or --others would move."""
     for kind, words, option in (
         (TRAINING, "interrupted trainings", "--interrupted"), (FINISHED, "finished results", "--others"),
     ):  # fmt: skip

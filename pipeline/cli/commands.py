@@ -30,7 +30,7 @@ from stages.importing.known_models import KNOWN
 
 # Exit codes if luigi.cfg has no section [retcode]; Luigi's manual recommends these values.
 MISSING_DATA, TASK_FAILED = 20, 30
-UNKNOWN = "an input is unknown"  # printed as the reason if an archive of an upstream stage is missing
+UNKNOWN = "an input is unknown"  # reason that is printed if an archive that an upstream stage reads is missing
 
 
 def run(options: argparse.Namespace) -> int:
@@ -51,13 +51,13 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _show_plan(tasks: list) -> None:
-    """Print which stages would be made and why, and how long each took when it was last made, with any settings."""
+    """Print which stages would run, why, and how long each took when it last ran with any settings."""
     rows, reasons = [], []
     for stage in _behind(tasks):
         try:
             found = stage.status()
             state, why = found.state, found.why
-        except DataError as error:  # an archive of this stage or of an upstream stage is missing
+        except DataError as error:  # an archive that this stage or an upstream stage reads is missing
             state, why = "unknown", str(error) if stage.external_inputs() else UNKNOWN
         if state != "done":
             rows.append([stage.name, state, _took(stage)])
@@ -96,7 +96,7 @@ def _behind(tasks: list) -> list[Stage]:
 
 
 def _damaged(tasks: list) -> list[Stage]:
-    """Return the damaged stages among tasks and their inputs, to be made again.
+    """Return those of the tasks and their inputs whose results are damaged, so that they are made again.
 
     This function is needed because Luigi does not check the inputs of a finished task. Raises DataError if a damaged result is
     made again only by `rerun`, as for trainings.
@@ -116,7 +116,7 @@ def _damaged(tasks: list) -> list[Stage]:
 def _set_links_right(tasks: list) -> None:
     """Update the symlinks of stages and of all their inputs to the current settings.
 
-    Pipeline does not need this function, because its method `complete` updates the symlinks.
+    The task Pipeline does not need this function, because its method `complete` updates the symlinks.
     """
     for stage in with_inputs(task for task in tasks if isinstance(task, Stage)):
         stage.complete()
@@ -151,7 +151,7 @@ def _build(tasks: list) -> int:
 
 
 def _finished() -> dict[str, str]:
-    """Return name of each stage with a finished result -> digest of the result's content."""
+    """Return the digest of each finished result's content: name of the stage -> digest."""
     contents = {}
     for stage in known():
         with contextlib.suppress(DataError):  # an archive is missing; the stage that reads it reports the error
@@ -211,7 +211,7 @@ def _status_row(stage: Stage) -> tuple[list[str], str]:
     if not mine:
         took = _took(stage)
         return [stage.name, state.state, "", "", f"~ {took}" if took else "", result], why
-    with contextlib.suppress(DataError):  # the reason is already part of `why`
+    with contextlib.suppress(DataError):  # `why` already contains this reason
         links.follow_settings(stage.result)
     facts = [size_in_words(mine.files.bytes), _age(mine.finished), time_in_words(mine.seconds), result]
     return [stage.name, state.state, *facts], why
@@ -244,7 +244,7 @@ def why(options: argparse.Namespace) -> int:
 
 
 def verify(options: argparse.Namespace) -> int:
-    """Recompute the digests of all files of finished results; return 1 if a file has changed."""
+    """Recompute the digests of all files of finished results; return 1 if a file has changed, otherwise 0."""
     damaged = False
     for stage in find(options.stage) if options.stage else known():
         with contextlib.suppress(DataError):  # an archive is missing, so it is unknown which result is current
@@ -257,7 +257,7 @@ def verify(options: argparse.Namespace) -> int:
 
 
 def rerun(options: argparse.Namespace) -> int:
-    """Make stages again; if their content changed, make the downstream stages that have results again, too."""
+    """Make stages again. If their content changed, also make those downstream stages again that have results."""
     stages = find(options.stage)
     before = _finished()
     made = [stage for stage in known() if stage.name in before]
@@ -276,7 +276,7 @@ def rerun(options: argparse.Namespace) -> int:
 
 
 def models(options: argparse.Namespace) -> int:
-    """Print the table of known networks, and the licence and source of each."""
+    """Print the table of known published networks, with the licence and source of each."""
     rows = [[m.name, m.dataset, m.joints, m.accuracy or "not stated"] for m in KNOWN.values()]
     heads = ["name", "trained on", "joints", "published accuracy"]
     print(tabulate(rows, heads, disable_numparse=True, maxcolwidths=[None, None, None, 38]))

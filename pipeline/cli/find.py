@@ -1,4 +1,4 @@
-"""Find stages by the names that people give on the command line."""
+"""Find stages by the names given on the command line."""
 
 import difflib
 
@@ -10,7 +10,7 @@ from pipeline.tasks.compare import Pipeline, others
 
 
 def find(name: str) -> list[Stage]:
-    """Return the stages with this name or beginning of a name: EvaluatePenn means EvaluatePenn:pretrained and :finetuned.
+    """Return the stages whose name is, or begins with, `name`: EvaluatePenn means EvaluatePenn:pretrained and :finetuned.
 
     Stages of the chain are preferred. The name of a stage outside the chain must include at least the dataset: Evaluate:lsp,
     not Evaluate. Stages of the chain also have names of this form: Annotate:mpii is AnnotateMpii. Raises UsageError if no stage
@@ -28,7 +28,11 @@ def find(name: str) -> list[Stage]:
     names = ["Pipeline", *(s.name for s in chain + further)]
     near = difflib.get_close_matches(name.title() if name.islower() else name, names, n=1)
     hint = f" Did you mean {near[0]}?" if near else ""
-    raise UsageError(f"there is no stage {name}.{hint} Stages: {', '.join(names)}.")
+    kinds = dict.fromkeys(stage.name.partition(":")[0] for stage in further)  # dozens of names with the datasets
+    raise UsageError(
+        f"there is no stage {name}.{hint} The stages of the chain are {', '.join(stage.name for stage in chain)}. "
+        f"Stages outside the chain have names like Evaluate:lsp:pretrained; the names begin with {', '.join(kinds)}."
+    )
 
 
 def _by_dataset(stage: Stage) -> str:

@@ -21,14 +21,14 @@ from stages.settings.sections import Settings
 
 
 def write_report() -> Path:
-    """Write exp/report, replacing an older one atomically, and return the path of the page. Works at any state of the chain."""
+    """Write exp/report, replacing an older report atomically; return the path of the page. No stage needs to be finished."""
     target = config.exp() / "report"
     partial = target.with_name("report.partial")
     with disk_trouble_as_data_error(config.exp()):
         CompareAccuracy().result.make_parent()
         trash = Trash(config.exp())
         with lock_of(target, config.exp()):
-            trash.discard(partial)  # left by a killed process
+            trash.discard(partial)  # a killed process may have left this folder
             partial.mkdir()
             page = report.write(partial, _facts())
             trash.discard(target)

@@ -1,4 +1,4 @@
-"""The rules and functions that all stages share: identity, result folder, manifest, lock.
+"""What all stages share: identity, result folder, manifest, lock.
 
 stage        Stage, the base class of all Luigi tasks, and the states of a stage
 identity     Identity, everything that a result depends on, and its fingerprint
@@ -6,8 +6,8 @@ result       the folder of a result: how it is made, completed and locked
 again        requests to make finished stages again
 manifest     manifest.json and files.csv of a result
 digests      digests of external input files
-links        the symlink exp/<result path>
+links        the symlinks exp/<result path>
 trash        exp/.trash
 progress     progress bars and log lines
-quiet        logs input errors without tracebacks
+quiet        logging of input errors without tracebacks
 """

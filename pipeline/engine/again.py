@@ -23,10 +23,10 @@ class _StagesParameter(luigi.Parameter[tuple[Stage, ...]]):
 
 
 class Again(luigi.Task):
-    """A request to make one stage again, once. Its old result stays until the new one is complete."""
+    """A task that makes one stage again, once. The old result stays until the new result is complete."""
 
-    stage = _StageParameter(description="what is made again")
-    request = _StagesParameter(description="all stages that are made again; those that a stage reads come before it")
+    stage = _StageParameter(description="stage that is made again")
+    request = _StagesParameter(description="all stages that are made again, each after the stages that it reads")
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)

@@ -13,7 +13,7 @@ from datasets.errors import DataError
 from datasets.files import sha256, write_atomically
 from datasets.progress import Report
 
-SMALL = 64 << 20  # bytes; files up to this size are read even in `without_reading`
+SMALL = 64 << 20  # bytes: files up to this size are read even in a block of `without_reading`
 _may_read: ContextVar[bool] = ContextVar("may_read", default=True)
 
 
@@ -41,14 +41,14 @@ class Digests:
     """The digests of external files, cached in the file `memory`."""
 
     def __init__(self, memory: Path, report: Report, remedy: str) -> None:
-        """report: progress callback for large files; remedy: the advice in the error for a missing file."""
+        """report: progress callback for reading large files; remedy: what the error for a missing file tells the user to do."""
         self.memory, self.report, self.remedy = memory, report, remedy
 
     def of_file(self, path: Path) -> str:
         """Return the hex sha256 of a file's content, cached by path, size and modification time.
 
         A missing file keeps its last cached digest, so that results stay valid when an archive is deleted to free space. Raises
-        DataError if a missing file has no cached digest, or if a large file without one is asked for in `without_reading`.
+        DataError if a missing file has no cached digest, or if a large file without one is needed in a `without_reading` block.
         """
         known, key = self._read(), str(path.absolute())
         if path.is_dir():
@@ -75,7 +75,7 @@ class Digests:
     def of_listing(self, folder: Path, listing: str, contents: Callable[[], str] | None) -> str:
         """Return the digest of a folder: `listing`, or if `contents` is given, the digest that it computes.
 
-        listing: the digest of the names, sizes and times of the files. The digest of the contents is cached until the listing
+        listing: digest of the names, sizes and times of the files. The digest of the contents is cached until `listing`
         changes. Raises DataError as `of_file` does.
         """
         known, key = self._read(), str(folder.absolute())
@@ -92,7 +92,7 @@ class Digests:
         return digest
 
     def require_reading(self, path: Path) -> None:
-        """Raise DataError in a `without_reading` block, because the file or folder `path` would have to be read."""
+        """Raise DataError if called in a `without_reading` block, because the file or folder `path` would have to be read."""
         if not _may_read.get():
             raise DataError(f"{path} is new or changed and has not been read yet; a run reads it.")
 

@@ -14,8 +14,8 @@ class Identity(BaseModel):
     stage: str
     version: int
     settings: dict[str, Any]
-    inputs: dict[str, str]  # name -> fingerprint
-    external_inputs: dict[str, str]  # name -> digest of the file, or an address
+    inputs: dict[str, str]  # name of the input -> its fingerprint
+    external_inputs: dict[str, str]  # name of the external file -> its digest, or its address
 
     @property
     def fingerprint(self) -> str:

@@ -1,6 +1,6 @@
 """Update the symlinks exp/<path> of stages: `run` and `status` point each at the stage's result of the settings in use.
 
-No link is trusted when a result is looked up: `Stage.folder` takes only a folder whose manifest has the fingerprint of the
+The symlinks do not determine which result is used: `Stage.folder` is a folder whose manifest has the fingerprint of the
 current settings.
 """
 
@@ -17,7 +17,7 @@ from pipeline.engine.trash import Trash
 
 
 def elsewhere(result: Result) -> str:
-    """Return a text that says where the symlink points if not at the result of the current settings; "" if it does."""
+    """Return a text that says where the symlink points; "" if it points at the result of the current settings."""
     link, mine = result.link, result.manifest()
     found = target(link)
     if found:
@@ -35,7 +35,7 @@ def _says_the_same(one: Manifest | None, other: Manifest | None) -> bool:
 
 
 def check(link: Path) -> None:
-    """Raise DataError if the path of the symlink is taken by a file or folder that is no result."""
+    """Raise DataError if a file, or a folder that is no result, lies at the path of the symlink."""
     if target(link) or not link.exists():
         return
     found = manifest.read(link)
@@ -44,15 +44,15 @@ def check(link: Path) -> None:
 
 
 def _name_of_copy(link: Path, found: Manifest) -> str:
-    """Return the proper folder name of a result whose folder has taken the path of a symlink; found: its manifest."""
+    """Return the proper name, NAME@<8 digits>, of a result folder that lies at the path of a symlink; found: its manifest."""
     return f"{link.name}@{found.fingerprint[:8]}"
 
 
 def follow_settings(result: Result) -> None:
-    """Point the symlink at an existing result.
+    """Point the symlink of a result at the result's folder.
 
-    If a folder with another result has the path of the symlink, it is renamed to its proper name first. Raises DataError if
-    that folder is no result. If the disk cannot be written, a message is printed and the symlink stays as it is.
+    If a folder with another result lies at the path of the symlink, this folder is renamed to its proper name first. Raises
+    DataError if that folder is no result. If the disk cannot be written, a message is printed and the symlink stays as it is.
     """
     if not elsewhere(result) and (result.link.exists() or result.link.is_symlink()):
         return
@@ -65,7 +65,7 @@ def follow_settings(result: Result) -> None:
 
 
 def _make_way(link: Path, trash: Trash) -> None:
-    """Rename a result folder that has the path of a symlink to its proper name; if that is taken, move it to the trash."""
+    """Rename a result folder at the path of a symlink to its proper name; if this name exists, move the folder to the trash."""
     found = manifest.read(link)
     if target(link) or not found:
         return

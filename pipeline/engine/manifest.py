@@ -22,8 +22,8 @@ from datasets.progress import Report
 from pipeline.engine.identity import Identity
 
 MANIFEST, FILES = "manifest.json", "files.csv"
-PARTIAL = "partial.json"  # describes an unfinished result: its inputs, and the seconds spent on it
-LOOK = 60  # seconds for which `quick_damage` uses its last finding
+PARTIAL = "partial.json"  # file that describes an unfinished result: its inputs, and the seconds spent on it
+LOOK = 60  # seconds for which `quick_damage` reuses the outcome of its last check
 LOGS = "logs/"  # folder of files that contain times; they may change after the result is finished
 LIBRARIES = ("torch", "numpy", "scipy", "h5py", "opencv-python-headless", "pandas", "luigi")
 
@@ -47,7 +47,7 @@ class Begun(BaseModel):
 class Partial(Begun):
     """The content of partial.json, in the folder of an unfinished result."""
 
-    seconds: float  # work spent on the result so far
+    seconds: float  # seconds of work spent on the result so far
 
 
 class Manifest(Begun):
@@ -116,7 +116,7 @@ def write(folder: Path, begun: Begun, summary: dict[str, Any], seconds: float, r
 class File(NamedTuple):
     """A row of files.csv."""
 
-    path: str  # relative to the result's folder
+    path: str  # path relative to the result's folder
     bytes: int
     sha256: str
 
@@ -150,15 +150,15 @@ def check_sizes(folder: Path, content: str) -> None:
             _checked_size(folder, row)
 
 
-# Result folder and time of its manifest -> time of the last check in `quick_damage`, and its finding.
+# (result folder, time of its manifest) -> time and outcome of the last check in `quick_damage`.
 _looks: dict[tuple[Path, int], tuple[float, str]] = {}
 
 
 def quick_damage(folder: Path, content: str) -> str:
     """Return the error text of `check_sizes`; "" if there is no error.
 
-    A finding is used again for LOOK seconds, because `status` asks once for each stage that reads a result, and some results
-    have 160,000 files.
+    The outcome is reused for LOOK seconds, because `status` calls this function for each stage that reads a result, and some
+    results have 160,000 files.
     """
     try:
         key = folder, os.stat(folder / MANIFEST).st_ctime_ns
@@ -188,7 +188,7 @@ def _checked_size(folder: Path, row: File) -> os.stat_result:
 def check_contents(folder: Path, content: str, report: Report, every: bool = False) -> None:
     """Raise Damaged if a file of a result, except in logs/, has changed since it was finished.
 
-    Digests are computed only for files that changed (by ctime) after the manifest did, or with `every` for all files. If all
+    Digests are computed only for files whose ctime is later than the manifest's, or with `every` for all files. If all
     digests are right, the manifest's ctime is set to now, so that these digests are not computed again next time.
     """
     try:
@@ -208,7 +208,7 @@ def check_contents(folder: Path, content: str, report: Report, every: bool = Fal
 
 
 def damage(folder: Path, content: str, report: Report) -> str:
-    """Return a text about a file that has changed since the result was finished, checking all digests; "" if none has."""
+    """Check all digests of a result; return a text about a file that has changed since it was finished, or "" if none has."""
     try:
         check_contents(folder, content, report, every=True)
     except Damaged as damage:

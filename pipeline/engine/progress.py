@@ -8,7 +8,7 @@ from typing import Any, Protocol
 
 from tqdm import tqdm
 
-LOG_SECONDS = 30  # s between two lines of progress if there is no terminal for a bar
+LOG_SECONDS = 30  # seconds between two lines of progress if the output is no terminal, which could show a bar
 
 
 def say(text: str) -> None:
@@ -52,7 +52,7 @@ class Progress:
         self.bar = tqdm(disable=True)
         self._every_few_seconds = every_few_seconds
         self._counting, self._done = (-1, ""), 0
-        self._begun = 0.0, 0  # time and count at the start of the current part
+        self._begun = 0.0, 0  # time and count at the start of the current part of the work
         self._luigi = self._logged = self._noted = time.monotonic()
 
     def __enter__(self) -> "Progress":
@@ -63,7 +63,7 @@ class Progress:
 
     def __call__(self, done: int, total: int, text: str = "", unit: str = "") -> None:
         now = time.monotonic()
-        new = self._counting != (total, unit) or done < self._done  # the stage has started another part
+        new = self._counting != (total, unit) or done < self._done  # the stage has started another part of its work
         if new:
             self._counting, self._begun = (total, unit), (now, done)
             self._new_bar()
@@ -101,5 +101,5 @@ class Progress:
                 self.stage.set_status_message(self._in_words(text))
             if self.stage.set_progress_percentage:
                 self.stage.set_progress_percentage(min(100 * self._done / max(self._counting[0], 1), 100))
-        except Exception:  # a scheduler that no longer answers must not stop a training
+        except Exception:  # ignore errors: a scheduler that no longer answers must not stop a training
             pass

@@ -11,7 +11,8 @@ class _Sentence(logging.Filter):
         if isinstance(error, DataError):
             task = record.args[-1] if isinstance(record.args, tuple) and record.args else ""
             record.msg, record.args, record.exc_info = "%s: %s", (getattr(task, "name", task), error), None
-        elif isinstance(error, RuntimeError) and "at run time" in str(error):  # Luigi's message for this case; `run` continues
+        # Replaces Luigi's message about an input that is missing at run time; the command `run` then continues.
+        elif isinstance(error, RuntimeError) and "at run time" in str(error):
             record.msg, record.args, record.exc_info = (
                 "A deleted input was regenerated with different content; checking the chain again.",
                 (),

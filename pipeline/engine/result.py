@@ -16,7 +16,7 @@ from pipeline.engine.trash import Trash
 
 
 class Result:
-    """The result with one fingerprint, in the folder `exp/<path>@<first 8 digits of the fingerprint>`.
+    """The result of one fingerprint, in the folder `exp/<path>@<first 8 digits of the fingerprint>`.
 
     The result is made in a folder with the suffix `.partial`, which is renamed when the result is complete. The symlink
     `exp/<path>` points at the result of the current settings (see `pipeline.engine.links`).
@@ -41,7 +41,7 @@ class Result:
     def folder(self) -> Path:
         """The folder of the result: `home`, or another folder in the same parent folder that holds the manifest of this result.
 
-        There is another folder if an experiment was renamed in the settings, or if exp/ was copied so that symlinks became
+        The folder is another one if an experiment was renamed in the settings, or if exp/ was copied so that symlinks became
         folders.
         """
         if not self._is_mine(self.home):
@@ -56,7 +56,7 @@ class Result:
 
     @property
     def partial(self) -> Path:
-        """The folder of the unfinished result; it may have been begun under another name of the experiment."""
+        """The folder of the unfinished result, which may have been started when the experiment had another name."""
         home = self.home.with_name(self.home.name + ".partial")
         for path in () if home.exists() else sorted(home.parent.glob(f"*@{self.fingerprint[:8]}.partial")):
             begun = manifest.read_partial(path) or manifest.read(path)
@@ -114,7 +114,7 @@ class Result:
     def open_partial(self, begun: Begun, forget: Callable[[Path], object]) -> float:
         """Prepare the partial folder; return the seconds of work already spent on it.
 
-        A partial folder that was begun from other inputs is discarded; `forget` is called with its path before.
+        If the partial folder was started from other inputs, `forget` is called with its path, and the folder is deleted.
         """
         found = manifest.read_partial(self.partial)
         spent = found.seconds if found else 0.0
@@ -134,7 +134,7 @@ class Result:
             return False
         try:
             manifest.check_sizes(self.partial, found.content)
-        except manifest.Damaged:  # after a power cut, for example
+        except manifest.Damaged:  # the folder has a manifest, but its files do not match it, as after a power cut
             (self.partial / MANIFEST).unlink()
             return False
         return True
@@ -159,7 +159,7 @@ def _same(one: Begun, other: Begun) -> bool:
 
 
 def lock_path(folder: Path, exp: Path) -> Path:
-    """Return the path of the lock of a result folder below exp/. It is the same for all names of an experiment."""
+    """Return the path of the lock of a result folder below exp/; the path does not depend on the name of an experiment."""
     return exp / ".locks" / f"{folder.name.rpartition('@')[2]}.lock"
 
 

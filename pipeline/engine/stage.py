@@ -39,11 +39,12 @@ class Stage(luigi.Task):
     `external_inputs` and `requires`.
     """
 
-    version: ClassVar[int] = 1  # increase it when a change of the code changes the result
-    # True if external inputs are read only at the start of the work, so that they may change while it goes on.
+    version: ClassVar[int] = 1  # version of the stage: increase it when a change of the code changes the result
+    # True if external inputs are read only at the start of the work, so that later changes of these files do no harm.
     reads_at_once: ClassVar[bool] = False
-    leaf: ClassVar[str] = ""  # beginning of the last part of `result_path`, if this part depends on parameters
-    remade_unasked: ClassVar[bool] = True  # whether `run` makes a damaged result again; false for trainings, which take days
+    leaf: ClassVar[str] = ""  # prefix of the last part of `result_path`, if this part depends on parameters
+    # Whether the command `run` makes a damaged result again; false for trainings, which take days.
+    remade_unasked: ClassVar[bool] = True
 
     # Members that each stage defines.
 
@@ -71,7 +72,7 @@ class Stage(luigi.Task):
 
     @property
     def remedy(self) -> str:
-        """The advice in the error for a missing external input."""
+        """What the error for a missing external input tells the user to do."""
         return "put the file in this place or correct its path in the settings"
 
     def requires(self) -> dict[str, "Stage"]:
@@ -90,12 +91,15 @@ class Stage(luigi.Task):
         return digests.of_file(Path(source))
 
     def published(self) -> None:
-        """Do the remaining work after the result was published, such as deleting downloads; by default, nothing."""
+        """Do work after the result was published, such as deleting downloads; by default, nothing."""
 
     def before_use(self) -> None:
-        """Raise DataError if external files to which the finished result refers have changed; called before it is read."""
+        """Raise DataError if external files to which a finished result refers have changed.
 
-    # Members that are derived from these definitions.
+        Called before the result is read.
+        """
+
+    # Members that are derived from the members above.
 
     @property
     def name(self) -> str:
@@ -170,7 +174,7 @@ class Stage(luigi.Task):
         for name, stage in self.requires().items():
             theirs = stage.manifest()
             if theirs is None:
-                continue  # the result stays valid if an input is deleted after use
+                continue  # the result stays valid if an input is deleted after it was used
             if stage.status().state == "stale":
                 return Status("stale", f"input {stage.result_path} is stale")
             if theirs.content != mine.input_contents.get(name):
@@ -215,7 +219,7 @@ class Stage(luigi.Task):
         with Progress(self) as report, disk_trouble_as_data_error(self.exp):
             allow_open_files()
             self.result.make_parent()
-            _ = self.fingerprint  # reads the external files, or raises the error about a missing one
+            _ = self.fingerprint  # computing the fingerprint reads the external files, or raises the error for a missing file
             links.check(self.link)
             with self.result.lock(lambda: say(f"{self.name} is being made by another process; waiting for it.")):
                 state = self.status()
@@ -226,7 +230,7 @@ class Stage(luigi.Task):
             links.follow_settings(self.result)
 
     def damaged(self, what: str) -> DataError:
-        """Return the error for a damaged result that is made again only by `rerun`. what: a text about the damage."""
+        """Return the error for a damaged result that only the command `rerun` makes again. what: a text about the damage."""
         return DataError(
             f"{self.folder} was finished, but {what}. Put the file back from a copy ({manifest.FILES} has its digest), or make "
             f"the result again with: {self.command('rerun ' + self.name)}"
@@ -269,19 +273,20 @@ class Stage(luigi.Task):
                 summary = self.work(partial, inputs, report) or {}
             except DataError:
                 if not [path for path in partial.iterdir() if path.name != PARTIAL]:
-                    self.result.trash.discard(partial)  # an empty folder is of no use for a later run
+                    self.result.trash.discard(partial)  # delete an empty folder, with which a later run cannot continue
                 raise
             if not self.reads_at_once:
                 try:
                     self._check_outside()
                 except DataError:
-                    self.result.trash.discard(partial)  # continuing would mix results of the old and the new file
+                    # An external file changed: continuing would mix results of its old and its new content.
+                    self.result.trash.discard(partial)
                     raise
             manifest.write(partial, begun, summary, elapsed(), report)
         say(f"{self.name}: done in {elapsed():.1f} s, {self.result.home}")
 
     def _forget(self, partial: Path) -> None:
-        """Move an unfinished training that was begun from other inputs to the trash, so that it is not deleted."""
+        """Move an unfinished training that was started from other inputs to the trash, so that it is not lost."""
         if not self.remade_unasked:
             say(f"{partial} is not of these inputs; it is now in {self.result.trash.take(partial).parent}.")
 

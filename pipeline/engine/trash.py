@@ -16,7 +16,7 @@ class Trash:
         self.folder = exp / ".trash"
 
     def take(self, folder: Path) -> Path:
-        """Move a folder below exp/ to the trash, atomically, so that no half of it looks like a result; return its new path.
+        """Move a folder below exp/ to the trash atomically, so that no part of it looks like a result; return its new path.
 
         Raises FileNotFoundError if the folder does not exist (any more), and DataError if it is on another disk.
         """
@@ -26,7 +26,7 @@ class Trash:
             try:
                 return folder.rename(place / folder.name)
             except FileNotFoundError:
-                if place.exists() or not folder.exists():  # else another process has just emptied the trash
+                if place.exists() or not folder.exists():  # retry: another process may have just emptied the trash
                     raise
             except OSError as error:
                 if error.errno != errno.EXDEV:

@@ -7,5 +7,5 @@ train     trainings
 forecast  forecasts of movements
 evaluate  accuracies of networks
 export    networks for other programs
-compare   comparing accuracies; the whole chain
+compare   comparison of accuracies; the task of the whole chain
 """

@@ -48,10 +48,10 @@ class ChainStage(Stage):
         return config.command(words)
 
     def digest_of(self, name: str, source: str, digests: Digests) -> str:
-        """Return the digest of a source: of its file, or as written after #sha256= in an address, or else the address itself.
+        """Return the digest of a source: of the file at a path, the digest written in an address, or else the address itself.
 
-        The digest of an address's content is not known before it is fetched, and a fingerprint must not change when it becomes
-        known. Raises DataError for a file that is missing or does not have the digest that the source states.
+        The digest of a file at an address is unknown before the file is fetched, and a fingerprint must not change when it
+        becomes known. Raises DataError for a file that is missing or does not have the digest that the source states.
         """
         wanted = read_source(source)
         if wanted.path is None:

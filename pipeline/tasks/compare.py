@@ -30,7 +30,7 @@ class CompareAccuracy(ChainStage):
     version = 5
 
     def networks(self) -> dict[str, Stage]:
-        """Return name of each column of the table -> the stage whose result is the column's network."""
+        """Return the compared networks: name of a column of the table -> the stage that makes the column's network."""
         scratch = {"scratch": Pretrain(dataset="penn_action")} if config.settings().compare.scratch else {}
         return {"before": pretrained(), "after": finetuned()} | scratch
 
@@ -109,10 +109,10 @@ def known() -> list[Stage]:
 
 
 def result_at(source: str) -> str:
-    """Return the result folder that a path or the end of a path means with the current settings.
+    """Return the result folder of the current settings for a path, which may lack its first parts.
 
-    source: such as exp/export, export or hg-256. If no stage has this path, `source` itself is returned. Raises DataError if
-    the stage has only results of other settings.
+    source: a path such as exp/export, export or hg-256. If no stage has this path, `source` itself is returned. Raises
+    DataError if the stage has only results of other settings.
     """
     with without_reading():
         return _result_at(source)

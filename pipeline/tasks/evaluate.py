@@ -22,9 +22,10 @@ class Evaluate(ChainStage):
     """Score one network on one dataset; write accuracy.json, the predictions and the failures."""
 
     version = 6
-    dataset = DatasetName(further, "what to score on")
+    dataset = DatasetName(further, "dataset on which the network is scored")
     model = luigi.ChoiceParameter(
-        choices=MODELS, description="the MPII network, the same fine-tuned on the dataset, or one trained on the dataset alone"
+        choices=MODELS,
+        description="the MPII network, this network fine-tuned on the dataset, or a network trained on the dataset alone",
     )
 
     leaf = "evaluate-"
@@ -64,7 +65,9 @@ class EvaluateMpii(Evaluate):
     """Score a network on MPII's validation split, and with the setting mpii_test also predict the test people."""
 
     dataset = "mpii"
-    model = luigi.ChoiceParameter(choices=["pretrained", "finetuned"], description="the MPII or the Penn Action network")
+    model = luigi.ChoiceParameter(
+        choices=["pretrained", "finetuned"], description="network to score: the MPII network or the Penn Action network"
+    )
 
     def settings(self) -> dict[str, Any]:
         return config.settings().evaluate.significant()

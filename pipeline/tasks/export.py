@@ -22,8 +22,10 @@ class Export(ChainStage):
     """Export a network in all formats of `FORMATS`, with a description and a model card."""
 
     version = 4
-    dataset = DatasetName(config.datasets, "what the network is scored on")
-    model = luigi.ChoiceParameter(choices=MODELS, description="as for Evaluate")
+    dataset = DatasetName(config.datasets, "dataset on which the network is scored")
+    model = luigi.ChoiceParameter(
+        choices=MODELS, description="network to export: pretrained, finetuned or scratch, as for Evaluate"
+    )
 
     leaf = "export-"
 
@@ -59,7 +61,8 @@ def _step(stage: Stage) -> "Step":
     origin, trained_by = None, ""
     if isinstance(stage, FetchNetwork):
         trained_by = stage.trained_by()
-    elif isinstance(stage, Fetch) and stage.external_inputs():  # the built-in sample has no owner to name
+    # The built-in sample has no owner whom the model card could name.
+    elif isinstance(stage, Fetch) and stage.external_inputs():
         origin = stage.described.origin
     elif isinstance(stage, Collect):
         origin = config.dataset(stage.dataset).origin

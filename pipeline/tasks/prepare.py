@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from stages.preparing.collect import Sources
 
 
-JOINED = "+"  # separates the names of combined datasets
+JOINED = "+"  # separator between the names of combined datasets
 
 
 class CropPenn(ChainStage):

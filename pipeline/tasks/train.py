@@ -20,9 +20,9 @@ BEST = "best.safetensors"
 
 
 class CacheCrops(ChainStage):
-    """Cut out the people of a dataset's training images once, so that trainings can read the crops again and again."""
+    """Crop the people of a dataset's training images once and store the crops, which trainings then read in every epoch."""
 
-    names = luigi.Parameter(description="name of a dataset, or names such as mpii+lspet, whose people are cut out")
+    names = luigi.Parameter(description="dataset, or several such as mpii+lspet, whose people are cropped")
 
     leaf = "crops"
 
@@ -46,7 +46,7 @@ class CacheCrops(ChainStage):
 
 
 def _data(dataset: str, training: Training) -> dict[str, Stage]:
-    """Return name -> stage of the data for a training on a dataset and on the further datasets in the training's settings."""
+    """Return the stages with the data of a training (name -> stage): its dataset, and further datasets in its settings."""
     further = [name for name in training.further if name != dataset]
     crops = {"crops": CacheCrops(names=JOINED.join((dataset, *further)))} if training.cache else {}
     return converted(config.datasets()[dataset], further) | crops
@@ -63,7 +63,7 @@ class TrainingStage(ChainStage):
         config.check_or_exit(self._check_experiment)
 
     def _check_experiment(self) -> None:
-        """Raise DataError if the experiment has the name of another stage's result."""
+        """Raise DataError if the experiment's name is the name of another stage's result."""
         name, taken = self.training().experiment, reserved_names()
         if name.lower().startswith(tuple(t for t in taken if t.endswith("-"))) or name.lower() in taken:
             names = ", ".join(f"{t}..." if t.endswith("-") else t for t in sorted(taken))
@@ -95,7 +95,7 @@ class TrainingStage(ChainStage):
             if changes and is_locked(config.exp() / origin.relative_to(exp), config.exp()):
                 raise DataError(
                     f"{file} belongs to a training that is still running; branch off from an epoch that keep_last "
-                    "kept (last-NNN.safetensors beside it), or once the training has ended."
+                    "kept (last-NNN.safetensors in the same folder), or wait until the training has ended."
                 )
         return super().digest_external_inputs()
 
@@ -175,7 +175,10 @@ class FinetunePenn(Finetune):
 
 
 def reserved_names() -> set[str]:
-    """Return the names that stages other than trainings give to results in a dataset's folder; a final - marks a prefix."""
+    """Return the names of results in a dataset's folder that are no trainings.
+
+    A name that ends in - stands for all names with this prefix.
+    """
     names, kinds = set[str](), list[type[Stage]]([Stage])
     while kinds:
         kind = kinds.pop()

@@ -10,7 +10,7 @@ from datasets.errors import DataError
 from datasets.files import write_atomically
 
 NAME = "accuracy.json"
-Rate = float | None  # in [0, 1]; None if no joint counts
+Rate = float | None  # a hit rate in [0, 1]; None if no joint counts
 
 
 class MeasureFigures(BaseModel):
@@ -19,9 +19,9 @@ class MeasureFigures(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     threshold: float  # largest distance of a hit / reference length
-    overall: Literal["mean", "total"]  # whether `value` is `mean` or `total`
+    overall: Literal["mean", "total"]  # the field that `value` equals: `mean` or `total`
     value: Rate  # the rate that the dataset's owners report
-    visible: Rate  # `value` over visible joints only
+    visible: Rate  # `value`, computed from the visible joints only
     mean: Rate  # mean of the joints' hit rates
     total: Rate  # hits of all joints / labelled joints
     auc: Rate  # area under the curve of `total` up to the threshold, divided by the threshold
@@ -50,8 +50,8 @@ class SplitFigures(BaseModel):
     acc: Rate  # training accuracy, see `metrics.TrainingAccuracy`
     acc_joints: int  # number of joints that enter `acc`
     pixels: float | None  # mean distance in px from prediction to label; None if the split has no labels
-    oks: OksFigures | None = None  # of datasets that are scored by it
-    measures: dict[str, MeasureFigures]  # by name, in the dataset's order
+    oks: OksFigures | None = None  # only for datasets that are scored by object keypoint similarity
+    measures: dict[str, MeasureFigures]  # name of the measure -> results, in the order of the dataset's measures
 
 
 class Accuracy(BaseModel):
@@ -94,5 +94,7 @@ def read(folder: Path) -> Accuracy:
         raise DataError(f"{path} cannot be read ({error.strerror}); evaluate again.") from None
     except (ValidationError, ValueError) as error:
         what = str(error).splitlines()[0]
-        raise DataError(f"{path} is not what an evaluation writes ({what}); evaluate again, or remove it.") from None
+        raise DataError(
+            f"{path} is not a valid result of an evaluation ({what}); evaluate again, or delete the file."
+        ) from None
     return found

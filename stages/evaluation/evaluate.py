@@ -6,8 +6,8 @@ Files in the result folder:
                            NaN for joints that the network does not know; confidence (N, J): height of the heatmap's peak
     people_<split>.h5      distance (N, J): from prediction to label in px, NaN without a label or prediction;
                            reference (N, M): reference lengths of the M measures in px;
-                           group (N,): number that people share who are not independent samples
-    preds_<split>.mat      preds (J, 2, N): the joints of the .h5 file
+                           group (N,): number of each person's group (an image or a sequence)
+    preds_<split>.mat      preds (J, 2, N): the joints of preds_<split>.h5
     heatmaps_<split>.h5    heatmaps (N, J, h, w) float32, only with [evaluate] heatmaps
     pred_keypoints_mpii.mat    the submission for MPII's evaluation, only for MPII's test people
     per_joint.csv, per_action.csv              see `groups`
@@ -47,7 +47,7 @@ BATCH = 16
 @killed_reader_as_data_error()
 def evaluate(folder: Path, model: Path, data: DatasetFiles, splits: list[str], evaluation: Evaluation, workspace: Workspace,
              report: Report = silent) -> dict[str, Any]:  # fmt: skip
-    """Score the network in the file `model` on splits of `data`; returns each split's training accuracy and first measure.
+    """Score the network in the file `model` on splits of `data`; return the training accuracy and first measure of each split.
 
     Joints whose names the network does not know are not scored. All people have equal weight in the training accuracy.
     Raises DataError for an unreadable file, and for a network without any of the dataset's joints.
@@ -89,7 +89,7 @@ def heatmaps_of(network: HourglassNet, samples: PoseDataset, mirror: list[int], 
                 workspace: Workspace) -> Iterator[tuple[dict, Tensor]]:  # fmt: skip
     """Yield batches of samples with the network's heatmaps (N, network's joints, h, w), averaged over flips and scales.
 
-    mirror: the network's channels in mirrored order. With several scales, the batch is that of the first scale.
+    mirror: the network's channels in mirrored order. With several scales, the yielded batch is the one of the first scale.
     """
     device = pick_device(workspace.device)
     compute = compute_type(evaluation.precision, device)

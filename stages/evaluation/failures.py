@@ -1,10 +1,11 @@
 """Analyse the errors of a network: by joint, action, visibility and size of the person, left-right confusion, worst images.
 
 `failures_<split>.csv` has one row per joint, action, visibility and size range. Columns: by, value, joints (number of labelled
-joints), measure, rate and confused in per cent, median error in px. The measure is the dataset's first one, and its rate
-counts all joints alike. A joint is confused if the prediction lies within the measure's threshold of the other side's joint,
-and nearer to that joint than to its own; only joints with labels on both sides count. `worst_<split>.png` shows labels and
-predictions of the people with the largest errors, at most one person per image or sequence.
+joints), measure, rate and confused in per cent, median error in px. The measure is the first one of the dataset; the rate is
+the number of hits / the number of labelled joints. A joint is confused if the prediction lies within the measure's threshold of
+the other side's joint, and nearer to that joint than to its own; only joints with labels on both sides count.
+`worst_<split>.png` shows labels and predictions of the people with the largest errors, at most one person per image or
+sequence.
 """
 
 from collections.abc import Iterator
@@ -19,7 +20,7 @@ from datasets.imaging import draw
 from datasets.measures import People
 from stages.evaluation.measures import known_joints
 
-SHOWN = 8  # number of people in the picture
+SHOWN = 8  # number of people in worst_<split>.png
 
 
 def write_failures(folder: Path, split: str, data: DatasetFiles, people: People, preds: np.ndarray) -> None:

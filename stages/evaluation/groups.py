@@ -20,12 +20,15 @@ from datasets.measures import Measure, People
 from stages.evaluation.measures import joints_in_mean
 from stages.evaluation.metrics import Pck, PckResult
 
-# Name of each split, its N people, and predictions (N, J, 2) in 0-based px of the images.
+# For each split: its name, its N people, and their predicted joints (N, J, 2) in 0-based px of the images.
 Scored = list[tuple[str, People, np.ndarray]]
 
 
 def write(folder: Path, scored: Scored, dataset: Dataset) -> None:
-    """Write both files for the splits in `scored`, which must have labels. Raises OSError, for example for a full disk."""
+    """Write per_joint.csv and per_action.csv for the splits in `scored`, which must have labels.
+
+    Raises OSError, for example for a full disk.
+    """
     measured = [(split, people, preds, measure) for split, people, preds in scored for measure in dataset.measures]
     by_joint = pd.DataFrame(row for one in measured for row in _joints(*one, dataset))
     by_joint.to_csv(folder / "per_joint.csv", index=False)

@@ -8,7 +8,7 @@ from datasets.skeletons import Skeleton
 from stages.evaluation import metrics
 from stages.evaluation.accuracy import MeasureFigures
 
-STEPS = 50  # intervals of a PCK curve; as in MPII's evaluation, which has a step of 0.01 up to 0.5
+STEPS = 50  # number of threshold steps of a PCK curve; MPII's evaluation also has 50, from 0 to 0.5 in steps of 0.01
 PEOPLE = 4096  # number of people scored at a time, to limit memory
 
 
@@ -22,12 +22,15 @@ def score(people: People, preds: np.ndarray, dataset: Dataset) -> dict[str, Meas
 
 
 def known_joints(preds: np.ndarray) -> np.ndarray:
-    """Return the indices of joints that are not NaN for all people in predictions (N, J, 2)."""
+    """Return the indices of the joints that are predicted for at least one person.
+
+    preds: (N, J, 2), NaN where not predicted.
+    """
     return np.flatnonzero(~np.isnan(preds).all(axis=(0, 2)))
 
 
 def joints_in_mean(preds: np.ndarray, skeleton: Skeleton) -> list[int]:
-    """Return the indices of the joints of predictions (N, J, 2) that are known and that the mean does not leave out."""
+    """Return the indices of the predicted joints that enter the mean; preds: (N, J, 2), NaN where not predicted."""
     return [j for j in known_joints(preds) if skeleton.joints[j] not in skeleton.not_in_mean]
 
 

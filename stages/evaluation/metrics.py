@@ -14,7 +14,7 @@ from torch import Tensor
 from datasets.imaging.heatmaps import decode_argmax
 from datasets.skeletons import Skeleton
 
-PCKH_THRESHOLDS = (0.1, 0.2, 0.3, 0.4, 0.5)  # fractions of the head size, `Annotations.normalize`
+PCKH_THRESHOLDS = (0.1, 0.2, 0.3, 0.4, 0.5)  # thresholds of PCKh, as fractions of the head size
 
 
 def training_accuracy(predicted: np.ndarray, target: np.ndarray, scoring: Sequence[int], threshold: float = 0.5) -> float:
@@ -37,8 +37,8 @@ def training_accuracy(predicted: np.ndarray, target: np.ndarray, scoring: Sequen
 def training_hits(predicted: Tensor, target: Tensor, scoring: Tensor) -> tuple[Tensor, Tensor]:
     """Return the hits and the counted joints of `training_accuracy`, two tensors (N, S) of 0 and 1, on any device.
 
-    predicted, target: heatmaps (N, J, h, w); scoring: indices of S joints (S,), on the device of the heatmaps. `mean_rate` of
-    the sums over samples is the accuracy.
+    predicted, target: heatmaps (N, J, h, w); scoring: indices of S joints (S,), on the device of the heatmaps. To get the
+    accuracy, sum both tensors over the samples and pass the sums to `mean_rate`.
     """
     height, width = target.shape[-2:]
     found, true = (maps.index_select(1, scoring).flatten(2).argmax(dim=2) for maps in (predicted, target))
@@ -90,8 +90,8 @@ class PckResult:
     mean: np.ndarray  # (T,): mean of the joints' rates, as in tables on MPII's validation split
     total: np.ndarray  # (T,): hits of all joints / labelled joints, as in MPII's own evaluation
     counts: np.ndarray  # (J,) int64: number of labels of each joint
-    pixels: np.ndarray  # (J,): mean distance in px of labelled and predicted joints
-    mean_pixels: float  # mean distance in px over all joints of the mean
+    pixels: np.ndarray  # (J,): mean distance in px from label to prediction
+    mean_pixels: float  # mean distance in px from label to prediction, over all joints that enter `mean`
 
     def auc(self) -> float:
         """Return the area under the curve of `total`, divided by the range of the thresholds.

@@ -11,15 +11,15 @@ import numpy as np
 from datasets.formats.annotations import ENLARGED, Annotations
 from stages.evaluation.accuracy import OksFigures
 
-# Joint -> standard deviation of the labels of several annotators / square root of the person's area, as COCO defines it.
+# Joint -> standard deviation of several annotators' labels, divided by the square root of the person's area (as in COCO).
 SIGMA = {
     "nose": 0.026, "eye": 0.025, "ear": 0.035, "shoulder": 0.079, "elbow": 0.072, "wrist": 0.062, "hip": 0.107, "knee": 0.087,
     "ankle": 0.089,
 }  # fmt: skip
-OTHER_SIGMA = 0.079  # for joints that COCO does not have; CrowdPose uses this value for head and neck
-THRESHOLDS = np.linspace(0.5, 0.95, 10)  # smallest similarities of a match
-RECALLS = np.linspace(0, 1, 101)  # recalls at which the precision is averaged
-MOST = 20  # largest number of predictions per image that count
+OTHER_SIGMA = 0.079  # value for joints that COCO does not have; CrowdPose uses it for head and neck
+THRESHOLDS = np.linspace(0.5, 0.95, 10)  # thresholds: smallest similarity of a match
+RECALLS = np.linspace(0, 1, 101)  # recalls at which the precision is read, for the average precision
+MOST = 20  # only this many predictions of an image count: those with the highest scores
 
 
 def sigmas(joints: tuple[str, ...]) -> np.ndarray:
@@ -49,10 +49,12 @@ def score(rows: Annotations, preds: np.ndarray, confidence: np.ndarray, joints: 
         hits.append(np.stack([_matched(found, threshold) for threshold in THRESHOLDS], axis=1))
         order.append(scores[ranked])
     ranks = np.argsort(-np.concatenate(order), kind="stable")
-    counts = np.concatenate(hits)[ranks].cumsum(axis=0)  # (N, thresholds): row k: matches among the k + 1 best predictions
+    # (N, thresholds): row k has the number of matches among the k + 1 best predictions.
+    counts = np.concatenate(hits)[ranks].cumsum(axis=0)
     recall = counts / len(rows)
     precision = counts / np.arange(1, len(counts) + 1)[:, None]
-    envelope = np.maximum.accumulate(precision[::-1])[::-1]  # largest precision at this or a larger recall
+    # Replace each precision by the largest one at an equal or larger recall.
+    envelope = np.maximum.accumulate(precision[::-1])[::-1]
     read = np.stack([_read_off(recall[:, t], envelope[:, t]) for t in range(len(THRESHOLDS))])
     ap = read.mean(axis=1)
     return OksFigures(ap=float(ap.mean()), ap50=float(ap[0]), ap75=float(ap[5]), ar=float(recall[-1].mean()))
@@ -79,7 +81,7 @@ def _matched(found: np.ndarray, threshold: float) -> np.ndarray:
     free, matched = np.ones(found.shape[1], bool), np.zeros(len(found), bool)
     for prediction, row in enumerate(found):
         candidates = np.where(free, row, -1)
-        best = len(row) - 1 - int(candidates[::-1].argmax())  # of equally similar people COCO takes the last
+        best = len(row) - 1 - int(candidates[::-1].argmax())  # if several people are equally similar, COCO matches the last one
         if candidates[best] >= min(threshold, 1 - 1e-10):
             free[best], matched[prediction] = False, True
     return matched

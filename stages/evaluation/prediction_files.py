@@ -22,9 +22,10 @@ from datasets.formats.matlab_values import Record
 from datasets.mpii import MPII
 
 NAMES = ("preds", "pred", "predictions", "keypoints", "pos_pred_src", "annolist")  # possible names of the variable in a file
-MOST = 1 << 28  # largest size of a file in bytes; predictions for MPII's 2,958 people have 0.4e6 (.json: 5e6)
+MOST = 1 << 28  # largest size of a file in bytes; a file for MPII's 2,958 people has 0.4e6 bytes, as .json 5e6
 JOINTS = len(MPII.skeleton.joints)
-_ORDERS = ("N J C", "J C N", "C J N", "N C J", "J N C", "C N J")  # the usual orders first: they win if several orders fit
+# Possible orders of the axes. The usual orders come first, because the first order that fits an array is used.
+_ORDERS = ("N J C", "J C N", "C J N", "N C J", "J N C", "C N J")
 
 
 def read_predictions(path: Path, people: int) -> tuple[np.ndarray, str]:
@@ -44,7 +45,7 @@ def read_predictions(path: Path, people: int) -> tuple[np.ndarray, str]:
 
 
 def arranged(path: Path, name: str, values: Any, people: int, first: int = 1) -> tuple[np.ndarray, str]:
-    """Return an array of any layout as (N, 16, 2) float64 in 1-based px, and a description of its layout.
+    """Return an array of predictions in any layout as (N, 16, 2) float64 in 1-based px, and a description of the layout.
 
     first: coordinate of the first pixel in the array, 0 or 1. Raises DataError for an unknown layout.
     """

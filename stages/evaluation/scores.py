@@ -35,7 +35,7 @@ class Scored:
     def first_measure(self) -> str:
         """Return the name of the dataset's first measure, by which networks are compared.
 
-        The tests use it, and the table of accuracies before and after fine-tuning.
+        Significance tests, and the table of accuracies before and after fine-tuning, use this measure.
         """
         return self.accuracy.measures[0]
 
@@ -58,7 +58,7 @@ class Scored:
 def part_table(scored: list[Scored]) -> pd.DataFrame:
     """Return a table with one row per split, measure and network; rates are in per cent, NaN if unknown.
 
-    The rows of `scored` come first. Published rows follow if they are of as many people as a row of `scored`.
+    The rows of `scored` come first. A published row follows if its number of people is that of a row of `scored`.
     Columns: split, measure, network, published (yes or nothing), people, the body parts, overall (the rate that the dataset's
     owners report), low and high (95 % confidence interval of overall), visible, total, auc, pixels (mean error in px, equal
     for all measures).
@@ -96,7 +96,7 @@ def _row(scored: Scored, split: str, name: str) -> dict[str, Any]:
 
 
 def _oks_rows(scored: Scored, split: str) -> list[dict[str, Any]]:
-    """Return the rows of object keypoint similarity of a network, none for a dataset that is not scored by it."""
+    """Return a network's rows of object keypoint similarity; no rows for a dataset without this measure."""
     figures = scored.accuracy.splits[split]
     if not figures.oks:
         return []
@@ -141,7 +141,8 @@ def compared(first: Scored, second: Scored, split: str) -> Difference | None:
 
 
 def pair_table(pairs: list[tuple[Scored, Scored]]) -> pd.DataFrame:
-    """Return a table of tests whether the second network of a pair is better than the first, one row per pair and split.
+    """Return a table of significance tests, one row per pair of networks and split: is the second network better than the
+    first?
 
     Differences are in percentage points.
     """
@@ -160,7 +161,7 @@ def pair_table(pairs: list[tuple[Scored, Scored]]) -> pd.DataFrame:
 
 
 def part_text(table: pd.DataFrame, form: str = "simple") -> str:
-    """Return a result of `part_table` as text, a table for each split and measure; form = github: as Markdown."""
+    """Return the table of `part_table` as text, one text table for each split and measure; form = github: in Markdown."""
     tables = []
     for (split, measure), rows in table.groupby(["split", "measure"], sort=False):
         shown = rows.assign(network=rows["network"] + np.where(rows["published"] == "yes", " *", ""))
@@ -176,7 +177,7 @@ def part_text(table: pd.DataFrame, form: str = "simple") -> str:
 
 
 def as_text(table: pd.DataFrame, form: str = "simple") -> str:
-    """Return a table as text to read; form = github: as Markdown."""
+    """Return a table as plain text, or with form = github as Markdown."""
     shown = table.map(lambda v: ("" if np.isnan(v) else f"{v:.2f}") if isinstance(v, float) else v)
     for name, form_of in {"p": ".4f", "people": ".0f", "groups": ".0f"}.items():
         if name in table:

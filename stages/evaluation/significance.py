@@ -1,6 +1,6 @@
 """Compute confidence intervals of accuracies, and significance tests between two networks.
 
-People of one image and frames of one sequence are not independent samples. So whole groups are resampled: images of MPII,
+People in one image, and frames of one sequence, are not independent samples. So whole groups are resampled: images of MPII,
 sequences of Penn Action.
 """
 
@@ -12,7 +12,7 @@ from scipy.stats import permutation_test
 
 RESAMPLES = 10_000
 SURE = 0.95  # confidence level of the intervals
-_CHUNK = 2**22  # number of random numbers drawn at a time, to limit memory
+_CHUNK = 2**22  # how many random numbers are drawn at a time, to limit memory
 
 
 @dataclass(frozen=True)
@@ -21,7 +21,7 @@ class Hits:
 
     hits: np.ndarray  # (G, J): number of hits
     counts: np.ndarray  # (G, J): number of labelled joints; 0 for joints that do not count
-    overall: Literal["mean", "total"]  # see `measures.Measure`
+    overall: Literal["mean", "total"]  # whether `rate` returns the mean of the joints' rates, or all hits / all labels
 
     def rate(self) -> float:
         """Return the rate in [0, 1]; NaN if no joint counts."""
@@ -73,12 +73,13 @@ def difference(first: Hits, second: Hits, seed: int = 0) -> Difference:
     rates = _resampled(len(first.hits), [first, second], seed)
     low, high = _interval(rates[1] - rates[0])
     counts = first.counts.sum(axis=0)
-    # Both networks have equal counts, so the difference is a weighted sum over the groups.
+    # Both networks are scored on the same labels, so the difference of their rates is a weighted sum over the groups.
     weight = np.where(counts > 0, 1 / np.maximum(counts, 1), 0.0) / max((counts > 0).sum(), 1)
     if first.overall == "total":
         weight = np.where(counts > 0, 1 / max(counts.sum(), 1), 0.0)
     shares = (second.hits - first.hits) @ weight
-    if len(shares) < 2:  # scipy refuses a single group; swapping its results changes only the sign, so p = 1
+    # Scipy does not accept a single group; swapping the results of one group changes only the sign, so p = 1.
+    if len(shares) < 2:
         return Difference(float(shares.sum()), low, high, 1.0, len(shares))
     test = permutation_test(
         (shares,), lambda values, axis: values.sum(axis=axis), permutation_type="samples", vectorized=True,

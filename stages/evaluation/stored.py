@@ -1,6 +1,6 @@
-"""Score prediction files of other programs for MPII's validation people, on the same people as our own evaluation.
+"""Score other programs' prediction files for MPII, on the validation people on whom our own networks are scored.
 
-Each prediction file gets a result folder like those of `evaluate`, so that the comparison treats a program like a network.
+Each prediction file gets a result folder like that of `evaluate`, so a comparison treats the program as another network.
 """
 
 from collections.abc import Mapping
@@ -39,9 +39,9 @@ def score_stored(folder: Path, files: Mapping[str, Path], order: Path, data: Dat
 
 
 def rows_in(every: Annotations, some: Annotations, order: Path, file: Path) -> np.ndarray:
-    """Return for each person in `some` the row in `every`, (N,) int64; people are matched by image and number in the image.
+    """Return the row in `every` of each person in `some`, (N,) int64. People are matched by image and by number in the image.
 
-    order, file: the files of `every` and `some`, for messages. Raises DataError if a person is not in `every`.
+    order, file: paths of the files of `every` and `some`, for error messages. Raises DataError if a person is not in `every`.
     """
     row_of = {person: row for row, person in enumerate(zip(every.images, every.person.tolist(), strict=True))}
     wanted = list(zip(some.images, some.person.tolist(), strict=True))

@@ -1,9 +1,9 @@
 """Export a trained network for other programs, into one folder.
 
-model.safetensors  the network, self-describing, for `checkpoints.load_network`
+model.safetensors  the network with its description, for `checkpoints.load_network`
 model.onnx         images (N, 3, R, R) in [0, 1] -> heatmaps (N, J, R/4, R/4) of the last stack; any N
-best_model.t7      -hgModel of image-play and skeleton2d3d (cudnn, GPU tensors), if Torch7 can express the network
-best_model_cpu.t7  the network for a Torch7 without GPU (nn, float tensors), if Torch7 can express the network
+best_model.t7      for the option -hgModel of image-play and skeleton2d3d (cudnn, GPU tensors), if Torch7 has all layers
+best_model_cpu.t7  for Torch7 without a GPU (nn, float tensors), if Torch7 has all layers
 weights.h5         the arrays by name, and the description of model.safetensors as the attribute `description`
 model.json         the description: options, joints, input, output, accuracies, and the largest heatmap error of each file
 use_onnx.py        finds a person's joints with model.onnx, numpy and onnxruntime alone
@@ -38,8 +38,8 @@ from stages.torch7 import t7 as torch7
 from stages.torch7.export_network import as_torch7, obstacle
 from stages.torch7.import_network import read_hourglass
 
-CHECKED = 4  # number of images on which the written files are compared with the network
-TOLERANCE = 1e-4  # largest allowed difference of heatmaps, whose peaks are about 1 high
+CHECKED = 4  # number of images on which each written file is compared with the network
+TOLERANCE = 1e-4  # largest allowed difference between two heatmaps, whose peaks are about 1 high
 
 
 @dataclass(frozen=True)
@@ -54,8 +54,8 @@ class Format:
 def export(folder: Path, model: Path, data: DatasetFiles, history: History, report: Report = silent) -> dict[str, Any]:
     """Write the network of the file `model` in every format, and compare each file with the network on images of `data`.
 
-    history: the origin of the network, for MODEL_CARD.md. Returns the number of parameters and each file's largest heatmap
-    difference. Raises DataError if a file does not reproduce the network's heatmaps.
+    history: the origin and accuracy of the network, for MODEL_CARD.md. Returns the number of parameters and each file's largest
+    heatmap difference. Raises DataError if a file does not reproduce the network's heatmaps.
     """
     network, description = checkpoints.load_network(model)
     images = _validation_images(data, description.resolution)
@@ -67,7 +67,7 @@ def export(folder: Path, model: Path, data: DatasetFiles, history: History, repo
         report(done, len(written), name)
         form.write(folder / name, network, description)
         differences[name] = float(np.abs(form.heatmaps(folder / name, images) - expected).max())
-        if not differences[name] <= TOLERANCE:  # true for NaN too
+        if not differences[name] <= TOLERANCE:  # this condition also holds for NaN
             raise DataError(
                 f"{folder / name}: its heatmaps differ from the network's by up to {differences[name]:.1e}, but at most "
                 f"{TOLERANCE:.0e} is allowed; nothing is exported. Check {model}."
@@ -104,7 +104,7 @@ def _write_safetensors(path: Path, network: HourglassNet, description: Descripti
 
 
 def _heatmaps_of_onnx(path: Path, images: Tensor) -> np.ndarray:
-    """Return the heatmaps of an .onnx file. The first image is a batch of its own, to test that any batch size works."""
+    """Return the heatmaps of an .onnx file. The first image is computed alone, to test that the file accepts any batch size."""
     import onnxruntime
 
     session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])

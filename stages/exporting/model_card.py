@@ -19,9 +19,9 @@ class Step:
     name: str
     fingerprint: str  # 64 hexadecimal digits
     settings: dict[str, Any]
-    sources: dict[str, str]  # name -> digest or address of each external input file
-    origin: Origin | None = None  # origin of the dataset, if the stage fetches a dataset
-    trained_by: str = ""  # a sentence that names the authors, if the stage fetches a network that others trained
+    sources: dict[str, str]  # name of each external input file -> its digest or address
+    origin: Origin | None = None  # if the stage fetches a dataset: the origin of the dataset
+    trained_by: str = ""  # if the stage fetches a network: a sentence that names the authors who trained it
 
 
 @dataclass(frozen=True)
@@ -30,14 +30,14 @@ class History:
 
     experiment: str
     accuracy: Accuracy
-    steps: tuple[Step, ...]  # each after the stages that it reads
+    steps: tuple[Step, ...]  # the stages in order: each comes after the stages whose results it reads
 
 
 def model_card(model: ExportedModel, uses: dict[str, str], images: int, not_torch7: str, history: History) -> str:
     """Return the text of MODEL_CARD.md.
 
-    model: the contents of model.json; uses: file -> its purpose; images: number of images on which the files were compared;
-    not_torch7: the reason why there is no Torch7 file, or "".
+    model: the contents of model.json; uses: exported file -> its purpose; images: number of images on which the files were
+    compared with the network; not_torch7: the reason why there is no Torch7 file, or "".
     """
     r, (_, joints, h, _) = model.input.shape[-1], model.output.shape
     differences = model.largest_difference_of_heatmaps
@@ -113,7 +113,7 @@ def _percent(value: float | None) -> str:
 
 
 def _data(steps: tuple[Step, ...]) -> list[str]:
-    """Return lines with the datasets of the network and their terms, after the network's authors if others trained it."""
+    """Return lines that name the authors, if others trained the network, and its datasets with their terms of use."""
     elsewhere = [f"{step.trained_by} The data below was used to score the network." for step in steps if step.trained_by]
     lines = [
         f"- {origin.name}, {origin.page}. Owners: {origin.owners}. Terms: {origin.terms}"

@@ -22,7 +22,7 @@ class Images(BaseModel):
     dtype: Literal["float32"] = "float32"
     colours: Literal["RGB"] = "RGB"
     range: tuple[int, int] = (0, 1)
-    crop: str  # formulas from a person's box to the crop
+    crop: str  # formulas that compute the crop from a person's box
 
 
 class Heatmaps(BaseModel):
@@ -45,12 +45,12 @@ class ExportedModel(BaseModel):
     network: dict[str, Any]  # the settings of [network]
     parameters: int
     joints: list[str]  # output channel -> joint name
-    flip_pairs: list[tuple[int, int]]  # channels that change places in a mirrored image
+    flip_pairs: list[tuple[int, int]]  # pairs of channels that are exchanged when the image is mirrored
     input: Images
     output: Heatmaps
     metrics: dict[str, int | float]  # accuracies of the best epoch
     onnx_opset: int = OPSET
-    largest_difference_of_heatmaps: dict[str, float]  # file -> difference from the network's heatmaps
+    largest_difference_of_heatmaps: dict[str, float]  # exported file -> largest difference from the network's heatmaps
 
 
 def describe(description: Description, parameters: int, differences: dict[str, float]) -> ExportedModel:

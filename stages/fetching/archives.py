@@ -32,13 +32,13 @@ else:
     from backports import zstd  # comes with py7zr
 
 _T = TypeVar("_T", bound=tarfile.TarInfo)
-LONGEST_END = 22 + 0xFFFF  # bytes: the record at the end of a .zip, with the longest possible comment
+LONGEST_END = 22 + 0xFFFF  # bytes: largest size of the record at the end of a .zip, which holds a comment
 LONGEST_HEADER = 1 << 20  # bytes; tarfile reads extended headers (long names and other metadata) into memory
 HEADERS = (
     tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK, tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.SOLARIS_XHDTYPE,
 )  # fmt: skip
-ROOM = 1.1  # disk space of a tar's contents / size of the tar file: JPEGs hardly compress, files occupy whole disk blocks
-MOST_LAYERS = 3  # layers of compression: a server or a browser may have compressed a .tar.gz again
+ROOM = 1.1  # disk space of a tar's contents / size of the tar: JPEGs hardly compress, but each file occupies whole disk blocks
+MOST_LAYERS = 3  # number of layers of compression: a server or a browser may have compressed a .tar.gz again
 
 OPENERS: dict[bytes, Any] = {b"\x1f\x8b": gzip.open, b"BZh": bz2.open, b"\xfd7zXZ\0": lzma.open, b"\x28\xb5\x2f\xfd": zstd.open}
 SEVEN_ZIP = b"7z\xbc\xaf\x27\x1c"
@@ -67,7 +67,7 @@ def unpack(archive: Path, pattern: str, folder: Path, report: Report = silent, e
     except DAMAGE as error:
         raise _damaged(output, error) from None
     except OSError as error:
-        if error.errno not in (None, errno.EINVAL):  # an error of the disk, not of the archive
+        if error.errno not in (None, errno.EINVAL):  # the disk failed; the archive may be good
             raise
         raise _damaged(output, error) from None  # damaged bz2 data and a seek to a negative position raise OSError
     if not output.count:

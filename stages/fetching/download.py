@@ -1,7 +1,8 @@
 """Download one file from one address, resumably: with requests, or with gdown for Google Drive.
 
 The bytes that have arrived are kept in a file .*.part. After a broken connection, or in a later run, the server is asked for
-the remaining bytes, provided that its file has not changed (If-Range). If the server cannot do that, the download starts over.
+the remaining bytes, provided that its file has not changed (If-Range). If the server cannot send a part of a file, the download
+starts from the beginning.
 """
 
 import hashlib
@@ -21,9 +22,9 @@ from datasets.progress import Report, silent
 from stages.fetching.kinds import is_web_page
 
 WAITS = (1, 2, 4, 8, 16, 32)  # seconds before each retry; an attempt that received data starts the list again
-LONGEST_WAIT = 120  # seconds; a server's longer Retry-After is cut to this
+LONGEST_WAIT = 120  # seconds; the longest wait, even if the server's Retry-After asks for more
 SILENCE = 60  # seconds without data until the connection times out
-PIECE = 1 << 17  # bytes per write; a broken connection loses at most this much
+PIECE = 1 << 17  # bytes per write; a broken connection loses at most one such block
 PASSING = (408, 425, 429, 500, 502, 503, 504)  # HTTP status codes of temporary errors
 GOOGLE_DRIVE = ("drive.google.com", "docs.google.com")
 
@@ -87,13 +88,13 @@ def _receive(address: str, part: Path, name: str, report: Report, copies: int) -
     """Make one attempt: request the missing bytes of `part` and append them. Raises _Interrupted for temporary errors."""
     tag = part.with_suffix(".part-tag")  # holds the ETag or Last-Modified of the file on the server
     start = _size(part) if tag.exists() else 0
-    headers = {"Accept-Encoding": "identity"}  # no compression: length and ranges count bytes of the file itself
+    headers = {"Accept-Encoding": "identity"}  # no compression, so that lengths and ranges count bytes of the file itself
     if start:
         headers |= {"Range": f"bytes={start}-", "If-Range": tag.read_text()}
     try:
         with requests.get(address, stream=True, timeout=SILENCE, headers=headers) as reply:
             if reply.status_code == 416 and reply.headers.get("Content-Range") == f"bytes */{start}":
-                return  # an earlier run received the last byte, but was killed
+                return  # an earlier run received the whole file, but was killed before it returned
             if reply.status_code == 416 or (reply.status_code == 206 and not _resumes(reply, start, tag)):
                 tag.unlink(missing_ok=True)
                 raise _Interrupted("the file on the server has changed, or the server cannot resume the download")
@@ -149,7 +150,7 @@ def _page(address: str) -> DataError:
 def _begin(part: Path, tag: Path, reply: requests.Response) -> None:
     """Start the part file empty, then write its tag.
 
-    The order matters: a process killed in between must not leave old bytes with the tag of a new file.
+    The order matters: if the process is killed between the two steps, no old bytes are left next to the tag of a new file.
     """
     tag.unlink(missing_ok=True)
     part.write_bytes(b"")
@@ -168,7 +169,7 @@ def _is_unknown_host(error: BaseException | None) -> bool:
 
 
 def _root_cause(error: BaseException) -> str:
-    """Return the text of the innermost cause, without the connection's description: requests and urllib3 nest errors."""
+    """Return the text of the innermost cause of an error of requests, which nests errors; omit the connection's description."""
     while isinstance(inner := getattr(error, "reason", error.args[-1] if error.args else None), BaseException):
         error = inner
     return str(error).rsplit("): ", 1)[-1]

@@ -1,4 +1,4 @@
-"""Find the parts of unpacked datasets, which are read in place, and compute their digest.
+"""Find the image folders and annotation files of unpacked datasets, and compute their digest. Images are read in place.
 
 Only annotation files, which are small, are copied into a stage's result. The result has a symlink to each folder of images.
 """
@@ -24,9 +24,9 @@ NOT_OURS = ("__MACOSX",)
 
 @dataclass(frozen=True)
 class Found:
-    """The wanted parts and files that were found in a folder."""
+    """What was found in a folder: the wanted folders of images ("parts") and the wanted single files."""
 
-    place: Path  # folder of the single files, or the searched folder without single files
+    place: Path  # folder of the single files; the searched folder if no single files are wanted
     parts: dict[str, Path]  # name of the part -> its folder
     copied: tuple[Path, ...]  # paths of the single files, which are copied into a result
 
@@ -74,7 +74,7 @@ def identity(
 ) -> str:
     """Return the hex sha256 of the names, sizes and modification times of all parts' files, and of the single files' digests.
 
-    contents: computes a digest that is used instead of the modification time; None: use the time.
+    contents: function that computes a file's digest, which is used instead of the modification time; None: use the time.
     The path of the folder does not change the result.
     """
     rows: list[tuple[str, int, int | str]] = [(path.name, 0, digest(path)) for path in found.copied]
@@ -136,7 +136,7 @@ def _names(folder: Path, pattern: str) -> list[str]:
 
 
 def _one(folder: Path, fits: Callable[[Path], bool], name: str, wanted: Wanted) -> Path:
-    """Return the folder that fits, on the first level that has one. If several fit, return the one called `name`.
+    """Return the folder for which `fits` is true, on the first level that has one; among several, the one called `name`.
 
     Raises DataError if no folder fits, or several do and none or more than one of them is called `name`.
     """
@@ -146,7 +146,8 @@ def _one(folder: Path, fits: Callable[[Path], bool], name: str, wanted: Wanted) 
         below = [Path(e.path) for place in level for e in _scan(place) if e.is_dir()]
         named = [place for place in (found if len(found) > 1 else below) if name and place.name == name and fits(place)]
         if len(named) == 1:
-            return named[0].absolute()  # preferred even if a stray image makes the folder above fit
+            # A folder of the right name wins over its parent, which may fit only because of a stray image.
+            return named[0].absolute()
         if len(found) == 1:
             return found[0].absolute()
         if found:

@@ -18,7 +18,7 @@ _BEGINNINGS = (
 
 
 def is_web_page(begin: bytes) -> bool:
-    """Return whether a file with this beginning is HTML: some sites send a web page to read instead of the file."""
+    """Return whether a file that begins with these bytes is HTML: some sites answer with a web page instead of the file."""
     return begin[:1000].lstrip(b"\xef\xbb\xbf \t\r\n").lower().startswith((b"<!doctype html", b"<html"))
 
 

@@ -21,14 +21,14 @@ from datasets.errors import DataError
 from datasets.files import NotEnoughSpace, disk_trouble_as_data_error, sha256, write_atomically
 from datasets.progress import Report, silent
 
-RECORD = ".record.json"  # next to a download: the size and digest of the file when it was first fetched
+RECORD = ".record.json"  # suffix of a file next to a download: the size and digest of the download when it was first fetched
 PIN = re.compile(r"#sha256=(?P<digest>.*)$")
 _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class Source:
-    """The location of a file: a path, or addresses to try in order; and the file's digest if the settings name one."""
+    """The location of a file: a path, or addresses that are tried in order. Also the file's digest, if the settings give it."""
 
     path: Path | None
     addresses: tuple[str, ...]
@@ -118,7 +118,7 @@ def _is_verified(target: Path, wanted: Source, report: Report) -> bool:
     """Return whether the download exists and has the right digest; a file with a wrong digest is set aside."""
     aside = _aside(target)
     if not target.exists() and wanted.sha256 and aside.exists() and wanted.accepts(sha256(aside, report)):
-        os.replace(aside, target)  # the settings now name the digest of the file that was set aside
+        os.replace(aside, target)  # an earlier run set this file aside; since then its digest was written into the settings
     if not target.exists():
         return False
     try:
@@ -131,7 +131,7 @@ def _is_verified(target: Path, wanted: Source, report: Report) -> bool:
 
 def _fetch(target: Path, wanted: Source, report: Report, unpacked: bool) -> None:
     """Download from the first address that has the right file."""
-    from stages.fetching.download import download  # heavy imports stay out of the command line
+    from stages.fetching.download import download  # slow imports, which other commands should not wait for
 
     failures: list[str] = []
     for address in wanted.addresses:

@@ -10,11 +10,12 @@ from datasets.errors import DataError
 from datasets.files import CHUNK, require_space, size_in_words
 from stages.fetching.sources import how_to_replace
 
-LARGEST_MEMBER = 4 << 30  # bytes; all files of these datasets are far smaller, so more means a damaged or hostile archive
+# Bytes; all files of these datasets are far smaller, so a larger file means a damaged or hostile archive.
+LARGEST_MEMBER = 4 << 30
 MOST_MEMBERS = 1_000_000  # six times the number of files of Penn Action
 MOST_TIMES, AT_LEAST = 100, 1 << 30  # limit of the unpacked bytes: 100 times the archive's size, but never below 1 GiB
 LONGEST_NAME = 255  # bytes; the limit of common file systems
-IMAGES = "images"  # a group of the pattern, and the folder for the files that this group matches
+IMAGES = "images"  # group of the pattern -> folder for the files whose names this group matches
 NOT_PUBLISHED = "This is not the published archive; fetch it again from its owner."
 
 
@@ -30,7 +31,7 @@ class Output:
 
     def check(self, name: str, size: int, number: int) -> None:
         """Raise DataError if a member, wanted or not, has an unsafe path, or a size or number (from 0) beyond the limits."""
-        path = _portable(name)  # not a PurePath, which would intern every part of every name
+        path = _portable(name)  # plain strings, because PurePath would keep every part of every name in memory
         if path.startswith("/") or ".." in path.split("/") or "\0" in name:
             raise DataError(
                 f"{self.archive} holds a member named {name!r}, which points outside the folder it is unpacked to. "
@@ -59,7 +60,7 @@ class Output:
     def passed(self, name: str) -> None:
         """Note that a member was read: an error message says that reading failed after this member.
 
-        The first unwanted member is kept as an example for the error message about an archive without a match.
+        The name of the first unwanted member is an example in the error message about an archive without wanted members.
         """
         if not self.unwanted and not name.endswith("/") and not self.wanted(name):
             self.unwanted = name
@@ -91,7 +92,7 @@ class Output:
         """Write a copy of the unpacked member `name` to the path `to`: the tar's hard link to that member."""
         before = self.wanted(name)
         if not before or not (self.folder / before).is_file() or before == to:
-            return  # the target of the link is not unpacked, or is the file itself
+            return  # the link leads to a member that is not unpacked, or to itself
         with open(self.folder / before, "rb") as content:
             self.write(to, os.fstat(content.fileno()).st_size, content)
 

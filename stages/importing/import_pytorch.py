@@ -45,17 +45,21 @@ _BEARPAW = (
     (r"^score\.(\d+)\.", r"heads.\1.output."), (r"^fc_\.(\d+)\.", r"joins.\1.features."),
     (r"^score_\.(\d+)\.", r"joins.\1.heatmaps."), (r"\bdownsample\.0\.", "skip."), (r"\bbn(\d)\.", r"norm\1."),
 )  # fmt: skip
-_LEVEL = re.compile(r"hg\.(?P<stack>\d+)\.hg\.(?P<level>\d)\.(?P<part>[0-3])\.(?P<rest>.+)")  # bearpaw; level 0: innermost
+# Names in bearpaw's networks; level 0 is the innermost.
+_LEVEL = re.compile(r"hg\.(?P<stack>\d+)\.hg\.(?P<level>\d)\.(?P<part>[0-3])\.(?P<rest>.+)")
 
 # Keys under which training programs store the network's tensors in a checkpoint.
 _PLACES = ("state_dict", "model_state_dict", "model_state", "model", "network", "net", "weights")
 
 _ZIP = b"PK\3\4"
-_LONGEST_NAME = 200  # characters of a tensor's name; the ports' names have up to 70
+_LONGEST_NAME = 200  # largest number of characters of a tensor's name; names of the ports have up to 70
 
 
 class Placeholder:
-    """A replacement for a value that is stored next to the tensors (options, a metric, a path), so that no code of it runs."""
+    """A replacement for an object in a pickle that is not a tensor (options, a metric, a path).
+
+    The object's code never runs.
+    """
 
     def __init__(self, *_: object) -> None:
         pass
@@ -78,13 +82,14 @@ _REPLACED = [
 
 
 def is_checkpoint(path: Path) -> bool:
-    """Return whether a file begins like one of torch.save: as a zip, or as the pickle of older versions."""
+    """Return whether a file begins like a file of torch.save: as a zip, or as the pickle that older versions wrote."""
     with open(path, "rb") as file:
         return file.read(len(_ZIP)).startswith((_ZIP, b"\x80"))
 
 
 def read_hourglass(path: Path) -> HourglassNet:
-    """Return the network of a checkpoint, in evaluation mode. bearpaw's networks get their known `mean`, which files lack.
+    """Return the network of a checkpoint, in evaluation mode. bearpaw's networks get their known `mean`, which their files
+    lack.
 
     Raises DataError for a damaged file, a file with code, or another network. The message names the layer in the checkpoint and
     in HourglassNet, the found and the expected value.
@@ -130,11 +135,11 @@ def _load(path: Path) -> Any:
         claimed += storage.nbytes()
         if claimed > size:
             raise DataError(f"{path} claims to hold more numbers than it has bytes; it is damaged. Fetch it again.")
-        return storage[:]  # a copy that a tensor with a larger claimed size cannot enlarge
+        return storage[:]  # return a copy, because a tensor that claims a larger size could enlarge the original storage
 
     try:
         replaced = torch.serialization.safe_globals([(Placeholder, name) for name in _REPLACED])
-        with replaced, warnings.catch_warnings(action="ignore"):  # torch warns about pickles that it did not write
+        with replaced, warnings.catch_warnings(action="ignore"):  # torch warns about every pickle that torch did not write
             return torch.load(path, map_location=bounded, weights_only=True, mmap=zipped)  # type: ignore[arg-type]
     except DataError:
         raise

@@ -8,7 +8,8 @@ from datasets.catalog import DATASETS
 from datasets.errors import DataError
 from stages.fetching.sources import PIN
 
-_LAYOUTS = ("", "precomputed_hg_models/", "exp/precomputed_hg_models/", "exp/")  # places of dataset folders in a user's folder
+# Where the folders of datasets may lie, below the folder that a user gives.
+_LAYOUTS = ("", "precomputed_hg_models/", "exp/precomputed_hg_models/", "exp/")
 
 # Setting of [models] -> the network's file in a published archive, and in the folder of an unpacked one; * is any name.
 FILES = {
@@ -41,11 +42,11 @@ class KnownModel:
 
     name: str
     dataset: str  # the dataset on which the network was trained, and whose joints it predicts
-    accuracy: str  # as the publisher states it
+    accuracy: str  # the accuracy that the publisher states
     address: str
-    licence: str  # of the weights, as far as known
+    licence: str  # licence of the weights, as far as known
     sha256: str = ""  # first digits of the file's digest, if the publisher states them
-    normalisation: Normalisation | None = None  # of the images, if the file does not determine it
+    normalisation: Normalisation | None = None  # normalisation of the images, if the network's file does not determine it
     file: str = ""  # the network's file in its archive, if the archive has several networks of a kind; * is any name
     uses: tuple[str, ...] = ()  # settings of [models] that may name the network; empty: that of the dataset
     trained_on: str = ""  # what the network was trained on, if it was not the dataset
@@ -65,8 +66,8 @@ class KnownModel:
         return source if PIN.search(source) or not self.sha256 else f"{source}#sha256={self.sha256}"
 
 
-# C. Rockwell's fork states these numbers in its settings (train: mean, stdev); its web page swaps the links of its networks.
-# bearpaw's networks need no entry: `import_pytorch` recognises them by their tensors and sets their mean.
+# C. Rockwell's fork has these numbers in its settings (train: mean, stdev). On its web page, the links to its networks are
+# interchanged. bearpaw's networks need no entry: `import_pytorch` recognises them by their tensors and sets their mean.
 _REGULARISED = Normalisation((0.3643, 0.3437, 0.3156), (0.1510, 0.1469, 0.1472))
 
 

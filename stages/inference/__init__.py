@@ -4,7 +4,7 @@ predict      heatmaps and joints of a whole split
 outliers     frames on which a network is probably wrong
 pictures     sources of pictures, and writers of drawings
 pose_tables  poses.json and poses.csv
-given_boxes  boxes of a file, assigned to pictures
+given_boxes  boxes of people that a file gives, assigned to pictures
 tracks       numbers of people in videos, and smooth joints
 detector     boxes of people by an ONNX network
 predictor    poses in arbitrary images, for applications

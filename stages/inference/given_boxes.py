@@ -15,7 +15,7 @@ from stages.inference.pictures import Images, Picture, Video
 
 
 class GivenBoxes:
-    """The boxes of a file, by picture. After prediction, `failed` lists the boxes that lie outside of their picture."""
+    """The boxes that a file gives, by picture. After prediction, `failed` lists the boxes outside of their picture."""
 
     def __init__(self, boxes: Iterable[Box], sources: "Sequence[Images | Video]") -> None:
         """Assign each box to an image or a video of the sources.
@@ -57,10 +57,13 @@ class GivenBoxes:
         return np.array(inside, dtype=np.float64).reshape(-1, 4)
 
     def unused(self) -> list[str]:
-        """Return a message for each video that lacks frames for which boxes were given; call it after the last picture."""
+        """Return a message for each video that lacks frames for which boxes were given.
+
+        Call this method after the last picture.
+        """
         left = defaultdict[Path, list[Box]](list)
         for (path, frame), boxes in self._boxes.items():
-            if frame is not None:  # for an image that cannot be read, the source reports an error
+            if frame is not None:  # an image that cannot be read is reported by its source (`pictures.Images`), not here
                 left[path] += boxes
         return [
             f"{boxes[0].where}: {path} has no frame {boxes[0].frame} that can be read, so {len(boxes)} of its boxes "

@@ -73,5 +73,5 @@ def choose(measures: Mapping[str, np.ndarray], count: int, apart: int) -> list[t
 
 
 def _worst_first(values: np.ndarray) -> list[int]:
-    known = np.flatnonzero(values > 0)  # leaves out NaN, and 0, because 0 means that nothing is wrong
+    known = np.flatnonzero(values > 0)  # leaves out frames with NaN, and with 0, which means that nothing is wrong
     return known[np.argsort(-values[known], kind="stable")].tolist()

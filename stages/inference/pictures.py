@@ -19,7 +19,7 @@ from datasets.imaging.images import PICTURES, looks_like_picture, read_upright
 from stages.inference.video import VideoReader, VideoWriter
 
 DRAWN = (".jpg", ".jpeg", ".png")  # suffixes that drawings keep; drawings of other images become PNG
-TABLES = ("poses.json", "poses.csv")  # files with the predicted poses in a folder of results
+TABLES = ("poses.json", "poses.csv")  # names of the files with poses in a results folder
 
 
 @dataclass(frozen=True)
@@ -182,7 +182,7 @@ class Video:
         self.path, self.paths, self.drawn = path, [path], [f"{path.stem}.mp4"]
         if (out / self.drawn[0]).resolve() == path.resolve():
             raise DataError(f"--out {out} is the folder of the video, which the drawn one would replace; give another folder.")
-        reader = VideoReader(path)  # closed at once, so that many videos do not need memory at a time
+        reader = VideoReader(path)  # closed at once, because many open videos would need much memory
         self.count, self.rate, self.failed = reader.count, reader.rate, list[str]()
         reader.close()
 

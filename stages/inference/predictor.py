@@ -31,7 +31,8 @@ from stages.network.checkpoints import Description
 from stages.network.hourglass import HourglassNet
 
 Image = str | Path | np.ndarray | Tensor
-_NETWORKS = ("model.safetensors", "best.safetensors", "best_model.t7")  # file of an export, a training, the published archive
+# Names of the network files of an export, of a training, and of the published archive.
+_NETWORKS = ("model.safetensors", "best.safetensors", "best_model.t7")
 EXP = Path("exp")
 
 
@@ -60,7 +61,7 @@ class PosePredictor:
         """
         self.joints, self.resolution = about.joints, about.resolution
         known = (dataset.skeleton.limbs for dataset in DATASETS.values() if dataset.skeleton.joints == about.joints)
-        self.skeleton = Skeleton(about.joints, (), about.limbs or next(known, ()))  # older checkpoints name no limbs
+        self.skeleton = Skeleton(about.joints, (), about.limbs or next(known, ()))  # older checkpoints do not store the limbs
         self._device = pick_device(device)
         compute = compute_type(precision, self._device)
         set_tf32(precision)
@@ -144,7 +145,7 @@ class PosePredictor:
     def _decode(self, maps: "Fetched", to_crop: np.ndarray, images: list[int]) -> tuple[np.ndarray, np.ndarray, list[int]]:
         """Return a batch's joints (n, J, 2) in px of the images, its confidences (n, J), and the indices of its images.
 
-        Raises DataError for heatmaps with NaN, whose joints would be places without a meaning.
+        Raises DataError for heatmaps with NaN, from which no joints can be computed.
         """
         heatmaps = maps.get()
         if not np.isfinite(heatmaps).all():
@@ -191,7 +192,8 @@ def find(source: str | Path) -> Path:
         return path
     if path.is_dir():
         below = [path]
-        if not any((path / name).is_file() for name in _NETWORKS):  # a chain's results: prefer the export
+        # A folder with all results of a chain: prefer the exported network.
+        if not any((path / name).is_file() for name in _NETWORKS):
             exported = follow(path / "export")
             deeper = [follow(p) for up in ("*", "*/*") for p in sorted(path.glob(up)) if "@" not in str(p.relative_to(path))]
             below += [exported] if any((exported / name).is_file() for name in _NETWORKS) else deeper

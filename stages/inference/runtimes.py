@@ -42,7 +42,7 @@ def start(runtime: str, network: HourglassNet, about: Description, device: torch
         return in_other(_graph(network, about, onnx), device, fine_enough(network, compute))
     except ImportError:
         raise DataError(f"{runtime} is not installed; run: pip install {runtime}, or use runtime = torch.") from None
-    except Exception as error:  # each runtime raises exceptions of its own
+    except Exception as error:  # each runtime raises its own kinds of exceptions
         if not onnx:
             raise
         why = " ".join(str(error).split())[-200:]
@@ -78,7 +78,7 @@ def in_torch(network: nn.Module, device: torch.device, compute: torch.dtype) -> 
 
     def run(images: Tensor) -> Tensor:
         images = images.to(device, memory_format=torch.channels_last, non_blocking=True)
-        # The contexts surround only this call: code between two batches must not run in inference mode or with autocast.
+        # The contexts surround only the call of the network: the caller's code must not run in inference mode or with autocast.
         with torch.inference_mode(), torch.autocast(device.type, compute, enabled=compute != torch.float32):
             return fast(images)[-1].float()
 
@@ -90,9 +90,9 @@ def fine_enough(network: nn.Module, compute: torch.dtype) -> torch.dtype:
 
     Residual blocks add up activations, and the next batch normalisation removes their mean. So a training can let these means
     grow without any change of its loss. Measured PCKh@0.5 of a network whose means were 1,000 standard deviations: 72.2 % in
-    float32 and 63.4 % in bfloat16; with statistics that were computed in bfloat16, 70.6 % and 68.1 %. `compute` is too coarse
-    if in any normalisation layer the median channel's mean is so large that neighbouring numbers of the dtype are COARSEST
-    standard deviations apart. The median is used, because single channels that are almost constant do no harm.
+    float32 and 63.4 % in bfloat16 (70.6 % and 68.1 % if the normalisation statistics were computed in bfloat16). It is too
+    coarse if in any normalisation layer the median channel's mean is so large that neighbouring numbers of the dtype are
+    COARSEST standard deviations apart. The median is used, because single channels that are almost constant do no harm.
     """
     if compute == torch.float32:
         return compute

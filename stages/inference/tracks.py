@@ -5,7 +5,7 @@ from OneEuroFilter import OneEuroFilter
 from scipy.optimize import linear_sum_assignment
 
 LEAST_OVERLAP = 0.3  # smallest intersection over union of a person's boxes in two frames
-KEPT = 30  # number of frames for which a person without a box keeps the number
+KEPT = 30  # number of frames after which a person without a box loses the number
 REST = 1.0  # Hz, cutoff frequency of the filter for a joint at rest
 SPEED = 12.0  # Hz, added to the cutoff frequency for each box side per second of the joint's speed
 
@@ -14,7 +14,8 @@ class Tracker:
     """A tracker that gives each person of a video a number, by the overlap of boxes in successive frames."""
 
     def __init__(self) -> None:
-        self._last: dict[int, tuple[np.ndarray, int]] = {}  # number of a person -> last box, and number of its frame
+        # Number of a person -> the person's last box, and the number of the frame of that box.
+        self._last: dict[int, tuple[np.ndarray, int]] = {}
         self._frame = self._next = 0
 
     def update(self, boxes: np.ndarray) -> list[int]:
@@ -24,7 +25,8 @@ class Tracker:
         numbers, known = [-1] * len(boxes), list(self._last)
         if known and len(boxes):
             overlap = overlaps(np.array([self._last[number][0] for number in known]), boxes)
-            overlap[overlap < LEAST_OVERLAP] = 0  # else such pairs could change the assignment of overlapping pairs
+            # Otherwise pairs with little overlap could change the assignment of the other pairs.
+            overlap[overlap < LEAST_OVERLAP] = 0
             for before, now in zip(*linear_sum_assignment(-overlap), strict=True):
                 if overlap[before, now]:
                     numbers[now] = known[before]

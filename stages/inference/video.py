@@ -19,7 +19,8 @@ from av.video.reformatter import ColorRange, Colorspace
 from datasets.errors import DataError
 
 MOST_PIXELS = 1 << 26  # pixels per frame: twice 8K; a decoder holds several frames in memory
-_TICKS = 90_000  # clock ticks per second of written videos: a multiple of the usual frame rates; rounds times by up to 6 us
+# Clock ticks per second of written videos: a multiple of the usual frame rates; times are rounded by up to 6 us.
+_TICKS = 90_000
 _WIDEST = 10  # largest pixel aspect ratio, either way; a larger one means a damaged file
 _NO_TRANSFORM = (1, 0, 0, 1)
 _BT709 = 1  # H.264's code for BT.709: colour matrix, primaries and transfer curve
@@ -45,7 +46,7 @@ class VideoReader:
     def __init__(self, path: Path) -> None:
         """Open the video and decode its first frame. Raises DataError for a file that cannot be read as a video."""
         self.path, self.failed = path, list[str]()
-        self.undecodable = self._damaged = 0  # numbers of frames
+        self.undecodable = self._damaged = 0  # number of frames, for the messages in `failed`
         try:
             # libav gets a file object, because it would parse a name with a colon as an address. It gets no protocols, so
             # that a playlist cannot open other files.
@@ -63,7 +64,8 @@ class VideoReader:
         try:
             self._stream = self._video_stream()
             rates = [rate for rate in (self._stream.average_rate, self._stream.guessed_rate) if rate]
-            self.rate = min(rates, default=Fraction(25))  # frames per second; the larger may be the rate of the clock
+            # Frames per second; the smaller rate, because the larger may count clock ticks.
+            self.rate = min(rates, default=Fraction(25))
             self.count = max(1, self._stream.frames or round((self._seconds() or 0) * self.rate))
             frames = self._shown()
             first = next(frames, None)
@@ -100,7 +102,7 @@ class VideoReader:
         if context.width * context.height > MOST_PIXELS:
             raise DataError(f"{self.path} claims frames of {context.width} x {context.height} px; convert it to smaller ones.")
         context.options = {"max_pixels": str(MOST_PIXELS)}
-        context.thread_type = "NONE"  # with threads, the decoder also loses frames next to a damaged one, at random
+        context.thread_type = "NONE"  # one thread: with several, the decoder also loses random frames next to a damaged one
         return stream
 
     def _seconds(self) -> float | None:
@@ -117,17 +119,17 @@ class VideoReader:
             following = max(0.0, time + step)
             if frame.pts is not None and frame.time_base:
                 shown = float(frame.pts * frame.time_base) + offset
-                if shown <= time:  # the clock restarts: a file of several recordings, as from camcorders or `cat`
+                if shown <= time:  # the times restart at 0 in a file of several recordings, as from camcorders or `cat`
                     offset += following - shown
                     shown = following
                 time = shown
-            else:  # some file formats store no times
+            else:  # some file formats do not store times of frames
                 time = following
             yield Frame(_transformed(frame.to_ndarray(), _transform(frame)), time)
         self._tell_failures(time)
 
     def _decoded(self) -> Iterator[VideoFrame]:
-        damaged = set()  # times of packets
+        damaged = set()  # presentation times of damaged packets
         for packet in self._packets():
             # In MPEG-TS, is_corrupt may only mark the point where two files were joined.
             if packet and packet.is_corrupt and self._container.format.name != "mpegts":

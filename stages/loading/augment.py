@@ -15,7 +15,7 @@ from stages.loading.loader import Plans
 from stages.settings.sections import Input
 from stages.settings.trainings import Training
 
-PART_OF_MEMORY = 0.5  # fraction of the device's free memory that crops may take; the training needs the rest
+PART_OF_MEMORY = 0.5  # fraction of the device's free memory that cached crops may take; the training needs the rest
 
 
 def plans(data: DatasetFiles, size: Input, training: Training, device: torch.device) -> "tuple[Plans, DeviceSamples]":
@@ -59,7 +59,7 @@ class DeviceSamples:
         images = crops.permute(0, 3, 1, 2).float()
         heatmaps = draw(batch["centers"], target.heatmap_res, target.sigma, target.radius)
         for step in batch["to_source"].unbind(dim=1):
-            images = warp(images, step, target.input_res).round()  # integer colours, as uint8 images have
+            images = warp(images, step, target.input_res).round()  # round colours to integers, which uint8 images have
         if target.twice:
             heatmaps = warp(heatmaps, batch["heatmap_source"], target.heatmap_res)
         images = (images * (batch["colour"] / 255)[:, :, None, None]).clamp(max=1)

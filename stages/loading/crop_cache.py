@@ -26,7 +26,7 @@ from stages.machine.pool import each
 # rotates a crop of the box that is already cut, so it needs no pixels outside the box, apart from rounding the box to whole
 # pixels.)
 MARGIN = 1.5
-_PEOPLE = 64  # people per file
+_PEOPLE = 64  # number of people whose crops one file holds
 
 
 def cache_crops(data: DatasetFiles, resolution: int, out: Path, workers: int = 0, report: Report = silent) -> dict[str, int]:

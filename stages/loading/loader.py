@@ -43,7 +43,7 @@ PUBLISHED = Recipe()
 # Independent RNG streams of one seed, one per purpose.
 _ORDER, _AUGMENTATION, _FLIP, _MEAN = 0, 1, 2, 3
 _IMAGES_FOR_MEAN = 500
-_SHARED_MEMORY = "/dev/shm"  # on Linux; Docker containers have 64 MB by default
+_SHARED_MEMORY = "/dev/shm"  # the folder of shared memory on Linux; in Docker containers it has 64 MB by default
 
 
 class PoseDataset(Dataset):
@@ -218,7 +218,7 @@ def batches(samples: PoseDataset, batch: int, workers: int, first: int = 0, coun
                 raise item
             yield {name: torch.as_tensor(values) for name, values in item.items()}
     except (ConnectionError, EOFError, FileNotFoundError):
-        time.sleep(5)  # the worker process is being killed: torch raises its own error within this time
+        time.sleep(5)  # a worker process was killed: torch raises a clearer error within these seconds
         raise
 
 

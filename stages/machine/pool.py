@@ -13,7 +13,7 @@ from typing import Any
 
 from datasets.errors import DataError
 
-MOST = 16  # more processes would only wait for the disk
+MOST = 16  # largest number of processes; more would only wait for the disk
 
 
 def processes(workers: int) -> int:

@@ -12,9 +12,10 @@ from importlib.util import find_spec
 import torch
 from torch import Tensor
 
-WORTH_COMPILING = 1_000_000  # images; on an H100, compiling takes 50 s and saves 150 microseconds per image
-WARM_UP = 3  # calls before recording, in which libraries choose their kernels
-MOST_SHAPES = 4  # shapes of input that a RecordedByShape records, because each recording keeps memory on the device
+# Number of images from which compiling pays: on an H100 it takes 50 s and saves 150 microseconds per image.
+WORTH_COMPILING = 1_000_000
+WARM_UP = 3  # number of calls before the recording, in which libraries choose their kernels
+MOST_SHAPES = 4  # largest number of input shapes that a RecordedByShape records: each recording occupies device memory
 
 
 def is_compiled(chosen: str, images: int, device: torch.device, processes: int) -> bool:

@@ -18,7 +18,7 @@ def norm_layer(kind: str, channels: int) -> nn.Module:
 class Residual(nn.Module):
     """A pre-activation bottleneck: (N, inputs, H, W) -> (N, outputs, H, W).
 
-    Its convolutions are 1x1, 3x3 and 1x1, each after normalisation and ReLU.
+    The convolutions are 1x1, 3x3 and 1x1; normalisation and ReLU come before each of them.
     """
 
     def __init__(self, inputs: int, outputs: int, norm: str = "batch") -> None:

@@ -18,7 +18,7 @@ class Layer:
     kind: str
     output: tuple[int, int, int]  # channels, height, width
     parameters: int
-    multiply_adds: int  # of the convolutions, for one image
+    multiply_adds: int  # multiply-adds of the convolutions, for one image
 
 
 def layers(network: HourglassNet, resolution: int) -> list[Layer]:

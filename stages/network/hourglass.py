@@ -168,12 +168,13 @@ def replace_head(network: HourglassNet, sources: Sequence[int | None]) -> Hourgl
     kept = [source for source in sources if source is not None]
     targets = [target for target, source in enumerate(sources) if source is not None]
     gone = [source for source in range(network.joints) if source not in kept]
-    old, new = network.state_dict(), fresh.state_dict()  # these tensors share memory with the networks
+    # Changing these tensors changes the networks, because they share memory.
+    old, new = network.state_dict(), fresh.state_dict()
     for name, tensor in new.items():
         if ".output." in name:
             tensor[targets] = old[name][kept]
         elif name.endswith("heatmaps.weight"):
-            tensor.zero_()  # an untrained output must not disturb the next hourglass
+            tensor.zero_()  # an untrained output must not change the input of the next hourglass
             tensor[:, targets] = old[name][:, kept]
         else:
             tensor.copy_(old[name])

@@ -45,7 +45,7 @@ def write_graph(
     example = torch.zeros(2, *shape)
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)
     with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
-        warnings.simplefilter("ignore")  # warnings meant for the exporter's developers
+        warnings.simplefilter("ignore")  # the warnings concern developers of the exporter, not users
         torch.onnx.export(
             module.eval(), (example,), str(path), input_names=[name], output_names=outputs,
             dynamic_shapes={name: {0: torch.export.Dim("batch", min=1)}}, opset_version=OPSET, external_data=False,

@@ -24,7 +24,7 @@ from stages.preparing import label_checks as check
 
 Summary = dict[str, dict[str, Any]]
 SUSPICIOUS = "suspicious.csv"
-PART = 64  # images that one process decodes at a time
+PART = 64  # number of images in one job of a worker process
 _log = logging.getLogger(__name__)
 
 

@@ -106,7 +106,7 @@ def _in_place(frames: list[LabelledFrame], which: str, sources: Sources) -> list
 
 
 def _require_one(first: Path, second: Path, file: Path, which: str, sources: Sources) -> None:
-    """Raise DataError if two paths in the labels differ: both lead to one file, so the labels of one would be wrong."""
+    """Raise DataError if two different paths in the labels lead to one file, because the labels of one path would be wrong."""
     if first != second:
         raise DataError(
             f"{sources.labels[which]} labels both {first} and {second}, and in {sources.folder} both are {file}; set "
@@ -148,7 +148,7 @@ def _write_frames(
             places[frame.video] = place
         place = places[frame.video]
         name = labelling.plain_name(wanted.stem)
-        while taken.setdefault(name, place) != place:  # the name is taken by another video
+        while taken.setdefault(name, place) != place:  # another video already has a folder of this name
             name += "_"
         path = folder / name / f"{frame.number:06d}.png"
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -13,7 +13,7 @@ from datasets.imaging.images import read_image
 from datasets.progress import Report, silent
 from stages.machine.pool import each
 
-# JPEG qualities, and the bytes per pixel of cropped sports photographs at each quality.
+# Some JPEG qualities, and the bytes per pixel that cropped sports photographs have at each quality.
 QUALITIES, BYTES_A_PIXEL = (0, 50, 80, 95, 100), (0.0, 0.10, 0.15, 0.30, 0.56)
 HALF_A_BLOCK = 2048  # bytes of a file's last disk block that are unused on average
 LABELS_READ = 100  # largest number of label files from which the disk space of all sequences is estimated

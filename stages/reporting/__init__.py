@@ -1,4 +1,4 @@
-"""Make tables, figures and web pages for people.
+"""Make the tables, figures and web pages that show results.
 
 compare      the tables, tests, curves and pictures of a comparison
 curves       figures of trainings and of PCK

@@ -25,7 +25,7 @@ from datasets.measures import TRAINING_METRIC
 from stages.evaluation.scores import Scored, as_text, joint_table, pair_table, part_table, part_text
 from stages.reporting import curves
 
-SHOWN = 6  # people per row of the picture
+SHOWN = 6  # number of people in a row of predictions.png
 
 
 @dataclass(frozen=True)
@@ -127,7 +127,7 @@ def _draw_predictions(path: Path, experiments: list[Experiment], data: dict[str,
         for e in experiments[:1] if dataset == experiments[0].dataset else experiments:
             preds = e.scores[dataset] / "preds_valid.h5"
             with open_h5(preds) as file:
-                versions[f"{e.column} ({e.name})"] = h5_field(file, preds, "preds")[:] - 1  # to 0-based pixels
+                versions[f"{e.column} ({e.name})"] = h5_field(file, preds, "preds")[:] - 1  # from 1-based to 0-based pixels
         for title, joints in versions.items():
             rows.append([draw.person(place, people, row, joints[row]) for row in chosen])
             titles.append(f"{place.dataset.title} valid: {title}")

@@ -19,7 +19,7 @@ from stages.evaluation.scores import Scored
 from stages.reporting.compare import write_tables
 from stages.reporting.curves import Training, draw_training
 
-# Headings of columns, in place of column names of the files that need an explanation.
+# Column name in a .csv file -> clearer heading of the column in the report.
 HEADINGS = {
     "low": "95 % interval",
     "auc": "AUC", "pixels": "mean error, px", "p": "p-value",
@@ -28,7 +28,7 @@ HEADINGS = {
 
 STARTS = {"all": "from every frame", "first": "from first frames", "fixed_rate": "at a fixed rate"}
 
-# Columns shown right after the name, and columns hidden on a phone.
+# FIRST: columns that follow the name of a row. MINOR: columns that a phone does not show.
 FIRST, MINOR = ["verdict", "difference", "overall", "low", "rate"], ("people", "joints", "groups")
 
 
@@ -52,7 +52,7 @@ class StageFacts:
 
     name: str
     place: str  # path of the result below exp/
-    state: str  # state in pipeline.engine.stage.Status
+    state: str  # the state, a value of pipeline.engine.stage.Status
     why: str
     reads: list[str]  # names of the stages that this stage reads
     made: Made | None = None  # None: there is no result
@@ -222,7 +222,7 @@ def _forecasts(comparison: Path | None) -> list[Table]:
 
 
 def _by(rows: list[dict[str, str]], column: str) -> dict[str, list[dict[str, str]]]:
-    """Return the rows, grouped by their value in a column, in the order of the rows."""
+    """Return the rows grouped by their value in a column: value -> rows, in the given order."""
     found: dict[str, list[dict[str, str]]] = {}
     for row in rows:
         found.setdefault(row[column], []).append(row)
@@ -237,7 +237,7 @@ def _write_further(folder: Path, evaluated: list[Evaluated]) -> Path:
         write_tables(folder, scored)
         trainings: dict[str, list[Training]] = {}
         for one, found in zip(evaluated, scored, strict=True):
-            if one.training.parent == one.folder.parent:  # trained on the dataset that it is scored on
+            if one.training.parent == one.folder.parent:  # only if the network was trained on the dataset on which it is scored
                 trainings.setdefault(found.accuracy.dataset, []).append(Training(one.network, one.training))
         for dataset, those in trainings.items():
             draw_training(folder / f"curves_{dataset}", those)

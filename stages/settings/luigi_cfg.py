@@ -10,14 +10,13 @@ from stages.settings.recipes import BUILT_IN, PREFIX, PUBLISHED, Recipe
 from stages.settings.sections import Settings
 from stages.settings.trainings import Training
 
-WIDTH = 128  # characters of a line
+WIDTH = 128  # largest number of characters in a line of luigi.cfg
 
 _TOP = (
     "Every setting of the workspace, with the values of the published recipe (pose-hg-train, branch image-play). This file is "
     "written by python -m pipeline settings. Edit it, or override parts of it in a profile: python -m pipeline run --config "
     "configs/demo.cfg. After a change, only the stages whose results the change affects run again. Changes of [workspace], of "
-    "the paths of archives and of the names of experiments affect no result: a stage finds the result of equal settings under "
-    "any name."
+    "the paths of archives and of the names of experiments affect no result: a stage finds its result by the other settings."
 )
 _LUIGI = """\
 # Sections of Luigi itself.
@@ -50,7 +49,7 @@ def text() -> str:
 
 
 def _own_dataset() -> str:
-    """The section of a dataset of your own, as a comment, since its name is not known."""
+    """Return the section of a dataset of your own, as a comment, because the name of the dataset is not known."""
     lines = _section(f"{own.PREFIX}NAME", own.OwnDataset()).splitlines()
     return "".join(f"{line if line.startswith('#') else f'# {line}'}\n" for line in lines)
 
@@ -67,7 +66,8 @@ def in_words(value: Any) -> str:
 def _section(name: str, section: Section) -> str:
     """Return the text of one section: its comment and its settings.
 
-    The section of a training leaves out the settings of its recipe. Where a section has a preset, all other settings are empty.
+    The section of a training leaves out the settings of its recipe. If a section has a preset, all its other settings are
+    empty.
     """
     fields = type(section).model_fields
     known = Training.model_fields if isinstance(section, Training) and type(section) is not Training else {}  # no comment

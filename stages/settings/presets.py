@@ -28,7 +28,7 @@ PRESETS: dict[str, dict[str, Any]] = {
     "princeton-8hg": _LATER | {"stacks": 8},
     "hg1": _BEARPAW,
     "hg2": _BEARPAW | {"stacks": 2},
-    # The eight rows of a table of modifications of hg8; the first row is hg8 itself. The table's "64 channels" are the
+    # Eight modifications of hg8 from a published table, whose first row is hg8 itself. The table's "64 channels" are the
     # channels inside a bottleneck, half of `features`.
     "hg8": _HG8,
     "hg8-64": _HG8 | {"features": 128},
@@ -38,6 +38,6 @@ PRESETS: dict[str, dict[str, Any]] = {
     "hg8-64-growing": _HG8 | {"features": 128, "depth": (2, 2, 2, 3, 3, 3, 4, 4)},
     "hg8-64-shrinking": _HG8 | {"features": 128, "depth": (4, 4, 3, 3, 3, 3, 2, 2)},
     "hg8-four": _HG8 | {"block": "four"},
-    # Modelled on hg_s2_b1_mobile of Stacked_Hourglass_Network_Keras.
+    # The architecture follows hg_s2_b1_mobile of Stacked_Hourglass_Network_Keras.
     "hg2-mobile": _LATER | {"stacks": 2, "block": "mobile"},
 }

@@ -10,10 +10,10 @@ from typing import Any, Literal
 from datasets.errors import DataError
 from datasets.section import Numbers, Part, Section, setting, unknown, unquoted
 
-PREFIX = "recipe:"  # beginning of the name of a recipe's section
-PUBLISHED = "published"  # the recipe that all others are built on
+PREFIX = "recipe:"  # prefix of the section names of recipes
+PUBLISHED = "published"  # name of the recipe on which all others are built
 
-# Recipes that exist without a section in any file.
+# The built-in recipes, which need no section in luigi.cfg.
 BUILT_IN: dict[str, dict[str, Any]] = {
     PUBLISHED: {},
     "modern": {
@@ -29,7 +29,7 @@ BUILT_IN: dict[str, dict[str, Any]] = {
         "target_sigma": 2,
         "flip_by": "sample",
     },
-    # image-play's published training of the forecasting network, but with exact crops and targets.
+    # The published training of the forecasting network (image-play), but with crop = single_warp and targets = subpixel.
     "forecast": {
         "sampling": "shuffled",
         "crop": "single_warp",
@@ -49,7 +49,7 @@ BUILT_IN: dict[str, dict[str, Any]] = {
         "unlabelled_weight": 0,
         "target_sigma": 2,
     },
-    # The published training of the converter (skeleton2d3d, res-64), with targets exactly on the joints.
+    # The published training of the converter (skeleton2d3d, res-64), but with targets = subpixel.
     "converter": {
         "learning_rate": 1e-3,
         "sampling": "shuffled",
@@ -171,9 +171,9 @@ def read_recipes(sections: Mapping[str, Mapping[str, str]]) -> dict[str, Recipe]
 
 
 def _build(name: str, texts: dict[str, dict[str, Any]], built: dict[str, Recipe], derived: tuple[str, ...]) -> Recipe:
-    """Return a recipe, after building its base.
+    """Build the base of a recipe, then the recipe; return the recipe.
 
-    built: name -> finished recipe, to which this recipe is added; derived: names of the recipes that wait for this recipe.
+    built: name -> finished recipe; this recipe is added. derived: names of the unfinished recipes that are built on this one.
     """
     if name in built:
         return built[name]

@@ -22,11 +22,11 @@ from stages.settings.presets import PRESETS
 from stages.settings.recipes import BUILT_IN, PREFIX, Recipe, read_recipes
 from stages.settings.trainings import Finetuning, Precision, Training
 
-RUNTIMES = ("torch", "onnxruntime", "openvino")  # libraries that `PosePredictor` can compute with
+RUNTIMES = ("torch", "onnxruntime", "openvino")  # libraries in which `PosePredictor` can run a network
 
 
 class Workspace(Section):
-    """Settings of the result folder, the hardware and the processes; none of them changes a result."""
+    """Settings of the results folder, the hardware and the processes. None of these settings changes a result."""
 
     intro = "The workspace. No setting of this section changes a result."
 
@@ -217,7 +217,7 @@ class Evaluation(Section):
 
 
 class Comparison(Section):
-    """Settings of which networks are compared."""
+    """Settings that choose the networks to compare."""
 
     intro = "Which networks are compared."
 
@@ -226,11 +226,13 @@ class Comparison(Section):
     )
     predictions: str = insignificant(
         "",
-        "Stored predictions of other programs for MPII's validation people, to compare on exactly the people that our networks "
-        "are scored on: NAME=FILE, several separated by spaces. Files as for tools.score.",
+        "Predictions of other programs for MPII's validation people, to be compared with our networks on the same people: "
+        "NAME=FILE, several separated by spaces. tools.score reads the same kinds of files.",
     )
     order: str = insignificant(
-        "", "The published valid.h5, with valid_images.txt beside it: whose predictions the files hold, in its order."
+        "",
+        "Path of the published valid.h5, in a folder with valid_images.txt. It lists the people of the predictions, in the "
+        "same order.",
     )
 
     @model_validator(mode="after")
@@ -245,12 +247,12 @@ class Comparison(Section):
         if len(found) < len(pairs) or not all(re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", n) and p for n, p in found.items()):
             raise ValueError(f"predictions = {self.predictions}: it should be NAME=FILE, several separated by spaces.")
         if found and not self.order:
-            raise ValueError("predictions need `order`, the published valid.h5 that says whom they are of.")
+            raise ValueError("predictions need `order`: the published valid.h5, which lists the people of the predictions.")
         return found
 
 
 class Sample(Section):
-    """Settings of the built-in sample data, which a source named `sample` stands for."""
+    """Settings of the built-in sample data, which is used wherever a source is the word `sample`."""
 
     intro = "The built-in sample: drawn people, used where a source is the word `sample`."
 
@@ -304,7 +306,8 @@ class Settings(Section):
                 raise ValueError(f"[{section}] also = {training.also}: a dataset is named twice.")
         trainings = {"pretrain": self.pretrain, "finetune": self.finetune, "forecast": self.forecast}
         for (one, first), (other, second) in itertools.combinations(trainings.items(), 2):
-            if first.experiment.lower() == second.experiment.lower():  # one folder on a disk that ignores case
+            # Lower(), because some disks ignore upper and lower case in names.
+            if first.experiment.lower() == second.experiment.lower():
                 raise ValueError(
                     f"[{one}] and [{other}] both have experiment = {second.experiment}; give them two names, because "
                     "both results lie below exp/<dataset>/."
@@ -321,7 +324,7 @@ class Settings(Section):
         if side == 2**depth and alone:
             raise ValueError(
                 f"[network] depth = {depth} halves the heatmaps of {side} px to one pixel, over which norm = {norm} cannot "
-                f"average; use a smaller depth{' or a larger batch, in fewer parts' if norm == 'batch' else ''}."
+                f"average; use a smaller depth{' or a larger micro-batch' if norm == 'batch' else ''}."
             )
         return self
 

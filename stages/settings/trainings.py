@@ -26,8 +26,8 @@ class Training(Recipe):
     )
     also: str = insignificant(
         "",
-        "Further datasets whose training people are trained on, too, such as `lspet flic`; joints are matched by name, and a "
-        "joint without a label counts as `unlabelled_weight` says. Validation stays that of the first dataset.",
+        "Further datasets, such as `lspet flic`, whose training people are added; joints are matched by name, and a joint "
+        "without a label has the weight `unlabelled_weight`. Only people of the first dataset are validated.",
     )
     epochs: int = setting(100, "Number of epochs.", ge=1)
     iterations: int = setting(4000, "Iterations per epoch.", ge=1)
@@ -63,7 +63,7 @@ class Training(Recipe):
 
     @property
     def branch_file(self) -> str:
-        """Return the path of the checkpoint in `branch_from`, or of last.safetensors in the folder in it; "" if it is empty."""
+        """Return the path of the checkpoint that `branch_from` names, which may be a folder's last.safetensors; "" if none."""
         named = self.branch_from
         return named if not named or named.endswith(".safetensors") else f"{named.rstrip('/')}/last.safetensors"
 
@@ -71,7 +71,7 @@ class Training(Recipe):
     @classmethod
     def _no_ending_of_ours(cls, name: str) -> str:
         if name.endswith((".partial", ".lock")):
-            raise ValueError("it should not end in .partial or .lock, as folders and files of unfinished results do")
+            raise ValueError("it should not end in .partial or .lock, because the names of unfinished results end like this")
         return name
 
 

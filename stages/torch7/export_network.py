@@ -58,7 +58,7 @@ def as_gmodule(network: nn.Module, expected: list[Layer], outputs: list[int], cu
 
 
 class _Modules:
-    """Makes Torch7's modules, each with the weights of its counterpart in the network."""
+    """Makes Torch7 modules, each with the weights of the corresponding module of the network."""
 
     def __init__(self, network: nn.Module, cudnn: bool) -> None:
         self.network, self.cudnn = network, cudnn
@@ -67,7 +67,7 @@ class _Modules:
         count = sum(parameter.numel() for parameter in network.parameters())
         storage = self.type.replace("Tensor", "Storage")
         self.weights, self.gradients = (Storage(storage, np.zeros(count, np.float32)) for _ in range(2))
-        self.used = 0  # elements of each storage that already belong to a parameter
+        self.used = 0  # number of elements of each storage that already belong to a parameter
 
     def of(self, layer: Layer) -> TorchObject:
         """Return the Torch7 module of a layer."""
@@ -175,7 +175,7 @@ def _graph(expected: list[Layer], built: list[TorchObject], outputs: list[int]) 
     start, end = len(built), len(built) + 1
     reads = [list(layer.inputs) or [start] for layer in expected] + [[], outputs]
     order = [end]
-    for node in order:  # breadth first
+    for node in order:  # number the nodes in breadth-first order, as nngraph does
         order += [other for other in reads[node] if other not in order]
     edges = [(node, other) for node in order for other in reads[node]]
     data = [Table() for _ in reads]

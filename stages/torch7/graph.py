@@ -27,9 +27,9 @@ BRANCH = [
 class Layer:
     """A node of the graph."""
 
-    kind: str  # Torch7 class without its package
-    inputs: tuple[int, ...]  # indices of the layers that this layer reads
-    name: str = ""  # the module of the network that has the layer's weights
+    kind: str  # name of the Torch7 class, without its package (nn or cudnn)
+    inputs: tuple[int, ...]  # indices of the layers whose outputs are this layer's inputs
+    name: str = ""  # name of the module in the network that holds the layer's weights
     # Fields of the Torch7 object that decide what the layer computes; None: the object has no such field. A LongStorage and a
     # list are tuples.
     fields: Mapping[str, Any] = field(default_factory=dict)

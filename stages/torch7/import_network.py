@@ -1,4 +1,4 @@
-"""Convert a Torch7 network to a HourglassNet: read published hourglasses.
+"""Convert a published Torch7 hourglass to a HourglassNet.
 
 The options of the network are derived from the path from the image to the last heatmaps. Then every node of the file's graph
 is compared with the graph of a network with these options.

@@ -50,7 +50,7 @@ _TENSORS = {
     LINEAR: ["weight", "bias"],
     NORM: ["weight", "bias", "running_mean", "running_var"],
 }
-_LARGEST = 10_000  # nodes, or entries of a list; the largest published network has about 500
+_LARGEST = 10_000  # largest number of nodes, or of entries of a list; the largest published network has about 500
 _LONGEST = 64  # entries of a field that is a list of numbers; published fields have up to 5
 
 _T = TypeVar("_T")
@@ -243,7 +243,7 @@ class Graph:
         """Return the shape of the weight of a node's module; for a residual, of the last module of its branch."""
         module = self.module(data)
         if self.kind(data) == RESIDUAL:
-            for _ in range(2):  # the ConcatTable, then the branch in it
+            for _ in range(2):  # first the ConcatTable, then the branch inside it
                 module = next(iter(self._list(module.fields, "modules", TorchObject, "a residual")), module)
             module = next(iter(self._list(module.fields, "modules", TorchObject, "a residual")[::-1]), module)
         weight = module.fields.get("weight")

@@ -33,7 +33,7 @@ from stages.torch7.values import (
 
 _VERSION = re.compile(r"V (\d{1,9})")
 _WORD = re.compile(rb"\S+")
-_DIMENSIONS = 64  # numpy's limit of dimensions
+_DIMENSIONS = 64  # largest number of dimensions, as in numpy
 
 
 class _Damaged(DataError):
@@ -56,7 +56,8 @@ def read_mapped(path: Path, data: mmap.mmap, long_size: int | None) -> Value:
             return _Reader(_BinarySource(path, data, size)).read()
         except _Damaged as failure:
             failures.append(failure)
-    raise max(failures, key=lambda failure: failure.reached) from None  # reading with the right size gets further
+    # Report the attempt that read more bytes: its size of longs is more likely to be right.
+    raise max(failures, key=lambda failure: failure.reached) from None
 
 
 class _Source:
@@ -149,7 +150,7 @@ class _AsciiSource(_Source):
     def array(self, dtype: np.dtype, count: int) -> np.ndarray:
         if count < 0:
             raise self.damaged(f"found an array of {count} elements")
-        if dtype.itemsize == 1:  # Byte and Char are raw bytes in ascii files too
+        if dtype.itemsize == 1:  # storages of bytes and characters are raw bytes, even in ascii files
             return np.frombuffer(self.chars(count), dtype).copy()
         return self.numbers(dtype, count)
 
@@ -315,7 +316,7 @@ class _Reader:
         raise self.source.damaged(f"found {class_name[:60]!r}, expected {wanted}", start)
 
     def _function(self, kind: int) -> Function:
-        if kind != FUNCTION:  # the oldest kind has no index
+        if kind != FUNCTION:  # functions of the oldest kind have no index
             known = self._indexed(Function)
             if known is not None:
                 return known

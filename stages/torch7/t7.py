@@ -146,7 +146,7 @@ class _Writer:
                 pending.pop()
 
     def _begin(self, value: Value) -> Iterator[Value] | None:
-        """Write a value without its parts; return the parts, or None if there are none or they are in the file already."""
+        """Write the beginning of a value; return an iterator over its parts, or None if no parts are left to write."""
         if value is None:
             self.sink.integer(NIL)
         elif isinstance(value, bool):

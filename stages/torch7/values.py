@@ -11,14 +11,15 @@ import numpy as np
 # One of None, bool, float, str, Table, TorchObject, Tensor, Storage or Function.
 Value = Any
 
-NIL, NUMBER, STRING, TABLE, TORCH, BOOLEAN, FUNCTION, OLD_CLOSURE, CLOSURE = range(9)  # type numbers of a file
+# The type numbers that a Torch7 file uses.
+NIL, NUMBER, STRING, TABLE, TORCH, BOOLEAN, FUNCTION, OLD_CLOSURE, CLOSURE = range(9)
 
 ELEMENTS: dict[str, np.dtype] = {
     "Byte": np.dtype("u1"),
     "Char": np.dtype("i1"),
     "Short": np.dtype("<i2"),
     "Int": np.dtype("<i4"),
-    "Long": np.dtype("<i8"),  # 4 or 8 bytes in the file
+    "Long": np.dtype("<i8"),  # a C long, which has 4 or 8 bytes in the file
     "Half": np.dtype("<f2"),
     "Float": np.dtype("<f4"),
     "Double": np.dtype("<f8"),
@@ -171,12 +172,12 @@ def string_bytes(text: str | bytes) -> bytes:
 
 
 def text_of(data: bytes) -> str:
-    """Return the str for a Lua string's bytes; `string_bytes` is the inverse."""
+    """Return the bytes of a Lua string as str; `string_bytes` is the inverse function."""
     return data.decode("utf-8", "surrogateescape")
 
 
 def array_class(class_name: str) -> tuple[np.dtype, str] | None:
-    """Return a class's dtype and "Tensor" or "Storage"; None for any other class. torch.CudaTensor holds floats."""
+    """Return the dtype of a Torch7 class, and "Tensor" or "Storage"; None for other classes. torch.CudaTensor holds floats."""
     match = _ARRAY_CLASS.fullmatch(class_name)
     return (ELEMENTS[match[1] or "Float"], match[2] or match[3]) if match else None
 

@@ -1,8 +1,8 @@
-"""Train networks with any objective.
+"""Train networks. An objective (network, batches, loss) defines what is trained.
 
 train          the training loop
 objective      the interface between the loop and an objective
-heatmaps       the objective of pre-training and fine-tuning
+heatmaps       the objective that pre-training and fine-tuning use
 learner        network, optimizer, weight EMA and gradient scaler; the progress of a training
 checkpointing  the checkpoints of a training, and the choice of the one from which it continues
 optimizer      the optimizer, the learning rate of each iteration, the weight EMA

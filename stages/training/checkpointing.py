@@ -24,7 +24,7 @@ from stages.settings.trainings import Training
 from stages.training.learner import Learner, State
 
 LAST = "last.safetensors"
-BEFORE = "before-last.safetensors"  # the previous `LAST`, kept during the training
+BEFORE = "before-last.safetensors"  # name of the previous `LAST`, which is kept during the training
 BEST = "best.safetensors"
 
 
@@ -50,22 +50,23 @@ class Checkpoints:
     def __exit__(self, error: type[BaseException] | None, *rest: object) -> None:
         self._writer.__exit__(error, *rest)
         if self.writes and not error:
-            (self.folder / BEFORE).unlink(missing_ok=True)  # its iteration depends on timing; a result must not
+            (self.folder / BEFORE).unlink(missing_ok=True)  # delete it: its content depends on timing, and a result must not
 
     def require_space(self, learner: Learner) -> None:
-        """Raise DataError if the disk is too small for the files of all epochs, and two more while `LAST` is replaced."""
+        """Raise DataError if the disk lacks space for the files of all epochs, and for two more while `LAST` is replaced."""
         if not self.writes:
             return
         t = self.training
         network = sum(tensor.nbytes for tensor in learner.network.state_dict().values())
-        checkpoint = network * (2 + (t.optimizer != "rmsprop") + bool(t.ema))  # weights, one or two moments of each, EMA
+        # Weights, one or two moments of the optimizer, EMA.
+        checkpoint = network * (2 + (t.optimizer != "rmsprop") + bool(t.ema))
         snapshots = t.epochs // t.snapshot_epochs if t.snapshot_epochs else 0
         needed = (3 + t.keep_last) * checkpoint + (1 + snapshots) * network
         there = sum(path.stat().st_size for path in self.folder.glob("*.safetensors"))
         require_space(self.folder, needed - there, "This training")
 
     def is_due(self) -> bool:
-        """Return whether `LAST` is old enough to be replaced."""
+        """Return whether `LAST` is old enough to be written again."""
         return self.writes and time.monotonic() - self._saved > self.seconds
 
     def save(self, learner: Learner, state: State, name: str = LAST) -> None:
@@ -119,7 +120,7 @@ class Checkpoint(NamedTuple):
     """A checkpoint from which a training continues."""
 
     path: Path
-    branches: bool  # whether the checkpoint is of another training, from which this training branches off
+    branches: bool  # true if the checkpoint is of another training, from which this training branches off
     tensors: dict[str, Tensor]
     description: dict[str, Any]
 
@@ -141,7 +142,7 @@ def find_checkpoint(folder: Path, branch: str) -> Checkpoint | None:
             failures.append(path)
             continue
         if failures:
-            sentence = f"{path.with_name(LAST)} is damaged; going on from the checkpoint before it, of iteration {iteration}."
+            sentence = f"{path.with_name(LAST)} is damaged; continuing from the previous checkpoint, of iteration {iteration}."
             print(sentence, file=sys.stderr)
         return Checkpoint(path, False, tensors, description)
     if failures:

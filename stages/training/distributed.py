@@ -35,13 +35,13 @@ from stages.settings.sections import Workspace
 
 RESTARTS = 3
 
-Work = TypeVar("Work")  # the job that each process gets
+Work = TypeVar("Work")  # type of a job; each process gets a copy of the job
 Result = TypeVar("Result")
 
 
 @dataclass(frozen=True)
 class Group:
-    """The group of processes of a training, and the place of this process in the group."""
+    """The processes of one training, and the number of this process among them."""
 
     rank: int = 0  # number of this process, from 0
     size: int = 1  # number of processes
@@ -86,7 +86,7 @@ def parallel(network: nn.Module, device: torch.device) -> nn.Module:
 
 
 def gradients_stay_here(model: nn.Module, wanted: bool) -> AbstractContextManager[object]:
-    """Return a context in which `backward` does not average gradients over the processes, if `wanted`."""
+    """Return a context; if `wanted`, `backward` inside it does not average gradients over the processes."""
     return model.no_sync() if wanted and isinstance(model, DistributedDataParallel) else nullcontext()
 
 
@@ -109,7 +109,7 @@ class GlobalBatchNorm2d(nn.BatchNorm2d):
 
     @classmethod
     def of(cls, norm: nn.BatchNorm2d) -> "GlobalBatchNorm2d":
-        """Return a layer that shares the weights and statistics of another."""
+        """Return a layer that shares the weights and statistics of `layer`."""
         made = cls(norm.num_features, norm.eps, norm.momentum, norm.affine, norm.track_running_stats)
         made.weight, made.bias = norm.weight, norm.bias
         made.running_mean, made.running_var = norm.running_mean, norm.running_var
@@ -121,7 +121,7 @@ class GlobalBatchNorm2d(nn.BatchNorm2d):
         if not self.training:
             return super().forward(x)
         assert self.running_mean is not None and self.running_var is not None and self.momentum is not None
-        exact = x.to(self.weight.dtype)  # with autocast, x has a shorter dtype
+        exact = x.to(self.weight.dtype)  # with autocast, x has a 16-bit dtype
         var, mean = torch.var_mean(exact, dim=(0, 2, 3), correction=0)
         here, mean, var = x.numel() / x.shape[1], mean.double(), var.double()
         moments = torch.stack([torch.full_like(mean, here), here * mean, here * (var + mean.square())])
@@ -149,7 +149,8 @@ def launch(work: Callable[[Work, Report], Result], job: Work, name: str, workspa
     from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
     for logger in ("torch.distributed", "torch.multiprocessing"):
-        logging.getLogger(logger).setLevel(logging.CRITICAL)  # `_process` prints what matters
+        # Hide the launcher's log; `_process` prints the important messages.
+        logging.getLogger(logger).setLevel(logging.CRITICAL)
     # Each start needs a fresh store: in a shared store, restarted processes would find the addresses of dead processes.
     os.environ["TORCH_DISABLE_SHARE_RDZV_TCP_STORE"] = "1"
     context = multiprocessing.get_context("spawn")
@@ -159,7 +160,7 @@ def launch(work: Callable[[Work, Report], Result], job: Work, name: str, workspa
         config = LaunchConfig(
             min_nodes=workspace.machines, max_nodes=workspace.machines, nproc_per_node=workspace.processes,
             run_id=name, rdzv_backend="c10d", rdzv_endpoint=workspace.rendezvous or "localhost:0", max_restarts=RESTARTS,
-            local_addr="localhost" if workspace.machines == 1 else None,  # the machine's own name may not resolve
+            local_addr="localhost" if workspace.machines == 1 else None,  # not the host name, which may not resolve
             logs_specs=DefaultLogsSpecs(log_dir=scratch),
             signals_to_handle="",  # Python, not the launcher, handles Ctrl-C
         )  # fmt: skip
@@ -177,7 +178,7 @@ def launch(work: Callable[[Work, Report], Result], job: Work, name: str, workspa
         finally:
             sender.close()
             listener.join()
-    result = results[min(results)]  # results by rank among all machines
+    result = results[min(results)]  # the keys of the results are global ranks
     if isinstance(result, DataError):
         raise result
     return result
@@ -197,8 +198,8 @@ def _process(work: Callable[[Work, Report], Result], job: Work, workspace: Works
     them returns the error, so that `launch` can raise it.
     """
     threading.Thread(target=end_with_parent, daemon=True).start()
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C ends the parent, and so this process
-    multiprocessing.set_start_method(None, force=True)  # unlike this process, image readers need not be spawned
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C ends the parent process, and this process then ends too
+    multiprocessing.set_start_method(None, force=True)  # let image readers be forked, although this process was spawned
     torch.set_num_threads(max(1, torch.get_num_threads() // workspace.processes))
     cuda = pick_device(workspace.device).type == "cuda"
     if cuda:
@@ -211,14 +212,14 @@ def _process(work: Callable[[Work, Report], Result], job: Work, workspace: Works
         return DataError(next(filter(None, errors)))
     if first_here and os.environ["TORCHELASTIC_RESTART_COUNT"] != "0":
         print("A training process ended; all processes continue from the last checkpoint.", file=sys.stderr)
-    job = copy.deepcopy(job)  # its tensors lie in memory that all processes share
+    job = copy.deepcopy(job)  # copy, because the tensors of `job` lie in memory that all processes share
     try:
         return work(job, (lambda *progress: sender.send(progress)) if first_here else silent)
     except DataError as error:
         error_file.write_text(str(error))
         sys.exit(1)
     except Exception:
-        time.sleep(5)  # if another process failed first, the launcher ends this one meanwhile
+        time.sleep(5)  # if another process failed first, the launcher ends this one during the sleep
         traceback.print_exc()
         raise
     finally:

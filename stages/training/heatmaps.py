@@ -50,7 +50,7 @@ class HeatmapObjective:
     """Trains an hourglass to predict the heatmaps of a dataset's people; see `stages.training.objective.Objective`."""
 
     parts: tuple[str, ...] = ()
-    loss_limit = 1e4  # the mean squared error of outputs a hundred times as high as a target
+    loss_limit = 1e4  # mean squared error of outputs that are a hundred times as high as the target's peak
 
     def __init__(self, network: HourglassNet, data: DatasetFiles, size: Input, training: Training) -> None:
         Settings(network=network.options, input=size)  # checks that the heatmap size is divisible by 2**depth
@@ -95,7 +95,7 @@ class HeatmapObjective:
         """Yield batches of input (N, 3, R, R), heatmaps (N, J, h, w) and weights (N, J), or of plans for these tensors."""
         assert self.stream
         for batch in batches(self.stream, self.training.batch, self.resources.workers, first, count, self.resources.share):
-            yield {name: batch[name] for name in batch if name != "image_to_crop"}  # the training does not need this map
+            yield {name: batch[name] for name in batch if name != "image_to_crop"}  # drop the map, which only evaluations need
 
     def forward(self, model: nn.Module, batch: dict[str, Tensor], phase: Any) -> list[Tensor]:
         """Return the heatmaps of every stack. If `batch` holds plans, add their samples to it in place."""

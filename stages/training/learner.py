@@ -19,9 +19,10 @@ class State:
     iteration: int = 0  # finished iterations since the start
     epoch_start: int = 0  # finished iterations before the current epoch
     sums: dict[str, float] = field(default_factory=dict)  # figure -> its sum over the finished iterations of the epoch
-    counts: dict[str, int] = field(default_factory=dict)  # figure -> number of these iterations with a value of it
-    best: list[int | float] = field(default_factory=list)  # the row of `valid` with the best accuracy
-    train: list[list[int | float]] = field(default_factory=list)  # a row per finished epoch: epoch, loss, acc, LR, parts
+    counts: dict[str, int] = field(default_factory=dict)  # figure -> number of these iterations in which it was not NaN
+    best: list[int | float] = field(default_factory=list)  # the row with the best accuracy among the rows `valid`
+    # One row per finished epoch: epoch, loss, acc, LR, and the objective's other figures.
+    train: list[list[int | float]] = field(default_factory=list)
     valid: list[list[int | float]] = field(default_factory=list)
 
     @property
@@ -30,14 +31,14 @@ class State:
         return len(self.train) + 1
 
     def add(self, figures: dict[str, float]) -> None:
-        """Add the figures of an iteration; NaN is left out."""
+        """Add the figures (loss, accuracy and others) of an iteration; a figure that is NaN does not count."""
         for name, value in figures.items():
             if value == value:
                 self.sums[name] = self.sums.get(name, 0.0) + value
                 self.counts[name] = self.counts.get(name, 0) + 1
 
     def mean(self, name: str, missing: float = 0.0) -> float:
-        """Return the mean of a figure over the epoch so far; `missing` if no iteration had the figure."""
+        """Return the mean of a figure over the epoch so far; return `missing` if the figure was NaN in every iteration."""
         return self.sums[name] / self.counts[name] if name in self.counts else missing
 
 

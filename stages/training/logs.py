@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 METRICS = "logs/metrics.csv"
 COLUMNS = ("time", "what", "epoch", "iteration", "iterations", "loss", "acc", "LR", "samples_per_second", "waiting")
-EVERY = 50  # iterations from one row to the next
+EVERY = 50  # number of iterations from one row of metrics.csv to the next
 
 
 class Logs:
@@ -47,7 +47,7 @@ class Logs:
         self.events: SummaryWriter | None = None
         self.hook = threading.excepthook
         self.last_pace = 0.0, 0.0
-        self.figures: list[dict[str, float]] = []  # figures of the iterations since the last row
+        self.figures: list[dict[str, float]] = []  # the figures of each iteration since the last row
         self.seconds = self.waited = 0.0
         self.mark = time.monotonic()
 
@@ -90,7 +90,7 @@ class Logs:
         self.waited += time.monotonic() - begun
 
     def iteration(self, epoch: int, iteration: int, figures: dict[str, float], rate: float) -> None:
-        """Add an iteration. figures: its figures, NaN if no joint counted; rate: its learning rate."""
+        """Log an iteration. figures: its loss, accuracy and others, NaN if no joint counted; rate: its learning rate."""
         now = time.monotonic()
         self.seconds, self.mark = self.seconds + now - self.mark, now
         self.figures.append(figures)
@@ -103,14 +103,17 @@ class Logs:
             self.mark = time.monotonic()
 
     def pace(self) -> tuple[float, float]:
-        """Return samples per second and the share of time spent waiting, since the last row, or of that row if nothing came."""
+        """Return samples per second, and the share of time spent waiting for samples, since the last row.
+
+        Without an iteration since the last row, return the values of that row.
+        """
         if self.figures:
             seconds = max(self.seconds, 1e-9)
             self.last_pace = len(self.figures) * self.batch / seconds, self.waited / seconds
         return self.last_pace
 
     def epoch(self, epoch: int, iteration: int, train: list[float], valid: list[float], picture: np.ndarray) -> None:
-        """Add an epoch: rows of train.log and valid.log (epoch, loss, acc, LR, parts), and a picture (H, W, 3) uint8 RGB."""
+        """Log an epoch. train, valid: its rows of train.log and valid.log; picture: (H, W, 3) uint8 RGB for TensorBoard."""
         for what, (_, loss, acc, rate, *parts) in (("epoch", train), ("valid", valid)):
             figures = {"loss": loss, "acc": acc} | dict(zip(self.parts, parts, strict=True))
             self._write(what, epoch, iteration, figures, rate)
@@ -170,7 +173,7 @@ def _is_row(row: dict[str, str]) -> bool:
 
 
 def how_far(folder: Path) -> str:
-    """Return the iteration of a training as text, from last.safetensors, else from metrics.csv; "" without both files."""
+    """Return the progress of a training as text, from last.safetensors or else metrics.csv; "" if neither file exists."""
     iteration, total = 0, ""
     try:
         if rows := read_metrics(folder):

@@ -23,15 +23,15 @@ class Resources:
 
 
 class Objective(Protocol):
-    """The specific parts of a training: its network, batches, loss, figures, validation and picture.
+    """All that differs between trainings: network, batches, loss, figures (metrics), validation and picture.
 
     The loop does the rest: optimizer, learning rate, precision, gradient accumulation, weight EMA, processes, checkpoints,
     logs, resuming. An objective is pickled for other processes before `begin`. Figures are named numbers of one iteration or
     one validation: `loss`, `acc` and the names in `parts`. The best epoch is the one with the highest `acc` in validation.
     """
 
-    parts: tuple[str, ...]  # names of further figures for the logs
-    loss_limit: float  # a loss beyond this stops the training
+    parts: tuple[str, ...]  # names of the figures besides `loss` and `acc`
+    loss_limit: float  # the training stops if the loss reaches this limit
 
     @property
     def network(self) -> nn.Module:
@@ -54,14 +54,17 @@ class Objective(Protocol):
         """Return the model's outputs for a micro-batch on the device; the loop calls this method with autocast."""
 
     def loss(self, outputs: Any, batch: dict[str, Tensor], share: float) -> tuple[Tensor, Tensor]:
-        """Return the loss of a micro-batch, a scalar with a gradient, and its sums (S,) without one.
+        """Return the loss of a micro-batch, a scalar with a gradient, and sums (S,) without a gradient.
 
         share: size of the micro-batch / size of the whole batch. The loop adds up the losses and sums of all micro-batches and
         processes. The first of the sums is the loss. The method must not wait for the device.
         """
 
     def figures(self, sums: Tensor) -> dict[str, float]:
-        """Return the figures of an iteration from its added-up sums (S,) on the CPU; a figure is NaN if no joint counted."""
+        """Return the figures of an iteration, computed from the total sums (S,) on the CPU.
+
+        A figure is NaN if no joint counted.
+        """
 
     def validate(self, network: nn.Module, phase: Any, report: Report) -> tuple[Tensor, np.ndarray]:
         """Return sums (V,) float64 over this process's share of the validation split, and a picture (H, W, 3) uint8 RGB.
@@ -76,4 +79,4 @@ class Objective(Protocol):
         """Write a network with its description to a file that other stages can load."""
 
     def arrays(self, iteration: int) -> dict[str, np.ndarray]:
-        """Return the whole batch of an iteration, counted from 0, for a person to inspect."""
+        """Return the whole batch of an iteration (counted from 0), to be saved so that a person can inspect it."""

@@ -43,7 +43,7 @@ def cancelled_biases(network: HourglassNet) -> list[Tensor]:
 
 
 def learning_rate(recipe: Recipe, iteration: int, iterations: int) -> float:
-    """Return the learning rate, warm-up times schedule, of an iteration, counted from 0, of a training of `iterations`."""
+    """Return the learning rate (warm-up times schedule) of iteration `iteration`, from 0, in a training of `iterations`."""
     rate = recipe.learning_rate * min(1.0, (iteration + 1) / max(recipe.warmup, 1))
     if recipe.schedule == "cosine":
         return rate * 0.5 * (1 + math.cos(math.pi * iteration / iterations))
@@ -73,7 +73,7 @@ def load_optimizer(optimizer: torch.optim.Optimizer, tensors: dict[str, Tensor])
     saved = optimizer.state_dict()
     for name, value in tensors.items():
         i, _, kind = name.partition(".")
-        if value.dim():  # in the parameter's memory layout, because another layout rounds differently
+        if value.dim():  # copy into the parameter's memory layout, because other layouts give other rounding errors
             value = torch.empty_like(parameters[int(i)]).copy_(value)
         saved["state"].setdefault(int(i), {})[kind] = value
     optimizer.load_state_dict(saved)
@@ -98,7 +98,8 @@ class Ema:
         """Update the average with the weights after an iteration; share: a scalar on their device, see the method `share`."""
         pairs = list(zip(self.network.state_dict().values(), network.state_dict().values(), strict=True))
         weights = [pair for pair in pairs if pair[0].is_floating_point()]
-        counts = [pair for pair in pairs if not pair[0].is_floating_point()]  # numbers of batches that BatchNorm has seen
+        # Integers: how many batches each BatchNorm has seen.
+        counts = [pair for pair in pairs if not pair[0].is_floating_point()]
         means, now = [mean for mean, _ in weights], [value for _, value in weights]
         if share.device.type == "cpu":  # lerp needs only one pass over the memory
             torch._foreach_lerp_(means, now, share.item())

@@ -34,9 +34,10 @@ from stages.training.logs import Logs, write_log
 from stages.training.objective import Objective, Resources
 from stages.training.optimizer import learning_rate, set_rate
 
-READ_EVERY = {"cpu": 1}  # device type -> iterations from one reading of the loss to the next
-READ_SELDOM = 25  # the same for other devices, where a reading waits for the device; a divisor of logs.EVERY
-MOST_TRIALS = 3  # algorithms that cuDNN tries for a convolution; with cuDNN's own limit, trying takes a minute at 128 images
+READ_EVERY = {"cpu": 1}  # device type -> the loss is read once in this many iterations
+READ_SELDOM = 25  # for other devices, where reading the loss waits for the device; must divide logs.EVERY
+# Number of algorithms that cuDNN tries for a convolution; with its own limit, trying takes a minute for 128 images.
+MOST_TRIALS = 3
 
 
 @dataclass(frozen=True)
@@ -134,7 +135,8 @@ class Trainer:
 
     def _finished(self) -> bool:
         t, state = self.training, self.state
-        between = state.iteration == state.epoch_start  # otherwise the current epoch still has to be validated
+        # In the middle of an epoch the training is not finished: this epoch must still be validated.
+        between = state.iteration == state.epoch_start
         stopped = t.stop_after and state.iteration >= t.stop_after and between
         level = t.early_stop and len(state.train) > 1 and state.train[-1][2] - state.train[-2][2] < t.early_stop
         return bool(stopped or level or len(state.train) >= t.epochs)
@@ -187,7 +189,7 @@ class Trainer:
         learner, (rate, share) = self.learner, inputs["rates"]
         set_rate(learner.optimizer, rate)
         learner.optimizer.zero_grad(set_to_none=True)
-        count = min(self.training.gradient_accumulation, self.training.batch // self.group.size)  # the same in all processes
+        count = min(self.training.gradient_accumulation, self.training.batch // self.group.size)  # equal in all processes
         tensors = {name: tensor.tensor_split(count) for name, tensor in inputs.items() if name != "rates"}
         parts = [{name: tensors[name][i] for name in tensors} for i in range(count)]
         sums = [self._backward(part, part is parts[-1]) for part in parts]
@@ -207,7 +209,8 @@ class Trainer:
             with torch.autocast(self.device.type, self.compute, enabled=self.compute != torch.float32):
                 outputs = self.objective.forward(self.model, part, self.phase)
             loss, sums = self.objective.loss(outputs, part, share)
-            self.learner.scaler.scale(loss * self.group.size).backward()  # DDP averages gradients; their sum is needed
+            # Times the number of processes: DDP averages gradients, but their sum is needed.
+            self.learner.scaler.scale(loss * self.group.size).backward()
         return sums
 
     def _read(self, report: Report) -> None:
@@ -221,9 +224,9 @@ class Trainer:
         self.pending.clear()
         for iteration, sums in enumerate(rows, first):
             total = sums[0].item()
-            if not total < self.objective.loss_limit:  # true for NaN too
+            if not total < self.objective.loss_limit:  # this condition also holds for NaN
                 error = self._gone_wrong(iteration, f"The loss became {total:.3g}")
-                self.group.from_first(lambda: None)  # no process ends before the first has saved the batch
+                self.group.from_first(lambda: None)  # wait, so that no process ends before the first one has saved the batch
                 raise error
             figures = self.objective.figures(sums)
             state.add(figures)
@@ -305,6 +308,6 @@ class Trainer:
         state.best = []
         if self._finished() or 0 < self.training.stop_after <= state.iteration:
             raise DataError(
-                f"{path} has {len(state.train)} epochs and {state.iteration} iterations behind it; give the branch "
-                "more epochs, or another stop_after or early_stop."
+                f"{path} has {len(state.train)} finished epochs and {state.iteration} iterations; give the branch "
+                f"more epochs, or another stop_after or early_stop."
             )

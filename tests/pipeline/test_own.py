@@ -199,7 +199,7 @@ def test_images_of_one_name_in_two_folders_are_not_taken_for_one(empty: Place):
     empty.set("[dataset:fish]\nlabels = dlc\n")
     (place / "img0001.png").unlink()
     said = empty.run("run", "Collect:fish", "--config", "profile.cfg", code=30)
-    assert "CollectedData_me.csv labels img0001.png, which is not beside it" in said
+    assert "CollectedData_me.csv labels img0001.png, which is not in the same folder" in said
 
 
 def test_every_change_of_an_image_is_noticed_and_nothing_else(tmp_path):
@@ -230,5 +230,5 @@ def test_every_change_of_an_image_is_noticed_and_nothing_else(tmp_path):
 def test_labels_of_the_user_are_not_overwritten(empty: Place):
     (empty.folder / "mine.json").write_text("mine")
     process = empty.start("-m", "tools.export_labels", "mpii", "--out", "mine.json")
-    assert "--out mine.json is there already, and may be labels of yours" in process.communicate(timeout=60)[1]
+    assert "--out mine.json exists and may hold labels of yours" in process.communicate(timeout=60)[1]
     assert process.returncode == 1 and (empty.folder / "mine.json").read_text() == "mine"

@@ -106,7 +106,7 @@ def test_profiles_are_legal(profile):
         ({"network": {"norm": "instance"}, "input": {"resolution": "64"}}, ["norm = instance", "smaller depth"]),
         (
             {"pretrain": {"batch": "3", "gradient_accumulation": "2"}, "input": {"resolution": "64"}},
-            ["norm = batch", "in fewer parts"],
+            ["norm = batch", "a larger micro-batch"],
         ),
         ({"pretrain": {"experiment": "a"}, "finetune": {"experiment": "a"}}, ["experiment = a", "two names"]),
         ({"lspet": {"archive": "sample"}}, ["[lspet]", "archive = sample", "a path or an address"]),

@@ -65,9 +65,9 @@ def test_a_branch_from_the_middle_of_an_epoch_that_is_longer_than_its_own(tiny_p
 
 
 def test_what_cannot_be_branched_off_from_is_said(tiny_penn, finished, tmp_path):
-    with pytest.raises(DataError, match="2 epochs and 10 iterations behind it; give the branch more epochs"):
+    with pytest.raises(DataError, match="2 finished epochs and 10 iterations; give the branch more epochs"):
         trainer(tmp_path, tiny_penn, branch(SETTINGS, finished))
-    with pytest.raises(DataError, match="10 iterations behind it"):
+    with pytest.raises(DataError, match="10 iterations; give the branch"):
         trainer(tmp_path, tiny_penn, branch(SETTINGS, finished, epochs=3, stop_after=10))
     with pytest.raises(DataError, match="another network"):
         trainer(tmp_path, tiny_penn, branch(SETTINGS, finished, epochs=3), stacks=2)
