@@ -60,9 +60,8 @@ def network_file(source: Path, setting: str, folder: Path, known: KnownModel | N
         yield source
         return
     file = file_of(setting, known)
-    above, _, last = (re.escape(part).replace(r"\*", "[^/]+") for part in file.rpartition("/"))
-    place, _, experiment = above.rpartition("/")
-    member = rf"(?:.*/)?{place}/(?P<to>{experiment}/{last})"
+    place, experiment, name = (re.escape(part).replace(r"\*", "[^/]+") for part in file.split("/"))
+    member = rf"(?:.*/)?{place}/(?P<to>{experiment}/{name})"
     unpacked = folder / "unpacked"
     unpacked.mkdir(parents=True, exist_ok=True)
     unpack(source, member, unpacked, expected=file)
