@@ -22,9 +22,17 @@ from pipeline.engine import progress, quiet
 from pipeline.tasks.compare import CompareAccuracy, Pipeline
 from pipeline.tasks.evaluate import Evaluate, EvaluateMpii, EvaluatePenn
 from pipeline.tasks.export import Export, ExportWeights
-from pipeline.tasks.fetch import Fetch, FetchMpii, FetchPennAction, FetchPrecomputed, MakeSample
+from pipeline.tasks.fetch import (
+    Fetch,
+    FetchConverter,
+    FetchForecaster,
+    FetchMpii,
+    FetchPennAction,
+    FetchPrecomputed,
+    MakeSample,
+)
 from pipeline.tasks.forecast import CompareForecasts, EvaluateForecast, ExportForecast, Forecast, ForecastFromPoses
-from pipeline.tasks.lifting import ConvertMocap, EvaluateConverter, TrainConverter, TrainLifter
+from pipeline.tasks.lifting import ConvertMocap, EvaluateConverter, ExportConverter, TrainConverter, TrainLifter
 from pipeline.tasks.prepare import Annotate, AnnotateMpii, AnnotatePenn, CropPenn
 from pipeline.tasks.train import Finetune, FinetunePenn, Pretrain, PretrainMpii
 
@@ -40,9 +48,12 @@ __all__ = [
     "EvaluateMpii",
     "EvaluatePenn",
     "Export",
+    "ExportConverter",
     "ExportForecast",
     "ExportWeights",
     "Fetch",
+    "FetchConverter",
+    "FetchForecaster",
     "FetchMpii",
     "FetchPennAction",
     "FetchPrecomputed",

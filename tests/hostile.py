@@ -9,6 +9,7 @@ import gzip
 import io
 import itertools
 import json
+import re
 import resource
 import signal
 import struct
@@ -20,6 +21,7 @@ import zlib
 from collections import Counter
 from collections.abc import Callable
 from fractions import Fraction
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -40,8 +42,10 @@ from datasets.imaging.images import read_image, read_upright
 from datasets.mocap import clips, human36m
 from stages.evaluation.prediction_files import read_predictions
 from stages.fetching.archives import unpack, zstd
+from stages.forecasting.published import read_forecaster
 from stages.importing import import_pytorch
 from stages.inference.video import VideoReader, VideoWriter
+from stages.lifting.published import read_combined, read_converter
 from stages.network.hourglass import HourglassNet
 from stages.settings.sections import Network
 from stages.torch7 import import_network as import_torch7
@@ -51,6 +55,7 @@ from tests.datasets import test_mpii, test_penn_action
 from tests.datasets.formats import test_annotations
 from tests.datasets.mocap import test_mocap
 from tests.ports import Bearpaw, Princeton, port
+from tests.published_networks import Published3D
 
 pillow_heif.register_heif_opener()
 NUMBERS = (0, 1, 7, 8, 14, 15, 255, 2**15, 2**16 - 1, 2**24, 2**31 - 1, 2**31, 2**32 - 8, 2**32 - 1)  # sizes, types, flags
@@ -134,6 +139,10 @@ def t7(folder: Path, **options) -> bytes:
     network = HourglassNet(Network(stem="2 4 4", features=8, depth=2), 3).eval()
     torch7.write(folder / "n.t7", as_torch7(network, cudnn=True), **options)
     return (folder / "n.t7").read_bytes()
+
+
+def published(name: str, folder: Path) -> bytes:
+    return Published3D(name, frozen=True).write(folder / "n.t7").read_bytes()
 
 
 def checkpoint(kind: type, legacy: bool = False) -> bytes:
@@ -295,6 +304,14 @@ def read_t7(path: Path) -> None:
     read_network(import_torch7.read_hourglass, path)
 
 
+def read_published(name: str, read: Callable[[Path], Any], path: Path) -> None:
+    networks, arrays = read(path), Published3D(name).arrays
+    whole = sum(array.size for key, array in arrays.items() if not re.search("running|units", key))
+    assert sum(parameter.numel() for network in networks for parameter in network.parameters()) == whole
+    for network in networks:
+        assert not network.training and all(tensor.isfinite().all() for tensor in network.state_dict().values())
+
+
 def read_checkpoint(path: Path) -> None:
     read_network(import_pytorch.read_hourglass, path)
 
@@ -376,6 +393,15 @@ KINDS: dict[str, tuple[Callable[[Path], bytes], Callable[[bytes], bytes], Callab
     "t7": (t7, bytes, read_t7),
     "t7 with longs of 4": (lambda folder: t7(folder, long_size=4), bytes, read_t7),
     "ascii t7": (lambda folder: t7(folder, ascii=True), bytes, read_t7),
+    **{
+        name: (partial(published, name), bytes, partial(read_published, name, read))
+        for name, read in (
+            ("res-64", lambda path: [read_converter(path)]),
+            ("hg-256-res-64", read_combined),
+            ("hg-256-res-clstm", lambda path: read_forecaster(path)[:1]),
+            ("hg-256-res-clstm-res-64", lambda path: read_forecaster(path)[:1]),
+        )
+    },
     "checkpoint": (lambda _: WHOLE, bytes, read_checkpoint),
     "checkpoint of bearpaw": (lambda _: checkpoint(Bearpaw), bytes, read_checkpoint),
     "mended checkpoint": (pickled, with_pickle, read_checkpoint),

@@ -16,9 +16,9 @@ from pipeline.engine.stage import Stage, with_inputs
 from pipeline.tasks.base import ChainStage
 from pipeline.tasks.evaluate import MODELS, EvaluateStored, evaluation
 from pipeline.tasks.export import Export, ExportWeights
-from pipeline.tasks.fetch import CHAIN, FetchPrecomputed, further
+from pipeline.tasks.fetch import CHAIN, further, precomputed
 from pipeline.tasks.forecast import CompareForecasts, ExportForecast
-from pipeline.tasks.lifting import EvaluateConverter
+from pipeline.tasks.lifting import EvaluateConverter, ExportConverter
 from pipeline.tasks.prepare import converted, files_of
 from pipeline.tasks.train import Pretrain, finetuned, pretrained
 
@@ -74,11 +74,12 @@ class Pipeline(luigi.WrapperTask):
 
     def requires(self) -> list[Stage]:
         ends: list[Stage] = [CompareAccuracy(), ExportWeights()]
-        # If [models] replaces the trainings by precomputed networks, the chain leaves out forecasting, because a forecasting
-        # network would have to be trained.
-        if config.settings().models.source == "train":
+        settings = config.settings()
+        # If [models] replaces the trainings by precomputed networks, the chain has no network that would have to be trained.
+        if settings.models.source == "train" or settings.models.forecaster:
             ends += [CompareForecasts(), ExportForecast()]
-            ends += [EvaluateConverter()] if config.settings().forecaster.converter == "trained" else []
+        if settings.models.source == "train" and settings.forecaster.converter == "trained":
+            ends.append(EvaluateConverter())
         return ends
 
     def stages(self) -> list[Stage]:
@@ -94,10 +95,10 @@ class Pipeline(luigi.WrapperTask):
 
 def others() -> list[Stage]:
     """Return all stages outside the chain: further datasets, further networks, precomputed networks, the converter."""
-    ends: list[Stage] = [FetchPrecomputed(dataset=dataset) for dataset in CHAIN]
+    ends: list[Stage] = [*precomputed()]
     networks = [("mpii", "pretrained"), ("penn_action", "scratch"), *product(further(), MODELS)]
     ends += [Export(dataset=dataset, model=model) for dataset, model in networks]
-    ends += [CompareForecasts(), ExportForecast(), EvaluateConverter()]
+    ends += [CompareForecasts(), ExportForecast(), EvaluateConverter(), ExportConverter()]
     chain = {stage.name for stage in Pipeline().stages()}
     return [stage for stage in with_inputs(ends) if stage.name not in chain]
 

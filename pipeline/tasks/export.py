@@ -10,7 +10,7 @@ from pipeline import config
 from pipeline.engine.stage import Stage, with_inputs
 from pipeline.tasks.base import ChainStage, DatasetName
 from pipeline.tasks.evaluate import MODELS, evaluation
-from pipeline.tasks.fetch import Fetch, FetchPrecomputed
+from pipeline.tasks.fetch import Fetch, FetchNetwork
 from pipeline.tasks.prepare import Collect, converted, files_of
 from pipeline.tasks.train import BEST
 
@@ -59,7 +59,7 @@ def _step(stage: Stage) -> "Step":
     from stages.exporting.model_card import Step
 
     origin, trained_by = None, ""
-    if isinstance(stage, FetchPrecomputed):
+    if isinstance(stage, FetchNetwork):
         trained_by = stage.trained_by()
     # The built-in sample has no owner whom the model card could name.
     elif isinstance(stage, Fetch) and stage.external_inputs():

@@ -257,19 +257,17 @@ def fetch(dataset: str) -> Fetch:
     return of_the_chain[dataset]() if dataset in of_the_chain else Fetch(dataset=dataset)
 
 
-class FetchPrecomputed(FromSources):
-    """Fetch a network that others trained, and convert it to a checkpoint of this workspace."""
+class FetchNetwork(FromSources):
+    """The base class of the stages that fetch a network that others trained, and convert it to a checkpoint of this workspace.
 
-    dataset = luigi.ChoiceParameter(choices=CHAIN, default="mpii", description="the dataset that the network was trained on")
-    leaf = "precomputed"
+    setting: name of the setting of [models] that names the network.
+    """
+
+    setting = ""
 
     @property
     def remedy(self) -> str:
         return "correct its path in [models], or give a name that `python -m pipeline models` lists"
-
-    @property
-    def result_path(self) -> str:
-        return f"{DATASETS[self.dataset].result_path}/{self.leaf}"
 
     def settings(self) -> dict[str, Any]:
         known, _ = self.choice()
@@ -280,19 +278,19 @@ class FetchPrecomputed(FromSources):
 
     @property
     def chosen(self) -> str:
-        return getattr(config.settings().models, self.dataset)
+        return getattr(config.settings().models, self.setting)
 
     def choice(self) -> tuple[KnownModel | None, str]:
         """Return the known network that the settings name, or None, and the source. Raises DataError if no network is set."""
         if self.chosen.strip() in ("", SAMPLE):
-            raise DataError(f"[models] {self.dataset} = {self.chosen} is no network; give the name, path or address of one.")
-        return read_choice(self.chosen, self.dataset)
+            raise DataError(f"[models] {self.setting} = {self.chosen} is no network; give the name, path or address of one.")
+        return read_choice(self.chosen, self.setting)
 
     def trained_by(self) -> str:
         """Return a sentence about the network's authors, for the model card."""
         known, _ = self.choice()
         if not known:
-            return f"The network was trained elsewhere, for {self.dataset}; its file is named below."
+            return f"The network was trained elsewhere, for {self.setting}; its file is named below."
         accuracy = f" Published accuracy: {known.accuracy}." if known.accuracy else ""
         return f"Others trained the network, {known.name} ({known.address}). Licence of its weights: {known.licence}.{accuracy}"
 
@@ -313,13 +311,65 @@ class FetchPrecomputed(FromSources):
             return {"model": self.chosen}
 
     def work(self, folder: Path, inputs: dict[str, Path], report: Report) -> dict[str, Any]:
-        from stages.importing.precomputed import convert
-
         known, _ = self.choice()
-        facts = convert(self.file("model", inputs, report), DATASETS[self.dataset], folder, known)
-        return facts | {"downloads": self.records()}
+        return self.convert(self.file("model", inputs, report), folder, known) | {"downloads": self.records()}
+
+    def convert(self, source: Path, folder: Path, known: KnownModel | None) -> dict[str, Any]:
+        """Convert the network in the file `source` to `folder`/best.safetensors; return facts about the network."""
+        raise AttributeError(f"{type(self).__name__} has no convert")
 
     def spare_downloads(self):
-        other = FetchPrecomputed(dataset="penn_action" if self.dataset == "mpii" else "mpii")
-        shared = self.external_inputs() == other.external_inputs() and not other.manifest()
+        others = [stage for stage in precomputed() if stage.name != self.name]
+        shared = any(stage.external_inputs() == self.external_inputs() and not stage.manifest() for stage in others)
         return [] if shared else super().spare_downloads()
+
+
+class FetchPrecomputed(FetchNetwork):
+    """Fetch an hourglass that others trained, and convert it to a checkpoint of this workspace."""
+
+    dataset = luigi.ChoiceParameter(choices=CHAIN, default="mpii", description="the dataset that the network was trained on")
+    leaf = "precomputed"
+
+    @property
+    def setting(self) -> str:  # type: ignore[override]
+        return self.dataset
+
+    @property
+    def result_path(self) -> str:
+        return f"{DATASETS[self.dataset].result_path}/{self.leaf}"
+
+    def convert(self, source: Path, folder: Path, known: KnownModel | None) -> dict[str, Any]:
+        from stages.importing.precomputed import convert
+
+        return convert(source, DATASETS[self.dataset], folder, known)
+
+
+class FetchConverter(FetchNetwork):
+    """Fetch a converter that others trained, and convert it to a checkpoint of this workspace."""
+
+    setting = "converter"
+    result_path = "mocap/precomputed"
+
+    def convert(self, source: Path, folder: Path, known: KnownModel | None) -> dict[str, Any]:
+        from stages.lifting.published import convert
+
+        return convert(source, folder, known)
+
+
+class FetchForecaster(FetchNetwork):
+    """Fetch a forecasting network that others trained, and convert it to a checkpoint of this workspace."""
+
+    setting = "forecaster"
+    result_path = f"{DATASETS['penn_action'].result_path}/precomputed-forecaster"
+
+    def convert(self, source: Path, folder: Path, known: KnownModel | None) -> dict[str, Any]:
+        from stages.forecasting.published import convert
+
+        return convert(source, folder, known)
+
+
+def precomputed() -> list[FetchNetwork]:
+    """Return the stages that fetch the networks that [models] names."""
+    stages: list[FetchNetwork] = [FetchPrecomputed(dataset=dataset) for dataset in CHAIN]
+    models = config.settings().models
+    return stages + ([FetchConverter()] if models.converter else []) + ([FetchForecaster()] if models.forecaster else [])

@@ -8,8 +8,8 @@ from datasets.progress import Report
 from pipeline import config
 from pipeline.engine.stage import Stage, with_inputs
 from pipeline.tasks.base import ChainStage
-from pipeline.tasks.fetch import SAMPLE, Fetch
-from pipeline.tasks.lifting import TrainConverter
+from pipeline.tasks.fetch import SAMPLE, Fetch, FetchForecaster, FetchNetwork
+from pipeline.tasks.lifting import converter
 from pipeline.tasks.prepare import converted
 from pipeline.tasks.train import BEST, TrainingStage, finetuned
 from stages.settings.trainings import Training
@@ -44,8 +44,8 @@ class Forecast(TrainingStage):
         return config.settings().forecast
 
     def requires(self) -> dict[str, Stage]:
-        converter = {"converter": TrainConverter()} if config.settings().forecaster.converter == "trained" else {}
-        return converted(PENN_ACTION) | {"model": finetuned()} | converter
+        lifting = {"converter": converter()} if config.settings().forecaster.converter == "trained" else {}
+        return converted(PENN_ACTION) | {"model": finetuned()} | lifting
 
     def work(self, folder: Path, inputs: dict[str, Path], report: Report) -> dict[str, Any]:
         from stages.forecasting.network import new_forecaster
@@ -54,11 +54,17 @@ class Forecast(TrainingStage):
 
         settings, files = config.settings(), _files(inputs)
         training = settings.forecast
-        converter = inputs["converter"] / BEST if "converter" in inputs else None
-        network = new_forecaster(inputs["model"] / BEST, settings.forecaster, training.seed, converter)
+        lifting = inputs["converter"] / BEST if "converter" in inputs else None
+        network = new_forecaster(inputs["model"] / BEST, settings.forecaster, training.seed, lifting)
         movements = {split: files.movements(split) for split in ("train", "valid")}
         objective = ForecastObjective(network, movements, files.frames, settings.input, training)
         return train(Job(folder, objective, training, settings.workspace), report)
+
+
+def forecaster() -> Stage:
+    """Return the stage whose result is the forecasting network."""
+    models = config.settings().models
+    return FetchForecaster() if models.source == "precomputed" and models.forecaster else Forecast()
 
 
 class EvaluateForecast(ChainStage):
@@ -72,7 +78,7 @@ class EvaluateForecast(ChainStage):
         return {name: getattr(settings.evaluate, name) for name in names} | {"stride": settings.forecast.stride}
 
     def requires(self) -> dict[str, Stage]:
-        return converted(PENN_ACTION) | {"model": Forecast()}
+        return converted(PENN_ACTION) | {"model": forecaster()}
 
     def work(self, folder: Path, inputs: dict[str, Path], report: Report) -> dict[str, Any]:
         from stages.forecasting.evaluate import evaluate
@@ -107,7 +113,7 @@ class CompareForecasts(ChainStage):
     result_path = f"{PENN_ACTION.result_path}/forecast-comparison"
 
     def settings(self) -> dict[str, Any]:
-        return {"name": Forecast().result_path.rpartition("/")[2], "stride": config.settings().forecast.stride}
+        return {"name": forecaster().result_path.rpartition("/")[2], "stride": config.settings().forecast.stride}
 
     def requires(self) -> dict[str, Stage]:
         return converted(PENN_ACTION) | {"evaluation": EvaluateForecast(), "poses": ForecastFromPoses()}
@@ -135,14 +141,19 @@ class ExportForecast(ChainStage):
     result_path = "export-forecast"
 
     def requires(self) -> dict[str, Stage]:
-        return converted(PENN_ACTION) | {"model": Forecast(), "evaluation": EvaluateForecast()}
+        return converted(PENN_ACTION) | {"model": forecaster(), "evaluation": EvaluateForecast()}
 
     def work(self, folder: Path, inputs: dict[str, Path], report: Report) -> dict[str, Any]:
         from stages.forecasting.evaluate import read
         from stages.forecasting.export import Upstream, export
 
         upstream = tuple(
-            Upstream(stage.name, stage.fingerprint, stage.described.origin if _fetched(stage) else None)
+            Upstream(
+                stage.name,
+                stage.fingerprint,
+                stage.described.origin if _fetched(stage) else None,
+                stage.trained_by() if isinstance(stage, FetchNetwork) else "",
+            )
             for stage in with_inputs([self])
         )
         training, accuracy = config.settings().forecast, read(inputs["evaluation"])

@@ -11,7 +11,7 @@ from pipeline import config
 from pipeline.engine.digests import Digests
 from pipeline.engine.stage import Stage
 from pipeline.tasks.base import ChainStage
-from pipeline.tasks.fetch import SAMPLE
+from pipeline.tasks.fetch import SAMPLE, FetchConverter
 from pipeline.tasks.train import BEST, TrainingStage
 from stages.settings.trainings import Training
 
@@ -80,6 +80,12 @@ class TrainConverter(TrainingStage):
         return train_converter(folder, inputs["clips"], config.settings(), report)
 
 
+def converter() -> Stage:
+    """Return the stage whose result is the converter."""
+    models = config.settings().models
+    return FetchConverter() if models.source == "precomputed" and models.converter else TrainConverter()
+
+
 class TrainLifter(ChainStage):
     """Train the lifter, which maps 2D joints to 3D poses; the evaluation compares it with the converter."""
 
@@ -107,10 +113,10 @@ class EvaluateConverter(ChainStage):
         settings = config.settings()
         names = ("targets", "target_sigma", "target_radius", "flip_probability", "seed")
         samples = {name: getattr(settings.train_converter, name) for name in names}
-        return settings.converter.of_samples() | samples | {"name": settings.train_converter.experiment}
+        return settings.converter.of_samples() | samples | {"name": converter().result_path.rpartition("/")[2]}
 
     def requires(self) -> dict[str, Stage]:
-        return {"clips": ConvertMocap(), "converter": TrainConverter(), "lifter": TrainLifter()}
+        return {"clips": ConvertMocap(), "converter": converter(), "lifter": TrainLifter()}
 
     def work(self, folder: Path, inputs: dict[str, Path], report: Report) -> dict[str, Any]:
         from stages.lifting.convert import read_split
@@ -121,3 +127,22 @@ class EvaluateConverter(ChainStage):
         models = {self.settings()["name"]: inputs["converter"] / BEST, "lifter": inputs["lifter"] / LIFTER}
         clips, training = read_split(inputs["clips"]), settings.train_converter
         return evaluate(folder, models, clips, settings.converter, training, settings.workspace, report)
+
+
+class ExportConverter(ChainStage):
+    """Export the converter as safetensors, ONNX and, if possible, Torch7 for other programs, with a description."""
+
+    result_path = "export-converter"
+
+    def settings(self) -> dict[str, Any]:
+        names = ("targets", "target_sigma", "target_radius")
+        return {name: getattr(config.settings().train_converter, name) for name in names}
+
+    def requires(self) -> dict[str, Stage]:
+        return {"clips": ConvertMocap(), "converter": converter()}
+
+    def work(self, folder: Path, inputs: dict[str, Path], report: Report) -> dict[str, Any]:
+        from stages.lifting.convert import read_split
+        from stages.lifting.export import export
+
+        return export(folder, inputs["converter"] / BEST, read_split(inputs["clips"]), config.settings().train_converter)

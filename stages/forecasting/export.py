@@ -1,12 +1,12 @@
 """Export a trained forecasting network for other programs, into one folder.
 
 forecaster.safetensors  the network, self-describing, for `stages.forecasting.checkpoints.load_forecaster`
-forecaster.onnx         images (N, 3, R, R) in [0, 1] -> heatmaps (N, T, J, R/4, R/4) and joints (N, T, J, 2) in px of the input
-forecaster.json         the description: options, joints, input, outputs, accuracies, and the largest heatmap error of each file
+forecaster.onnx         images (N, 3, R, R) in [0, 1] -> heatmaps (N, T, J, R/4, R/4), joints (N, T, J, 2) in px of the input,
+                        and with a converter repos (N, T, J, 3), trans (N, T, 3) and focal (N, T), see `Pose3D`
+forecaster.json         the description: options, joints, input, outputs, accuracies, and the largest error of each file
 MODEL_CARD.md           for people: input, output and accuracy of the network, its data, and the stages that made it
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,6 +25,7 @@ from stages.forecasting.evaluate import ForecastAccuracy, ForecastFiles
 from stages.forecasting.movements import published_starts
 from stages.forecasting.network import ForecastNet
 from stages.forecasting.samples import PennSequences
+from stages.lifting.network import Pose3D
 from stages.network.onnx_graph import OPSET, write_graph
 from stages.settings.forecasting import STEPS, ForecastTraining
 from stages.settings.sections import Input
@@ -32,6 +33,15 @@ from stages.settings.sections import Input
 SAFETENSORS, ONNX, NAME = "forecaster.safetensors", "forecaster.onnx", "forecaster.json"
 CHECKED = 2  # number of images on which the written files are compared with the network
 TOLERANCE = 1e-4  # largest allowed difference of heatmaps, whose peaks are about 1 high
+POSE_TOLERANCE = 0.5  # mm and heatmap px, largest allowed difference of 3D poses, which are some metres away
+
+
+_SPACE = [
+    "",
+    "A converter turns the heatmaps of each step into a 3D pose in the frame of the camera (x right, y down, z forward):",
+    "`repos`, the joints in mm around their mean; `trans`, the position of this mean in mm; `focal`, the focal length in",
+    "heatmap px. Size and distance are only known up to a common factor, as in every single image.",
+]  # in the model card of a network with a converter
 
 
 class ExportedForecaster(BaseModel):
@@ -41,6 +51,7 @@ class ExportedForecaster(BaseModel):
 
     hourglass: dict[str, Any]  # the settings of [network]
     forecaster: dict[str, Any]  # the settings of [forecaster]
+    converter: dict[str, Any] | None = None  # the settings of [converter]; None without a converter
     parameters: int
     steps: int
     joints: list[str]
@@ -49,66 +60,76 @@ class ExportedForecaster(BaseModel):
     metrics: dict[str, int | float]
     onnx_opset: int = OPSET
     largest_difference_of_heatmaps: dict[str, float]  # file -> difference from the network's heatmaps
+    # File -> difference from the network's 3D poses, in mm (repos and trans) or heatmap px (focal); None without a converter.
+    largest_difference_of_poses: dict[str, float] | None = None
 
 
 @dataclass(frozen=True)
 class Upstream:
-    """A stage on which the network depends; `origin` is the dataset's origin if the stage fetches a dataset."""
+    """A stage on which the network depends."""
 
     name: str
     fingerprint: str
-    origin: Origin | None
+    origin: Origin | None  # origin of the dataset, if the stage fetches a dataset
+    trained_by: str = ""  # a sentence that names the authors, if the stage fetches a network that others trained
 
 
 def export(folder: Path, model: Path, data: ForecastFiles, training: ForecastTraining, accuracy: ForecastAccuracy,
            upstream: tuple[Upstream, ...], report: Report = silent) -> dict[str, Any]:  # fmt: skip
     """Write the network of the file `model` in every format, and compare each file with the network on validation images.
 
-    Returns the number of parameters and the largest heatmap difference of each file. Raises DataError if a file does not
-    reproduce the network's heatmaps.
+    Returns the number of parameters and the largest differences of each file. Raises DataError if a file does not reproduce the
+    network's heatmaps and 3D poses.
     """
     network, about = load_forecaster(model)
     images = _images(data, about.resolution, training)
-    with torch.inference_mode():
-        expected = network(images, STEPS).heatmaps.numpy()
+    expected = _computed(network, images)
     save_forecaster(folder / SAFETENSORS, network, about.joints, about.resolution, about.metrics)
     report(1, 3, ONNX)
     write_onnx(folder / ONNX, network, about)
-    readers: dict[str, Callable[[Path], np.ndarray]] = {
-        SAFETENSORS: lambda path: _of_safetensors(path, images), ONNX: lambda path: _of_onnx(path, images),
-    }  # fmt: skip
-    differences = {}
-    for name, read in readers.items():
-        differences[name] = float(np.abs(read(folder / name) - expected).max())
-        if not differences[name] <= TOLERANCE:  # true for NaN too
-            raise DataError(
-                f"{folder / name}: its heatmaps differ from the network's by up to {differences[name]:.1e}, but at most "
-                f"{TOLERANCE:.0e} is allowed; nothing is exported. Check {model}."
-            )
-    told = _describe(network, about, differences)
+    found = {SAFETENSORS: _computed(load_forecaster(folder / SAFETENSORS)[0], images), ONNX: _of_onnx(folder / ONNX, images)}
+    maps, poses = {}, {}
+    for name, outputs in found.items():
+        wrong = {key: float(np.abs(outputs[key] - array).max()) for key, array in expected.items()}
+        maps[name] = wrong.pop("heatmaps")
+        _check(folder / name, "heatmaps", maps[name], TOLERANCE, model)
+        if wrong:
+            poses[name] = max(wrong.values())
+            _check(folder / name, "3D poses", poses[name], POSE_TOLERANCE, model)
+    told = _describe(network, about, maps, poses)
     write_atomically(folder / NAME, told.model_dump_json(indent=1).encode())
     (folder / "MODEL_CARD.md").write_text(_card(told, accuracy, upstream), encoding="utf-8")
-    return {"parameters": told.parameters, "largest_difference_of_heatmaps": differences}
+    return {"parameters": told.parameters, "largest_difference_of_heatmaps": maps, "largest_difference_of_poses": poses}
+
+
+def _check(path: Path, what: str, difference: float, allowed: float, model: Path) -> None:
+    """Raise DataError if the outputs of a written file differ from the network's by more than allowed."""
+    if not difference <= allowed:  # true for NaN too
+        raise DataError(
+            f"{path}: its {what} differ from the network's by up to {difference:.1e}, but at most {allowed:.0e} is allowed; "
+            f"nothing is exported. Check {model}."
+        )
 
 
 class _WithJoints(nn.Module):
-    """A network with two outputs: heatmaps, and joints in px of the input."""
+    """A network with the outputs heatmaps, joints in px of the input, and, with a converter, repos, trans and focal."""
 
     def __init__(self, network: ForecastNet) -> None:
         super().__init__()
         self.network = network
 
-    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        maps, _ = self.network(images, STEPS)
+    def forward(self, images: Tensor) -> tuple[Tensor, ...]:
+        maps, poses = self.network(images, STEPS)
         side = maps.shape[-1]
         largest = maps.flatten(3).argmax(dim=3)
         pixels = torch.stack([largest % side, largest // side], dim=-1).float()
-        return maps, (pixels + 0.5) * 4 - 0.5
+        return maps, (pixels + 0.5) * 4 - 0.5, *(poses or ())
 
 
 def write_onnx(path: Path, network: ForecastNet, about: ForecasterDescription) -> None:
-    """Write the network as an ONNX graph: any number of images -> heatmaps and joints of all steps."""
-    write_graph(path, _WithJoints(network), about.resolution, ["heatmaps", "joints"], about.joints)
+    """Write the network as an ONNX graph: any number of images -> heatmaps, joints and 3D poses; see the module."""
+    outputs = ["heatmaps", "joints", *(Pose3D._fields if network.converter else ())]
+    write_graph(path, _WithJoints(network), {"images": (3, about.resolution, about.resolution)}, outputs, about.joints)
 
 
 def _images(data: ForecastFiles, resolution: int, training: ForecastTraining) -> Tensor:
@@ -124,37 +145,44 @@ def _images(data: ForecastFiles, resolution: int, training: ForecastTraining) ->
     return torch.stack(inputs)
 
 
-def _of_safetensors(path: Path, images: Tensor) -> np.ndarray:
-    network, _ = load_forecaster(path)
+def _computed(network: ForecastNet, images: Tensor) -> dict[str, np.ndarray]:
+    """Return the heatmaps and, with a converter, the 3D poses of all steps, by the names of the outputs of an .onnx file."""
     with torch.inference_mode():
-        return network(images, STEPS).heatmaps.numpy()
+        maps, poses = network(images, STEPS)
+    parts = poses._asdict() if poses else {}
+    return {"heatmaps": maps.numpy()} | {name: part.numpy() for name, part in parts.items()}
 
 
-def _of_onnx(path: Path, images: Tensor) -> np.ndarray:
-    """Return the heatmaps of an .onnx file. Each image is a batch of its own, to test that any batch size works."""
+def _of_onnx(path: Path, images: Tensor) -> dict[str, np.ndarray]:
+    """Return the outputs of an .onnx file by name. Each image is a batch of its own, to test that any batch size works."""
     import onnxruntime
 
     session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
-    return np.concatenate([session.run(["heatmaps"], {"images": image[None].numpy()})[0] for image in images])
+    names = [output.name for output in session.get_outputs()]
+    batches = [session.run(names, {"images": image[None].numpy()}) for image in images]
+    return {name: np.concatenate(parts) for name, parts in zip(names, zip(*batches, strict=True), strict=True)}
 
 
-def _describe(network: ForecastNet, about: ForecasterDescription, differences: dict[str, float]) -> ExportedForecaster:
+def _describe(network: ForecastNet, about: ForecasterDescription, maps: dict[str, float],
+              poses: dict[str, float]) -> ExportedForecaster:  # fmt: skip
     return ExportedForecaster(
         hourglass=about.options.significant(),
         forecaster=about.forecaster.significant(),
+        converter=about.converter.significant() if about.converter else None,
         parameters=sum(p.numel() for p in network.parameters()),
         steps=STEPS,
         joints=list(about.joints),
         resolution=about.resolution,
         joints_from_heatmaps="(pixel of the largest value + 0.5) * 4 - 0.5, px of the input, pixel centres at integers",
         metrics={name: value for name, value in about.metrics.items() if value == value},
-        largest_difference_of_heatmaps=differences,
+        largest_difference_of_heatmaps=maps,
+        largest_difference_of_poses=poses or None,
     )
 
 
 def _card(told: ExportedForecaster, accuracy: ForecastAccuracy, upstream: tuple[Upstream, ...]) -> str:
     """Return the text of MODEL_CARD.md."""
-    r = told.resolution
+    r, poses = told.resolution, told.largest_difference_of_poses
     rows = [
         f"| {split} | {kind} | {found.starts} | " + " | ".join("-" if p is None else f"{100 * p:.1f}" for p in found.pck) + " |"
         for split, kinds in accuracy.splits.items()
@@ -168,6 +196,7 @@ def _card(told: ExportedForecaster, accuracy: ForecastAccuracy, upstream: tuple[
         f"A network of {told.parameters:,} parameters. It takes an image (N, 3, {r}, {r}), RGB in [0, 1], of one person, cut",
         f"to the room of the movement, and returns heatmaps of {len(told.joints)} joints at {told.steps} steps; the first step",
         "is the image itself. A step is a fifteenth of the length of a video like those of Penn Action.",
+        *(_SPACE if told.converter else []),
         "",
         f"Joints: {', '.join(told.joints)}.",
         "",
@@ -179,10 +208,14 @@ def _card(told: ExportedForecaster, accuracy: ForecastAccuracy, upstream: tuple[
         "",
         "## Files",
         "",
-        *[f"- `{name}`: largest difference of heatmaps {d:.1e}" for name, d in told.largest_difference_of_heatmaps.items()],
+        *[
+            f"- `{name}`: largest difference of heatmaps {d:.1e}" + (f", of 3D poses {poses[name]:.1e}" if poses else "")
+            for name, d in told.largest_difference_of_heatmaps.items()
+        ],
         "",
         "## Data",
         "",
+        *[f"- {stage.trained_by} The data below was used to score the network." for stage in upstream if stage.trained_by],
         *(data or ["Pictures that this workspace draws itself (its built-in sample), no photographs."]),
         "",
         "## How it was made",

@@ -21,7 +21,7 @@ from stages.importing.known_models import Normalisation
 from stages.network.checkpoints import is_safetensors
 from stages.network.hourglass import HourglassNet
 from stages.settings.sections import Network
-from stages.torch7.import_network import with_tensors
+from stages.torch7.match import with_tensors
 
 # The mean colour of MPII, RGB in [0, 1]. Every program that uses bearpaw's networks subtracts this mean.
 BEARPAW_MEAN = (0.4404, 0.4440, 0.4327)

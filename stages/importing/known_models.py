@@ -1,5 +1,6 @@
-"""List the published hourglasses that others trained, each with its dataset, accuracy, address and licence."""
+"""List the published networks that others trained, each with its dataset, accuracy, address and licence."""
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,8 +11,17 @@ from stages.fetching.sources import PIN
 # Where the folders of datasets may lie, below the folder that a user gives.
 _LAYOUTS = ("", "precomputed_hg_models/", "exp/precomputed_hg_models/", "exp/")
 
-# One archive of 50 MB with two networks, hg-256 and hg-256-ft.
-_IMAGE_PLAY = "https://drive.google.com/uc?id=1uGXXQx6bAkX9ykqdBNLvlsD_WuUxhk2N"
+# Setting of [models] -> the network's file in a published archive, and in the folder of an unpacked one; * is any name.
+FILES = {
+    **{name: f"{DATASETS[name].result_path}/*/best_model.t7" for name in ("mpii", "penn_action")},
+    "converter": "h36m/*/model_best.t7",
+    "forecaster": "penn-crop/*/model_*.t7",
+}
+
+_DRIVE = "https://drive.google.com/uc?id="
+_IMAGE_PLAY = f"{_DRIVE}1uGXXQx6bAkX9ykqdBNLvlsD_WuUxhk2N"  # 50 MB: hg-256 and hg-256-ft
+_SKELETON2D3D = f"{_DRIVE}1oIGl91PafQBIjAyzSfeGWunl-mGo7Ynk"  # 108 MB: converters, and their outputs for Human3.6M
+_FORECASTS = f"{_DRIVE}1_kvscL7HKua9r_XU67iCSGqG8WbqT7-k"  # 2.4 GB: forecasting networks, and their forecasts of Penn Action
 _ANIBALI = "https://github.com/anibali/pytorch-stacked-hourglass/releases/download/v0.0.0/"
 _MICHIGAN = "http://www-personal.umich.edu/~cnris/"
 _NONE = "none known"
@@ -37,6 +47,14 @@ class KnownModel:
     licence: str  # licence of the weights, as far as known
     sha256: str = ""  # first digits of the file's digest, if the publisher states them
     normalisation: Normalisation | None = None  # normalisation of the images, if the network's file does not determine it
+    file: str = ""  # the network's file in its archive, if the archive has several networks of a kind; * is any name
+    uses: tuple[str, ...] = ()  # settings of [models] that may name the network; empty: that of the dataset
+    trained_on: str = ""  # what the network was trained on, if it was not the dataset
+
+    @property
+    def settings(self) -> tuple[str, ...]:
+        """Return the settings of [models] that may name the network."""
+        return self.uses or (self.dataset,)
 
     @property
     def joints(self) -> int:
@@ -51,6 +69,18 @@ class KnownModel:
 # C. Rockwell's fork has these numbers in its settings (train: mean, stdev). On its web page, the links to its networks are
 # interchanged. bearpaw's networks need no entry: `import_pytorch` recognises them by their tensors and sets their mean.
 _REGULARISED = Normalisation((0.3643, 0.3437, 0.3156), (0.1510, 0.1469, 0.1472))
+
+
+def _of_skeleton2d3d(name: str, *uses: str) -> KnownModel:
+    """Return a network of skeleton2d3d; all of them have the joints of Penn Action."""
+    file = f"h36m/{name}/model_best.t7"
+    return KnownModel(name, "penn_action", "", _SKELETON2D3D, _NONE, file=file, uses=uses, trained_on="human3.6m")
+
+
+def _forecaster(name: str) -> KnownModel:
+    file = f"penn-crop/{name}/model_*.t7"
+    return KnownModel(name, "penn_action", "", _FORECASTS, _BSD, file=file, uses=("forecaster",))
+
 
 KNOWN = {
     model.name: model
@@ -72,37 +102,57 @@ KNOWN = {
             "regularization_8hg", "mpii", "PCKh@0.5 90.6 % (valid)", _MICHIGAN + "regularization_8hg/checkpoint.pth.tar",
             _NONE, normalisation=_REGULARISED,
         ),
+        _of_skeleton2d3d("res-64", "converter"),
+        _of_skeleton2d3d("hg-256-res-64-hg0-hgfix", "converter", "penn_action"),
+        _of_skeleton2d3d("hg-256-res-64-hg1-hgfix", "converter", "penn_action"),
+        _forecaster("hg-256-res-clstm"),
+        _forecaster("hg-256-res-clstm-res-64"),
     )
 }  # fmt: skip
+HOURGLASSES = {name: model for name, model in KNOWN.items() if model.dataset in model.settings}
 
 
-def read_choice(text: str, dataset: str) -> tuple[KnownModel | None, str]:
-    """Return the known network, or None, and the source that a setting names.
+def read_choice(text: str, setting: str) -> tuple[KnownModel | None, str]:
+    """Return the known network, or None, and the source that a setting of [models] names.
 
-    text: the name of a known network, a source, or both, as in `hg2 /models/hg2.pth`. A folder means the network for `dataset`
-    in this folder. Raises DataError if the folder has no network or several, and for the name of a network for another dataset.
+    text: the name of a known network, a source, or both, as in `hg2 /models/hg2.pth`. A folder means the network for this
+    setting in the folder. Raises DataError if the folder has no network or several, and for the name of a network for another
+    setting.
     """
     name, _, rest = text.strip().partition(" ")
     model = KNOWN.get(name)
-    if model and model.dataset != dataset:
-        others = ", ".join(other.name for other in KNOWN.values() if other.dataset == dataset)
+    if model and setting not in model.settings:
+        others = ", ".join(other.name for other in KNOWN.values() if setting in other.settings)
         raise DataError(
-            f"[models] {dataset} = {name}, which was trained on {model.dataset}; give {others}, a path or an address."
+            f"[models] {setting} = {name}, which is a network for {' or '.join(model.settings)}; give {others}, a path or an "
+            "address."
         )
     source = model.source(rest.strip().strip("\"'")) if model else text.strip()
     folder = Path(PIN.sub("", source)).expanduser()
-    return model, str(_in_folder(folder, dataset)) if source and folder.is_dir() else source
+    return model, str(_in_folder(folder, setting, model)) if source and folder.is_dir() else source
 
 
-def _in_folder(folder: Path, dataset: str) -> Path:
-    """Return the path of the network for a dataset in an unpacked folder of the published layout, or in a subfolder of it."""
-    patterns = ["best_model.t7", *(f"{layout}{DATASETS[dataset].result_path}/*/best_model.t7" for layout in _LAYOUTS)]
+def file_of(setting: str, model: KnownModel | None) -> str:
+    """Return the file of a network in a published archive; * is any name."""
+    return (model.file if model else "") or FILES[setting]
+
+
+def _in_folder(folder: Path, setting: str, model: KnownModel | None) -> Path:
+    """Return the path of the network for a setting in an unpacked folder of the published layout, or in a subfolder of it."""
+    file = file_of(setting, model)
+    patterns = [file.rpartition("/")[2], *(layout + file for layout in _LAYOUTS)]
     # resolve(): several symlinks to one file count as one network
-    found = {path.resolve(): path for pattern in patterns for path in sorted(folder.glob(pattern))}
-    if len(found) != 1:
+    found = [path.resolve() for pattern in patterns for path in sorted(folder.glob(pattern))]
+    return newest(folder, found, setting, file)
+
+
+def newest(place: Path, found: list[Path], setting: str, file: str) -> Path:
+    """Return the one network among files of a published archive or folder: model_4.t7 is a later state of model_3.t7.
+
+    place: of the archive or folder, for error messages. Raises DataError if there is no network, and for several networks.
+    """
+    if len({path.parent for path in found}) != 1:
         what = "several networks" if found else "no network"
-        raise DataError(
-            f"{folder} holds {what} for {dataset} ({DATASETS[dataset].result_path}/<experiment>/best_model.t7); give the path "
-            "of one file."
-        )
-    return next(iter(found.values()))
+        raise DataError(f"{place} holds {what} for {setting} ({file}); give the path of one file.")
+    numbers = {path: re.search(r"_(\d{1,9})\.t7$", path.name) for path in found}
+    return max(found, key=lambda path: int(match[1]) if (match := numbers[path]) else 0)

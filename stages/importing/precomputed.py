@@ -1,7 +1,11 @@
 """Convert a network that was trained elsewhere to best.safetensors, the file that a training of this workspace writes."""
 
+import re
+import shutil
 import tarfile
 import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +15,7 @@ from datasets.errors import DataError
 from stages.fetching.archives import OPENERS, SEVEN_ZIP, unpack
 from stages.fetching.kinds import is_web_page
 from stages.importing import import_pytorch
-from stages.importing.known_models import KnownModel
+from stages.importing.known_models import KnownModel, file_of, newest
 from stages.network import checkpoints
 from stages.network.hourglass import HourglassNet
 from stages.torch7 import import_network as import_torch7
@@ -28,14 +32,8 @@ def convert(source: Path, dataset: Dataset, folder: Path, known: KnownModel | No
     known: the published network that `source` holds; its normalisation of images becomes part of the network.
     Raises DataError for any other file, and for a network with other joints.
     """
-    if _is_archive(source):
-        member = rf"(?:.*/)?{dataset.result_path}/[^/]+/(?P<to>best_model\.t7)"
-        if unpack(source, member, folder, expected=f"{dataset.result_path}/*/best_model.t7") > 1:
-            raise DataError(
-                f"{source} holds several networks for {dataset.title}; unpack it and give the path of one best_model.t7."
-            )
-        source = folder / "best_model.t7"
-    network, description = read_network(source, dataset)
+    with network_file(source, dataset.name, folder, known) as file:
+        network, description = read_network(file, dataset)
     if known and known.normalisation:
         import_pytorch.normalise(network, known.normalisation)
     joints = dataset.skeleton.joints
@@ -48,6 +46,27 @@ def convert(source: Path, dataset: Dataset, folder: Path, known: KnownModel | No
     target = folder / "best.safetensors"
     checkpoints.save_network(target, network, joints, description.resolution, description.metrics, dataset.skeleton.limbs)
     return {"options": network.options.significant()}
+
+
+@contextmanager
+def network_file(source: Path, setting: str, folder: Path, known: KnownModel | None) -> Iterator[Path]:
+    """Yield the path of the network's file: `source`, or the file in this archive, which is in `folder` for a while.
+
+    setting: the setting of [models] that the network is for; known: the published network that `source` holds. Raises
+    DataError for an archive without such a file, or with several.
+    """
+    if not _is_archive(source):
+        refuse_web_page(source)
+        yield source
+        return
+    file = file_of(setting, known)
+    place, experiment, name = (re.escape(part).replace(r"\*", "[^/]+") for part in file.split("/"))
+    member = rf"(?:.*/)?{place}/(?P<to>{experiment}/{name})"
+    unpacked = folder / "unpacked"
+    unpacked.mkdir(parents=True, exist_ok=True)
+    unpack(source, member, unpacked, expected=file)
+    yield newest(source, [path for path in unpacked.glob("*/*") if path.is_file()], setting, file)
+    shutil.rmtree(unpacked)
 
 
 def _is_archive(path: Path) -> bool:
@@ -70,11 +89,7 @@ def read_network(path: Path, dataset: Dataset | None = None) -> tuple[HourglassN
     Only files of this workspace name their joints; for other files, `dataset` is the dataset that the network was trained on.
     Raises DataError for any other file, if the dataset is needed but not given, or if it has another number of joints.
     """
-    if path.is_file() and _begins_as_web_page(path):
-        raise DataError(
-            f"{path} is a web page, not a network: the site asks a person to press a button before the download. Open the "
-            "address in a browser, download the file by hand and give its path."
-        )
+    refuse_web_page(path)
     if path.suffix == ".safetensors" or checkpoints.is_safetensors(path):
         if checkpoints.is_ours(path):
             return checkpoints.load_network(path)
@@ -96,6 +111,12 @@ def read_network(path: Path, dataset: Dataset | None = None) -> tuple[HourglassN
     return network, checkpoints.Description(network.options, joints, PUBLISHED_RESOLUTION, {}, dataset.skeleton.limbs)
 
 
-def _begins_as_web_page(path: Path) -> bool:
-    with open(path, "rb") as file:
-        return is_web_page(file.read(1000))
+def refuse_web_page(path: Path) -> None:
+    """Raise DataError if a file is a web page: some sites send one instead of a large file."""
+    if path.is_file():
+        with open(path, "rb") as file:
+            if is_web_page(file.read(1000)):
+                raise DataError(
+                    f"{path} is a web page, not a network: the site asks a person to press a button before the download. Open "
+                    "the address in a browser, download the file by hand and give its path."
+                )

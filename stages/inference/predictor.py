@@ -22,7 +22,7 @@ from datasets.imaging.samples import warp
 from datasets.links import follow
 from datasets.skeletons import Skeleton, mirrored
 from stages.fetching.sources import obtain
-from stages.importing.known_models import KNOWN, KnownModel
+from stages.importing.known_models import HOURGLASSES, KnownModel
 from stages.importing.precomputed import convert, read_network
 from stages.inference import runtimes
 from stages.inference.predict import average_scales, compute_type, joints_in_image, pick_device, set_tf32
@@ -204,11 +204,13 @@ def find(source: str | Path) -> Path:
     folders = sorted({file.parent for file in found})
     if len(folders) > 1:
         raise DataError(f"{source} is ambiguous: {' or '.join(map(str, folders))}; give the path of one of them.")
-    if not found and str(source) in KNOWN:
-        return _fetch(KNOWN[str(source)])
+    if not found and str(source) in HOURGLASSES:
+        return _fetch(HOURGLASSES[str(source)])
     if not found:
         what = f"holds none of {', '.join(_NETWORKS)}" if below else "is not a file, a folder or an experiment below exp/"
-        raise DataError(f"{source} {what}; give an export folder, a checkpoint, an experiment or one of {', '.join(KNOWN)}.")
+        raise DataError(
+            f"{source} {what}; give an export folder, a checkpoint, an experiment or one of {', '.join(HOURGLASSES)}."
+        )
     return found[0]
 
 

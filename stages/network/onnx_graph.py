@@ -4,7 +4,7 @@ import contextlib
 import io
 import logging
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import torch
@@ -29,21 +29,26 @@ class _LastStack(nn.Module):
 
 def write_onnx(path: Path, network: HourglassNet, description: Description) -> None:
     """Write the network as an ONNX graph: any number of images -> the last stack's heatmaps."""
-    write_graph(path, _LastStack(network), description.resolution, ["heatmaps"], description.joints)
+    images = {"images": (3, description.resolution, description.resolution)}
+    write_graph(path, _LastStack(network), images, ["heatmaps"], description.joints)
 
 
-def write_graph(path: Path, module: nn.Module, resolution: int, outputs: list[str], joints: Sequence[str]) -> None:
-    """Write a module as an ONNX graph: `images` (N, 3, R, R), any N -> tensors named by `outputs`.
+def write_graph(
+    path: Path, module: nn.Module, inputs: Mapping[str, tuple[int, ...]], outputs: list[str], joints: Sequence[str]
+) -> None:
+    """Write a module as an ONNX graph: one input (N, ...), any N -> tensors named by `outputs`.
 
-    The graph's metadata has the joints' names under the key `joints`, separated by commas.
+    inputs: name of the module's argument -> its shape without N. The graph's metadata has the joints' names under the key
+    `joints`, separated by commas.
     """
-    example = torch.zeros(2, 3, resolution, resolution)
+    ((name, shape),) = inputs.items()
+    example = torch.zeros(2, *shape)
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)
     with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
         warnings.simplefilter("ignore")  # the warnings concern developers of the exporter, not users
         torch.onnx.export(
-            module.eval(), (example,), str(path), input_names=["images"], output_names=outputs,
-            dynamic_shapes={"images": {0: torch.export.Dim("batch", min=1)}}, opset_version=OPSET, external_data=False,
+            module.eval(), (example,), str(path), input_names=[name], output_names=outputs,
+            dynamic_shapes={name: {0: torch.export.Dim("batch", min=1)}}, opset_version=OPSET, external_data=False,
             dynamo=True, verbose=False,
         )  # fmt: skip
     _set_metadata(path, joints)

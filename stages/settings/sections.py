@@ -169,12 +169,12 @@ class Input(Section):
 
 
 class Models(Section):
-    """Settings of the chain's two networks: trained, or precomputed (each given by a name, a path or an address)."""
+    """Settings of the chain's networks: trained, or precomputed (each given by a name, a path or an address)."""
 
-    intro = "Where the two networks of the chain come from."
+    intro = "Where the networks of the chain come from."
 
     source: Literal["train", "precomputed"] = insignificant(
-        "train", "train, or precomputed: use the two networks below instead of training."
+        "train", "train, or precomputed: use the networks below instead of training."
     )
     mpii: str = insignificant(
         "hg-256",
@@ -183,6 +183,16 @@ class Models(Section):
         "or of its unpacked folder; or a name, then the path or address of that network.",
     )
     penn_action: str = insignificant("hg-256-ft", "The Penn Action network, in the same forms.")
+    converter: str = insignificant(
+        "res-64",
+        "The converter, in the same forms: a .safetensors file of TrainConverter, or a model_best.t7 of skeleton2d3d. Empty: "
+        "train it.",
+    )
+    forecaster: str = insignificant(
+        "hg-256-res-clstm-res-64",
+        "The forecasting network, in the same forms: a .safetensors file of Forecast, or a .t7 file of image-play. Empty: "
+        "train it, from the Penn Action network.",
+    )
 
 
 class Evaluation(Section):

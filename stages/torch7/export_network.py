@@ -1,10 +1,11 @@
-"""Convert a HourglassNet to a Torch7 network: the nn.gModule that image-play and skeleton2d3d load by their option -hgModel.
+"""Convert networks to Torch7 networks: the nn.gModule that image-play and skeleton2d3d load, for example by -hgModel.
 
 The object has the structure of the files that pose-hg-train saves: all weights are views of one storage, all gradients, which
 are zero, are views of another storage, and all references to a node share one `data` table. Buffers that only a forward pass
 fills are left empty.
 """
 
+import math
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,23 @@ from torch import Tensor, nn
 
 from stages.network.hourglass import HourglassNet
 from stages.torch7 import t7 as torch7
-from stages.torch7.graph import BRANCH, CONCATENATE, CONV, IDENTITY, NORM, POOL, RELU, RESIDUAL, SUM, UPSAMPLE, Layer, layers
+from stages.torch7.graph import (
+    ADD_CONSTANT,
+    BRANCH,
+    CONCATENATE,
+    CONV,
+    IDENTITY,
+    LINEAR,
+    NORM,
+    POOL,
+    RELU,
+    RESIDUAL,
+    SUM,
+    UPSAMPLE,
+    VIEW,
+    Layer,
+    layers,
+)
 from stages.torch7.t7 import Storage, Table, TorchObject
 
 
@@ -29,7 +46,11 @@ def as_torch7(network: HourglassNet, cudnn: bool) -> TorchObject:
 
     cudnn: use the classes cudnn.* and GPU tensors; otherwise nn.* and CPU tensors.
     """
-    expected, outputs = layers(network)
+    return as_gmodule(network, *layers(network), cudnn)
+
+
+def as_gmodule(network: nn.Module, expected: list[Layer], outputs: list[int], cudnn: bool) -> TorchObject:
+    """Return the nn.gModule with the given layers, whose weights `network` has; outputs: indices of layers."""
     make = _Modules(network, cudnn)
     modules = [make.of(layer) for layer in expected]
     fields = {"modules": Table.from_list(modules), "nInputs": 1, "verbose": False} | _graph(expected, modules, outputs)
@@ -39,7 +60,7 @@ def as_torch7(network: HourglassNet, cudnn: bool) -> TorchObject:
 class _Modules:
     """Makes Torch7 modules, each with the weights of the corresponding module of the network."""
 
-    def __init__(self, network: HourglassNet, cudnn: bool) -> None:
+    def __init__(self, network: nn.Module, cudnn: bool) -> None:
         self.network, self.cudnn = network, cudnn
         self.package = "cudnn" if cudnn else "nn"
         self.type = "torch.CudaTensor" if cudnn else "torch.FloatTensor"
@@ -52,7 +73,14 @@ class _Modules:
         """Return the Torch7 module of a layer."""
         if layer.kind == RESIDUAL:
             return self._residual(layer.name)
-        return self._part(layer.kind, self.network.get_submodule(layer.name))
+        made = self._part(layer.kind, self.network.get_submodule(layer.name))
+        for key, value in layer.fields.items():
+            made.fields[key] = Storage("torch.LongStorage", np.array(value)) if isinstance(value, tuple) else value
+        if layer.kind == VIEW:
+            made.fields["numElements"] = math.prod(size for size in layer.fields["size"] if size > 0)
+        if layer.cudnn and self.cudnn:
+            made.class_name = f"cudnn.{layer.kind}"
+        return made
 
     def module(self, class_name: str, fields: dict[str, Any], version: int = 1) -> TorchObject:
         """Return a Torch7 module with `fields` and the fields that all modules share."""
@@ -83,6 +111,8 @@ class _Modules:
             return self._convolution(ours)
         if kind == NORM:
             return self._norm(ours)
+        if kind == LINEAR:
+            return self.module(f"nn.{LINEAR}", self._parameters(ours))
         fields: dict[str, Any] = {}
         if kind == RELU:
             fields = {"inplace": True} | ({"mode": "CUDNN_ACTIVATION_RELU"} if self.cudnn else {"threshold": 0, "val": 0})
@@ -95,6 +125,8 @@ class _Modules:
             fields = {"dimension": 2, "size": _longs(0), "gradInput": Table()}
         elif kind == SUM:
             fields = {"gradInput": Table()}
+        elif kind == ADD_CONSTANT:
+            fields = {"inplace": False}
         return self.module(f"{self.package if kind in (RELU, POOL) else 'nn'}.{kind}", fields)
 
     def _convolution(self, ours: nn.Module) -> TorchObject:

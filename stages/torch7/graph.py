@@ -1,12 +1,19 @@
-"""Describe an hourglass as a graph of Torch7 modules; import_network expects this graph, and export_network writes it."""
+"""Describe an hourglass as a graph of Torch7 modules; import_network expects this graph, and export_network writes it.
 
-from dataclasses import dataclass
+The rooms of other networks describe them with the same `Layer` and `Builder`.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
 
 from stages.network.hourglass import Hourglass, HourglassNet
 
 CONV, NORM, RELU = "SpatialConvolution", "SpatialBatchNormalization", "ReLU"
 POOL, UPSAMPLE, SUM, CONCATENATE = "SpatialMaxPooling", "SpatialUpSamplingNearest", "CAddTable", "JoinTable"
 IDENTITY, RESIDUAL = "Identity", "Sequential"
+# Kinds of layers that hourglasses do not have, but the other published networks.
+LINEAR, VIEW, NARROW, ADD_CONSTANT, LSTM = "Linear", "View", "Narrow", "AddConstant", "LSTM"
 
 # A residual is Sequential{ConcatTable{Sequential{BRANCH}, skip}, CAddTable}; the skip is Identity or Sequential{CONV}.
 BRANCH = [
@@ -22,7 +29,11 @@ class Layer:
 
     kind: str  # name of the Torch7 class, without its package (nn or cudnn)
     inputs: tuple[int, ...]  # indices of the layers whose outputs are this layer's inputs
-    name: str = ""  # name of the module in HourglassNet that holds the layer's weights
+    name: str = ""  # name of the module in the network that holds the layer's weights
+    # Fields of the Torch7 object that decide what the layer computes; None: the object has no such field. A LongStorage and a
+    # list are tuples.
+    fields: Mapping[str, Any] = field(default_factory=dict)
+    cudnn: bool = False  # whether the class of a normalisation is cudnn's
 
 
 def layers(network: HourglassNet) -> tuple[list[Layer], list[int]]:
@@ -30,56 +41,78 @@ def layers(network: HourglassNet) -> tuple[list[Layer], list[int]]:
 
     The published order is nngraph's: depth first from the outputs, each layer after its inputs.
     """
-    build = _Builder(network)
-    x, pooled = build.stem()
-    outputs = []
-    for stack in range(len(network.hourglasses)):
-        y = build.hourglass(x, f"hourglasses.{stack}")
-        features, heatmaps = build.head(y, f"heads.{stack}")
-        outputs.append(heatmaps)
-        if stack + 1 < len(network.hourglasses):
-            x = build.join(stack, x, y, features, heatmaps, pooled)
+    build = HourglassBuilder(network)
+    outputs = build.network_from_image()
     return build.layers, outputs
 
 
-class _Builder:
+class Builder:
     """The list of layers under construction. A tensor is represented by the index of the layer that computes the tensor."""
 
-    def __init__(self, network: HourglassNet) -> None:
-        self.network = network
+    def __init__(self) -> None:
         self.layers: list[Layer] = []
 
-    def add(self, kind: str, *inputs: int, name: str = "") -> int:
-        self.layers.append(Layer(kind, inputs, name))
+    def add(self, kind: str, *inputs: int, name: str = "", cudnn: bool = False, **fields: Any) -> int:
+        """Add a layer; return its index."""
+        self.layers.append(Layer(kind, inputs, name, fields, cudnn))
         return len(self.layers) - 1
+
+
+class HourglassBuilder(Builder):
+    """Builds the layers of an hourglass; `prefix` precedes the names of its modules."""
+
+    def __init__(self, network: HourglassNet, prefix: str = "") -> None:
+        super().__init__()
+        self.network, self.prefix = network, prefix
+
+    def edge(self, x: int) -> int:
+        """Return x: the features of a skip edge, or of the innermost residuals, reach the decoder unchanged."""
+        return x
+
+    def network_from_image(self) -> list[int]:
+        """Add the whole network; return the indices of the heatmap layers, one per stack."""
+        x, pooled = self.stem()
+        outputs = []
+        for stack in range(len(self.network.hourglasses)):
+            y = self.hourglass(x, f"hourglasses.{stack}")
+            features, heatmaps = self.head(y, f"heads.{stack}")
+            outputs.append(heatmaps)
+            if stack + 1 < len(self.network.hourglasses):
+                x = self.join(stack, x, y, features, heatmaps, pooled)
+        return outputs
+
+    def named(self, kind: str, name: str, *inputs: int) -> int:
+        """Add the layer whose weights the hourglass has under `name`; return its index."""
+        return self.add(kind, *inputs, name=self.prefix + name)
 
     def residuals(self, x: int, name: str, begin: int = 0, end: int | None = None) -> int:
         """Add the residuals `begin` to `end` of the nn.Sequential `name`; returns the index of the last layer."""
         for i in range(len(self.network.get_submodule(name)))[begin:end]:  # type: ignore[arg-type]
-            x = self.add(RESIDUAL, x, name=f"{name}.{i}")
+            x = self.named(RESIDUAL, f"{name}.{i}", x)
         return x
 
     def stem(self) -> tuple[int, int]:
-        x = self.add(CONV, self.add(IDENTITY), name="stem.conv")
-        x = self.add(RELU, self.add(NORM, x, name="stem.norm"))
+        x = self.named(CONV, "stem.conv", self.add(IDENTITY))
+        x = self.add(RELU, self.named(NORM, "stem.norm", x))
         pooled = self.add(POOL, self.residuals(x, "stem.residuals", end=1))
         return self.residuals(pooled, "stem.residuals", begin=1), pooled
 
     def hourglass(self, x: int, name: str) -> int:
         module = self.network.get_submodule(name)
-        upper = self.residuals(x, f"{name}.upper") if hasattr(module, "upper") else None
+        upper = self.edge(self.residuals(x, f"{name}.upper")) if hasattr(module, "upper") else None
         x = self.residuals(self.add(POOL, x), f"{name}.lower1")
-        inner = self.hourglass if isinstance(module.inner, Hourglass) else self.residuals
-        x = self.residuals(inner(x, f"{name}.inner"), f"{name}.lower2")
+        deeper = isinstance(module.inner, Hourglass)
+        inner = self.hourglass(x, f"{name}.inner") if deeper else self.edge(self.residuals(x, f"{name}.inner"))
+        x = self.residuals(inner, f"{name}.lower2")
         x = self.add(UPSAMPLE, x)
         return x if upper is None else self.add(SUM, upper, x)
 
     def head(self, x: int, name: str) -> tuple[int, int]:
         x = self.residuals(x, f"{name}.residuals")
         for i in range(len(self.network.get_submodule(f"{name}.layers"))):  # type: ignore[arg-type]
-            x = self.add(CONV, x, name=f"{name}.layers.{i}.0")
-            x = self.add(RELU, self.add(NORM, x, name=f"{name}.layers.{i}.1"))
-        return x, self.add(CONV, x, name=f"{name}.output")
+            x = self.named(CONV, f"{name}.layers.{i}.0", x)
+            x = self.add(RELU, self.named(NORM, f"{name}.layers.{i}.1", x))
+        return x, self.named(CONV, f"{name}.output", x)
 
     def join(self, stack: int, x: int, y: int, features: int, heatmaps: int, pooled: int) -> int:
         how = self.network.options.join
@@ -87,6 +120,6 @@ class _Builder:
             return self.add(SUM, x, y)
         if how == "concatenate":
             features = self.add(CONCATENATE, features, pooled)
-        features = self.add(CONV, features, name=f"joins.{stack}.features")
-        heatmaps = self.add(CONV, heatmaps, name=f"joins.{stack}.heatmaps")
+        features = self.named(CONV, f"joins.{stack}.features", features)
+        heatmaps = self.named(CONV, f"joins.{stack}.heatmaps", heatmaps)
         return self.add(SUM, features, heatmaps) if how == "concatenate" else self.add(SUM, x, features, heatmaps)

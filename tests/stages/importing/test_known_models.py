@@ -32,7 +32,7 @@ def test_a_name_a_source_or_both():
 
 def test_a_name_for_the_other_dataset_is_refused():
     """The archive of image-play holds both networks: the wrong name would bring the right one under it."""
-    with pytest.raises(DataError, match="penn_action = hg-256, which was trained on mpii; give hg-256-ft, a path"):
+    with pytest.raises(DataError, match="penn_action = hg-256, which is a network for mpii; give hg-256-ft, hg-256-res-64-hg0"):
         read_choice("hg-256 /models/precomputed_hg_models.tar.gz", "penn_action")
 
 
@@ -56,3 +56,21 @@ def test_an_unpacked_folder_of_the_published_layout(tmp_path):
         read_choice(str(tmp_path), "mpii")
     with pytest.raises(DataError, match="holds no network for penn_action"):
         read_choice(str(unpacked / "mpii"), "penn_action")
+
+
+def test_networks_of_one_archive_are_told_apart_by_their_names(tmp_path):
+    for name, files in (("hg-256-res-clstm", ["model_4.t7"]), ("hg-256-res-clstm-res-64", ["model_3.t7", "model_10.t7"])):
+        (tmp_path / "penn-crop" / name).mkdir(parents=True)
+        for file in (*files, "optimState_4.t7", "latest.t7"):
+            (tmp_path / "penn-crop" / name / file).touch()
+    (tmp_path / "h36m/res-64").mkdir(parents=True)
+    (tmp_path / "h36m/res-64/model_best.t7").touch()
+    model, source = read_choice(f"hg-256-res-clstm-res-64 {tmp_path}", "forecaster")
+    assert model and Path(source) == tmp_path / "penn-crop/hg-256-res-clstm-res-64/model_10.t7"  # the last epoch
+    assert Path(read_choice(str(tmp_path), "converter")[1]) == tmp_path / "h36m/res-64/model_best.t7"
+    with pytest.raises(DataError, match=r"several networks for forecaster \(penn-crop/"):
+        read_choice(str(tmp_path), "forecaster")
+    with pytest.raises(DataError, match="forecaster = res-64, which is a network for converter; give hg-256-res-clstm, hg-256"):
+        read_choice("res-64", "forecaster")
+    both = "hg-256-res-64-hg0-hgfix"
+    assert read_choice(both, "converter") == read_choice(both, "penn_action")

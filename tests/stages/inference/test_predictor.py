@@ -283,7 +283,7 @@ def test_a_torch7_file_is_a_network_too(model, tmp_path):
 
 def test_a_known_network_is_fetched_once_by_its_name(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setitem(module.KNOWN, "tiny", KnownModel("tiny", "penn_action", "", "theirs.safetensors", ""))
+    monkeypatch.setitem(module.HOURGLASSES, "tiny", KnownModel("tiny", "penn_action", "", "theirs.safetensors", ""))
     save_network(tmp_path / "theirs.safetensors", network(), PENN_ACTION.skeleton.joints, 64, {})
     assert PosePredictor.load("tiny").joints == PENN_ACTION.skeleton.joints
     (tmp_path / "theirs.safetensors").unlink()

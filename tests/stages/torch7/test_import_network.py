@@ -214,7 +214,7 @@ def test_other_topologies_are_refused(tmp_path):
     totals = [node for node in network.nodes if network.kind(node) == "nn.CAddTable"]
     inner, outer = (node.fields["data"]["mapindex"] for node in totals)
     outer[1] = inner[1]
-    refused(tmp_path, network, "is read as")
+    refused(tmp_path, network, "is read where module 11 was expected")
 
     network = Published()  # a cycle
     network.nodes[1].fields["data"]["mapindex"][1] = network.nodes[-1].fields["data"]

@@ -1,0 +1,130 @@
+"""Export a trained converter for other programs, into one folder.
+
+converter.safetensors  the network, self-describing, for `stages.lifting.checkpoints.load`
+converter.onnx         heatmaps (N, J, S, S) -> repos (N, J, 3), trans (N, 3) in mm and focal (N,) in px, see `Pose3D`; any N
+model_best.t7          -s3Model of image-play and skeleton2d3d (res-64: cudnn, GPU tensors), if Torch7 can express the network
+converter.json         the description: options, joints, input, outputs, accuracies, and the largest difference of each file
+"""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from pydantic import BaseModel, ConfigDict
+from torch import Tensor, nn
+
+from datasets.errors import DataError
+from datasets.files import write_atomically
+from datasets.mocap.clips import Clips
+from stages.lifting import checkpoints
+from stages.lifting.network import ConverterNet, Pose3D
+from stages.lifting.objective import tensors
+from stages.lifting.published import as_torch7, obstacle, read_converter
+from stages.lifting.samples import NONE, draw_blobs, observed, validation_scenes
+from stages.network.onnx_graph import OPSET, write_graph
+from stages.settings.lifting import ConverterTraining
+from stages.torch7 import t7 as torch7
+
+NAME, SAFETENSORS, ONNX, TORCH7 = "converter.json", "converter.safetensors", "converter.onnx", "model_best.t7"
+CHECKED = 8  # number of poses on whose heatmaps the written files are compared with the network
+TOLERANCE = 0.05  # mm and px, largest allowed difference of outputs, which are up to some thousand mm
+
+
+class ExportedConverter(BaseModel):
+    """The contents of converter.json."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    converter: dict[str, Any]  # the settings of [converter]
+    parameters: int
+    joints: tuple[str, ...]
+    side: int  # S, side of the heatmaps in px
+    heatmaps: str = "(N, J, S, S): a blob 1 high where a joint is seen, as forecasting networks and hourglasses return them"
+    outputs: str = (
+        "repos (N, J, 3): joints minus their mean, mm; trans (N, 3): that mean, mm; focal (N,): focal length, px of the "
+        "heatmaps; camera frame: x right, y down, z forward"
+    )
+    center: float  # principal point of the cameras: u = focal * x / z + center, v = focal * y / z + center, 0-based heatmap px
+    metrics: dict[str, int | float]
+    onnx_opset: int = OPSET
+    largest_difference: dict[str, float]  # file -> difference from the network's outputs, mm and px
+    no_torch7: str  # the reason why there is no Torch7 file; "" if there is one
+
+
+def export(folder: Path, model: Path, clips: dict[str, Clips], training: ConverterTraining) -> dict[str, Any]:
+    """Write the converter of the file `model` in every format, and compare each file with the network on validation poses.
+
+    clips: split -> clips of motion capture. Returns the number of parameters and the largest difference of each file. Raises
+    DataError for a lifter, and if a file does not reproduce the network's outputs.
+    """
+    network, about = checkpoints.load(model)
+    if not isinstance(network, ConverterNet):
+        raise DataError(f"{model} is a lifter; give a converter: the best.safetensors of a TrainConverter.")
+    maps = _heatmaps(clips["valid"], network, training)
+    expected = _outputs(network, maps)
+    checkpoints.save(folder / SAFETENSORS, network, about.joints, about.metrics)
+    shape = (network.joints, network.side, network.side)
+    write_graph(folder / ONNX, _Parts(network), {"heatmaps": shape}, list(Pose3D._fields), about.joints)
+    readers: dict[str, Callable[[Path], np.ndarray]] = {
+        SAFETENSORS: lambda path: _outputs(checkpoints.load(path)[0], maps), ONNX: lambda path: _of_onnx(path, maps),
+    }  # fmt: skip
+    reason = obstacle(network)
+    if not reason:
+        torch7.write(folder / TORCH7, as_torch7(network))
+        readers[TORCH7] = lambda path: _outputs(read_converter(path), maps)
+    differences = {}
+    for name, read in readers.items():
+        differences[name] = float(np.abs(read(folder / name) - expected).max())
+        if not differences[name] <= TOLERANCE:  # true for NaN too
+            raise DataError(
+                f"{folder / name}: its outputs differ from the network's by up to {differences[name]:.1e} mm, but at most "
+                f"{TOLERANCE} mm is allowed; nothing is exported. Check {model}."
+            )
+    told = ExportedConverter(
+        converter=network.options.significant(),
+        parameters=sum(p.numel() for p in network.parameters()),
+        joints=about.joints,
+        side=network.side,
+        center=network.center,
+        metrics={name: value for name, value in about.metrics.items() if value == value},
+        largest_difference=differences,
+        no_torch7=reason,
+    )
+    write_atomically(folder / NAME, told.model_dump_json(indent=1).encode())
+    return {"parameters": told.parameters, "largest_difference": differences}
+
+
+class _Parts(nn.Module):
+    """A converter with three outputs, the parts of `Pose3D`."""
+
+    def __init__(self, network: ConverterNet) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, heatmaps: Tensor) -> tuple[Tensor, ...]:
+        return tuple(Pose3D.of(self.network(heatmaps)))
+
+
+def _heatmaps(clips: Clips, network: ConverterNet, training: ConverterTraining) -> Tensor:
+    """Return sharp heatmaps (N, J, S, S) of the first validation poses."""
+    published = network.options.cameras == "published"
+    scenes = validation_scenes(clips.poses[:CHECKED], network.side, published)
+    batch = tensors(observed(scenes, training, NONE, np.random.default_rng(0)))
+    return draw_blobs(batch, network.side, training)
+
+
+def _outputs(network: nn.Module, maps: Tensor) -> np.ndarray:
+    with torch.inference_mode():
+        return network(maps).numpy()
+
+
+def _of_onnx(path: Path, maps: Tensor) -> np.ndarray:
+    """Return the outputs (N, 3 J + 4) of an .onnx file. The first pose is a batch of its own: any batch size works."""
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    parts = [session.run(list(Pose3D._fields), {"heatmaps": some.numpy()}) for some in (maps[:1], maps[1:])]
+    repos, trans, focal = (np.concatenate(part) for part in zip(*parts, strict=True))
+    return np.concatenate([repos.reshape(len(maps), -1), trans, focal[:, None]], axis=1)
