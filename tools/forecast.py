@@ -90,7 +90,7 @@ def _write_space(path: Path, name: str, pixels: np.ndarray, found: "PoseForecast
     """Write the page with the poses in space; return the values for NAME.json. Without such poses, write and return nothing."""
     from stages.reporting.movements3d import Movement3D, write_page
 
-    poses = getattr(found, "poses", None)
+    poses = found.poses
     if poses is None:
         return {}
     movement = Movement3D(name, poses.repos + poses.trans[:, None], picture=pixels, joints=found.joints)

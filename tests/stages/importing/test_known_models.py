@@ -32,7 +32,7 @@ def test_a_name_a_source_or_both():
 
 def test_a_name_for_the_other_dataset_is_refused():
     """The archive of image-play holds both networks, so a wrong name would silently select the right network."""
-    with pytest.raises(DataError, match="penn_action = hg-256, which was trained on mpii; give hg-256-ft, hg-256-res-64-hg0"):
+    with pytest.raises(DataError, match="penn_action = hg-256, which is a network for mpii; give hg-256-ft, hg-256-res-64-hg0"):
         read_choice("hg-256 /models/precomputed_hg_models.tar.gz", "penn_action")
 
 
