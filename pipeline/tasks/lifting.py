@@ -83,6 +83,7 @@ class TrainConverter(TrainingStage):
 class TrainLifter(ChainStage):
     """Train the lifter, which maps 2D joints to 3D poses; the evaluation compares it with the converter."""
 
+    heavy = True
     result_path = "mocap/lifter"
 
     def settings(self) -> dict[str, Any]:
@@ -101,6 +102,7 @@ class TrainLifter(ChainStage):
 class EvaluateConverter(ChainStage):
     """Score the converter, the lifter and the baselines on the validation clips of motion capture: errors in mm and px."""
 
+    heavy = True
     result_path = "mocap/converter-scores"
 
     def settings(self) -> dict[str, Any]:

@@ -25,6 +25,7 @@ class CacheCrops(ChainStage):
     names = luigi.Parameter(description="name of a dataset, or names such as mpii+lspet, whose people are cut out")
 
     leaf = "crops"
+    heavy = True
 
     @property
     def result_path(self) -> str:
@@ -57,6 +58,7 @@ class TrainingStage(ChainStage):
 
     reads_at_once = True
     remade_unasked = False
+    heavy = True
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
