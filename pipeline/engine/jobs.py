@@ -15,10 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock
-
 from datasets.errors import DataError
-from datasets.files import write_atomically
+from datasets.files import lock_file, write_atomically
 from pipeline.engine.progress import say
 
 RECORD = "job"
@@ -130,7 +128,7 @@ def log_of(folder: Path, number: str) -> Path:
 def _submitted(job: Job, folder: Path) -> str:
     """Return the number of the job in the queue, which is submitted if it is not there."""
     folder.mkdir(parents=True, exist_ok=True)
-    with FileLock(folder / "lock"):  # two commands at once submit one job
+    with lock_file(folder / "lock"):  # two commands at once submit one job
         number = _recorded(folder)
         if number and _patiently(number, job.name) not in ENDED | {FORGOTTEN}:
             say(f"{job.name} is Slurm job {number} already; its log is {log_of(folder, number)}")

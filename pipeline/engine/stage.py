@@ -243,7 +243,8 @@ class Stage(luigi.Task):
             found = self.manifest()
             return bool(found and found.finished != old and self.status().state == "done")
 
-        jobs.run(job, self.exp / JOBS / job.name, done)
+        with disk_trouble_as_data_error(self.exp):
+            jobs.run(job, self.exp / JOBS / job.name, done)
         links.follow_settings(self.result)
 
     def damaged(self, what: str) -> DataError:
