@@ -39,7 +39,6 @@ class Job:
     command: tuple[str, ...]  # makes the stage, and only this stage, in the job's working directory
     minutes: int  # time limit
     options: dict[str, Any]  # further options of submitit's SlurmExecutor
-    resumes: bool  # whether the stage carries on after a time limit; otherwise it fails there
 
     @property
     def notice(self) -> int:
@@ -54,10 +53,10 @@ class NoAnswer(Exception):
 class InJob:
     """The function that submitit runs in the job: it runs a command, and ends it before the job is requeued."""
 
-    def __init__(self, command: tuple[str, ...], seconds: float) -> None:
-        """seconds: how long the command may take to stop before it is killed."""
-        self.command, self.seconds = command, seconds
-        self._process = 0
+    def __init__(self, command: tuple[str, ...], seconds: float, long: float) -> None:
+        """seconds: how long the command may take to stop before it is killed; long: about half of the time limit, in s."""
+        self.command, self.seconds, self.long = command, seconds, long
+        self._process, self._begun = 0, 0.0
 
     def __call__(self) -> None:
         """Run the command; exit the process with its code, if that is not 0."""
@@ -65,7 +64,7 @@ class InJob:
         mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGUSR2})
         try:
             process = subprocess.Popen(self.command)
-            self._process = process.pid
+            self._process, self._begun = process.pid, time.monotonic()
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, mask)
         from submitit.core.utils import UncompletedJobError
@@ -82,17 +81,23 @@ class InJob:
             sys.exit(abs(process.returncode))
 
     def checkpoint(self) -> Any:
-        """Stop the command, and return the call for the job's next run. Called by submitit before it requeues the job."""
+        """Stop the command, and return the call for the job's next run; None if that would be stopped at the same place.
+
+        Called by submitit before it requeues the job. A training ends on its own after a checkpoint; a stage that does not
+        handle the signal has saved nothing, and cannot end within the time limit if it has already taken much of it.
+        """
         from submitit.helpers import DelayedSubmission
 
         os.kill(self._process, signal.SIGTERM)
         end = time.monotonic() + self.seconds
         # WNOWAIT leaves the exit code to `poll`, which this method may have interrupted.
-        while os.waitid(os.P_PID, self._process, os.WEXITED | os.WNOWAIT | os.WNOHANG) is None:
+        while (ended := os.waitid(os.P_PID, self._process, os.WEXITED | os.WNOWAIT | os.WNOHANG)) is None:
             if time.monotonic() > end:
                 os.kill(self._process, signal.SIGKILL)
             time.sleep(0.1)
-        return DelayedSubmission(InJob(self.command, self.seconds))
+        saved = (ended.si_code, ended.si_status) != (os.CLD_KILLED, signal.SIGTERM)
+        again = saved or time.monotonic() - self._begun < self.long
+        return DelayedSubmission(InJob(self.command, self.seconds, self.long)) if again else None
 
 
 def run(job: Job, folder: Path, done: Callable[[], bool]) -> None:
@@ -159,7 +164,7 @@ def _submit(job: Job, folder: Path) -> str:
             f"Slurm's command {missing[0]} is not here; give the command on a machine from which jobs are submitted, or leave "
             "out --on slurm ([workspace] run_on)."
         )
-    executor = submitit.SlurmExecutor(folder, max_num_timeout=WITHOUT_END if job.resumes else 0)
+    executor = submitit.SlurmExecutor(folder, max_num_timeout=WITHOUT_END)
     further = {"requeue": True} | job.options.get("additional_parameters", {})
     executor.update_parameters(
         **job.options | {"additional_parameters": further},
@@ -169,7 +174,7 @@ def _submit(job: Job, folder: Path) -> str:
     try:
         # This command may itself run in a job, whose variables are not for the new one.
         with clean_env(), environment_variables(**configuration):
-            return executor.submit(InJob(job.command, 0.75 * job.notice)).job_id
+            return executor.submit(InJob(job.command, 0.75 * job.notice, 30.0 * job.minutes)).job_id
     except (FailedJobError, FailedSubmissionError, subprocess.CalledProcessError) as error:
         lines = [line for line in str(error).splitlines() if "error:" in line] or [str(error)]
         raise DataError(f"Slurm refuses the job ({lines[-1].strip()}); correct the section [slurm] of the settings.") from None

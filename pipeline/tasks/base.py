@@ -64,7 +64,6 @@ class ChainStage(Stage):
             command=(sys.executable, *words[1:], "--set", "workspace.run_on=here"),
             minutes=section.time,
             options=section.for_submitit(),
-            resumes=not self.remade_unasked,
         )
 
     def digest_of(self, name: str, source: str, digests: Digests) -> str:

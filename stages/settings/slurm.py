@@ -28,7 +28,7 @@ class Slurm(Section):
         1440,
         "Time limit of a job in minutes. A training that needs longer writes a checkpoint and returns to the queue, as often "
         "as needed; another stage fails.",
-        ge=1,
+        ge=5,
     )
     jobs: int = insignificant(4, "Most stages made at the same time.", ge=1, le=64)
     options: str = insignificant(
