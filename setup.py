@@ -14,11 +14,14 @@ setup(
     python_requires=">=3.11",
     packages=find_packages(include=["datasets*", "stages*", "pipeline*", "tools*"]),
     package_data={"stages.reporting": ["page.html", "movements3d.html"]},
-    # torch must have at least the pinned version; for the other packages any installed version is accepted.
-    install_requires=[line.replace("==", ">=") if line.startswith("torch==") else line.split("==")[0] for line in pinned],
+    # torch and filelock must have at least the pinned version; for the other packages any installed version is accepted.
+    install_requires=[
+        line.replace("==", ">=") if line.startswith(("torch==", "filelock==")) else line.split("==")[0] for line in pinned
+    ],
     extras_require={
         "openvino": ["openvino"],  # the predictor's fastest runtime on a CPU
         "labels": ["sleap-io"],  # reads the labels of DeepLabCut, SLEAP and others
+        "slurm": ["submitit"],  # submits stages as jobs of Slurm
     },
     entry_points={"console_scripts": ["pose-workspace = pipeline.__main__:main"]},
 )

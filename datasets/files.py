@@ -11,6 +11,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from filelock import FileLock
+
 from datasets.errors import DataError
 from datasets.progress import Report, silent
 
@@ -18,6 +20,7 @@ CHUNK = 1 << 20
 FEW_FILES, MANY_FILES = 256, 4096  # limits of open files: the lowest that is accepted, and the highest that is requested
 FULL = (errno.ENOSPC, errno.EDQUOT)
 _AND_AGAIN = ", and run again. What is finished is kept."
+NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)  # of NFS without lockd, of Lustre without flock, of others
 FORBIDDEN = (errno.EACCES, errno.EPERM, errno.EROFS)
 
 
@@ -47,6 +50,14 @@ def sync(folder: Path) -> None:
             raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()), str(folder))
     finally:
         os.close(at)
+
+
+def lock_file(path: Path, timeout: float = -1) -> FileLock:
+    """Return a lock between processes, which ends with its process; timeout: seconds to wait for it, -1: without end.
+
+    Where the file system has no locks, acquiring it raises OSError, in place of filelock's lock that a killed process keeps.
+    """
+    return FileLock(path, timeout=timeout, fallback_to_soft=False)
 
 
 def decode_text(data: bytes) -> str:
@@ -166,11 +177,11 @@ def disk_trouble_as_data_error(place: Path) -> Iterator[None]:
             what = "Too few files may be open at a time; allow more (ulimit -n 4096), or set fewer [workspace] workers"
         elif error.errno == errno.EFBIG:
             what = f"{error.filename or f'A file in {place}'} may not become as large as it has to; raise the limit (ulimit -f)"
-        elif error.errno == errno.ENOLCK:
+        elif error.errno in NO_LOCKS:
             what = (
                 f"The disk of {place} cannot lock files, which keeps two commands from making one result; set [workspace] exp "
-                "to another disk, or let this one be mounted with locks (NFS: start lockd, or mount it with local_lock=all if "
-                "only this machine works on it)"
+                "to another disk, or let this one be mounted with locks (Lustre: mount it with flock; NFS: start lockd, or "
+                "mount it with local_lock=all if only this machine works on it)"
             )
         else:
             raise

@@ -53,6 +53,7 @@ def parser() -> argparse.ArgumentParser:
     run.add_argument(
         "stage", nargs="?", default="Pipeline", metavar="STAGE", help="name of the stage; default: the whole chain"
     )
+    run.add_argument("--again", action="store_true", help=argparse.SUPPRESS)  # given by the jobs of `rerun`
     run.add_argument("--only", action="store_true", help="make only this stage; stop if the result of an input is missing")
     run.add_argument(
         "--dry-run",
@@ -70,12 +71,15 @@ def parser() -> argparse.ArgumentParser:
         metavar="SECTION.NAME=V1,V2",
         help="a setting and its values; give --vary several times for combinations",
     )
+    for command in (run, sweep):
+        _add_place(command)
     commands.add_parser("status", parents=[common], help="print the state of every stage")
     commands.add_parser("report", parents=[common], help="write exp/report/index.html: accuracies, states and settings")
     why = commands.add_parser("why", parents=[common], help="explain why a stage would run again")
     rerun = commands.add_parser(
         "rerun", parents=[common], help="make a stage again, and its downstream stages if its content changed"
     )
+    _add_place(rerun)
     for command in (why, rerun):
         command.add_argument("stage", metavar="STAGE")
     verify = commands.add_parser("verify", parents=[common], help="compare every file of the results with its digest")
@@ -90,6 +94,13 @@ def parser() -> argparse.ArgumentParser:
     clean.add_argument("--empty-trash", action="store_true", help="delete the contents of exp/.trash permanently")
     clean.add_argument("--yes", action="store_true", help="do not ask for confirmation")
     return top
+
+
+def _add_place(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--on", choices=["here", "slurm"],
+        help="for this command, instead of [workspace] run_on: slurm makes trainings, evaluations and crop caches as jobs",
+    )  # fmt: skip
 
 
 def _version() -> str:
@@ -109,6 +120,8 @@ def main(arguments: list[str] | None = None) -> int:
             options.config = [path.absolute() for path in options.config]
             config.use_workspace(options.workspace.absolute())
         config.use(options)
+        if getattr(options, "on", None):
+            config.use_setting(f"workspace.run_on={options.on}")
         if options.models:
             config.use_models(options.models)
         config.settings()

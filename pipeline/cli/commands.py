@@ -2,7 +2,9 @@
 
 import argparse
 import contextlib
+import os
 import shutil
+import signal
 import sys
 import textwrap
 from datetime import UTC, datetime
@@ -19,14 +21,15 @@ from pipeline.cli.clean import clean
 from pipeline.cli.find import find
 from pipeline.cli.sweep import sweep
 from pipeline.config import UsageError
-from pipeline.engine import links, manifest
-from pipeline.engine.again import again
+from pipeline.engine import jobs, links, manifest
+from pipeline.engine.again import Again, again
 from pipeline.engine.digests import without_reading
 from pipeline.engine.progress import Progress
-from pipeline.engine.stage import Stage, with_inputs
+from pipeline.engine.stage import JOBS, Stage, with_inputs
 from pipeline.tasks.compare import CompareAccuracy, Pipeline, known
 from pipeline.tasks.forecast import CompareForecasts
 from stages.importing.known_models import KNOWN
+from stages.settings.slurm import SLURM_PREFIX
 
 # Exit codes if luigi.cfg has no section [retcode]; Luigi's manual recommends these values.
 MISSING_DATA, TASK_FAILED = 20, 30
@@ -36,18 +39,28 @@ UNKNOWN = "an input is unknown"  # reason that is printed if an archive that an 
 def run(options: argparse.Namespace) -> int:
     """Make a stage or the whole chain, with all inputs that are missing; return the exit code."""
     tasks = [Pipeline()] if options.stage == "Pipeline" else find(options.stage)
+    _check_stages_of_jobs()
     if options.only:
         _refuse_without_inputs(tasks)
     if options.dry_run:
         _show_plan(tasks)
         return 0
-    code = _build(tasks + _damaged(tasks))
+    code = _build(again(_behind(tasks)[-1:]) if options.again else tasks + _damaged(tasks))
     if code == 0:
         _set_links_right(tasks)
         _show_results(tasks)
         if options.stage == "Pipeline":
             report(options)
     return code
+
+
+def _check_stages_of_jobs() -> None:
+    """Raise UsageError if a section [slurm:STAGE] names no stage."""
+    for name in config.settings().slurm_stages:
+        try:
+            find(name)
+        except UsageError as error:
+            raise UsageError(f"[{SLURM_PREFIX}{name}]: {error}") from None
 
 
 def _show_plan(tasks: list) -> None:
@@ -137,7 +150,15 @@ def _build(tasks: list) -> int:
     if all(task.complete() for task in tasks):
         return 0
     before = _finished()
-    result = luigi.build(tasks, local_scheduler=True, workers=1, detailed_summary=True, log_level="WARNING")
+    settings = config.settings()
+    workers = settings.slurm.jobs if settings.workspace.run_on == "slurm" else 1
+    if workers > 1:  # Luigi's main process gets the Ctrl-C, and ends the others
+        os.register_at_fork(after_in_child=lambda: signal.signal(signal.SIGINT, signal.SIG_IGN))
+    try:
+        result = luigi.build(tasks, local_scheduler=True, workers=workers, detailed_summary=True, log_level="WARNING")
+    except KeyboardInterrupt:
+        _say_what_goes_on(tasks)
+        raise
     if result.status not in (LuigiStatusCode.SUCCESS, LuigiStatusCode.SUCCESS_WITH_RETRY) and _stale_in_between(before):
         return _build(tasks)
     if result.status in (LuigiStatusCode.SUCCESS, LuigiStatusCode.SUCCESS_WITH_RETRY):
@@ -148,6 +169,15 @@ def _build(tasks: list) -> int:
         LuigiStatusCode.NOT_RUN: codes.not_run,
         LuigiStatusCode.MISSING_EXT: codes.missing_data,
     }.get(result.status, codes.task_failed) or TASK_FAILED
+
+
+def _say_what_goes_on(tasks: list) -> None:
+    """Print the jobs of Slurm that an interrupted command leaves in the queue."""
+    for stage in _behind([task.stage if isinstance(task, Again) else task for task in tasks]):
+        with contextlib.suppress(DataError):  # an archive is missing, so the stage has no job
+            job = stage.job(again=False)
+            if job and (number := jobs.going_on(job.name, config.exp() / JOBS / job.name)):
+                print(f"{job.name} goes on as Slurm job {number}; to end it: scancel {number}", file=sys.stderr)
 
 
 def _finished() -> dict[str, str]:

@@ -8,7 +8,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from datasets.errors import DataError
-from datasets.files import sync
+from datasets.files import lock_file, sync
 from datasets.links import target
 from pipeline.engine import manifest
 from pipeline.engine.manifest import MANIFEST, PARTIAL, Begun, Manifest
@@ -169,7 +169,7 @@ def is_locked(folder: Path, exp: Path) -> bool:
     if not path.exists():
         return False
     try:
-        with FileLock(path, timeout=0):
+        with lock_file(path, timeout=0):
             return False
     except Timeout:
         return True
@@ -181,4 +181,4 @@ def lock_of(folder: Path, exp: Path) -> FileLock:
     """Return the lock of a result folder below exp/, whether the folder exists or not."""
     path = lock_path(folder, exp)
     path.parent.mkdir(parents=True, exist_ok=True)
-    return FileLock(path)
+    return lock_file(path)

@@ -16,12 +16,14 @@ import luigi
 from datasets.errors import DataError
 from datasets.files import allow_open_files, disk_trouble_as_data_error
 from datasets.progress import Report
-from pipeline.engine import links, manifest
+from pipeline.engine import jobs, links, manifest
 from pipeline.engine.digests import Digests
 from pipeline.engine.identity import Identity
 from pipeline.engine.manifest import PARTIAL, Begun, Manifest
 from pipeline.engine.progress import Progress, say
 from pipeline.engine.result import Result
+
+JOBS = ".jobs"  # folder below exp/ of the scripts and logs of jobs
 
 
 @dataclass(frozen=True)
@@ -98,6 +100,10 @@ class Stage(luigi.Task):
 
         Called before the result is read.
         """
+
+    def job(self, again: bool) -> jobs.Job | None:
+        """Return the job of Slurm that makes the result; by default None: this process makes it. again: as in `make`."""
+        return None
 
     # Members that are derived from the members above.
 
@@ -216,6 +222,9 @@ class Stage(luigi.Task):
 
     def make(self, again: bool = False) -> None:
         """Make the result, or wait for another process that is making it. again: make the result even if it is done."""
+        if job := self.job(again):
+            self._make_as_job(job, again)
+            return
         with Progress(self) as report, disk_trouble_as_data_error(self.exp):
             allow_open_files()
             self.result.make_parent()
@@ -228,6 +237,19 @@ class Stage(luigi.Task):
                 if again or state.state != "done":
                     self._make(report, again)
             links.follow_settings(self.result)
+
+    def _make_as_job(self, job: jobs.Job, again: bool) -> None:
+        """Let a job make the result, and wait for it."""
+        before = self.manifest()
+        old = before.finished if before and again else None
+
+        def done() -> bool:
+            found = self.manifest()
+            return bool(found and found.finished != old and self.status().state == "done")
+
+        with disk_trouble_as_data_error(self.exp):
+            jobs.run(job, self.exp / JOBS / job.name, done)
+        links.follow_settings(self.result)
 
     def damaged(self, what: str) -> DataError:
         """Return the error for a damaged result that only the command `rerun` makes again. what: a text about the damage."""

@@ -1,14 +1,17 @@
 """ChainStage: the base class of the chain's stages, with this project's settings, command line and sources."""
 
+import shlex
+import sys
 from collections.abc import Callable, Collection
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import luigi
 
 from datasets.errors import DataError
 from pipeline import config
 from pipeline.engine.digests import Digests
+from pipeline.engine.jobs import Job
 from pipeline.engine.stage import Stage
 from stages.fetching.sources import read_source
 
@@ -31,6 +34,8 @@ class DatasetName(luigi.Parameter):
 class ChainStage(Stage):
     """A stage that has its settings from luigi.cfg, and whose external inputs are sources: paths or addresses."""
 
+    heavy: ClassVar[bool] = False  # whether the stage becomes a job if [workspace] run_on = slurm
+
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         config.check_or_exit()
         super().__init__(*args, **kwargs)
@@ -46,6 +51,20 @@ class ChainStage(Stage):
         It contains the --workspace, --config, --set and --models options of this process.
         """
         return config.command(words)
+
+    def job(self, again: bool) -> Job | None:
+        """Return the job that makes a heavy stage if [workspace] run_on = slurm; None for all other stages."""
+        settings = config.settings()
+        if not self.heavy or settings.workspace.run_on != "slurm":
+            return None
+        section = settings.slurm_of(self.name)
+        words = shlex.split(config.command(f"run {self.name} --only{' --again' if again else ''}"))
+        return Job(
+            name=f"{self.name.replace(':', '-')}-{self.fingerprint[:8]}",
+            command=(sys.executable, *words[1:], "--set", "workspace.run_on=here"),
+            minutes=section.time,
+            options=section.for_submitit(),
+        )
 
     def digest_of(self, name: str, source: str, digests: Digests) -> str:
         """Return the digest of a source: of the file at a path, the digest written in an address, or else the address itself.

@@ -29,6 +29,7 @@ class Evaluate(ChainStage):
     )
 
     leaf = "evaluate-"
+    heavy = True
 
     @property
     def result_path(self) -> str:

@@ -70,6 +70,7 @@ def forecaster() -> Stage:
 class EvaluateForecast(ChainStage):
     """Forecast from every frame of Penn Action's validation and test splits, and score the forecasts of each step."""
 
+    heavy = True
     result_path = f"{PENN_ACTION.result_path}/forecast-scores"
 
     def settings(self) -> dict[str, Any]:
@@ -92,6 +93,7 @@ class EvaluateForecast(ChainStage):
 class ForecastFromPoses(ChainStage):
     """Train the pose-only forecasters: they forecast the poses of all steps from the joints of one frame, without its image."""
 
+    heavy = True
     result_path = f"{PENN_ACTION.result_path}/pose-only"
 
     def settings(self) -> dict[str, Any]:

@@ -89,6 +89,7 @@ def converter() -> Stage:
 class TrainLifter(ChainStage):
     """Train the lifter, which maps 2D joints to 3D poses; the evaluation compares it with the converter."""
 
+    heavy = True
     result_path = "mocap/lifter"
 
     def settings(self) -> dict[str, Any]:
@@ -107,6 +108,7 @@ class TrainLifter(ChainStage):
 class EvaluateConverter(ChainStage):
     """Score the converter, the lifter and the baselines on the validation clips of motion capture: errors in mm and px."""
 
+    heavy = True
     result_path = "mocap/converter-scores"
 
     def settings(self) -> dict[str, Any]:

@@ -25,6 +25,7 @@ class CacheCrops(ChainStage):
     names = luigi.Parameter(description="dataset, or several such as mpii+lspet, whose people are cropped")
 
     leaf = "crops"
+    heavy = True
 
     @property
     def result_path(self) -> str:
@@ -57,6 +58,7 @@ class TrainingStage(ChainStage):
 
     reads_at_once = True
     remade_unasked = False
+    heavy = True
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)

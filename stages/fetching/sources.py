@@ -15,10 +15,8 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 from urllib.parse import unquote, urlparse
 
-from filelock import FileLock
-
 from datasets.errors import DataError
-from datasets.files import NotEnoughSpace, disk_trouble_as_data_error, sha256, write_atomically
+from datasets.files import NotEnoughSpace, disk_trouble_as_data_error, lock_file, sha256, write_atomically
 from datasets.progress import Report, silent
 
 RECORD = ".record.json"  # suffix of a file next to a download: the size and digest of the download when it was first fetched
@@ -85,7 +83,7 @@ def obtain(source: str, downloads: Path, report: Report = silent, unpacked: bool
         return wanted.path
     target = download_of(source, downloads)
     target.parent.mkdir(parents=True, exist_ok=True)
-    with disk_trouble_as_data_error(downloads), FileLock(target.parent / ".lock"):
+    with disk_trouble_as_data_error(downloads), lock_file(target.parent / ".lock"):
         if not _is_verified(target, wanted, report):
             _fetch(target, wanted, report, unpacked)
     return target

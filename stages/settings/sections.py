@@ -20,6 +20,7 @@ from stages.settings.forecasting import Forecaster, ForecastTraining, PoseOnly
 from stages.settings.lifting import Converter, ConverterTraining, Lifter
 from stages.settings.presets import PRESETS
 from stages.settings.recipes import BUILT_IN, PREFIX, Recipe, read_recipes
+from stages.settings.slurm import SLURM_PREFIX, Slurm, read_slurm_stages
 from stages.settings.trainings import Finetuning, Precision, Training
 
 RUNTIMES = ("torch", "onnxruntime", "openvino")  # libraries in which `PosePredictor` can run a network
@@ -46,6 +47,10 @@ class Workspace(Section):
         "",
         "Address host:port where the machines connect: one of the machines, and a free port of it. Needed if machines > 1.",
         pattern=r"^$|^[^:\s]+:\d+$",
+    )
+    run_on: Literal["here", "slurm"] = insignificant(
+        "here",
+        "Where trainings, evaluations and crop caches are computed: here, or slurm (each is a job of the queue, see [slurm]).",
     )
     compile: Literal["auto", "yes", "no"] = insignificant(
         "auto",
@@ -271,6 +276,7 @@ class Settings(Section):
     """All settings: one field per section of luigi.cfg. `datasets` and `recipes` hold several sections by name."""
 
     workspace: Workspace = Workspace()
+    slurm: Slurm = Slurm()
     datasets: dict[str, Section] = {name: dataset.settings() for name, dataset in DATASETS.items()}
     network: Network = Network()
     input: Input = Input()
@@ -288,6 +294,7 @@ class Settings(Section):
     compare: Comparison = Comparison()
     sample: Sample = Sample()
     recipes: dict[str, Recipe] = read_recipes({})
+    slurm_stages: dict[str, Slurm] = {}
 
     @model_validator(mode="after")
     def _sections_agree(self) -> "Settings":
@@ -334,6 +341,11 @@ class Settings(Section):
         described = {n: own.own_dataset(n, found) for n, found in self.datasets.items() if isinstance(found, own.OwnDataset)}
         return DATASETS | described
 
+    def slurm_of(self, stage: str) -> Slurm:
+        """Return the settings of a stage's jobs: those of the longest [slurm:NAME] that the stage's name begins with."""
+        fitting = [name for name in self.slurm_stages if f"{stage}:".startswith(f"{name}:")]
+        return self.slurm_stages[max(fitting, key=len)] if fitting else self.slurm
+
     @classmethod
     def defaults(cls) -> dict[str, Section]:
         """Return name in luigi.cfg -> section with its defaults, for the sections that are always there."""
@@ -358,8 +370,9 @@ class Settings(Section):
         """
         defaults = cls.defaults()
         for name in sections:
-            if name not in defaults and not name.startswith((PREFIX, own.PREFIX)):
-                raise DataError(unknown(f"section [{name}]", name, [*defaults, f"{PREFIX}NAME", f"{own.PREFIX}NAME"]))
+            if name not in defaults and not name.startswith((PREFIX, own.PREFIX, SLURM_PREFIX)):
+                prefixes = [f"{PREFIX}NAME", f"{own.PREFIX}NAME", f"{SLURM_PREFIX}STAGE"]
+                raise DataError(unknown(f"section [{name}]", name, [*defaults, *prefixes]))
         recipes = read_recipes(sections)
         built: dict[str, Any] = {}
         for name, default in defaults.items():
@@ -374,7 +387,7 @@ class Settings(Section):
             except DataError as error:
                 raise DataError(f"[{name}] {error}") from None
         datasets = {name: built.pop(name) for name in DATASETS} | _own_datasets(sections)
-        return cls(**built, datasets=datasets, recipes=recipes)
+        return cls(**built, datasets=datasets, recipes=recipes, slurm_stages=read_slurm_stages(sections))
 
 
 def _own_datasets(sections: Mapping[str, Mapping[str, str]]) -> dict[str, own.OwnDataset]:

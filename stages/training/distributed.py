@@ -18,6 +18,7 @@ import traceback
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass
+from enum import Enum
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any, TypeVar
@@ -31,9 +32,19 @@ from datasets.errors import DataError
 from datasets.progress import Report, silent
 from stages.inference.predict import pick_device
 from stages.machine.pool import end_with_parent
+from stages.machine.stopping import passed_to_children
 from stages.settings.sections import Workspace
 
 RESTARTS = 3
+
+
+class Stopped(Enum):
+    """What a process returns in place of a result if the training was asked to stop."""
+
+    STOPPED = "stopped"
+
+
+STOPPED = Stopped.STOPPED
 
 Work = TypeVar("Work")  # type of a job; each process gets a copy of the job
 Result = TypeVar("Result")
@@ -142,7 +153,7 @@ def launch(work: Callable[[Work, Report], Result], job: Work, name: str, workspa
     """Run work(job, report) in the processes and machines of [workspace]; return the result of this machine's first process.
 
     Each process gets a pickled copy of the job. name: name of the training, equal on all machines. Raises a DataError of any
-    process, and DataError if processes are killed repeatedly.
+    process, DataError if processes are killed repeatedly, and KeyboardInterrupt if the processes were asked to stop.
     """
     from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
@@ -166,7 +177,8 @@ def launch(work: Callable[[Work, Report], Result], job: Work, name: str, workspa
         )  # fmt: skip
         listener.start()
         try:
-            results = elastic_launch(config, _process)(work, job, workspace, Path(scratch) / "error", sender)
+            with passed_to_children():
+                results = elastic_launch(config, _process)(work, job, workspace, Path(scratch) / "error", sender)
         except ChildFailedError as error:
             code = error.get_first_failure()[1].exitcode
             if code >= 0:
@@ -179,6 +191,8 @@ def launch(work: Callable[[Work, Report], Result], job: Work, name: str, workspa
             sender.close()
             listener.join()
     result = results[min(results)]  # the keys of the results are global ranks
+    if result is STOPPED:
+        raise KeyboardInterrupt
     if isinstance(result, DataError):
         raise result
     return result
@@ -191,7 +205,7 @@ def _pass_on(receiver: Connection, report: Report) -> None:
 
 
 def _process(work: Callable[[Work, Report], Result], job: Work, workspace: Workspace, error_file: Path,
-             sender: Connection) -> Result | DataError:  # fmt: skip
+             sender: Connection) -> Result | DataError | Stopped:  # fmt: skip
     """Run the job in one of the processes; return its result.
 
     A failure in one process ends all processes. After a DataError the launcher starts the processes once more; then each of
@@ -215,6 +229,8 @@ def _process(work: Callable[[Work, Report], Result], job: Work, workspace: Works
     job = copy.deepcopy(job)  # copy, because the tensors of `job` lie in memory that all processes share
     try:
         return work(job, (lambda *progress: sender.send(progress)) if first_here else silent)
+    except KeyboardInterrupt:
+        return STOPPED
     except DataError as error:
         error_file.write_text(str(error))
         sys.exit(1)

@@ -1,13 +1,15 @@
 """Train a network with any objective: the training loop.
 
 A training is a pure function of its settings, its data and the initial weights. A training that is killed at any moment
-continues from its last checkpoint with the result of an uninterrupted one. The folder of a training holds the checkpoints
+continues from its last checkpoint with the result of an uninterrupted one. After SIGTERM or SIGUSR1 it writes a checkpoint and
+stops. The folder of a training holds the checkpoints
 (`stages.training.checkpointing`) and
     train.log, valid.log   epoch, loss, acc, LR and the objective's parts: one line per epoch
     logs/                  times and speed, see `stages.training.logs`
 """
 
 import math
+import signal
 from collections.abc import Callable, Hashable, Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -25,6 +27,7 @@ from stages.loading.loader import killed_reader_as_data_error
 from stages.machine import memory
 from stages.machine.pool import processes
 from stages.machine.recorded import Recorded, is_compiled
+from stages.machine.stopping import SIGNALS, Stop
 from stages.settings.sections import Workspace
 from stages.settings.trainings import Training
 from stages.training import distributed
@@ -115,6 +118,8 @@ class Trainer:
         self.phase: Hashable = None
         self.recorded: Recorded | None = None
         self.pending: list[Tensor] = []  # sums of the iterations that have not been read yet
+        # The launcher of several processes ends them by SIGTERM if one of them has failed; then no checkpoint is wanted.
+        self.stop = Stop(SIGNALS if self.group.size == 1 else (signal.SIGUSR1,))
         self.model = distributed.parallel(self.network, self.device)
         if is_compiled(w.compile, t.epochs * t.iterations * t.batch, self.device, self.group.size):
             self.model.compile(dynamic=False)
@@ -122,12 +127,13 @@ class Trainer:
     def run(self, report: Report = silent) -> dict[str, float]:
         """Train all epochs; return the best epoch's figures.
 
-        Calls `report(iteration, iterations, text)` from time to time.
+        Calls `report(iteration, iterations, text)` from time to time. Raises KeyboardInterrupt after a checkpoint if the system
+        asks this process to stop.
         """
         t, state = self.training, self.state
         self.checkpoints.require_space(self.learner)
         stream = self.objective.batches(state.iteration, self.iterations)
-        with self.checkpoints, self.logs, memory.shortage_as_data_error(t.batch):
+        with self.stop, self.checkpoints, self.logs, memory.shortage_as_data_error(t.batch):
             while not self._finished():
                 self._train_epoch(stream, report)
                 self._finish_epoch(report)
@@ -157,8 +163,15 @@ class Trainer:
             state.iteration += 1
             if state.iteration % every == 0 or state.iteration == end:
                 self._read(report)
-                if self.checkpoints.is_due():
+                stops = self._stops()
+                if self.checkpoints.is_due() or (stops and self.group.writes):
                     self._save(lambda: self.checkpoints.save(self.learner, self.state))
+                if stops:
+                    raise KeyboardInterrupt
+
+    def _stops(self) -> bool:
+        """Return whether any process of the group has been asked to stop; the answer is the same in all processes."""
+        return bool(self.group.sum(torch.tensor([float(self.stop.asked)])).item())
 
     def begin_phase(self, phase: Hashable) -> None:
         """Start a phase; if every iteration of the phase launches the same CUDA kernels, record them as a CUDA graph.

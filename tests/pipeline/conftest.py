@@ -5,7 +5,7 @@ import os
 import shutil
 import subprocess
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
@@ -80,13 +80,14 @@ class Place:
     """A folder with a luigi.cfg and an exp/, in which the program can be run."""
 
     folder: Path
+    variables: dict[str, str] = field(default_factory=dict)  # of the environment
 
     @property
     def exp(self) -> Path:
         return self.folder / "exp"
 
     def start(self, *arguments: str) -> subprocess.Popen:
-        environment = os.environ | {"PYTHONPATH": python_path(), "OMP_NUM_THREADS": "1"}
+        environment = os.environ | {"PYTHONPATH": python_path(), "OMP_NUM_THREADS": "1"} | self.variables
         environment.pop("LUIGI_CONFIG_PATH", None)
         return subprocess.Popen(
             [sys.executable, *arguments], cwd=self.folder, env=environment, text=True,

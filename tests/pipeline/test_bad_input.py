@@ -167,11 +167,14 @@ def test_only_refuses_and_names_the_missing_stage(empty):
     assert not list(empty.exp.glob("*@*"))
 
 
-@pytest.mark.parametrize("command", [["run", "MakeSample"], ["report"]])
-def test_a_disk_that_cannot_lock_files(empty, command):
+@pytest.mark.parametrize(
+    ("error", "command"), [("ENOLCK", ["run", "MakeSample"]), ("ENOSYS", ["run", "MakeSample"]), ("EOPNOTSUPP", ["report"])]
+)
+def test_a_disk_that_cannot_lock_files(empty, error, command):
+    """NFS without lockd gives ENOLCK, Lustre mounted without flock ENOSYS."""
     code = (
         "import sys, errno, fcntl\n"
-        "def flock(*_): raise OSError(errno.ENOLCK, 'No locks available')\n"
+        f"def flock(*_): raise OSError(errno.{error}, 'No locks available')\n"
         "fcntl.flock = flock\n"
         "from pipeline.__main__ import main\n"
         f"sys.exit(main({command}))\n"

@@ -1,5 +1,9 @@
 """The tasks, run by Luigi's own command line."""
 
+import socket
+
+from tests.pipeline.test_killed import wait_for
+
 
 def luigi(place, *arguments):
     process = place.start("-m", "luigi", "--module", "pipeline", *arguments, "--local-scheduler")
@@ -31,6 +35,37 @@ def test_wrong_settings_is_reported_as_an_error_and_a_code(empty):
     settings.write_text(settings.read_text().replace("archive = sample", "archiv = sample"))
     code, output = luigi(empty, "CropPenn")
     assert code == 2 and "Did you mean archive?" in output and "Traceback" not in output
+
+
+def test_two_workers_of_a_central_scheduler_share_one_exp(empty, tmp_path):
+    """As on two machines: each worker has a folder of its own for temporary files. Both stages are made from MakeSample."""
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    server = empty.start("-c", f"from luigi.cmdline import luigid; luigid(['--address', '127.0.0.1', '--port', '{port}'])")
+    try:
+        wait_for(lambda: socket.socket().connect_ex(("127.0.0.1", port)) == 0)
+        scheduler = (
+            "--scheduler-host",
+            "127.0.0.1",
+            "--scheduler-port",
+            str(port),
+            "--worker-keep-alive",
+            "--log-level",
+            "WARNING",
+        )
+        workers = []
+        for stage in ("FetchMpii", "CropPenn"):
+            (tmp_path / stage).mkdir()
+            empty.variables = {"TMPDIR": str(tmp_path / stage)}
+            workers.append(empty.start("-m", "luigi", "--module", "pipeline", stage, *scheduler))
+        said = [worker.communicate(timeout=300)[1] for worker in workers]
+    finally:
+        server.kill()
+        server.communicate()
+    assert [worker.returncode for worker in workers] == [0, 0]
+    for stage in ("MakeSample", "FetchMpii", "FetchPennAction", "CropPenn"):
+        assert sum(f"{stage}: done in" in text for text in said) == 1
+    assert all(len(text.splitlines()) < 12 for text in said), said
 
 
 def test_the_command_line_does_not_import_torch(empty):

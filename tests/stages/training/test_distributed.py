@@ -60,6 +60,17 @@ def test_two_processes_give_what_one_gives_though_one_is_killed(tiny_penn, tmp_p
     assert (tmp_path / "two" / "logs" / "metrics.csv").exists()
 
 
+def test_all_processes_stop_at_one_iteration_when_the_first_is_asked(tiny_penn, tmp_path):
+    def ask(done, *_):
+        if done == 1:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    given = job(tmp_path / "asked", tiny_penn, TWO.model_copy(update={"checkpoint_seconds": 1e9}), SETTINGS)
+    with pytest.raises(KeyboardInterrupt):
+        train(replace(given, training=SETTINGS.model_copy(update={"iterations": 100})), ask)
+    assert 1 <= load_tensors(tmp_path / "asked/last.safetensors")[1]["state"]["iteration"] < 100
+
+
 def train_and_save_slowly(job, told):
     def save(*given, **arrays):
         time.sleep(2)

@@ -129,6 +129,29 @@ def test_killed_and_resumed_is_as_if_never_killed(tiny_penn, finished, tmp_path,
     assert contents(folder) == contents(finished)
 
 
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1])
+def test_a_signal_asks_for_a_checkpoint_and_the_end(tiny_penn, finished, tmp_path, number):
+    """No checkpoint is due within the epoch: the one of iteration 3 is written because of the signal."""
+    before = signal.getsignal(number)
+    with pytest.raises(KeyboardInterrupt):
+        trainer(tmp_path / "asked", tiny_penn).run(lambda done, *_: os.kill(os.getpid(), number) if done == 3 else None)
+    assert signal.getsignal(number) == before
+    assert load_tensors(tmp_path / "asked/last.safetensors")[1]["state"]["iteration"] == 3
+    trainer(tmp_path / "asked", tiny_penn).run()
+    there = contents(tmp_path / "asked")
+    assert {name: there[name] for name in FILES} == {name: contents(finished)[name] for name in FILES}
+
+
+def test_a_reader_that_ends_by_the_same_signal_is_no_error(tiny_penn, tmp_path):
+    def end_all(done, *_):
+        if done == 3:
+            os.kill(os.getpid(), signal.SIGTERM)
+            raise RuntimeError("DataLoader worker (pid 1) is killed by signal: Terminated.")
+
+    with pytest.raises(KeyboardInterrupt):
+        run(job(tmp_path / "asked", tiny_penn), end_all)
+
+
 def test_the_published_recipe_resumes_as_well(tiny_penn, tmp_path):
     def kill(done, *_):
         if done == 7:

@@ -1,0 +1,237 @@
+"""Run a stage as a job of Slurm, submitted by submitit, and wait until it has ended.
+
+The folder exp/.jobs/<stage>-<8 digits> has the job's script and log and, until the job has ended, a file `job` with its number.
+A command that finds this file waits for the job instead of submitting another one.
+"""
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from datasets.errors import DataError
+from datasets.files import lock_file, write_atomically
+from pipeline.engine.progress import say
+
+RECORD = "job"
+ENDED = {
+    "BOOT_FAIL", "CANCELLED", "COMPLETED", "DEADLINE", "FAILED", "NODE_FAIL", "OUT_OF_MEMORY", "PREEMPTED", "REVOKED",
+    "TIMEOUT",
+}  # fmt: skip
+FORGOTTEN = "no longer known to Slurm"  # Slurm forgets a job some minutes after its end
+FIRST_POLL, LAST_POLL = 0.5, 10.0  # s between two questions to Slurm: the first ones, and after a while
+SEEN_SECONDS = 60  # s that a network file system may take to show files that another machine has written
+MOST_SECONDS = 120  # s before the time limit at which Slurm asks a job to stop; at most a quarter of the limit
+WITHOUT_END = 10**6  # more time limits than any training reaches
+
+
+@dataclass(frozen=True)
+class Job:
+    """A job that makes the result of one stage."""
+
+    name: str  # its name in the queue: the stage and the first digits of its fingerprint
+    command: tuple[str, ...]  # makes the stage, and only this stage, in the job's working directory
+    minutes: int  # time limit
+    options: dict[str, Any]  # further options of submitit's SlurmExecutor
+
+    @property
+    def notice(self) -> int:
+        """Return the seconds between the signal before the time limit and the limit."""
+        return min(MOST_SECONDS, self.minutes * 15)
+
+
+class NoAnswer(Exception):
+    """Slurm's controller does not answer at present."""
+
+
+class InJob:
+    """The function that submitit runs in the job: it runs a command, and ends it before the job is requeued."""
+
+    def __init__(self, command: tuple[str, ...], seconds: float, long: float) -> None:
+        """seconds: how long the command may take to stop before it is killed; long: about half of the time limit, in s."""
+        self.command, self.seconds, self.long = command, seconds, long
+        self._process, self._begun = 0, 0.0
+
+    def __call__(self) -> None:
+        """Run the command; exit the process with its code, if that is not 0."""
+        # Slurm sends the signal before the time limit to all processes. Only this one handles it; the others inherit the mask.
+        mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGUSR2})
+        try:
+            process = subprocess.Popen(self.command)
+            self._process, self._begun = process.pid, time.monotonic()
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+        from submitit.core.utils import UncompletedJobError
+
+        try:
+            while process.poll() is None:
+                time.sleep(0.1)
+        except UncompletedJobError:  # raised by submitit's signal handler, which has called `checkpoint`
+            print("The stage was stopped by the job's time limit; set a longer `time` in [slurm] of the settings.", flush=True)
+            sys.exit(1)
+        if process.returncode < 0:
+            print(f"The stage was killed (signal {-process.returncode}), perhaps because memory ran out.", flush=True)
+        if process.returncode:
+            sys.exit(abs(process.returncode))
+
+    def checkpoint(self) -> Any:
+        """Stop the command, and return the call for the job's next run; None if that would be stopped at the same place.
+
+        Called by submitit before it requeues the job. A training ends on its own after a checkpoint; a stage that does not
+        handle the signal has saved nothing, and cannot end within the time limit if it has already taken much of it.
+        """
+        from submitit.helpers import DelayedSubmission
+
+        os.kill(self._process, signal.SIGTERM)
+        end = time.monotonic() + self.seconds
+        # WNOWAIT leaves the exit code to `poll`, which this method may have interrupted.
+        while (ended := os.waitid(os.P_PID, self._process, os.WEXITED | os.WNOWAIT | os.WNOHANG)) is None:
+            if time.monotonic() > end:
+                os.kill(self._process, signal.SIGKILL)
+            time.sleep(0.1)
+        saved = (ended.si_code, ended.si_status) != (os.CLD_KILLED, signal.SIGTERM)
+        again = saved or time.monotonic() - self._begun < self.long
+        return DelayedSubmission(InJob(self.command, self.seconds, self.long)) if again else None
+
+
+def run(job: Job, folder: Path, done: Callable[[], bool]) -> None:
+    """Submit a job, or find the one that another command has submitted, and wait until its stage is done.
+
+    folder: of the job's files; done: whether the stage's result is there. Raises DataError, which names the log, if the job
+    ends without the result, and if there is no Slurm or it refuses the job.
+    """
+    number = _submitted(job, folder)
+    state = _wait(job, number)
+    end = time.monotonic() + SEEN_SECONDS
+    while not done() and state in ("COMPLETED", FORGOTTEN) and time.monotonic() < end:
+        time.sleep(1)
+    (folder / RECORD).unlink(missing_ok=True)
+    if not done():
+        raise DataError(f"Slurm job {number} ended without a result ({state}). {_last_line(log_of(folder, number))}")
+
+
+def going_on(name: str, folder: Path) -> str:
+    """Return the number of a job that has not ended; "" if there is none. name, folder: of the job and of its files."""
+    number = _recorded(folder)
+    try:
+        return "" if not number or _state(number, name) in ENDED | {FORGOTTEN} else number
+    except NoAnswer:
+        return number
+
+
+def log_of(folder: Path, number: str) -> Path:
+    """Return the path of a job's log."""
+    return folder / f"{number}_0_log.out"
+
+
+def _submitted(job: Job, folder: Path) -> str:
+    """Return the number of the job in the queue, which is submitted if it is not there."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with lock_file(folder / "lock"):  # two commands at once submit one job
+        number = _recorded(folder)
+        if number and _patiently(number, job.name) not in ENDED | {FORGOTTEN}:
+            say(f"{job.name} is Slurm job {number} already; its log is {log_of(folder, number)}")
+            return number
+        number = _submit(job, folder)
+        write_atomically(folder / RECORD, number.encode())
+    say(f"{job.name} is Slurm job {number}; its log is {log_of(folder, number)}")
+    return number
+
+
+def _recorded(folder: Path) -> str:
+    try:
+        number = (folder / RECORD).read_text(encoding="ascii").strip()
+    except (OSError, ValueError):
+        return ""
+    return number if number.isdigit() else ""
+
+
+def _submit(job: Job, folder: Path) -> str:
+    try:
+        import submitit
+        from submitit.core.utils import FailedJobError, FailedSubmissionError
+        from submitit.helpers import clean_env, environment_variables
+    except ImportError:
+        raise DataError("Jobs of Slurm need submitit, which is not installed; run: pip install submitit") from None
+    if missing := [command for command in ("sbatch", "srun", "squeue", "scontrol") if not shutil.which(command)]:
+        raise DataError(
+            f"Slurm's command {missing[0]} is not here; give the command on a machine from which jobs are submitted, or leave "
+            "out --on slurm ([workspace] run_on)."
+        )
+    executor = submitit.SlurmExecutor(folder, max_num_timeout=WITHOUT_END)
+    further = {"requeue": True} | job.options.get("additional_parameters", {})
+    executor.update_parameters(
+        **job.options | {"additional_parameters": further},
+        job_name=job.name, time=job.minutes, signal_delay_s=job.notice, stderr_to_stdout=True,
+    )  # fmt: skip
+    configuration = {name: os.environ[name] for name in ("SLURM_CONF",) if name in os.environ}
+    try:
+        # This command may itself run in a job, whose variables are not for the new one.
+        with clean_env(), environment_variables(**configuration):
+            return executor.submit(InJob(job.command, 0.75 * job.notice, 30.0 * job.minutes)).job_id
+    except (FailedJobError, FailedSubmissionError, subprocess.CalledProcessError) as error:
+        lines = [line for line in str(error).splitlines() if "error:" in line] or [str(error)]
+        raise DataError(f"Slurm refuses the job ({lines[-1].strip()}); correct the section [slurm] of the settings.") from None
+
+
+def _wait(job: Job, number: str) -> str:
+    """Wait until a job has ended, and return its last state."""
+    said, pause = "", FIRST_POLL
+    while True:
+        state = _patiently(number, job.name)
+        if state in ENDED or state == FORGOTTEN:
+            return state
+        if state != said:
+            say(f"{job.name}: Slurm job {number} is {state.lower()}")
+            said = state
+        time.sleep(pause)
+        pause = min(pause * 1.2, LAST_POLL)
+
+
+def _patiently(number: str, name: str) -> str:
+    """Return the state of a job, as `_state` does; while Slurm does not answer, wait."""
+    waits = False
+    while True:
+        try:
+            return _state(number, name)
+        except NoAnswer as error:
+            if not waits:
+                say(f"{name}: Slurm does not answer ({error}); waiting for it.")
+            waits = True
+            time.sleep(LAST_POLL)
+
+
+def _state(number: str, name: str) -> str:
+    """Return the state of a job, such as PENDING; FORGOTTEN if Slurm knows no job of this number and name.
+
+    Raises NoAnswer if the controller does not answer, and DataError without the command squeue.
+    """
+    question = ["squeue", "--noheader", "--states=all", f"--jobs={number}", "--format=%T %j"]
+    try:
+        answer = subprocess.run(question, capture_output=True, text=True, timeout=60)
+    except FileNotFoundError:
+        raise DataError("Slurm's command squeue is not here; give the command on a machine that has it.") from None
+    except subprocess.TimeoutExpired:
+        raise NoAnswer("no answer in 60 s") from None
+    if answer.returncode:
+        if "Invalid job id" in answer.stderr:
+            return FORGOTTEN
+        raise NoAnswer((answer.stderr.strip().splitlines() or [f"exit code {answer.returncode}"])[-1])
+    state, _, its_name = answer.stdout.strip().partition(" ")
+    return state if its_name == name else FORGOTTEN
+
+
+def _last_line(log: Path) -> str:
+    """Return a sentence that names a log and, if there is one, its last line of a stage."""
+    try:
+        lines = log.read_text(errors="replace").splitlines()
+    except OSError:
+        return f"It has no log {log}; the folder must be one that the machines of the cluster share."
+    ours = [line for line in lines if line.strip() and not line.startswith(("srun:", "slurmstepd", "submitit "))]
+    return f"Its log is {log}" + (f"; the last line: {ours[-1].strip()}" if ours else "")

@@ -1,0 +1,93 @@
+"""Jobs of Slurm: what they do before the time limit, and what Slurm's answers mean."""
+
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from pipeline.engine import jobs
+from pipeline.engine.jobs import InJob, NoAnswer
+
+pytest.importorskip("submitit", reason="submitit is an optional requirement")
+
+SAVES = (
+    "import signal, sys; signal.signal(signal.SIGTERM, lambda *_: sys.exit(130)); print('ready', flush=True); signal.pause()"
+)
+LOSES = "import signal; print('ready', flush=True); signal.pause()"
+IGNORES = "import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('ready', flush=True); signal.pause()"
+
+
+@pytest.mark.parametrize(
+    ("code", "long", "returns"), [(SAVES, 0.0, True), (LOSES, 0.0, False), (LOSES, 1000.0, True), (IGNORES, 0.0, True)]
+)
+def test_only_what_gets_further_returns_to_the_queue(code, long, returns):
+    """long: seconds after which a command that has saved nothing would not end in its next run either."""
+    job = InJob((sys.executable, "-c", code), seconds=0.5, long=long)
+    process = subprocess.Popen(job.command, stdout=subprocess.PIPE)
+    assert process.stdout and process.stdout.readline() == b"ready\n"
+    job._process, job._begun = process.pid, time.monotonic()
+    assert bool(job.checkpoint()) == returns
+    process.communicate()
+    assert process.returncode == {SAVES: 130, LOSES: -signal.SIGTERM, IGNORES: -signal.SIGKILL}[code]
+
+
+def test_the_exit_code_of_a_job_is_that_of_its_command(capfd):
+    InJob((sys.executable, "-c", ""), 1, 1)()
+    with pytest.raises(SystemExit) as ended:
+        InJob((sys.executable, "-c", "import sys; sys.exit(30)"), 1, 1)()
+    assert ended.value.code == 30 and not capfd.readouterr().out
+    with pytest.raises(SystemExit) as ended:
+        InJob((sys.executable, "-c", "import os; os.kill(os.getpid(), 9)"), 1, 1)()
+    assert ended.value.code == 9 and "killed (signal 9), perhaps because memory ran out" in capfd.readouterr().out
+
+
+def test_the_command_does_not_get_the_signal_before_the_time_limit():
+    """Slurm sends it to all processes of a job; its default action would end them."""
+    InJob((sys.executable, "-c", "import os, signal; os.kill(os.getpid(), signal.SIGUSR2)"), 1, 1)()
+    assert signal.SIGUSR2 not in signal.pthread_sigmask(signal.SIG_BLOCK, set())
+
+
+def answers(monkeypatch, folder, *lines):
+    """Let squeue give these answers, one at each call; an answer that begins with ! is an error."""
+    (folder / "answers").write_text("".join(f"{line}\n" for line in lines))
+    script = """#!/bin/sh
+cd "$(dirname "$0")"; line=$(head -n 1 answers); sed -i 1d answers
+case $line in !*) echo "${line#!}" >&2; exit 1;; *) echo "$line";; esac
+"""
+    (folder / "squeue").write_text(script)
+    (folder / "squeue").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{folder}:/usr/bin:/bin")
+
+
+def test_what_squeue_answers(monkeypatch, tmp_path):
+    answers(
+        monkeypatch, tmp_path, "PENDING Pretrain-1", "RUNNING of-another-user", "",
+        "!slurm_load_jobs error: Invalid job id specified",
+        "!slurm_load_jobs error: Unable to contact slurm controller (connect failure)",
+    )  # fmt: skip
+    assert [jobs._state("7", "Pretrain-1") for _ in range(4)] == ["PENDING", *3 * [jobs.FORGOTTEN]]
+    with pytest.raises(NoAnswer, match="Unable to contact slurm controller"):
+        jobs._state("7", "Pretrain-1")
+
+
+def test_waiting_survives_a_restart_of_slurm_and_says_little(monkeypatch, tmp_path, capfd):
+    monkeypatch.setattr(jobs, "FIRST_POLL", 0.01)
+    monkeypatch.setattr(jobs, "LAST_POLL", 0.01)
+    answers(monkeypatch, tmp_path, *3 * ["RUNNING a"], *3 * ["!Socket timed out"], *3 * ["RUNNING a"], "COMPLETED a")
+    job = jobs.Job("a", ("true",), 5, {})
+    assert jobs._wait(job, "7") == "COMPLETED"
+    assert capfd.readouterr().err.splitlines() == [
+        "a: Slurm job 7 is running", "a: Slurm does not answer (Socket timed out); waiting for it.",
+    ]  # fmt: skip
+
+
+def test_a_result_that_appears_late_is_waited_for(monkeypatch, tmp_path):
+    """A network file system may show the files of another machine some seconds later."""
+    answers(monkeypatch, tmp_path, "RUNNING a", "COMPLETED a", "COMPLETED a")
+    (tmp_path / "jobs").mkdir()
+    (tmp_path / "jobs/job").write_text("7")
+    seen = iter([False, False, True, True])
+    jobs.run(jobs.Job("a", ("true",), 5, {}), tmp_path / "jobs", lambda: next(seen))
+    assert not (tmp_path / "jobs/job").exists()
