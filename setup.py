@@ -13,7 +13,7 @@ setup(
     license="MIT",
     python_requires=">=3.11",
     packages=find_packages(include=["datasets*", "stages*", "pipeline*", "tools*"]),
-    package_data={"stages.reporting": ["page.html"]},
+    package_data={"stages.reporting": ["page.html", "movements3d.html"]},
     # torch must have at least the pinned version; for the other packages any installed version is accepted.
     install_requires=[line.replace("==", ">=") if line.startswith("torch==") else line.split("==")[0] for line in pinned],
     extras_require={

@@ -1,10 +1,11 @@
-"""Small datasets that tests share, made from scratch."""
+"""Small synthetic datasets that several tests share."""
 
 import os
 import shutil
 from dataclasses import replace
 
-os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch is imported: tests run side by side
+# Set before torch is imported; one thread per test process, because several processes run tests at the same time.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import cv2
 import numpy as np
@@ -19,7 +20,7 @@ from datasets.penn_action import PENN_ACTION
 
 @pytest.fixture(scope="session")
 def tiny_penn(tmp_path_factory):
-    """Eight 48 x 40 images of noise with 13 dots; 6 for training, 2 for validation."""
+    """A dataset of eight images of 48 x 40 px with noise and 13 dots, 6 for training and 2 for validation."""
     folder = tmp_path_factory.mktemp("tiny_penn")
     rng = np.random.default_rng(0)
     images = folder / "frames"
@@ -43,7 +44,7 @@ def tiny_penn(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def penn_sequences(tiny_penn, tmp_path_factory):
-    """The validation images of `tiny_penn` as two sequences of one frame each, with labels beside the frames."""
+    """The validation images of `tiny_penn` as two sequences of one frame each, in Penn Action's layout with labels."""
     root = tmp_path_factory.mktemp("penn_sequences")
     (root / "labels").mkdir()
     rows = tiny_penn.split("valid")

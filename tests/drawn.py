@@ -1,4 +1,4 @@
-"""Tiny archives of drawn people in the formats of Leeds Sports Pose, LSPET and FLIC."""
+"""Small archives of drawn people in the formats of Leeds Sports Pose, LSPET and FLIC."""
 
 import io
 import zipfile
@@ -16,12 +16,12 @@ from datasets.sample.pictures import draw_still
 from stages.loading.loader import PoseDataset
 from stages.settings.sections import Input
 
-SIZE = (120, 100)  # height, width px
+SIZE = (120, 100)  # height and width of the pictures in px
 LSP_IN_MPII = [MPII.skeleton.joints.index({"neck": "upper_neck"}.get(name, name)) for name in LSP.skeleton.joints]
 
 
 def people(count: int, seed: int = 0) -> list[tuple[bytes, np.ndarray, np.ndarray]]:
-    """Per picture of one person: JPEG, MPII's joints (16, 2) px counted from 0, and whether each is seen (16,)."""
+    """Yield pictures of one person: the JPEG, MPII's joints (16, 2) in 0-based px, and whether each joint is visible (16,)."""
     drawn = []
     for number in range(count):
         image, (person,) = draw_still(np.random.default_rng([seed, number]), SIZE, 1)
@@ -30,9 +30,9 @@ def people(count: int, seed: int = 0) -> list[tuple[bytes, np.ndarray, np.ndarra
 
 
 def write_lsp(path: Path, count: int, extended: bool = False) -> np.ndarray:
-    """An archive as lsp_dataset.zip: joints 3 x 14 x N, where 1 marks an occluded joint. Joints (N, 14, 2) px from 0.
+    """Write an archive like lsp_dataset.zip, with joints 3 x 14 x N; return the joints (N, 14, 2) in 0-based px.
 
-    In the extended set, 1 marks a joint that is labelled: here all are.
+    In LSP, the third number 1 marks an occluded joint. In the extended set it marks a labelled joint; here all are labelled.
     """
     drawn = people(count)
     part = np.array([points[LSP_IN_MPII] for _, points, _ in drawn])
@@ -49,7 +49,7 @@ def write_lsp(path: Path, count: int, extended: bool = False) -> np.ndarray:
 
 
 def peak_error(data: DatasetFiles, split: str) -> np.ndarray:
-    """Distance (K,) in px of the network's input between joints inside the box and the peaks of their heatmaps."""
+    """Return the distances (K,) in px of the network's input from joints inside the box to the peaks of their heatmaps."""
     samples, errors = PoseDataset(data, split, Input(resolution=128)), []
     for row in range(len(samples)):
         sample = samples[row]
@@ -57,26 +57,29 @@ def peak_error(data: DatasetFiles, split: str) -> np.ndarray:
         joints = samples.rows.part[row] @ affine[:, :2].T + affine[:, 2]
         inside = ((joints > 0) & (joints < 127)).all(axis=1)
         peaks = np.array([np.unravel_index(maps.argmax(), maps.shape)[::-1] for maps in sample["heatmaps"]])
-        errors += (np.abs(4 * peaks + 1.5 - joints).max(axis=1))[inside].tolist()  # a heatmap pixel is four of the input's
+        errors += (np.abs(4 * peaks + 1.5 - joints).max(axis=1))[inside].tolist()  # a heatmap pixel is four input pixels wide
     return np.array(errors)
 
 
 def mat(joints: np.ndarray) -> bytes:
-    """joints.mat."""
+    """Return the bytes of a file joints.mat."""
     content = io.BytesIO()
     savemat(content, {"joints": joints})
     return content.getvalue()
 
 
 def write_flic(images: Path, annotations: Path, train: int, valid: int) -> None:
-    """An archive as FLIC.zip at `images`, and a folder of annotation files as published; every other person turns round."""
+    """Write an archive like FLIC.zip to `images`, and a folder of annotation files as published.
+
+    Every second person is seen from behind.
+    """
     annotations.mkdir(parents=True)
     drawn = people(train + valid)
     with zipfile.ZipFile(images, "w") as archive:
         archive.writestr("FLIC/examples.mat", b"not read")
         for number, (jpeg, _, _) in enumerate(drawn):
             archive.writestr(f"FLIC/images/film-{number:08d}.jpg", jpeg)
-    arms = [13, 14, 15, 12, 11, 10, 3, 2]  # of MPII's joints, in FLIC's order; the face is put on the neck and the head's top
+    arms = [13, 14, 15, 12, 11, 10, 3, 2]  # indices of MPII's joints in FLIC's order; neck and head top serve as eyes and nose
     part = np.array([points[[*arms, 9, 9, 8]] for _, points, _ in drawn]) + 1
     part[:, 8:10, 0] += (2, -2)
     for split, rows in (("train", np.arange(train)), ("valid", np.arange(train, train + valid))):

@@ -8,7 +8,7 @@ import numpy as np
 
 JOINTS = ("Nose", "FinL", "FinR", "Back", "Tail")
 COLOURS = [(255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 0), (255, 0, 255)]
-BODY = np.array([[0, -60], [-25, -10], [25, -10], [0, 10], [0, 60]], float)  # px
+BODY = np.array([[0, -60], [-25, -10], [25, -10], [0, 10], [0, 60]], float)  # width and height of a picture in px
 WIDTH, HEIGHT = 320, 240
 
 
@@ -64,7 +64,7 @@ def write_coco(folder: Path, count: int) -> None:
 
 
 def write_deeplabcut(folder: Path, count: int) -> None:
-    """Write a DeepLabCut project with two videos, of which the first fish of each picture is labelled."""
+    """Write a DeepLabCut project with two videos, in which the first fish of each picture is labelled."""
     lines = ["scorer,,," + ",".join(["me"] * 10), "bodyparts,,," + ",".join(j for j in JOINTS for _ in "xy"),
              "coords,,," + ",".join("xy" * 5)]  # fmt: skip
     for video, numbers in (("one", range(count // 2)), ("two", range(count // 2, count))):

@@ -1,7 +1,8 @@
-"""Damaged files from seeds, read one after the other: python -m tests.hostile FIRST COUNT [KIND ...]
+"""Read randomly damaged files, one after the other: python -m tests.hostile FIRST COUNT [KIND ...]
 
-Reads COUNT files of every kind, from seed FIRST on, with 3 GiB more of address space and 20 seconds a file. Each has to end in
-a `DataError` that names it or in a result that is what it should be; of anything else this process dies.
+The program damages and reads COUNT files of every kind, with seeds from FIRST on. It may use 3 GiB of additional address space,
+and 20 seconds per file. Reading a file must give a valid result, or a `DataError` that names the file; otherwise the process
+fails.
 """
 
 import argparse
@@ -58,11 +59,12 @@ from tests.ports import Bearpaw, Princeton, port
 from tests.published_networks import Published3D
 
 pillow_heif.register_heif_opener()
-NUMBERS = (0, 1, 7, 8, 14, 15, 255, 2**15, 2**16 - 1, 2**24, 2**31 - 1, 2**31, 2**32 - 8, 2**32 - 1)  # sizes, types, flags
+# Values that replace sizes, types and flags.
+NUMBERS = (0, 1, 7, 8, 14, 15, 255, 2**15, 2**16 - 1, 2**24, 2**31 - 1, 2**31, 2**32 - 8, 2**32 - 1)
 
 
 def damage(data: bytes, rng: Generator) -> bytes:
-    """One to three of: a bit turned, bytes or a number replaced, a piece copied or cut out, the end cut off."""
+    """Damage content one to three times: flip a bit, replace bytes or a number, copy or delete a piece, or cut off the end."""
     for _ in range(rng.integers(1, 4)):
         at, source = rng.integers(0, max(len(data), 1), 2).tolist()
         length, field = int(rng.integers(1, 200)), at & ~3
@@ -78,7 +80,7 @@ def damage(data: bytes, rng: Generator) -> bytes:
     return data
 
 
-# What a reader checks first is made right again after the damage, or nothing would get past it.
+# These functions correct checksums and similar values after the damage; otherwise every reader would stop at its first check.
 
 
 def compressed_mat(data: bytes) -> bytes:
@@ -104,7 +106,7 @@ def mended_png(data: bytes) -> bytes:
     return out
 
 
-# Whole files, written into the empty folder that is given.
+# These functions write undamaged files into an empty folder.
 
 
 def label(folder: Path, compress: bool = False) -> bytes:
@@ -157,7 +159,7 @@ WHOLE = checkpoint(Princeton)
 
 
 def pickled(_: Path) -> bytes:
-    """The member of a checkpoint that says what is in the others."""
+    """Return the member data.pkl of a checkpoint, which describes the other members."""
     with zipfile.ZipFile(io.BytesIO(WHOLE)) as file:
         return file.read("archive/data.pkl")
 
@@ -181,7 +183,7 @@ MOTION = {
 
 
 def motion(folder: Path) -> bytes:
-    """The poses of a motion capture file; `with_motion` puts them into the file."""
+    """Return the bytes of the poses in a motion capture file; `with_motion` writes them back into the file."""
     np.save(folder / "poses.npy", 1000.0 * np.arange(18).reshape(3, 2, 3) % 7000)
     return (folder / "poses.npy").read_bytes()
 
@@ -227,7 +229,7 @@ def zipped(folder: Path) -> bytes:
 
 
 def seven_zip(_: Path) -> bytes:
-    """Content as it is, then the list of members as it is: damage reaches both."""
+    """Return a .7z archive whose content and list of members are not compressed, so that both can be damaged."""
     file = io.BytesIO()
     with py7zr.SevenZipFile(file, "w", filters=[{"id": py7zr.FILTER_COPY}]) as archive:
         archive.set_encoded_header_mode(False)
@@ -237,7 +239,7 @@ def seven_zip(_: Path) -> bytes:
 
 
 def mended_7z(data: bytes) -> bytes:
-    """With the checksums of the list of members that it has."""
+    """Return the .7z archive with correct checksums of its list of members."""
     if len(data) < 32:
         return data
     start, size = struct.unpack_from("<QQ", data, 12)
@@ -246,7 +248,7 @@ def mended_7z(data: bytes) -> bytes:
     return data[:8] + struct.pack("<I", zlib.crc32(begin)) + begin + data[32:]
 
 
-# Reading them, and what has to hold of what was read.
+# These functions read a damaged file and check the result.
 
 
 def read_label(path: Path) -> None:
@@ -291,7 +293,7 @@ def read_archive(path: Path) -> None:
         assert not any(p.is_symlink() for p in out.rglob("*"))
     unpacked = [p.read_bytes() for p in out.rglob("*.jpg")]
     assert 0 < len(unpacked) <= count
-    if zipfile.is_zipfile(path):  # a zip lists its members and has their checksums; a tar has neither
+    if zipfile.is_zipfile(path):  # a zip has a list of its members and their checksums, a tar has neither
         assert sorted(unpacked) == sorted(list(MEMBERS.values())[:2])
 
 
@@ -417,7 +419,7 @@ KINDS: dict[str, tuple[Callable[[Path], bytes], Callable[[bytes], bytes], Callab
 
 
 def read_damaged(kind: str, seeds: range) -> Counter[str]:
-    """How many files of a kind were read, and how many refused."""
+    """Read damaged files of one kind; return how many could be read, and how many were refused."""
     make, mend, read = KINDS[kind]
     outcomes: Counter[str] = Counter()
     with tempfile.TemporaryDirectory() as name:
@@ -439,7 +441,7 @@ def read_damaged(kind: str, seeds: range) -> Counter[str]:
 
 
 if __name__ == "__main__":
-    # The libraries of CUDA alone take more than that.
+    # The limit is added to the address space in use, because CUDA's libraries alone use more than 3 GiB.
     taken = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
     resource.setrlimit(resource.RLIMIT_AS, (taken + (3 << 30), taken + (3 << 30)))
     first, count = map(int, sys.argv[1:3])

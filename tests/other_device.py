@@ -1,4 +1,4 @@
-"""Stand in for a second device on a machine without one: tensors that refuse to meet tensors of the CPU."""
+"""Simulate a second device on a machine without a GPU: tensors that cannot be combined with tensors on the CPU."""
 
 from typing import Any
 
@@ -11,10 +11,11 @@ CUDA = torch.device("cuda", 0)
 
 
 class OnOtherDevice(Tensor):
-    """A tensor whose values lie on the CPU but which says that it is on CUDA, and behaves so.
+    """A tensor that behaves as if it were on CUDA, although its values are on the CPU.
 
-    An operation that mixes it with tensors of the CPU that have dimensions raises RuntimeError, as torch does for two devices;
-    `cpu()` and `item()` bring values back. In `OtherDevice`, what is made on CUDA or moved there is such a tensor.
+    An operation on such a tensor and a CPU tensor with dimensions raises RuntimeError, as torch does for tensors on two
+    devices. `cpu()` and `item()` return CPU values. Inside `OtherDevice`, tensors that are created on CUDA or moved to CUDA are
+    of this class.
     """
 
     @classmethod
@@ -24,14 +25,14 @@ class OnOtherDevice(Tensor):
         if func is Tensor.cpu:
             return args[0].as_subclass(Tensor)
         tensors = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)]
-        # torch lets numbers of the CPU meet tensors of any device, but not in lists such as those of `stack`.
+        # torch accepts CPU tensors without dimensions together with tensors on any device, except in lists, as for `stack`.
         if any(not isinstance(tensor, cls) and (tensor.dim() or func is torch.stack) for tensor in tensors):
             raise RuntimeError("Expected all tensors to be on the same device, but found at least two devices, cuda:0 and cpu!")
         return super().__torch_function__(func, types, args, kwargs)
 
 
 class OtherDevice(TorchFunctionMode):
-    """A context in which tensors can be made on, and moved to, the device that `OnOtherDevice` stands for."""
+    """A context in which tensors can be created on, and moved to, the simulated device of `OnOtherDevice`."""
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         if kwargs and torch.device(kwargs.get("device") or "cpu").type == "cuda":

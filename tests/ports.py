@@ -1,4 +1,4 @@
-"""The networks of the two PyTorch ports, small, after their descriptions: their names, and what they compute."""
+"""Small networks like those of the two PyTorch ports, written from descriptions of the ports, with the same tensor names."""
 
 import torch
 import torch.nn.functional as F
@@ -6,7 +6,7 @@ from torch import nn
 
 
 def unit(inputs, outputs, size=1, stride=1, norm=False):
-    """princeton-vl's convolution, with the normalisation after it under the same name."""
+    """Return princeton-vl's convolution and the normalisation after it, which share a name."""
     layers = {"conv": nn.Conv2d(inputs, outputs, size, stride, size // 2)}
     return nn.ModuleDict(layers | ({"bn": nn.BatchNorm2d(outputs)} if norm else {}))
 
@@ -22,7 +22,7 @@ class PrincetonResidual(nn.Module):
         self.bn1, self.conv1 = nn.BatchNorm2d(inputs), unit(inputs, half)
         self.bn2, self.conv2 = nn.BatchNorm2d(half), unit(half, half, 3)
         self.bn3, self.conv3 = nn.BatchNorm2d(half), unit(half, outputs)
-        self.skip_layer = unit(inputs, outputs)  # also where it is not used
+        self.skip_layer = unit(inputs, outputs)  # the skip convolution exists even where it is not used
 
     def forward(self, x):
         y = through(self.conv1, F.relu(self.bn1(x)))
@@ -42,7 +42,7 @@ class PrincetonHourglass(nn.Module):
 
 
 class Princeton(nn.Module):
-    """2 stacks, 2 levels; the image is what its normalisation leaves."""
+    """princeton-vl's network with 2 stacks and 2 levels; its input is a normalised image."""
 
     def __init__(self, width=8, joints=16, stacks=2, depth=2):
         super().__init__()
@@ -100,7 +100,7 @@ class BearpawHourglass(nn.Module):
 
 
 class Bearpaw(nn.Module):
-    """2 stacks, 3 levels of 2 residuals each; the image is what its normalisation leaves."""
+    """bearpaw's network with 2 stacks and 3 levels of 2 residuals each; its input is a normalised image."""
 
     def __init__(self, width=8, joints=16, stacks=2, depth=3, count=2):
         super().__init__()
@@ -125,7 +125,7 @@ class Bearpaw(nn.Module):
 
 
 def port(kind, **options):
-    """A network of a port in evaluation mode; no two of its numbers are as they begin."""
+    """Return a network of a port in evaluation mode, in which all weights and statistics differ from their initial values."""
     with torch.random.fork_rng():
         torch.manual_seed(7)
         network = kind(**options)

@@ -7,5 +7,8 @@ ROOT = Path(__file__).resolve().parents[1]
 
 
 def python_path() -> str:
-    """Return PYTHONPATH with this tree in front. What was there before stays: packages may have been carried there."""
+    """Return PYTHONPATH with this working tree in front.
+
+    Its other entries are kept, because packages may be installed there.
+    """
     return os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))

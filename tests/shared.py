@@ -1,4 +1,4 @@
-"""The folder of real data beside the project, which some tests use and skip without."""
+"""The folder of real data next to the project; tests that need it are skipped if it does not exist."""
 
 from tests.python_path import ROOT
 

@@ -1,4 +1,4 @@
-"""A web site on this machine whose answers a test chooses."""
+"""A web server on this machine whose answers are chosen by a test."""
 
 import contextlib
 import hashlib
@@ -12,19 +12,22 @@ os.environ["NO_PROXY"] = "127.0.0.1"
 
 @dataclass
 class Answer:
-    """How one request is answered; as it stands, as a good server does."""
+    """How the server answers one request; the defaults are those of a correct server."""
 
     status: int = 200
-    sent: float = 1.0  # this share of the bytes comes before the connection breaks
+    sent: float = 1.0  # fraction of the bytes that is sent before the connection breaks
     ranges: bool = True
-    length: int = 0  # what Content-Length says too much
+    length: int = 0  # number of bytes by which Content-Length is too large
     named: bool = True  # ETag
     body: bytes | None = None
     headers: dict[str, str] = field(default_factory=dict)
 
 
 class Site:
-    """`files`: path -> content; `answers`: how the next requests are answered; `requests`: (path, Range) of those that came."""
+    """The server: `files`: path -> content.
+
+    `answers`: for the next requests; `requests`: (path, Range) of all received requests.
+    """
 
     def __init__(self, port: int) -> None:
         self.address = f"http://127.0.0.1:{port}"
@@ -56,7 +59,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         for key, value in ({"Content-Length": str(len(body) + answer.length)} | headers).items():
             self.send_header(key, value)
         self.end_headers()
-        with contextlib.suppress(ConnectionError):  # of a client that does not want the rest
+        with contextlib.suppress(ConnectionError):  # the client closes the connection, because it does not need the rest
             self.wfile.write(body[: int(answer.sent * len(body))])
 
     def log_message(self, *_):
@@ -65,7 +68,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
 
 @contextlib.contextmanager
 def serving():
-    """A Site that answers until the block ends."""
+    """Provide a Site that answers requests until the with block ends."""
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), _Handler) as server:
         server.site = Site(server.server_port)
         threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()

@@ -1,4 +1,4 @@
-"""The dataset of docs/extending.md, added to a copy of the workspace as the page says, and used like the others."""
+"""The example dataset of docs/extending.md, added to a copy of the workspace as the page describes, and used."""
 
 import json
 import os
@@ -21,7 +21,7 @@ JOINTS = {"right_shoulder": (12, 10), "left_shoulder": (28, 10), "right_hip": (1
 
 @pytest.fixture
 def extended(place: Place, monkeypatch) -> Place:
-    """A finished chain, a copy of the code with the page's module and line, and the archive gym.zip."""
+    """A finished chain, the archive gym.zip, and a copy of the code to which the page's module and its entry were added."""
     code = place.folder / "code"
     for package in ("datasets", "stages", "pipeline", "tools"):
         shutil.copytree(ROOT / package, code / package, ignore=shutil.ignore_patterns("__pycache__"))

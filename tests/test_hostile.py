@@ -1,4 +1,4 @@
-"""Damaged files: each ends in a sentence or a right result, never in a crash, a hang, much memory or half a result."""
+"""Damaged files give an error message or a right result, but never a crash, a hang, high memory use or a partial result."""
 
 import io
 import re
@@ -20,7 +20,10 @@ ROOT = Path(__file__).resolve().parents[1]
 
 
 def test_damaged_files() -> None:
-    """In a process of its own, so that a crash is seen; see `tests.hostile`. More of them: python -m tests.hostile 0 5000"""
+    """The files are read in a separate process, so that a crash is noticed.
+
+    See `tests.hostile`. To read more files: python -m tests.hostile 0 5000
+    """
     command = [sys.executable, "-m", "tests.hostile", "0", "40"]
     process = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300)
     assert process.returncode == 0, f"{process.stdout.splitlines()[-1]}: {process.stderr[-2000:]}"
@@ -36,20 +39,20 @@ def test_pictures_that_claim_too_many_pixels(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"a\.png is refused: its header claims 32000 x 32000 px"):
         read_image(tmp_path / "a.png")
     jpeg = image(".jpg")
-    size = jpeg.index(b"\xff\xc0") + 5  # height and width in the start of the frame
+    size = jpeg.index(b"\xff\xc0") + 5  # height and width in the frame header
     (tmp_path / "a.jpg").write_bytes(jpeg[:size] + b"\x80\0\x80\0" + jpeg[size + 4 :])
     with pytest.raises(DataError, match=r"a\.jpg is refused: its header claims 32768 x 32768 px"):
         read_image(tmp_path / "a.jpg")
 
 
 def segments(jpeg: bytes) -> list[bytes]:
-    """A JPEG's segments, the data of a scan with its header."""
+    """Return the segments of a JPEG; the data of a scan belongs to the segment of its header."""
     starts = [m.start() for m in re.finditer(rb"\xff[^\x00\xd0-\xd7\xff]", jpeg)]
     return [jpeg[a:b] for a, b in zip(starts, [*starts[1:], len(jpeg)], strict=True)]
 
 
 def test_a_jpeg_of_many_scans(tmp_path: Path) -> None:
-    """A valid one: each of 63 coefficients comes in 14 scans, first its highest bit, of a few bytes for all blocks."""
+    """The JPEG is valid: each of 63 coefficients is sent in 14 scans, one bit each, and each scan needs only a few bytes."""
     file = io.BytesIO()
     Image.new("L", (6400, 6400)).save(file, "JPEG", progressive=True)
     parts = segments(file.getvalue())
@@ -63,13 +66,14 @@ def test_a_jpeg_of_many_scans(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"a\.jpg is refused: it is a JPEG of more than 100 scans"):
         read_image(tmp_path / "a.jpg")
     assert time.perf_counter() - began < 1
-    (tmp_path / "a.jpg").write_bytes(file.getvalue() + b"\xff\xda" * 200)  # as in the film behind a phone's picture
+    # A phone's picture may contain a film after the image.
+    (tmp_path / "a.jpg").write_bytes(file.getvalue() + b"\xff\xda" * 200)
     assert read_image(tmp_path / "a.jpg").shape == (6400, 6400, 3)
 
 
 def test_a_file_of_too_many_bytes(tmp_path: Path) -> None:
     with open(tmp_path / "a.jpg", "wb") as file:
         file.write(image(".jpg"))
-        file.truncate(1 << 30)  # a hole: it takes no space
+        file.truncate(1 << 30)  # a sparse file, which takes no disk space
     with pytest.raises(DataError, match=r"a\.jpg is refused: it has 1074 MB"):
         read_image(tmp_path / "a.jpg")

@@ -1,4 +1,4 @@
-"""`make` says in a sentence which Python it needs, and when .venv is of another one."""
+"""Error messages of `make` for a Python that is too old or missing, and for a .venv of another Python."""
 
 import os
 import shutil
@@ -13,7 +13,7 @@ MAKEFILE = Path(__file__).resolve().parents[1] / "Makefile"
 
 @pytest.fixture
 def make(tmp_path):
-    """`make setup` in a folder with the Makefile and nothing to install: (exit code, stderr)."""
+    """Run `make setup` in a folder with the Makefile and without requirements; return (exit code, stderr)."""
     if not shutil.which("make"):
         pytest.skip("make is not installed")
     shutil.copy(MAKEFILE, tmp_path)
@@ -29,7 +29,7 @@ def make(tmp_path):
 
 
 def python(path, version):
-    """A Python that says that it is of another version."""
+    """Write a program that acts as a Python of another version."""
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(
         f'#!/bin/sh\nexec \'{sys.executable}\' -c "import sys; sys.version_info = {version}; exec(sys.argv[2])" "$@"\n'
@@ -43,14 +43,14 @@ def test_a_python_that_is_too_old_or_not_there(make, tmp_path):
     assert code and "old is Python 3.10, which is too old; give Python 3.11 or later: make setup PYTHON=" in said
     code, said = make("setup", "PYTHON=./nowhere")
     assert code and "./nowhere cannot be run; give Python 3.11 or later" in said
-    assert said.count("\n") == 2 and not (tmp_path / ".venv").exists()  # make adds a line of its own
+    assert said.count("\n") == 2 and not (tmp_path / ".venv").exists()  # `make` itself prints a second line
     assert make("python", f"PYTHON={sys.executable}")[0] == 0
 
 
 def test_a_venv_of_another_python(make, tmp_path):
     inside = tmp_path / ".venv" / "bin" / "python"
     python(inside, (3, 99, 0))
-    assert make("python") == (0, "")  # whatever made it
+    assert make("python") == (0, "")  # .venv was not made by this Makefile
     code, said = make("setup", f"PYTHON={sys.executable}")
     assert code and f".venv has Python 3.99, not the version of PYTHON={sys.executable}; remove it (rm -r .venv)" in said
     assert make("python", f"PYTHON={python(tmp_path / 'other', (3, 99, 1))}") == (0, "")

@@ -1,4 +1,4 @@
-"""The examples of the README and of the manual in docs/, run as they stand, on the tiny chain."""
+"""The examples of the README and of the manual in docs/, run unchanged on the tiny chain."""
 
 import re
 import shlex

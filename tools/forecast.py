@@ -1,9 +1,11 @@
 """Forecast the movement of people in your own pictures: python -m tools.forecast IMAGE|FOLDER|VIDEO [--model MODEL]
 
 Writes three files for each picture into --out: NAME.png (the picture and the forecast poses), NAME.gif (the movement) and
-NAME.json (joints in px of the picture, counted from 0, and confidences of all 16 steps). For a video, one forecast is made
-every --every seconds. The person should fill the picture, as in the training images: cut the picture to the area that the
-movement needs, or give --box.
+NAME.json (joints in px of the picture, counted from 0, and confidences of all 16 steps). A network with a converter to 3D also
+gives NAME.html, a page with the skeleton to turn with the mouse, and the poses in space in NAME.json: for each step the joints
+around their mean and the place of this mean in mm (x to the right, y down, z away from the camera), and the focal length in px.
+For a video, one forecast is made every --every seconds. The person should fill the picture, as in the training images: cut the
+picture to the area that the movement needs, or give --box.
 """
 
 import argparse
@@ -11,6 +13,7 @@ import json
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from tqdm import tqdm
@@ -18,10 +21,14 @@ from tqdm import tqdm
 from datasets.errors import DataError
 from datasets.files import write_atomically
 from datasets.imaging.images import PICTURES, read_upright
+from datasets.skeletons import Skeleton
 from pipeline import config
 from pipeline.tasks.compare import result_at
 from stages.inference.video import VideoReader
 from tools import program
+
+if TYPE_CHECKING:
+    from stages.forecasting.forecaster import PoseForecast
 
 
 @program
@@ -70,12 +77,27 @@ def forecast(options: argparse.Namespace) -> int:
         write_animation(options.out / f"{name}.gif", pixels, found.joints)
         values = np.dstack([found.joints, found.confidence[..., None]]).round(3).tolist()
         steps = [dict(zip(forecaster.joints, step, strict=True)) for step in values]
-        write_atomically(options.out / f"{name}.json", json.dumps({"picture": name, "steps": steps}).encode())
+        space = _write_space(options.out / f"{name}.html", name, pixels, found, forecaster.skeleton)
+        write_atomically(options.out / f"{name}.json", json.dumps({"picture": name, "steps": steps} | space).encode())
         done += 1
     for sentence in failed:
         print(f"error: {sentence}", file=sys.stderr)
     print(f"{done} forecasts of {len(steps) if done else 0} steps are in {options.out}")
     return 1 if failed or not done else 0
+
+
+def _write_space(path: Path, name: str, pixels: np.ndarray, found: "PoseForecast", skeleton: Skeleton) -> dict[str, Any]:
+    """Write the page with the poses in space; return the values for NAME.json. Without such poses, write and return nothing."""
+    from stages.reporting.movements3d import Movement3D, write_page
+
+    poses = found.poses
+    if poses is None:
+        return {}
+    movement = Movement3D(name, poses.repos + poses.trans[:, None], picture=pixels, joints=found.joints)
+    write_page(path, f"Forecast from {name}", [movement], skeleton)
+    steps = zip(poses.repos.round(1).tolist(), poses.trans.round(1).tolist(), poses.focal.round(2).tolist(), strict=True)
+    names = skeleton.joints
+    return {"space": [{"joints": dict(zip(names, repos, strict=True)), "mean": t, "focal": f} for repos, t, f in steps]}
 
 
 def _pictures(options: argparse.Namespace, failed: list[str]) -> Iterator[tuple[str, np.ndarray]]:

@@ -40,6 +40,7 @@ def draw_person(image: np.ndarray, joints: np.ndarray, skeleton: Skeleton, visib
     """Return a copy of an RGB uint8 image (H, W, 3) with limbs and joints drawn on it.
 
     joints: (J, 2) in 0-based px of the image; NaN joints are not drawn. visible: (J,) bool; other joints are drawn as rings.
+    Limbs are drawn in the order of `skeleton.limbs`, so that later limbs cover earlier ones.
     """
     image = image.copy()
     line = max(1, round(max(image.shape[:2]) / 128))
@@ -47,8 +48,7 @@ def draw_person(image: np.ndarray, joints: np.ndarray, skeleton: Skeleton, visib
     for a, b in skeleton.limbs:
         start, end = points[a], points[b]
         if start and end:
-            sides = {side for joint in (a, b) if (side := _side(skeleton.joints[joint]))}
-            colour = COLOURS[sides.pop() if len(sides) == 1 else ""]
+            colour = COLOURS[limb_side(skeleton, (a, b))]
             cv2.line(image, start, end, (0, 0, 0), line + 2, cv2.LINE_AA)
             cv2.line(image, start, end, colour, line, cv2.LINE_AA)
     for j, (point, name) in enumerate(zip(points, skeleton.joints, strict=True)):
@@ -69,6 +69,12 @@ def person(data: DatasetFiles, rows: Annotations, row: int, joints: np.ndarray, 
     affine = geometry.image_to_crop(rows.center[row], rows.scale[row], side)
     crop = cv2.warpAffine(image, affine, (side, side))
     return draw_person(crop, geometry.apply(affine, joints), data.skeleton)
+
+
+def limb_side(skeleton: Skeleton, limb: tuple[int, int]) -> str:
+    """Return the side of the body that a limb, a pair of joints, belongs to: right, left, or an empty text for the middle."""
+    sides = {side for joint in limb if (side := _side(skeleton.joints[joint]))}
+    return sides.pop() if len(sides) == 1 else ""
 
 
 def _side(joint: str) -> str:

@@ -8,6 +8,7 @@ Files in the result folder, for the test split:
     forecasts.png, .pdf, .svg  PCK by step
     strips.png                 input images, forecast poses, and below them the labelled ones
     movement-<k>.gif           the movements of the strips
+    movements3d.html, .png     with a converter: the movements of the strips in 3D, to turn with the mouse, and from three sides
     space.csv, .md, .txt, space-tests.csv, .md, .txt    for the drawn sample, with a converter: errors of 3D poses in mm by step
 """
 
@@ -33,6 +34,7 @@ from stages.forecasting.movements import STEPS, Movements, Starts, published_sta
 from stages.forecasting.pose_only import forecast, load
 from stages.forecasting.scoring import Counts, difference_by_step
 from stages.reporting.curves import COLOURS, STYLE, new_figure, save_figure
+from stages.reporting.movements3d import Movement3D, strips, write_page
 
 SPLIT = "test"
 SHOWN = 4  # number of movements that are drawn
@@ -77,7 +79,7 @@ def compare(folder: Path, evaluation: Path, name: str, pose_only: Path, data: Fo
     joints = pd.DataFrame(100 * network.by_joint(), index=_steps(), columns=list(PENN_ACTION.skeleton.joints)).T
     joints.rename_axis("joint").round(3).to_csv(folder / "joints.csv")
     draw_curves(folder / "forecasts", counts["all"])
-    _draw_movements(folder, evaluation, movements, data)
+    _draw_movements(folder, evaluation, movements, data, truth)
     rows = {which: float(np.nanmean(counts["all"][which].by_step())) for which in (name, "zero velocity")}
     found, parts = {"mean PCK@0.05": rows}, [summary(rates)]
     if truth and name + PROJECTED in counts["all"]:
@@ -184,23 +186,37 @@ def _from_poses(folder: Path, movements: Movements, starts: Starts, query: np.nd
     return found
 
 
-def _draw_movements(folder: Path, evaluation: Path, movements: Movements, data: ForecastFiles) -> None:
+def _draw_movements(
+    folder: Path, evaluation: Path, movements: Movements, data: ForecastFiles, truth: dict[int, np.ndarray] | None
+) -> None:
     """Draw one sequence of each of SHOWN actions, from a quarter of the sequence on, when the movement is in progress."""
     actions, starts = np.array(movements.action), published_starts(movements)
     distinct = np.sort(np.unique(actions, return_index=True)[1])
     chosen = distinct[np.unique(np.linspace(0, len(distinct) - 1, SHOWN).astype(int))]
+    frames = [int(movements.first[sequence] + movements.lengths[sequence] // 4) for sequence in chosen.tolist()]
     path = evaluation / f"forecasts_{SPLIT}.h5"
-    rows, titles = [], []
     with open_h5(path) as file:
-        joints = h5_field(file, path, "joints")
-        for number, sequence in enumerate(chosen.tolist(), 1):
-            frame = int(movements.first[sequence] + movements.lengths[sequence] // 4)
-            place = data.frames / f"{movements.sequence[sequence]:04d}" / frame_name(frame - int(movements.first[sequence]))
-            image, forecast, labels = read_image(place), joints[frame] - 1.0, movements.joints[starts.rows[frame]]
-            rows += pictures.strip(image, forecast, labels)
-            titles += [f"{actions[sequence]}: forecast at steps 1, 2, 4 ... 16", "labels"]
-            pictures.write_animation(folder / f"movement-{number}.gif", image, forecast, labels)
+        forecasts = [h5_field(file, path, "joints")[frame] - 1.0 for frame in frames]
+        in_space = "repos" in file
+    rows, titles, turnable = [], [], []
+    for number, (sequence, frame, predicted) in enumerate(zip(chosen.tolist(), frames, forecasts, strict=True), 1):
+        place = data.frames / f"{movements.sequence[sequence]:04d}" / frame_name(frame - int(movements.first[sequence]))
+        image, labels = read_image(place), movements.joints[starts.rows[frame]]
+        rows += pictures.strip(image, predicted, labels)
+        titles += [f"{actions[sequence]}: forecast at steps 1, 2, 4 ... 16", "labels"]
+        pictures.write_animation(folder / f"movement-{number}.gif", image, predicted, labels)
+        if in_space:
+            poses, true = space.read_poses(path, frame).steady(), None
+            shown = (
+                poses.repos if truth else poses.repos + poses.trans[:, None]
+            )  # the truth has no position in front of a camera
+            if truth:
+                true = space.true_poses(truth, movements)[starts.rows[frame]]
+            turnable.append(Movement3D(str(actions[sequence]), shown.numpy(), true, image, predicted))
     draw.write_png(folder / "strips.png", pictures.sheet(rows, titles))
+    if turnable:
+        write_page(folder / "movements3d.html", "Forecast poses in space", turnable, PENN_ACTION.skeleton)
+        draw.write_png(folder / "movements3d.png", strips(turnable, PENN_ACTION.skeleton))
 
 
 def _steps() -> list[str]:

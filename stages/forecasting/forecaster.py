@@ -18,10 +18,21 @@ from stages.forecasting.checkpoints import ForecasterDescription, load_forecaste
 from stages.forecasting.evaluate import forecast_images, on_cpu
 from stages.forecasting.network import ForecastNet
 from stages.inference.predict import compute_type, joints_in_image, pick_device, set_tf32
-from stages.lifting.network import Pose3D
 from stages.settings.forecasting import STEPS
 
 FILES = ("forecaster.safetensors", "best.safetensors")  # file of an export, of a training
+
+
+@dataclass(frozen=True)
+class Poses3D:
+    """A movement of T steps in the camera frame: x right, y down, z forward. The focal length is the same at all steps.
+
+    Only the ratio of size and distance to focal length can be seen in an image: sizes in mm are estimates.
+    """
+
+    repos: np.ndarray  # (T, J, 3) float32 mm: joints minus their mean
+    trans: np.ndarray  # (T, 3) float32 mm: mean of the joints
+    focal: np.ndarray  # (T,) float32: focal length in px of the heatmaps, whose side is a quarter of the input's
 
 
 @dataclass(frozen=True)
@@ -30,7 +41,7 @@ class PoseForecast:
 
     joints: np.ndarray  # (T, J, 2) float64, x and y in 0-based px of the image, pixel centres at integers
     confidence: np.ndarray  # (T, J) float32: height of the heatmap's peak, about 1 if the network is certain
-    poses: Pose3D | None = None  # T 3D poses on the CPU, with the focal length of the first step; None without a converter
+    poses: Poses3D | None = None  # None if the network has no converter
 
 
 class PoseForecaster:
@@ -86,7 +97,7 @@ class PoseForecaster:
         ):
             maps, poses = on_cpu(forecast_images(self._network, images, steps, exchanged))
         joints, confidence = joints_in_image(maps[0].numpy(), np.repeat(to_crop[None], steps, axis=0), self.resolution)
-        return PoseForecast(joints, confidence, Pose3D(*(part[0] for part in poses.steady())) if poses else None)
+        return PoseForecast(joints, confidence, Poses3D(*(part[0].numpy() for part in poses.steady())) if poses else None)
 
 
 def _frame(pixels: np.ndarray, box: np.ndarray | None) -> tuple[np.ndarray, float]:

@@ -11,10 +11,7 @@ from PIL import Image
 from datasets.files import write_atomically
 from datasets.imaging import draw
 from datasets.penn_action import PENN_ACTION
-
-SHOWN = (0, 1, 3, 5, 7, 9, 11, 13, 15)  # steps of a strip, from 0
-SECONDS = 0.15  # duration of a step in an animation
-SIDE = 176  # px, longer side of a picture in a strip
+from stages.reporting.movements3d import SECONDS, SHOWN, SIDE
 
 
 def strip(image: np.ndarray, joints: np.ndarray, labels: np.ndarray | None = None, side: int = SIDE) -> list[list[np.ndarray]]:

@@ -29,8 +29,11 @@ def true_poses(truth: dict[int, np.ndarray], movements: Movements) -> np.ndarray
     return np.concatenate([truth[number] for number in movements.sequence.tolist()])
 
 
-def read_poses(path: Path, rows: slice | np.ndarray) -> Pose3D:
-    """Return the forecast 3D poses (n, T) of some rows of a forecasts_<split>.h5. Raises DataError for a damaged file."""
+def read_poses(path: Path, rows: slice | int) -> Pose3D:
+    """Return the forecast 3D poses, (n, T) of some rows of a forecasts_<split>.h5, or (T,) of one row.
+
+    Raises DataError for a damaged file.
+    """
     with open_h5(path) as file:
         return Pose3D(*(torch.from_numpy(h5_field(file, path, name)[rows]) for name in Pose3D._fields))
 

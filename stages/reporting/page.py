@@ -1,7 +1,8 @@
 """Write the report, a folder with index.html, which opens from disk without a server, network access or scripts.
 
 The folder has index.html, copies of the comparison's curves and pictures, copies of the evaluations' worst images, and the
-manifests of all results in manifests/.
+manifests of all results in manifests/. If the comparison of forecasts has movements in space, the folder also has their page,
+movements3d.html, which has a script of its own.
 """
 
 import csv
@@ -111,7 +112,7 @@ class Table:
 
 @dataclass(frozen=True)
 class Picture:
-    """An image file in the report's folder, and its caption."""
+    """A file in the report's folder, an image or a page, and its caption."""
 
     file: str
     shows: str
@@ -151,6 +152,8 @@ def write(folder: Path, facts: Facts) -> Path:
         forecast_curves=_pictures(folder, facts.forecasts, "forecasts.svg", "PCK@0.05 of forecasts by step, test split"),
         strips=_pictures(folder, facts.forecasts, "strips.png", "Test images with forecast poses, and the labels below them"),
         movements=_pictures(folder, facts.forecasts, "movement-*.gif", "A forecast movement; to its right, labels"),
+        strips3d=_pictures(folder, facts.forecasts, "movements3d.png", "Forecast poses in space, seen from three sides"),
+        movements3d=_pictures(folder, facts.forecasts, "movements3d.html", "Turn and play the forecast poses in space"),
     )  # fmt: skip
     (folder / "index.html").write_text(page, encoding="utf-8")
     return folder / "index.html"
@@ -264,7 +267,7 @@ def _worst(folder: Path, place: str, split: str, evaluation: Path) -> Picture | 
 
 
 def _pictures(folder: Path, comparison: Path | None, pattern: str, shows: str) -> list[Picture]:
-    """Copy pictures of the comparison to the report; return them. {} in `shows` stands for the dataset in a file's name."""
+    """Copy pictures or pages of the comparison to the report; return them. {} in `shows` is the dataset in a file's name."""
     found = sorted(comparison.glob(pattern)) if comparison else []
     for path in found:
         shutil.copyfile(path, folder / path.name)

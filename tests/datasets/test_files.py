@@ -1,4 +1,4 @@
-"""What limits and disks may do to files, and what is said."""
+"""Errors of files: limits of the system, full disks and others, and their messages."""
 
 import errno
 import os
@@ -17,7 +17,7 @@ LIMIT = "import resource; resource.setrlimit(resource.{name}, ({soft}, {hard}));
 
 
 def limited(name, soft, hard, code):
-    """The last line of stderr, and stdout, of a process with a limit."""
+    """Run code in a process with a limit; return the last line of stderr, and stdout."""
     program = LIMIT.format(name=name, soft=soft, hard=hard) + code
     environment = os.environ | {"PYTHONPATH": python_path()}
     found = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, env=environment)
@@ -27,7 +27,7 @@ def limited(name, soft, hard, code):
 ALLOW = "from datasets.files import allow_open_files; allow_open_files(); print(resource.getrlimit(resource.RLIMIT_NOFILE)[0])"
 
 
-def test_as_many_files_may_be_open_as_is_allowed():
+def test_the_limit_of_open_files_is_raised():
     hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     many = files.MANY_FILES if hard == resource.RLIM_INFINITY else min(hard, files.MANY_FILES)
     assert limited("RLIMIT_NOFILE", 300, hard, ALLOW) == ("", f"{many}\n")
@@ -58,19 +58,19 @@ def test_a_file_that_may_not_grow_is_reported_as_an_error(tmp_path):
         (MemoryError(), "There is too little memory"),
     ],
 )
-def test_what_the_user_can_mend_is_reported_as_an_error(tmp_path, error, sentence):
+def test_errors_that_the_user_can_remedy_are_data_errors(tmp_path, error, sentence):
     with pytest.raises(DataError, match=f"{sentence}.*What is finished is kept"), disk_trouble_as_data_error(tmp_path):
         raise error
     with pytest.raises(OSError), disk_trouble_as_data_error(tmp_path):
-        raise OSError(errno.EIO, "x")  # the fault of a disk, or ours: not to be hidden
+        raise OSError(errno.EIO, "x")  # other errors, which may show a broken disk or an error in the code, must not be hidden
 
 
-def test_the_file_before_is_kept_where_it_is_asked_for(tmp_path):
+def test_the_previous_file_is_kept_on_request(tmp_path):
     for data in (b"1", b"2", b"3"):
         write_atomically(tmp_path / "a", data, tmp_path / "b")
     assert {p.name: p.read_bytes() for p in tmp_path.iterdir()} == {"a": b"3", "b": b"2"}
 
 
 @pytest.mark.parametrize("cell", ["=1+1", "+a", "-a", "@a", "\ta", "'a", "a", "", "images/=a.jpg"])
-def test_cells_come_back(cell):
+def test_csv_cells_are_restored(cell):
     assert csv_cell(csv_text(cell)) == cell and csv_text(cell)[:1] not in ("=", "+", "-", "@", "\t")

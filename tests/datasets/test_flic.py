@@ -1,4 +1,4 @@
-"""FLIC's annotation files: made ones, and the published."""
+"""FLIC's annotation files: synthetic ones and the published ones."""
 
 import zipfile
 
@@ -19,7 +19,7 @@ PUBLISHED = SHARED / "flic_annot"
 
 @pytest.fixture
 def raw(tmp_path):
-    """Images and annotation files of 4 training and 2 validation people as the fetching stage leaves them."""
+    """Write images and annotation files of 4 training and 2 validation people, as the stage Fetch:flic does."""
     write_flic(tmp_path / "FLIC.zip", tmp_path / "FLIC/annot", 4, 2)
     with zipfile.ZipFile(tmp_path / "FLIC.zip") as archive:
         archive.extractall(tmp_path)
@@ -27,7 +27,7 @@ def raw(tmp_path):
 
 
 def people(folder, sides):
-    """Split -> the people of the files in `folder`/annot."""
+    """Return split -> the people of the annotation files in `folder`/annot."""
     return {name: split.parts[0] for name, split in FLIC.read(folder, Flic(sides=sides), {}, silent).splits.items()}
 
 
@@ -45,7 +45,7 @@ def test_sides(raw):
     assert not np.array_equal(own.part[1::2], seen.part[1::2])
 
 
-def test_what_does_not_fit_is_told(raw):
+def test_wrong_files_are_refused(raw):
     (raw / "annot/valid_personcentric.h5").unlink()
     with pytest.raises(DataError, match=r"valid_personcentric\.h5 is missing"):
         people(raw, "person")
@@ -71,11 +71,12 @@ def test_published_files(tmp_path):
         turned = (a.part != b.part).any(axis=(1, 2))
         assert np.array_equal(a.part[turned][:, FLIC.skeleton.mirrored()], b.part[turned])
         exchanged += turned.sum()
-        # An observer takes everybody to face the camera: the left shoulder is on the right of the picture.
+        # Sides as an observer names them, as if everybody faced the camera: the left shoulder is on the right of the picture.
         assert (b.part[:, 0, 0] > b.part[:, 3, 0]).all() and (a.part[turned, 0, 0] < a.part[turned, 3, 0]).all()
         torso = np.linalg.norm(a.part[:, 3] - a.part[:, 6], axis=1)
         assert np.allclose(a.normalize, torso) and (a.scale == 2.2).all()
         eyes, hips = a.part[:, 8:10, 1].mean(), a.part[:, 6:8, 1].mean()
-        assert eyes < a.part[:, 10, 1].mean() < a.part[:, [0, 3], 1].mean() < hips  # the nose under the eyes, on top of all
+        # The nose is below the eyes, and the eyes are above all other joints.
+        assert eyes < a.part[:, 10, 1].mean() < a.part[:, [0, 3], 1].mean() < hips
     assert exchanged == 247
     assert len(set(own["train"].images) & set(own["valid"].images)) == 2

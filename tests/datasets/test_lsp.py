@@ -1,4 +1,4 @@
-"""joints.mat of LSP and LSPET: both orders, both meanings of the third number, boxes, splits and damage."""
+"""joints.mat of LSP and LSPET: both orders of the axes, both meanings of the third number, boxes, splits, damaged files."""
 
 import zipfile
 
@@ -19,7 +19,7 @@ NAMES = [f"im{i:04d}.jpg" for i in range(1, 7)]
 
 @pytest.fixture
 def joints():
-    """6 x 14 x 3: x, y (from 1) and a mark that is 1 on two joints of the first person."""
+    """Return joints 6 x 14 x 3: x, y (1-based) and the third number, which is 1 for two joints of the first person."""
     values = np.random.default_rng(0).uniform(20, 80, (6, 14, 3)).round(3)
     values[..., 2] = 0
     values[0, [4, 11], 2] = 1
@@ -43,18 +43,18 @@ def test_a_single_image_has_no_third_dimension(tmp_path, joints):
     assert np.array_equal(lsp.read_people(write(tmp_path, joints[:1]), NAMES[:1], "occluded").part, joints[:1, :, :2] - 1)
 
 
-def test_lspet_marks_what_is_labelled(tmp_path, joints):
+def test_in_lspet_1_marks_labelled_joints(tmp_path, joints):
     joints[..., 2] = 1 - joints[..., 2]
-    joints[0, 4, :2] = np.nan  # what the coordinates of a joint without a label are worth
+    joints[0, 4, :2] = np.nan  # the coordinates of a joint without a label are meaningless
     people = lsp.read_people(write(tmp_path, joints), NAMES, "visible")
     labelled = ~np.isnan(people.part).any(axis=2)
     assert np.argwhere(~labelled).tolist() == [[0, 4], [0, 11]] and np.array_equal(people.visible, labelled)
 
 
-def test_whole_numbers_stored_small(tmp_path, joints):
+def test_small_integer_types_are_read(tmp_path, joints):
     whole = joints.round().astype(np.uint8)
     whole[0, 0, :2] = 0  # no label
-    whole[1, 0, 0] = 0  # a label one pixel before the image
+    whole[1, 0, 0] = 0  # a label one pixel outside the image
     people = lsp.read_people(write(tmp_path, whole), NAMES, "occluded")
     assert np.isnan(people.part[0, 0]).all() and not people.visible[0, 0]
     assert people.part[1, 0].tolist() == [-1, whole[1, 0, 1] - 1]
@@ -64,12 +64,12 @@ def test_boxes_and_torsos(tmp_path, joints):
     joints = np.concatenate([joints, joints])
     joints[..., 2] = 1
     joints[1] = (30, 40, 0)
-    joints[1, [9, 2]] = (10, 100, 1), (40, 60, 1)  # left shoulder and right hip: 50 px apart
+    joints[1, [9, 2]] = (10, 100, 1), (40, 60, 1)  # the left shoulder and the right hip are 50 px apart
     joints[2] = (30, 40, 0)
-    joints[2, [8, 3]] = (10, 40, 1), (10, 100, 1)  # the other shoulder and hip: 60 px
+    joints[2, [8, 3]] = (10, 40, 1), (10, 100, 1)  # the other shoulder and hip are 60 px apart
     joints[3] = (30, 40, 0)
     joints[3, [0, 1]] = (10, 40, 1), (50, 40, 1)  # no torso
-    joints[4] = (30, 40, 1)  # all in one place: no box
+    joints[4] = (30, 40, 1)  # all joints at one place: the person has no box
     joints[5] = (30, 40, 0)
     joints[5, 0] = (30, 40, 1)
     people = lsp.read_people(write(tmp_path, joints), [f"im{i}.jpg" for i in range(12)], "visible")
@@ -93,7 +93,7 @@ def test_splits(tmp_path):
     assert [len(extended[split]) for split in ("train", "valid", "test")] == [30, 10, 0]
 
 
-def test_what_does_not_fit_is_told(tmp_path, joints):
+def test_wrong_files_are_refused(tmp_path, joints):
     cases = [
         (joints, NAMES[:5], "labels 6 images, but 5 are there"),
         (joints[:, :13], NAMES, r"shape \(3, 13, 6\), expected 3 x 14 x N or 14 x 3 x N"),

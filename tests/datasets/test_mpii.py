@@ -1,4 +1,4 @@
-"""Reading MPII's .mat with its quirks, and the ways to split its people."""
+"""Reading MPII's .mat file with its irregularities, and the ways to split its people."""
 
 import gzip
 import json
@@ -19,7 +19,7 @@ SHARED = DATA / "mpii_real_annotations"
 
 
 def struct(*rows: dict[str, Any]) -> np.ndarray:
-    """A 1 x N MATLAB struct array; all rows have the fields of the first."""
+    """Return a 1 x N MATLAB struct array; all rows have the fields of the first row."""
     names = list(rows[0])
     array = np.empty((1, len(rows)), dtype=[(name, object) for name in names])
     for i, row in enumerate(rows):
@@ -42,7 +42,7 @@ PERSON = {
 
 
 def write_release(path: Path, people: list[Any], training: list[int]) -> Path:
-    """A RELEASE file: the annorect of every image, images named 0.jpg, 1.jpg, ..."""
+    """Write an annotation file with the given annorect of every image; the images are called 0.jpg, 1.jpg and so on."""
     images = [
         {"image": struct({"name": f"{i}.jpg"}), "annorect": annorect, "vididx": EMPTY} for i, annorect in enumerate(people)
     ]
@@ -58,13 +58,14 @@ def read_one(tmp_path: Path, person: dict[str, Any]) -> annotations.Annotations:
 def test_a_person_with_compact_numbers(tmp_path: Path) -> None:
     people = read_one(tmp_path, PERSON)
     assert len(people) == 1 and people.images == ["0.jpg"]
-    assert people.center.tolist() == [[249, 269]]  # 240 + 15 * 2, from 0: uint8 arithmetic would wrap
+    assert people.center.tolist() == [[249, 269]]  # 240 + 15 * 2, in 0-based px: uint8 arithmetic would overflow
     assert people.scale.tolist() == [2.5]
-    assert people.normalize[0] == pytest.approx(60)  # 0.6 x the diagonal of a 60 x 80 box, corners in any order
+    # The head size is 0.6 x the diagonal of a box of 60 x 80 px, whose corners may have any order.
+    assert people.normalize[0] == pytest.approx(60)
     assert people.part[0, 6:9].tolist() == [[299, 199], [309, 99], [319.5, 49.25]]
     assert np.isnan(people.part[0, :6]).all() and np.isnan(people.part[0, 9:]).all()
     assert people.visible[0].nonzero()[0].tolist() == [6, 8]
-    assert people.torsoangle[0] == pytest.approx(np.degrees(np.arctan(10 / 100)))  # leans to the right
+    assert people.torsoangle[0] == pytest.approx(np.degrees(np.arctan(10 / 100)))  # the torso leans to the right
 
 
 def test_text_visibility_in_another_field_order_and_extra_fields(tmp_path: Path) -> None:
@@ -76,13 +77,13 @@ def test_text_visibility_in_another_field_order_and_extra_fields(tmp_path: Path)
     people = read_one(tmp_path, PERSON | {"annopoints": struct({"point": points}), "part_occ1": "0"})
     assert people.part[0, 0].tolist() == [4, 5] and people.part[0, 15].tolist() == [6, 7]
     assert people.visible[0].nonzero()[0].tolist() == [3, 15]
-    assert people.torsoangle[0] == 0  # no pelvis, no thorax
+    assert people.torsoangle[0] == 0  # the pelvis and the thorax are not labelled
 
 
 def test_without_is_visible_every_labelled_joint_is(tmp_path: Path) -> None:
     points = struct({"x": 1, "y": 2, "id": 4}, {"x": 0, "y": 0, "id": 5})
     people = read_one(tmp_path, PERSON | {"annopoints": struct({"point": points})})
-    assert people.visible[0].nonzero()[0].tolist() == [4]  # (0, 0) says: no label
+    assert people.visible[0].nonzero()[0].tolist() == [4]  # (0, 0) means that the joint has no label
     assert np.isnan(people.part[0, 5]).all()
 
 
@@ -115,7 +116,7 @@ def test_no_head_box_means_unknown_size(tmp_path: Path) -> None:
     [
         ({"scale": np.nan}, "person 1: field 'scale'"),
         ({"scale": -1.0}, "person 1: field 'scale'"),
-        ({"scale": 1.7e308}, "person 1: field 'scale'"),  # x 1.25 it is infinite
+        ({"scale": 1.7e308}, "person 1: field 'scale'"),  # multiplied by 1.25, this scale becomes infinite
         ({"x1": "left"}, "person 1: field 'x1'"),
         ({"annopoints": struct({"point": struct({"x": 1, "y": 2, "id": 16})})}, "person 1: annopoints"),
         ({"annopoints": struct({"point": struct({"x": np.nan, "y": 2, "id": 1})})}, "person 1: field 'x'"),
@@ -129,7 +130,7 @@ def test_wrong_people_are_named(tmp_path: Path, change: dict[str, Any], match: s
         read_one(tmp_path, PERSON | change)
 
 
-def test_files_that_are_no_release(tmp_path: Path) -> None:
+def test_other_files_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "x.mat"
     with pytest.raises(DataError, match=r"x\.mat is missing"):
         mpii_release.read(path)
@@ -164,7 +165,7 @@ def test_image_names_stay_in_their_folder(tmp_path: Path) -> None:
 
 @pytest.fixture
 def release(tmp_path: Path) -> mpii_release.Release:
-    """Four training images, the first two of two people each, and a test image of one."""
+    """A release of four training images, of which the first two show two people each, and a test image of one person."""
     two, one = struct(PERSON, PERSON), struct(PERSON)
     return mpii_release.read(write_release(tmp_path / "r.mat", [two, two, one, one, one], [1, 1, 1, 1, 0]))
 
@@ -173,7 +174,7 @@ def rows(people: annotations.Annotations) -> list[tuple[int, int]]:
     return list(zip(people.index.tolist(), people.person.tolist(), strict=True))
 
 
-def test_published_people_validate_and_their_neighbours_belong_nowhere(release: mpii_release.Release, tmp_path: Path) -> None:
+def test_published_validation_people_and_others_on_their_images(release: mpii_release.Release, tmp_path: Path) -> None:
     with h5py.File(tmp_path / "valid.h5", "w") as file:
         file["index"], file["person"], file["imgname"] = [1.0, 2.0], [1.0, 0.0], np.array([b"1.jpg", b"2.jpg"])
     entries = [
@@ -190,7 +191,7 @@ def test_published_people_validate_and_their_neighbours_belong_nowhere(release: 
         assert rows(splits["test"]) == [(4, 0)]
 
 
-def test_everybody_on_listed_images_validates(release: mpii_release.Release, tmp_path: Path) -> None:
+def test_all_people_on_listed_images_are_for_validation(release: mpii_release.Release, tmp_path: Path) -> None:
     (tmp_path / "list.txt").write_text("1.jpg\n1.jpg\n3.jpg\n")
     splits = mpii_split.split(release, tmp_path / "list.txt", 0, 0)
     assert rows(splits["valid"]) == [(1, 0), (1, 1), (3, 0)]
@@ -208,8 +209,8 @@ def test_a_list_that_a_windows_editor_wrote(release: mpii_release.Release, tmp_p
 
 
 @pytest.mark.parametrize("offset", [0, 1])
-def test_people_by_place_as_hrnet_and_mmpose_have_them(tmp_path: Path, offset: int) -> None:
-    """Their center is objpos itself, their scale that of the .mat; some files count pixels from 0."""
+def test_people_are_found_by_position_for_hrnet_and_mmpose(tmp_path: Path, offset: int) -> None:
+    """In these files, center is objpos, and scale is that of the .mat file; some of the files count pixels from 0."""
     first, second = (PERSON | {"objpos": struct({"x": x, "y": 300.0}), "scale": 2.5} for x in (200.0, 260.0))
     release = mpii_release.read(write_release(tmp_path / "r.mat", [struct(first, second), struct(first)], [1, 1]))
     entry = {"image": "0.jpg", "center": [260.0 - offset, 300.0 - offset], "scale": 2.5, "joints": [[0, 0]] * 16}
@@ -267,7 +268,7 @@ def test_every_field_of_the_published_validation_people(tmp_path: Path) -> None:
     release = mpii_release.read(SHARED / "mpii_human_pose_v1_u12_1.mat")
     splits = mpii_split.split(release, SHARED / "valid.h5", 0, 0)
     assert {name: len(people) for name, people in splits.items()} == {"train": 22246, "valid": 2958, "test": 0}
-    part = release.people.part + 1  # where labels lie beyond the image or on its edge they stay labels
+    part = release.people.part + 1  # labels outside the image or on its edge are kept
     assert (part < 0).any(axis=2).sum() == 366 and ((part == 0).sum(axis=2) == 1).sum() == 9
     from_json = mpii_split.split(release, SHARED / "mpii_annotations.json.gz", 0, 0)
     assert rows(from_json["valid"]) == rows(splits["valid"]) and rows(from_json["train"]) == rows(splits["train"])

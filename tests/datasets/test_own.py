@@ -1,4 +1,4 @@
-"""Datasets of sections [dataset:NAME]: COCO keypoints, names of joints, splits, measures, and wrong labels."""
+"""Datasets that sections [dataset:NAME] define: COCO keypoints, names of joints, splits, measures, and wrong labels."""
 
 import json
 
@@ -39,7 +39,7 @@ def test_people_joints_boxes_and_flags_are_those_of_the_file(tmp_path):
     first = fish.fish(0)[0]
     np.testing.assert_allclose(people.rows.part[0, [0, 2, 3, 4]], first[[0, 2, 3, 4]])
     assert np.isnan(people.rows.part[0, 1]).all() and people.rows.visible[0].tolist() == [False, False, True, True, True]
-    # The square that `predict` makes of the same box: moved down by 0.075 of its side, then enlarged 1.25 times.
+    # `PosePredictor.predict` makes the same square from the box: moved down by 0.075 of its side, then enlarged 1.25 times.
     side = np.ptp(first, axis=0).max()
     middle = (first.min(axis=0) + first.max(axis=0)) / 2
     np.testing.assert_allclose(people.rows.center[0], middle + (0, 0.075 * side))
@@ -102,21 +102,21 @@ def test_a_joint_on_one_side_only_is_refused(tmp_path):
         conversion(tmp_path, rename="Nose: left_nose")
 
 
-def test_a_pair_that_names_do_not_say_is_refused(tmp_path):
+def test_pairs_whose_names_show_no_side_are_refused(tmp_path):
     content = fish.coco(5)
     content["categories"][0]["flip_pairs"] = [[4, 5]]
     with pytest.raises(DataError, match=r"Back and Tail are a left and right pair in the labels"):
         conversion(tmp_path, content)
 
 
-def test_skeletons_without_pairs_say_so(tmp_path):
+def test_a_skeleton_without_pairs_gives_a_note(tmp_path):
     content = fish.coco(5)
     content["categories"][0]["keypoints"] = list("abcde")
     assert "mirrored images keep their labels" in conversion(tmp_path, content).notes[0]
     assert not conversion(tmp_path).notes
 
 
-def test_parts_share_no_image_and_are_the_same_for_the_same_seed(tmp_path):
+def test_splits_share_no_image_and_depend_only_on_the_seed(tmp_path):
     first, again, other = (conversion(tmp_path, valid="0.25", test="0.2", split_seed=seed) for seed in (1, 1, 2))
     images = {name: set(rows(split).images) for name, split in first.splits.items()}
     assert {name: len(found) for name, found in images.items()} == {"train": 12, "valid": 4, "test": 4}
@@ -146,7 +146,7 @@ def test_lists_name_images_and_folders(tmp_path):
         conversion(tmp_path, content, valid="list.txt")
 
 
-def test_other_labels_may_validate(tmp_path):
+def test_valid_may_be_another_file_of_labels(tmp_path):
     other = fish.coco(25)
     other["annotations"] = [person for person in other["annotations"] if person["image_id"] > 18]
     (tmp_path / "valid.json").write_text(json.dumps(other))
@@ -290,7 +290,7 @@ def test_images_of_another_size_and_turned_images_are_refused(tmp_path):
         conversion(tmp_path, fish.coco(5))
 
 
-def test_nobody_is_tested_on_who_validates(tmp_path):
+def test_valid_and_test_share_no_image(tmp_path):
     few = fish.coco(20)
     few["annotations"] = [person for person in few["annotations"] if person["image_id"] <= 5]
     (tmp_path / "valid.json").write_text(json.dumps(few))

@@ -1,4 +1,4 @@
-"""Penn Action's labels with their quirks, the crop window, the published split, and the rows of cropped frames."""
+"""Penn Action's labels with their irregularities, the crop window, the published split, and the rows of cropped frames."""
 
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ from datasets.penn_action import Window
 
 
 def content(frames: int = 3) -> dict[str, Any]:
-    """A label as distributed: whole numbers stored as small unsigned ones."""
+    """Return the content of a label file as distributed: whole numbers have small unsigned types."""
     return {
         "action": "pullup",
         "pose": "back",
@@ -56,7 +56,7 @@ def test_read_casts_before_arithmetic(tmp_path: Path) -> None:
     assert (read.width, read.height, read.frames) == (480, 270, 3)
     assert read.joints.dtype == np.float64 and read.joints[2, 12].tolist() == [-1, 19]
     moved = penn_action.crop_label(read, penn_action.crop_window(read))
-    assert moved.joints[0, 0].tolist() == [-30, -20]  # 0 - 30 and 20 - 40 from 0: unsigned arithmetic would wrap
+    assert moved.joints[0, 0].tolist() == [-30, -20]  # 0 - 30 and 20 - 40 in 0-based px: unsigned arithmetic would overflow
     assert moved.bbox[0].tolist() == [0, 0, 60, 60]
     assert (moved.width, moved.height) == (61, 61)
 
@@ -91,7 +91,7 @@ def test_one_box_fewer_than_frames_is_read(tmp_path: Path) -> None:
 )
 def test_wrong_labels_are_named(tmp_path: Path, field: str, value: Any) -> None:
     path = write_mat(tmp_path, **{field: value})
-    # Where nframes is a number, x is the first field that differs from it.
+    # If nframes is a number, x is the first field whose length differs from it.
     culprit = "x" if field == "nframes" and value is not None else field
     with pytest.raises(DataError, match=rf"0007\.mat.* field '{culprit}'"):
         penn_labels.read_label(path)
@@ -138,16 +138,16 @@ def test_halves_round_away_from_zero(value: float, rounded: int) -> None:
 @pytest.mark.parametrize(
     ("boxes", "window"),
     [
-        # coordinates from 1 as in the files; windows from 0
+        # boxes in 1-based px, as in the files; windows in 0-based px
         ([[3, 4, 10, 12]], Window(2, 3, 8, 9)),
-        ([[3.5, 4.5, 10.5, 12.5]], Window(3, 4, 8, 9)),  # MATLAB: 4:11, 5:13
+        ([[3.5, 4.5, 10.5, 12.5]], Window(3, 4, 8, 9)),  # rows and columns in MATLAB: 4:11, 5:13
         ([[3.4, 4, 10, 12], [5, 2, 20.4, 11]], Window(2, 1, 18, 11)),
         ([[0.67, 0.67, 5, 5]], Window(0, 0, 5, 5)),
-        ([[3, 4, 10, 12], [6, 6, 6, 6]], Window(2, 3, 8, 9)),  # no area
-        ([[3, 4, 10, 12], [9, 11, 5, 6]], Window(2, 3, 8, 9)),  # inverted
+        ([[3, 4, 10, 12], [6, 6, 6, 6]], Window(2, 3, 8, 9)),  # a box without an area
+        ([[3, 4, 10, 12], [9, 11, 5, 6]], Window(2, 3, 8, 9)),  # an inverted box
         ([[1, 1, 7, 7]], Window(0, 0, 7, 7)),
         ([[5, 5, 5, 5]], Window(4, 4, 1, 1)),
-        ([[-3, 2, 40.5, 30.7]], Window(0, 1, 40, 29)),  # beyond the 40 x 30 frame
+        ([[-3, 2, 40.5, 30.7]], Window(0, 1, 40, 29)),  # a box that extends beyond the frame of 40 x 30 px
     ],
 )
 def test_window(boxes: list[list[float]], window: Window) -> None:
@@ -155,7 +155,7 @@ def test_window(boxes: list[list[float]], window: Window) -> None:
 
 
 @pytest.mark.parametrize("box", [[50, 1, 60, 9], [1, -9, 9, -2], [9, 1, 2, 9]])
-def test_windows_without_a_pixel_are_told(box: list[float]) -> None:
+def test_windows_without_a_pixel_are_refused(box: list[float]) -> None:
     with pytest.raises(DataError, match="sequence 0001"):
         penn_action.crop_window(label(bbox=np.array([box]) - 1.0))
 
@@ -172,7 +172,7 @@ def test_frames_count_by_the_joints_below_the_shoulders() -> None:
 
 
 def test_split_takes_the_last_sequences_of_each_action() -> None:
-    # a: 17 training sequences that count and a last one that does not; 0.092 x 17 = 1.564 -> 2
+    # Action a has 17 training sequences with counted frames, and a last one without; 0.092 x 17 = 1.564 is rounded to 2.
     # b: 16 that count and one that does not; 0.092 x 16 = 1.472 -> 1, though 0.092 x 17 would give 2
     labels = [label(f"{i:04d}", action="b" if i % 2 else "a") for i in range(1, 33)] + [label("0033", action="a")]
     labels += [label("0034", action="a", visible=unseen([0])), label("0035", action="b", visible=unseen([]))]
@@ -190,7 +190,7 @@ def test_rows_of_a_frame_that_is_not_square() -> None:
     visible[2, 4] = False
     rows = penn_action.annotations([label("0042", frames=3, visible=visible, width=40, height=30)], {"0042": 100})
     assert rows.images == ["0042/000001.jpg", "0042/000003.jpg"] and rows.index.tolist() == [100, 102]
-    # as published, from 1: centre (20.5, 15.5), scale 40 / 200; then y + 15 x 0.2 and scale x 1.25
+    # as published, in 1-based px: centre (20.5, 15.5) and scale 40 / 200; then y + 15 x 0.2 and scale x 1.25
     np.testing.assert_allclose(rows.center + 1, [[20.5, 18.5]] * 2)
     np.testing.assert_allclose(rows.scale, [0.25, 0.25])
     assert np.isnan(rows.part[1, 4]).all() and rows.part[1, 5].tolist() == [5, 5]

@@ -1,4 +1,4 @@
-"""Joint tables against what the datasets' owners and the published training program say."""
+"""Joints, pairs and limbs, compared with those of the datasets' owners and of the published training program."""
 
 import pytest
 
@@ -10,7 +10,7 @@ from datasets.mpii import MPII
 from datasets.penn_action import PENN_ACTION
 from datasets.skeletons import matching_joints, mirrored
 
-PAIRS = {  # as published, counted from 0
+PAIRS = {  # the published numbers of the joints, counted from 0
     "mpii": [(0, 5), (1, 4), (2, 3), (10, 15), (11, 14), (12, 13)],
     "penn_action": [(1, 2), (3, 4), (5, 6), (7, 8), (9, 10), (11, 12)],
     "flic": [(0, 3), (1, 4), (2, 5), (6, 7), (8, 9)],
@@ -49,6 +49,6 @@ def test_joints_that_datasets_share():
     assert matching_joints(LSP.skeleton.joints, MPII.skeleton.joints)[6:10] == [None, None, 12, 13]
 
 
-def test_a_joint_without_a_partner_is_told():
+def test_a_joint_without_a_partner_is_refused():
     with pytest.raises(DataError, match="left_knee but not right_knee"):
         mirrored(("nose", "left_knee"))

@@ -1,4 +1,4 @@
-"""Text in the encodings that editors write."""
+"""Reading text in the encodings that editors write."""
 
 import pytest
 
@@ -10,6 +10,6 @@ def test_one_text_in_every_encoding(encoding):
     assert decode_text("[workspace]\r\nexp = Bücher\rend\n".encode(encoding)) == "[workspace]\nexp = Bücher\nend\n"
 
 
-def test_bytes_without_a_meaning_raise_nothing():
+def test_invalid_bytes_raise_no_error():
     assert decode_text(b"\xff\xfea") == decode_text(b"\x81") == "\ufffd"
     assert decode_text(b"") == ""

@@ -1,4 +1,4 @@
-"""A finished tiny chain, made once, and the command line as a user runs it."""
+"""Fixtures: a finished tiny chain, which is made once, and the command line as a user runs it."""
 
 import json
 import os
@@ -77,7 +77,7 @@ task_failed = 30
 
 @dataclass
 class Place:
-    """A folder with a luigi.cfg and an exp/, and the program run in it."""
+    """A folder with a luigi.cfg and an exp/, in which the program can be run."""
 
     folder: Path
 
@@ -94,7 +94,7 @@ class Place:
         )  # fmt: skip
 
     def run(self, *arguments: str, code: int = 0) -> str:
-        """python -m pipeline ARGUMENTS; checks the exit code and that no traceback is shown; stdout and stderr."""
+        """Run python -m pipeline ARGUMENTS; check the exit code, and that no traceback is printed; return stdout and stderr."""
         process = self.start("-m", "pipeline", *arguments)
         out, err = process.communicate(timeout=300)
         assert process.returncode == code, out + err
@@ -102,14 +102,14 @@ class Place:
         return out + err
 
     def set(self, text: str) -> None:
-        """Write profile.cfg, which overrides luigi.cfg where a command names it."""
+        """Write profile.cfg, a profile for the option --config."""
         (self.folder / "profile.cfg").write_text(text)
 
     def results(self) -> dict[str, str]:
-        """Result folder -> content digest and time of finishing, for all finished results."""
+        """Return, for all finished results, folder -> content digest and time of finishing."""
         found = {}
         for path in sorted(self.exp.glob("**/manifest.json")):
-            # A process may have been killed after the manifest was written and before the folder got its final name.
+            # If a process was killed between writing the manifest and renaming the folder, the folder has no final name.
             is_final = "@" in path.parent.name and not path.parent.name.endswith(".partial")
             if is_final and not path.parent.is_symlink() and ".trash" not in path.parts:
                 facts = json.loads(path.read_text())
@@ -118,7 +118,7 @@ class Place:
 
 
 def made_again(folder: Path) -> None:
-    """Write the manifest of a result whose files changed, as after a `rerun` of its stage alone."""
+    """Write the manifest of a result again after its files were changed, as `rerun` of its stage alone would do."""
     found = manifest.read(folder)
     assert found
     begun = manifest.Begun(fingerprint=found.fingerprint, identity=found.identity, input_contents=found.input_contents)
@@ -127,8 +127,8 @@ def made_again(folder: Path) -> None:
 
 @pytest.fixture(scope="session")
 def finished_chain(tmp_path_factory) -> Path:
-    """A place in which `run` has made everything; shared by the test processes."""
-    base = tmp_path_factory.getbasetemp()  # of this session, or with several test processes of this one
+    """A place in which `run` has finished the whole chain; all test processes share it."""
+    base = tmp_path_factory.getbasetemp()  # the folder of this test session or, with several test processes, of this process
     shared = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "finished-chain"
     with FileLock(str(shared) + ".lock"):
         if not (shared / "done").exists():
@@ -149,7 +149,7 @@ def place(finished_chain, tmp_path) -> Place:
 
 @pytest.fixture
 def empty(tmp_path) -> Place:
-    """A place in which nothing has been made."""
+    """A place without any results."""
     (tmp_path / "empty").mkdir()
     (tmp_path / "empty" / "luigi.cfg").write_text(TINY)
     return Place(tmp_path / "empty")

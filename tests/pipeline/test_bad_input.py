@@ -1,4 +1,4 @@
-"""Each wrong thing ends in a sentence, a non-zero code, and no result folder."""
+"""Wrong input gives a clear error message, a non-zero exit code, and no result folder."""
 
 import gzip
 import io
@@ -17,7 +17,7 @@ def results_of(place, pattern):
 
 @pytest.fixture
 def archive(place):
-    """A copy of the sample's Penn Action archive that the settings name."""
+    """A copy of the sample's Penn Action archive; the settings give its path as the source."""
     shutil.copy((place.exp / "sample").resolve() / "Penn_Action.tar.gz", place.folder / "given.tar.gz")
     place.set("[penn_action]\narchive = given.tar.gz\n")
     shutil.rmtree(place.exp / "penn_action")
@@ -25,7 +25,7 @@ def archive(place):
 
 
 def rewritten(path, change):
-    """The archive with `change(name, content)` applied to every regular member; a list of (name, content) may be added."""
+    """Rewrite the archive with `change(name, content)` applied to every regular file; `more` lists (name, content) to add."""
     out = io.BytesIO()
     with tarfile.open(path) as old, tarfile.open(fileobj=out, mode="w:gz") as new:
         for member in old:
@@ -50,8 +50,8 @@ def test_missing_archive(place):
     assert "nowhere.tar.gz does not exist" in place.run("status", "--config", "profile.cfg")
 
 
-def test_models_that_are_none(place):
-    """Each fails by itself; of the other stages there is still something to tell."""
+def test_files_that_are_no_networks_are_refused(place):
+    """A wrong network makes only its own stages fail; `status` still shows the other stages."""
     (place.folder / "empty").mkdir()
     options = ("--models", "precomputed", "--config", "profile.cfg")
     for wrong, words in (("empty", "holds no network"), ("hg-256-ft", "was trained on"), ("sample", "= sample is no network")):
@@ -71,7 +71,7 @@ def test_truncated_archive(place, archive):
 def test_not_an_archive(place, archive):
     archive.write_bytes(gzip.compress(b"no tar at all" * 1000))
     fails(place, "FetchPennAction", "given.tar.gz is a compressed file that holds a text file; expected an archive")
-    assert not list(place.exp.glob("penn_action/raw@*"))  # not even a partial one: there is nothing to continue
+    assert not list(place.exp.glob("penn_action/raw@*"))  # no partial folder either, because nothing could be continued
 
 
 def test_member_that_points_outside(place, archive):
@@ -86,7 +86,7 @@ def test_corrupt_jpeg(place, archive):
 
     rewritten(archive, change)
     fails(place, "CropPenn", "0003/000002.jpg is damaged")
-    assert len(results_of(place, "penn_action_cropped/data@*")) == 1  # the one of the sample
+    assert len(results_of(place, "penn_action_cropped/data@*")) == 1  # the result that was made from the sample
 
 
 def test_corrupt_jpeg_of_mpii(place):
@@ -95,7 +95,7 @@ def test_corrupt_jpeg_of_mpii(place):
     with tarfile.open(archive) as tar:
         bad = sorted(tar.getnames())[5]
 
-    def change(name, content):  # whole at both ends
+    def change(name, content):  # beginning and end of the file are undamaged
         return [(name, content[:700] + bytes(200) + content[900:] if name == bad else content)]
 
     rewritten(archive, change)
@@ -114,7 +114,7 @@ def test_label_with_a_missing_field(place, archive):
 
     rewritten(archive, change)
     fails(place, "CropPenn", "0002.mat", "bbox")
-    assert len(results_of(place, "penn_action_cropped/data@*")) == 1  # the one of the sample
+    assert len(results_of(place, "penn_action_cropped/data@*")) == 1  # the result that was made from the sample
 
 
 def test_label_with_nan(place, archive):
@@ -137,7 +137,7 @@ def test_release_with_a_missing_field(place):
         file.writestr("mpii_human_pose_v1_u12_2/mpii_human_pose_v1_u12_1.mat", out.getvalue())
     place.set("[mpii]\nannotations = given.zip\n")
     fails(place, "AnnotateMpii", "img_train")
-    assert len(results_of(place, "mpii/annot@*")) == 1  # the one of the sample
+    assert len(results_of(place, "mpii/annot@*")) == 1  # the result that was made from the sample
 
 
 @pytest.mark.parametrize(
@@ -183,7 +183,7 @@ def test_a_disk_that_cannot_lock_files(empty, command):
 
 
 def test_full_disk(place, tmp_path):
-    """/dev/full stands for it: every write to the file of a checkpoint fails with ENOSPC."""
+    """A full disk is simulated: every write of a checkpoint fails with ENOSPC."""
     place.set("[pretrain]\nexperiment = full\nseed = 9\n")
     code = (
         "import sys, datasets.files as f, errno\n"

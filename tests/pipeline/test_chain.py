@@ -1,4 +1,4 @@
-"""The chain from end to end: what it makes, and which of it is made again when something changes."""
+"""The chain from end to end: which results it makes, and which stages run again when something changes."""
 
 import csv
 import hashlib
@@ -43,13 +43,14 @@ def test_exported_formats_agree(finished_chain):
         expected = network(torch.from_numpy(images))[-1].numpy()
     session = onnxruntime.InferenceSession(str(export / "model.onnx"))
     assert np.allclose(session.run(["heatmaps"], {"images": images})[0], expected, atol=1e-5)
-    assert str(ROOT).encode() not in (export / "model.onnx").read_bytes()  # nothing of the place where it was made
+    # The file contains no path of the folder in which it was made.
+    assert str(ROOT).encode() not in (export / "model.onnx").read_bytes()
     facts = json.loads((export / "model.json").read_text())
     assert facts["joints"] == list(description.joints) and len(description.joints) == 13
     assert facts["output"]["shape"] == ["N", 13, 16, 16]
 
 
-def test_manifests_tell_the_truth(finished_chain):
+def test_contents_of_manifests(finished_chain):
     manifests = [p for p in finished_chain.glob("exp/**/manifest.json") if not p.parent.is_symlink()]
     assert len(manifests) == 19
     for path in manifests:
@@ -72,7 +73,7 @@ def test_a_second_run_does_nothing(place):
     assert place.results() == before
 
 
-def test_a_setting_reruns_what_hangs_from_it_and_going_back_nothing(place):
+def test_a_changed_setting_reruns_downstream_stages_and_changing_it_back_none(place):
     before = place.results()
     place.set("[finetune]\nlearning_rate = 0.0001\n")
     assert "stale" in place.run("status", "--config", "profile.cfg")
@@ -95,7 +96,7 @@ def test_insignificant_settings_rerun_nothing(place):
     assert place.results() == before
 
 
-def test_rerun_keeps_what_hangs_from_an_equal_result(place):
+def test_rerun_keeps_downstream_results_if_the_content_is_equal(place):
     before = place.results()
     assert "The content is the same" in place.run("rerun", "AnnotatePenn")
     after = place.results()
@@ -107,7 +108,7 @@ def test_rerun_keeps_what_hangs_from_an_equal_result(place):
     assert place.results() == after
 
 
-def test_a_dry_run_tells_what_would_be_made_and_makes_nothing(place):
+def test_a_dry_run_prints_the_stages_and_runs_none(place):
     before = place.results()
     assert "Nothing would be made" in place.run("run", "--dry-run")
     place.set("[finetune]\nlearning_rate = 0.0001\n")
@@ -127,7 +128,7 @@ def test_a_changed_content_of_the_last_stage_is_not_called_the_same(place):
 
 
 def test_the_whole_chain_is_made_again_when_asked(place):
-    """Also the stages that others of the request read."""
+    """Stages that are inputs of other requested stages are made again, too."""
     before = place.results()
     assert "The content is the same" in place.run("rerun", "Pipeline")
     after = place.results()
@@ -136,8 +137,8 @@ def test_the_whole_chain_is_made_again_when_asked(place):
     assert [name for name in before if before[name][:64] != after[name][:64]] == []
 
 
-def test_another_content_reruns_what_hangs_from_it(place):
-    """A result whose content changes under the same fingerprint: the input's content counts, not only its name."""
+def test_changed_content_reruns_downstream_stages(place):
+    """If the content of an input changes under the same fingerprint, downstream stages run again."""
     annot = (place.exp / "mpii/annot").resolve()
     (annot / "another.txt").write_text("")
     made_again(annot)
@@ -157,18 +158,19 @@ def test_same_seed_same_bytes(finished_chain, empty):
         assert (ours / name).read_bytes() == (theirs / name).read_bytes(), name
 
 
-def test_changed_archive_reruns_what_hangs_from_it(place):
+def test_a_changed_archive_reruns_downstream_stages(place):
     sample = (place.exp / "sample").resolve()
     shutil.copy(sample / "Penn_Action.tar.gz", place.folder / "Penn_Action.tar.gz")
     place.set("[penn_action]\narchive = Penn_Action.tar.gz\n")
     place.run("run", "--config", "profile.cfg")
     before = place.results()
     with open(place.folder / "Penn_Action.tar.gz", "ab") as file:
-        file.write(b"\0" * 512)  # another file with the same members
+        file.write(b"\0" * 512)  # an archive with the same members but another digest
     assert "file Penn_Action.tar.gz changed" in place.run("why", "FetchPennAction", "--config", "profile.cfg")
     place.run("run", "CropPenn", "--config", "profile.cfg")
     assert new_places(before, place.results()) == {"penn_action/raw", "penn_action_cropped/data"}
-    (place.folder / "Penn_Action.tar.gz").unlink()  # deleted to free space: its results stay valid
+    # The archive is deleted to free space; results that were made from it stay valid.
+    (place.folder / "Penn_Action.tar.gz").unlink()
     assert "done" in place.run("why", "CropPenn", "--config", "profile.cfg")
 
 

@@ -1,4 +1,4 @@
-"""`clean` shows, asks, and moves to the trash; it takes nothing that was not named, and nothing of another exp."""
+"""The command `clean` lists results, asks for confirmation and moves them to the trash; other results and folders are kept."""
 
 import json
 import os
@@ -12,11 +12,11 @@ from filelock import FileLock
 
 from tests.python_path import python_path
 
-OTHER = "f" * 56  # the rest of a made-up fingerprint
+OTHER = "f" * 56  # the last digits of an invented fingerprint
 
 
 def leftover(place, like, digits, unfinished, **settings):
-    """A copy of a result as other settings would have made it; unfinished, or finished."""
+    """Make a copy of a result that looks like a result of other settings, finished or unfinished."""
     whole = (place.exp / like).resolve()
     folder = whole.with_name(f"{like.rpartition('/')[2]}@{digits}" + ".partial" * unfinished)
     shutil.copytree(whole, folder)
@@ -34,7 +34,7 @@ def leftover(place, like, digits, unfinished, **settings):
 
 @pytest.fixture
 def littered(place):
-    """The finished chain with, of other settings: a training and crops that were interrupted, and an export."""
+    """The finished chain, and results of other settings: an interrupted training, interrupted crops, and a finished export."""
     place.training = leftover(place, "penn_action_cropped/hg-256-ft", "11111111", True, learning_rate=0.5)
     place.crops = leftover(place, "penn_action_cropped/data", "22222222", True, jpeg_quality=12)
     place.export = leftover(place, "export", "33333333", False)
@@ -45,13 +45,13 @@ def left(place):
     return [folder.exists() for folder in (place.training, place.crops, place.export)]
 
 
-def test_nothing_goes_unasked_and_only_what_is_named(littered):
+def test_only_the_requested_results_are_moved_after_confirmation(littered):
     place, before = littered, littered.results()
     said = place.run("clean", "--others", "--interrupted", code=2)
     assert "Add --yes" in said and left(place) == [True, True, True]
     row = next(line for line in said.splitlines() if "hg-256-ft@11111111.partial" in line)
     assert "2 h of work" in row and "learning_rate 0.5 -> 0.002" in row and "FinetunePenn" in row
-    assert "iteration 8 of 8" in row  # 2 epochs of 4: the tiny training had been done
+    assert "iteration 8 of 8" in row  # 2 epochs of 4 iterations: the tiny training was complete
     assert "jpeg_quality 12 -> 95" in said and "export@33333333" in said
 
     said = place.run("clean", "--yes")
@@ -73,7 +73,7 @@ def test_nothing_goes_unasked_and_only_what_is_named(littered):
 
 
 @pytest.mark.parametrize("answer", ["n", "y"])
-def test_a_person_is_asked(littered, answer):
+def test_the_user_is_asked_for_confirmation(littered, answer):
     ours, theirs = pty.openpty()
     process = subprocess.Popen(
         [sys.executable, "-m", "pipeline", "clean"], cwd=littered.folder, stdin=theirs, stdout=subprocess.PIPE, text=True,
@@ -88,7 +88,10 @@ def test_a_person_is_asked(littered, answer):
 
 
 def test_another_exp_below_is_never_entered(littered):
-    """exp and exp/demo, as this project has them; and a folder of ours that is another exp at the same time."""
+    """A results folder inside exp, such as exp/demo, is left out.
+
+    So is a folder of results that is also a results folder of its own.
+    """
     place = littered
     for inner in (place.exp / "demo", place.exp / "mpii"):
         for name in ("raw", "hg-256"):
@@ -103,7 +106,7 @@ def test_another_exp_below_is_never_entered(littered):
     assert not other.exists() and (place.exp / "demo/mpii/hg-256@44444444").exists()
 
 
-def test_without_the_archives_what_may_be_current_stays(littered):
+def test_without_the_archives_results_that_may_be_current_are_kept(littered):
     place = littered
     archive = place.folder / "Penn_Action.tar.gz"
     shutil.copy(place.exp / "sample" / archive.name, archive)
@@ -126,10 +129,10 @@ def test_without_the_archives_what_may_be_current_stays(littered):
     }  # fmt: skip
 
 
-def test_what_a_process_makes_or_reads_stays(littered):
+def test_results_in_use_are_kept(littered):
     place = littered
     partial = json.loads((place.training / "partial.json").read_text())
-    partial["input_contents"]["model"] = "33333333"  # as if it read the other export
+    partial["input_contents"]["model"] = "33333333"  # simulates a process that reads the other export
     (place.training / "partial.json").write_text(json.dumps(partial))
     with FileLock(place.exp / ".locks/11111111.lock"):
         said = place.run("clean", "--others", "--interrupted", "--yes")
@@ -137,7 +140,7 @@ def test_what_a_process_makes_or_reads_stays(littered):
     assert "another process is working on it" in said and "another process is reading it" in said
 
 
-def test_several_at_once(littered):
+def test_several_clean_commands_at_a_time(littered):
     place = littered
     for number in range(40):
         folder = shutil.copytree(place.crops, place.crops.with_name(f"data@{number:08x}.partial"))
@@ -152,8 +155,8 @@ def test_several_at_once(littered):
     assert left(place) == [False, False, False] and not list((place.exp / ".trash").iterdir())
 
 
-def test_a_link_to_what_was_moved_goes_with_it(littered):
-    """One goes to another experiment, one to an export of which the current settings have their own."""
+def test_symlinks_to_moved_results_are_removed(littered):
+    """One symlink points at another experiment, and one at an export; the current settings have an export of their own."""
     place = littered
     whole = leftover(place, "penn_action_cropped/hg-256-ft", "66666666", False, learning_rate=0.25)
     other = whole.rename(whole.with_name("other@66666666"))

@@ -1,4 +1,4 @@
-"""Comparing from the command line, on the finished tiny chain."""
+"""Comparisons from the command line, on the finished tiny chain."""
 
 import json
 import shutil
@@ -25,10 +25,10 @@ from tools import compare_acc, decoders
 
 @pytest.fixture
 def tool(place, monkeypatch, capsys):
-    """A tool run in the chain's folder: tool(compare_acc, *arguments) -> what it printed."""
+    """A function that runs a tool in the folder of the chain and returns its output: tool(compare_acc, *arguments)."""
 
     def settings_of(folder):
-        """Forget what luigi.cfg of another folder said."""
+        """Make Luigi read the luigi.cfg of this folder, and forget settings of another folder."""
         monkeypatch.chdir(folder)
         LuigiConfigParser.reload()
         config.settings.cache_clear()
@@ -44,7 +44,7 @@ def tool(place, monkeypatch, capsys):
     settings_of(ROOT)
 
 
-def test_a_link_to_a_result_of_other_settings_is_not_taken(place, tool):
+def test_a_symlink_to_a_result_of_other_settings_is_not_used(place, tool):
     folder = place.exp / "mpii/evaluate-finetuned"
     ours = folder.resolve()
     other = shutil.copytree(ours, ours.with_name("evaluate-finetuned@00000000"))
@@ -62,7 +62,7 @@ def test_a_link_to_a_result_of_other_settings_is_not_taken(place, tool):
     assert "points at evaluate-finetuned@00000000, of other settings" in said and "run EvaluateMpii:finetuned" in said
 
 
-def test_everything_evaluated_stands_side_by_side(place, tool):
+def test_all_evaluations_are_compared(place, tool):
     text = tool(compare_acc, "--out", "compared")
     for title in ("MPII valid, PCKh@0.5", "Penn Action test, PCK@0.05", "Penn Action valid, PCK@0.2 of the torso"):
         assert title in text
@@ -72,31 +72,31 @@ def test_everything_evaluated_stands_side_by_side(place, tool):
     assert made >= {path.name for path in (place.exp / "compare").iterdir() if path.name.startswith(("parts", "tests", "pck"))}
 
 
-def test_an_experiment_means_its_own_evaluations(place, tool):
+def test_the_folder_of_an_experiment_selects_its_evaluations(place, tool):
     text = tool(compare_acc, "exp/mpii/hg-256")
     assert "MPII valid" in text and "Penn Action test" in text and "hg-256-ft " not in text
-    assert "verdict" not in text  # nothing to compare with
+    assert "verdict" not in text  # there is no second network with which it could be compared
     link = place.exp / "mpii/hg-256"
     result = link.resolve()
     link.unlink()
-    result.rename(link)  # as a copy with links followed has it
+    result.rename(link)  # a folder in place of the symlink, as in a copy by a program that follows symlinks
     assert tool(compare_acc, "exp/mpii/hg-256") == text
     one = tool(compare_acc, "exp/mpii/evaluate-finetuned")
     assert "hg-256-ft " in one and "Penn" not in one
 
 
-def test_where_nothing_was_evaluated_it_is_said(place, tool):
+def test_a_folder_without_evaluations_is_refused(place, tool):
     assert "holds no evaluation of a network" in tool(compare_acc, "configs", code=1)
     (place.exp / "mpii/evaluate-pretrained/manifest.json").write_text("{}")
     assert "evaluate again" in tool(compare_acc, code=1)
 
 
-def test_a_place_that_cannot_be_written_is_named(place, tool):
+def test_a_folder_that_cannot_be_written_is_named(place, tool):
     (place.folder / "taken").write_text("a file")
     assert "error: taken cannot be written" in tool(compare_acc, "exp/mpii/evaluate-finetuned", "--out", "taken", code=1)
 
 
-def test_networks_are_told_apart_by_as_little_as_needed(tmp_path):
+def test_networks_get_the_shortest_unique_names(tmp_path):
     folders = [tmp_path / name for name in ("mpii/hg@11111111", "penn/hg-ft@22222222")]
     assert list(compare_acc.short_names(folders).values()) == ["hg", "hg-ft"]
     folders.append(tmp_path / "penn/hg@33333333")
@@ -105,8 +105,9 @@ def test_networks_are_told_apart_by_as_little_as_needed(tmp_path):
     assert list(compare_acc.short_names(folders).values())[2:] == ["penn/hg@33333333", "penn/hg@44444444"]
 
 
-def test_evaluations_of_one_network_are_told_apart(tmp_path):
-    for digits, flip in (("aaaaaaaa", True), ("bbbbbbbb", False), ("cccccccc", False)):  # the last on other annotations
+def test_evaluations_of_one_network_get_different_names(tmp_path):
+    # The last evaluation used other annotations.
+    for digits, flip in (("aaaaaaaa", True), ("bbbbbbbb", False), ("cccccccc", False)):
         folder = tmp_path / f"mpii/evaluate-pretrained@{digits}"
         folder.mkdir(parents=True)
         inputs, settings = {"model": "12345678" + "0" * 56}, {"flip": flip, "decoder": "subpixel"}
@@ -131,7 +132,7 @@ def test_decoders_are_compared_on_the_chain_s_own_network(tool):
 
 @pytest.fixture(scope="module")
 def with_more(finished_chain, tmp_path_factory):
-    """The chain with a network from scratch, MPII's test people and two scales."""
+    """The chain with a network from scratch, predictions for MPII's test people, and two scales."""
     place = Place(shutil.copytree(finished_chain, tmp_path_factory.mktemp("more") / "place", symlinks=True))
     place.set("[compare]\nscratch = true\n[evaluate]\nmpii_test = true\ntest_scales = 1 0.9\n")
     place.run("run", "--config", "profile.cfg")
@@ -155,7 +156,7 @@ def test_mpii_s_test_people_are_predicted_when_asked(with_more):
 
 
 def test_stored_predictions_are_compared_on_the_same_people(place):
-    """Our own predictions, stored in another order and among those of more people, have the accuracy of our evaluation."""
+    """Our own predictions, stored in another order and mixed with those of other people, get the accuracy of our evaluation."""
     rows = annotations.read(place.exp / "mpii/annot", "valid")
     with h5py.File(place.exp / "mpii/evaluate-pretrained/preds_valid.h5") as file:
         preds = file["preds"][()]

@@ -1,4 +1,4 @@
-"""What the stage contract must survive: damaged bookkeeping, files that change under it, inputs that were deleted."""
+"""The stage contract under damage: damaged manifests, files that change during the work, inputs that were deleted."""
 
 import json
 import shutil
@@ -7,7 +7,7 @@ import time
 import pytest
 
 
-def test_damaged_bookkeeping_is_not_believed(place):
+def test_damaged_manifests_are_ignored(place):
     before = place.results()
     manifest = (place.exp / "mpii/annot").resolve() / "manifest.json"
     whole = manifest.read_text()
@@ -21,7 +21,7 @@ def test_damaged_bookkeeping_is_not_believed(place):
 
 
 def test_an_archive_replaced_during_a_run_is_noticed(place):
-    """Its digest is taken when the run begins; the stage that reads it comes later."""
+    """The digest of an archive is computed when the run begins, but a later stage reads the archive."""
     sample = (place.exp / "sample").resolve()
     archive = place.folder / "Penn_Action.tar.gz"
     shutil.copy(sample / archive.name, archive)
@@ -33,14 +33,14 @@ def test_an_archive_replaced_during_a_run_is_noticed(place):
     early = list(place.exp.glob("penn_action/raw@*"))
     archive.write_bytes(archive.read_bytes() + bytes(512))
     out, err = process.communicate(timeout=300)
-    if len(early) > 1:  # the archive had been unpacked before it changed
+    if len(early) > 1:  # the archive was unpacked before it was changed
         pytest.skip("the archive was read before it could be replaced")
     assert process.returncode == 30 and "was changed while it was at work" in err, out + err
     assert list(place.exp.glob("penn_action/raw@*")) == early
 
 
-def test_a_deleted_input_that_comes_out_otherwise(place):
-    """Luigi plans with what is done when it begins; a result that becomes stale on the way must not stop the run."""
+def test_a_deleted_input_is_made_again_with_other_content(place):
+    """Luigi plans with the stages that are done at the beginning; a result that becomes stale later must not stop the run."""
     model = (place.exp / "mpii/hg-256").resolve()
     dependent = (place.exp / "penn_action_cropped/hg-256-ft").resolve()
     facts = json.loads((dependent / "manifest.json").read_text())
@@ -54,7 +54,7 @@ def test_a_deleted_input_that_comes_out_otherwise(place):
     assert json.loads((dependent / "manifest.json").read_text())["input_contents"]["model"] != "what the deleted network had"
 
 
-def test_clean_leaves_alone_what_is_being_made(place):
+def test_clean_keeps_unfinished_results_in_use(place):
     place.set("[finetune]\nexperiment = long\niterations = 300\n")
     process = place.start("-m", "pipeline", "run", "FinetunePenn", "--config", "profile.cfg")
     while not list(place.exp.glob("penn_action_cropped/long@*.partial/last.safetensors")):
@@ -87,7 +87,7 @@ def test_the_remedy_names_the_profiles(empty):
     assert "python -m pipeline run CropPenn --config profile.cfg" in output
 
 
-def test_an_experiment_may_not_take_another_stages_place(place):
+def test_an_experiment_with_the_name_of_another_result_is_refused(place):
     for name in ("annot", "export-pretrained", "evaluate-x", "Data"):
         place.set(f"[pretrain]\nexperiment = {name}\n")
         said = place.run("status", "--config", "profile.cfg", code=2)
@@ -99,8 +99,8 @@ def test_an_experiment_may_not_take_another_stages_place(place):
     assert "source = precomputed needs" in place.run("status", "--config", "profile.cfg", code=2)
 
 
-def test_what_was_made_from_a_replaced_archive_is_not_continued(place):
-    """The archive changes while its stage is at work, and is put back: the next run starts from nothing."""
+def test_work_on_a_replaced_archive_is_not_continued(place):
+    """If an archive is replaced while its stage runs, and is then put back, the next run starts from the beginning."""
     shutil.copy((place.exp / "sample").resolve() / "Penn_Action.tar.gz", place.folder / "given.tar.gz")
     place.set("[penn_action]\narchive = given.tar.gz\n")
     code = (

@@ -1,4 +1,4 @@
-"""Finished results whose files changed, and bookkeeping that is damaged: seen, said, and made again where that costs little."""
+"""Finished results with changed files, and damaged manifests: they are reported, and made again unless they are trainings."""
 
 import json
 import os
@@ -20,11 +20,11 @@ def test_a_missing_or_emptied_file_is_seen_and_made_again(place):
     assert "model.onnx is missing" in told and "accuracy.txt is missing" in told
     assert "valid.h5 has 0 bytes in place of" in " ".join(told.split())
     place.run("run")
-    assert [s for s, old in made.items() if place.results()[s][:64] != old[:64]] == []  # the same contents
+    assert [s for s, old in made.items() if place.results()[s][:64] != old[:64]] == []  # the new result has the same content
     assert "damaged" not in place.run("status") and "whole" in place.run("verify")
 
 
-def test_a_changed_bit_is_not_consumed(place):
+def test_a_file_with_a_changed_bit_is_not_used(place):
     path = (place.exp / "mpii/annot/train.h5").resolve()
     data = bytearray(path.read_bytes())
     data[len(data) // 2] ^= 1
@@ -53,7 +53,7 @@ def test_a_damaged_training_is_not_made_again_unasked(place):
 
 
 def test_a_result_whose_process_was_killed_before_it_was_published(place):
-    """Killed after the manifest was written, or after the folder was about to get its name."""
+    """The process is killed after it wrote the manifest, just before or during the renaming of the folder."""
     before = place.results()
     for stage, place_name, left in (("AnnotateMpii", "mpii/annot", True), ("PretrainMpii", "mpii/hg-256", False)):
         folder = (place.exp / place_name).resolve()
@@ -76,7 +76,7 @@ def test_an_unpublished_result_that_a_power_cut_damaged_is_made_again(place):
     assert place.results()[folder.relative_to(place.exp.resolve()).as_posix()][:64] == content
 
 
-def test_a_training_of_which_is_not_known_what_it_was_made_from_goes_to_the_trash(place):
+def test_a_training_with_unknown_inputs_is_moved_to_the_trash(place):
     folder = (place.exp / "mpii/hg-256").resolve()
     partial = folder.rename(folder.with_name(folder.name + ".partial"))
     last = (partial / "last.safetensors").read_bytes()
@@ -89,7 +89,7 @@ def test_a_training_of_which_is_not_known_what_it_was_made_from_goes_to_the_tras
 
 @pytest.fixture
 def result(tmp_path):
-    """A folder with a whole manifest."""
+    """A result folder with a valid manifest."""
     identity = {"stage": "S", "version": 1, "settings": {}, "inputs": {}, "external_inputs": {}}
     (tmp_path / "a.txt").write_text("a")
     (tmp_path / "=cmd.txt").write_text("b")
@@ -106,7 +106,7 @@ WRONG = {
 
 @pytest.mark.parametrize("missing", [False, True])
 @pytest.mark.parametrize("name", WRONG)
-def test_a_manifest_with_a_value_of_another_type_is_none(result, name, missing):
+def test_a_manifest_with_a_wrong_type_is_ignored(result, name, missing):
     facts = json.loads((result / "manifest.json").read_text())
     del facts[name]
     (result / "manifest.json").write_text(json.dumps(facts if missing else facts | {name: WRONG[name]}))
@@ -118,32 +118,32 @@ def test_names_that_spreadsheets_would_take_for_formulas_are_text(result):
     manifest.check_contents(result, manifest.read(result).content, silent, every=True)
 
 
-def test_a_look_at_the_sizes_counts_for_a_minute(result, monkeypatch):
+def test_a_check_of_sizes_is_reused_for_a_minute(result, monkeypatch):
     content, now, looks = manifest.read(result).content, [1000.0], []
     monkeypatch.setattr(manifest, "time", SimpleNamespace(monotonic=lambda: now[0]))
     monkeypatch.setattr(manifest, "check_sizes", lambda *given: looks.append(given))
-    for seconds in (0, 59, 2, 1):  # at 0, 59, 61 and 62 seconds
+    for seconds in (0, 59, 2, 1):  # the checks are called at 0, 59, 61 and 62 seconds
         now[0] += seconds
         assert manifest.quick_damage(result, content) == ""
     assert len(looks) == 2
     made = manifest.read(result)
     begun = manifest.Begun(fingerprint=made.fingerprint, identity=made.identity, input_contents={})
-    manifest.write(result, begun, {}, 1.0, silent)  # made again: another manifest
+    manifest.write(result, begun, {}, 1.0, silent)  # the result is made again, which gives another manifest
     manifest.quick_damage(result, content)
     assert len(looks) == 3
 
 
-def test_a_copy_is_looked_through_once(result, monkeypatch):
+def test_the_digests_of_a_copy_are_checked_once(result, monkeypatch):
     content, taken = manifest.read(result).content, []
     whole = manifest.sha256
     monkeypatch.setattr(manifest, "sha256", lambda path: taken.append(path.name) or whole(path))
     manifest.check_contents(result, content, silent)
     assert taken == []
-    (result / "a.txt").write_text("a")  # written again, the same
+    (result / "a.txt").write_text("a")  # the file is written again with the same content
     for _ in range(2):
         manifest.check_contents(result, content, silent)
     assert taken == ["a.txt"]
-    os.utime(result / "a.txt", ns=(0, 0))  # as a copy with old times; the time of change cannot be set
+    os.utime(result / "a.txt", ns=(0, 0))  # the times are set back as in a copy; only the ctime cannot be set
     (result / "a.txt").write_text("b")
     with pytest.raises(manifest.Damaged, match=r"a\.txt has another content"):
         manifest.check_contents(result, content, silent)
@@ -155,9 +155,9 @@ def test_a_copy_is_looked_through_once(result, monkeypatch):
 @pytest.mark.parametrize(
     "memory", ["null", '{"a": null}', '{"FILE": {"size": null, "mtime_ns": 1, "sha256": 2}}', "[", "\udcff"]
 )
-def test_a_damaged_memory_of_digests_is_made_again(tmp_path, memory):
+def test_a_damaged_cache_of_digests_is_made_again(tmp_path, memory):
     path = tmp_path / "archive"
     path.write_bytes(b"abc")
     (tmp_path / "m.json").write_bytes(memory.replace("FILE", str(path)).encode("utf-8", "surrogateescape"))
     found = Digests(tmp_path / "m.json", silent, "").of_file(path)
-    assert found == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"  # of FIPS 180-2
+    assert found == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"  # the digest of `abc` in FIPS 180-2

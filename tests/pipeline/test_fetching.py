@@ -1,4 +1,4 @@
-"""Fetching as a user meets it: from a server, killed, replaced, dropped, refused."""
+"""Fetching archives from a server: killed, replaced, deleted and refused downloads."""
 
 import hashlib
 import json
@@ -20,7 +20,7 @@ def site():
 
 @pytest.fixture
 def sample(finished_chain):
-    """The sample's Penn Action archive."""
+    """Return the content of the sample's Penn Action archive."""
     return (finished_chain / "exp/sample").resolve() / "Penn_Action.tar.gz"
 
 
@@ -58,7 +58,7 @@ def test_another_file_at_the_same_address_is_refused_until_it_is_accepted(empty,
     assert len(empty.results()) == 2 and len(site.requests) == asked
 
 
-def test_a_file_counts_the_same_from_a_path_and_from_an_address_with_its_digest(empty, site, sample):
+def test_a_path_and_an_address_with_its_digest_are_equivalent(empty, site, sample):
     shutil.copy(sample, empty.folder / "given.tar.gz")
     fetch(empty, "given.tar.gz")
     before = empty.results()
@@ -70,7 +70,7 @@ def test_a_file_counts_the_same_from_a_path_and_from_an_address_with_its_digest(
     assert f"given.tar.gz has sha256 {digest}, not {'0' * 64} as expected" in output
 
 
-def test_a_killed_download_goes_on(empty, site, sample):
+def test_a_killed_download_resumes(empty, site, sample):
     site.files[ARCHIVE] = sample.read_bytes()
     site.answers = [Answer(sent=0.6), *[Answer(status=503)] * 9]
     empty.set(f"[penn_action]\narchive = {site.address}{ARCHIVE}\n")
@@ -86,7 +86,7 @@ def test_a_killed_download_goes_on(empty, site, sample):
     assert len(list(empty.exp.glob("penn_action/raw/labels/*.mat"))) == 50
 
 
-def test_what_to_do_by_hand_is_said(empty, site):
+def test_a_download_by_hand_is_explained(empty, site):
     site.files["/PennAction"] = b"<!DOCTYPE html><html>Box | Simple Online Collaboration</html>"
     output = fetch(empty, f"{site.address}/PennAction", code=30)
     assert "is a web page, not a file" in output and "give its path in the settings" in output
@@ -95,7 +95,10 @@ def test_what_to_do_by_hand_is_said(empty, site):
 
 
 def test_a_damaged_download_is_fetched_again_once_its_folder_is_deleted(empty, site, sample):
-    """The server itself has half an archive at first: nothing in HTTP shows it, and its digest must not bind the next one."""
+    """At first the server has only half an archive, which HTTP does not show.
+
+    The digest of this half must not be required later.
+    """
     site.files[ARCHIVE] = sample.read_bytes()[: sample.stat().st_size // 2]
     output = fetch(empty, site.address + ARCHIVE, code=30)
     folder = next(empty.exp.glob("downloads/*"))
@@ -105,7 +108,7 @@ def test_a_damaged_download_is_fetched_again_once_its_folder_is_deleted(empty, s
     fetch(empty, site.address + ARCHIVE)
 
 
-def test_a_disk_that_is_too_small_is_said_before_anything_comes(empty, site, sample):
+def test_a_too_small_disk_is_reported_before_the_download(empty, site, sample):
     site.files[ARCHIVE] = sample.read_bytes()
     empty.set(f"[penn_action]\narchive = {site.address}{ARCHIVE}\n")
     code = (

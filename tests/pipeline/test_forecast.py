@@ -51,6 +51,8 @@ def test_the_drawn_sequences_have_true_3d_poses_against_which_forecasts_are_scor
     assert float(network["low"]) <= float(network["mean"]) <= float(network["high"])
     assert float(rows["hg-256-res-clstm", "Procrustes"]["mean"]) < float(network["mean"])
     assert "error in 3D, mm" in (folder / "summary.txt").read_text()
+    assert "squat" in (folder / "movements3d.html").read_text()
+    assert cv2.imread(str(folder / "movements3d.png")).shape[1] == 10 * 182 + 6
 
 
 def test_steps_are_logged_and_scored(forecast):
@@ -92,6 +94,11 @@ def test_pictures_of_one_s_own(forecast):
     told = json.loads((forecast.folder / "forecasts/000003.jpg.json").read_text())
     assert len(told["steps"]) == 16 and len(told["steps"][0]["left_knee"]) == 3
     assert (forecast.folder / "forecasts/000001.jpg.gif").exists() and (forecast.folder / "forecasts/000001.jpg.png").exists()
+    assert len(told["space"]) == 16 and len(told["space"][0]["joints"]["left_knee"]) == 3
+    first, last = (told["space"][step] for step in (0, 15))
+    assert first["focal"] == last["focal"] > 0 and first["mean"][2] > 0
+    page = (forecast.folder / "forecasts/000001.jpg.html").read_text()
+    assert "Forecast from 000001.jpg" in page and "http" not in page.replace("http://www.w3.org", "")
     process = forecast.start("-m", "tools.forecast", "nowhere")
     out, err = process.communicate(timeout=120)
     assert process.returncode == 1 and "nowhere does not exist" in err

@@ -1,4 +1,4 @@
-"""Further datasets from the command line: trained, fine-tuned and scored by their names, beside the chain."""
+"""Datasets outside the chain from the command line: training, fine-tuning and scoring on FLIC, LSP and LSPET."""
 
 import json
 import shutil
@@ -43,7 +43,7 @@ def test_lsp_trained_tuned_and_scored(place):
         assert {split: facts["people"] for split, facts in splits.items()} == {"valid": 3, "test": 10}
         torso = splits["test"]["measures"]["PCK@0.2 of the torso"]
         assert set(torso["by_joint"]) >= {"neck", "head_top", "left_wrist"}
-        assert len(torso["in_mean"]) == 14  # MPII's network knows every joint of LSP
+        assert len(torso["in_mean"]) == 14  # the MPII network knows every joint of LSP by name
     status = place.run("status", "--config", "profile.cfg")
     assert "Finetune:lsp" in status and "Evaluate:lsp:scratch" in status and "lspet" not in status
     place.run("run", "Export:lsp:scratch", "--config", "profile.cfg")
@@ -74,7 +74,7 @@ def test_several_datasets_are_trained_on_together(place):
     )
     count = len(mpii["train"])
     assert len(both["train"]) == count + len(lsp["train"])
-    for split in ("train", "valid", "test"):  # MPII's people first, and its own splits
+    for split in ("train", "valid", "test"):  # MPII's people come first, and the validation and test splits are MPII's
         rows = both[split] if split != "train" else both["train"].select(np.arange(count))
         np.testing.assert_array_equal(rows.part, mpii[split].part)
         assert rows.images == [f"mpii/{image}" for image in mpii[split].images]
@@ -90,7 +90,7 @@ def test_several_datasets_are_trained_on_together(place):
     assert len(set(both["train"].index[:count]) & set(found.index)) == 0
     place.run("run", "PretrainMpii", *options, "--set", "pretrain.cache=true")
     assert "both" in place.run("why", "PretrainMpii", *options)
-    assert "done in" not in place.run("run", "PretrainMpii", *options)  # cached crops change no result
+    assert "done in" not in place.run("run", "PretrainMpii", *options)  # the setting `cache` changes no result
 
 
 @pytest.mark.parametrize(
@@ -135,7 +135,7 @@ def test_flic_from_a_folder_and_from_an_archive(empty):
 
 
 def test_lsp_and_flic_from_unpacked_folders(empty):
-    """Read in place, with the same annotation files as from the archives."""
+    """Unpacked folders are read in place, and give the same annotation files as the archives."""
     write_flic(empty.folder / "FLIC.zip", empty.folder / "flic_annot", 6, 4)
     write_lsp(empty.folder / "lsp.zip", 12)
     for name in ("FLIC", "lsp"):
@@ -152,7 +152,7 @@ def test_lsp_and_flic_from_unpacked_folders(empty):
 
 
 def test_lspet_is_called_lspet(place):
-    """LSPET has the joints of LSP, and is another dataset all the same: in files, tables and titles."""
+    """LSPET has the same joints as LSP, but files, tables and titles name it as a dataset of its own."""
     write_lsp(place.folder / "lspet.zip", 12, extended=True)
     place.set("[lspet]\narchive = lspet.zip\nvalid_fraction = 0.5\n")
     place.run("run", "Evaluate:lspet:pretrained", "--config", "profile.cfg")

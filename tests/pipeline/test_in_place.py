@@ -1,4 +1,4 @@
-"""Unpacked datasets as a user has them: read in place, changed, moved, taken away."""
+"""Unpacked datasets: they are read in place, changed, moved and deleted."""
 
 import json
 import os
@@ -15,7 +15,7 @@ PENN = "[penn_action]\narchive = penn\n"
 
 @pytest.fixture
 def unpacked(empty, finished_chain):
-    """The sample's two datasets unpacked, beside an empty exp/."""
+    """The two datasets of the sample, unpacked, and an empty exp/."""
     sample = (finished_chain / "exp/sample").resolve()
     for name, place in (("Penn_Action.tar.gz", "unpacked"), ("mpii_human_pose_v1.tar.gz", "mpii")):
         with tarfile.open(sample / name) as tar:
@@ -72,7 +72,7 @@ def test_mpii_from_a_folder_of_images_and_loose_annotations(unpacked, finished_c
 
 
 def test_mpii_from_a_json_file(unpacked, finished_chain):
-    """Of the same people, but without head sizes, which is said."""
+    """The people are those of the .mat file, but without head sizes; a message says so."""
     annot = (finished_chain / "exp/mpii/annot").resolve()
     entries = []
     for split in ("train", "valid"):
@@ -120,14 +120,14 @@ def test_mpii_from_a_json_file(unpacked, finished_chain):
         ("[mpii]\nimages = mpii\nannotations = annotations.mat\nsplit_file = nowhere.txt\n", "nowhere.txt does not exist"),
     ],
 )
-def test_a_wrong_guess_says_what_was_found(unpacked, settings, said):
+def test_the_error_for_a_wrong_source_names_its_kind(unpacked, settings, said):
     (unpacked.folder / "published").write_text("on the server")
     unpacked.set(settings)
     output = unpacked.run("run", "AnnotateMpii", "--config", "profile.cfg", code=30)
     assert said in output and "damaged" not in output
 
 
-def test_what_a_folder_lacks_is_told_with_the_folder(unpacked):
+def test_the_error_for_missing_images_names_the_folder(unpacked):
     next((unpacked.folder / "penn/frames").glob("*/000002.jpg")).unlink()
     said = unpacked.run("run", "CropPenn", "--config", "profile.cfg", code=30)
     assert "/000002.jpg is missing; " in said and "was made from penn.)" in said

@@ -1,4 +1,4 @@
-"""kill -9, Ctrl-C and two commands at once: nothing finished is lost or redone, nothing half-made is believed."""
+"""kill -9, Ctrl-C and two commands at a time: finished results are kept, and unfinished results are never used."""
 
 import shutil
 import signal
@@ -21,7 +21,7 @@ LONG = "[finetune]\nexperiment = {}\niterations = 300\nepochs = 1\n"
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT])
-def test_a_killed_training_carries_on_to_the_same_result(place, number):
+def test_a_killed_training_resumes_to_the_same_result(place, number):
     place.set(LONG.format("killed"))
     process = place.start("-m", "pipeline", "run", "FinetunePenn", "--config", "profile.cfg")
     wait_for(lambda: list(place.exp.glob("penn_action_cropped/killed@*.partial/last.safetensors")))
@@ -41,7 +41,7 @@ def test_a_killed_training_carries_on_to_the_same_result(place, number):
 
 
 def test_kill_at_any_moment_then_the_same_command(empty, finished_chain):
-    """Kill the whole chain again and again; what it finally makes is what an undisturbed run makes."""
+    """The whole chain is killed several times; its final results equal those of an undisturbed run."""
     pauses = iter([0.6, 1.5, 3, 4, 5, 6, 7, 8])
     finished: set[str] = set()
     for pause in pauses:
@@ -67,7 +67,7 @@ def test_two_commands_at_once(place):
     assert sum("is being made by another process" in err for _, err in said) == 1
 
 
-def test_left_overs_of_other_inputs_are_not_continued(place):
+def test_unfinished_results_of_other_inputs_are_not_continued(place):
     annot = (place.exp / "penn_action_cropped/annot").resolve()
     partial = annot.with_name(annot.name + ".partial")
     partial.mkdir()
@@ -78,7 +78,7 @@ def test_left_overs_of_other_inputs_are_not_continued(place):
     assert not (place.exp / "penn_action_cropped/annot/left-over").exists()
 
 
-def test_a_training_from_the_cache_that_is_killed_carries_on(place):
+def test_a_killed_training_from_the_cache_resumes(place):
     place.set("[pretrain]\nexperiment = cached\niterations = 100\nepochs = 1\ncache = true\n")
     before = place.results()
     process = place.start("-m", "pipeline", "run", "PretrainMpii", "--config", "profile.cfg")
@@ -105,13 +105,13 @@ def test_a_branch_whose_origin_is_made_again_meanwhile_is_kept(place):
     process = place.start("-m", "pipeline", "run", "FinetunePenn", "--config", "profile.cfg")
     wait_for(lambda: list(place.exp.glob("penn_action_cropped/branch@*.partial/last.safetensors")))
     shutil.copy(place.exp / "mpii/hg-256/last.safetensors", origin / "other")
-    (origin / "other").replace(origin / "last.safetensors")  # at once, as a training does
+    (origin / "other").replace(origin / "last.safetensors")  # replaced in one step, as a training does
     _, err = process.communicate(timeout=300)
     assert process.returncode == 0, err
     assert (place.exp / "penn_action_cropped/branch/train.log").read_text().count("\n") == 4
 
 
-def test_a_branch_from_what_will_change_is_refused(place):
+def test_a_branch_from_a_changing_checkpoint_is_refused(place):
     origin = (place.exp / "penn_action_cropped/hg-256-ft").resolve()
     place.set("[finetune]\nepochs = 3\nbranch_from = exp/penn_action_cropped/hg-256-ft\n")
     said = place.run("run", "FinetunePenn", "--config", "profile.cfg", code=30)

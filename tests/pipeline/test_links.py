@@ -1,4 +1,4 @@
-"""Links are a convenience: results are found by their settings, wherever copies, other disks and other names put them."""
+"""Results are found by their settings, not by symlinks: in copies, on disks without symlinks, and under other names."""
 
 import json
 import os
@@ -21,7 +21,7 @@ def row(said, stage):
     return next(line for line in said.splitlines() if line.startswith(stage + " "))
 
 
-def test_a_result_is_named_and_the_link_is_set_right(place):
+def test_status_names_the_result_and_updates_the_symlink(place):
     link = place.exp / EVALUATION
     ours = os.readlink(link)
     place.set(OTHER)
@@ -38,14 +38,14 @@ def test_a_result_is_named_and_the_link_is_set_right(place):
     assert "decoder subpixel -> quarter" in said and ", not there" in said and f"points at {ours} (other settings)" in said
 
 
-def test_a_copy_with_links_followed_is_the_result(place):
+def test_a_copy_with_followed_symlinks_is_recognised(place):
     copied = place.exp.with_name("copied")
-    shutil.copytree(place.exp, copied)  # follows links, as cp -rL, scp -r and zip -r do
+    shutil.copytree(place.exp, copied)  # copies with symlinks followed, as cp -rL, scp -r and zip -r do
     shutil.rmtree(place.exp)
     copied.rename(place.exp)
     (ours,) = (path.name for path in place.exp.glob(f"{EVALUATION}@*"))
     for folder in [*place.exp.glob("*@*"), *place.exp.glob("*/*@*")]:
-        if folder.name != ours:  # of the others, only what stands where the links were was copied
+        if folder.name != ours:  # of the other results, only the folders in place of the symlinks were copied
             shutil.rmtree(folder)
     alone = place.exp / "penn_action_cropped/evaluate-pretrained"
     before = [json.loads((folder / "manifest.json").read_text()) for folder in (place.exp / EVALUATION, alone)]
@@ -59,7 +59,8 @@ def test_a_copy_with_links_followed_is_the_result(place):
     digits = before[1]["fingerprint"][:8]
     kept = [place.exp / "mpii" / ours, alone.with_name(f"{alone.name}@{digits}")]
     assert [json.loads((folder / "manifest.json").read_text()) for folder in kept] == before
-    assert [path.name for path in (place.exp / ".trash").glob("*/*")] == ["evaluate-finetuned"]  # the second copy
+    # The second copy of the same result.
+    assert [path.name for path in (place.exp / ".trash").glob("*/*")] == ["evaluate-finetuned"]
     assert "done in" not in place.run("run", "EvaluatePenn:pretrained")
     assert alone.resolve() == kept[1].resolve()
 
@@ -96,7 +97,8 @@ def test_a_renamed_experiment_finds_its_result(place):
     assert os.readlink(place.exp / "penn_action_cropped/renamed").startswith("hg-256-ft@")
     said = place.run("status", "--config", "profile.cfg")
     assert {row(said, f"Evaluate{name}").split()[1] for name in ("Mpii:finetuned", "Penn:finetuned")} == {"done"}
-    assert row(said, "CompareAccuracy").split()[1] == "stale"  # its tables name the networks
+    # The comparison runs again, because its tables contain the names of the networks.
+    assert row(said, "CompareAccuracy").split()[1] == "stale"
 
     link = place.exp / "penn_action_cropped/renamed"
     whole, weights = link.resolve(), (link / "best.safetensors").read_bytes()
@@ -111,5 +113,5 @@ def test_a_renamed_experiment_finds_its_result(place):
     place.run("run", "FinetunePenn", "--config", "profile.cfg")
     assert not partial.exists() and os.readlink(link).startswith("renamed@")
     assert (link / "best.safetensors").read_bytes() == weights
-    assert json.loads((link / "manifest.json").read_text())["seconds"] >= 5  # it went on
-    assert "done" in row(place.run("status"), "FinetunePenn")  # under the old name as well
+    assert json.loads((link / "manifest.json").read_text())["seconds"] >= 5  # the unfinished training was continued
+    assert "done" in row(place.run("status"), "FinetunePenn")  # the result is also found under the old name

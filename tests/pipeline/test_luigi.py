@@ -1,4 +1,4 @@
-"""The tasks with plain Luigi."""
+"""The tasks, run by Luigi's own command line."""
 
 
 def luigi(place, *arguments):

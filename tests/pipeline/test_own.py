@@ -1,4 +1,4 @@
-"""A dataset of your own through the chain: as docs/own_data.md says, from DeepLabCut and SLEAP, and with wrong sources."""
+"""Datasets of your own from the command line: the example of docs/own_data.md, DeepLabCut, SLEAP, and wrong sources."""
 
 import json
 import os
@@ -50,7 +50,7 @@ def test_one_section_and_two_commands_as_the_page_says(empty: Place):
     people = annotations.read(folder / "annot", "valid")
     number = int(people.images[0].removesuffix(".png"))
     np.testing.assert_allclose(people.part[0], fish.fish(number)[0])
-    # How it is scored changes evaluations only.
+    # Settings of the measure change only evaluations.
     options = ("--config", "fish.cfg", *small, "--set", "dataset:fish.reference=px", "--set", "dataset:fish.threshold=9")
     plan = empty.run("run", "Evaluate:fish:scratch", "--dry-run", *options)
     assert "Evaluate:fish:scratch" in plan and "Pretrain:fish" not in plan and "Annotate:fish" not in plan
@@ -61,7 +61,7 @@ def test_fine_tuning_from_the_mpii_network_and_the_tools(place: Place):
     place.set("[dataset:fish]\nlabels = fish/labels.json\nimages = fish/images\ntitle = Drawn fish\nrename = Nose: head_top\n")
     profile = ("--config", "profile.cfg")
     place.run("run", "Evaluate:fish:finetuned", *profile)
-    place.run("run", "Evaluate:fish:pretrained", *profile)  # on the only joint that both know
+    place.run("run", "Evaluate:fish:pretrained", *profile)  # scored on the only joint that MPII and the labels have in common
     found = json.loads((place.exp / "own/fish/evaluate-pretrained/accuracy.json").read_text())
     assert list(found["splits"]["valid"]["measures"]["PCK@0.2 of the box"]["by_joint"]) == ["head_top"]
     for words, said in (
@@ -96,7 +96,7 @@ def test_a_deeplabcut_project_and_a_sleap_file_are_read(empty: Place):
         empty.run("run", f"Annotate:{name}", "--config", "profile.cfg")
     assert os.readlink(next((empty.exp / "own/dlc").glob("raw@*")) / "images") == str(empty.folder / "dlc")
     skeleton = json.loads((empty.exp / "own/dlc/annot/skeleton.json").read_text())
-    names = skeleton["joints"]  # sorted by sleap-io
+    names = skeleton["joints"]  # in the order in which sleap-io sorts the joints
     assert [{names[a], names[b]} for a, b in skeleton["limbs"]] == [{"nose", "back"}, {"back", "tail"}]
     for split, people in (("train", 4), ("valid", 4)):
         rows = annotations.read(empty.exp / "own/dlc/annot", split)
@@ -112,7 +112,8 @@ def test_a_deeplabcut_project_and_a_sleap_file_are_read(empty: Place):
             number = int(Path(image).stem)
             np.testing.assert_allclose(joints, fish.fish(number)[person], atol=1e-3)
             shown = cv2.imread(str(images / image))[:, :, ::-1]
-            assert np.abs(shown.astype(int) - fish.picture(number)).mean() < 8, image  # of other frames: more than 15
+            # Pixels of a different frame would differ by more than 15.
+            assert np.abs(shown.astype(int) - fish.picture(number)).mean() < 8, image
 
 
 def test_wrong_sources_are_named(empty: Place):
@@ -154,7 +155,7 @@ def test_wrong_labels_and_images_are_named(tmp_path, monkeypatch, settings, said
 
 
 def labelled_videos(folder: Path, videos: dict[str, range], name: str) -> None:
-    """Write a SLEAP file with labels of frames of videos: path -> frames, which show the fish of the same numbers."""
+    """Write a SLEAP file with labels of frames of videos. videos: path -> frames; a frame shows the fish of its number."""
     sleap_io = pytest.importorskip("sleap_io")
     skeleton, frames = sleap_io.Skeleton(list(fish.JOINTS), symmetries=[("FinL", "FinR")]), []
     for path, numbers in videos.items():
@@ -176,7 +177,7 @@ def test_videos_of_one_name_are_kept_apart(empty: Place):
     empty.set("[dataset:fish]\nlabels = both.slp\nimages = videos/day1\nvalid = 0.5\n")
     said = empty.run("run", "Collect:fish", "--config", "profile.cfg", code=30)
     assert "labels both /x/day1/swim.mp4 and /x/day2/swim.mp4" in said and "set `images` to the folder above" in said
-    # The same video under the paths of two computers is one video, so that no frame is in train and in valid.
+    # A video that has different paths on two computers is recognised as one video, so that no frame is in both train and valid.
     labelled_videos(empty.folder, {"/a/swim.mp4": range(6)}, "train.slp")
     labelled_videos(empty.folder, {"/b/swim.mp4": range(2)}, "valid.slp")
     empty.set("[dataset:fish]\nlabels = train.slp\nimages = videos/day1\nvalid = valid.slp\n")
@@ -202,7 +203,7 @@ def test_images_of_one_name_in_two_folders_are_not_taken_for_one(empty: Place):
     assert "CollectedData_me.csv labels img0001.png, which is not in the same folder" in said
 
 
-def test_every_change_of_an_image_is_noticed_and_nothing_else(tmp_path):
+def test_only_changes_of_images_make_a_dataset_stale(tmp_path):
     images, far = tmp_path / "images", tmp_path / "far"
     fish.write_pictures(images, 4)
     far.mkdir()
@@ -224,7 +225,8 @@ def test_every_change_of_an_image_is_noticed_and_nothing_else(tmp_path):
         path.write_bytes(b"another image")
         assert identity() != before, path
         before = identity()
-    assert folders.tree_identity(images, SUFFIXES["labels"], images / "exp", None) != before  # a project's tables count, too
+    # The tables of a DeepLabCut project are also part of the identity.
+    assert folders.tree_identity(images, SUFFIXES["labels"], images / "exp", None) != before
 
 
 def test_labels_of_the_user_are_not_overwritten(empty: Place):

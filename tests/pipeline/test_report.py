@@ -1,4 +1,4 @@
-"""The report from the command line: at the end of the chain, in the middle of it, and before anything."""
+"""The report from the command line: at the end of the chain, in the middle of the chain, and without any result."""
 
 import re
 
@@ -22,7 +22,7 @@ def test_the_run_ends_with_a_report(finished_chain):
 def test_a_report_shows_where_the_chain_stands(place):
     place.set("[finetune]\nlearning_rate = 0.0001\n")
     (place.exp / "report/from_before").write_text("")
-    (place.exp / "report.partial").mkdir()  # of a killed process
+    (place.exp / "report.partial").mkdir()  # a folder that a killed process has left
     assert "report/index.html" in place.run("report", "--config", "profile.cfg")
     found = states(place)
     assert found["FinetunePenn"] == found["CompareAccuracy"] == "stale" and found["PretrainMpii"] == "done"
@@ -32,7 +32,7 @@ def test_a_report_shows_where_the_chain_stands(place):
     assert (place.exp / "report/index.html").exists()
 
 
-def test_figures_of_what_is_stale_are_not_shown(place):
+def test_accuracies_of_stale_results_are_not_shown(place):
     folder = (place.exp / "mpii/evaluate-finetuned").resolve()
     (folder / "another.txt").write_text("")
     made_again(folder)
@@ -48,6 +48,6 @@ def test_before_anything_is_done_everything_is_missing(empty):
     assert set(states(empty).values()) == {"missing"} and len(states(empty)) == 19
 
 
-def test_a_place_that_cannot_be_written_is_named(empty):
+def test_a_folder_that_cannot_be_written_is_named(empty):
     (empty.folder / "exp").write_text("a file")
     assert "exp cannot be used as the folder of results" in empty.run("report", code=20)

@@ -1,4 +1,4 @@
-"""Which settings files are read, and in which encodings."""
+"""Settings files: which files are read, and in which encodings."""
 
 import os
 import subprocess
@@ -11,7 +11,7 @@ from tests.python_path import python_path
 
 @pytest.fixture
 def call(tmp_path):
-    """A program run in an empty folder: (exit code, stdout and stderr)."""
+    """A function that runs a program in an empty folder and returns (exit code, stdout and stderr)."""
 
     def call(*arguments, **variables):
         environment = os.environ | {"PYTHONPATH": python_path()} | variables
@@ -21,7 +21,7 @@ def call(tmp_path):
     return call
 
 
-def test_the_files_that_were_read_are_said(call, tmp_path):
+def test_the_files_that_were_read_are_printed(call, tmp_path):
     code, output = call("-m", "pipeline", "models")
     assert code == 0 and f"Settings: no file; there is no luigi.cfg in {tmp_path}, so the published defaults hold." in output
     (tmp_path / "luigi.cfg").write_text("[workspace]\nexp = results\n")
@@ -72,7 +72,7 @@ def test_settings_of_another_form_are_refused(call, tmp_path):
 
 
 def test_settings_as_windows_editors_write_them(call, tmp_path):
-    """With a byte order mark, in Windows-1252, paths in quotes or from the home folder."""
+    """The files have a byte order mark or are in Windows-1252; paths are in quotes or begin with ~."""
     (tmp_path / "luigi.cfg").write_bytes(b"\xef\xbb\xbf[workspace]\r\nexp = somewhere\r\n")
     quoted = b"[workspace]\r\nexp = \"~/B\xfccher und Bilder\"\r\n[penn_action]\r\narchive = '~/my data/Penn.tar.gz'\r\n"
     (tmp_path / "mine.cfg").write_bytes(quoted)

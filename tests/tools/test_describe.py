@@ -1,4 +1,4 @@
-"""What describe prints of presets and checkpoints."""
+"""The output of tools.describe for presets and checkpoints."""
 
 import sys
 
@@ -42,6 +42,6 @@ def test_a_checkpoint(monkeypatch, capsys, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "said"), [(["hg-257"], "neither"), (["hg-256", "--resolution", "100"], "multiple of 64")]
 )
-def test_what_cannot_be_described(monkeypatch, capsys, arguments, said):
+def test_unknown_names_are_refused(monkeypatch, capsys, arguments, said):
     code, _, err = run(monkeypatch, capsys, *arguments)
     assert code == 1 and said in err

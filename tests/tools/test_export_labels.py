@@ -1,4 +1,4 @@
-"""Labels and predictions for other programs: what they read is what the annotation files and evaluations hold."""
+"""Labels and predictions for other programs: the exported files agree with the annotation files and evaluations."""
 
 import json
 
@@ -36,11 +36,11 @@ def test_people_boxes_and_flags_are_those_of_the_annotation_files(place: Place, 
         assert cv2.imread(str(images / image["file_name"])).shape[:2] == (image["height"], image["width"])
         found = np.array(person["keypoints"]).reshape(joints, 3)
         labelled = (part[row] != 0).any(axis=1)
-        np.testing.assert_allclose(found[labelled, :2] + 1, part[row][labelled])  # the files count pixels from 1
+        np.testing.assert_allclose(found[labelled, :2] + 1, part[row][labelled])  # the annotation files count pixels from 1
         assert (found[~labelled] == 0).all() and person["num_keypoints"] == labelled.sum()
         np.testing.assert_array_equal(found[:, 2], labelled.astype(int) + (labelled & (visible[row] > 0)))
         left, top, width, height = person["bbox"]
-        # The network sees the box moved down by 0.075 of its side, and enlarged.
+        # The network sees the box after it was moved down by 0.075 of its side and enlarged.
         np.testing.assert_allclose([left + width / 2 + 1, top + height / 2 + 0.075 * height + 1], center[row])
         assert width == height == pytest.approx(200 * scale[row] / 1.25)
     category = coco.loadCats(1)[0]
@@ -72,9 +72,10 @@ def test_predictions_are_those_of_the_evaluation(place: Place):
 
 
 def test_object_keypoint_similarity_of_pycocotools_is_the_formula_by_hand(tmp_path):
-    """Two people whose joints are 4 px and 40 px off: exp(-d^2 / (2 area (2 sigma)^2)) with area 100^2 and sigma 0.05.
+    """The joints of two people are 4 px and 40 px off. The formula is exp(-d^2 / (2 area (2 sigma)^2)), with area 100^2 and
+    sigma 0.05.
 
-    That is 0.923 and 0.0003.
+    The similarities are 0.923 and 0.0003.
     """
     part = np.full((2, 3, 2), 150.0) + np.arange(3)[:, None] * 20
     part[0, 2] = np.nan
@@ -84,7 +85,7 @@ def test_object_keypoint_similarity_of_pycocotools_is_the_formula_by_hand(tmp_pa
         torsoangle=np.zeros(2),
     )  # fmt: skip
     preds = np.nan_to_num(part, nan=7.0) + np.array([[[4.0, 0.0]], [[0.0, 40.0]]])
-    preds[0, 2] = np.nan  # a joint that the network does not know, where the label is missing, too
+    preds[0, 2] = np.nan  # a joint that the network does not know, and that is not labelled either
     write_coco(tmp_path / "labels.json", rows, ["a", "b", "c"], [(0, 1)], {"a.jpg": (300, 300), "b.jpg": (300, 300)}, "")
     write_coco_results(tmp_path / "found.json", rows, preds, np.full((2, 3), 0.5))
     found = json.loads((tmp_path / "found.json").read_text())
@@ -97,7 +98,7 @@ def test_object_keypoint_similarity_of_pycocotools_is_the_formula_by_hand(tmp_pa
     assert similarity == pytest.approx([np.exp(-16 / (2 * 1e4 * 0.01)), np.exp(-1600 / (2 * 1e4 * 0.01))], rel=1e-3)
 
 
-def test_what_is_missing_or_cannot_be_written_is_told(place: Place):
+def test_missing_results_and_unwritable_files_are_reported(place: Place):
     for arguments, told in (
         (("lsp",), "make it with: python -m pipeline run"), (("mpii", "--out", "nowhere/labels.json"), "cannot be written"),
         (("lsp", "--predictions", "scratch"), "make it with: python -m pipeline run"),
@@ -142,7 +143,7 @@ def test_sleap_and_deeplabcut_read_the_same_predictions(place: Place):
     np.testing.assert_allclose(first, np.column_stack((preds[0], confidence[0])))
 
 
-def test_a_name_of_another_kind_is_refused(place: Place):
+def test_a_wrong_suffix_is_refused(place: Place):
     process = place.start("-m", "tools.export_labels", "mpii", "--out", "labels.h5")
     assert "--out labels.h5: the name should end in .json or .slp for labels" in process.communicate(timeout=60)[1]
     assert process.returncode == 1

@@ -1,4 +1,4 @@
-"""The look at a dataset: what its tables say, which rows are chosen, and what is drawn of the tiny chain."""
+"""tools.inspect_dataset: its tables, the choice of rows, and pictures from the tiny chain."""
 
 import argparse
 

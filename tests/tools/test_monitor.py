@@ -1,4 +1,4 @@
-"""The table that follows trainings."""
+"""The table in which tools.monitor shows trainings."""
 
 import sys
 
@@ -10,7 +10,7 @@ from pipeline.engine.result import lock_of
 from stages.training.logs import COLUMNS, METRICS
 from tools import monitor
 
-# 20 s for 100 iterations, a pause of an hour, and 20 s for 100 again: 0.2 s an iteration.
+# 100 iterations in 20 s, a pause of an hour, and 100 iterations in 20 s: 0.2 s per iteration.
 RUNNING = """\
 1000.0,train,1,50,1000,0.4,0.1,0.001,5.00,0.5
 1010.0,train,1,100,1000,0.3,0.2,0.001,10.00,0.25
@@ -51,17 +51,17 @@ def test_running_stopped_and_finished_trainings(exp, capsys, monkeypatch):
     assert rows == [
         ["lsp/hg@00000003", "stopped"],
         ["mpii/hg-b@00000002", "finished", "100%", "62.5%", "50.0%", "75.0%"],
-        # 750 iterations of 0.2 s are left.
+        # 750 iterations of 0.2 s remain.
         ["mpii/hg@00000001", "running", "25%", "40.0%", "62.5%", "62.5%", "12.5", "0:02:30"],
     ]  # fmt: skip
 
 
-def test_only_those_of_a_name(exp, capsys, monkeypatch):
+def test_trainings_are_selected_by_name(exp, capsys, monkeypatch):
     assert [row[0] for row in table(capsys, monkeypatch, "--once", "hg-b")] == ["mpii/hg-b@00000002"]
     assert table(capsys, monkeypatch, "--once", "nobody") == []
 
 
-def test_it_looks_again_until_interrupted(exp, capsys, monkeypatch):
+def test_the_table_is_updated_until_interrupted(exp, capsys, monkeypatch):
     looks = []
 
     def sleep(seconds):

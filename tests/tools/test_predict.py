@@ -1,4 +1,4 @@
-"""Poses drawn into images and videos from the command line."""
+"""tools.predict from the command line: poses drawn into images and videos."""
 
 import csv
 import json
@@ -43,7 +43,7 @@ def noise(count, height=48, width=64):
 
 @pytest.fixture
 def folder(tmp_path):
-    """Three images, and a file that is none; a.png and a.jpg differ in their ending alone."""
+    """A folder with three images and another file; the names a.png and a.jpg differ only in their suffix."""
     place = tmp_path / "in"
     place.mkdir()
     for name, image in zip(("a.jpg", "a.png", "c.JPG"), noise(3), strict=True):
@@ -53,7 +53,7 @@ def folder(tmp_path):
     return place
 
 
-def test_a_folder_is_done_without_the_image_that_is_damaged(model, folder, tmp_path, monkeypatch, capsys):
+def test_a_damaged_image_in_a_folder_is_skipped(model, folder, tmp_path, monkeypatch, capsys):
     out = tmp_path / "out"
     assert run(monkeypatch, folder, "--model", model, "--out", out, "--threshold", "-9", "--batch", "2") == 1
     said = capsys.readouterr()
@@ -73,7 +73,7 @@ def test_a_folder_is_done_without_the_image_that_is_damaged(model, folder, tmp_p
         assert float(row["left_knee_x"]) == x and float(row["left_knee_confidence"]) == sure
 
 
-def test_files_with_names_that_are_no_text(model, folder, tmp_path, monkeypatch):
+def test_file_names_that_are_no_valid_text(model, folder, tmp_path, monkeypatch):
     name = os.fsdecode(b"caf\xe9.png")
     (folder / "a.png").rename(folder / name)
     assert run(monkeypatch, folder / name, "--model", model, "--out", tmp_path / "out") == 0
@@ -119,19 +119,19 @@ def test_two_images_that_would_be_drawn_as_one_are_refused(model, tmp_path, monk
     assert "would both be drawn as a.webp.png" in capsys.readouterr().err
 
 
-def test_old_drawings_do_not_stay_beside_new_poses_and_nothing_else_is_touched(model, folder, tmp_path, monkeypatch, capsys):
+def test_old_drawings_are_deleted_and_other_files_kept(model, folder, tmp_path, monkeypatch, capsys):
     out, options = tmp_path / "out", ("--model", model, "--out", tmp_path / "out")
     assert run(monkeypatch, folder, *options) == 1 and (out / "c.JPG").exists()
     (out / ".DS_Store").touch()
-    (folder / "c.JPG").write_bytes(b"")  # the same run again, in which an image is damaged now
+    (folder / "c.JPG").write_bytes(b"")  # the same command again, after an image was damaged
     assert run(monkeypatch, folder, *options) == 1
     assert {path.name for path in out.iterdir()} == {"a.jpg", "a.png", "poses.json", "poses.csv", ".DS_Store"}
     before = {path.name: path.read_bytes() for path in out.iterdir()}
-    (folder / "a.jpg").rename(folder / "d.jpg")  # another source now
+    (folder / "a.jpg").rename(folder / "d.jpg")  # a run with another source
     assert run(monkeypatch, folder, *options) == 1
     assert "holds files that are not from an earlier run on this source: a.jpg; give another" in capsys.readouterr().err
     (tmp_path / "mine").mkdir()
-    (tmp_path / "mine/a.png").write_text("mine")  # of the same name as what would be drawn
+    (tmp_path / "mine/a.png").write_text("mine")  # a file with the name of a drawing
     assert run(monkeypatch, folder / "a.png", "--model", model, "--out", tmp_path / "mine") == 1
     assert "a.png" in capsys.readouterr().err and (tmp_path / "mine/a.png").read_text() == "mine"
     assert {path.name: path.read_bytes() for path in out.iterdir()} == before
@@ -164,11 +164,11 @@ def test_a_video_is_drawn_frame_by_frame_with_its_times(model, tmp_path, monkeyp
     source.write_bytes(source.read_bytes()[:100])
     assert run(monkeypatch, source, *arguments) == 1
     assert "v.mp4 holds no video, or it is truncated" in capsys.readouterr().err
-    assert (tmp_path / "out/v.mp4").exists()  # of the run before: this one has not begun
+    assert (tmp_path / "out/v.mp4").exists()  # results of the previous run are kept, because this run stops before it writes
 
 
 def test_the_source_is_checked_before_torch_is_loaded(tmp_path):
-    """In a process where torch cannot be imported."""
+    """The program runs in a process that cannot import torch."""
     (tmp_path / "cut.mp4").write_bytes(video(tmp_path / "v.mp4", [0, 0.1, 0.2]).read_bytes()[:300])
     (tmp_path / "empty").mkdir()
     for source, words in (("nowhere", "does not exist"), ("cut.mp4", "holds no video"), ("empty", "holds no image")):
@@ -184,7 +184,7 @@ def test_a_batch_of_nothing_is_wrong_usage(model, folder, monkeypatch, capsys):
     assert "--batch must be at least 1" in capsys.readouterr().err
 
 
-def test_an_interruption_leaves_what_is_done(model, folder, tmp_path, monkeypatch, capsys):
+def test_an_interruption_keeps_finished_poses(model, folder, tmp_path, monkeypatch, capsys):
     (folder / "b.jpg").unlink()
     predict_images, calls = PosePredictor.predict, []
 
@@ -211,7 +211,7 @@ def test_an_interruption_leaves_what_is_done(model, folder, tmp_path, monkeypatc
         ("in", {"--model": "nothing"}, "nothing is not a file"),
     ],
 )
-def test_wrong_places_are_said_in_a_sentence(model, folder, monkeypatch, capsys, source, options, words):
+def test_wrong_paths_are_reported(model, folder, monkeypatch, capsys, source, options, words):
     monkeypatch.chdir(folder.parent)
     (folder.parent / "empty").mkdir()
     options = {"--model": model} | options

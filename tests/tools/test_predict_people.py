@@ -1,4 +1,4 @@
-"""Several people in pictures: boxes from files, a detector, numbers in videos."""
+"""tools.predict for several people: boxes from files, a detector, numbers of people in videos."""
 
 import gc
 import json
@@ -65,7 +65,7 @@ def test_people_in_the_boxes_are_found_and_drawn(model, pictures, tmp_path, monk
 
 
 def test_two_people_in_one_image_have_their_own_joints(tmp_path, monkeypatch):
-    """A stand-in for the network finds dots of 13 colours, two people side by side; the joints are where they were drawn."""
+    """A simulated network finds dots of 13 colours for two people side by side; the joints lie where the dots were drawn."""
     image, left = dots(600, 300, right=300, bottom=300)
     other, right = dots(600, 300, left=320, top=20, right=580, bottom=280)
     cv2.imwrite(str(tmp_path / "a.png"), np.maximum(image, other)[..., ::-1])
@@ -76,7 +76,7 @@ def test_two_people_in_one_image_have_their_own_joints(tmp_path, monkeypatch):
     options = ("--model", tmp_path / "m.safetensors", "--boxes", tmp_path / "boxes.csv", "--no-flip", "--out", tmp_path / "out")
     assert run(monkeypatch, tmp_path / "a.png", *options) == 0
     found = values(poses(tmp_path / "out"))[..., :2]
-    cell = 1.25 * 300 / 64  # image px from one heatmap px to the next
+    cell = 1.25 * 300 / 64  # size of a heatmap pixel in image px
     assert np.abs(found[0] - right).max() < cell and np.abs(found[1] - left).max() < cell
 
 
@@ -98,9 +98,10 @@ def test_people_keep_their_numbers_in_a_video_and_videos_have_folders_of_their_o
     assert run(monkeypatch, tmp_path / "one.mp4", tmp_path / "two.mp4", *options) == 0
     found = poses(tmp_path / "out/one")
     assert found["frame"].tolist() == [frame for frame in range(6) for _ in range(2)]
-    assert found["person"].tolist() == [0, 1, 1, 0] * 3  # the file lists them in the other order in every second frame
+    # The file lists the two people in the opposite order in every second frame.
+    assert found["person"].tolist() == [0, 1, 1, 0] * 3
     assert len(poses(tmp_path / "out/two")) == 0 and (tmp_path / "out/two/two.mp4").exists()
-    # Smoothing changes later frames, not the first one.
+    # Smoothing changes all frames but the first.
     assert run(monkeypatch, tmp_path / "one.mp4", *options[:2], "--out", tmp_path / "raw", *options[4:6]) == 0
     raw = poses(tmp_path / "raw")
     assert raw["person"].tolist() == found["person"].tolist()
@@ -136,10 +137,10 @@ def test_other_programs_read_the_poses(model, tmp_path, monkeypatch, capsys):
         "nwb",
         "deeplabcut",
     )
-    for _ in range(2):  # the second time over the files of the first
+    for _ in range(2):  # the second run overwrites the files of the first
         assert run(monkeypatch, tmp_path / "v.mp4", *options) == 0, capsys.readouterr().err
     found = poses(tmp_path / "out")
-    expected = values(found).reshape(2, 2, 13, 3)  # frames 0 and 2, people 0 and 1
+    expected = values(found).reshape(2, 2, 13, 3)  # rows of frames 0 and 2, each with people 0 and 1
     labels = sleap_io.load_slp(str(tmp_path / "out/poses.slp"))
     frames = {frame.frame_idx: frame for frame in labels.labeled_frames}
     assert sorted(frames) == [0, 2] and labels.skeletons[0].node_names == list(PENN_ACTION.skeleton.joints)
@@ -217,7 +218,7 @@ def test_wrong_boxes_are_reported_with_their_file_and_line(model, pictures, tmp_
     assert (
         f"boxes.csv, line 3: the box from (100, 2) to (130, 4) lies outside of {pictures}/a.png of" in capsys.readouterr().err
     )
-    assert poses(tmp_path / "out")["image"].tolist() == ["a.png", "b.png"]  # the other people are there
+    assert poses(tmp_path / "out")["image"].tolist() == ["a.png", "b.png"]  # the poses of the other people are written
 
 
 def test_boxes_belong_to_their_own_folders_and_results_of_detectors_to_their_numbers(model, tmp_path, monkeypatch):
@@ -241,7 +242,7 @@ def test_boxes_belong_to_their_own_folders_and_results_of_detectors_to_their_num
 
 
 def moving_square(path, frames=6, size=(48, 96)):
-    """Write a video with a white square, 16 px wide, that moves right by 8 px a frame."""
+    """Write a video of a white square, 16 px wide, that moves to the right by 8 px per frame."""
     writer = VideoWriter(path, Fraction(10))
     for frame in range(frames):
         image = np.zeros((*size, 3), np.uint8)
@@ -252,7 +253,7 @@ def moving_square(path, frames=6, size=(48, 96)):
 
 
 def write_square_detector(path):
-    """Write a network, for images of 48 x 96 px, that finds the box around all bright pixels."""
+    """Write a network for images of 48 x 96 px that returns the box around all bright pixels."""
     nodes = [helper.make_node("ReduceMin", ["image"], ["dark"], axes=[0, 1], keepdims=0)]
     edges = []
     for across, (axis, names) in enumerate(((0, "left right"), (1, "top bottom"))):
@@ -307,11 +308,15 @@ def test_the_same_command_gives_the_same_bytes_and_a_long_video_takes_little_mem
         assert run(monkeypatch, video, *options, "--out", tmp_path / out) == 0
     for name in ("poses.json", "poses.csv", "v.mp4"):
         assert (tmp_path / "one" / name).read_bytes() == (tmp_path / "two" / name).read_bytes()
-    assert len(alive) == 30 and max(alive) <= 10  # five batches: read, waiting, predicted, drawn, and one on its way
+    # Five batches: one each being read, waiting, predicted and drawn, and one being passed on.
+    assert len(alive) == 30 and max(alive) <= 10
 
 
 def write_detector(path, shape=(1, 3, 32, 32), outputs=("boxes", "scores", "labels")):
-    """Write a network that finds three boxes; the score of the first is the image's mean, so that its colours matter."""
+    """Write a network that returns three boxes.
+
+    The score of the first is the image's mean, so that it depends on the colours.
+    """
     nodes = [
         helper.make_node("ReduceMean", ["image"], ["mean"], keepdims=0),
         helper.make_node("Reshape", ["mean", "one"], ["first"]),
@@ -337,13 +342,15 @@ def test_a_detector_finds_the_people(model, tmp_path, monkeypatch):
     from stages.inference.detector import Detector
 
     write_detector(tmp_path / "d.onnx")
-    white = np.full((48, 64, 3), 255, np.uint8)  # shown at half size, with 8 black rows below: the mean is 0.75
+    white = np.full((48, 64, 3), 255, np.uint8)  # the image is shown at half size with 8 black rows below, so its mean is 0.75
     found = Detector(tmp_path / "d.onnx", 0.7, None).detect(white)
-    np.testing.assert_allclose(found, [[16, 8, 56, 40], [20, 20, 63, 44], [2, 4, 22, 24]])  # best first, cut to the image
+    # Boxes in descending order of score, limited to the image.
+    np.testing.assert_allclose(found, [[16, 8, 56, 40], [20, 20, 63, 44], [2, 4, 22, 24]])
     np.testing.assert_allclose(Detector(tmp_path / "d.onnx", 0.7, 1).detect(white), [[16, 8, 56, 40], [2, 4, 22, 24]])
     assert len(Detector(tmp_path / "d.onnx", 0.95, None).detect(white)) == 0
     write_detector(tmp_path / "free.onnx", shape=("N", "channels", "H", "W"))
-    np.testing.assert_allclose(Detector(tmp_path / "free.onnx", 0.95, None).detect(white), [[1, 2, 11, 12]])  # the mean is 1
+    # The image's mean is 1.
+    np.testing.assert_allclose(Detector(tmp_path / "free.onnx", 0.95, None).detect(white), [[1, 2, 11, 12]])
     cv2.imwrite(str(tmp_path / "a.png"), white)
     options = ("--model", model, "--out", tmp_path / "out", "--detector", tmp_path / "d.onnx", "--detector-label", "1")
     assert run(monkeypatch, tmp_path / "a.png", *options) == 0
@@ -363,7 +370,8 @@ def test_a_detector_that_returns_nan_is_reported(tmp_path):
     )
     onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=8), tmp_path / "d.onnx")
     with pytest.raises(DataError, match="d.onnx failed on an image .it returned NaN or infinite numbers.; give another"):
-        Detector(tmp_path / "d.onnx", 0.5, None).detect(np.zeros((4, 4, 3), np.uint8))  # the logarithm of 0
+        # The network computes the logarithm of 0.
+        Detector(tmp_path / "d.onnx", 0.5, None).detect(np.zeros((4, 4, 3), np.uint8))
 
 
 def test_networks_that_are_no_detectors_are_refused(tmp_path):

@@ -14,7 +14,7 @@ from tools import program
         (KeyboardInterrupt(), 130, "interrupted"),
     ],
 )
-def test_a_tool_ends_with_a_sentence_and_a_code(error, code, told, capsys):
+def test_a_tool_prints_an_error_and_returns_a_code(error, code, told, capsys):
     @program
     def main() -> None:
         raise error
@@ -23,7 +23,7 @@ def test_a_tool_ends_with_a_sentence_and_a_code(error, code, told, capsys):
     assert capsys.readouterr().err.strip() == told
 
 
-def test_a_reader_that_has_seen_enough_is_no_error():
+def test_a_closed_output_pipe_is_no_error():
     tool = subprocess.Popen(
         [sys.executable, "-m", "tools.describe", "--list"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )

@@ -1,4 +1,4 @@
-"""The published table of MPII's validation people from the command line."""
+"""tools.score from the command line: the published table for MPII's validation people."""
 
 import json
 import re
@@ -42,7 +42,10 @@ def test_published_predictions_give_the_published_table(run):
 
 @pytest.fixture
 def truth(tmp_path):
-    """Three people with heads of 10 px; of the third only the head top is labelled. Their own predictions are all wrong."""
+    """Write TRUTH with three people with heads of 10 px.
+
+    Only the third person's head top is labelled; all predictions in TRUTH are wrong.
+    """
     missing = np.zeros((16, 3), np.uint8)
     missing[[j for j in range(16) if j != 9], 2] = 1
     boxes = np.zeros((2, 2, 3))
@@ -54,7 +57,10 @@ def truth(tmp_path):
 
 
 def write(path, preds):
-    """Predictions (3, 16, 2), px from 1, in the layout that a file's name says; returns the layout in words."""
+    """Write predictions (3, 16, 2) in 1-based px, in the layout that the file's name stands for.
+
+    Return a description of the layout.
+    """
     people = [{"keypoints": np.insert(p - 1, 2, 0.9, axis=1).tolist(), "bbox_id": i} for i, p in enumerate(preds)]
     match path.name:
         case "torch.mat":
@@ -81,14 +87,14 @@ def write(path, preds):
         case "flat.json":
             path.write_text(json.dumps({"preds": preds.reshape(3, 32).tolist()}))
             return "preds, 3 x 32 (people, joints with x and y), px counted from 1"
-        case "mmpose.json":  # in another order, and from 0
+        case "mmpose.json":  # joints in another order, and 0-based px
             path.write_text(json.dumps([people[i] for i in (2, 0, 1)]))
             return "keypoints, 3 x 16 x 3 (people, joints, x, y and confidence), px counted from 0"
     raise ValueError(path)
 
 
 def points(joints):
-    """The struct array of MPII's toolkit, joints in another order."""
+    """Return predictions as the struct array of MPII's toolkit, with joints in another order."""
     array = np.empty((1, 16), dtype=[(name, object) for name in ("id", "x", "y")])
     array[0] = [(float(j), *joints[j]) for j in reversed(range(16))]
     return array
@@ -100,8 +106,8 @@ FORMS = "torch.mat ours.mat toolkit.mat torch.h5 matlab.h5 confident.npy fortran
 @pytest.mark.parametrize("form", FORMS.split())
 def test_predictions_of_any_layout_are_scored(run, truth, tmp_path, form):
     preds = np.ones((3, 16, 2))
-    preds[2, 9, 1] = 6  # 5 px: a hit at 0.5 only
-    preds[0, 0, 0] = 7  # one of two right ankles
+    preds[2, 9, 1] = 6  # an error of 5 px is a hit only at 0.5
+    preds[0, 0, 0] = 7  # one of two right ankles is correct
     layout = write(tmp_path / form, preds)
     own, ours = run(truth, tmp_path / form).split(f"{form}: ")
     assert layout in ours.splitlines()[0]
@@ -143,7 +149,7 @@ def test_files_of_another_kind_are_refused_in_a_sentence(run, truth, tmp_path):
 
 
 def annotated(folder, people):
-    """A valid.h5 of (image, person) and its list of images."""
+    """Write a valid.h5 with the given (image, person), and its list of images."""
     folder.mkdir()
     count = len(people)
     nothing = np.full(count, -1.0)
@@ -156,7 +162,7 @@ def annotated(folder, people):
 
 
 def test_published_and_our_predictions_are_scored_on_the_same_people(run, truth, tmp_path):
-    """Of the three people, the second and then the first; our file holds only these two, and one of them is right."""
+    """The second and then the first of three people are scored; our file holds only these two, and one prediction is right."""
     order = annotated(tmp_path / "published", [("a.jpg", 0), ("a.jpg", 1), ("b.jpg", 0)])
     people = annotated(tmp_path / "ours", [("a.jpg", 1), ("a.jpg", 0)])
     every, some = np.ones((3, 16, 2)), np.ones((2, 16, 2))
@@ -170,7 +176,7 @@ def test_published_and_our_predictions_are_scored_on_the_same_people(run, truth,
     tests = {
         line.split()[0].rpartition("/")[2]: line.split()[1:] for line in text.splitlines() if line.startswith(str(tmp_path))
     }
-    # One image, so every resampling is the same: the intervals are points.
+    # All people are on one image, so all resampled groups are equal, and the intervals have width 0.
     assert tests["truth.mat"][:6] == ["0.00", "0.00", "0.00", "50.00", "50.00", "50.00"]
     assert tests["theirs.npy"] == ["50.00", "50.00", "50.00", "0.00", "0.00", "0.00", "1.0000"]
     assert tests["our.npy"] == ["50.00", "50.00", "50.00"]

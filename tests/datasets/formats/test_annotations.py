@@ -1,4 +1,4 @@
-"""The annotation files: layout, conversions, and what is said about damaged ones."""
+"""Annotation files: their layout, the conversions, and the error messages for damaged files."""
 
 import errno
 import shutil
@@ -15,7 +15,7 @@ from tests.shared import SHARED
 
 
 def people(joints: int = 16) -> Annotations:
-    """Two rows; of the second, joint 1 has no label, joint 2 is labelled but occluded."""
+    """Return annotations of two rows. In the second row, joint 1 has no label, and joint 2 is labelled but occluded."""
     part = np.arange(2 * joints * 2, dtype=np.float64).reshape(2, joints, 2) + 0.25
     part[1, 1] = np.nan
     visible = np.ones((2, joints), bool)
@@ -33,7 +33,7 @@ def people(joints: int = 16) -> Annotations:
     )
 
 
-def test_parts_give_the_files_of_the_whole(tmp_path: Path) -> None:
+def test_writing_in_parts_equals_writing_at_once(tmp_path: Path) -> None:
     rows = people(joints=13)
     for name, cuts in (("whole", [slice(None)]), ("parts", [slice(0, 0), slice(0, 1), slice(1, None)])):
         (tmp_path / name).mkdir()
@@ -81,7 +81,7 @@ def test_read_returns_what_was_written(tmp_path: Path) -> None:
     assert back.visible.dtype == bool and back.index.dtype == np.int64
 
 
-def test_no_rows_are_written_and_read_too(tmp_path: Path) -> None:
+def test_empty_splits_are_written_and_read(tmp_path: Path) -> None:
     annotations.write(tmp_path, "test", people().select(np.zeros(2, bool)))
     assert annotations.read(tmp_path, "test").part.shape == (0, 16, 2)
 
@@ -93,7 +93,7 @@ def test_equal_annotations_give_equal_bytes(tmp_path: Path) -> None:
     assert (tmp_path / "one/train.h5").read_bytes() == (tmp_path / "two/train.h5").read_bytes()
 
 
-def test_one_zero_coordinate_is_a_label_and_two_are_none(tmp_path: Path) -> None:
+def test_only_joints_at_0_0_are_unlabelled(tmp_path: Path) -> None:
     annotations.write(tmp_path, "train", people())
     with h5py.File(tmp_path / "train.h5", "r+") as file:
         file["part"][0, 0] = (0, 7)
@@ -155,7 +155,7 @@ def test_claimed_sizes_take_no_memory(tmp_path: Path) -> None:
         annotations.read(tmp_path, "train")
 
 
-def test_fields_that_unpack_or_lead_elsewhere_are_not_read(tmp_path: Path) -> None:
+def test_compressed_and_linked_fields_are_refused(tmp_path: Path) -> None:
     annotations.write(tmp_path, "train", people())
     (tmp_path / "elsewhere.bin").write_bytes(bytes(16))
     with h5py.File(tmp_path / "train.h5", "r+") as file:
@@ -189,14 +189,14 @@ def test_truncated_and_missing_files(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["caf\u00e9.jpg", "two\nlines.jpg", ""])
-def test_image_names_that_the_files_cannot_hold(tmp_path: Path, name: str) -> None:
+def test_invalid_image_names_are_refused(tmp_path: Path, name: str) -> None:
     rows = people()
     rows.images[1] = name
     with pytest.raises(DataError, match="name"):
         annotations.write(tmp_path, "train", rows)
 
 
-def test_files_are_read_where_the_disk_cannot_lock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_files_are_read_on_a_disk_without_locks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     annotations.write(tmp_path, "train", people())
     opened, refusals = h5py.File, [errno.ENOLCK, errno.EOPNOTSUPP, errno.EAGAIN]
 
@@ -207,7 +207,7 @@ def test_files_are_read_where_the_disk_cannot_lock(tmp_path: Path, monkeypatch: 
 
     monkeypatch.setattr(h5py, "File", without_locks)
     assert len(annotations.read(tmp_path, "train")) == len(annotations.read(tmp_path, "train")) == 2
-    with pytest.raises(DataError, match="train.h5"):  # another program is writing it
+    with pytest.raises(DataError, match="train.h5"):  # a file that another program is writing cannot be locked
         annotations.read(tmp_path, "train")
 
 
@@ -224,7 +224,7 @@ def test_published_valid_h5_survives_reading_and_writing(tmp_path: Path) -> None
         assert set(a) == set(b) and a.attrs["name"] == b.attrs["name"]
         for name in a:
             assert a[name].dtype == b[name].dtype
-            if name == "center":  # pixels before 1 lose a last digit on the way to 0 and back
+            if name == "center":  # coordinates below 1 lose their last digit when they are converted to 0-based px and back
                 np.testing.assert_allclose(a[name][:], b[name][:], rtol=1e-14)
             else:
                 assert (a[name][:] == b[name][:]).all(), name

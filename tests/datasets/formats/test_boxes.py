@@ -50,7 +50,7 @@ def test_coco_annotations_give_corners_and_leave_out_crowds_and_other_categories
     assert found(read_boxes(coco(tmp_path, content), label=5)) == [("x/a.png", None, (1, 1, 2, 2))]
     with pytest.raises(DataError, match=r"several categories \(category_id 2, 5\).*--detector-label NUMBER"):
         read_boxes(coco(tmp_path, content))
-    del people[1]  # a single category is that of people, whatever its name
+    del people[1]  # if there is only one category, it counts as people under any name
     assert found(read_boxes(coco(tmp_path, content))) == expected
 
 
@@ -116,7 +116,7 @@ def test_wrong_coco_files_name_the_record_and_the_remedy(tmp_path, content, word
         read_boxes(coco(tmp_path, content), score=0.5)
 
 
-def test_a_file_that_is_missing_or_no_json(tmp_path):
+def test_missing_and_non_json_files_are_refused(tmp_path):
     with pytest.raises(DataError, match=r"nowhere.csv cannot be read \(No such file"):
         read_boxes(tmp_path / "nowhere.csv")
     (tmp_path / "boxes.json").write_text("{")

@@ -1,4 +1,4 @@
-"""Tables of HDF5 files, as h5py reads them."""
+"""Tables written to HDF5 files, read back by h5py."""
 
 import h5py
 import numpy as np
@@ -28,7 +28,7 @@ def test_rows_that_are_missing_or_too_many_are_an_error(tmp_path):
         file.append(rows)
 
 
-def test_a_full_disk_is_an_error_of_python_and_no_crash(tmp_path):
+def test_a_full_disk_raises_an_error_and_does_not_crash(tmp_path):
     with pytest.raises(OSError, match="No space"), RowsH5(tmp_path / "h.h5", 1000, LAYOUT) as file:
         file._file.close()
         file._file = open("/dev/full", "r+b", buffering=0)  # noqa: SIM115

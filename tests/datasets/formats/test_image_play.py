@@ -1,4 +1,4 @@
-"""Files of image-play, as h5py reads them."""
+"""Files written in image-play's format, read back by h5py."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""MATLAB files: what is read, against SciPy's writer, and what is said about those that are damaged or built to harm."""
+"""MATLAB files: reading what SciPy writes, and the error messages for damaged and hostile files."""
 
 import struct
 import zlib
@@ -35,7 +35,7 @@ def write(folder: Path, *variables: bytes) -> Path:
 
 
 @pytest.mark.parametrize("compress", [False, True])
-def test_what_scipy_writes_is_read(tmp_path: Path, compress: bool) -> None:
+def test_files_of_scipy_are_read(tmp_path: Path, compress: bool) -> None:
     cube = np.arange(24.0).reshape(2, 3, 4)
     records = np.array([[("a", 1.5, np.arange(3)), ("", 2, np.zeros((0, 0)))]], [(name, object) for name in ("s", "n", "v")])
     content: dict[str, Any] = {"cube": cube, "small": np.array([[250, 7]], np.uint8), "text": "run", "one": np.int16(-3)}
@@ -61,7 +61,7 @@ def test_single_numbers_and_arrays_of_every_type(tmp_path: Path, kind: str) -> N
 
 
 def test_a_compressed_variable_without_the_streams_end_is_read(tmp_path: Path) -> None:
-    pack = zlib.compressobj()  # as in two of Penn Action's labels
+    pack = zlib.compressobj()  # two of Penn Action's label files lack the end of the stream, too
     content = pack.compress(variable(b"x", 6, [1, 2], element(9, struct.pack("<2d", 3, 4)))) + pack.flush(zlib.Z_SYNC_FLUSH)
     assert read_mat(write(tmp_path, compressed(content)), "x")["x"].tolist() == [[3, 4]]
 
@@ -95,7 +95,7 @@ FIELDS = element(5, struct.pack("<I", 8)) + element(1, b"a".ljust(8, b"\0"))
         (compressed(b"no stream"), "header"),
     ],
 )  # fmt: skip
-def test_sizes_and_types_that_cannot_be(tmp_path: Path, variable: bytes, match: str) -> None:
+def test_impossible_sizes_and_types_are_refused(tmp_path: Path, variable: bytes, match: str) -> None:
     with pytest.raises(DataError, match=rf"x\.mat.*{match}"):
         read_mat(write(tmp_path, variable), "x")
 
@@ -105,7 +105,7 @@ def test_records_without_fields_take_no_memory(tmp_path: Path) -> None:
     assert read_mat(write(tmp_path, endless), "x")["x"] == []
 
 
-def test_what_unpacks_to_too_much_is_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_decompression_bombs_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(matlab, "MOST", 10_000)
     half = compressed(zlib.compress(variable(b"y", 6, [1, 700], element(9, bytes(5600)))))
     assert read_mat(write(tmp_path, half), "y")["y"].shape == (1, 700)
@@ -116,7 +116,7 @@ def test_what_unpacks_to_too_much_is_left(tmp_path: Path, monkeypatch: pytest.Mo
         read_mat(write(tmp_path, bytes(20_000)), "y")
 
 
-def test_deep_nesting_is_read_only_as_far_as_it_is_asked_for(tmp_path: Path) -> None:
+def test_nested_values_are_read_only_on_request(tmp_path: Path) -> None:
     inner = element(14, b"")
     for _ in range(2000):
         inner = variable(b"", 2, [1, 1], FIELDS, inner)

@@ -1,4 +1,4 @@
-"""MPII's struct as people save it again: by MATLAB as version 7.3 (HDF5), and by SciPy."""
+"""MPII's struct, saved again by MATLAB as version 7.3 (HDF5), or by SciPy."""
 
 import h5py
 import numpy as np
@@ -13,7 +13,7 @@ STRUCT, LOADED = b"struct", {"simplify_cells": True}
 
 
 def write_v73(path, name, value):
-    """As MATLAB writes it: behind a header of 512 bytes, arrays transposed, a reference for every field of a record."""
+    """Write a file as MATLAB does: a header of 512 bytes, transposed arrays, and a reference for every field of a record."""
     with h5py.File(path, "w", userblock_size=512) as file:
         put(file, file.create_group("#refs#"), file, name, value)
     with open(path, "r+b") as file:
@@ -48,7 +48,7 @@ def put(file, refs, parent, name, value):
 
 @pytest.fixture(scope="module")
 def release(tmp_path_factory):
-    """A small release as published, and what it holds."""
+    """Return the path of a small annotation file in the published layout, and its contents."""
     path = tmp_path_factory.mktemp("release") / "release.mat"
     other = test_mpii.PERSON | {"x1": 3.0}
     images = [[test_mpii.PERSON], [test_mpii.PERSON, other], [], [other]]
@@ -79,14 +79,14 @@ def test_version_7_3_is_read_as_version_5(release, tmp_path):
     [{}, {"squeeze_me": True}, {"struct_as_record": False}, {"struct_as_record": False, "squeeze_me": True}, LOADED],
     ids=str,
 )
-def test_what_scipy_saves_of_what_it_loaded_is_read(release, tmp_path, options):
-    """It makes cells of arrays of objects, in place of struct arrays."""
+def test_a_file_loaded_and_saved_by_scipy_is_read(release, tmp_path, options):
+    """SciPy saves struct arrays as cell arrays."""
     path, expected = release
     savemat(tmp_path / "again.mat", {"RELEASE": loadmat(path, **options)["RELEASE"]}, do_compression=True)
     assert_same(tmp_path / "again.mat", expected)
 
 
-def test_another_file_of_version_7_3_says_what_is_in_it(tmp_path):
+def test_the_error_for_another_file_lists_its_fields(tmp_path):
     write_v73(tmp_path / "v73.mat", "other", {"version": "12"})
     with pytest.raises(DataError, match="v73.mat has no field 'RELEASE'; it has other. Is it the right file"):
         mpii_release.read(tmp_path / "v73.mat")
@@ -95,7 +95,7 @@ def test_another_file_of_version_7_3_says_what_is_in_it(tmp_path):
         mpii_release.read(tmp_path / "v73.mat")
 
 
-def test_sizes_and_links_in_it_are_not_trusted(tmp_path):
+def test_sizes_and_links_are_not_trusted(tmp_path):
     write_v73(tmp_path / "a.mat", "RELEASE", {"version": 1.0})
     with h5py.File(tmp_path / "a.mat", "r+") as file:
         file["RELEASE"].create_dataset("annolist", (1 << 40,), "u1", chunks=(1 << 20,), compression="gzip")

@@ -1,4 +1,4 @@
-"""Predictions in the layout of MPII's evaluation, read back by SciPy as its toolkit does."""
+"""Predictions in the layout of MPII's evaluation, read back by SciPy with the fields that MPII's toolkit reads."""
 
 import zipfile
 
@@ -37,7 +37,7 @@ def test_mpii_submission_is_in_the_official_order(tmp_path):
         assert ours["image"][0, 0]["name"].item() == theirs["image"][0, 0]["name"].item()
         for k in range(theirs["annorect"].size):
             if not theirs["annorect"].ravel()[k]["scale"].size:
-                continue  # the dataset tells no position
+                continue  # the dataset has no position for this person
             points = ours["annorect"].ravel()[k]["annopoints"][0, 0]["point"].ravel()
             row = rows[ours["image"][0, 0]["name"].item(), k]
             assert [int(p["id"].item()) for p in points] == [j for j in range(16) if not np.isnan(preds[row, j, 0])]

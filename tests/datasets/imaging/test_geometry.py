@@ -19,19 +19,19 @@ def test_a_box_of_the_crops_own_size_only_shifts():
 
 
 def test_a_whole_pixel_crop_has_its_edges_between_pixels():
-    # A box of 20 px around (9.6, 20): counted from the image's edge it spans 0.1 .. 20.1 and 10.5 .. 30.5; half a pixel more,
-    # cut to whole numbers, are columns 0 .. 19 and rows 11 .. 30.
+    # A box of 20 px around (9.6, 20) spans x from 0.1 to 20.1 and y from 10.5 to 30.5, measured from the image's edge. Half a
+    # pixel more, cut to whole numbers, are columns 0 .. 19 and rows 11 .. 30.
     affine = geometry.whole_pixel_crop((9.6, 20.0), 0.1, 40)
     points = geometry.apply(affine, [[-0.5, 10.5], [19.5, 30.5]])
     np.testing.assert_allclose(points, [[-0.5, -0.5], [39.5, 39.5]], atol=1e-9)
-    # Left of the image numbers are cut towards zero, so the box that begins at -4.9999 is 19 px wide.
+    # Negative numbers are truncated towards zero, so a box that begins at -4.9999 is 19 px wide.
     points = geometry.apply(geometry.whole_pixel_crop((4.0, 20.0), 0.1, 40), [[-4.5, 10.5], [14.5, 30.5]])
     np.testing.assert_allclose(points, [[-0.5, -0.5], [39.5, 39.5]], atol=1e-9)
 
 
 def test_rotation_turns_the_content_counter_clockwise_on_the_screen():
     affine = geometry.image_to_crop((10.0, 20.0), 100 / 200, 100, rotation=90)
-    # What is right of the centre comes to lie above it (smaller y), what is below comes to the right.
+    # A point right of the centre moves above it (smaller y); a point below the centre moves to the right.
     points = geometry.apply(affine, [[10, 20], [15, 20], [10, 27]])
     np.testing.assert_allclose(points, [[49.5, 49.5], [49.5, 44.5], [56.5, 49.5]], atol=1e-9)
 
@@ -66,7 +66,7 @@ def test_compose_equals_maps_in_turn_and_invert_undoes_them():
     np.testing.assert_allclose(geometry.apply(geometry.invert(at_once), in_turn), points, atol=1e-8)
 
 
-def test_invert_refuses_what_cannot_be_undone():
+def test_maps_without_an_inverse_are_refused():
     with pytest.raises(ValueError, match="no inverse"):
         geometry.invert(np.array([[1.0, 2, 0], [2, 4, 0]]))
 
@@ -85,7 +85,7 @@ NOWHERE = [((0, 0), 0), ((0, 0), -1), ((np.nan, 0), 1), ((0, np.inf), 1), ((0, 0
 
 
 @pytest.mark.parametrize("center, scale", NOWHERE)
-def test_a_box_without_place_or_size_is_refused(center, scale):
+def test_a_box_without_position_or_size_is_refused(center, scale):
     for crop in (geometry.image_to_crop, geometry.whole_pixel_crop):
         with pytest.raises(DataError, match="center"):
             crop(center, scale, 256)

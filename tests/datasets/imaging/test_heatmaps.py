@@ -52,7 +52,7 @@ def test_absent_and_outside_joints_are_all_zero():
 @pytest.mark.filterwarnings("error")
 @pytest.mark.parametrize("sigma, radius", BLOBS)
 def test_decoders_return_to_the_drawn_point(sigma, radius):
-    # Points up to the very border, on a map that is not square.
+    # Points up to the border of a heatmap that is not square.
     points = np.random.default_rng(1).uniform(-0.5, [47.5, 31.5], (4, 250, 2))
     maps = np.stack([heatmaps.draw(p, (32, 48), sigma, radius) for p in points])
     nearest, confidence = heatmaps.decode_argmax(maps)
@@ -61,7 +61,7 @@ def test_decoders_return_to_the_drawn_point(sigma, radius):
     quarter, _ = heatmaps.decode_quarter(maps)
     subpixel, same = heatmaps.decode_subpixel(maps)
     np.testing.assert_array_equal(same, confidence)
-    # Exact but for blobs that a small patch cuts off, which smoothing feels.
+    # The decoding is exact, except for blobs that are cut off by a small patch, which changes the smoothed values.
     assert np.abs(subpixel - points).max() < (0.1 if radius / sigma < 1.8 else 0.01)
     interior = (nearest > 0) & (nearest < (47, 31))
     assert np.abs(quarter - points)[interior].max() <= 0.25 + 1e-9
@@ -89,16 +89,17 @@ def test_argmax_takes_the_first_of_equal_pixels_and_knows_x_from_y():
 
 def test_quarter_moves_to_the_larger_neighbour_and_stays_on_ties_and_at_borders():
     maps = np.zeros((1, 4, 4, 6))
-    maps[0, 0, 1, 2], maps[0, 0, 1, 3], maps[0, 0, 0, 2] = 9, 5, 4  # right and up
-    maps[0, 1, 2, 3], maps[0, 1, 2, 2], maps[0, 1, 2, 4] = 9, 5, 5  # a tie in x, nothing above and below
+    maps[0, 0, 1, 2], maps[0, 0, 1, 3], maps[0, 0, 0, 2] = 9, 5, 4  # the peak moves right and up
+    # Equal neighbours in x, and no values above and below: the peak does not move.
+    maps[0, 1, 2, 3], maps[0, 1, 2, 2], maps[0, 1, 2, 4] = 9, 5, 5
     maps[0, 2, 0, 5], maps[0, 2, 1, 5] = 9, 8  # in the corner
-    maps[0, 3, 2, 1], maps[0, 3, 2, 0], maps[0, 3, 3, 1] = 9, 1, 1  # left; the row below is the last one
+    maps[0, 3, 2, 1], maps[0, 3, 2, 0], maps[0, 3, 3, 1] = 9, 1, 1  # the peak moves left; the row below is the last row
     points, _ = heatmaps.decode_quarter(maps)
     np.testing.assert_array_equal(points[0], [[2.25, 0.75], [3, 2], [5, 0], [0.75, 2.25]])
 
 
 @pytest.mark.filterwarnings("error")
-def test_subpixel_stays_on_the_pixel_where_there_is_no_peak():
+def test_subpixel_returns_the_largest_pixel_if_there_is_no_peak():
     maps = np.zeros((1, 3, 7, 9), np.float32)
     maps[0, 1, 3, 4] = 1  # a single pixel
     maps[0, 2] = -5
@@ -106,8 +107,8 @@ def test_subpixel_stays_on_the_pixel_where_there_is_no_peak():
     np.testing.assert_array_equal(points[0], [[0, 0], [4, 3], [0, 0]])
 
 
-def test_subpixel_is_not_led_astray_by_a_single_bright_pixel():
-    # As networks do it: the largest pixel stands out of a broad blob, two pixels from its centre.
+def test_subpixel_ignores_a_single_bright_pixel():
+    # An output as networks produce it: a broad blob, and a single brighter pixel two pixels from the blob's centre.
     points = np.array([[30.3, 20.6]])
     maps = heatmaps.draw(points, (64, 64), 3.25, 12)
     maps[0, 22, 32] = 1.05

@@ -1,4 +1,4 @@
-"""Reading image files: pixels as stored, and every kind of damage named."""
+"""Reading image files: pixels as stored, and an error message for every kind of damage."""
 
 import io
 import math
@@ -28,7 +28,7 @@ def test_read_image_gives_rgb_as_stored(tmp_path):
 
 
 @pytest.mark.parametrize("kind", ["JPEG", "PNG"])
-@pytest.mark.parametrize("orientation", range(10))  # 1 to 8 mean something
+@pytest.mark.parametrize("orientation", range(10))  # 1 to 8 are valid orientations
 def test_the_exif_orientation_is_ignored_or_followed(tmp_path, kind, orientation):
     plain, path = tmp_path / "plain", tmp_path / "turned"
     plain.write_bytes(encoded(kind))
@@ -38,8 +38,9 @@ def test_the_exif_orientation_is_ignored_or_followed(tmp_path, kind, orientation
     np.testing.assert_array_equal(read_image(path), read_image(plain))
     with Image.open(path) as image:
         np.testing.assert_allclose(read_upright(path), np.asarray(ImageOps.exif_transpose(image)), atol=1)
-    path.write_bytes(path.read_bytes().replace(b"\0\0\0\x08\0\x02", b"\xff\xff\xff\xff\0\x02"))  # its entries, beyond the file
-    if kind == "JPEG":  # where no checksum covers it
+    # The EXIF entries would lie beyond the end of the file.
+    path.write_bytes(path.read_bytes().replace(b"\0\0\0\x08\0\x02", b"\xff\xff\xff\xff\0\x02"))
+    if kind == "JPEG":  # changes bytes that no checksum covers
         np.testing.assert_array_equal(read_upright(path), read_image(plain))
 
 
@@ -56,7 +57,8 @@ def test_a_picture_of_any_kind_is_read_upright(tmp_path, kind, options, orientat
     expected = {1: image, 5: image.transpose(Image.Transpose.TRANSPOSE), 8: image.transpose(Image.Transpose.ROTATE_90)}
     difference = read_upright(tmp_path / "a.jpg") - np.asarray(expected[1 if kind == "BMP" else orientation], np.int16)
     assert abs(difference).mean() < (3 if kind in ("AVIF", "HEIF") else 1e-9)
-    with pytest.raises(DataError, match="neither a JPEG nor a PNG"):  # what datasets are made of
+    # The function for images of datasets reads only JPEG and PNG.
+    with pytest.raises(DataError, match="neither a JPEG nor a PNG"):
         read_image(tmp_path / "a.jpg")
 
 
@@ -66,7 +68,7 @@ def test_grey_values_of_16_bits_are_scaled(tmp_path):
     assert abs(read_upright(tmp_path / "a.tif")[..., 1] - grey / 257).max() <= 1
 
 
-def test_pictures_that_cannot_be_one_image(tmp_path):
+def test_unsupported_pictures_are_refused(tmp_path):
     path = tmp_path / "a.tif"
     Image.fromarray(PIXELS).save(path, save_all=True, append_images=[Image.fromarray(PIXELS)] * 2)
     with pytest.raises(DataError, match=r"a\.tif is damaged \(it holds 3 pictures"):
@@ -98,7 +100,7 @@ def test_read_image_finds_truncated_files(tmp_path, kind, part):
         read_image(path)
 
 
-def test_a_thumbnails_end_marker_is_not_the_images(tmp_path):
+def test_the_end_marker_of_a_thumbnail_is_ignored(tmp_path):
     data = encoded()
     thumbnail = b"\xff\xe1" + (2 + 40).to_bytes(2, "big") + b"Exif\0\0" + b"\xff\xd8" + b"\0" * 30 + b"\xff\xd9"
     data = data[:2] + thumbnail + data[2:]
@@ -128,7 +130,7 @@ def test_read_image_of_a_folder(tmp_path):
         read_image(tmp_path)
 
 
-def test_what_a_decoder_could_guess_its_way_through_is_damage(tmp_path):
+def test_damage_that_a_decoder_would_conceal_is_found(tmp_path):
     noise = io.BytesIO()
     Image.fromarray(np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)).save(noise, "JPEG")
     data = noise.getvalue()
@@ -154,7 +156,7 @@ def test_bytes_between_the_segments_of_a_jpeg_are_no_damage(tmp_path):
             read_image(path)
 
 
-def test_a_changed_png_is_damage(tmp_path):
+def test_a_changed_byte_in_a_png_is_found(tmp_path):
     data = bytearray(encoded("PNG"))
     data[len(data) // 2] ^= 1
     path = tmp_path / "a.png"
@@ -165,7 +167,7 @@ def test_a_changed_png_is_damage(tmp_path):
 
 def test_a_header_that_claims_giant_sides_takes_no_memory(tmp_path):
     data = encoded()
-    at = data.index(b"\xff\xc0") + 5  # of the frame header: height and width, two bytes each
+    at = data.index(b"\xff\xc0") + 5  # height and width in the frame header, two bytes each
     path = tmp_path / "a.jpg"
     path.write_bytes(data[:at] + b"\xff\x00" * 2 + data[at + 4 :])
     with pytest.raises(DataError, match=r"is refused: its header claims 65280 x 65280 px"):
@@ -183,9 +185,10 @@ def test_a_reduced_jpeg_has_its_pixels_where_the_map_says(tmp_path, size):
         image, factor = read_reduced(path, block)
         assert factor == (expected if max(size) > 8 else 1)
         assert image.shape == (math.ceil(height / factor), math.ceil(width / factor), 3)
-        v, u = np.mgrid[: height // factor, : width // factor] * factor + (factor - 1) / 2  # without those cut off
+        # Only the blocks that are not cut off at the edge.
+        v, u = np.mgrid[: height // factor, : width // factor] * factor + (factor - 1) / 2
         seen = image[: v.shape[0], : v.shape[1]].astype(float)
-        if min(size) > 100:  # 1 px is less than 1 grey value: it is the mean that shows where pixels are
+        if min(size) > 100:  # a shift of 1 px changes pixels by less than 1 grey value, so the mean difference is compared
             assert abs((seen[..., 0] - 20 - 200 * u / width).mean() + 0.5) < 0.15
             assert abs((seen[..., 1] - 20 - 200 * v / height).mean() + 0.5) < 0.15
 

@@ -21,7 +21,7 @@ NOWHERE = np.full((13, 2), np.nan)
 
 
 def dot_image(x, y, size=(480, 640), sigma=4.0):
-    """A black image with one soft white dot at a sub-pixel place."""
+    """Return a black image with a soft white dot at a sub-pixel position."""
     rows, columns = np.mgrid[: size[0], : size[1]]
     values = 255 * np.exp(-((columns - x) ** 2 + (rows - y) ** 2) / (2 * sigma**2))
     return np.repeat(np.rint(values).astype(np.uint8)[..., None], 3, axis=2)
@@ -47,7 +47,7 @@ def drawn(augmentation, seed):
     return augmentation.draw(np.random.default_rng(seed))
 
 
-# Box sides of 141 to 1270 px for a crop of 128 px: enlarged never, reduced by plain sampling and by blocks of 1 to 7.
+# Box sides of 141 to 1270 px for a crop of 128 px: images are reduced by plain sampling or by blocks of 1 to 7 px.
 @pytest.mark.parametrize("flip", [False, True])
 @pytest.mark.parametrize("scale, sigma", [(0.707, 2.0), (1.3, 4.0), (2.21, 6.0), (3.17, 9.0), (6.35, 20.0)])
 def test_the_label_lies_on_the_bright_dot(scale, sigma, flip):
@@ -57,11 +57,11 @@ def test_the_label_lies_on_the_bright_dot(scale, sigma, flip):
         sample = sample_of(dot_image(*dot, sigma=sigma), joints_at(RIGHT_WRIST, dot), (311.2, 237.7), scale,
                            replace(variation, flip=flip))  # fmt: skip
         seen = centroid(sample.input[1])
-        label = LEFT_WRIST if flip else RIGHT_WRIST  # in a mirrored image the right wrist is a left one
+        label = LEFT_WRIST if flip else RIGHT_WRIST  # in a mirrored image, the right wrist is labelled as the left wrist
         expected = (seen + 0.5) / 4 - 0.5
         assert np.abs(sample.joints[label] - expected).max() < 0.02 / 4
         assert np.abs(geometry.apply(sample.image_to_crop, dot) - seen).max() < 0.02
-        # The heatmap's own centre, too, and no other joint has one.
+        # The blob is at the same position, and the heatmaps of all other joints are empty.
         decoded, _ = heatmaps.decode_subpixel(sample.heatmaps)
         assert np.abs(decoded[label] - expected).max() < 0.02 / 4
         assert np.isnan(np.delete(sample.joints, label, axis=0)).all()
@@ -89,13 +89,13 @@ def test_outside_the_image_is_zero_and_inside_is_not():
 
 
 @pytest.mark.parametrize("scale", [900.0, 1e5])
-def test_a_box_enormously_larger_than_the_image_costs_nothing_and_works(scale):
+def test_a_box_much_larger_than_the_image_takes_no_memory(scale):
     sample = sample_of(np.full((40, 30, 3), 200, np.uint8), NOWHERE, (15, 20), scale)
     assert sample.input.max() < 0.8
 
 
 def test_large_boxes_are_averaged_not_picked():
-    # Noise reduced by r keeps 1 / r of its deviation when each output pixel is the mean of r x r; picking 2 x 2 pixels
+    # If each output pixel is the mean of r x r pixels, noise keeps 1 / r of its standard deviation; reading only 2 x 2 pixels
     # keeps 0.4 to 1.
     image = np.random.default_rng(0).integers(0, 256, (1024, 1024, 3), dtype=np.uint8)
     for reduction in (2.6, 3.4, 4, 6, 8):
@@ -107,7 +107,7 @@ def test_large_boxes_are_averaged_not_picked():
 def test_a_joint_outside_the_crop_keeps_its_place_and_has_no_heatmap():
     part = joints_at(HEAD, (10.0, 240.0))
     sample = sample_of(np.zeros((480, 640, 3), np.uint8), part)
-    # The box of side 320 begins at x = 160; one heatmap pixel is 10 image px.
+    # The box with side 320 px begins at x = 160; one heatmap pixel is 10 image px wide.
     np.testing.assert_allclose(sample.joints[HEAD], [-15.5, 15.5])
     assert not sample.heatmaps.any()
 
@@ -127,7 +127,7 @@ def test_colour_multiplies_channels_and_clamps():
     assert np.abs(free[:, 0] - free[:, 1]).min() > 0
 
 
-def test_half_turns_stand_the_crop_on_its_head():
+def test_rotation_by_180_degrees_turns_the_crop_upside_down():
     image = np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)
     plain, turned = (
         sample_of(
@@ -158,24 +158,25 @@ def test_the_draws_have_the_published_distribution():
     rng = np.random.default_rng(5)
     variations = [AUGMENTATION.draw(rng) for _ in range(3000)]
     sizes, angles = (np.array([getattr(v, name) for v in variations]) for name in ("scale", "rotation"))
-    # P(|N| > 1) = 0.317 of the factors and P(|N| > 2) = 0.0455 of the turns lie on the limits.
+    # A fraction of P(|N| > 1) = 0.317 of the scale factors, and P(|N| > 2) = 0.0455 of the rotations, lie on the limits.
     assert sizes.min() == pytest.approx(0.75) and sizes.max() == pytest.approx(1.25)
     assert np.mean(np.abs(sizes - 1) > 0.2499) == pytest.approx(0.317, abs=0.03)
     turned = angles[np.abs(angles) > 1e-9]
     assert len(turned) / len(angles) == pytest.approx(0.4, abs=0.03)
     assert np.abs(turned).max() == pytest.approx(60)
-    assert np.std(turned[np.abs(turned) < 59.9]) == pytest.approx(26.4, abs=1.5)  # a normal cut at two deviations
+    # A normal distribution limited at two standard deviations.
+    assert np.std(turned[np.abs(turned) < 59.9]) == pytest.approx(26.4, abs=1.5)
     assert np.mean(turned) == pytest.approx(0, abs=3)
     assert np.mean([v.flip for v in variations]) == pytest.approx(0.5, abs=0.03)
 
 
-def test_a_variation_does_what_it_says():
+def test_a_sampled_augmentation_is_applied():
     sample = sample_of(np.zeros((8, 8, 3), np.uint8), NOWHERE, (0, 0), 1, SampledAugmentation(scale=1.2, rotation=30), res=8)
-    linear = sample.image_to_crop[:, :2] * 200 * 1.2 / 8  # what is right of the centre rises: y falls
+    linear = sample.image_to_crop[:, :2] * 200 * 1.2 / 8  # a point right of the centre moves up: its y decreases
     np.testing.assert_allclose(linear, [[math.sqrt(0.75), 0.5], [-0.5, math.sqrt(0.75)]], atol=1e-9)
 
 
-def test_a_draw_takes_the_same_random_numbers_whatever_comes_of_it():
+def test_every_draw_takes_the_same_number_of_random_numbers():
     for augmentation in (AUGMENTATION, Augmentation(), Augmentation(cutout_probability=1, rotate180_probability=1)):
         rng, expected = np.random.default_rng(9), np.random.default_rng(9)
         augmentation.draw(rng)
@@ -197,12 +198,12 @@ def test_no_augmentation_changes_nothing():
     assert drawn(Augmentation(), 3) == SampledAugmentation()
 
 
-# The published samples, written down once more from the description of the published system, pixel by pixel and with
+# The published samples, programmed independently from the description of the published system, pixel by pixel and with
 # its own coordinates, which count from 1.
 
 
 def published_point(point, center, scale, res):
-    """Pixel of a res x res map, counted from 0, on which a joint's blob stands."""
+    """Return the pixel of a res x res heatmap, counted from 0, at the centre of a joint's blob."""
     side = 200 * scale
     return [math.trunc(res * (p - c) / side + res / 2 + 1e-4) for p, c in zip(point, center, strict=True)]
 
@@ -220,9 +221,9 @@ def published_target(part, center, scale, res, patch):
 
 
 def published_crop(picture, center, scale, rotation, res):
-    """Crop of a picture (h, w): whole pixels around the box, turned about their middle, resized, bilinear."""
+    """Return the crop of a picture (h, w): whole pixels around the box, rotated about their middle and resized bilinearly."""
     side = 200 * scale
-    first = [math.trunc(c - side / 2 + 1e-4) for c in center]  # of the window's pixels, counted from 0
+    first = [math.trunc(c - side / 2 + 1e-4) for c in center]  # coordinates in px of the window, counted from 0
     sides = [math.trunc(c + side / 2 + 1e-4) - f for c, f in zip(center, first, strict=True)]
     cos, sin = math.cos(math.radians(rotation)), math.sin(math.radians(rotation))
     crop = np.zeros((res, res))
@@ -239,14 +240,17 @@ def published_crop(picture, center, scale, rotation, res):
 
 
 def smooth_image(height, width):
-    """Waves so long that ways of interpolating hardly differ; dark at the edges, where they would."""
+    """Return an image of long waves, for which methods of interpolation hardly differ.
+
+    Its edges, where they differ, are dark.
+    """
     y, x = np.mgrid[:height, :width] / 12
     window = np.outer(np.hanning(height), np.hanning(width))
     return np.rint(window * 127 * (1 + np.sin(x) * np.cos(y + 0.3 * x))).astype(np.uint8)
 
 
 def person_of(seed, res):
-    """Center, scale and joints, counted from 1: in the box, beside it, left of the image, absent."""
+    """Return center, scale and joints in 1-based px: joints in the box, next to it, left of the image, and absent."""
     rng = np.random.default_rng(seed)
     center, scale = rng.uniform(40, 80, 2), rng.uniform(0.25, 0.45)
     part = center + rng.uniform(-0.6, 0.6, (13, 2)) * 200 * scale
@@ -269,14 +273,15 @@ def test_the_published_target_to_the_pixel(seed, patch):
         assert not expected[1].any() and expected[2].any() == (part[2, 0] > 0)
 
 
-# Counted from 1, a box of 200 px around (101.5, 101.5) shown at 64 px: pixel trunc(0.32 (p - 101.5) + 32 + 0.0001).
+# In 1-based px, a box of 200 px around (101.5, 101.5) shown at 64 px maps p to pixel trunc(0.32 (p - 101.5) + 32 + 0.0001).
 BY_HAND = [
     ((50, 120), (15, 37), 1),  # 15.52, 37.92
-    ((101.5, 110.8749), (32, 35), 1),  # 32, 34.99997 and a little more
-    ((1, 100), (0, 31), 1),  # -0.16: towards zero, so inside
+    ((101.5, 110.8749), (32, 35), 1),  # 32 and 34.99997, to which 0.0001 is added
+    ((1, 100), (0, 31), 1),  # -0.16 is truncated towards zero, so the joint is inside
     ((0.5, 100), (0, 31), 1),  # x > 0
-    ((-0.1, 100), (0, 0), 0),  # absent by x > 0, though near
-    ((208, 100), (63, 31), math.exp(-(3**2) / (2 * 3.25**2))),  # 66.08: the patch reaches in from 3 px outside
+    ((-0.1, 100), (0, 0), 0),  # absent, because x > 0 is false, although the joint is near the image
+    # 66.08: a blob 3 px outside, whose patch reaches into the heatmap.
+    ((208, 100), (63, 31), math.exp(-(3**2) / (2 * 3.25**2))),
     ((301, 100), (0, 0), 0),  # 95.84
 ]
 
@@ -331,4 +336,4 @@ def test_the_double_crop_cuts_away_what_a_larger_box_shows():
     image, smaller = np.full((400, 400, 3), 255, np.uint8), SampledAugmentation(scale=1.25)
     once, twice = (sample_of(image, NOWHERE, (200, 200), 0.64, smaller, twice=each) for each in (False, True))
     assert once.input.min() == 1
-    assert not twice.input[:, :12].any() and not twice.input[:, :, -12:].any()  # the plain crop fills 128 / 1.25 px
+    assert not twice.input[:, :12].any() and not twice.input[:, :, -12:].any()  # the plain crop covers 128 / 1.25 px

@@ -1,4 +1,4 @@
-"""Motion capture from each kind of file, and what is said about files that are damaged or hold something else."""
+"""Motion capture from each kind of file, and the error messages for damaged and wrong files."""
 
 import io
 import pickle
@@ -16,12 +16,13 @@ from datasets.penn_action import PENN_ACTION
 from datasets.sample.motions import write_motions
 from tests.shared import SHARED
 
-PERSON = np.array([[0, 0, 1700], [0, -100, 100], [0, 100, 100]], np.float32)  # head, right and left ankle
+# Indices of the head, the right ankle and the left ankle.
+PERSON = np.array([[0, 0, 1700], [0, -100, 100], [0, 100, 100]], np.float32)
 JOINTS = ("head", "right_ankle", "left_ankle")
 
 
 def made(poses: np.ndarray, **other: np.ndarray) -> dict[str, np.ndarray]:
-    """Return the arrays of a file of one clip, some of them replaced."""
+    """Return the arrays of a file with one clip; some of them are replaced by the arguments."""
     arrays = {"poses": poses, "start": np.array([0, len(poses)]), "names": np.array(["a/walk_1"]), "fps": np.array([25.0])}
     return arrays | {"joints": np.array(["head", "r_ankle", "l_ankle"])} | other
 
@@ -182,11 +183,12 @@ def test_the_sample_writes_its_people_as_motion_capture(tmp_path: Path) -> None:
     assert set(found.actions) == {"bowl", "golf_swing", "jumping_jacks", "pushup", "squat", "everyday"}
     jacks = found.select(np.array(found.actions) == "jumping_jacks")
     where = {name: jacks.poses[:, found.joints.index(name)] for name in found.joints}
-    assert (where["left_shoulder"][:, 1] > where["right_shoulder"][:, 1] + 200).all()  # they look along x, with z up
+    # The people face the direction of x, and z points up.
+    assert (where["left_shoulder"][:, 1] > where["right_shoulder"][:, 1] + 200).all()
     assert (where["head"][:, 2] > 1300).all() and (where["left_ankle"][:, 2] < 200).all()
     thigh = np.linalg.norm(where["left_hip"] - where["left_knee"], axis=-1)
     for clip in range(len(jacks)):
-        assert np.ptp(thigh[jacks.clip == clip]) < 0.1  # mm: a body keeps its size
+        assert np.ptp(thigh[jacks.clip == clip]) < 0.1  # mm: the limbs of a person keep their lengths
     assert set(found.split(["valid/"])) == {"train", "valid"}
 
 

@@ -1,4 +1,4 @@
-"""The sample data is in the official formats, repeats to the byte, and its labels lie where the people are drawn."""
+"""The sample data has the official formats, equal seeds give equal bytes, and labels lie where the people are drawn."""
 
 import io
 import tarfile
@@ -40,7 +40,7 @@ def release(folder: Path) -> np.void:
 
 
 def rects(folder: Path) -> list[tuple[int, np.void]]:
-    """(image number, annorect) of every person."""
+    """Return (image number, annorect) of every person."""
     entries = release(folder)["annolist"][0]
     return [(i, rect) for i, entry in enumerate(entries) if entry["annorect"].size for rect in entry["annorect"][0]]
 
@@ -52,7 +52,7 @@ def labels(folder: Path) -> dict[str, dict[str, np.ndarray]]:
 
 
 def t_pose() -> Figure:
-    """Somebody who faces the viewer with both arms held level, 300 px tall, at (200, 330) on the ground."""
+    """Return a person, 300 px tall, who stands at (200, 330), faces the viewer and holds both arms level."""
     angles = np.zeros((1, 10, 2))
     angles[:, 2:6, 0] = 90
     angles[:, 6:, 0] = 12
@@ -61,7 +61,7 @@ def t_pose() -> Figure:
 
 
 def draw(figure: Figure, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
-    """(pixels that drawing the person on a plain green sheet changed, labels)."""
+    """Draw the person on a green image; return which pixels have changed, and the label image."""
     sheet = np.full((360, 400, 3), (0, 255, 0), np.uint8)
     image, parts = sheet.copy(), np.zeros(sheet.shape[:2], np.uint8)
     draw_person(image, parts, figure, Look.random(np.random.default_rng(seed), sporty=False), 0)
@@ -131,7 +131,7 @@ def test_mpii_head_box_holds_the_head_and_box_of_scale_holds_the_person(mpii: Pa
         scale = float(rect["scale"][0, 0])
         centre = np.array([float(rect["objpos"][0, 0][name][0, 0]) for name in ("x", "y")]) + (0, 15 * scale)
         away = np.abs(np.array(list(points.values())) - centre).max(1)
-        assert (away < 200 * scale * 1.25 / 2).mean() > 0.85  # the network sees nearly all joints of everybody
+        assert (away < 200 * scale * 1.25 / 2).mean() > 0.85  # nearly all joints lie inside the box that the network sees
 
 
 def test_same_seed_gives_the_same_bytes(tmp_path: Path) -> None:
@@ -142,7 +142,7 @@ def test_same_seed_gives_the_same_bytes(tmp_path: Path) -> None:
         a, b, c = ((tmp_path / place / name).read_bytes() for place in "abc")
         assert a == b
         assert a != c
-        assert name.endswith(".zip") or a[4:8] == bytes(4)  # no time in gzip's header
+        assert name.endswith(".zip") or a[4:8] == bytes(4)  # the header of gzip contains no time
 
 
 def test_progress_ends_at_the_total(tmp_path: Path) -> None:
@@ -187,14 +187,17 @@ def test_some_labels_are_whole_numbers_in_unsigned_types(penn: Path) -> None:
 
 @pytest.mark.parametrize("sequences", [8, 10])
 def test_enough_training_sequences_for_a_validation_part(tmp_path: Path, sequences: int) -> None:
-    """9.2 % of an action's training sequences, rounded, are for validation: one at least; and some are for testing."""
+    """Of each action's training sequences, 9.2 % are for validation.
+
+    Rounded, this must be at least one. Some are for testing.
+    """
     write_penn(tmp_path, sequences, frames=(1, 1), size=(40, 60), actions=("bowl", "squat"))
     train = np.array([label["train"][0, 0] for label in labels(tmp_path).values()]).reshape(2, sequences)
     assert ((train == 1).sum(1) >= 6).all() and (np.round(0.092 * (train == 1).sum(1)) >= 1).all()
     assert ((train == -1).sum(1) >= 2).all()
 
 
-def test_hidden_joints_are_parked_and_visible_ones_lie_in_image_and_box(penn: Path) -> None:
+def test_hidden_joints_have_dummy_coordinates_and_visible_ones_lie_in_the_box(penn: Path) -> None:
     corner = edge = shown = 0
     for label in labels(penn).values():
         x, y, box = (label[name].astype(float) for name in ("x", "y", "bbox"))
@@ -213,7 +216,7 @@ def test_hidden_joints_are_parked_and_visible_ones_lie_in_image_and_box(penn: Pa
 
 
 def test_a_sequence_shows_one_whole_action(penn: Path) -> None:
-    """At its end all heights are as at its beginning, and in between they are not."""
+    """The heights of all joints are the same at the end as at the beginning, and differ in between."""
     for name, label in labels(penn).items():
         y, seen = label["y"].astype(float), label["visibility"] != 0
         y[~seen] = np.nan
@@ -224,7 +227,7 @@ def test_a_sequence_shows_one_whole_action(penn: Path) -> None:
 
 
 def test_penn_wrists_lie_on_moving_pixels(penn: Path) -> None:
-    """Where a wrist is labelled in jumping jacks, the frame differs from the sequence's median picture."""
+    """In jumping jacks, each frame differs from the median picture of its sequence at the labelled wrists."""
     content = labels(penn)
     hits, misses = [], []
     with tarfile.open(penn / "Penn_Action.tar.gz") as archive:
@@ -275,7 +278,7 @@ def test_back_view_puts_right_on_the_right_and_shows_no_face() -> None:
 
 @pytest.mark.parametrize("seed", range(4))
 def test_drawn_limbs_are_centred_on_the_joints(seed: int) -> None:
-    """Measured on the picture alone: arms' and shins' middle lines, head's top, finger tips, soles."""
+    """The joints are compared with the drawn pixels: middle lines of arms and shins, top of the head, finger tips, soles."""
     figure = t_pose()
     changed, _ = draw(figure, seed)
     p = figure.points[:, :2]
@@ -303,7 +306,8 @@ def test_every_joint_of_any_pose_lies_on_the_person() -> None:
         (figure,) = build_figures(movement, rng.uniform(-180, 180), 8, 3, 200)
         figure = Figure(figure.points + (200, 300, 0), figure.head, figure.chest, 200)
         changed, _ = draw(figure, seed)
-        near = cv2.dilate(changed.astype(np.uint8), np.ones((5, 5), np.uint8))  # the head's top is its very edge
+        # The joint head top lies on the edge of the head.
+        near = cv2.dilate(changed.astype(np.uint8), np.ones((5, 5), np.uint8))
         x, y = np.rint(figure.points[:16, :2]).astype(int).T
         assert near[y, x].all()
 
@@ -312,17 +316,18 @@ def test_visibility_follows_what_covers_a_joint() -> None:
     figure = t_pose()
     _, parts = draw(figure)
     assert visible_joints(parts, figure, 0).all()
-    x, y = np.rint(figure.points[11, :2]).astype(int)  # something stands before the right elbow
+    x, y = np.rint(figure.points[11, :2]).astype(int)  # an object covers the right elbow
     parts[y - 8 : y + 8, x - 8 : x + 8] = 255
     np.testing.assert_array_equal(np.flatnonzero(~visible_joints(parts, figure, 0)), [11])
-    moved = Figure(figure.points - (220, 0, 0), figure.head, figure.chest, 300)  # half of the person is out of the image
+    moved = Figure(figure.points - (220, 0, 0), figure.head, figure.chest, 300)  # half of the person lies outside the image
     _, parts = draw(moved)
     np.testing.assert_array_equal(visible_joints(parts, moved, 0), moved.points[:16, 0] >= -0.5)
 
 
 def test_far_arm_is_hidden_behind_the_body_seen_from_the_side() -> None:
     angles = np.zeros((1, 10, 2))
-    (figure,) = build_figures(Movement(angles), 90, 0, 0, 300)  # turned to the image's right: the right side is near
+    # The person is turned to the right of the image, so the right side is nearer to the viewer.
+    (figure,) = build_figures(Movement(angles), 90, 0, 0, 300)
     figure = Figure(figure.points + (200, 330, 0), figure.head, figure.chest, 300)
     _, parts = draw(figure)
     visible = visible_joints(parts, figure, 0)

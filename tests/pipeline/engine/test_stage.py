@@ -1,4 +1,4 @@
-"""The stage contract for a project that knows nothing of poses."""
+"""The stage contract, tested with a small project that has nothing to do with poses."""
 
 import os
 from pathlib import Path
@@ -13,11 +13,11 @@ from pipeline.engine.again import again
 from pipeline.engine.digests import without_reading
 from pipeline.engine.stage import Stage, with_inputs
 
-PLACE = {"folder": Path(), "factor": 2}  # what the settings of the project say
+PLACE = {"folder": Path(), "factor": 2}  # the settings of this small project
 
 
 class Sums(Stage):
-    """A stage of the project."""
+    """The base class of the small project's stages."""
 
     @property
     def exp(self):
@@ -28,7 +28,7 @@ class Sums(Stage):
 
 
 class Read(Sums):
-    """numbers.txt -> one number a line."""
+    """A stage that reads numbers.txt and writes one number per line."""
 
     result_path = "numbers"
 
@@ -43,7 +43,7 @@ class Read(Sums):
 
 
 class Add(Sums):
-    """The sum of the numbers times the factor."""
+    """A stage that multiplies the sum of the numbers by the setting `factor`."""
 
     result_path = "sum"
 
@@ -60,7 +60,7 @@ class Add(Sums):
 
 @pytest.fixture
 def place(tmp_path, monkeypatch):
-    """A folder with numbers.txt; calling it forgets the stages, as a new process does."""
+    """A folder with numbers.txt. The fixture is a function that clears Luigi's cache of tasks, as a new process would."""
 
     def new_process(factor=2):
         Register.clear_instance_cache()
@@ -92,7 +92,7 @@ def test_results_are_made_found_and_distinguished_by_settings(place):
 
 
 def test_the_fingerprint_is_the_digest_of_a_document_that_others_can_compute(place):
-    """By sha256sum of coreutils, of numbers.txt and of the JSON text."""
+    """The digests of numbers.txt and of the JSON text are computed by sha256sum of coreutils."""
     assert Read().identity.external_inputs == {"numbers": "7c8f5059290305cec8323d79521f0353c9ac308b60cb4c1976340d0ce4a121d5"}
     assert Read().fingerprint == "5357292b28fecd07f66dd56478399d3beb952c7d51b69f1be4a54b76ba57bd9f"
 
@@ -106,7 +106,7 @@ def test_a_stage_is_made_again_once_and_only_by_request(place):
     for stage in with_inputs([Add()]):
         assert os.stat(stage.folder / "manifest.json").st_mtime_ns > before[stage.name]
     assert len(list(Add().result.trash.folder.iterdir())) == 2
-    assert Add().status().state == "done"  # Read was made first
+    assert Add().status().state == "done"  # the stage Read was made first
 
 
 def test_a_request_that_fails_keeps_the_old_result(place, monkeypatch):
@@ -119,17 +119,17 @@ def test_a_request_that_fails_keeps_the_old_result(place, monkeypatch):
     (request,) = again([Read()])
     assert not build(request) and not request.complete()
     assert Read().manifest() == old and Read().complete()
-    assert not folder.with_name(folder.name + ".partial").exists()  # there was nothing to continue
+    assert not folder.with_name(folder.name + ".partial").exists()  # no partial folder is left, because it was empty
 
 
-def test_large_files_are_read_by_a_run_and_not_by_a_question(place, monkeypatch):
+def test_large_files_are_read_by_run_and_not_by_status(place, monkeypatch):
     monkeypatch.setattr(digests, "SMALL", 2)
     with without_reading(), pytest.raises(DataError, match="has not been read yet; a run reads it"):
         Add().status()
     assert build(Add()) and (Add().folder / "sum.txt").read_text() == "12"
     place()
     with without_reading():
-        assert Add().status().state == "done"  # it is remembered
+        assert Add().status().state == "done"  # the digest is cached
 
 
 def test_a_stage_without_its_input_names_the_command(place):

@@ -1,4 +1,4 @@
-"""Evaluation of a network that is made to be right, or wrong in a known way."""
+"""Evaluation of a simulated network whose predictions are correct, or wrong by a known distance."""
 
 import json
 from dataclasses import replace
@@ -23,7 +23,7 @@ from stages.settings.sections import Evaluation, Input, Network, Workspace
 
 
 class Oracle(torch.nn.Module):
-    """Gives heatmaps that are looked up by the input image: the targets, moved by `shift` pixels along x for some joints."""
+    """A network that looks up the targets of the input image and returns them, moved by `shift` px along x for some joints."""
 
     def __init__(self, samples, joints, moved=(), shift=0):
         super().__init__()
@@ -44,7 +44,7 @@ class Oracle(torch.nn.Module):
 
 @pytest.fixture
 def score(penn_sequences, tmp_path, monkeypatch):
-    """Scores an oracle that knows some joints; returns what accuracy.json holds of the validation split."""
+    """Score an `Oracle` that knows some joints; return the results on the validation split in accuracy.json."""
 
     def run(joints, evaluation=Evaluation(flip_test=False), **oracle):  # noqa: B008
         samples = PoseDataset(penn_sequences, "valid", Input(resolution=64), Recipe(target_sigma=1.5, target_radius=5))
@@ -65,7 +65,7 @@ def test_a_perfect_network_scores_everything(score, penn_sequences, tmp_path):
     assert result["acc"] == 1 and result["measures"]["PCK@0.05"]["value"] == 1 and result["people"] == 2
     rows = annotations.read(penn_sequences.annotations, "valid")
     with h5py.File(tmp_path / "preds_valid.h5") as file:
-        # 60 px shown at 64: a heatmap pixel is 3.75 image pixels; decoding is far better than that.
+        # A box of 60 px is shown at 64 px: a heatmap pixel is 3.75 image pixels wide; decoding is far more accurate.
         assert np.abs(file["preds"][:] - 1 - rows.part).max() < 0.2
         assert file["confidence"].shape == (2, 13)
         np.testing.assert_array_equal(loadmat(tmp_path / "preds_valid.mat")["preds"].transpose(2, 0, 1), file["preds"][:])
@@ -74,24 +74,25 @@ def test_a_perfect_network_scores_everything(score, penn_sequences, tmp_path):
         maps = file["heatmaps"][:]
     assert maps.shape == (2, 13, 16, 16)
     largest = np.stack(np.unravel_index(maps.reshape(2, 13, -1).argmax(-1), (16, 16))[::-1], axis=-1)
-    assert np.abs(3.75 * largest - (preds - rows.center[:, None] + 30)).max() < 4  # in px of the image's box
+    assert np.abs(3.75 * largest - (preds - rows.center[:, None] + 30)).max() < 4  # errors in px of the image
     with h5py.File(tmp_path / "people_valid.h5") as file:
         np.testing.assert_allclose(file["distance"][:], np.linalg.norm(preds - rows.part, axis=-1), atol=1e-9)
         np.testing.assert_array_equal(file["group"][:], [0, 1])
-        np.testing.assert_allclose(file["reference"][:, :2], [[48, 40]] * 2)  # the image's and the label's longer sides
-        # Left shoulder to right hip.
+        # The longer sides of the image and of the labelled box.
+        np.testing.assert_allclose(file["reference"][:, :2], [[48, 40]] * 2)
+        # The torso: from the left shoulder to the right hip.
         np.testing.assert_allclose(file["reference"][:, 2], np.linalg.norm(rows.part[:, 2] - rows.part[:, 7], axis=-1))
 
 
 def test_joints_that_are_wrong_cost_their_share(score, penn_sequences, tmp_path):
-    # 4 px of 16 is beyond both thresholds; 2 of 10 scoring joints, 2 of 13 joints.
+    # An error of 4 of 16 px exceeds both thresholds; it affects 2 of 10 scoring joints and 2 of 13 joints.
     result = score(PENN_ACTION.skeleton.joints, moved=("left_knee", "right_wrist"), shift=5)
     assert result["acc"] == pytest.approx(0.8)
     pck = result["measures"]["PCK@0.05"]
     assert pck["value"] == pck["visible"] == pytest.approx(11 / 13) and len(pck["in_mean"]) == 13
     assert pck["by_joint"]["left_knee"] == 0 and pck["by_joint"]["head"] == 1
     joints = pd.read_csv(tmp_path / "per_joint.csv").set_index(["split", "metric", "threshold", "joint"])
-    assert joints.loc["valid", "PCK@0.05", 0.05, "left_knee"].tolist() == [2, 0]  # labels, rate
+    assert joints.loc["valid", "PCK@0.05", 0.05, "left_knee"].tolist() == [2, 0]  # number of labels, hit rate
     assert joints.loc["valid", "PCK@0.05", 0.05, "head"].tolist() == [2, 100] and len(joints) == 3 * 13
     actions = pd.read_csv(tmp_path / "per_action.csv").set_index(["split", "metric", "threshold", "action"])
     named = penn_sequences.people("valid").actions
@@ -117,7 +118,7 @@ def test_a_network_of_other_joints_counts_on_those_that_it_knows(score, tmp_path
 
 def test_boxes_of_several_sizes_agree_where_a_joint_is(penn_sequences, tmp_path):
     class Brightness(torch.nn.Module):
-        """Stands in for a network whose only joint is a bright dot."""
+        """A simulated network whose only joint is at a bright dot."""
 
         def forward(self, images):
             return [torch.nn.functional.avg_pool2d(images.mean(1, keepdim=True), 4)]

@@ -1,4 +1,4 @@
-"""Where a network fails: the table by hand, and who is in the picture."""
+"""Error analysis: the table compared with values worked out by hand, and the people in worst_<split>.png."""
 
 from dataclasses import replace
 
@@ -15,7 +15,10 @@ KNEES = [PENN_ACTION.skeleton.joints.index(name) for name in ("right_knee", "lef
 
 @pytest.fixture
 def table(penn_sequences, tmp_path):
-    """Analyses predictions whose knees are exchanged in the first of two people, and returns the table's rows."""
+    """Analyse predictions for two people, in which the knees of the first person are exchanged.
+
+    Return the rows of the table.
+    """
 
     def run(preds=None, hidden=()):
         people = penn_sequences.people("valid")
@@ -35,7 +38,7 @@ def table(penn_sequences, tmp_path):
 
 
 def test_exchanged_knees_are_confused(table, penn_sequences):
-    # Of 26 joints two are wrong. Of the 24 that have another side, those two are taken for it.
+    # Two of 26 joints are wrong. Of the 24 joints with a left-right partner, these two are predicted at the partner's position.
     part = penn_sequences.split("valid").part
     assert np.linalg.norm(part[0, KNEES[0]] - part[0, KNEES[1]]) > 0.05 * 48
     rows = table()
@@ -68,5 +71,5 @@ def test_the_picture_shows_the_worst_of_each_image_first(penn_sequences, tmp_pat
     monkeypatch.setattr(draw, "person", lambda data, rows, row, joints: (shown.append(row), np.zeros((8, 8, 3), np.uint8))[1])
     preds = rows.part + np.array([3.0, 9, 6, 20])[:, None, None]
     write_failures(tmp_path, "valid", penn_sequences, many, preds)
-    assert shown == [3, 1, 3, 1]  # labels, then predictions
+    assert shown == [3, 1, 3, 1]  # labels above, predictions below
     assert cv2.imread(str(tmp_path / "worst_valid.png")) is not None

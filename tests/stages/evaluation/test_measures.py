@@ -1,4 +1,4 @@
-"""The accuracies of each dataset, on people whose errors are known."""
+"""The measures of each dataset, on people whose errors are known."""
 
 import numpy as np
 import pytest
@@ -14,7 +14,7 @@ from stages.evaluation.measures import score
 
 
 def people(part, scale=1.0, normalize=-1.0, visible=None):
-    """People with these joints (N, J, 2), each in an image of its own."""
+    """Return people with these joints (N, J, 2), each in an image of its own."""
     count = len(part)
     rows = Annotations(
         images=[f"{i}.jpg" for i in range(count)], index=np.arange(count), person=np.zeros(count, int),
@@ -27,11 +27,11 @@ def people(part, scale=1.0, normalize=-1.0, visible=None):
 
 def test_pckh_is_the_mean_over_joints_without_pelvis_and_thorax():
     part = np.zeros((4, 16, 2))
-    part[1:, 0] = np.nan  # one right ankle is labelled, of the other joints four
+    part[1:, 0] = np.nan  # one right ankle is labelled, and four of each other joint
     preds = part.copy()
-    preds[:, [6, 7]] = 1000  # pelvis and thorax
-    preds[0, 0, 0] = 6  # beyond 0.5 x 10 px
-    preds[:2, 1, 1] = 5  # two of four right knees exactly at the limit of PCKh@0.5
+    preds[:, [6, 7]] = 1000  # pelvis and thorax, which the mean leaves out
+    preds[0, 0, 0] = 6  # the error exceeds 0.5 x 10 px
+    preds[:2, 1, 1] = 5  # the errors of two of four right knees lie exactly at the limit of PCKh@0.5
     visible = np.ones((4, 16), bool)
     visible[0, 0] = False
     found = score(people(part, normalize=10.0, visible=visible), preds, MPII)
@@ -40,22 +40,23 @@ def test_pckh_is_the_mean_over_joints_without_pelvis_and_thorax():
     assert half.total == pytest.approx(52 / 53) and half.visible == 1
     assert tenth.value == pytest.approx((12 + 0.5) / 14)
     assert half.by_joint["pelvis"] == 0 and half.by_joint["right_knee"] == 1
-    # Between 0 and 0.5 in steps of 0.01 the total is 50/53, at 0.5 it is 52/53.
+    # The total is 50/53 at the thresholds 0, 0.01 ... below 0.5, and 52/53 at 0.5.
     assert len(half.curve) == 51 and half.curve[0] == pytest.approx(12.5 / 14)
     assert half.auc == pytest.approx((50 / 53) + 0.02 * 0.5 * 2 / 53)
 
 
-def test_penn_action_is_known_by_three_lengths_and_all_joints_counted_alike():
+def test_penn_action_has_three_reference_lengths_and_total_rates():
     part = np.full((2, 13, 2), np.nan)
-    part[0, [2, 7]] = [[10, 10], [40, 50]]  # left shoulder, right hip: a torso of 50 px
-    part[1, 0] = [5, 5]  # a head alone: no torso
+    part[0, [2, 7]] = [[10, 10], [40, 50]]  # left shoulder and right hip, so that the torso has 50 px
+    part[1, 0] = [5, 5]  # only the head is labelled, so there is no torso
     preds = np.nan_to_num(part) + [9, 0]
-    # The image's longer side is 200 / 1.25 = 160 px: 8 px at 0.05. The label's box has 100 px: 20 px. The torso: 10 px.
+    # Limits: 0.05 of the image's longer side (200 / 1.25 = 160 px) is 8 px, 0.2 of the labelled box (100 px) 20 px, 0.2 of the
+    # torso 10 px.
     found = score(people(part), preds, PENN_ACTION)
     assert [found[name].value for name in found] == [0, 1, 1]
     assert list(found) == ["PCK@0.05", "PCK@0.2 of the box", "PCK@0.2 of the torso"]
     assert found["PCK@0.2 of the torso"].by_joint["head"] is None
-    preds[0, 2] += 50  # one of three joints
+    preds[0, 2] += 50  # one of three joints is correct
     assert score(people(part), preds, PENN_ACTION)["PCK@0.2 of the box"].value == pytest.approx(2 / 3)
 
 
@@ -75,7 +76,8 @@ def test_nothing_labelled_gives_no_figures():
 
 def test_people_of_penn_action_have_their_sequence_action_and_box(tmp_path):
     (tmp_path / "labels").mkdir()
-    boxes = {"0003": [[0, 0, 10, 30], [5, 5, 45, 25]], "0007": [[0, 0, 10, 4]]}  # the second has a box less than frames
+    # The second sequence has one box fewer than frames.
+    boxes = {"0003": [[0, 0, 10, 30], [5, 5, 45, 25]], "0007": [[0, 0, 10, 4]]}
     labels = [
         penn_labels.Label(
             name, action, "front", False, np.ones((2, 13, 2)), np.ones((2, 13), bool), np.array(box, float), 60, 50

@@ -16,7 +16,7 @@ EVALUATION = SHARED / "mpii_eval" / "detections_our_format.mat"
 
 
 def slow_accuracy(predicted, target, scoring):
-    """The published accuracy of a batch, written out with loops, in 1-based pixels as there; None for no joint."""
+    """Return the published accuracy of a batch, computed by loops in 1-based pixels; None if no joint counts."""
     people, _, height, width = target.shape
 
     def largest(plane):
@@ -41,7 +41,7 @@ def slow_accuracy(predicted, target, scoring):
 
 
 def random_maps(rng, people):
-    """Heatmaps of 20 x 20 px with absent joints, joints at the first row and column, ties, negative maps."""
+    """Return random heatmaps of 20 x 20 px: absent joints, joints in the first row or column, equal peaks, negative values."""
     true = rng.uniform(0, 20, (people, 13, 2))
     true[rng.random((people, 13)) < 0.25] = np.nan
     true[rng.random((people, 13)) < 0.1, rng.integers(2)] = 0
@@ -67,7 +67,7 @@ def test_training_accuracy_equals_the_published_rule(people):
 
 
 def point_maps(*points, size=64):
-    """Heatmaps (1, J, size, size) with one bright pixel each; None leaves a map empty."""
+    """Return heatmaps (1, J, size, size) with one bright pixel each; None gives an empty heatmap."""
     maps = np.zeros((1, len(points), size, size), np.float32)
     for j, point in enumerate(points):
         if point is not None:
@@ -78,18 +78,19 @@ def point_maps(*points, size=64):
 def test_training_accuracy_by_hand():
     target = point_maps((10, 10), (10, 10), (0, 30), (30, 0), None, (1, 1))
     predicted = point_maps((13, 11), (13, 12), (0, 30), (30, 0), (0, 0), (1, 1))
-    # 3.16 px is a hit at 64 px, 3.6 px is not; the first column, the first row and absent joints do not count.
+    # At 64 px, an error of 3.16 px is a hit and 3.6 px is not. Joints in the first column or row, and absent ones, do not
+    # count.
     assert metrics.training_accuracy(predicted, target, range(6)) == pytest.approx(2 / 3)
     assert metrics.training_accuracy(predicted, target, [1, 2]) == 0
-    # On 40 px the limit is exactly 2 px, and the limit itself is a hit.
+    # At 40 px the limit is exactly 2 px, and an error of 2 px is a hit.
     at_limit = point_maps((12, 10), size=40), point_maps((10, 10), size=40)
     assert metrics.training_accuracy(*at_limit, [0]) == 1
 
 
-def test_joints_weigh_the_same_however_many_samples_show_them():
+def test_joints_have_equal_weights_for_any_number_of_samples():
     target = np.concatenate([point_maps((9, 9), (9, 9)), point_maps((9, 9), None), point_maps((9, 9), None)])
     predicted = np.concatenate([point_maps((9, 9), (40, 9)), point_maps((9, 9), None), point_maps((9, 9), None)])
-    assert metrics.training_accuracy(predicted, target, [0, 1]) == 0.5  # not 3 of 4
+    assert metrics.training_accuracy(predicted, target, [0, 1]) == 0.5  # the mean of the joints' rates, not 3 of 4 hits
 
 
 @pytest.mark.filterwarnings("error")
@@ -107,8 +108,8 @@ def test_pck_by_hand():
     target = np.array([[[0, 0], [10, 10], [nan, nan]], [[0, 0], [10, nan], [5, 5]], [[1, 1], [1, 1], [1, 1]]], float)
     found = np.array([[[3, 4], [10, 10], [1, 1]], [[0, 10.5], [10, 10], [nan, nan]], [[1, 1], [1, 1], [1, 1]]], float)
     pck = metrics.Pck([0.25, 0.5, 0.625], joints=3)
-    pck.update(found[:1], target[:1], np.array([10.0]))  # relative distances 0.5, 0, unlabelled
-    pck.update(found[1:], target[1:], np.array([16.8, -1.0]))  # 0.625, unlabelled, not found; no reference
+    pck.update(found[:1], target[:1], np.array([10.0]))  # relative distances 0.5 and 0; the third joint has no label
+    pck.update(found[1:], target[1:], np.array([16.8, -1.0]))  # 0.625; no label; no prediction; no reference length
     result = pck.result()
     np.testing.assert_array_equal(result.counts, [2, 1, 1])
     np.testing.assert_allclose(result.joints, [[0, 1, 0], [0.5, 1, 0], [1, 1, 0]])
@@ -116,7 +117,7 @@ def test_pck_by_hand():
     np.testing.assert_allclose(result.total, [1 / 4, 2 / 4, 3 / 4])
     np.testing.assert_allclose(result.pixels, [7.75, 0, nan])
     assert result.mean_pixels == pytest.approx(15.5 / 3)
-    # Trapezoids of 0.25 and 0.125 wide under the total, over a range of 0.375.
+    # The area under the total: trapezoids of widths 0.25 and 0.125, divided by the range 0.375.
     assert result.auc() == pytest.approx((0.25 * 3 / 8 + 0.125 * 5 / 8) / 0.375)
 
 
@@ -138,7 +139,7 @@ def test_joints_out_of_the_mean_still_have_their_own_rate():
     np.testing.assert_array_equal(np.nonzero(result.joints[0] == 0)[0], [6, 7])
 
 
-def test_the_batches_make_no_difference():
+def test_pck_does_not_depend_on_the_batches():
     rng = np.random.default_rng(0)
     target, reference = rng.uniform(0, 100, (50, 16, 2)), rng.uniform(5, 20, 50)
     target[rng.random((50, 16)) < 0.2] = np.nan
@@ -151,10 +152,11 @@ def test_the_batches_make_no_difference():
     np.testing.assert_allclose(whole.result().pixels, streamed.result().pixels)
 
 
-@pytest.mark.parametrize("side", [20, 64])  # at 20 px a hit may lie at exactly the threshold of 1 px
+@pytest.mark.parametrize("side", [20, 64])  # at 20 px the limit is 1 px, so some errors equal the limit exactly
 def test_hits_counted_in_torch_are_the_training_accuracy(side):
     rng = np.random.default_rng(3)
-    points = rng.integers(-1, 12, (40, 13, 2)).astype(float)  # some in the first row or column, some outside
+    # Some joints are in the first row or column, some outside the heatmap.
+    points = rng.integers(-1, 12, (40, 13, 2)).astype(float)
     target = np.stack([draw(p, (side, side), 1.5, 3) for p in points])
     predicted = np.stack([draw(p + rng.integers(-4, 5, p.shape), (side, side), 1.5, 3) for p in points])
     hits, seen = metrics.training_hits(
@@ -184,7 +186,7 @@ def test_parts_are_the_mean_of_left_and_right():
 
 
 def mpii_evaluation():
-    """Ground truth, published predictions (2958, 16, 2) and head sizes (2958,) of MPII's validation people."""
+    """Return labels and published predictions (2958, 16, 2), and head sizes (2958,), of MPII's validation people."""
     if not EVALUATION.exists():
         pytest.skip(f"{EVALUATION} is not here: it holds published detections for MPII's validation people")
     from scipy.io import loadmat
@@ -196,7 +198,7 @@ def mpii_evaluation():
     return truth, data["pos_pred_src"].transpose(2, 0, 1), 0.6 * np.linalg.norm(opposite - corner, axis=-1)
 
 
-def test_the_published_table_of_mpii_comes_out():
+def test_the_published_table_of_mpii_is_reproduced():
     truth, found, head = mpii_evaluation()
     pck = metrics.Pck(metrics.PCKH_THRESHOLDS, 16, metrics.pckh_joints(MPII.skeleton))
     for start in range(0, len(truth), 500):

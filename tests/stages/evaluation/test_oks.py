@@ -1,4 +1,4 @@
-"""Object keypoint similarity: equal to what pycocotools finds in the files of `write_coco` and `write_coco_results`."""
+"""Object keypoint similarity, compared with pycocotools on the files of `write_coco` and `write_coco_results`."""
 
 from dataclasses import replace
 
@@ -22,7 +22,7 @@ def people(seed, images=12, error=6.0):
     center = rng.uniform(80, 120, (count, 2))
     part = center[:, None] + rng.uniform(-50, 50, (count, len(JOINTS), 2))
     part[rng.random(part.shape[:2]) < 0.2] = np.nan
-    part[:, 0] = center  # at least one label
+    part[:, 0] = center  # every person has at least one label
     rows = Annotations(
         images=names, index=np.arange(count), person=np.zeros(count, int), center=center, scale=rng.uniform(0.3, 0.8, count),
         part=part, visible=~np.isnan(part[..., 0]), normalize=np.full(count, -1.0), torsoangle=np.zeros(count),
@@ -37,7 +37,7 @@ def test_figures_are_those_of_pycocotools(tmp_path, seed):
     if seed == 1:
         preds[:, 1] = np.nan  # a joint that the network does not know
     if seed == 2:
-        confidence[:] = 0.5  # equal scores
+        confidence[:] = 0.5  # all predictions have equal scores
     write_coco(tmp_path / "labels.json", rows, JOINTS, [], dict.fromkeys(rows.images, (400, 400)), "")
     write_coco_results(tmp_path / "found.json", rows, preds, confidence)
     labels = COCO(tmp_path / "labels.json")
@@ -49,7 +49,7 @@ def test_figures_are_those_of_pycocotools(tmp_path, seed):
     found = oks.score(rows, preds, confidence, JOINTS)
     expected = scored.stats[[0, 1, 2, 5]]
     assert [found.ap, found.ap50, found.ap75, found.ar] == pytest.approx(expected.tolist(), abs=1e-9)
-    assert 0.02 < found.ap < 0.9  # neither all right nor all wrong
+    assert 0.02 < found.ap < 0.9  # the predictions are neither all right nor all wrong
 
 
 def test_exact_predictions_have_full_precision():
@@ -70,4 +70,4 @@ def test_more_people_than_count_lower_the_recall():
     many = rows.select(np.zeros(40, int))
     many = replace(many, part=many.part + 1000.0 * np.arange(40)[:, None, None])
     found = oks.score(many, many.part, np.repeat(confidence[:1], 40, axis=0), JOINTS)
-    assert found.ar == 0.5  # 20 of 40 people of the image
+    assert found.ar == 0.5  # only 20 of the 40 people of the image count

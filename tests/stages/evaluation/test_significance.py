@@ -1,4 +1,4 @@
-"""Intervals and tests, against what the binomial distribution and counting by hand say."""
+"""Confidence intervals and tests, compared with the binomial distribution and with counting by hand."""
 
 import numpy as np
 import pytest
@@ -8,7 +8,7 @@ from stages.evaluation.significance import Hits, difference, hits_by_group, inte
 
 
 def single(hits):
-    """One joint, one person a group."""
+    """Return hits of one joint, with one person per group."""
     hits = np.asarray(hits, dtype=float)[:, None]
     return Hits(hits, np.ones_like(hits), "total")
 
@@ -17,7 +17,7 @@ def test_hits_are_counted_in_groups():
     nan = np.nan
     distance = np.array([[1, 9], [2, nan], [3, 3], [0, 0]], float)
     found = hits_by_group(distance, np.array([10.0, 20, 10, -1]), 0.2, np.array([7, 7, 3, 3]), np.array([True, True]), "mean")
-    np.testing.assert_array_equal(found.hits, [[0, 0], [2, 0]])  # group 3, then 7
+    np.testing.assert_array_equal(found.hits, [[0, 0], [2, 0]])  # first group 3, then group 7
     np.testing.assert_array_equal(found.counts, [[1, 1], [2, 1]])
     assert found.rate() == pytest.approx((2 / 3 + 0) / 2)
     assert Hits(found.hits, found.counts, "total").rate() == pytest.approx(2 / 5)
@@ -42,7 +42,7 @@ def test_p_counts_the_ways_to_exchange_the_networks():
     worse, better = single([0] * 6), single([1] * 6)
     found = difference(worse, better)
     assert found.value == pytest.approx(1) and found.low == found.high == 1 and found.groups == 6
-    assert found.p == pytest.approx(2 / 2**6)  # of 64 ways, two are as far from 0
+    assert found.p == pytest.approx(2 / 2**6)  # of 64 ways to exchange the networks, two give differences as far from 0
     assert difference(better, worse).value == pytest.approx(-1)
 
 
@@ -58,7 +58,7 @@ def test_equal_networks_differ_by_nothing():
 
 
 def test_a_small_difference_on_the_same_people_is_seen():
-    # 20 of 1000 people more: lost in each network's own interval, plain in the pairs.
+    # The second network is right for 20 of 1000 more people: less than each network's own interval, but clear in a paired test.
     first = np.arange(1000) % 2
     second = first.copy()
     second[:40:2] = 1

@@ -1,4 +1,4 @@
-"""The folder that other programs load: every format computes what the network does, or nothing is exported."""
+"""The export for other programs: the file of every format computes the network's heatmaps, or the export fails."""
 
 import json
 import subprocess
@@ -36,7 +36,7 @@ HISTORY = History("penn_action_cropped/hg-256-ft", ACCURACY, STEPS)
 
 
 def save(folder, **options):
-    """A small network in folder/best.safetensors, and an empty folder/export."""
+    """Write a small network to folder/best.safetensors, and make an empty folder/export."""
     torch.manual_seed(0)
     network = HourglassNet(Network(stem="4 8 8", features=8, depth=2, **options), 13).eval()
     save_network(folder / "best.safetensors", network, PENN_ACTION.skeleton.joints, 32, {"epoch": 3, "valid_accuracy": 0.5})
@@ -75,7 +75,7 @@ def test_every_format_is_written_and_compared(exported):
 
 
 def test_the_copied_program_finds_the_predictor_s_joints_without_this_workspace(exported, tmp_path):
-    """The predictor averages over blocks where a box is much larger than the input; this box is not."""
+    """The box is small enough that the predictor does not average over blocks of pixels, which `use_onnx.py` cannot do."""
     image = cv2.GaussianBlur(np.random.default_rng(0).integers(0, 256, (70, 60, 3), np.uint8), (0, 0), 3)
     np.save(tmp_path / "image.npy", image)
     code = (
@@ -90,14 +90,15 @@ def test_the_copied_program_finds_the_predictor_s_joints_without_this_workspace(
     assert list(found) == list(predictor.joints)
     points = np.array(list(found.values()))
     np.testing.assert_allclose(points[:, 2], expected.confidence[0], atol=2e-3)
-    # A px of the heatmap is 4 px of the crop, or 4 * 1.25 * 31 / 32 px of the image. The predictor's sub-pixel step is finer.
+    # A heatmap pixel is 4 crop pixels wide, or 4 * 1.25 * 31 / 32 image pixels. The predictor decodes more finely than
+    # use_onnx.py.
     away = np.abs(points[:, :2] - expected.joints[0]).max(axis=1) / (4 * 1.25 * 31 / 32)
     assert np.median(away) < 0.5 and (away < 1).mean() > 0.8
     facts = json.loads((exported / "model.json").read_text())
     assert [facts["joints"][i].replace("right", "left") == facts["joints"][j] for i, j in facts["flip_pairs"]] == [True] * 6
 
 
-def test_the_card_tells_data_settings_accuracies_fingerprints_and_differences(exported):
+def test_the_card_has_data_settings_accuracies_fingerprints_and_differences(exported):
     card = (exported / "MODEL_CARD.md").read_text()
     facts = json.loads((exported / "model.json").read_text())
     expected = [
@@ -120,8 +121,8 @@ def test_the_card_tells_data_settings_accuracies_fingerprints_and_differences(ex
     assert "no Torch7 file" not in card
 
 
-def test_a_network_that_torch7_cannot_express_goes_without(tiny_penn, tmp_path, monkeypatch):
-    monkeypatch.delitem(module.FORMATS, "model.onnx")  # which takes long
+def test_a_network_that_torch7_cannot_express_has_no_torch7_file(tiny_penn, tmp_path, monkeypatch):
+    monkeypatch.delitem(module.FORMATS, "model.onnx")  # skipped, because it takes long
     export(tmp_path / "export", save(tmp_path, norm="group"), tiny_penn, HISTORY)
     assert not list((tmp_path / "export").glob("*.t7"))
     assert "There is no Torch7 file: Torch7's published modules have no" in (tmp_path / "export/MODEL_CARD.md").read_text()

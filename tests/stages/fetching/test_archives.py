@@ -1,4 +1,4 @@
-"""Archives: unpacked whole, in bounded memory, and never outside their folder."""
+"""Unpacking archives: completely, in bounded memory, and only below the target folder."""
 
 import gzip
 import io
@@ -54,7 +54,7 @@ def make_zst(path, members):
 
 
 def make_twice(path, members):
-    """As a server sends a .tar.gz that it compresses again, and a browser keeps it."""
+    """Compress a .tar.gz again, as some servers do; browsers save the file in this form."""
     path.write_bytes(gzip.compress(make_tar(path, members).read_bytes()))
     return path
 
@@ -116,7 +116,8 @@ def test_members_that_a_damaged_list_hides_are_missed(tmp_path):
     content = bytearray(archive.read_bytes())
     first = content.index(b"PK\1\2")
     second = content.index(b"PK\1\2", first + 1)
-    content[first + 32 : first + 34] = (content.index(b"PK\5\6") - second).to_bytes(2, "little")  # length of a's comment
+    # Changes the length of the comment of member a.
+    content[first + 32 : first + 34] = (content.index(b"PK\5\6") - second).to_bytes(2, "little")
     archive.write_bytes(content)
     with pytest.raises(DataError, match="1 of 2 members are listed"):
         unpack(archive, PATTERN, tmp_path / "out")
@@ -125,28 +126,28 @@ def test_members_that_a_damaged_list_hides_are_missed(tmp_path):
 @pytest.mark.parametrize("mode", ["w", "w:gz"])
 def test_a_tar_cut_between_two_members_is_found(tmp_path, mode):
     archive = make_tar(tmp_path / "archive", {f"images/{i}.jpg": b"x" * 512 for i in range(4)}, "w")
-    cut = archive.read_bytes()[: 2 * 1024]  # a header and a block for each member
+    cut = archive.read_bytes()[: 2 * 1024]  # each member consists of a header and one block of content
     archive.write_bytes(cut if mode == "w" else gzip.compress(cut))
     with pytest.raises(DataError, match="damaged or truncated"):
         unpack(archive, PATTERN, tmp_path / "out")
 
 
-@pytest.mark.parametrize("place", [1024 + 100, 1024 + 600])  # in a member's header, in its content
+@pytest.mark.parametrize("place", [1024 + 100, 1024 + 600])  # the changed byte lies in a member's header, or in its content
 def test_a_changed_byte_in_a_gzipped_tar_is_found(tmp_path, place):
     plain = make_tar(tmp_path / "plain", {f"images/{i}.jpg": b"x" * 512 for i in range(4)}, "w").read_bytes()
     whole = bytearray(gzip.compress(plain, compresslevel=0))
-    whole[15 + place] ^= 1  # uncompressed blocks: 10 bytes of gzip header and 5 of block header come first
+    whole[15 + place] ^= 1  # The blocks are not compressed; 10 bytes of gzip header and 5 bytes of block header come first.
     (tmp_path / "archive").write_bytes(whole)
     with pytest.raises(DataError, match="damaged or truncated"):
         unpack(tmp_path / "archive", PATTERN, tmp_path / "out")
 
 
-def test_the_wrong_archive_says_so(tmp_path):
+def test_a_wrong_archive_is_refused(tmp_path):
     with pytest.raises(DataError, match="Is it the right archive"):
         unpack(make_tar(tmp_path / "a.tar.gz", {"readme": b"x"}), PATTERN, tmp_path / "out")
 
 
-def test_an_interrupted_unpacking_goes_on(tmp_path):
+def test_an_interrupted_unpacking_resumes(tmp_path):
     archive = make_tar(tmp_path / "a.tar.gz", {f"images/{i}.jpg": JPEG for i in range(5)})
 
     def stop(*_, **__):
@@ -161,8 +162,8 @@ def test_an_interrupted_unpacking_goes_on(tmp_path):
     assert len(before) == 3 and before.items() <= after.items()
 
 
-def test_what_a_loss_of_power_left_is_mended(tmp_path):
-    """Blocks of zeros at the right size, a part, and the longer file of another archive."""
+def test_files_damaged_by_a_power_loss_are_corrected(tmp_path):
+    """Existing files: one of the right size with blocks of zeros, an incomplete one, and a longer one of another archive."""
     members = {f"images/{i}.jpg": os.urandom(3 << 20) for i in range(4)}
     folder = tmp_path / "out/images"
     folder.mkdir(parents=True)
@@ -185,7 +186,7 @@ def test_other_compressions(tmp_path, mode):
             unpack(archive, PATTERN, tmp_path / "out2")
 
 
-def test_the_member_is_named_where_an_archive_breaks(tmp_path):
+def test_the_error_names_the_damaged_member(tmp_path):
     archive = make_tar(tmp_path / "a.tar", {f"images/{i}.jpg": b"x" * 5000 for i in range(4)}, "w")
     archive.write_bytes(archive.read_bytes()[: 2 * (512 + 5120) + 512 + 3000])
     with pytest.raises(DataError, match=r"failed in 'images/2\.jpg' \(unexpected end of data\)"):
@@ -199,7 +200,7 @@ def test_the_member_is_named_where_an_archive_breaks(tmp_path):
 
 
 @pytest.mark.parametrize("make", [make_tar, make_zip, make_7z])
-def test_more_than_an_archive_may_hold(tmp_path, monkeypatch, make):
+def test_too_much_content_is_refused(tmp_path, monkeypatch, make):
     archive = make(tmp_path / "bomb", {"notes": bytes(8 << 20), "images/a.jpg": bytes(9 << 20)})
     assert archive.stat().st_size < 40_000
     monkeypatch.setattr(unpacking, "AT_LEAST", 8 << 20)
@@ -232,15 +233,18 @@ def test_a_header_that_claims_exabytes_is_not_followed(tmp_path, kind):
 
 
 @pytest.mark.parametrize("name", ["images/" + "a" * 300 + ".jpg", "images/a\nb.jpg", "images/\udcff.jpg"])
-def test_a_name_that_no_dataset_has(tmp_path, name):
+def test_impossible_names_are_refused(tmp_path, name):
     archive = make_tar(tmp_path / "a.tar", {name: JPEG}, "w")
     with pytest.raises(DataError, match="impossible name"):
         unpack(archive, PATTERN, tmp_path / "out")
 
 
 @pytest.mark.parametrize("make", [make_tar, make_zip])
-def test_space_is_asked_for_before_anything_is_written(tmp_path, monkeypatch, make):
-    """A zip says exactly what it needs; a tar needs about its own size. What is there already is not needed again."""
+def test_disk_space_is_checked_before_writing(tmp_path, monkeypatch, make):
+    """A zip states the size of its contents.
+
+    The contents of a tar have about the size of the tar. Existing files need no further space.
+    """
     archive = make(tmp_path / "archive", {f"images/{i}.jpg": os.urandom(1 << 20) for i in range(5)} | {"notes": os.urandom(9)})
     usage = namedtuple("usage", "free")
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage(5 << 20 if make is make_zip else 6 << 20))
@@ -260,7 +264,7 @@ def test_a_web_page_is_no_archive(tmp_path):
 
 
 def test_memory_does_not_grow_with_the_archive(tmp_path):
-    """Of 5,000 members, one of them large; tarfile alone keeps every header."""
+    """The archive has 5,000 members, one of which is large; tarfile alone would keep every header in memory."""
     members = {f"notes/{i}": b"" for i in range(5000)} | {"images/a.jpg": bytes(40 << 20)}
     archive = make_tar(tmp_path / "a.tar.gz", members)
     tracemalloc.start()
@@ -272,7 +276,7 @@ def test_memory_does_not_grow_with_the_archive(tmp_path):
 
 
 def test_names_with_backslashes(tmp_path):
-    """Old programs for Windows write them."""
+    """Old programs for Windows write such names."""
     with zipfile.ZipFile(tmp_path / "a.zip", "w") as file:
         for name in ("images/a.jpg", "images/"):
             info = zipfile.ZipInfo(name)
@@ -282,7 +286,7 @@ def test_names_with_backslashes(tmp_path):
     assert written(tmp_path / "out") == {"images/a.jpg": JPEG}
 
 
-def test_what_macos_adds_is_left_out(tmp_path):
+def test_files_of_macos_are_left_out(tmp_path):
     members = {"images/a.jpg": JPEG, "__MACOSX/images/._a.jpg": b"\0\5\x16\7", "images/._a.jpg": b"\0\5\x16\7"}
     assert unpack(make_zip(tmp_path / "a.zip", members), PATTERN, tmp_path / "out") == 1
     assert written(tmp_path / "out") == {"images/a.jpg": JPEG}
@@ -297,7 +301,7 @@ def test_a_hard_link_in_a_tar_is_the_file_that_it_names(tmp_path):
         unpack(evil, PATTERN, tmp_path / "out2")
 
 
-def test_hard_links_count_as_what_they_fill_the_disk_with(tmp_path, monkeypatch):
+def test_hard_links_count_with_the_size_of_their_copies(tmp_path, monkeypatch):
     monkeypatch.setattr(unpacking, "AT_LEAST", 8 << 20)
     links = {f"images/{i}.jpg": (tarfile.LNKTYPE, "images/a.jpg") for i in range(20)}
     archive = make_tar(tmp_path / "a.tar.gz", {"images/a.jpg": bytes(1 << 20)} | links)
@@ -307,7 +311,7 @@ def test_hard_links_count_as_what_they_fill_the_disk_with(tmp_path, monkeypatch)
 
 
 def sparse_tar(path, size, pax):
-    """A tar of one file that is all hole, of `size` bytes."""
+    """Return a tar with one sparse file of `size` bytes without any data."""
     info = tarfile.TarInfo("images/a.jpg")
     if pax:
         info.pax_headers = {
@@ -351,7 +355,7 @@ def test_a_7z_that_points_outside_is_refused(tmp_path):
     assert not list(tmp_path.rglob("evil*"))
 
 
-def test_what_is_encrypted_is_not_called_damaged(tmp_path):
+def test_encrypted_archives_are_not_called_damaged(tmp_path):
     make_7z(tmp_path / "a.7z", {"images/a.jpg": JPEG}, password="secret")
     content = bytearray(make_zip(tmp_path / "a.zip", {"images/a.jpg": JPEG}).read_bytes())
     content[content.index(b"PK\1\2") + 8] |= 1
@@ -373,7 +377,7 @@ def test_what_is_encrypted_is_not_called_damaged(tmp_path):
         (gzip.compress(bytes(range(1, 200)) * 9, mtime=0), "is a compressed file that holds a file of an unknown kind"),
     ],
 )
-def test_a_wrong_guess_says_what_was_found(tmp_path, content, said):
+def test_the_error_for_a_wrong_source_names_its_kind(tmp_path, content, said):
     (tmp_path / "given").write_bytes(content)
     with pytest.raises(DataError) as error:
         unpack(tmp_path / "given", PATTERN, tmp_path / "out", expected="images/*.jpg")
@@ -381,7 +385,7 @@ def test_a_wrong_guess_says_what_was_found(tmp_path, content, said):
 
 
 @pytest.mark.parametrize("make", [make_tar, make_zip, make_7z])
-def test_another_archive_says_what_is_in_it(tmp_path, make):
+def test_the_error_for_another_archive_names_one_of_its_files(tmp_path, make):
     with pytest.raises(
         DataError, match=r"does not contain images/\*\.jpg: it has files such as 'labels/0001\.mat'\. Is it the right"
     ):

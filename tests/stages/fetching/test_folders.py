@@ -1,4 +1,4 @@
-"""Folders of unpacked datasets: their parts are found, told apart, and known by what they hold."""
+"""Folders of unpacked datasets: finding and distinguishing their parts, and the digest of their contents."""
 
 import os
 import shutil
@@ -67,7 +67,7 @@ def test_penn_action_and_lsp_are_found(tmp_path):
         (["train.jpg"], FLIC, "has no train.h5, .*; it has train.jpg"),
     ],
 )
-def test_another_folder_says_what_is_in_it(tmp_path, names, wanted, said):
+def test_the_error_for_another_folder_lists_its_contents(tmp_path, names, wanted, said):
     with pytest.raises(DataError, match=said):
         find(put(tmp_path, *names), wanted)
 
@@ -77,11 +77,11 @@ def identity(folder, wanted=PENN, contents=False):
 
 
 @pytest.mark.parametrize("contents", [False, True])
-def test_a_changed_folder_is_seen(tmp_path, contents):
+def test_a_changed_folder_is_noticed(tmp_path, contents):
     folder = put(tmp_path / "penn", *(f"frames/0001/00000{i}.jpg" for i in range(1, 5)), "labels/0001.mat", "labels/0002.mat")
     known = {identity(folder, contents=contents)}
     put(folder, "notes.txt", "frames/0001/.DS_Store")
-    assert identity(folder, contents=contents) in known  # nobody wants those
+    assert identity(folder, contents=contents) in known  # files that no dataset needs
     frame = folder / "frames/0001/000002.jpg"
     for change in (
         lambda: frame.write_text("other"),
@@ -95,7 +95,7 @@ def test_a_changed_folder_is_seen(tmp_path, contents):
         known.add(now)
 
 
-def test_times_count_only_where_contents_do_not(tmp_path):
+def test_times_count_only_without_content_digests(tmp_path):
     folder = put(tmp_path / "penn", "frames/0001/000001.jpg", "labels/0001.mat")
     times, contents = identity(folder), identity(folder, contents=True)
     shutil.copytree(folder, tmp_path / "moved")
@@ -104,8 +104,8 @@ def test_times_count_only_where_contents_do_not(tmp_path):
     assert identity(folder) != times and identity(folder, contents=True) == contents
 
 
-def test_a_folder_that_is_gone_keeps_what_it_was_known_by(tmp_path):
-    """As an archive does: finished results stay valid, and what reads the folder says that it is not there."""
+def test_a_missing_folder_keeps_its_digest(tmp_path):
+    """Finished results stay valid, as for an archive; only a stage that must read the folder reports that it is missing."""
     folder = put(tmp_path / "penn", "frames/0001/000001.jpg", "labels/0001.mat")
     known = identity(folder)
     shutil.rmtree(folder)

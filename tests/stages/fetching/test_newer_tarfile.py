@@ -1,4 +1,4 @@
-"""The archive tests with the tarfile of newer Pythons, whose private methods differ since CVE-2025-13462 was mended."""
+"""The archive tests with the tarfile of newer Python versions, whose private methods changed when CVE-2025-13462 was fixed."""
 
 import subprocess
 import sys
@@ -19,7 +19,7 @@ sys.exit(pytest.main(["-q", "-p", "no:cacheprovider", "tests/stages/fetching/tes
 
 
 @pytest.mark.skipif(sys.version_info >= (3, 14), reason="this Python's own tarfile is the newer one")
-def test_nothing_slips_through_newer_methods():
+def test_archives_with_the_newer_tarfile():
     command = [sys.executable, "-c", PROGRAM]
     found = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert found.returncode == 0 and " passed" in found.stdout, found.stdout[-3000:] + found.stderr[-1000:]

@@ -1,4 +1,4 @@
-"""Sources: paths, and addresses on servers that break off, lie, change their mind, or want a person."""
+"""Sources: paths, and addresses on servers that break connections, send wrong headers, change files, or require a browser."""
 
 import hashlib
 import inspect
@@ -40,7 +40,7 @@ def site(monkeypatch):
 
 @pytest.fixture
 def waits(monkeypatch):
-    """The seconds that were waited, without waiting."""
+    """A list of the seconds for which the download would have waited; the test does not wait."""
     found = []
     monkeypatch.setattr(download.time, "sleep", found.append)
     return found
@@ -56,7 +56,7 @@ def test_a_download_is_kept_and_checked(site, tmp_path):
     assert {p.name for p in path.parent.iterdir()} == {"a b.tar", ".record.json", ".lock"}
 
 
-def test_progress_is_told_in_bytes(site, tmp_path):
+def test_progress_is_reported_in_bytes(site, tmp_path):
     calls = []
     obtain(f"{site.address}/a.tar", tmp_path, lambda *args, **more: calls.append((*args, more["unit"])))
     fetching = [(done, total) for done, total, text, unit in calls if text == "fetching a.tar" and unit == "B"]
@@ -64,20 +64,21 @@ def test_progress_is_told_in_bytes(site, tmp_path):
     assert all(a < b for a, b in itertools.pairwise(fetching))
 
 
-def test_broken_connections_are_gone_on_with(site, tmp_path, waits):
+def test_broken_downloads_are_resumed(site, tmp_path, waits):
     site.answers = [Answer(sent=0.5), Answer(sent=0.5), Answer(sent=0.5), Answer(sent=0.5), Answer(sent=0)]
     assert obtain(f"{site.address}/a.tar", tmp_path).read_bytes() == CONTENT
     starts = [int(asked[6:-1]) for _, asked in site.requests[1:]]
-    for i, start in enumerate(starts[:4]):  # the rest halves each time; the last piece before a break may be lost
+    # Each attempt gets half of the rest; the last block before the connection breaks may be lost.
+    for i, start in enumerate(starts[:4]):
         whole = len(CONTENT) * (1 - 0.5 ** (i + 1))
         assert whole - (i + 1) * download.PIECE <= start <= whole
     assert starts[4] == starts[3]
-    assert waits == [0, 0, 0, 0, 0]  # each attempt but the last got some way, so that patience is never at its end
+    assert waits == [0, 0, 0, 0, 0]  # each attempt received data, which starts the list of waiting times again
 
 
 @pytest.mark.parametrize(("number", "tries"), [(socket.EAI_NONAME, 1), (socket.EAI_AGAIN, 4)])
-def test_a_host_that_does_not_exist_is_asked_for_once(tmp_path, monkeypatch, waits, number, tries):
-    """A resolver that is out of reach for the moment is asked again."""
+def test_a_host_that_does_not_exist_is_tried_once(tmp_path, monkeypatch, waits, number, tries):
+    """If the DNS server cannot be reached for a moment, the download is tried again."""
     monkeypatch.setattr(download, "WAITS", (1, 2, 4))
     asked = []
 
@@ -92,24 +93,24 @@ def test_a_host_that_does_not_exist_is_asked_for_once(tmp_path, monkeypatch, wai
     assert ("there is no host called no.such.host. Correct the address" in str(error.value)) == (tries == 1)
 
 
-def test_patience_ends_where_nothing_more_comes(site, tmp_path, monkeypatch, waits):
+def test_retries_end_if_no_data_arrives(site, tmp_path, monkeypatch, waits):
     monkeypatch.setattr(download, "WAITS", (1, 2, 4))
     site.answers = [Answer(sent=0.5), *[Answer(sent=0)] * 3]
     with pytest.raises(DataError, match=r"a\.tar could not be fetched: .* Run again to resume \(2 MB have arrived"):
         obtain(f"{site.address}/a.tar", tmp_path)
     assert waits == [1, 2, 4] and not list(tmp_path.rglob("a.tar"))
     assert obtain(f"{site.address}/a.tar", tmp_path).read_bytes() == CONTENT
-    assert int(site.requests[-1][1][6:-1]) >= len(CONTENT) // 2 - download.PIECE  # the later run goes on
+    assert int(site.requests[-1][1][6:-1]) >= len(CONTENT) // 2 - download.PIECE  # the next run resumes the download
 
 
 @pytest.mark.parametrize("named", [True, False])
 def test_a_server_that_ignores_range(site, tmp_path, named):
     site.answers = [Answer(sent=0.5, named=named), Answer(ranges=False)]
     assert obtain(f"{site.address}/a.tar", tmp_path).read_bytes() == CONTENT
-    assert (site.requests[1][1] is not None) == named  # without a name for the file it is not even asked
+    assert (site.requests[1][1] is not None) == named  # without an ETag, no range is requested
 
 
-def test_a_server_that_goes_on_elsewhere(site, tmp_path):
+def test_a_server_that_resumes_at_a_wrong_position(site, tmp_path):
     wrong = {"Content-Range": f"bytes 7-{len(CONTENT) - 1}/{len(CONTENT)}"}
     site.answers = [Answer(sent=0.5), Answer(status=206, headers=wrong)]
     assert obtain(f"{site.address}/a.tar", tmp_path).read_bytes() == CONTENT
@@ -139,7 +140,7 @@ def test_a_changed_file_behind_a_server_that_ignores_if_range(site, tmp_path):
 
 
 def test_killed_after_the_last_byte(site, tmp_path):
-    site.answers = [Answer(length=100), *[Answer(status=503)] * 3]  # all bytes are there, but the server announced more
+    site.answers = [Answer(length=100), *[Answer(status=503)] * 3]  # all bytes have arrived, but the server announced more
     with pytest.raises(DataError):
         obtain(f"{site.address}/a.tar", tmp_path)
     assert obtain(f"{site.address}/a.tar", tmp_path).read_bytes() == CONTENT
@@ -154,7 +155,7 @@ def test_a_length_that_is_too_long(site, tmp_path):
 
 
 def test_a_length_that_is_too_short_does_not_pass_a_digest(site, tmp_path):
-    """Nothing in HTTP shows it; of a file without a digest, reading the archive does."""
+    """HTTP does not show that bytes are missing. For a file without a digest, reading the archive shows it."""
     site.answers = [Answer(length=-1000)]
     with pytest.raises(DataError, match=f"not {digest(CONTENT)} as the settings say"):
         obtain(f"{site.address}/a.tar#sha256={digest(CONTENT)}", tmp_path)
@@ -174,7 +175,7 @@ def test_redirects(site, tmp_path):
         obtain(f"{site.address}/circle", tmp_path)
 
 
-def test_what_does_not_get_better_is_not_tried_again(site, tmp_path):
+def test_permanent_errors_are_not_retried(site, tmp_path):
     for status in (403, 404, 410):
         site.answers, site.requests = [Answer(status=status)], []
         with pytest.raises(DataError, match=f"the server answered {status} .*; correct the address in the settings"):
@@ -182,14 +183,14 @@ def test_what_does_not_get_better_is_not_tried_again(site, tmp_path):
         assert len(site.requests) == 1
 
 
-def test_what_may_get_better_is_tried_again_when_the_server_says(site, tmp_path, waits):
+def test_temporary_errors_are_retried_after_the_requested_wait(site, tmp_path, waits):
     site.answers = [Answer(status=500), *[Answer(status=429, headers={"Retry-After": asked}) for asked in ("7", "9999")]]
     assert obtain(f"{site.address}/a.tar", tmp_path).read_bytes() == CONTENT
     assert waits == [0, 7, download.LONGEST_WAIT]
 
 
 @pytest.mark.parametrize("headers", [{"Content-Type": "text/html; charset=utf-8"}, {}])
-def test_a_page_for_people(site, tmp_path, headers):
+def test_a_web_page_is_refused(site, tmp_path, headers):
     site.files["/PennAction"] = HTML
     site.answers = [Answer(headers=headers)]
     with pytest.raises(DataError, match=r"/PennAction is a web page, not a file.*in a browser.*path in the settings"):
@@ -197,7 +198,7 @@ def test_a_page_for_people(site, tmp_path, headers):
     assert len(site.requests) == 1 and not list(tmp_path.rglob("PennAction"))
 
 
-def test_mirrors_are_tried_in_order_and_each_failure_is_told(site, tmp_path, caplog):
+def test_mirrors_are_tried_in_order_and_each_failure_is_reported(site, tmp_path, caplog):
     source = f"http://127.0.0.1:9/a.tar {site.address}/gone.tar {site.address}/a.tar"
     path = obtain(source, tmp_path)
     assert path.read_bytes() == CONTENT and record_of(path)["address"] == f"{site.address}/a.tar"
@@ -216,14 +217,14 @@ def test_a_mirror_with_another_file_is_passed_over(site, tmp_path):
 def test_the_first_digest_of_an_address_is_remembered_until_another_is_accepted(site, tmp_path):
     address = f"{site.address}/a.tar"
     path = obtain(address, tmp_path)
-    path.unlink()  # to make room
+    path.unlink()  # the user deletes the download to free space
     site.files["/a.tar"] = OTHER
     with pytest.raises(DataError, match=f"sha256 {digest(OTHER)}, not {digest(CONTENT)} as on .*a.tar#sha256={digest(OTHER)}$"):
         obtain(address, tmp_path)
     assert not path.exists()
     requests = len(site.requests)
     assert obtain(f"{address}#sha256={digest(OTHER)}", tmp_path).read_bytes() == OTHER
-    assert len(site.requests) == requests  # the one that was set aside
+    assert len(site.requests) == requests  # the file that was set aside
     assert record_of(path)["sha256"] == digest(OTHER)
 
 
@@ -243,8 +244,8 @@ def test_a_damaged_record_counts_as_none(site, tmp_path):
 
 
 @pytest.mark.parametrize(("free", "fits"), [(6, True), (5, False)])
-def test_space_is_asked_for_before_anything_is_written(site, tmp_path, monkeypatch, free, fits):
-    """3 MiB come, and 3 MiB of contents after them."""
+def test_disk_space_is_checked_before_writing(site, tmp_path, monkeypatch, free, fits):
+    """The download has 3 MiB, and its unpacked contents another 3 MiB."""
     usage = namedtuple("usage", "total used free")(0, 0, free << 20)
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage)
     if fits:
@@ -264,7 +265,7 @@ def test_files_of_the_same_name_are_kept_apart(site, tmp_path):
 @pytest.mark.parametrize(
     "name", ["..", ".lock", ".record.json", "archive1.part2.zip", "%2e%2e%2f%2e%2e%2fx", "a" * 300, "a%00%0a"]
 )
-def test_no_name_of_an_address_leads_elsewhere(site, tmp_path, name):
+def test_names_in_addresses_stay_in_the_folder(site, tmp_path, name):
     site.answers = [Answer(body=CONTENT)]
     path = obtain(f"{site.address}/{name}", tmp_path / "downloads")
     assert path.read_bytes() == CONTENT and path.parent.parent == tmp_path / "downloads"
@@ -274,8 +275,8 @@ def test_no_name_of_an_address_leads_elsewhere(site, tmp_path, name):
 
 @pytest.fixture
 def drive(site, monkeypatch):
-    """The site as Google Drive: gdown's own work, except for the pages that Google puts before a file."""
-    monkeypatch.setattr(random, "uniform", lambda *_: 0)  # how long gdown waits between two attempts
+    """The test server acts as Google Drive: gdown itself runs, but without the confirmation pages of Google."""
+    monkeypatch.setattr(random, "uniform", lambda *_: 0)  # the time for which gdown waits between two attempts
     monkeypatch.setattr(download, "GOOGLE_DRIVE", ("127.0.0.1",))
     return site
 
@@ -285,7 +286,8 @@ def test_google_drive(drive, tmp_path):
     for _ in range(2):
         path = obtain(f"{drive.address}/a.tar", tmp_path)
         assert path.read_bytes() == CONTENT and record_of(path)["sha256"] == digest(CONTENT)
-    assert [asked is None for _, asked in drive.requests] == [True, False]  # it went on, and then all was there
+    # The download was resumed; then the file was complete.
+    assert [asked is None for _, asked in drive.requests] == [True, False]
     assert {p.name for p in path.parent.iterdir()} == {"a.tar", ".record.json", ".lock"}
 
 
@@ -319,7 +321,8 @@ def test_paths(tmp_path):
     path = tmp_path / "a b.tar"
     path.touch()
     assert obtain(str(path), tmp_path) == obtain(f"file://{tmp_path}/a%20b.tar", tmp_path) == path
-    assert obtain(f"{path}#sha256={'0' * 64}", tmp_path) == path  # its digest is checked where fingerprints are made
+    # The digest of a path is checked when fingerprints are computed.
+    assert obtain(f"{path}#sha256={'0' * 64}", tmp_path) == path
     with pytest.raises(DataError, match=r"c\.tar does not exist"):
         obtain(str(tmp_path / "c.tar"), tmp_path)
     with pytest.raises(DataError, match="is a folder"):
@@ -337,6 +340,6 @@ def test_paths(tmp_path):
         f"http://a#sha256={'0' * 64} http://b#sha256={'1' * 64}",
     ],
 )
-def test_sources_that_cannot_be_meant(text):
+def test_invalid_sources_are_refused(text):
     with pytest.raises(DataError, match=re.escape(text[:10])):
         read_source(text)

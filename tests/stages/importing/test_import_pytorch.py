@@ -1,4 +1,4 @@
-"""Checkpoints of the two PyTorch ports give the same heatmaps here, or are refused by a sentence."""
+"""Checkpoints of the two PyTorch ports give the same heatmaps in this workspace, or are refused with a clear message."""
 
 import io
 import json
@@ -27,7 +27,7 @@ PEERS = SHARED / "peers"
 
 
 def save_as(path, network, prefix="", legacy=False, **more):
-    """A checkpoint as the ports' training programs leave it; the bare tensors where there is no `more`."""
+    """Save a checkpoint as the training programs of the ports do; without `more`, save only the tensors."""
     state = {prefix + name: tensor for name, tensor in network.state_dict().items()}
     torch.save({"state_dict": state, **more} if more else state, path, _use_new_zipfile_serialization=not legacy)
     return path
@@ -44,7 +44,7 @@ def save_as(path, network, prefix="", legacy=False, **more):
         (Bearpaw, "", {"stem": (4, 4, 6), "depth": 3, "stacks": 2, "residuals": 2, "head_residuals": 2}),
     ],
 )
-def test_the_same_heatmaps_and_the_options_off_the_file(tmp_path, kind, prefix, expected, legacy):
+def test_heatmaps_and_options_are_those_of_the_port(tmp_path, kind, prefix, expected, legacy):
     theirs = port(kind)
     path = save_as(tmp_path / "checkpoint.pth.tar", theirs, prefix, legacy, epoch=3)
     assert is_checkpoint(path)
@@ -59,7 +59,7 @@ def test_the_same_heatmaps_and_the_options_off_the_file(tmp_path, kind, prefix, 
 
 @pytest.mark.parametrize("places", [["model_state_dict"], ["model"], ["net", "state_dict"]])
 @pytest.mark.parametrize("legacy", [False, True])
-def test_what_training_programs_save_beside_the_tensors_is_read_as_data(tmp_path, places, legacy):
+def test_other_contents_of_checkpoints_are_read_as_data(tmp_path, places, legacy):
     theirs = port(Princeton)
     content = {f"model.{name}": tensor for name, tensor in theirs.state_dict().items()}
     for place in reversed(places):
@@ -74,7 +74,7 @@ def test_what_training_programs_save_beside_the_tensors_is_read_as_data(tmp_path
         assert torch.allclose(ours(images)[-1], theirs(images)[-1], atol=1e-5)
 
 
-def test_numpy_as_its_first_version_named_it(tmp_path):
+def test_numpy_numbers_of_old_versions(tmp_path):
     save_as(tmp_path / "c.pth", port(Princeton), legacy=True, accuracy=np.float64(0.5))
     data = (tmp_path / "c.pth").read_bytes()
     assert b"cnumpy._core.multiarray\n" in data
@@ -82,8 +82,8 @@ def test_numpy_as_its_first_version_named_it(tmp_path):
     assert read_hourglass(tmp_path / "c.pth").options.stacks == 2
 
 
-def test_options_that_would_run_something_are_not_made(tmp_path):
-    """A stand-in takes the place of argparse.Namespace, whatever its state; a name beyond the list is refused."""
+def test_options_that_would_run_code_are_not_built(tmp_path):
+    """A placeholder replaces argparse.Namespace with any contents; a class that is not in the list is refused."""
     torch.save({"state_dict": port(Princeton).state_dict(), "args": Namespace(__setstate__=2, lr=0.1)}, tmp_path / "c.pth")
     assert read_hourglass(tmp_path / "c.pth").options.stacks == 2
     for value in (Decimal(1), Fraction(1, 2)):
@@ -96,7 +96,7 @@ def test_options_that_would_run_something_are_not_made(tmp_path):
 
 
 def test_a_checkpoint_that_an_old_torch_saved_on_a_gpu(tmp_path):
-    """As the published ones: the types of storages are those of CUDA, and each is on cuda:0."""
+    """As in the published checkpoints, the types of storages are those of CUDA, and each storage is on cuda:0."""
     data = save_as(tmp_path / "c.pth", port(Princeton), legacy=True).read_bytes()
     for on_cpu, on_gpu in ((b"ctorch\nFloat", b"ctorch.cuda\nFloat"), (b"X\3\0\0\0cpu", b"X\6\0\0\0cuda:0")):
         assert data.count(on_cpu) == 1
@@ -105,8 +105,8 @@ def test_a_checkpoint_that_an_old_torch_saved_on_a_gpu(tmp_path):
     assert read_hourglass(tmp_path / "c.pth").options.stacks == 2
 
 
-def test_what_a_port_subtracts_and_divides_by(tmp_path):
-    """Also at the edges, where the first convolution sees its padding."""
+def test_normalisation_of_the_ports(tmp_path):
+    """The results also agree at the edges, where padding enters the first convolution."""
     theirs = port(Princeton)
     ours = read_hourglass(save_as(tmp_path / "c.pth", theirs))
     mean, deviation = (0.3643, 0.3437, 0.3156), (0.1510, 0.1469, 0.1472)
@@ -125,7 +125,8 @@ def test_what_a_port_subtracts_and_divides_by(tmp_path):
         (lambda s: s.update({"hgs.0.0.up9.weight": torch.zeros(1)}), r"hgs\.0\.0\.up9\.weight is not used"),
         (lambda s: s["pre.0.conv.bias"].fill_(torch.nan), r"pre\.0\.conv\.bias .*finite"),
         (lambda s: s.update({"epoch": 3}), "'epoch'"),
-        (lambda s: s.update({"outs.0.conv.bias": torch.zeros(16, device="meta")}), "outs.0.conv.bias"),  # of no numbers
+        # A tensor without elements.
+        (lambda s: s.update({"outs.0.conv.bias": torch.zeros(16, device="meta")}), "outs.0.conv.bias"),
         (lambda s: s.update({"\x1b[2Jlow2.": torch.zeros(1)}), r"'\\x1b\[2Jlow2\.'"),
         (lambda s: s.update({"low2." * 9999: torch.zeros(1)}), r"'(low2\.){5}.{1,80} in its state_dict"),
         (lambda s: s.update({"outs.0.conv.weight": torch.zeros(1).expand(16, 8, 100, 9999)}), "repeats"),
@@ -141,7 +142,7 @@ def test_another_network_is_refused_by_layer(tmp_path, change, message):
 
 
 @pytest.mark.parametrize("legacy", [False, True])
-def test_what_a_pickle_wants_to_run_is_not_run(tmp_path, legacy):
+def test_code_in_a_pickle_is_not_run(tmp_path, legacy):
     class Touch:
         def __reduce__(self):
             return os.mkdir, (str(tmp_path / "touched"),)
@@ -163,7 +164,7 @@ def test_damaged_files_are_refused(tmp_path):
         member = max(whole.infolist(), key=lambda info: info.file_size)
     at = data.index(b"PK\3\4", member.header_offset) + 400
     flipped = data[:at] + bytes([data[at] ^ 1]) + data[at + 1 :]
-    disks = data.replace(b"PK\6\7\0", b"PK\6\7\1")  # of which such an archive has one
+    disks = data.replace(b"PK\6\7\0", b"PK\6\7\1")  # a member that every checkpoint has once
     files = {"cut": data[:-500], "flipped": flipped, "disks": disks, "text": b"no network", "empty": b""}
     assert disks != data
     for name, content in files.items():
@@ -174,7 +175,7 @@ def test_damaged_files_are_refused(tmp_path):
 
 @pytest.mark.parametrize("legacy", [False, True])
 def test_a_small_file_that_claims_much_is_refused_at_once(tmp_path, legacy):
-    """The claim stands in the pickle: 25 numbers become 10**10, of the storage or of the tensor."""
+    """The pickle claims 10**10 numbers instead of 25, for the storage or for the tensor."""
     torch.save({"a": torch.zeros(25)}, tmp_path / "c.pth", _use_new_zipfile_serialization=not legacy)
     data, large = (tmp_path / "c.pth").read_bytes(), b"\x8a\x05" + (10**10).to_bytes(5, "little")
     small = [match.start() for match in re.finditer(rb"K\x19", data)]
@@ -209,7 +210,7 @@ def test_checkpoints_that_the_ports_wrote(name):
     if not PEERS.exists():
         pytest.skip("the ports' checkpoints are not here (shared/data/peers)")
     network = read_hourglass(PEERS / name)
-    network.mean.zero_()  # what was recorded took the images as they are
+    network.mean.zero_()  # the recorded heatmaps were computed from images without normalisation
     stem = re.split(r"_checkpoint|\.pth", name)[0]
     with np.load(PEERS / f"{stem}_io.npz") as recorded, torch.inference_mode():
         heatmaps = network(torch.from_numpy(recorded["input"]))

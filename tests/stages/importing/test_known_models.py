@@ -1,4 +1,4 @@
-"""The table of known networks, and what a setting may say to mean one."""
+"""The table of known networks, and the values of a setting that select one."""
 
 from pathlib import Path
 
@@ -16,7 +16,7 @@ def test_every_entry_can_be_fetched():
         source = read_source(model.source())
         assert source.addresses == (model.address,) and name == model.name
         assert source.sha256 == (model.sha256 or None) and model.joints == {"mpii": 16, "penn_action": 13}[model.dataset]
-        assert model.sha256 in model.address  # its publisher writes the digest into the name of the file
+        assert model.sha256 in model.address  # the publisher writes the digest into the name of the file
 
 
 def test_a_name_a_source_or_both():
@@ -31,13 +31,13 @@ def test_a_name_a_source_or_both():
 
 
 def test_a_name_for_the_other_dataset_is_refused():
-    """The archive of image-play holds both networks: the wrong name would bring the right one under it."""
+    """The archive of image-play holds both networks, so a wrong name would silently select the right network."""
     with pytest.raises(DataError, match="penn_action = hg-256, which is a network for mpii; give hg-256-ft, hg-256-res-64-hg0"):
         read_choice("hg-256 /models/precomputed_hg_models.tar.gz", "penn_action")
 
 
 def test_an_unpacked_folder_of_the_published_layout(tmp_path):
-    """As image-play says to unpack it: below exp/, with links into it."""
+    """The archive is unpacked as image-play recommends: below exp/, with symlinks to its networks."""
     unpacked = tmp_path / "exp" / "precomputed_hg_models"
     for place in ("mpii/hg-256", "penn_action_cropped/hg-256-ft"):
         (unpacked / place).mkdir(parents=True)

@@ -1,4 +1,4 @@
-"""Networks from elsewhere become checkpoints of ours, or are refused."""
+"""Networks that were trained elsewhere are converted to checkpoints of this workspace, or are refused."""
 
 import tarfile
 
@@ -21,7 +21,7 @@ SMALL = Network(stem="2 4 4", features=8, depth=2)
 TORCH7 = SHARED / "torch7"
 
 
-@pytest.mark.parametrize("name", ["m.safetensors", "download"])  # as an address may have no better name for it
+@pytest.mark.parametrize("name", ["m.safetensors", "download"])  # a file from an address may have a name without a suffix
 def test_our_own_network(tmp_path, name):
     save_network(tmp_path / name, HourglassNet(SMALL, 16), MPII.skeleton.joints, 64, {"valid_accuracy": 0.25})
     convert(tmp_path / name, MPII, tmp_path)
@@ -81,7 +81,7 @@ def test_a_safetensors_file_of_a_port(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["hg2.pth", "best_model.t7", "m.safetensors"])
-def test_a_web_page_is_called_that(tmp_path, name):
+def test_a_web_page_is_recognised(tmp_path, name):
     (tmp_path / name).write_bytes(b"\n<!DOCTYPE html><html>Google Drive - Virus scan warning</html>")
     with pytest.raises(DataError, match=f"{name} is a web page, not a network"):
         convert(tmp_path / name, MPII, tmp_path)

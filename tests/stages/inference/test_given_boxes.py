@@ -1,4 +1,4 @@
-"""The boxes of a file, assigned to images and videos."""
+"""Boxes that a file gives, assigned to images and videos."""
 
 from fractions import Fraction
 from pathlib import Path
@@ -37,7 +37,7 @@ def picture(path, frame=None):
     return Picture(path, frame, None, np.zeros((10, 20, 3), np.uint8))
 
 
-def test_images_of_one_name_are_told_apart_by_their_folders(place):
+def test_images_of_one_name_are_distinguished_by_their_folders(place):
     both = [images(place, "x/a.png"), images(place, "y/a.png")]
     given = GivenBoxes([box("y/a.png"), box("some/x/a.png", corners=(5, 5, 6, 6)), box("y/a.png", corners=(7, 7, 8, 8))], both)
     np.testing.assert_array_equal(given.of(picture(place / "x/a.png")), [[5, 5, 6, 6]])

@@ -17,7 +17,7 @@ def test_a_jump_flickers():
     joints[12, 1] += (30, 40)
     found = outliers.flicker(joints, SIZE)
     assert np.isnan(found[[0, -1]]).all() and found[12] == 0.5
-    assert found[11] == found[13] == 0.25  # half of the jump
+    assert found[11] == found[13] == 0.25  # half of the length of the jump
     np.testing.assert_allclose(np.delete(found, [0, 11, 12, 13, 29]), 0, atol=1e-12)
     assert np.isnan(outliers.flicker(joints[:2], SIZE[:2])).all()
 
@@ -25,7 +25,7 @@ def test_a_jump_flickers():
 def test_the_mirror_image_is_mirrored_back_with_sides_exchanged():
     joints = steady()
     width = np.full(30, 120.0)
-    seen = joints[:, [1, 0, 2]].copy()  # what a perfect network finds on the mirror image: left and right change places
+    seen = joints[:, [1, 0, 2]].copy()  # the predictions of a perfect network on the mirror image: left and right are exchanged
     seen[..., 0] = 119 - seen[..., 0]
     np.testing.assert_allclose(outliers.mirrored_back(seen, width, [1, 0, 2]), joints)
     swapped = joints.copy()

@@ -1,4 +1,4 @@
-"""Prediction: flip averaging puts each joint's evidence in its own place, and joints land in the original image."""
+"""Prediction: averaging with the mirrored image assigns heatmaps to the right joints; joints are returned in image px."""
 
 import numpy as np
 import pytest
@@ -16,7 +16,7 @@ from tests.other_device import OnOtherDevice, OtherDevice, to_other_device
 
 
 class ColourNet(nn.Module):
-    """Stands in for a network: the right wrist is where it is red, the left one where it is green."""
+    """A simulated network that finds the right wrist where the image is red, and the left wrist where it is green."""
 
     def forward(self, images):
         maps = torch.zeros(len(images), 13, *images.shape[-2:])
@@ -27,7 +27,7 @@ class ColourNet(nn.Module):
 
 def test_flip_averages_each_joint_with_its_mirrored_partner():
     images = torch.zeros(1, 3, 8, 8)
-    images[0, 0, 2, 1] = 1  # right wrist at x = 1
+    images[0, 0, 2, 1] = 1  # the right wrist is at x = 1
     batch = [{"input": images}]
     (_, plain), (_, flipped) = (
         next(iter(predict(ColourNet(), batch, PENN_ACTION.skeleton.mirrored(), torch.device("cpu"), flip)))
@@ -35,13 +35,13 @@ def test_flip_averages_each_joint_with_its_mirrored_partner():
     )
     right, left = (PENN_ACTION.skeleton.joints.index(name) for name in ("right_wrist", "left_wrist"))
     assert plain[0, right, 2, 1] == 1 and plain.sum() == 1
-    # In the mirrored image the colour stays red, so this "network" calls it the right wrist again; mirroring back calls
-    # it the left one, at the same place. A network that knows left from right would answer with the left wrist there.
+    # The mirrored image has the same colours, so this network finds a right wrist in it, too; mirroring back turns it into a
+    # left wrist at the same position. A network that distinguishes the sides would find a left wrist in the mirrored image.
     assert flipped[0, right, 2, 1] == 0.5 and flipped[0, left, 2, 1] == 0.5 and flipped.sum() == 1
 
 
 def test_flip_averages_at_the_same_place():
-    """A mirror symmetric network finds the same on both sides: blocks of 4 x 4 px, as heatmap pixels are."""
+    """The simulated network is symmetric; it averages over blocks of 4 x 4 px, the size of a heatmap pixel."""
 
     class Blocks(nn.Module):
         def forward(self, images):
@@ -68,7 +68,7 @@ def test_scales_are_averaged_in_the_frame_of_the_first(scales):
     points, middle = rng.uniform(20, 43, (2, 3, 2)), 31.5
     drawn = []
     for scale in scales:
-        ratio = scales[0] / scale  # a larger box shows everything smaller, nearer to its middle
+        ratio = scales[0] / scale  # in a larger box, everything appears smaller and nearer to the middle
         maps = [heatmaps.draw(middle + (p - middle) * ratio, (64, 64), 3 * ratio, 20) for p in points]
         drawn.append(torch.from_numpy(np.stack(maps)))
     averaged = average_scales(drawn, scales).numpy()
@@ -121,9 +121,10 @@ def test_only_tf32_shortens_the_factors_of_float32_products():
 
 
 def test_a_joint_comes_back_from_image_crop_and_heatmap():
-    """Within 0.25 px of the heatmap, at any size, place, turn and mirroring, with the recipe's blob and the default decoder.
+    """The error is below 0.25 heatmap px at any size, position, rotation and mirroring, with the blob of the recipe.
 
-    Also where the border cuts the blob. With decoder = quarter that holds on each axis, and not on the outermost pixels.
+    This also holds if the border cuts off the blob. With decoder = quarter, it holds on each axis, except for the outermost
+    pixels.
     """
     rng, mirrored = np.random.default_rng(0), MPII.skeleton.mirrored()
     target = CropSpec(256, 64, Recipe().target_sigma, Recipe().target_radius)
@@ -132,7 +133,7 @@ def test_a_joint_comes_back_from_image_crop_and_heatmap():
         center, scale = rng.uniform(-100, 2000, 2), float(np.exp(rng.uniform(-1.5, 2.5)))
         side = 200 * scale * (factor := rng.uniform(0.75, 1.25))
         turn, flip = rng.uniform(-180, 180), bool(rng.random() < 0.5)
-        in_box = rng.uniform(-0.5, 0.5, (16, 2))  # parts of the box's side, as the turned crop shows it
+        in_box = rng.uniform(-0.5, 0.5, (16, 2))  # fractions of the box's side, in the rotated crop
         cos, sin = np.cos(np.radians(turn)), np.sin(np.radians(turn))
         part = center + side * in_box @ np.array([[cos, sin], [-sin, cos]])
         variation = SampledAugmentation(scale=factor, rotation=turn, flip=flip)
@@ -141,7 +142,8 @@ def test_a_joint_comes_back_from_image_crop_and_heatmap():
         margin = 64 * (0.5 - np.abs(place).max(axis=1))
         for decoder, least in (("subpixel", 0), ("quarter", 1)):
             points, _ = joints_in_image(sample.heatmaps[None], sample.image_to_crop[None], 256, decoder)
-            error = (points[0] - expected) @ np.array([[cos, -sin], [sin, cos]]) * 64 / side  # heatmap px, along its axes
+            # Error in heatmap px along each axis.
+            error = (points[0] - expected) @ np.array([[cos, -sin], [sin, cos]]) * 64 / side
             away = np.linalg.norm(error, axis=1) if decoder == "subpixel" else np.abs(error).max(axis=1)
             assert away[margin > least].max() <= 0.25 + 1e-6, (decoder, variation)
         counted += (margin < 4).sum()

@@ -1,4 +1,4 @@
-"""Joints of people in images of any kind, size and place; whatever the runtime, the same."""
+"""Joints of people in images of any kind and size; all runtimes give the same joints."""
 
 from pathlib import Path
 
@@ -23,11 +23,12 @@ SMALL = Network(stem="4 8 8", features=8, depth=2)
 CPU = torch.device("cpu")
 ABOUT = Description(SMALL, PENN_ACTION.skeleton.joints, 64, {})
 LARGE = Description(SMALL, PENN_ACTION.skeleton.joints, 256, {})
-COLOURS = np.array([(r, g, b) for r in (0.3, 0.65, 1) for g in (0.3, 0.65, 1) for b in (0.3, 1)][:13])  # far from one another
+# Colours that differ strongly from each other.
+COLOURS = np.array([(r, g, b) for r in (0.3, 0.65, 1) for g in (0.3, 0.65, 1) for b in (0.3, 1)][:13])
 
 
 class Dots(nn.Module):
-    """Stands in for a network: joint j is where the image has the colour COLOURS[j], looked at in cells of 4 x 4 px."""
+    """A simulated network: joint j is where the image has the colour COLOURS[j], averaged over cells of 4 x 4 px."""
 
     def forward(self, images):
         colours = torch.tensor(COLOURS, dtype=torch.float32, device=images.device)
@@ -41,7 +42,7 @@ def predictor():
 
 
 def dots(width, height, left=0.0, top=0.0, right=None, bottom=None):
-    """A black image with a dot in the colour of each joint inside a region, and where they are (13, 2)."""
+    """Return a black image with a dot in the colour of each joint inside a region, and the positions (13, 2) of the dots."""
     right, bottom = right or width, bottom or height
     side = max(right - left, bottom - top)
     grid = np.array([(x, y) for y in (0.3, 0.45, 0.6, 0.7) for x in (0.3, 0.4, 0.55, 0.7)][:13])
@@ -57,13 +58,13 @@ def dots(width, height, left=0.0, top=0.0, right=None, bottom=None):
 def test_joints_come_back_in_the_pixels_of_an_image_of_any_size(predictor, width, height, sizes):
     image, points = dots(width, height)
     poses = predictor.predict(image, flip=False, sizes=sizes)
-    cell = max(width, height) / 64  # image px from one heatmap px to the next
+    cell = max(width, height) / 64  # size of a heatmap pixel in image px
     assert poses.joints.shape == (1, 13, 2) and poses.confidence.shape == (1, 13) and poses.image.tolist() == [0]
     assert np.abs(poses.joints[0] - points).max() < 0.6 * cell and (poses.confidence > 0.2).all()
 
 
 class Pooled(nn.Module):
-    """Stands in for a network: joint j is where channel j of the image is bright."""
+    """A simulated network: joint j is where channel j of the image is bright."""
 
     def forward(self, images):
         return [nn.functional.avg_pool2d(images, 4)]
@@ -74,7 +75,7 @@ class Pooled(nn.Module):
 def test_joints_are_exact_to_a_fiftieth_of_a_heatmap_pixel(flip, sizes, box):
     predictor = PosePredictor(Pooled(), Description(SMALL, ("head", "neck", "pelvis"), 256, {}), precision="float32")
     points = np.array([(350.3, 280.8), (401.6, 310.2), (388.1, 341.5)])
-    pixel = (640 if box is None else 1.25 * 190) / 64  # of the heatmap, in image px
+    pixel = (640 if box is None else 1.25 * 190) / 64  # size of a heatmap pixel in image px
     y, x = np.mgrid[:480, :640]
     blobs = [np.exp(-((x - px) ** 2 + (y - py) ** 2) / (2 * (2.5 * pixel) ** 2)) for px, py in points]
     image = (255 * np.stack(blobs, -1)).round().astype(np.uint8)
@@ -82,10 +83,10 @@ def test_joints_are_exact_to_a_fiftieth_of_a_heatmap_pixel(flip, sizes, box):
     assert np.abs(found.joints[0] - points).max() < 0.02 * pixel
 
 
-def test_a_photograph_that_its_camera_turned_is_seen_upright(predictor, tmp_path):
+def test_a_rotated_photograph_is_seen_upright(predictor, tmp_path):
     image, points = dots(90, 160)
     exif = PIL.Image.Exif()
-    exif[0x0112] = 6  # to be shown turned by 90 degrees clockwise
+    exif[0x0112] = 6  # the orientation that viewers show rotated by 90 degrees clockwise
     PIL.Image.fromarray(np.rot90(image)).save(tmp_path / "phone.jpg", exif=exif, quality=98, subsampling=0)
     found = predictor.predict(tmp_path / "phone.jpg", flip=False)
     assert np.abs(found.joints[0] - points).max() < 2
@@ -105,7 +106,7 @@ def test_every_kind_of_image_gives_the_same(predictor, tmp_path):
         assert predictor.predict(several).joints.shape == (3, 13, 2)
 
 
-def test_boxes_and_centres_say_where_to_look(predictor):
+def test_boxes_and_centres_determine_the_crop(predictor):
     image = np.zeros((200, 300, 3), np.uint8)
     regions = [(10, 20, 110, 180), (180, 60, 280, 150)]
     truth = []
@@ -116,7 +117,7 @@ def test_boxes_and_centres_say_where_to_look(predictor):
     by_box = predictor.predict([image, image], [regions, regions[1]], flip=False)
     assert by_box.image.tolist() == [0, 0, 1]
     assert np.abs(by_box.joints - np.stack([*truth, truth[1]])).max() < 1.5 * 200 / 64
-    # A box is enlarged as in training: centre moved down by 15 * size / 200, side 1.25 times as long.
+    # The box is changed as in training: its centre is moved down by 15 * size / 200, and its side is multiplied by 1.25.
     center, scale = (230, 105 + 15 * 0.5), 1.25 * 0.5
     one = predictor.predict(image, centers=center, scales=scale, flip=False)
     assert np.allclose(one.joints[0], by_box.joints[1])
@@ -140,7 +141,7 @@ IMAGE = np.zeros((40, 60, 3), np.uint8)
         (torch.full((3, 8, 8), torch.nan), {}, r"outside of \[0, 1\]"),
         (torch.zeros(8, 8, dtype=torch.uint8), {}, "grey"),
         ([3], {}, "image 0 is a int"),
-        (None, {}, "image 0 is a NoneType"),  # what cv2.imread gives where there is no image
+        (None, {}, "image 0 is a NoneType"),  # the value that cv2.imread returns for a missing image
         ("nowhere.jpg", {}, "nowhere.jpg is missing"),
         (IMAGE, {"boxes": (70, 0, 90, 30)}, r"from \(70, 0\) to \(90, 30\) lies outside of the image of 60 x 40 px"),
         (IMAGE, {"boxes": (30, 0, 20, 30)}, "left < right"),
@@ -159,13 +160,13 @@ IMAGE = np.zeros((40, 60, 3), np.uint8)
         (IMAGE, {"boxes": (0, 0, 9, 9), "centers": (5, 5), "scales": 1}, "not both"),
     ],
 )
-def test_what_is_no_image_or_box_is_refused_in_a_sentence(predictor, images, options, words):
+def test_invalid_images_and_boxes_are_refused(predictor, images, options, words):
     with pytest.raises(DataError, match=words):
         predictor.predict(images, **options)
 
 
 def network(**options):
-    """Statistics and scales that are not those of a fresh one."""
+    """Return a network whose statistics and scales differ from their initial values."""
     torch.manual_seed(1)
     net = HourglassNet(Network(**{"stem": "4 8 8", "features": 8, "depth": 2} | options), 13)
     for name, tensor in net.state_dict().items():
@@ -195,7 +196,7 @@ def test_folding_changes_nothing_but_rounding(options):
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory):
-    """A folder with a network and its ONNX file."""
+    """A folder that holds a network and its ONNX file."""
     from stages.network.onnx_graph import write_onnx
 
     folder = tmp_path_factory.mktemp("model")
@@ -216,7 +217,7 @@ def test_other_runtimes_compute_the_same(model, runtime):
     torch.testing.assert_close(found(images[:1]), expected(images[:1]), atol=1e-5, rtol=1e-4)
 
 
-def test_a_runtime_that_is_not_there(model, monkeypatch):
+def test_missing_and_unknown_runtimes_are_refused(model, monkeypatch):
     with pytest.raises(DataError, match="runtime = tensorrt is unknown; use one of torch, onnxruntime, openvino"):
         PosePredictor.load(model, runtime="tensorrt")
     monkeypatch.setitem(__import__("sys").modules, "openvino", None)
@@ -235,7 +236,7 @@ def test_a_damaged_onnx_file_is_named(model, tmp_path, runtime):
             PosePredictor.load(tmp_path, runtime=runtime)
 
 
-def test_where_a_network_is_looked_for(model, tmp_path, monkeypatch):
+def test_networks_are_found_by_path_and_name(model, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     for place in ("penn_action_cropped/hg-256-ft", "demo/mpii/hg-256", "demo/mpii/hg-256-ft"):
         (tmp_path / "exp" / place).mkdir(parents=True)
@@ -260,7 +261,8 @@ def test_where_a_network_is_looked_for(model, tmp_path, monkeypatch):
     save_network(tmp_path / "exp/demo/export/model.safetensors", network(), PENN_ACTION.skeleton.joints, 64, {})
     assert module.find("exp/demo") == Path("exp/demo/export/model.safetensors")
     (tmp_path / "exp/demo/export").rename(tmp_path / "exp/demo/export@01234567")
-    (tmp_path / "exp/demo/export").write_text("export@01234567\n")  # on a disk without links
+    # A text file in place of the symlink, as on a disk without symlinks.
+    (tmp_path / "exp/demo/export").write_text("export@01234567\n")
     assert module.find("exp/demo") == Path("exp/demo/export@01234567/model.safetensors")
     (tmp_path / "exp/other/mpii").mkdir(parents=True)
     with pytest.raises(DataError, match="exp/other holds none of"):
@@ -272,7 +274,7 @@ def test_a_torch7_file_is_a_network_too(model, tmp_path):
     from stages.torch7.export_network import as_torch7
 
     net = network()
-    net.mean.zero_()  # which the format has no place for
+    net.mean.zero_()  # Torch7 has no module that subtracts a mean
     torch7.write(tmp_path / "best_model.t7", as_torch7(net, cudnn=True))
     assert PosePredictor.load(tmp_path, dataset="penn_action").joints == PENN_ACTION.skeleton.joints
     assert module.find(tmp_path).name == "best_model.t7"
@@ -291,13 +293,16 @@ def test_a_known_network_is_fetched_once_by_its_name(tmp_path, monkeypatch):
 
 
 def test_a_network_that_a_short_dtype_would_round_away_is_computed_in_float32():
-    """Activations of mean 1,000 and standard deviation 1: bfloat16 has steps of 4 there, float16 of 0.5, float32 of 0.00006."""
+    """Activations have mean 1,000 and standard deviation 1.
+
+    There, bfloat16 has steps of 4, float16 of 0.5, float32 of 0.00006.
+    """
     torch.manual_seed(0)
     net = HourglassNet(SMALL, 13).eval()
     images = torch.rand(2, 3, 64, 64)
     with torch.no_grad():
         net.stem.residuals[-1].conv3.bias += 1000
-        for module in net.modules():  # the statistics of the images, as after a training
+        for module in net.modules():  # set the statistics of the images, as a training would
             if isinstance(module, torch.nn.BatchNorm2d):
                 module.momentum = None
         net.train()(images)

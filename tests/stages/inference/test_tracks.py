@@ -1,4 +1,4 @@
-"""Numbers of people that stay with their boxes, and joints without jitter."""
+"""Tracking people by their boxes, and smoothing joints."""
 
 import numpy as np
 import pytest
@@ -37,10 +37,14 @@ def test_a_person_who_is_not_seen_for_a_while_keeps_the_number_and_a_new_one_get
 
 
 def test_a_pair_with_too_little_overlap_takes_no_box_away():
-    """Boxes of 10 x 10 px; the sum of the overlaps is larger if both people change their boxes, but too small for each."""
+    """Boxes of 10 x 10 px.
+
+    Exchanging the boxes of two people would increase the sum of the overlaps, but each overlap would be too small.
+    """
     before = np.array([[0, 0, 10, 10], [10.2, 0, 20.2, 10.0]])
     now = np.array([[5.0, 0, 15, 10], [-5.6, 0, 4.4, 10]])
-    # Person 0 and box 0: 5 / 15 = 0.333. Person 0 and box 1: 4.4 / 15.6 = 0.282. Person 1 and box 0: 4.8 / 15.2 = 0.316.
+    # Overlaps: person 0 and box 0: 5 / 15 = 0.333; person 0 and box 1: 4.4 / 15.6 = 0.282; person 1 and box 0: 4.8 / 15.2 =
+    # 0.316.
     np.testing.assert_allclose(overlaps(before, now), [[50 / 150, 44 / 156], [48 / 152, 0]])
     tracker = Tracker()
     assert tracker.update(before) == [0, 1]
@@ -61,16 +65,16 @@ def test_jitter_is_smoothed_and_fast_movements_do_not_lag():
     assert found[30:].std(axis=0).max() < 0.6 * noise.std() and np.abs(found[30:].mean(axis=0) - still).max() < 0.5
     fast = np.arange(60)[:, None, None] * 20.0 + still  # 600 px/s
     found = np.array([smoother.smooth(1, joints, frame / 30, 240) for frame, joints in enumerate(fast)])
-    assert np.abs(found[20:] - fast[20:]).max() < 8  # less than half a frame late
+    assert np.abs(found[20:] - fast[20:]).max() < 8  # the delay is less than half a frame
 
 
 def test_the_filter_is_that_of_its_authors():
-    """Computed by hand: x of 0, then 10 px, 0.1 s later, for a box of 120 px, so beta = 12 / 120.
+    """Computed by hand: x is 0, and 0.1 s later 10 px; the box has 120 px, so beta = 12 / 120.
 
     alpha(f) = 1 / (1 + 1 / (2 pi f 0.1)). The speed is 10 / 0.1 = 100 px/s, smoothed with 1 Hz from 0: 100 alpha(1) = 38.587.
     The cutoff is 1 + 0.1 * 38.587 = 4.8587 Hz, and the joint 10 alpha(4.8587) = 7.5325.
     """
-    smoother = Smoother(25.0)  # the times, not the rate, give the step
+    smoother = Smoother(25.0)  # the time step is computed from the times, not from the frame rate
     assert smoother.smooth(0, np.zeros((1, 2)), 0.0, 120) == pytest.approx(np.zeros((1, 2)))
     assert smoother.smooth(0, np.full((1, 2), 10.0), 0.1, 120) == pytest.approx(np.full((1, 2), 7.5325), abs=1e-3)
 
@@ -91,5 +95,5 @@ def test_people_are_smoothed_apart_and_forgotten():
             assert found == pytest.approx(np.full((1, 2), 100.0 * person))
     smoother.keep({0})
     moved = np.full((1, 2), 300.0)
-    assert smoother.smooth(1, moved, 1.0, 100) == pytest.approx(moved)  # begins again
-    assert np.abs(smoother.smooth(0, moved, 5 / 30, 100) - moved).max() > 5  # does not
+    assert smoother.smooth(1, moved, 1.0, 100) == pytest.approx(moved)  # a forgotten person starts without history
+    assert np.abs(smoother.smooth(0, moved, 5 / 30, 100) - moved).max() > 5  # a person who was kept has a history

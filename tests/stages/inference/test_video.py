@@ -1,4 +1,4 @@
-"""Videos of the kinds that cameras, phones and editors write, each made here, and the videos that we write."""
+"""Reading videos as cameras, phones and editors write them, all made by the tests; and writing videos."""
 
 import itertools
 from fractions import Fraction
@@ -15,10 +15,10 @@ BUGS = SHARED / "bugs"
 
 
 def made(path, images, *, codec="libx264", pixels="yuv420p", times=None, edit=lambda number, packet: packet, **options):
-    """A video of RGB images, lossless as far as the codec goes.
+    """Write a video of RGB images, without losses if the codec allows it.
 
-    times: in s; edit: what becomes of a packet; format, container: its kind and options; encoder: the codec's options;
-    stream: attributes of the stream, or arguments of its methods.
+    times: in s; edit: function that changes a packet; format, container: file format and its options; encoder: options of the
+    codec; stream: attributes of the stream, or arguments of its methods.
     """
     with av.open(f"file:{path}", "w", format=options.get("format"), options=options.get("container", {})) as file:
         out = file.add_stream(codec, rate=25)
@@ -78,7 +78,7 @@ def test_any_kind_of_file_is_read_under_any_name(tmp_path, ending, format, codec
 
 
 def test_interlaced_frames_are_deinterlaced(tmp_path):
-    moments = []  # 50 a second: a bar that moves by 8 px from one to the next
+    moments = []  # 50 fields per second: a bar moves by 8 px from one field to the next
     for i in range(12):
         image = np.full((64, 160, 3), 30, np.uint8)
         image[:, 8 * i : 8 * i + 20] = 220
@@ -86,12 +86,13 @@ def test_interlaced_frames_are_deinterlaced(tmp_path):
     woven = [second.copy() for second in moments[1::2]]
     for frame, first in zip(woven, moments[::2], strict=True):
         frame[1::2] = first[1::2]
-    encoder = {"qp": "0", "x264-params": "bff=1"}  # bottom field first
+    encoder = {"qp": "0", "x264-params": "bff=1"}  # the bottom field comes first
     frames, _ = read(made(tmp_path / "a.mp4", woven, pixels="yuv444p", encoder=encoder))
     assert len(frames) == 6
-    for frame, moment in list(zip(frames, moments[::2], strict=True))[1:-1]:  # the outer ones have one neighbour in time
+    # The first and the last field have only one neighbour in time.
+    for frame, moment in list(zip(frames, moments[::2], strict=True))[1:-1]:
         assert abs(frame.pixels[8:-8].astype(int) - moment[8:-8]).mean() < 3
-        assert abs(frame.pixels[1::2].astype(int) - moment[1::2]).max() < 4  # its own field, untouched
+        assert abs(frame.pixels[1::2].astype(int) - moment[1::2]).max() < 4  # rows of the frame's own field are unchanged
 
 
 def test_frames_before_an_edit_lists_start_are_left_out(tmp_path):
@@ -112,7 +113,7 @@ def test_frames_before_an_edit_lists_start_are_left_out(tmp_path):
 ])  # fmt: skip
 def test_display_matrices_rotate_and_mirror(tmp_path, matrix):
     a, b, c, d = matrix
-    blocks = np.arange(6).reshape(2, 3) * 40 + 20  # grey values, row by row
+    blocks = np.arange(6).reshape(2, 3) * 40 + 20  # the expected grey values, row by row
     points = [(a * x + c * y, b * x + d * y, blocks[y, x]) for y, x in itertools.product(range(2), range(3))]
     left, top = min(x for x, _, _ in points), min(y for _, y, _ in points)
     expected = {(x - left, y - top): value for x, y, value in points}
@@ -126,7 +127,7 @@ def test_display_matrices_rotate_and_mirror(tmp_path, matrix):
 
 def test_pixels_are_made_square(tmp_path):
     image = np.zeros((48, 90, 3), np.uint8)
-    image[:, 45:] = 200  # the edge is at half the width
+    image[:, 45:] = 200  # the edge between black and white is at half the width
     frames, _ = read(made(tmp_path / "a.mp4", [image], stream={"sample_aspect_ratio": Fraction(64, 45)}))
     assert frames[0].pixels.shape == (48, 128, 3)
     assert frames[0].pixels[:, :60].max() < 10 and frames[0].pixels[:, 68:].min() > 190
@@ -140,7 +141,7 @@ def test_size_and_pixel_format_change_in_mid_stream(tmp_path):
     assert reader.failed == []
     assert [frame.pixels.shape[:2] for frame in frames] == 4 * [(48, 64)] + 4 * [(96, 80)]
     np.testing.assert_allclose(levels(frames), 2 * [20, 30, 40, 50], atol=2)
-    times = [frame.time for frame in frames]  # both recordings begin at the same time of the clock
+    times = [frame.time for frame in frames]  # both recordings begin at the same time stamp
     assert np.diff(times).min() > 0.03 and np.diff(times).max() < 0.05
     writer = VideoWriter(tmp_path / "b.mp4", Fraction(25))
     for frame in frames:
@@ -148,7 +149,8 @@ def test_size_and_pixel_format_change_in_mid_stream(tmp_path):
     writer.close()
     drawn, _ = read(tmp_path / "b.mp4")
     assert len(drawn) == 8 and drawn[7].pixels.shape == (48, 64, 3)
-    assert drawn[7].pixels[:, 14:50].min() > 190 and drawn[7].pixels[:, :10].max() < 10  # 40 x 48 px in the middle
+    # The second image has 40 x 48 px and is in the middle.
+    assert drawn[7].pixels[:, 14:50].min() > 190 and drawn[7].pixels[:, :10].max() < 10
 
 
 def test_times_of_a_variable_rate_are_kept(tmp_path):
@@ -177,7 +179,7 @@ def test_a_written_video_plays_in_a_browser(tmp_path):
     frames, reader = read(tmp_path / "a: b.mp4")
     np.testing.assert_allclose(levels(frames), 20 + 30 * np.arange(7), atol=3)
     assert reader.failed == []
-    VideoWriter(tmp_path / "none.mp4", Fraction(10)).close()  # interrupted before its first frame
+    VideoWriter(tmp_path / "none.mp4", Fraction(10)).close()  # the writer was interrupted before its first frame
 
 
 def test_frames_that_cannot_be_decoded_are_counted(tmp_path):
@@ -197,7 +199,7 @@ def test_frames_that_cannot_be_decoded_are_counted(tmp_path):
 
 
 @pytest.mark.parametrize(("ending", "codec"), [(".avi", "mjpeg"), (".mp4", "libx264"), (".mkv", "libx264")])
-def test_a_video_that_was_cut_off_is_read_as_far_as_it_goes(tmp_path, ending, codec):
+def test_a_truncated_video_is_read_as_far_as_possible(tmp_path, ending, codec):
     noise = list(np.random.default_rng(0).integers(0, 255, (30, 48, 64, 3), np.uint8))
     pixels = "yuvj420p" if codec == "mjpeg" else "yuv420p"
     path = made(tmp_path / f"a{ending}", noise, codec=codec, pixels=pixels, container={"movflags": "faststart"})
@@ -206,7 +208,7 @@ def test_a_video_that_was_cut_off_is_read_as_far_as_it_goes(tmp_path, ending, co
     assert 8 < len(frames) < 20 and len(reader.failed) == 1 and str(path) in reader.failed[0]
 
 
-def test_what_is_no_video(tmp_path):
+def test_files_that_are_no_videos_are_refused(tmp_path):
     with av.open(str(tmp_path / "sound.m4a"), "w") as file:
         stream = file.add_stream("aac", rate=48000)
         frame = av.AudioFrame.from_ndarray(np.zeros((1, 4096), np.float32), format="fltp", layout="mono")
@@ -236,16 +238,17 @@ def test_what_is_no_video(tmp_path):
 def test_files_that_once_failed(name, count):
     frames, reader = read(BUGS / name)
     assert len(frames) == count and reader.failed == [] and frames[0].time == 0
-    for frame in frames if "interlaced" in name else []:  # combed rows differ from both of their neighbours
+    for frame in frames if "interlaced" in name else []:  # in an interlaced frame, rows differ from both neighbouring rows
         rows = frame.pixels.astype(int).mean(axis=2)
         assert abs(rows[2:-1] - (rows[1:-2] + rows[3:]) / 2).mean() < 2 * abs(rows[3:] - rows[1:-2]).mean() + 1
 
 
 def test_frames_of_too_many_pixels_are_not_decoded(tmp_path, monkeypatch):
-    small, large = greys(400, step=0), greys(4, 96, 80)  # the other size is beyond what is looked at when the file is opened
+    # The change of size lies beyond the part of the file that is read when it is opened.
+    small, large = greys(400, step=0), greys(4, 96, 80)
     one, two = (made(tmp_path / name, images, format="mpegts") for name, images in (("1.ts", small), ("2.ts", large)))
     (tmp_path / "a.ts").write_bytes(one.read_bytes() + two.read_bytes())
-    monkeypatch.setattr("stages.inference.video.MOST_PIXELS", 64 * 80)  # what the decoder counts, whole blocks of 16 px
+    monkeypatch.setattr("stages.inference.video.MOST_PIXELS", 64 * 80)  # the decoder counts whole blocks of 16 px
     with pytest.raises(DataError, match=r"2\.ts claims frames of 80 x 96 px"):
         VideoReader(two)
     frames, reader = read(tmp_path / "a.ts")

@@ -1,4 +1,4 @@
-"""Samples made on the device are those of the processes that read images."""
+"""Samples that the device computes from plans equal the samples of the worker processes."""
 
 from dataclasses import replace
 
@@ -19,7 +19,7 @@ from stages.training.train import Job, Trainer
 from tests.other_device import OnOtherDevice, OtherDevice, to_other_device
 from tests.stages.loading.test_crop_cache import PEOPLE, SIZE, data
 
-__all__ = ["data"]  # the fixture
+__all__ = ["data"]  # a fixture
 
 COUNT = 2 * PEOPLE
 
@@ -34,21 +34,22 @@ def recipe(name):
 
 @pytest.mark.parametrize("pixels", [False, True])
 @pytest.mark.parametrize("name", ["published", "modern"])
-def test_they_are_equal_within_interpolation(data, name, pixels):
+def test_samples_are_equal_up_to_interpolation(data, name, pixels):
     plans, samples = Plans(data, SIZE, recipe(name), 3, 6, pixels), PoseDataset(data, "train", SIZE, recipe(name), 3, 6)
     made = DeviceSamples(plans.target, None if pixels else augment.load(plans, torch.device("cpu")))(
         default_collate([plans[i] for i in range(COUNT)])
     )
     expected = default_collate([samples[i] for i in range(COUNT)])
     torch.testing.assert_close(made["weights"], expected["weights"], rtol=0, atol=0)
-    # OpenCV moves what it samples by up to 1/64 px, and what is cut twice has been rounded once more.
+    # OpenCV rounds sampling positions by up to 1/64 px, and a double crop rounds pixels once more.
     steepest = (expected["heatmaps"].diff(dim=-1)).abs().max().item()
     torch.testing.assert_close(made["heatmaps"], expected["heatmaps"], rtol=0, atol=1e-5 if name == "modern" else steepest / 32)
     difference = (made["input"] - expected["input"]).abs() * 255
     assert difference.mean() < 0.5 and (difference > 6).float().mean() < 1e-3
-    assert ((made["input"] == 0) == (expected["input"] == 0)).float().mean() > 0.995  # what is erased, and outside the image
+    # The erased square, and pixels outside the image.
+    assert ((made["input"] == 0) == (expected["input"] == 0)).float().mean() > 0.995
     moved = (made["input"].roll(1, dims=-1) - expected["input"]).abs() * 255
-    assert moved.mean() > 3 * difference.mean()  # a pixel aside would show
+    assert moved.mean() > 3 * difference.mean()  # a shift by one pixel would give a larger difference
 
 
 def test_crops_and_plans_meet_on_the_device_only(data):
@@ -74,7 +75,7 @@ def test_plans_of_a_damaged_cache_are_an_error(data, tmp_path):
 
 
 class OnPlans(HeatmapObjective):
-    """An objective whose samples are made as on CUDA, on the CPU."""
+    """An objective that computes its samples from plans, as on CUDA, but on the CPU."""
 
     def begin(self, resources, networks):
         super().begin(resources, networks)

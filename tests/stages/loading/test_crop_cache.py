@@ -1,4 +1,4 @@
-"""Training crops that were cut once: the samples are those of the original images."""
+"""Cached training crops give the same samples as the original images."""
 
 from dataclasses import replace
 
@@ -18,12 +18,12 @@ from stages.settings.recipes import Recipe
 from stages.settings.sections import Input, Settings
 
 SIZE = Input(resolution=64)
-PEOPLE = 70  # more than a file holds
+PEOPLE = 70  # more people than one file of the cache holds
 
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory):
-    """People of 50 to 400 px in smooth pictures, some reaching over the edge; with their cache."""
+    """People of 50 to 400 px in smooth pictures, some of whom extend beyond the edge; with the crop cache."""
     folder = tmp_path_factory.mktemp("people")
     rng = np.random.default_rng(0)
     for number in range(7):
@@ -45,7 +45,7 @@ def data(tmp_path_factory):
 
 
 def pair(data, recipe):
-    """The streams from the cache and from the images."""
+    """Return the streams of samples from the cache and from the images."""
     return (PoseDataset(each, "train", SIZE, recipe, 3, 6) for each in (data, replace(data, crops=None)))
 
 
@@ -59,15 +59,16 @@ def test_samples_are_those_of_the_original_images(data, recipe):
         a, b = cached[position], original[position]
         for name in ("heatmaps", "weights", "image_to_crop", "row"):
             np.testing.assert_array_equal(a[name], b[name])
-        # What the cached crop shows: one and a half boxes around the centre.
+        # The cached crop covers 1.5 times the side of the box.
         half = 150 * cached.rows.scale[a["row"]]
         seen = geometry.apply(geometry.invert(a["image_to_crop"]), corners) - cached.rows.center[a["row"]]
         if recipe.crop == "single_warp" and np.abs(seen).max() > half:
             continue
-        inside = cv2.erode((b["input"].sum(axis=0) > 0).astype(np.uint8), np.ones((9, 9))) > 0  # the picture's edge is soft
+        # Pixels near the picture's edge are blended with black.
+        inside = cv2.erode((b["input"].sum(axis=0) > 0).astype(np.uint8), np.ones((9, 9))) > 0
         worst.append(np.mean((a["input"] - b["input"])[:, inside] ** 2))
     assert len(worst) > PEOPLE
-    # 50 and 36 dB; a quarter of a px aside, the worst would be 33.
+    # 50 and 36 dB; with a shift of a quarter pixel, the worst value would be 33 dB
     assert np.median(worst) < 10 ** (-50 / 10) and max(worst) < 10 ** (-36 / 10)
 
 
@@ -77,7 +78,7 @@ def test_nothing_but_corners_is_lost(data):
     for position in range(PEOPLE):
         a, b = (each[position]["input"].sum(axis=0) > 0 for each in (cached, original))
         lost.append((b & ~a).mean())
-    assert 0 < max(lost) < 0.05 + 0.02  # four corners of 1 %, and the soft edges of what is outside the image
+    assert 0 < max(lost) < 0.05 + 0.02  # four corners of 1 %, and blended pixels at the image's edge
 
 
 @pytest.mark.parametrize("damage", ["shorter", "longer", "missing"])

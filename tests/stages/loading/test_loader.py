@@ -1,4 +1,4 @@
-"""The stream of batches: the same for any number of workers, continued at any point, every person once a pass."""
+"""The stream of batches: equal for any number of workers, resumable at any position, with every person once per pass."""
 
 from dataclasses import replace
 from shutil import copytree
@@ -35,7 +35,7 @@ def test_same_stream_for_any_number_of_workers(tiny_penn, how):
 
 
 def test_the_same_stream_where_shared_memory_is_short(tiny_penn, monkeypatch):
-    """As in containers: /dev/shm of 64 MB, or of nothing."""
+    """In containers, /dev/shm has 64 MB or is missing."""
     roomy = stream(tiny_penn, 2)
     monkeypatch.setattr("stages.loading.loader._shared_memory_left", lambda: 1000)
     short = stream(tiny_penn, 2)
@@ -54,23 +54,23 @@ def test_too_little_shared_memory_is_reported_as_an_error_about_the_container(me
     with pytest.raises(DataError, match=r"/dev/shm.* is full.*--shm-size=1g.*workers"), killed_reader_as_data_error():
         raise RuntimeError(message)
     with pytest.raises(RuntimeError), killed_reader_as_data_error():
-        raise RuntimeError("Caught IndexError in DataLoader worker process 0.")  # an error of ours, with its traceback
+        raise RuntimeError("Caught IndexError in DataLoader worker process 0.")  # an error in the code keeps its traceback
 
 
-def test_a_stream_goes_on_where_it_is_told(tiny_penn):
+def test_a_stream_continues_at_any_batch(tiny_penn):
     whole, rest = stream(tiny_penn), stream(tiny_penn, first=3)
     assert len(rest) == 2
     assert all(torch.equal(a[k], b[k]) for a, b in zip(whole[3:], rest, strict=True) for k in a)
 
 
 def test_every_person_once_a_pass_in_a_new_order(tiny_penn):
-    rows = torch.cat([b["row"] for b in stream(tiny_penn, count=9)]).tolist()  # 36 samples, 6 passes over 6 people
+    rows = torch.cat([b["row"] for b in stream(tiny_penn, count=9)]).tolist()  # 36 samples are 6 passes over 6 people
     passes = [rows[i : i + 6] for i in range(0, 36, 6)]
     assert all(sorted(p) == list(range(6)) for p in passes)
     assert len({tuple(p) for p in passes}) > 1
 
 
-def test_consecutive_batches_begin_anywhere_and_go_on_at_the_start(tiny_penn):
+def test_consecutive_batches_begin_anywhere_and_wrap_around(tiny_penn):
     rows = [b["row"].tolist() for b in stream(tiny_penn, count=40, sampling="consecutive")]
     assert all(b == [(b[0] + i) % 6 for i in range(4)] for b in rows)
     starts = [b[0] for b in rows]
@@ -85,7 +85,7 @@ def is_mirrored(batch):
 def test_a_batch_is_mirrored_as_a_whole_or_by_sample(tiny_penn):
     whole = [is_mirrored(b) for b in stream(tiny_penn, count=40, flip_by="batch", flip_probability=0.4)]
     assert all(len(set(flips)) == 1 for flips in whole)
-    assert 5 < sum(flips[0] for flips in whole) < 27  # 16 expected, deviation 3.1
+    assert 5 < sum(flips[0] for flips in whole) < 27  # the expected number is 16, with a standard deviation of 3.1
     single = [is_mirrored(b) for b in stream(tiny_penn, count=20)]
     assert sum(len(set(flips)) == 2 for flips in single) > 10
 
@@ -107,7 +107,7 @@ def test_weights_follow_the_labels_and_the_mirror(tiny_penn, tmp_path):
 
 def test_channel_mean_is_red_green_blue_and_each_image_counts_the_same(tiny_penn, tmp_path):
     for i, name in enumerate(tiny_penn.split("train").images):
-        image = np.full((10 + 10 * i, 20, 3), (10 * i, 100, 30 * i), np.uint8)  # OpenCV's order: blue, green, red
+        image = np.full((10 + 10 * i, 20, 3), (10 * i, 100, 30 * i), np.uint8)  # OpenCV's order of channels: blue, green, red
         cv2.imwrite(str(tmp_path / name), image, [cv2.IMWRITE_JPEG_QUALITY, 100])
     mean = channel_mean(DatasetFiles(tiny_penn.skeleton, tiny_penn.annotations, tmp_path), 3)
     np.testing.assert_allclose(mean, np.array([75, 100, 25]) / 255, atol=0.01)
@@ -138,7 +138,8 @@ def test_a_broken_image_is_named(tiny_penn, tmp_path):
 
 
 def test_input_shows_the_box(tiny_penn):
-    # 0.3 * 200 = 60 px around the image's centre shown at 32 px: the 40 px wide image leaves black margins of 10/60 each.
+    # A box of 0.3 * 200 = 60 px around the image's centre is shown at 32 px. The image is 40 px wide, so black margins of 10/60
+    # remain on both sides.
     batch = next(batches(PoseDataset(tiny_penn, "valid", SIZE), 1, 1))
     image = batch["input"][0].sum(0)
     assert image.shape == (32, 32)
@@ -149,7 +150,7 @@ def test_input_shows_the_box(tiny_penn):
 
 @pytest.mark.parametrize("how", [MODERN, PUBLISHED], ids=["modern", "published"])
 def test_labels_lie_on_bright_dots_of_images_that_are_reduced_when_read(tiny_penn, tmp_path, how):
-    # Boxes of 45 to 640 px shown at 32 px: blocks of 1 to 13, of which the decoder does 1, 2, 4 or 8.
+    # Boxes of 45 to 640 px are shown at 32 px, with blocks of 1 to 13 px. The JPEG decoder reduces the image by 1, 2, 4 or 8.
     rows = tiny_penn.split("train").select(np.arange(6))
     y, x = np.mgrid[:500, :700]
     for i, scale in enumerate((0.225, 0.45, 0.9, 1.2, 1.92, 3.2)):

@@ -1,4 +1,4 @@
-"""What is compiled, and when."""
+"""Which trainings are compiled, and which functions are recorded as CUDA graphs."""
 
 import pytest
 import torch
@@ -11,10 +11,10 @@ from stages.machine.recorded import MOST_SHAPES, WORTH_COMPILING, RecordedByShap
     "chosen, images, device, processes, tools, expected",
     [
         ("auto", WORTH_COMPILING, "cuda", 1, True, True),
-        ("auto", WORTH_COMPILING - 1, "cuda", 1, True, False),  # it would take longer than it saves
+        ("auto", WORTH_COMPILING - 1, "cuda", 1, True, False),  # compiling would take longer than it saves
         ("auto", WORTH_COMPILING, "cpu", 1, True, False),
         ("auto", WORTH_COMPILING, "cuda", 2, True, False),
-        ("auto", WORTH_COMPILING, "cuda", 1, False, False),  # no compiler, or no triton
+        ("auto", WORTH_COMPILING, "cuda", 1, False, False),  # a machine without a compiler, or without triton
         ("yes", 1, "cpu", 2, False, True),
         ("no", 10 * WORTH_COMPILING, "cuda", 1, True, False),
     ],

@@ -1,4 +1,4 @@
-"""Networks on disk: they come back equal, describe themselves, and nothing foreign is believed."""
+"""Networks on disk: loading returns the saved network and its description, and files of other programs are refused."""
 
 import pickle
 import struct
@@ -21,7 +21,7 @@ def saved(tmp_path):
     return network, tmp_path / "n.safetensors"
 
 
-def test_a_network_comes_back_with_its_description(saved):
+def test_a_network_is_loaded_with_its_description(saved):
     network, path = saved
     loaded, description = load_network(path)
     images = torch.rand(1, 3, 32, 32)
@@ -42,7 +42,7 @@ class Evil:
 
 
 @pytest.mark.parametrize("content", ["truncated", "empty", "pickle", "huge header"])
-def test_foreign_files_are_refused_in_a_sentence(saved, content, capsys):
+def test_other_files_are_refused(saved, content, capsys):
     _, path = saved
     whole = path.read_bytes()
     path.unlink()
@@ -69,7 +69,7 @@ def test_a_missing_file_and_a_folder(tmp_path):
 @pytest.mark.parametrize(
     "claimed",
     [
-        {"options": {"features": 1024, "stacks": 16, "stem": [4, 8, 8]}},  # of gigabytes
+        {"options": {"features": 1024, "stacks": 16, "stem": [4, 8, 8]}},  # a description of a network of gigabytes
         {"options": {"stacks": 10**9}},
         {"options": {"layers": 3}},
         {"options": 1},
@@ -77,11 +77,11 @@ def test_a_missing_file_and_a_folder(tmp_path):
         {"resolution": "wide"},
         {"resolution": 10**9},
         {"resolution": 0},
-        {"resolution": 36},  # heatmaps of 9 px, which cannot be halved
+        {"resolution": 36},  # this resolution gives heatmaps of 9 px, which cannot be halved
         {"metrics": {"valid_accuracy": "good"}},
     ],
 )
-def test_descriptions_that_claim_something_else(tmp_path, claimed):
+def test_descriptions_that_do_not_fit_are_refused(tmp_path, claimed):
     network = HourglassNet(SMALL, 3)
     true = {"options": SMALL.significant(), "joints": ["a", "b", "c"], "resolution": 64, "metrics": {}}
     save_tensors(tmp_path / "n.safetensors", network.state_dict(), true)

@@ -1,4 +1,4 @@
-"""The networks: costs and layers of the published variants, what their options do, and the exchange of the output layer."""
+"""The networks: costs and layers of the published variants, effects of the options, and replacing the output layer."""
 
 import json
 import math
@@ -29,7 +29,7 @@ def count(network):
     return sum(p.numel() for p in network.parameters())
 
 
-# Counted by others' programs on the published networks: exactly by Torch7, otherwise in millions.
+# Numbers of parameters that other programs counted in the published networks: exact from Torch7, otherwise in millions.
 @pytest.mark.parametrize(
     ("preset", "joints", "parameters"),
     [("hg-256", 16, 3_211_920), ("hg-256", 13, 3_211_149), ("hg-generic", 16, 6_071_200), ("hg-stacked", 16, 26_353_824)],
@@ -65,7 +65,8 @@ def test_cost_of_single_layers():
 
 
 def test_wide_networks_have_the_layers_of_the_published_graph():
-    network = build("hg-stacked")  # as listed by Torch7: convolutions, normalisations, residuals, and 1x1 layers in order
+    # Numbers that Torch7 lists: convolutions, normalisations, residuals, and the 1x1 layers in order.
+    network = build("hg-stacked")
     kinds = Counter(type(module) for module in network.modules())
     assert (kinds[nn.Conv2d], kinds[nn.BatchNorm2d], kinds[Residual]) == (209, 191, 62)
     outside = [m for name, m in network.named_modules() if isinstance(m, nn.Conv2d) and name.startswith(("heads", "joins"))]
@@ -108,7 +109,8 @@ def test_other_kinds_of_residual_block():
         nn.BatchNorm2d,
     ]
     assert four(x).shape == (2, 8, 5, 5)
-    mobile = MobileResidual(4, 8)  # instead of 9 * 4 * 4 weights in the middle: 9 for each of 4 channels, and 4 * 4
+    # Instead of 9 * 4 * 4 weights, the middle convolution has 9 weights for each of 4 channels, and 4 * 4.
+    mobile = MobileResidual(4, 8)
     assert sum(p.numel() for p in mobile.conv2.parameters()) == (9 * 4 + 4) + (4 * 4 + 4)
     assert mobile(x).shape == (2, 8, 5, 5)
 

@@ -1,4 +1,4 @@
-"""The annotation stages: files, checks and counts, on small datasets and on the published labels."""
+"""Annotation stages: files, label checks and counts, for small datasets and for the published labels."""
 
 import math
 import tarfile
@@ -34,7 +34,10 @@ def struct(*rows: dict[str, Any]) -> np.ndarray:
 
 @pytest.fixture
 def raw_mpii(tmp_path: Path) -> Path:
-    """Four images of 60 x 40 px, the last a test image; a person each, with a joint inside and one below the image."""
+    """Four images of 60 x 40 px, of which the last is a test image.
+
+    Each shows a person with one joint inside and one below the image.
+    """
     raw = tmp_path / "mpii"
     (raw / "images").mkdir(parents=True)
     person = {
@@ -95,7 +98,7 @@ def test_mpii_images_that_are_missing_or_no_images(raw_mpii: Path, tmp_path: Pat
 
 @pytest.fixture
 def cropped(tmp_path: Path) -> Path:
-    """Seven training and two test sequences of two frames; in the second frame of 0001 only the head is seen."""
+    """Seven training and two test sequences of two frames; in the second frame of 0001 only the head is visible."""
     root = tmp_path / "cropped"
     (root / "labels").mkdir(parents=True)
     for number in range(1, 10):
@@ -131,13 +134,13 @@ def test_penn_files_and_counts(cropped: Path, tmp_path: Path) -> None:
     assert sizes == {"train": 12, "val": 2, "test": 4}
 
 
-def test_penn_missing_frames_and_empty_splits_are_told(cropped: Path, tmp_path: Path) -> None:
+def test_penn_missing_frames_and_empty_splits_are_refused(cropped: Path, tmp_path: Path) -> None:
     (cropped / "frames/0005/000002.jpg").unlink()
     with pytest.raises(DataError, match=r"0005 lacks 1 of the 2 images .* such as 000002\.jpg"):
         annotate(PENN_ACTION, cropped, tmp_path / "a", PennAction())
     for number in (4, 5, 6):
         (cropped / f"labels/{number:04d}.mat").unlink()
-    with pytest.raises(DataError, match="valid split"):  # 0.092 x 4 rounds to none
+    with pytest.raises(DataError, match="valid split"):  # 0.092 x 4 is rounded to 0
         annotate(PENN_ACTION, cropped, tmp_path / "a", PennAction())
 
 
@@ -154,12 +157,12 @@ def test_memory_does_not_grow_with_the_sequences(tmp_path: Path) -> None:
         write_conversion(PENN_ACTION, found, tmp_path / str(count))
         peaks.append(tracemalloc.get_traced_memory()[1])
         tracemalloc.stop()
-    assert peaks[1] < 1.2 * peaks[0]  # rows of 12,000 frames more would take 5 MB
+    assert peaks[1] < 1.2 * peaks[0]  # the rows of 12,000 further frames would take 5 MB
 
 
-def test_what_does_not_read_back_is_told(cropped: Path, tmp_path: Path) -> None:
+def test_labels_that_cannot_be_stored_are_refused(cropped: Path, tmp_path: Path) -> None:
     label = penn_labels.read_label(cropped / "labels/0003.mat")
-    label.joints[0, 4] = -1  # (0, 0) in the file, where it means: no label
+    label.joints[0, 4] = -1  # written as (0, 0), which means that the joint has no label
     penn_labels.write_label(cropped / "labels/0003.mat", label)
     with pytest.raises(DataError, match="would not read back"):
         annotate(PENN_ACTION, cropped, tmp_path / "a", PennAction())
@@ -176,7 +179,8 @@ def test_published_counts_of_the_real_labels(tmp_path: Path) -> None:
     cropped = [penn_action.crop_label(label, penn_action.crop_window(label)) for label in labels]
     assert max(label.width for label in cropped) == 479 and max(label.height for label in cropped) == 440
     assert (cropped[1515].sequence, cropped[1515].width, cropped[1515].height) == ("1516", 7, 7)
-    # Visible joints are misplaced in a few sequences; others would mean that windows or numbers went wrong.
+    # In the real labels, a few sequences have visible joints far outside. More of them would show an error in windows or frame
+    # numbers.
     seen = [(label.joints[label.visible] + 1, label) for label in cropped]
     before = [(label.sequence, int((xy < 0.5).any(axis=1).sum())) for xy, label in seen]
     beyond = [(label.sequence, int((xy > (label.width, label.height)).any(axis=1).sum())) for xy, label in seen]
@@ -187,7 +191,7 @@ def test_published_counts_of_the_real_labels(tmp_path: Path) -> None:
     assert {split: (counts["rows"], counts["sequences"]) for split, counts in summary.items()} == {
         "train": (78723, 1142), "valid": (8721, 115), "test": (76206, 1068),
     }  # fmt: skip
-    finetune = Settings().finetune  # the published training runs each epoch over all frames once
+    finetune = Settings().finetune  # each epoch of the published training uses every frame once
     assert finetune.iterations == math.ceil(summary["train"]["rows"] / finetune.batch) == 13121
     kinds = [counts["kinds"] for counts in summary.values()]
     exchanged = [line for line in (tmp_path / "annot/suspicious.csv").read_text().splitlines() if line.endswith("exchanged")]

@@ -1,4 +1,4 @@
-"""Cropping sequences: pixels and labels, damaged frames, and what happens when it is interrupted."""
+"""Cropping sequences: pixels and labels, damaged frames, and interruptions."""
 
 import errno
 import os
@@ -25,7 +25,7 @@ WIDTH, HEIGHT = 48, 32
 
 
 def make_dataset(root: Path, sequences: int = 2, frames: int = 2, width: int = WIDTH, height: int = HEIGHT) -> Path:
-    """Sequences whose frames are smooth in x and y, red growing to the right and green downwards."""
+    """Write sequences with smooth frames, in which red increases to the right and green increases downwards."""
     (root / "labels").mkdir(parents=True)
     (root / "frames").mkdir()
     y, x = np.mgrid[:height, :width]
@@ -71,7 +71,7 @@ def test_frames_and_labels_are_cut_alike(source: Path, tmp_path: Path) -> None:
     cut = cv2.imread(str(tmp_path / "o/frames/0002/000002.jpg"))
     assert whole is not None and cut is not None and cut.shape == (22, 30, 3)
     difference = np.abs(cut.astype(int) - whole[4:26, 10:40]).mean()
-    assert difference < 3  # a pixel's shift to the side would change red by 4
+    assert difference < 3  # a horizontal shift by one pixel would change red by 4
     label = penn_labels.read_label(tmp_path / "o/labels/0002.mat")
     assert (label.width, label.height, label.frames) == (30, 22, 2)
     assert label.joints[1, 7].tolist() == [5, 11] and label.bbox[0].tolist() == [0, 0, 29, 21]
@@ -133,7 +133,7 @@ def test_a_grey_frame_with_bytes_after_its_end_is_taken(source: Path, out: Path)
     assert (out / "frames/0001/000002.jpg").exists() and (out / "labels/0001.mat").exists()
 
 
-def test_errors_of_processes_arrive(source: Path, tmp_path: Path) -> None:
+def test_errors_of_worker_processes_are_raised(source: Path, tmp_path: Path) -> None:
     frame = source / "frames/0002/000001.jpg"
     frame.write_bytes(frame.read_bytes()[:200])
     with pytest.raises(DataError, match="frames/0002/000001"):
@@ -141,7 +141,7 @@ def test_errors_of_processes_arrive(source: Path, tmp_path: Path) -> None:
     assert not (tmp_path / "o/labels/0002.mat").exists()
 
 
-def test_a_full_disk_passes_as_it_is(source: Path, out: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_disk_raises_oserror(source: Path, out: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(path: Path, data: bytes) -> int:
         raise OSError(errno.ENOSPC, "No space left on device", str(path))
 
@@ -151,8 +151,8 @@ def test_a_full_disk_passes_as_it_is(source: Path, out: Path, monkeypatch: pytes
     assert not list((out / "labels").iterdir())
 
 
-def test_space_is_asked_for_before_anything_is_cropped(source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """4 frames, cut to 30 x 22 px, of 0.3 bytes a pixel at quality 95 and half a block of the disk each: 8984 bytes."""
+def test_disk_space_is_checked_before_cropping(source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """4 frames of 30 x 22 px need 0.3 bytes per pixel at quality 95, and half a disk block each: 8984 bytes."""
     usage = namedtuple("usage", "free")
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage(8983))
     with pytest.raises(DataError, match=r"Cropping 2 sequences needs 9 kB in .*, where 9 kB are free"):
@@ -161,7 +161,7 @@ def test_space_is_asked_for_before_anything_is_cropped(source: Path, tmp_path: P
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage(8984))
     crop.crop_penn(source, tmp_path / "o", 95, 1)
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage(0))
-    crop.crop_penn(source, tmp_path / "o", 95, 1)  # all is there
+    crop.crop_penn(source, tmp_path / "o", 95, 1)  # all cropped frames exist
 
 
 def test_wrong_folders(source: Path, tmp_path: Path) -> None:
@@ -186,7 +186,7 @@ if __name__ == "__main__":
 
 
 def members(group: int) -> list[int]:
-    """Running processes of a process group."""
+    """Return the running processes of a process group."""
     found = []
     for stat in Path("/proc").glob("[0-9]*/stat"):
         try:
@@ -200,7 +200,7 @@ def members(group: int) -> list[int]:
 
 @pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="looks for processes in /proc")
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGKILL])
-def test_interruption_leaves_no_process_and_is_gone_on_from(tmp_path: Path, how: signal.Signals) -> None:
+def test_an_interruption_leaves_no_process_and_resumes(tmp_path: Path, how: signal.Signals) -> None:
     source = make_dataset(tmp_path / "raw", sequences=120, frames=6, width=320, height=240)
     (tmp_path / "program.py").write_text(PROGRAM)
     process = subprocess.Popen(
@@ -211,7 +211,7 @@ def test_interruption_leaves_no_process_and_is_gone_on_from(tmp_path: Path, how:
     assert process.stdout is not None and process.stderr is not None
     assert [process.stdout.readline() for _ in range(4)] == ["0\n", "1\n", "2\n", "3\n"]
     if how == signal.SIGINT:
-        os.killpg(process.pid, signal.SIGINT)  # as a terminal does: to the workers too
+        os.killpg(process.pid, signal.SIGINT)  # the signal goes to the worker processes, too, as from a terminal
         _, error = process.communicate(timeout=60)
         assert process.returncode == 130 and error == ""
     else:

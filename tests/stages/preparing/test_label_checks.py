@@ -1,4 +1,4 @@
-"""What is odd about people: a figure drawn by hand, with sides exchanged on purpose, and the published labels."""
+"""Suspicious labels: a synthetic person whose sides are exchanged on purpose, and the published labels."""
 
 from dataclasses import replace
 
@@ -15,7 +15,7 @@ from datasets.skeletons import Skeleton
 from stages.preparing.label_checks import check
 from tests.shared import SHARED
 
-# A person of 180 px who faces the viewer, hands off the body: the own right side is on the viewer's left.
+# A person of 180 px who faces the viewer, with hands away from the body. The person's right side is on the viewer's left.
 STANDING = {
     "head": (100, 20), "head_top": (100, 10), "nose": (100, 25), "right_eye": (97, 20), "left_eye": (103, 20),
     "upper_neck": (100, 40), "neck": (100, 40), "thorax": (100, 50), "pelvis": (100, 100),
@@ -42,7 +42,7 @@ def exchange(rows: Annotations, skeleton: Skeleton, row: int, *names: str) -> No
 
 
 def odd(rows: Annotations, skeleton: Skeleton, size: tuple[int, int] = (200, 200)) -> dict[str, list[int]]:
-    """The kinds that occur, and their rows."""
+    """Return kind of suspicion -> its rows, for the kinds that occur."""
     found = check(rows, np.full((len(rows), 2), size, np.float64), skeleton)
     return {kind: np.flatnonzero(mask).tolist() for kind, mask in found.items() if mask.any()}
 
@@ -50,11 +50,11 @@ def odd(rows: Annotations, skeleton: Skeleton, size: tuple[int, int] = (200, 200
 @pytest.mark.parametrize(
     "skeleton", [dataset.skeleton for dataset in (MPII, PENN_ACTION, LSP, FLIC)], ids=["mpii", "penn_action", "lsp", "flic"]
 )
-def test_a_plain_person_seen_from_any_side_is_not_odd(skeleton: Skeleton) -> None:
+def test_a_person_seen_from_any_side_is_not_suspicious(skeleton: Skeleton) -> None:
     rows = people(skeleton, 4)
-    rows.part[1, :, 0] = 200 - rows.part[1, :, 0]  # from behind
-    rows.part[2, :, 1] = 200 - rows.part[2, :, 1]  # head down
-    rows.part[3, :, 0] = 100 + 0.1 * (rows.part[3, :, 0] - 100)  # from the side
+    rows.part[1, :, 0] = 200 - rows.part[1, :, 0]  # the person seen from behind
+    rows.part[2, :, 1] = 200 - rows.part[2, :, 1]  # the person upside down
+    rows.part[3, :, 0] = 100 + 0.1 * (rows.part[3, :, 0] - 100)  # the person seen from the side
     assert odd(rows, skeleton) == {}
     rows.part[:] = np.nan
     assert odd(rows, skeleton) == {}
@@ -73,36 +73,38 @@ def test_a_plain_person_seen_from_any_side_is_not_odd(skeleton: Skeleton) -> Non
     ],
     ids=lambda value: "+".join(value) if isinstance(value, list) else "",
 )
-def test_pairs_that_are_exchanged_show(names: list[str], kinds: set[str]) -> None:
+def test_exchanged_pairs_are_found(names: list[str], kinds: set[str]) -> None:
     for skeleton in (MPII.skeleton, PENN_ACTION.skeleton, LSP.skeleton):
         rows = people(skeleton, 2)
         exchange(rows, skeleton, 1, *names)
         assert odd(rows, skeleton) == dict.fromkeys(kinds, [1]), skeleton
 
 
-def test_legs_in_a_stride_show_too() -> None:
+def test_exchanged_legs_in_a_stride_are_found() -> None:
     rows = people(PENN_ACTION.skeleton, 2)
-    rows.part[:, -4:, 0] += [-40, 40, -60, 60]  # knees and ankles, right before left
+    rows.part[:, -4:, 0] += [-40, 40, -60, 60]  # knees and ankles, each the right one first
     exchange(rows, PENN_ACTION.skeleton, 1, "ankle")
     assert odd(rows, PENN_ACTION.skeleton) == {"lower legs crossed": [1]}
     exchange(rows, PENN_ACTION.skeleton, 1, "knee")
     assert odd(rows, PENN_ACTION.skeleton) == {"thighs crossed": [1]}
 
 
-def test_labels_that_change_places_between_frames() -> None:
+def test_labels_exchanged_between_frames_are_found() -> None:
     rows = people(PENN_ACTION.skeleton, 6, ["1/1.jpg", "1/2.jpg", "1/3.jpg", "2/1.jpg", "2/2.jpg", "2/4.jpg"])
-    rows.index[5] += 1  # a frame is left out before it
+    rows.index[5] += 1  # the previous frame is missing
     rows.part[:] += np.arange(6)[:, None, None]
-    for row in (2, 3, 4):  # from a frame to the next; from a sequence to the next; across the gap
+    # Rows 2 to 4 are exchanged: the labels change from 1/2 to 1/3, and from 2/2 to 2/4. The second change is not reported,
+    # because a frame is missing.
+    for row in (2, 3, 4):
         exchange(rows, PENN_ACTION.skeleton, row, "ankle", "knee", "hip", "shoulder", "elbow", "wrist")
     kinds = {f"{name}s exchanged" for name in ("ankle", "knee", "hip", "shoulder", "elbow", "wrist")}
     assert odd(rows, PENN_ACTION.skeleton) == dict.fromkeys(kinds, [2])
-    assert odd(replace(rows, images=["a.jpg"] * 6), PENN_ACTION.skeleton) == {}  # no sequence
+    assert odd(replace(rows, images=["a.jpg"] * 6), PENN_ACTION.skeleton) == {}  # images that are no frames of a sequence
 
 
 def test_people_outside_their_image() -> None:
     rows = people(MPII.skeleton, 4)
-    rows.part[0, 0] = (-0.5, 0)  # still on the first column's pixels
+    rows.part[0, 0] = (-0.5, 0)  # still inside the pixels of the first column
     rows.part[1, 0] = (-0.6, 0)
     rows.part[1, 1] = (199.5, 3)
     rows.part[2] += 300
@@ -112,7 +114,7 @@ def test_people_outside_their_image() -> None:
 
 
 def share(rows: Annotations, skeleton: Skeleton) -> np.ndarray:
-    """(N,) bool: rows whose sides seem exchanged."""
+    """Return a mask (N,) bool of the rows whose sides seem exchanged."""
     found = check(rows, np.full((len(rows), 2), 1e6), skeleton)
     return np.any([mask for kind, mask in found.items() if "outside" not in kind], axis=0)
 

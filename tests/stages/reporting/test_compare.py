@@ -1,4 +1,4 @@
-"""The comparison's tables and the drawing of people."""
+"""Tables of the comparison, and drawings of people."""
 
 import re
 from pathlib import Path
@@ -19,7 +19,10 @@ from stages.reporting.compare import Experiment, accuracy_table
 
 
 def write_evaluation(folder: Path, dataset, rates, splits=("valid",), people=40, labelled=1.0, size=1.0):
-    """An evaluation in which each joint hits a share `rates` (J,) of the people on every measure; NaN: not known."""
+    """Write an evaluation in which joint j is correct for the fraction rates[j] of the people, by every measure.
+
+    NaN: an unknown joint.
+    """
     folder.mkdir()
     counts = np.round(np.asarray(rates) * people)
     figures = {}
@@ -71,12 +74,12 @@ def test_table_has_a_row_per_split_and_measure(tmp_path):
     assert table["scratch"].isna().tolist() == [True, True, False, False, False, False]
 
 
-def test_parts_stand_beside_published_ones(tmp_path):
+def test_published_rows_follow_ours(tmp_path):
     rates = np.linspace(0, 0.75, 16)
     table = part_table([Scored("ours", write_evaluation(tmp_path / "e", MPII, rates, people=2958))])
     rows = table[table["measure"] == "PCKh@0.5"].set_index("network")
     ours = rows.loc["ours"]
-    # Right and left ankle are joints 0 and 5, the top of the head is joint 9 of 0.05 each.
+    # The rates increase by 0.05 per joint; right and left ankle are joints 0 and 5, the top of the head is joint 9.
     assert ours["ankle"] == pytest.approx(12.5) and ours["head"] == pytest.approx(45) and ours["published"] == ""
     assert ours["pixels"] == 3
     assert ours["low"] < ours["overall"] < ours["high"] and ours["high"] - ours["low"] < 10
@@ -89,7 +92,7 @@ def test_parts_stand_beside_published_ones(tmp_path):
     assert joint_table([Scored("ours", tmp_path / "e")]).query("joint == 'thorax'")["rate"].tolist() == [35, 35]
 
 
-def test_published_rows_of_other_people_do_not_stand_beside_ours(tmp_path):
+def test_published_rows_of_other_people_are_left_out(tmp_path):
     table = part_table([Scored("ours", write_evaluation(tmp_path / "e", MPII, np.full(16, 0.5), people=2957))])
     assert set(table["network"]) == {"ours"} and "published" not in part_text(table)
 
@@ -144,7 +147,7 @@ def test_a_drawn_person_has_sides_in_their_colours():
         joints[PENN_ACTION.skeleton.joints.index(name)] = point
     blank = np.zeros((100, 100, 3), np.uint8)
     image = draw_person(blank, joints, PENN_ACTION.skeleton)
-    for x, side in ((20, "right"), (80, "left")):  # lines have soft edges
+    for x, side in ((20, "right"), (80, "left")):  # the edges of lines are blended with the background
         assert np.abs(image[50, x].astype(int) - COLOURS[side]).max() < 60, side
     assert not image[:, 30:70].any() and not blank.any()
 

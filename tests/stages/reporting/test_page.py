@@ -1,8 +1,6 @@
-"""The report's page: what it tells, that it needs nothing from elsewhere, and that everybody can read it."""
+"""The page of the report: its contents, its independence of other files and servers, and its accessibility."""
 
 import re
-import shutil
-import subprocess
 import xml.etree.ElementTree as ElementTree
 from datetime import UTC, datetime
 from html.parser import HTMLParser
@@ -14,13 +12,14 @@ import pytest
 from stages.reporting import page as report
 from stages.reporting.curves import COLOURS, DARK, INK, Training, draw_training
 from stages.reporting.page import Facts, Made, Setting, StageFacts
+from tests.browser import dump
 
 HOSTILE = '<script>alert("x")</script>&'
 VOID = {"meta", "img", "br", "link", "input", "hr"}
 
 
 class Page(HTMLParser):
-    """The elements of a page as (tag, attributes), its text, and what is wrong with its nesting."""
+    """A parsed page: its elements as (tag, attributes), its text, and errors in the nesting of its elements."""
 
     def __init__(self, text):
         super().__init__()
@@ -54,7 +53,7 @@ def made(seconds=75.0):
 
 @pytest.fixture
 def full(tmp_path):
-    """A report of everything, with names that try to be more than text."""
+    """Write a report with all parts, whose names contain HTML code."""
     compared, evaluated = tmp_path / "compare", tmp_path / "evaluate"
     compared.mkdir()
     evaluated.mkdir()
@@ -95,7 +94,7 @@ def full(tmp_path):
 
 @pytest.fixture
 def bare(tmp_path):
-    """A report before anything was done."""
+    """Write a report of a chain without any results."""
     stages = [StageFacts("FetchMpii", "mpii/raw", "missing", "", [])]
     (tmp_path / "report").mkdir()
     return report.write(tmp_path / "report", Facts("exp", "now", stages, [Setting("[a] b", "1", "1", True)], [], False))
@@ -131,7 +130,7 @@ def test_nothing_comes_from_elsewhere(page):
         assert root.tag == "{http://www.w3.org/2000/svg}svg" and "<!DOCTYPE" not in path.read_text()
 
 
-def test_everybody_can_read_it(page):
+def test_the_page_is_accessible(page):
     parsed = Page(page.read_text())
     assert parsed.all("html")[0][1]["lang"] == "en" and len(parsed.all("h1")) == len(parsed.all("main")) == 1
     levels = [int(tag[1]) for tag, _ in parsed.all("h1", "h2", "h3", "h4")]
@@ -143,7 +142,7 @@ def test_everybody_can_read_it(page):
 
 
 def contrast(first, second):
-    """As the Web Content Accessibility Guidelines 2.1 define it."""
+    """Return the contrast of two colours, as the Web Content Accessibility Guidelines 2.1 define it."""
 
     def luminance(colour):
         parts = [int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)]
@@ -154,7 +153,7 @@ def contrast(first, second):
     return (light + 0.05) / (dark + 0.05)
 
 
-def test_colours_stand_out_from_the_ground_in_light_and_dark(bare):
+def test_colours_have_enough_contrast_in_light_and_dark(bare):
     themes = [dict(re.findall(r"--(\w+): (#\w{6})", part)) for part in re.split(r"prefers-color-scheme", bare.read_text())]
     assert len(themes) == 2 and themes[0].keys() == themes[1].keys()
     for theme, lines in zip(themes, ({c: c for c in (*COLOURS, INK)}, DARK), strict=True):
@@ -165,7 +164,7 @@ def test_colours_stand_out_from_the_ground_in_light_and_dark(bare):
         assert min(contrast(colour, theme["ground"]) for colour in lines.values()) >= 3
 
 
-def test_the_page_tells_what_there_is(full):
+def test_the_page_has_all_parts(full):
     text = re.sub(r"\s+", " ", Page(full.read_text()).text)
     for words in (
         "1 of 2", "1 min 15 s", "✓ done", "✗ stale", "96.15", "80.00 to 90.50", "2 stacks (published)", "0.0312", "better",
@@ -178,7 +177,7 @@ def test_the_page_tells_what_there_is(full):
     assert '"fingerprint": "ab"' in (full.parent / "manifests/mpii-raw.json").read_text()
 
 
-def test_nothing_done_is_said(bare):
+def test_the_page_without_results(bare):
     text = Page(bare.read_text()).text
     assert "0 of 1" in text and "No comparison for the current settings yet" in text and "drawn sample" not in text
     assert "have the values of the published recipe" in text
@@ -205,26 +204,30 @@ window.onload = () => {
   document.getElementById("found").textContent = JSON.stringify(found);
 };
 </script>"""
-BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome")
 
 
 @pytest.mark.parametrize(("theme", "ground"), [([], "rgb(255, 255, 255)"), (["--force-dark-mode"], "rgb(22, 24, 28)")])
 def test_a_browser_shows_it_on_phone_and_laptop_in_light_and_dark(full, tmp_path, theme, ground):
-    browser = next(filter(None, map(shutil.which, BROWSERS)), None)
-    if browser is None:
-        pytest.skip(f"no browser is here that could show the page: {', '.join(BROWSERS)}")
     opened = full.read_text().replace("<details", "<details open").replace('loading="lazy"', "")
     (full.parent / "opened.html").write_text(opened)
     (tmp_path / "checks.html").write_text(CHECKS)
-    command = [
-        browser, "--headless", "--no-sandbox", "--disable-gpu", "--allow-file-access-from-files", *theme,
-        f"--user-data-dir={tmp_path / 'profile'}", "--host-resolver-rules=MAP * ~NOTFOUND",
-        "--dump-dom", (tmp_path / "checks.html").as_uri(),
-    ]  # fmt: skip
-    shown = subprocess.run(command, capture_output=True, text=True, timeout=120)
-    found = re.search(r'<pre id="found">\[\[390,(\d+),(\d+),"(.*?)"\],\[1280,(\d+),(\d+),"(.*?)"\]\]</pre>', shown.stdout)
-    assert found, shown.stdout[:500] + shown.stderr[-500:]
+    shown = dump(tmp_path / "checks.html", tmp_path / "profile", *theme)
+    found = re.search(r'<pre id="found">\[\[390,(\d+),(\d+),"(.*?)"\],\[1280,(\d+),(\d+),"(.*?)"\]\]</pre>', shown)
+    assert found, shown[:500]
     phone, smallest, colour, laptop, smallest_there, colour_there = found.groups()
-    assert int(laptop) <= 1280 and int(phone) <= 390  # nothing makes the page itself scroll sideways
-    assert int(smallest) > 0 and int(smallest_there) > 0  # every picture is shown
+    assert int(laptop) <= 1280 and int(phone) <= 390  # the page itself does not scroll horizontally
+    assert int(smallest) > 0 and int(smallest_there) > 0  # every picture is loaded
     assert colour == colour_there == ground
+
+
+def test_movements_in_space_are_copied_and_linked(tmp_path):
+    forecasts = tmp_path / "forecasts"
+    forecasts.mkdir()
+    (forecasts / "forecasts.csv").write_text("starts,forecaster,step 1\nall,zero velocity,50.0\n")
+    cv2.imwrite(str(forecasts / "movements3d.png"), np.zeros((4, 4, 3), np.uint8))
+    (forecasts / "movements3d.html").write_text("turn me")
+    (tmp_path / "report").mkdir()
+    page = report.write(tmp_path / "report", Facts("exp", "now", [], [], [], False, forecasts=forecasts))
+    links = [attributes["href"] for _, attributes in Page(page.read_text()).all("a")]
+    assert "movements3d.html" in links and "movements3d.png" in links
+    assert (page.parent / "movements3d.html").read_text() == "turn me" and (page.parent / "movements3d.png").is_file()

@@ -1,4 +1,4 @@
-"""Settings: the published recipe, legal ranges, sentences for wrong ones, and luigi.cfg as their complete text."""
+"""Settings: the published recipe, legal ranges, error messages for wrong values, and luigi.cfg."""
 
 import configparser
 from pathlib import Path
@@ -24,7 +24,7 @@ def read_sections(text):
 
 
 def test_defaults_are_the_published_recipe():
-    # The figures of the published scripts: 100 x 4000 x 6 on MPII, 10 x 13121 x 6 on Penn Action, RMSprop at 2.5e-4.
+    # Numbers in the published scripts: 100 x 4000 x 6 on MPII, 10 x 13121 x 6 on Penn Action, RMSprop at 2.5e-4.
     s = Settings()
     assert (s.pretrain.epochs, s.pretrain.iterations, s.pretrain.batch) == (100, 4000, 6)
     assert (s.finetune.epochs, s.finetune.iterations, s.finetune.batch) == (10, 13121, 6)
@@ -139,7 +139,7 @@ def test_only_what_changes_results_is_significant():
     assert Settings().workspace.significant() == {}
 
 
-def test_a_training_takes_from_its_recipe_what_it_does_not_say_itself():
+def test_a_training_takes_missing_settings_from_its_recipe():
     s = Settings.from_text(
         {
             "recipe:modern": {"colour_jitter": "0.5", "flip_probability": "0.1"},
@@ -159,7 +159,7 @@ def test_a_recipe_has_the_settings_of_its_base_but_for_its_own():
     assert s.finetune == Settings().finetune and set(s.recipes) == {*Settings().recipes, "gentle", "strong"}
 
 
-def test_a_recipe_counts_by_what_it_says_not_by_its_name():
+def test_recipes_with_equal_settings_are_equal():
     published = Settings().recipes["published"].model_dump() | {"milestones": "0.6 0.9"}
     same = Settings.from_text({"recipe:modern": {n: str(v) for n, v in published.items()}, "pretrain": {"recipe": "modern"}})
     assert same.pretrain.significant() == Settings().pretrain.significant()

@@ -1,4 +1,4 @@
-"""Networks as Torch7 files: run node by node as Torch7 would, read back, and compared with what Torch7 itself wrote."""
+"""Networks exported as Torch7 files: run node by node as Torch7 would, read back, and compared with files of Torch7."""
 
 import re
 
@@ -19,7 +19,7 @@ SAMPLES = SHARED / "torch7"
 LEFT_BY_A_RUN = {"iSize", "input_offset", "output_offset", "weight_offset", "nElem", "_debugLabel"}
 SMALL = {"stem": "4 8 8", "features": 8, "depth": 2}
 WIDE = {"features": 8, "outputs": 16, "depth": 2}
-# Preset (or another mix of options) and its small edition.
+# Preset, or another combination of options -> options that make a small version of the network.
 VARIANTS = {
     "hg-256": SMALL,
     "hg-256-no-skip": SMALL,
@@ -37,7 +37,7 @@ VARIANTS = {
 
 
 def make(preset="hg-256", joints=3, **options):
-    """A network whose statistics are not those of a fresh one."""
+    """Return a network whose statistics differ from their initial values."""
     torch.manual_seed(1)
     network = HourglassNet(Network(preset=preset, **options), joints)
     for name, tensor in network.state_dict().items():
@@ -47,7 +47,7 @@ def make(preset="hg-256", joints=3, **options):
 
 
 class Interpreter:
-    """Runs an nn.gModule as nngraph does: the forward nodes in their order, each handing its output to its children."""
+    """An interpreter that runs an nn.gModule as nngraph does: node by node, passing each output to the node's children."""
 
     def __init__(self, model):
         self.model = model
@@ -104,7 +104,7 @@ def run(path, images):
 @pytest.mark.parametrize(
     ("variant", "cudnn"), [*((variant, True) for variant in VARIANTS), ("hg-256", False), ("hg-stacked", False)]
 )
-def test_the_file_computes_what_the_network_does_and_comes_back(tmp_path, variant, cudnn):
+def test_the_file_computes_the_same_heatmaps_and_is_read_back(tmp_path, variant, cudnn):
     network = make(variant, **VARIANTS[variant])
     torch7.write(tmp_path / "model.t7", as_torch7(network, cudnn))
     images = torch.rand(2, 3, 32, 32)
@@ -139,7 +139,7 @@ def test_classes_and_types_for_the_gpu_and_for_the_cpu(tmp_path):
         assert conv.fields["weight"].storage is norm.fields["bias"].storage is not conv.fields["gradBias"].storage
 
 
-def test_what_the_format_cannot_express():
+def test_networks_that_the_format_cannot_express():
     assert not obstacle(make(**SMALL))
     assert "instance" in obstacle(make("hg8-64-instance-norm", stacks=1, **SMALL))
     assert "mobile" in obstacle(make("hg2-mobile", **SMALL))
@@ -152,7 +152,7 @@ needs_samples = pytest.mark.skipif(not SAMPLES.is_dir(), reason="the files that 
 
 
 @needs_samples
-def test_torch7s_own_file_comes_back_equal_in_every_field(tmp_path):
+def test_a_file_of_torch7_is_written_back_equal_in_every_field(tmp_path):
     network = read_hourglass(SAMPLES / "hg256_cudnn_cuda.t7")
     torch7.write(tmp_path / "model.t7", as_torch7(network, cudnn=True))
     assert list(differences(torch7.read(SAMPLES / "hg256_cudnn_cuda.t7"), torch7.read(tmp_path / "model.t7"))) == []
@@ -167,7 +167,7 @@ def test_the_interpreter_computes_what_torch7_did():
 
 
 def differences(theirs, ours):
-    """Where two objects differ, but for what a run leaves behind and for the values of gradients; identity counts, too."""
+    """Yield where two objects differ, also in identity; values of gradients, and buffers that a run fills, are ignored."""
     partner, pending = {}, [("", theirs, ours)]
     while pending:
         path, a, b = pending.pop()
@@ -218,7 +218,7 @@ def parts(path, a, b):
 
 @pytest.fixture(scope="module", params=[("hg-256", "hg256_cudnn"), ("hg-stacked", "hg_stacked2")], ids=lambda p: p[0])
 def printed_and_ours(request):
-    """What Torch7 printed of the structure of a network of its own, and ours of such a network."""
+    """Return the structure of a network as Torch7 printed it, and our object for the same kind of network."""
     preset, name = request.param
     if not SAMPLES.is_dir():
         pytest.skip("what Torch7 printed (shared/data/torch7) is not here")
@@ -228,7 +228,7 @@ def printed_and_ours(request):
 
 
 def test_nodes_stand_and_are_numbered_as_in_torch7s_files(printed_and_ours):
-    """The lists of nodes that Torch7 printed: number in the list, id, class, channels, what is read, who reads."""
+    """The lists of nodes are compared with Torch7's: number in the list, id, class, channels, inputs and followers."""
     row = r"\s*\d+ id=(\d+)\s+(\S+)\s+(?:(\d+)->(\d+) k(\d+)\s+)?inputs\(node #\)=\[([\d, ]*)\] children=\[([\d, ]*)\]"
     text, model = printed_and_ours
     printed, nodes = re.findall(row, text), model.fields["forwardnodes"].list()
@@ -247,7 +247,7 @@ def test_nodes_stand_and_are_numbered_as_in_torch7s_files(printed_and_ours):
 
 
 def test_classes_and_fields_as_in_torch7s_files(printed_and_ours):
-    """The classes that Torch7 printed, how many of each there are, and the fields of each."""
+    """The classes, the number of objects of each class, and the fields are compared with those that Torch7 printed."""
     text, model = printed_and_ours
     printed = []
     for block in filter(str.strip, text.partition("###")[0].split("\n\n")[1:]):

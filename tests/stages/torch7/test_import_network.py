@@ -1,4 +1,4 @@
-"""A published network's file -> named arrays: a small network assembled here, and one that Torch7 wrote and ran."""
+"""Importing published networks: a small network that is assembled in the test, and one that Torch7 wrote and ran."""
 
 import numpy as np
 import pytest
@@ -15,9 +15,9 @@ SAMPLES = SHARED / "torch7"
 
 
 class Published:
-    """Builds the nn.gModule of hg-256 as nngraph does, small: 8 features, 3 joints, 2 levels.
+    """A builder of a small nn.gModule like that of hg-256, in nngraph's structure: 8 features, 3 joints, 2 levels.
 
-    `arrays` holds the weights under the names that are expected of the reader; `modules` the module list.
+    `arrays` holds the weights by the names that `read_hourglass` should give them; `modules` is the list of modules.
     """
 
     def __init__(self, package="nn", pool_first=False, upper_last=False):
@@ -165,7 +165,7 @@ def test_other_shapes_are_named_with_place_and_both_shapes(tmp_path):
     fields(network, 3)["bias"] = Tensor.from_array(np.full(2, np.nan, np.float32))
     refused(tmp_path, network, "module 3 (stem.norm.bias)", "not finite")
 
-    network = Published()  # a view of stride 0 claims any number of numbers
+    network = Published()  # a view of stride 0 can claim any number of elements
     fields(network, 3)["bias"] = Tensor("torch.FloatTensor", (2,), (0,), 0, Tensor.from_array(np.ones(1, np.float32)).storage)
     refused(tmp_path, network, "module 3 (stem.norm.bias)", "repeats")
 
@@ -210,7 +210,7 @@ def test_other_topologies_are_refused(tmp_path):
     network.modules.append(TorchObject("nn.Dropout"))
     refused(tmp_path, network, f"module {len(network.modules)} (nn.Dropout) is not used")
 
-    network = Published()  # the outer level's sum reads its upper branch from the level below
+    network = Published()  # the sum of the outer level wrongly reads the upper branch of the inner level
     totals = [node for node in network.nodes if network.kind(node) == "nn.CAddTable"]
     inner, outer = (node.fields["data"]["mapindex"] for node in totals)
     outer[1] = inner[1]
@@ -220,13 +220,13 @@ def test_other_topologies_are_refused(tmp_path):
     network.nodes[1].fields["data"]["mapindex"][1] = network.nodes[-1].fields["data"]
     refused(tmp_path, network, "cycle")
 
-    network = Published()  # the image enters in the middle
+    network = Published()  # the image enters the network in the middle
     network.nodes[5].fields["data"]["mapindex"] = Table()
     refused(tmp_path, network, "does not lead from its innode to its outnode")
 
 
 def test_a_cycle_through_long_lists_is_found_at_once(tmp_path):
-    """Followed from list to list, such a file of 100 kB would take ten seconds, of 10 MB a hundred times as long."""
+    """Following all lists would take ten seconds for such a file of 100 kB, and a hundred times as long for 10 MB."""
     data = Table()
     data["mapindex"] = Table.from_list([data] * 5000)
     ends = [TorchObject("nngraph.Node", Table([("data", end)])) for end in (Table(), data)]
@@ -266,4 +266,4 @@ def test_heatmaps_equal_those_that_torch7_computed():
     with torch.no_grad():
         heatmaps = network(torch.from_numpy(sample["input"]))[-1]
     np.testing.assert_allclose(heatmaps.numpy(), sample["output1"], rtol=0, atol=1e-4)
-    assert np.ptp(sample["output1"]) > 0.1  # a tolerance that a wrong network could not meet
+    assert np.ptp(sample["output1"]) > 0.1  # the tolerance is so small that a wrong network would exceed it

@@ -1,4 +1,4 @@
-"""Torch7 files: bytes assembled by hand, what Torch7 itself wrote, and files that lie."""
+"""Torch7 files: bytes assembled by hand, files that Torch7 wrote, and files with wrong sizes and indices."""
 
 import json
 import math
@@ -54,7 +54,7 @@ TYPES = ["Byte", "Char", "Short", "Int", "Long", "Half", "Float", "Double", "Cud
 
 @pytest.fixture
 def file(tmp_path):
-    """Bytes -> path of a file that holds them."""
+    """A function that writes bytes to a file and returns its path."""
 
     def make(data):
         path = tmp_path / "x.t7"
@@ -72,7 +72,7 @@ def samples():
 
 
 def again(tmp_path, value, **options):
-    """The value after a round through a file."""
+    """Write a value to a file, and return the value that is read back."""
     torch7.write(tmp_path / "again.t7", value, **options)
     return torch7.read(tmp_path / "again.t7")
 
@@ -124,13 +124,13 @@ def test_strings_of_any_bytes(tmp_path, options):
 
 @pytest.mark.parametrize("size", [8, 4])
 def test_tensor_view_by_hand_with_either_size_of_longs(file, size):
-    # Elements 1 3 5 / 2 4 6 of a storage 0..6: offset 2 (counted from 1), strides 1 and 2.
+    # The tensor has the elements 1 3 5 / 2 4 6 of a storage 0..6: offset 2 (1-based), strides 1 and 2.
     storage = float_storage(2, *range(7), size=size)
     path = file(float_tensor(1, [2, 3], [1, 2], 2, storage, size=size))
     tensor = torch7.read(path)
     np.testing.assert_array_equal(tensor.array(), np.array([[1, 3, 5], [2, 4, 6]], np.float32))
     assert (tensor.size, tensor.stride, tensor.offset, len(tensor.storage.array)) == ((2, 3), (1, 2), 1, 7)
-    assert tensor.array().base is not None  # a view: writing to it is writing to the storage
+    assert tensor.array().base is not None  # the tensor is a view: writing to it changes the storage
     tensor.array()[0, 0] = 9
     assert tensor.storage.array[1] == 9
     assert torch7.read(path, long_size=size).size == (2, 3)
@@ -140,7 +140,7 @@ def test_tensor_view_by_hand_with_either_size_of_longs(file, size):
 
 def test_ascii_by_hand(file):
     text = (
-        b"3\n1\n2\n"  # a table of two
+        b"3\n1\n2\n"  # a table with two entries
         b"1\n1\n4\n2\n3\nV 1\n16\ntorch.ByteTensor\n1\n3\n1\n1\n4\n3\n3\nV 1\n17\ntorch.ByteStorage\n3\n\n\x00\xff\n"
         b"1\n2\n4\n4\n3\nV 1\n16\ntorch.HalfTensor\n0\n1\n0\n"
     )
@@ -237,7 +237,7 @@ def test_from_array_chooses_the_class():
         Tensor.from_array(np.zeros(2, complex))
 
 
-def test_what_cannot_be_written(tmp_path):
+def test_values_that_cannot_be_written_are_refused(tmp_path):
     path = tmp_path / "x.t7"
     with pytest.raises(DataError, match="cannot represent .* exactly"):
         torch7.write(path, 2**53 + 1)
@@ -270,7 +270,7 @@ def test_depth_beyond_pythons_stack(tmp_path, ascii):
         assert depth == 5000
 
 
-# ---- files that lie
+# ---- files with wrong sizes and indices
 
 
 def damaged(path, *parts):
@@ -297,7 +297,7 @@ def test_sizes_beyond_the_file_are_refused(file):
 def test_tensors_outside_their_storage_are_refused(file):
     storage = float_storage(2, 1, 2, 3, 4)
     torch7.read(file(float_tensor(1, [2, 2], [2, 1], 1, storage)))
-    torch7.read(file(float_tensor(1, [1000, 2], [0, 3], 1, storage)))  # expanded: no element twice in the file
+    torch7.read(file(float_tensor(1, [1000, 2], [0, 3], 1, storage)))  # an expanded tensor: the file contains each element once
     for sizes, strides, offset in [
         ([2, 2], [2, 1], 2),
         ([5], [1], 1),
@@ -305,7 +305,7 @@ def test_tensors_outside_their_storage_are_refused(file):
         ([4], [1], 0),
         ([2], [-1], 2),
         ([-1], [1], 1),
-        ([2**62, 4], [0, 0], 1),  # inside, but nothing that numpy can address
+        ([2**62, 4], [0, 0], 1),  # inside the storage, but numpy cannot address it
         ([2**62, 2**62], [2**62, 2**62], 1),
         ([0, 2**62], [2**62, 1], 1),
         ([1], [2**62], 1),
@@ -363,7 +363,7 @@ def test_an_ascii_file_takes_no_more_memory_than_its_numbers(file):
 
 
 def example():
-    """One of everything, small."""
+    """Return a small object that contains values of every type."""
     tensor = Tensor.from_array(np.arange(4, dtype=np.float32).reshape(2, 2))
     longs = Tensor.from_array(np.arange(3))
     table = Table([("t", tensor), (1, TorchObject("nn.X", Table([("w", tensor), ("l", longs)]))), (2, Function(b"x"))])
@@ -397,11 +397,11 @@ def test_altered_bytes_give_an_object_or_a_data_error(tmp_path, file, options):
     assert refused > 100
 
 
-# ---- what Torch7 wrote
+# ---- files that Torch7 wrote
 
 
 def same(expected, value, objects):
-    """Compare with Torch7's own account of the file; equal ids (and storage numbers) have to be one object."""
+    """Compare an object with Torch7's description of the file; equal ids (and storage numbers) must be one object."""
     kind = expected["type"]
     if kind == "string":
         assert torch7.string_bytes(value).hex() == expected["hex"]
@@ -496,7 +496,7 @@ def test_single_edge_cases_of_torch7(samples):
 
 
 def plain(value):
-    """A table of plain values as JSON would have it."""
+    """Return a table of plain values as JSON would represent it."""
     if not isinstance(value, Table):
         return value
     return [plain(v) for v in value.list()] if 1 in value else {k: plain(v) for k, v in value.items()}
@@ -530,6 +530,7 @@ def test_network_file_has_the_published_structure(samples):
         expected[class_name] += int(count)
     assert found == expected
     assert len(network.fields["modules"].list()) == 37
-    # All weights lie in one storage, all gradients in another; running statistics have their own: 2 for each of 50.
+    # All weights are in one storage and all gradients in another. Each of the 50 normalisations has 2 storages of running
+    # statistics.
     assert len(storages) == 2 + 2 * 50
     assert sorted(len(storage.array) for storage in storages.values())[-3:] == [256, 3_211_920, 3_211_920]

@@ -1,4 +1,4 @@
-"""A training that goes on from where another training is."""
+"""A training that branches off from another training."""
 
 import pytest
 import torch
@@ -11,12 +11,12 @@ __all__ = ["finished"]  # the fixture
 
 
 def branch(settings, origin, **changes):
-    """Settings of a training that branches off, without what makes iterations depend on how many there are."""
+    """Return settings of a branch with a constant learning rate, so that iterations do not depend on their total number."""
     return settings.model_copy(update={"schedule": "constant", "branch_from": str(origin)} | changes)
 
 
-def test_a_branch_goes_on_from_where_the_other_training_stands(tiny_penn, tmp_path):
-    """One that changes nothing but the number of epochs is the training of so many epochs, bit for bit."""
+def test_a_branch_continues_the_other_training(tiny_penn, tmp_path):
+    """A branch that changes only the number of epochs equals, bit for bit, a training with this number of epochs."""
     trainer(tmp_path / "one", tiny_penn, branch(SETTINGS, "", epochs=1)).run()
     before = contents(tmp_path / "one")
     trainer(tmp_path / "branch", tiny_penn, branch(SETTINGS, tmp_path / "one")).run()
@@ -26,10 +26,10 @@ def test_a_branch_goes_on_from_where_the_other_training_stands(tiny_penn, tmp_pa
         assert (tmp_path / "branch" / name).read_text() == (tmp_path / "two" / name).read_text()
     (found, about), (expected, _) = (load_tensors(tmp_path / name / "last.safetensors") for name in ("branch", "two"))
     assert found.keys() == expected.keys() and all(torch.equal(found[name], expected[name]) for name in found)
-    assert about["state"]["best"][0] == 2  # its own
+    assert about["state"]["best"][0] == 2  # the best epoch of the branch itself, not of the first training
 
 
-def test_a_branch_with_other_settings_that_is_killed_goes_on_as_a_branch(tiny_penn, finished, tmp_path):
+def test_a_killed_branch_with_other_settings_resumes(tiny_penn, finished, tmp_path):
     def kill(done, *_):
         if done == 12:
             raise Killed
@@ -57,14 +57,14 @@ def test_a_branch_from_the_middle_of_an_epoch_that_is_longer_than_its_own(tiny_p
             raise Killed
 
     with pytest.raises(Killed):
-        trainer(tmp_path / "origin", tiny_penn, seconds=1e-9).run(kill)  # 3 iterations of the second epoch are on the disk
+        trainer(tmp_path / "origin", tiny_penn, seconds=1e-9).run(kill)  # the checkpoint is 3 iterations after the first epoch
     t = trainer(tmp_path / "branch", tiny_penn, branch(SETTINGS, tmp_path / "origin", epochs=4, iterations=2))
     assert (t.state.iteration, t.iterations) == (8, 12)
     t.run()
     assert t.state.iteration == 12 and [row[0] for row in log(tmp_path / "branch" / "train.log")] == [1, 2, 3, 4]
 
 
-def test_what_cannot_be_branched_off_from_is_said(tiny_penn, finished, tmp_path):
+def test_impossible_branches_are_refused(tiny_penn, finished, tmp_path):
     with pytest.raises(DataError, match="2 finished epochs and 10 iterations; give the branch more epochs"):
         trainer(tmp_path, tiny_penn, branch(SETTINGS, finished))
     with pytest.raises(DataError, match="10 iterations; give the branch"):

@@ -1,4 +1,4 @@
-"""A training whose last checkpoint a power cut left damaged goes on from the one before it."""
+"""A training whose last checkpoint was damaged by a power cut continues from the previous checkpoint."""
 
 import shutil
 
@@ -20,7 +20,7 @@ DAMAGES = {
 
 @pytest.fixture(scope="module")
 def interrupted(tiny_penn, tmp_path_factory):
-    """A training that ended after iteration 7 of 10, with its last two checkpoints."""
+    """A training that was interrupted after iteration 7 of 10, with its last two checkpoints."""
 
     class Ended(Exception):
         pass
@@ -37,7 +37,9 @@ def interrupted(tiny_penn, tmp_path_factory):
 
 
 @pytest.mark.parametrize("damage", DAMAGES)
-def test_it_goes_on_from_the_one_before_to_the_same_end(tiny_penn, finished, interrupted, tmp_path, capsys, damage):
+def test_it_continues_from_the_previous_checkpoint_to_the_same_result(
+    tiny_penn, finished, interrupted, tmp_path, capsys, damage
+):
     shutil.copytree(interrupted, tmp_path / "t")
     last = tmp_path / "t" / LAST
     last.write_bytes(DAMAGES[damage](last.read_bytes()))
@@ -53,7 +55,7 @@ def test_a_kill_between_the_two_renames_leaves_one(tiny_penn, finished, interrup
     assert contents(tmp_path / "t") == contents(finished)
 
 
-def test_with_both_damaged_what_remains_is_said_and_kept(tiny_penn, interrupted, tmp_path):
+def test_with_two_damaged_checkpoints_the_others_are_named_and_kept(tiny_penn, interrupted, tmp_path):
     shutil.copytree(interrupted, tmp_path / "t")
     for name in (LAST, BEFORE):
         (tmp_path / "t" / name).write_bytes(b"")

@@ -1,4 +1,4 @@
-"""Two processes train as one, start again when one is killed, and say in a sentence what is wrong."""
+"""A training in two processes equals a training in one, restarts if a process is killed, and reports errors clearly."""
 
 import os
 import signal
@@ -25,7 +25,7 @@ TWO = ALONE.model_copy(update={"processes": 2})
 
 
 def job(folder, data, workspace, settings=SETTINGS):
-    """Of a training in float64: RMSprop makes whole steps of the rounding errors where a gradient is 0 but for them."""
+    """Return a job in float64: where the true gradient is 0, RMSprop turns rounding errors of the gradient into full steps."""
     folder.mkdir(exist_ok=True)
     network = new_network(Network(stem="2 4 4", features=8, depth=2), len(data.skeleton.joints), settings.seed)
     objective = HeatmapObjective(network.double(), data, Input(resolution=32), settings)
@@ -33,7 +33,7 @@ def job(folder, data, workspace, settings=SETTINGS):
 
 
 def train_and_die(job, told):
-    """A training whose second process is killed in its first life, at iteration 4."""
+    """Train; on the first start, kill the second process at iteration 4."""
 
     def report(done, *_):
         if done == 4 and distributed.group().rank == 1 and os.environ["TORCHELASTIC_RESTART_COUNT"] == "0":
@@ -43,12 +43,12 @@ def train_and_die(job, told):
 
 
 def test_two_processes_give_what_one_gives_though_one_is_killed(tiny_penn, tmp_path):
-    """Batches of 5 and a validation of 2 people, shared by two."""
+    """Two processes share batches of 5 people and a validation of 2 people."""
     alone = train(job(tmp_path / "alone", tiny_penn, ALONE))
     seen = []
     given = job(tmp_path / "two", tiny_penn, TWO)
     two = distributed.launch(train_and_die, given, "two", TWO, lambda done, *_: seen.append(done))
-    assert seen[-1] == 6 and 4 in seen and 1 not in seen[seen.index(4) :]  # it went on from a checkpoint
+    assert seen[-1] == 6 and 4 in seen and 1 not in seen[seen.index(4) :]  # the training was continued from a checkpoint
     assert two == pytest.approx(alone, rel=1e-5)
     one, other = (load_tensors(tmp_path / name / "last.safetensors")[0] for name in ("alone", "two"))
     assert one.keys() == other.keys()
@@ -76,7 +76,7 @@ def test_the_batch_of_an_exploding_loss_is_saved_before_the_processes_end(tiny_p
     assert np.load(tmp_path / "wild/logs/bad-batch-2.npz")["input"].shape == (5, 3, 32, 32)
 
 
-def test_a_broken_image_in_one_process_is_said_in_its_sentence(tiny_penn, tmp_path, capfd):
+def test_a_broken_image_in_one_process_is_reported(tiny_penn, tmp_path, capfd):
     data = replace(tiny_penn, images=tmp_path)
     with pytest.raises(DataError, match=r"train\d\.jpg"):
         train(job(tmp_path / "broken", data, TWO))

@@ -1,4 +1,4 @@
-"""metrics.csv: means over the last iterations, speed and waiting by the clock, and what stays when a training resumes."""
+"""metrics.csv: means over the last iterations, speed and waiting time, and the rows that are kept when a training resumes."""
 
 import errno
 import math
@@ -25,7 +25,7 @@ def clock(monkeypatch):
 
 
 def iterate(log, clock, first, last):
-    """Iterations of half a second, a tenth of it waiting; the loss is their number, every other shows no joint."""
+    """Log iterations that take 0.5 s, a tenth of it waiting. The loss is the iteration's number; every second acc is NaN."""
     log.begin_epoch()
     for i in range(first, last + 1):
         with log.waiting():
@@ -35,21 +35,21 @@ def iterate(log, clock, first, last):
 
 
 def figures(folder):
-    """what, iteration, loss, acc, samples_per_second and waiting of the rows."""
+    """Return (what, iteration, loss, acc, samples_per_second, waiting) of every row."""
     names = ("iteration", "loss", "acc", "samples_per_second", "waiting")
     return [(row["what"], *(float(row[name] or "nan") for name in names)) for row in read_metrics(folder)]
 
 
-def test_rows_are_means_and_a_resumed_training_drops_what_it_does_again(tmp_path, clock):
+def test_rows_are_means_and_a_resumed_training_drops_rows_that_it_repeats(tmp_path, clock):
     def events():
         return EventAccumulator(str(tmp_path / "logs")).Reload()
 
     with Logs(tmp_path, 4, 0, 200, 9) as log:
         iterate(log, clock, 1, 70)
-        clock.seconds += 1000  # a validation, which does not count as time of the training
+        clock.seconds += 1000  # the time of a validation does not count as training time
         log.epoch(1, 70, [1, 35.5, 0.5, 1e-3], [1, 0.25, 0.75, 1e-3], np.zeros((8, 8, 3), np.uint8))
         iterate(log, clock, 71, 100)
-    # Means of 1 to 50 and of 51 to 100; 4 images in half a second.
+    # The losses are the means of 1 to 50 and of 51 to 100; the speed is 4 images per half second.
     first, second = ("train", 50, 25.5, 0.5, 8, 0.2), ("train", 100, 75.5, 0.5, 8, 0.2)
     rows = figures(tmp_path)
     assert [rows[0], rows[3]] == [first, second]
@@ -71,8 +71,8 @@ def test_a_row_that_is_being_written_is_left_out(tmp_path, clock):
     assert read_metrics(tmp_path / "nowhere") == []
 
 
-def test_an_epoch_whose_checkpoint_was_not_written_is_not_told_twice(tmp_path, clock):
-    """Killed between an epoch's rows and its checkpoint; the last checkpoint is of the same iteration, before validation."""
+def test_an_epoch_whose_checkpoint_was_not_written_is_not_logged_twice(tmp_path, clock):
+    """The process is killed after it wrote the rows of an epoch; the last checkpoint was saved before the validation."""
     for _ in range(2):
         with Logs(tmp_path, 4, 100, 200, 0) as log:
             log.epoch(1, 100, [1, 35.5, 0.5, 1e-3], [1, 0.25, 0.75, 1e-3], np.zeros((8, 8, 3), np.uint8))
@@ -91,7 +91,7 @@ def test_rows_that_are_damaged_are_left_out(tmp_path, clock, damage):
 
 
 def test_a_full_disk_under_tensorboard_is_reported_as_an_error(tmp_path, monkeypatch, capfd):
-    """Its own thread writes, and meets the error first."""
+    """TensorBoard's thread writes the file, so the error occurs in this thread first."""
 
     def full(*_):
         raise OSError(errno.ENOSPC, "No space left on device")

@@ -1,4 +1,4 @@
-"""The training loop with an objective that has nothing to do with poses: a matrix fitted to pairs of vectors."""
+"""The training loop with an objective without poses: fitting a matrix to pairs of vectors."""
 
 import numpy as np
 import pytest
@@ -14,7 +14,7 @@ TRUE = torch.tensor([[1.0, -2.0, 0.5], [0.0, 3.0, -1.0]])
 
 
 class Fit:
-    """Fits y = A x; from epoch 3 on, only the first component counts, as in a curriculum that changes by epoch."""
+    """An objective that fits y = A x; from epoch 3 on, only the first component of y enters the loss, as in a curriculum."""
 
     parts = ("first", "second")
     loss_limit = 1e6
@@ -78,8 +78,9 @@ def test_any_objective_is_trained_logged_and_kept(tmp_path):
     assert (weight[0] - TRUE[0]).abs().max() < 0.15
     rows = log(tmp_path / "train.log")
     assert (tmp_path / "train.log").read_text().startswith("epoch\tloss\tacc\tLR\tfirst\tsecond\n")
-    assert rows[0][5] > rows[1][5] > 0 and np.isnan([row[5] for row in rows[2:]]).all()  # the second no longer counts
-    # Its weights were left alone from the third epoch on, up to what Adam still moves without a gradient.
+    # The second component no longer enters the loss.
+    assert rows[0][5] > rows[1][5] > 0 and np.isnan([row[5] for row in rows[2:]]).all()
+    # From the third epoch on, its weights change only by Adam's remaining momentum.
     assert log(tmp_path / "valid.log")[2][5] == pytest.approx(log(tmp_path / "valid.log")[3][5], rel=0.05)
 
 

@@ -1,4 +1,4 @@
-"""Optimizers, learning rates against their formulas by hand, and the running mean of the weights."""
+"""Optimizers, learning rates and weight EMA, compared with their formulas."""
 
 import copy
 
@@ -31,7 +31,7 @@ def test_steps_fall_at_parts_of_the_training():
 
 
 def test_a_cosine_falls_to_nothing():
-    # cos of 0, 45, 90 and 135 degrees.
+    # The cosines of 0, 45, 90 and 135 degrees.
     assert rates(4, schedule="cosine") == pytest.approx([1, (1 + 0.5**0.5) / 2, 0.5, (1 - 0.5**0.5) / 2])
 
 
@@ -68,13 +68,13 @@ def test_adamw_decays_convolutions_only_and_apart_from_the_gradient():
     before = {name: p.detach().clone() for name, p in network.named_parameters()}
     one_step(network, make_optimizer(Recipe(optimizer="adamw", learning_rate=0.01, weight_decay=0.5), network))
     for name, p in network.named_parameters():
-        # The first step of Adam is rate * g / (|g| + 1e-8), whatever the size of g.
+        # The first step of Adam is rate * g / (|g| + 1e-8), about `rate` for any gradient g.
         decayed = before[name] * (1 - 0.01 * 0.5 if p.dim() > 1 else 1)
         torch.testing.assert_close(p.detach(), decayed - 0.01 * p.grad / (p.grad.abs() + 1e-8))
 
 
 @pytest.mark.parametrize("optimizer", ["rmsprop", "adam", "adamw"])
-def test_an_optimizer_goes_on_where_it_was(optimizer):
+def test_an_optimizer_resumes(optimizer):
     recipe = Recipe(optimizer=optimizer)
     network = small_network().to(memory_format=torch.channels_last)
     first = make_optimizer(recipe, network)
@@ -87,7 +87,7 @@ def test_an_optimizer_goes_on_where_it_was(optimizer):
     assert all(torch.equal(a, b) for a, b in zip(network.parameters(), other.parameters(), strict=True))
 
 
-def test_the_running_mean_follows_its_formula():
+def test_the_weight_ema_follows_its_formula():
     network = small_network()
     ema = Ema(network, decay=0.2)
     weights = [network[0].weight.detach().clone()]
@@ -97,7 +97,7 @@ def test_the_running_mean_follows_its_formula():
         ema.update(network, torch.tensor(ema.share(i)))
         weights.append(network[0].weight.detach().clone())
         statistics.append(network[1].running_mean.clone())
-    # (1 + i) / (10 + i) = 0.1, 0.1818..., 0.25, the last of which the decay of 0.2 cuts off.
+    # (1 + i) / (10 + i) = 0.1, 0.1818..., 0.25; the last value is limited by the decay of 0.2.
     decays = [1 / 10, 2 / 11, 0.2]
     for values, mean in ((weights, ema.network[0].weight), (statistics, ema.network[1].running_mean)):
         expected = values[0]

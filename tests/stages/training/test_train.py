@@ -1,4 +1,4 @@
-"""Training: it learns, it repeats bit for bit, and it survives being killed anywhere."""
+"""Training: it reduces the loss, repeats bit for bit, and resumes after a kill at any moment."""
 
 import errno
 import math
@@ -35,7 +35,7 @@ from tests.other_device import to_other_device
 SIZE = Input(resolution=32)
 BLOB = {"target_sigma": 1.0, "target_radius": 2}
 LENGTH = {"epochs": 2, "iterations": 5, "batch": 4, "seed": 5, "snapshot_epochs": 2, "keep_last": 1, **BLOB}
-# Everything that a checkpoint must remember: two moments a weight, a running mean, a schedule with warm-up, parts of batches.
+# Settings that need everything in a checkpoint: two moments per weight, weight EMA, schedule with warm-up, micro-batches.
 SETTINGS = Training(
     optimizer="adamw",
     learning_rate=1e-3,
@@ -66,13 +66,13 @@ def contents(folder):
 
 @pytest.mark.parametrize("spoilt", [None, "network", "step"])
 def test_a_checkpoint_may_hold_tensors_of_two_devices(spoilt):
-    """On CUDA the optimizer's step counter stays on the CPU while weights and moments are on the GPU."""
+    """On CUDA, the optimizer keeps its step counter on the CPU, and the moments on the GPU."""
     tensors = {
         "network": to_other_device(torch.ones(2, 3)),
         "moment": to_other_device(torch.zeros(3)),
         "step": torch.tensor(7.0),
     }
-    with pytest.raises(RuntimeError, match="same device"):  # the stand-in refuses what CUDA refuses
+    with pytest.raises(RuntimeError, match="same device"):  # the simulated device refuses the operations that CUDA refuses
         torch.stack([tensor.sum() for tensor in tensors.values()])
     if spoilt:
         tensors[spoilt] = tensors[spoilt] * torch.nan if spoilt == "step" else tensors[spoilt].mul(math.nan)
@@ -86,8 +86,8 @@ def finished(tiny_penn, tmp_path_factory):
     return folder
 
 
-def test_the_space_asked_for_is_what_the_training_takes(tiny_penn, finished, tmp_path, monkeypatch):
-    """All tensors of a finished training, and those of the last checkpoint twice more: the one before, and the next."""
+def test_the_required_disk_space_is_that_of_the_training(tiny_penn, finished, tmp_path, monkeypatch):
+    """The space is that of all files of a finished training, and of two more checkpoints: the previous and the next one."""
     asked = []
     monkeypatch.setattr("stages.training.checkpointing.require_space", lambda folder, needed, what: asked.append(needed))
     trainer(tmp_path / "begun", tiny_penn, SETTINGS.model_copy(update={"stop_after": 1})).run()
@@ -106,7 +106,7 @@ def test_two_trainings_are_equal_to_the_bit(tiny_penn, finished, tmp_path):
 
 
 def log(path):
-    """The rows of a train.log or valid.log as numbers."""
+    """Return the rows of train.log or valid.log as numbers."""
     return [[float(value) for value in line.split("\t")] for line in path.read_text().splitlines()[1:]]
 
 
@@ -124,7 +124,7 @@ def test_killed_and_resumed_is_as_if_never_killed(tiny_penn, finished, tmp_path,
 
     folder = tmp_path / "killed"
     with pytest.raises(Killed):
-        trainer(folder, tiny_penn, seconds=1e-9).run(kill)  # a checkpoint after every iteration
+        trainer(folder, tiny_penn, seconds=1e-9).run(kill)  # write a checkpoint after every iteration
     trainer(folder, tiny_penn).run()
     assert contents(folder) == contents(finished)
 
@@ -150,14 +150,14 @@ def test_a_resumed_training_does_not_start_again(tiny_penn, tmp_path):
     with pytest.raises(Killed):
         trainer(tmp_path, tiny_penn, seconds=1e-9).run(kill)
     resumed = trainer(tmp_path, tiny_penn)
-    assert resumed.state.iteration == 3  # the checkpoint of iteration 4 had not been written
+    assert resumed.state.iteration == 3  # the checkpoint of iteration 4 was not written before the kill
     done = []
     resumed.run(lambda now, *_: done.append(now))
     assert done[0] == 4
 
 
 def test_float16_scales_its_gradients_and_resumes(tiny_penn, tmp_path, monkeypatch):
-    """On the CPU, which stands in for CUDA here: a scale too large for the first steps, which are left out."""
+    """The CPU takes the place of CUDA here. The gradient scale is too large at first, so the first steps are skipped."""
     monkeypatch.setattr("stages.training.train.compute_type", lambda *_: torch.float16)
     settings = SETTINGS.model_copy(update={"epochs": 1, "ema": 0.0})
 
@@ -175,12 +175,13 @@ def test_float16_scales_its_gradients_and_resumes(tiny_penn, tmp_path, monkeypat
         trainer(tmp_path / "killed", tiny_penn, settings, seconds=1e-9).run(kill)
     trainer(tmp_path / "killed", tiny_penn, settings).run()
     assert contents(tmp_path / "killed") == contents(tmp_path / "one")
-    assert load_tensors(tmp_path / "one" / "last.safetensors")[1]["scaler"]["scale"] < 65536  # torch's first, too large here
+    # Torch's initial scale, which is too large here.
+    assert load_tensors(tmp_path / "one" / "last.safetensors")[1]["scaler"]["scale"] < 65536
     assert not torch.equal(trainer(tmp_path / "one", tiny_penn, settings).network.stem.conv.weight, before)
 
 
 def test_figures_that_are_read_seldom_are_the_same(tiny_penn, finished, tmp_path, monkeypatch):
-    """As on a GPU, which a reading would wait for: twice an epoch here, and the checkpoint with it."""
+    """As on a GPU, the sums are read only sometimes: here twice per epoch, and for each checkpoint."""
     monkeypatch.setattr("stages.training.train.READ_EVERY", {})
     monkeypatch.setattr("stages.training.train.READ_SELDOM", 4)
     told = []
@@ -222,7 +223,7 @@ def test_logs_have_the_published_columns(finished):
     assert lines[0].split("\t") == ["epoch", "loss", "acc", "LR"]
     assert [line.split("\t")[0] for line in lines[1:]] == ["1", "2"]
     rates = [row[3] for row in log(finished / "valid.log")]
-    # A cosine from 1e-3 at iteration 0 to 0 at iteration 10; the last iterations of the epochs are 4 and 9.
+    # The learning rate falls as a cosine from 1e-3 at iteration 0 to 0 at iteration 10; the epochs end with iterations 4 and 9.
     assert rates == pytest.approx([0.5e-3 * (1 + math.cos(math.pi * i / 10)) for i in (4, 9)], rel=1e-4)
 
 
@@ -235,7 +236,8 @@ def test_the_best_epoch_is_kept(tiny_penn, tmp_path, monkeypatch, accuracies, be
     network, description = load_network(tmp_path / "best.safetensors")
     assert description.metrics == {"epoch": best, "valid_accuracy": accuracies[best - 1]}
     last, _ = load_tensors(tmp_path / "last.safetensors")
-    assert not torch.equal(network.stem.conv.weight, last["network.stem.conv.weight"])  # not the last epoch's
+    # Best.safetensors is not the network of the last epoch.
+    assert not torch.equal(network.stem.conv.weight, last["network.stem.conv.weight"])
 
 
 def test_a_resumed_optimizer_has_the_memory_layout_of_its_parameters(tiny_penn, finished, tmp_path):
@@ -254,7 +256,7 @@ def test_best_is_the_epoch_with_the_best_validation_accuracy(finished):
 
 
 def test_a_batch_in_parts_is_one_batch(tiny_penn, tmp_path):
-    """Loss, accuracy and gradient of a batch of 5 computed in 3 parts, with BatchNorm held still."""
+    """Loss, accuracy and gradient of a batch of 5 are computed in 3 micro-batches, with BatchNorm in evaluation mode."""
     figures, gradients = [], []
     for accumulate in (1, 3):
         t = trainer(tmp_path / str(accumulate), tiny_penn, Training(batch=5, gradient_accumulation=accumulate, **BLOB))
@@ -292,7 +294,7 @@ def test_the_loss_of_two_stacks_is_logged_as_that_of_the_last(tiny_penn, tmp_pat
     [
         ({"early_stop": 0.1}, [0.2, 0.4, 0.45, 0.9], 3),
         ({"early_stop": 0.0}, [0.2, 0.1, 0.0, 0.0], 4),
-        ({"stop_after": 3}, [0.1] * 4, 2),  # in the middle of the second epoch
+        ({"stop_after": 3}, [0.1] * 4, 2),  # the training ends in the middle of the second epoch
     ],
 )
 def test_a_training_can_end_early(tiny_penn, tmp_path, monkeypatch, settings, accuracies, epochs):
@@ -301,10 +303,10 @@ def test_a_training_can_end_early(tiny_penn, tmp_path, monkeypatch, settings, ac
     t.run()
     assert len(log(tmp_path / "train.log")) == len(log(tmp_path / "valid.log")) == epochs
     assert t.state.iteration == settings.get("stop_after", 2 * epochs)
-    assert trainer(tmp_path, tiny_penn, t.training).run() == t.run()  # which has nothing to do any more
+    assert trainer(tmp_path, tiny_penn, t.training).run() == t.run()  # the finished training has nothing left to do
 
 
-def test_killed_in_the_validation_after_the_last_iteration_that_is_wanted(tiny_penn, tmp_path):
+def test_killed_in_the_validation_after_the_last_iteration(tiny_penn, tmp_path):
     def kill(*progress):
         if progress[2].startswith("validating"):
             raise Killed
@@ -317,7 +319,7 @@ def test_killed_in_the_validation_after_the_last_iteration_that_is_wanted(tiny_p
     assert contents(tmp_path / "killed") == contents(tmp_path / "whole")
 
 
-def test_a_loss_that_is_no_number_stops_in_a_sentence(tiny_penn, tmp_path):
+def test_a_nan_loss_stops_the_training(tiny_penn, tmp_path):
     t = trainer(tmp_path, tiny_penn)
     with torch.no_grad():
         t.network.heads[0].output.weight.fill_(float("nan"))
@@ -354,7 +356,7 @@ def test_the_batch_of_an_exploding_loss_and_the_last_good_checkpoint_are_named(t
 
 
 def test_infinite_weights_are_not_saved_as_a_good_checkpoint(tiny_penn, tmp_path, monkeypatch):
-    """Also where a checkpoint is still being written when they are found."""
+    """This also holds if a checkpoint is still being written when the infinite weights are found."""
 
     def save_slowly(*arguments):
         time.sleep(0.3)
@@ -378,12 +380,12 @@ def test_a_full_disk_is_reported_as_an_error_in_every_process(tiny_penn, tmp_pat
         raise OSError(errno.ENOSPC, "No space left on device", str(path))
 
     monkeypatch.setattr("stages.network.checkpoints.write_atomically", full)
-    with pytest.raises(DataError, match="The disk is full"):  # what each process of a training runs
+    with pytest.raises(DataError, match="The disk is full"):  # the function that each process of a training runs
         run(job(tmp_path, tiny_penn), lambda *_: None)
 
 
 def test_a_killed_reader_of_images_is_reported_as_an_error(tiny_penn, tmp_path):
-    """Whatever the loop is at when it learns of it."""
+    """The training loop may notice the killed process at any point."""
 
     def kill(done, *_):
         if done == 2:
@@ -395,7 +397,7 @@ def test_a_killed_reader_of_images_is_reported_as_an_error(tiny_penn, tmp_path):
 
 
 @pytest.mark.parametrize("error", [torch.OutOfMemoryError("CUDA out of memory."), MemoryError()])
-def test_a_batch_that_does_not_fit_says_what_to_change(tiny_penn, tmp_path, monkeypatch, error):
+def test_the_error_for_a_batch_that_does_not_fit_names_the_settings(tiny_penn, tmp_path, monkeypatch, error):
     def out_of_memory(_):
         raise error
 
@@ -424,7 +426,8 @@ def test_head_for_penn_action(tmp_path, head):
     network = HourglassNet(Network(stem="2 4 4", features=8, depth=2), 16)
     save_network(tmp_path / "m.safetensors", network, MPII.skeleton.joints, 32, {})
     fine = network_for(tmp_path / "m.safetensors", PENN_ACTION.skeleton, Finetuning(head=head))
-    # Penn Action's joints among MPII's, by hand: head (top), then r/l shoulder, elbow, wrist, hip, knee, ankle.
+    # Indices of Penn Action's joints among MPII's, by hand: head top, then right and left shoulder, elbow, wrist, hip, knee,
+    # ankle.
     source = [9, 12, 13, 11, 14, 10, 15, 2, 3, 1, 4, 0, 5]
     same = [torch.equal(fine.heads[0].output.weight[i], network.heads[0].output.weight[s]) for i, s in enumerate(source)]
     assert all(same) if head == "matching" else not any(same)

@@ -1,0 +1,26 @@
+"""Load a page in a browser, for tests of what pages show and of their scripts."""
+
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome")
+
+
+def dump(page: Path, profile: Path, *options: str) -> str:
+    """Return the page's elements as text after its load event; skip the test where there is no browser.
+
+    profile: a folder for the browser's own files; options: further options of the browser. The browser reaches no network.
+    """
+    browser = next(filter(None, map(shutil.which, BROWSERS)), None)
+    if browser is None:
+        pytest.skip(f"no browser is here that could show the page: {', '.join(BROWSERS)}")
+    command = [
+        browser, "--headless", "--no-sandbox", "--disable-gpu", "--allow-file-access-from-files", *options,
+        f"--user-data-dir={profile}", "--host-resolver-rules=MAP * ~NOTFOUND", "--dump-dom", page.as_uri(),
+    ]  # fmt: skip
+    shown = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    assert shown.stdout, shown.stderr[-500:]
+    return shown.stdout
