@@ -307,11 +307,11 @@ def rerun(options: argparse.Namespace) -> int:
 
 def models(options: argparse.Namespace) -> int:
     """Print the table of known published networks, with the licence and source of each."""
-    rows = [[m.name, m.dataset, m.joints, m.accuracy or "not stated"] for m in KNOWN.values()]
+    rows = [[m.name, m.trained_on or m.dataset, m.joints, m.accuracy or "not stated"] for m in KNOWN.values()]
     heads = ["name", "trained on", "joints", "published accuracy"]
-    print(tabulate(rows, heads, disable_numparse=True, maxcolwidths=[None, None, None, 38]))
+    print(tabulate(rows, heads, disable_numparse=True, maxcolwidths=[None, None, None, 30]))
     for model in KNOWN.values():
-        print(f"\n{model.name}: licence: {model.licence}\n  {model.source()}")
+        print(f"\n{model.name}: for [models] {' or '.join(model.settings)}; licence: {model.licence}\n  {model.source()}")
     return 0
 
 

@@ -15,4 +15,5 @@ forecaster   forecasts of any image, for applications
 pictures     strips of poses and animations
 compare      comparison of forecasts with baselines
 export       forecasting networks for other programs
+published    image-play's forecasting networks
 """

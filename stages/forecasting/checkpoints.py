@@ -4,13 +4,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from pydantic import ValidationError
 from pydantic.dataclasses import dataclass
 
 from datasets.errors import DataError
 from stages.forecasting.network import ForecastNet
 from stages.lifting.network import ConverterNet
-from stages.network.checkpoints import load_tensors, save_tensors
+from stages.network.checkpoints import UNFIT, load_tensors, save_tensors, with_tensors
 from stages.network.hourglass import HourglassNet
 from stages.settings.forecasting import Forecaster
 from stages.settings.lifting import Converter
@@ -55,23 +54,22 @@ def build(tensors: dict[str, torch.Tensor], raw: dict[str, Any], path: Path) -> 
 
     Raises DataError for the state of a training, and for anything that is not a forecasting network.
     """
-    if "state" in raw:
+    if isinstance(raw, dict) and "state" in raw:
         raise DataError(f"{path} is the state of a training; give its best.safetensors.")
-    if "forecaster" not in raw:
+    if not isinstance(raw, dict) or "forecaster" not in raw:
         raise DataError(f"{path} is no forecasting network; give the best.safetensors of a Forecast, or an ExportForecast.")
     try:
         parts: dict[str, Any] = {"options": Network(**raw["options"]), "forecaster": Forecaster(**raw["forecaster"])}
         parts |= {"converter": Converter(**raw["converter"])} if raw.get("converter") else {}
         about = ForecasterDescription(**raw | parts)
         Settings(network=about.options, input=Input(resolution=about.resolution))
-        with torch.device("meta"):  # allocates no memory for tensors that the file may not have
-            count, side = len(about.joints), about.resolution // 4
-            converter = ConverterNet(count, side, about.converter) if about.converter else None
-            network = ForecastNet(HourglassNet(about.options, count), about.forecaster, converter)
-        expected = {name: tensor.shape for name, tensor in network.state_dict().items()}
-        if expected != {name: tensor.shape for name, tensor in tensors.items()}:
-            raise ValueError("its tensors are not those of its options")
-        network.load_state_dict(tensors, assign=True)
-    except (DataError, ValidationError, LookupError, TypeError, ValueError, RuntimeError) as error:
+        network = with_tensors(lambda: _new(about), tensors)
+    except UNFIT as error:
         raise DataError(f"{path} is not a forecasting network of this workspace ({error}); make it again.") from None
-    return network.eval(), about
+    return network, about
+
+
+def _new(about: ForecasterDescription) -> ForecastNet:
+    joints = len(about.joints)
+    converter = ConverterNet(joints, about.resolution // 4, about.converter) if about.converter else None
+    return ForecastNet(HourglassNet(about.options, joints), about.forecaster, converter)

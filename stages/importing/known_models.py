@@ -25,6 +25,7 @@ _FORECASTS = f"{_DRIVE}1_kvscL7HKua9r_XU67iCSGqG8WbqT7-k"  # 2.4 GB: forecasting
 _ANIBALI = "https://github.com/anibali/pytorch-stacked-hourglass/releases/download/v0.0.0/"
 _MICHIGAN = "http://www-personal.umich.edu/~cnris/"
 _NONE = "none known"
+_HUMAN36M = "none known (Human3.6M, the training data, is for academic use)"
 _BSD = "none known (code: BSD 3-Clause)"
 
 
@@ -74,7 +75,7 @@ _REGULARISED = Normalisation((0.3643, 0.3437, 0.3156), (0.1510, 0.1469, 0.1472))
 def _of_skeleton2d3d(name: str, *uses: str) -> KnownModel:
     """Return a network of skeleton2d3d; all of them have the joints of Penn Action."""
     file = f"h36m/{name}/model_best.t7"
-    return KnownModel(name, "penn_action", "", _SKELETON2D3D, _NONE, file=file, uses=uses, trained_on="human3.6m")
+    return KnownModel(name, "penn_action", "", _SKELETON2D3D, _HUMAN36M, file=file, uses=uses, trained_on="human3.6m")
 
 
 def _forecaster(name: str) -> KnownModel:

@@ -14,4 +14,6 @@ train        train the converter, and train the lifter
 baselines    estimate 3D poses without a network
 scoring      compute errors in mm and px
 evaluate     score both networks and the baselines on the validation clips of motion capture
+published    read and write the converter in the files of skeleton2d3d
+export       converters for other programs
 """

@@ -3,13 +3,11 @@
 from pathlib import Path
 from typing import Any
 
-import torch
-from pydantic import ValidationError
 from pydantic.dataclasses import dataclass
 
 from datasets.errors import DataError
 from stages.lifting.network import ConverterNet, LifterNet
-from stages.network.checkpoints import load_tensors, save_tensors
+from stages.network.checkpoints import UNFIT, load_tensors, save_tensors, with_tensors
 from stages.settings.lifting import Converter
 
 MOST_SIDE, MOST_WIDTH = 1024, 8192  # largest side of the heatmaps in px, and largest width of a lifter, that `load` accepts
@@ -47,15 +45,10 @@ def load(path: Path) -> tuple[ConverterNet | LifterNet, LiftingDescription]:
         about = LiftingDescription(**values, converter=None if options is None else Converter(**options))
         if not 0 < about.side <= MOST_SIDE or not 0 < (about.width or 1) <= MOST_WIDTH:
             raise ValueError("its heatmaps or its layers have an illegal size")
-        with torch.device("meta"):  # allocates no memory, because the description may claim any size
-            network = _new(about)
-        expected = {name: tensor.shape for name, tensor in network.state_dict().items()}
-        if expected != {name: tensor.shape for name, tensor in tensors.items()}:
-            raise ValueError("its tensors are not those of its options")
-        network.load_state_dict(tensors, assign=True)
-    except (DataError, ValidationError, LookupError, TypeError, ValueError, RuntimeError) as error:
+        network = with_tensors(lambda: _new(about), tensors)
+    except UNFIT as error:
         raise DataError(f"{path} is not a converter of this workspace ({error}); train it again.") from None
-    return network.eval(), about
+    return network, about
 
 
 def _new(about: LiftingDescription) -> ConverterNet | LifterNet:

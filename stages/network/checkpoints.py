@@ -5,20 +5,26 @@ resolution and, for a training in progress, the training's state. Reading a file
 """
 
 import json
+from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from pydantic import ValidationError
 from pydantic.dataclasses import dataclass
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save as to_bytes
+from torch import nn
 
 from datasets.errors import DataError
 from datasets.files import write_atomically
 from stages.network.hourglass import HourglassNet
 from stages.settings.sections import Input, Network
+
+Net = TypeVar("Net", bound=nn.Module)
+# Exceptions that mean that the description in a file is invalid, or that its tensors do not fit it.
+UNFIT = (DataError, ValidationError, LookupError, TypeError, ValueError, RuntimeError)
 
 
 @dataclass(frozen=True)
@@ -74,6 +80,21 @@ class Writer:
 def below(prefix: str, tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     """Return the tensors whose names begin with `prefix`, with the prefix removed from the names."""
     return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
+
+
+def with_tensors(make: Callable[[], Net], tensors: dict[str, torch.Tensor]) -> Net:
+    """Return the network that `make` builds, with its tensors, in evaluation mode on the CPU.
+
+    The network is built on the device `meta`, which allocates no memory, because the options in a file may claim any size.
+    Raises ValueError if the names, shapes or dtypes of the tensors are not those of the network.
+    """
+    with torch.device("meta"):
+        network = make()
+    expected, found = ({name: (t.shape, t.dtype) for name, t in of.items()} for of in (network.state_dict(), tensors))
+    if expected != found:
+        raise ValueError("its tensors are not those of its options")
+    network.load_state_dict(tensors, assign=True)
+    return network.eval()
 
 
 def is_safetensors(path: Path) -> bool:

@@ -208,11 +208,11 @@ def test_precomputed_models_instead_of_training(place):
     tuned = (place.exp / "penn_action_cropped/hg-256-ft/best.safetensors").resolve()
     shutil.copy(best, place.folder / "m.safetensors")
     shutil.copy(tuned, place.folder / "p.safetensors")
-    place.set("[models]\nsource = precomputed\nmpii = m.safetensors\npenn_action = p.safetensors\n")
+    place.set("[models]\nsource = precomputed\nmpii = m.safetensors\npenn_action = p.safetensors\nforecaster =\n")
     before = place.results()
     output = place.run("run", "--config", "profile.cfg")
     assert "mpii/precomputed" in output
     made = new_places(before, place.results())
     assert {"mpii/precomputed", "penn_action_cropped/precomputed"} < made and "mpii/hg-256" not in made
-    place.set("[models]\nsource = precomputed\nmpii = p.safetensors\npenn_action = p.safetensors\n")
+    place.set("[models]\nsource = precomputed\nmpii = p.safetensors\npenn_action = p.safetensors\nforecaster =\n")
     assert "predicts 13 joints" in place.run("run", "--config", "profile.cfg", code=30)

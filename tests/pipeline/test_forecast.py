@@ -2,7 +2,9 @@
 
 import csv
 import json
+import re
 import shutil
+import tarfile
 
 import cv2
 import numpy as np
@@ -11,6 +13,7 @@ import pytest
 from PIL import Image
 
 from tests.pipeline.conftest import Place
+from tests.published_networks import Published3D
 
 
 @pytest.fixture(scope="module")
@@ -72,7 +75,11 @@ def test_the_exported_files_forecast_what_the_network_does(forecast):
     assert maps.shape == (3, 16, 13, 16, 16) and joints.shape == (3, 16, 13, 2)
     largest = np.stack(np.unravel_index(maps.reshape(3, 16, 13, -1).argmax(-1), (16, 16))[::-1], axis=-1)
     np.testing.assert_allclose(joints, (largest + 0.5) * 4 - 0.5)
-    assert "PCK@0.05 in per cent at each step" in (folder / "MODEL_CARD.md").read_text()
+    card = (folder / "MODEL_CARD.md").read_text()
+    assert "PCK@0.05 in per cent at each step" in card and "`focal`, the focal length" in card
+    repos, trans, focal = session.run(["repos", "trans", "focal"], {"images": images})
+    assert repos.shape == (3, 16, 13, 3) and trans.shape == (3, 16, 3) and focal.shape == (3, 16)
+    assert set(told["largest_difference_of_poses"]) == {"forecaster.safetensors", "forecaster.onnx"} and told["converter"]
 
 
 def test_pictures_of_one_s_own(forecast):
@@ -112,3 +119,27 @@ def test_forecasts_go_out_as_image_play_s_files_and_come_back_with_the_same_scor
     process = forecast.start("-m", "tools.score_forecasts", "eval_test")
     out, err = process.communicate(timeout=120)
     assert process.returncode == 1 and "holds 99999.mat, but the split has" in err
+
+
+def test_published_networks_forecast_without_a_training(forecast, tmp_path):
+    """From the archive to the tables; and a training that starts from the two parts of another published file."""
+    Published3D("hg-256-res-clstm-res-64", joints=13, frozen=True).write(tmp_path / "model_4.t7")
+    with tarfile.open(forecast.folder / "implay.tar.gz", "w:gz") as tar:
+        tar.add(tmp_path / "model_4.t7", "exp/penn-crop/hg-256-res-clstm-res-64/model_4.t7")
+    options = ["--models", "precomputed", "--set", "models.forecaster=hg-256-res-clstm-res-64 implay.tar.gz"]
+    before = set(forecast.results())
+    forecast.run("run", "CompareForecasts", *options)
+    made = {name.partition("@")[0].removeprefix("penn_action_cropped/") for name in set(forecast.results()) - before}
+    assert made == {"precomputed-forecaster", "forecast-scores", "forecast-comparison"}
+    with open(forecast.exp / "penn_action_cropped/forecast-comparison/forecasts.csv", newline="") as file:
+        assert next(csv.DictReader(file))["forecaster"] == "precomputed-forecaster"
+    assert "CompareForecasts" in forecast.run("run", "--dry-run", *options)
+
+    both = ["--set", "models.penn_action=both.t7", "--set", "models.converter=both.t7", "--set", "models.forecaster="]
+    Published3D("hg-256-res-64", joints=13).write(forecast.folder / "both.t7")
+    plan = forecast.run("run", "Forecast", "--dry-run", "--models", "precomputed", *both)
+    assert set(re.findall(r"^(\S+) +missing", plan, re.MULTILINE)) == {
+        "FetchPrecomputed:penn_action",
+        "FetchConverter",
+        "Forecast",
+    }
