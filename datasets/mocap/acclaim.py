@@ -87,7 +87,7 @@ def _root(fields: dict[str, list[str]]) -> Bone:
         raise ValueError("the order of :root should list TX TY TZ RX RY RZ in any order")
     turns = [name for name in order if name[0] == "r"]
     places = tuple(order.index(f"t{axis}") for axis in "xyz")
-    axes = _axes([*fields.get("orientation", ["0", "0", "0"]), "XYZ"], ROOT)
+    axes = _axes(fields.get("orientation", ["0", "0", "0"]), ROOT)
     return Bone(ROOT, -1, np.zeros(3), places, _letters(turns), tuple(order.index(name) for name in turns), axes)
 
 
@@ -147,8 +147,8 @@ def _pairs(lines: list[str]) -> Iterator[tuple[str, str]]:
 
 
 def _axes(words: list[str], bone: str) -> Rotation:
-    """Return the rotation to a bone's axes, from the words of its field `axis`: three angles in degrees and XYZ."""
-    if [word.upper() for word in words[3:]] != ["XYZ"]:
+    """Return the rotation to a bone's axes, from the words of its field `axis`: three angles in degrees and XYZ, or none."""
+    if [word.upper() for word in words[3:]] not in (["XYZ"], []):
         raise ValueError(f"the axes of {bone} should be three angles and XYZ, and are {' '.join(words)[:80]!r}")
     return Rotation.from_euler("xyz", numbers(words[:3], 3, f"the axes of {bone}"), degrees=True)
 

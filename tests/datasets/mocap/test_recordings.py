@@ -223,6 +223,7 @@ def test_amc_files_are_read_with_the_body_of_their_asf_file(tmp_path: Path) -> N
     (tmp_path / "07").mkdir()
     poses = write_acclaim(tmp_path / "07", 6)
     (tmp_path / "07/0.asf").write_text("of somebody else")
+    changed(tmp_path / "07/07.asf", "  XYZ", "")  # some programs leave the usual order out
     found = read_clips(tmp_path)
     assert found.names == ("07/07_02",) and found.actions == ("07/07",) and found.fps.tolist() == [120]
     np.testing.assert_allclose(found.with_joints(JOINTS).poses, poses, atol=0.02)
