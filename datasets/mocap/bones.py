@@ -1,5 +1,6 @@
 """Trees of bones: compute where joints are in each frame, and find the joints of Penn Action whatever a file calls them."""
 
+import math
 import os
 import re
 from collections.abc import Sequence
@@ -75,7 +76,7 @@ def numbers(words: Sequence[str], count: int, what: str) -> list[float]:
         found = [float(word) for word in words]
     except ValueError:
         found = []
-    if len(found) != count or not np.isfinite(found).all():
+    if len(found) != count or not all(map(math.isfinite, found)):
         raise ValueError(f"{what} should be {count} finite numbers, and is {' '.join(words)[:80]!r}")
     return found
 
