@@ -7,7 +7,7 @@ from pathlib import Path
 from pydantic import field_validator
 
 from datasets.errors import DataError
-from datasets.mocap import clips, human36m
+from datasets.mocap import clips, human36m, recordings
 from datasets.mocap.clips import Clips
 from datasets.section import Section, insignificant, setting
 
@@ -19,8 +19,8 @@ class Mocap(Section):
 
     source: str = insignificant(
         "sample",
-        "Path of a .npz file of movements, or of a folder with train.mat and val.mat of Human3.6M as skeleton2d3d makes them. "
-        "Or `sample`: the movements of the drawn people.",
+        "Path of a .npz file of movements, of a .bvh or .amc file, of a folder of such files, or of a folder with train.mat "
+        "and val.mat of Human3.6M as skeleton2d3d makes them. Or `sample`: the movements of the drawn people.",
         min_length=1,
     )
     valid_clips: str = setting(
@@ -67,6 +67,7 @@ def _npz_files(path: Path) -> list[Path]:
 KINDS: dict[str, Kind] = {
     "a .npz file": Kind(_npz_files, clips.read),
     "a folder with train.mat and val.mat of Human3.6M": Kind(human36m.files, human36m.read),
+    "a .bvh or .amc file, or a folder of such files": Kind(recordings.files, recordings.read),
 }
 
 
