@@ -44,7 +44,7 @@ def point(result: Path, parts: dict[str, Path]) -> None:
         if link.is_symlink() and os.readlink(link) == str(folder):
             continue
         if link.is_dir() and not link.is_symlink():
-            continue  # exp/ was copied, and the copy has folders in place of symlinks
+            continue  # a program that followed symlinks has copied exp/, so there is a folder in place of the symlink
         temporary = result / f".{name}.{os.getpid()}"
         temporary.unlink(missing_ok=True)
         try:
@@ -138,7 +138,7 @@ def _names(folder: Path, pattern: str) -> list[str]:
 def _one(folder: Path, fits: Callable[[Path], bool], name: str, wanted: Wanted) -> Path:
     """Return the folder for which `fits` is true, on the first level that has one; among several, the one called `name`.
 
-    Raises DataError if no folder fits, or several do and none or more than one of them is called `name`.
+    Raises DataError if no folder fits, or if several fit but not exactly one of them is called `name`.
     """
     level = [folder]
     for _ in range(DEPTH + 1):

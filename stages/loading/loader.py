@@ -195,7 +195,8 @@ def _shared_memory_left() -> float:
 
 def _begin(_worker: int) -> None:
     cv2.setNumThreads(0)
-    # When the training is interrupted, the connection of the thread that sends tensors breaks; its traceback helps nobody.
+    # When the training is interrupted, the connection of the thread that sends tensors breaks; the traceback of this error
+    # would only confuse users.
     sys.excepthook = lambda *error: None
 
 

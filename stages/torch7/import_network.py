@@ -19,7 +19,7 @@ from stages.torch7 import t7 as torch7
 from stages.torch7.graph import BRANCH, CONCATENATE, CONV, IDENTITY, NORM, POOL, RELU, RESIDUAL, SUM, UPSAMPLE, Layer, layers
 from stages.torch7.t7 import Table, Tensor, TorchObject
 
-# The path through the graph is encoded with one letter per node; _NETWORK matches the path through an hourglass network.
+# The path through the graph is written with one letter per node; the pattern _NETWORK matches the path of an hourglass network.
 _LETTERS = {IDENTITY: "I", CONV: "C", NORM: "N", RELU: "R", RESIDUAL: "S", POOL: "P", UPSAMPLE: "U", SUM: "A"}
 _HOURGLASS = r"(?:PS+)+(?:UA(?:S+UA)*|U(?:S+U)*)"
 _NETWORK = re.compile(

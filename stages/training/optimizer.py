@@ -101,7 +101,7 @@ class Ema:
         # Integers: how many batches each BatchNorm has seen.
         counts = [pair for pair in pairs if not pair[0].is_floating_point()]
         means, now = [mean for mean, _ in weights], [value for _, value in weights]
-        if share.device.type == "cpu":  # lerp needs only one pass over the memory
+        if share.device.type == "cpu":  # `lerp` reads and writes the memory only once
             torch._foreach_lerp_(means, now, share.item())
         else:
             steps = torch._foreach_sub(now, means)
