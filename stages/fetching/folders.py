@@ -38,7 +38,10 @@ class Found:
 
 
 def point(result: Path, parts: dict[str, Path]) -> None:
-    """Create or update a result's symlinks to the folders of its parts. Raises DataError on a disk without symlinks."""
+    """Create or update the symlinks in a result folder that lead to the dataset's folders in `parts`.
+
+    Raises DataError on a disk without symlinks.
+    """
     for name, folder in parts.items():
         link = result / name
         if link.is_symlink() and os.readlink(link) == str(folder):
@@ -159,7 +162,7 @@ def _one(folder: Path, fits: Callable[[Path], bool], name: str, wanted: Wanted) 
 
 
 def _listing(folder: Path) -> str:
-    """Return the first names in a folder as text, "nothing" for an empty one."""
+    """Return the first names in a folder as text, or "nothing" for an empty folder."""
     entries = sorted(_scan(folder), key=lambda entry: entry.name)
     names = [entry.name + "/" * entry.is_dir() for entry in entries]
     if not names:

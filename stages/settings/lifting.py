@@ -25,8 +25,8 @@ class Converter(Section):
 
     intro = (
         "The converter: a network that computes from the heatmaps of a pose its joints in space, the person's position and the "
-        "focal length. It learns from synthetic samples: motion capture, seen by random cameras. A setting that is empty has the "
-        "value of the preset."
+        "focal length. It learns from synthetic samples: motion capture, seen by random cameras. A setting that is empty has "
+        "the value of the preset."
     )
 
     preset: str = insignificant("res-64", "res-64 (published), or res-64-modern (normalised, and robust to noisy heatmaps).")

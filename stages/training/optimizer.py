@@ -34,7 +34,8 @@ def cancelled_biases(network: HourglassNet) -> list[Tensor]:
 
     The true gradient of these biases is zero, but RMSprop and Adam turn its rounding noise into full steps. When the biases
     have drifted far from zero, the sums of the residual blocks are rounded coarsely, in bfloat16 so coarsely that joints move.
-    The list is empty without batch normalisation and for blocks that begin with a convolution: there, biases have an effect.
+    In networks without batch normalisation, and with blocks that begin with a convolution, biases have an effect; the list is
+    empty.
     """
     if network.options.norm != "batch" or network.options.block == "four":
         return []
