@@ -25,8 +25,8 @@ class Mocap(Section):
     )
     valid_clips: str = setting(
         "valid/",
-        "Beginnings of the names of the clips that validate, such as cmu/02 cmu/03 to hold two people out. The names of the "
-        "sample and of Human3.6M begin with train/ or valid/.",
+        "Beginnings of names of clips, separated by spaces; these clips are for validation. For example, cmu/02 cmu/03 selects "
+        "two people. The names in the sample and in Human3.6M begin with train/ or valid/.",
         min_length=1,
     )
 
@@ -81,5 +81,5 @@ def read_clips(path: Path) -> Clips:
     for kind in KINDS.values():
         if kind.files(path):
             return kind.read(path)
-    what = "is none of these" if path.exists() else "does not exist; motion capture is one of these"
+    what = "is none of these" if path.exists() else "does not exist; give one of these"
     raise DataError(f"{path} {what}: {', '.join(KINDS)}. Correct [mocap] source.")
