@@ -29,7 +29,9 @@ DATASETS, or the NAME of a section [dataset:NAME] of your own, and M is one of p
 scratch (trained on D alone).
 Pretrain:penn_action and EvaluatePenn:scratch train on Penn Action alone.
 Export:D:M exports one of these networks, Export:mpii:pretrained the MPII network, ExportWeights the Penn Action network.
-ConvertMocap, TrainConverter, TrainLifter and EvaluateConverter train and score networks that compute 3D poses from 2D poses.
+ConvertMocap, TrainConverter, TrainLifter, EvaluateConverter and ExportConverter train, score and export networks that compute
+3D poses from 2D poses. FetchPrecomputed:mpii, FetchPrecomputed:penn_action, FetchConverter and FetchForecaster fetch the
+networks of [models].
 With cache = true in [pretrain] or [finetune], there is also the stage CacheCrops:D, where D may also be mpii or penn_action.
 """.replace("DATASETS", ", ".join(fetched()))
 

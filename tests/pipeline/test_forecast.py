@@ -122,24 +122,23 @@ def test_forecasts_go_out_as_image_play_s_files_and_come_back_with_the_same_scor
 
 
 def test_published_networks_forecast_without_a_training(forecast, tmp_path):
-    """From the archive to the tables; and a training that starts from the two parts of another published file."""
+    """From the archive to the accuracy; and a training that starts from the two parts of another published file."""
     Published3D("hg-256-res-clstm-res-64", joints=13, frozen=True).write(tmp_path / "model_4.t7")
     with tarfile.open(forecast.folder / "implay.tar.gz", "w:gz") as tar:
         tar.add(tmp_path / "model_4.t7", "exp/penn-crop/hg-256-res-clstm-res-64/model_4.t7")
     options = ["--models", "precomputed", "--set", "models.forecaster=hg-256-res-clstm-res-64 implay.tar.gz"]
     before = set(forecast.results())
-    forecast.run("run", "CompareForecasts", *options)
+    forecast.run("run", "EvaluateForecast", *options)
     made = {name.partition("@")[0].removeprefix("penn_action_cropped/") for name in set(forecast.results()) - before}
-    assert made == {"precomputed-forecaster", "forecast-scores", "forecast-comparison"}
-    with open(forecast.exp / "penn_action_cropped/forecast-comparison/forecasts.csv", newline="") as file:
-        assert next(csv.DictReader(file))["forecaster"] == "precomputed-forecaster"
-    assert "CompareForecasts" in forecast.run("run", "--dry-run", *options)
+    assert made == {"precomputed-forecaster", "forecast-scores"}
+    scores = json.loads((forecast.exp / "penn_action_cropped/forecast-scores/forecast.json").read_text())
+    assert scores["splits"]["test"] and scores["projected"]["test"]
+    plan = forecast.run("run", "CompareForecasts", "--dry-run", *options)
+    assert re.findall(r"^(\S+) +(?:missing|stale)", plan, re.MULTILINE) == ["CompareForecasts"]
+    assert "ExportForecast" in forecast.run("run", "--dry-run", *options)  # the whole chain has forecasts, too
 
     both = ["--set", "models.penn_action=both.t7", "--set", "models.converter=both.t7", "--set", "models.forecaster="]
     Published3D("hg-256-res-64", joints=13).write(forecast.folder / "both.t7")
     plan = forecast.run("run", "Forecast", "--dry-run", "--models", "precomputed", *both)
-    assert set(re.findall(r"^(\S+) +missing", plan, re.MULTILINE)) == {
-        "FetchPrecomputed:penn_action",
-        "FetchConverter",
-        "Forecast",
-    }
+    found = set(re.findall(r"^(\S+) +(?:missing|stale)", plan, re.MULTILINE))
+    assert found == {"FetchPrecomputed:penn_action", "FetchConverter", "Forecast"}
