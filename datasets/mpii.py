@@ -90,7 +90,7 @@ class Mpii(Section):
 
     images: str = insignificant(
         _SITE + "mpii_human_pose_v1.tar.gz",
-        "Source of the images: the archive or the folder of images; `sample` draws a small dataset instead.",
+        "Source of the images: the archive or the folder of images; `sample` means a small dataset of drawn people instead.",
         min_length=1,
     )
     annotations: str = insignificant(

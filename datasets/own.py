@@ -30,7 +30,7 @@ from datasets.sources import Origin
 ORIENTATION = 0x0112  # number of the EXIF tag for the orientation
 PREFIX = "dataset:"  # prefix of the names of the sections
 NAME = re.compile(r"[a-z][a-z0-9_]{0,39}")
-# Setting -> name of the file of its labels in the collected folder.
+# Setting that names a labels file -> name of the copy of this file in the collected dataset.
 LABELS = {"labels": "labels.json", "valid": "valid.json", "test": "test.json"}
 # "" stands for a file without a suffix.
 PICTURES = (".jpg", ".jpeg", ".jfif", ".png", ".bmp", ".tif", ".tiff", ".webp", ".gif", ".avif", ".heic", "")

@@ -49,7 +49,7 @@ def read(path: Path) -> Recording:
 
 
 def _body(text: str) -> tuple[list[Bone], float]:
-    """Return the bones of a .asf file, parents first, and the mm of its unit of length. Raises ValueError for an invalid file.
+    """Return the bones of a .asf file, parents first, and the length of its unit in mm. Raises ValueError for an invalid file.
 
     The columns of the bones follow the order of the bones, and in each bone that of the file.
     """

@@ -190,7 +190,7 @@ def digest_of_folder(folder: Path, wanted: Wanted, by_content: bool, digests: Di
 
 @contextmanager
 def origin_told(raw: Stage) -> Iterator[None]:
-    """Add the sources in the user's settings to the text of a DataError about a file in the result of `raw`."""
+    """If a DataError names a file that the stage `raw` fetched, add the source from which the stage fetched it."""
     try:
         yield
     except DataError as error:

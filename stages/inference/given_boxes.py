@@ -86,7 +86,7 @@ class _Files:
         self._found, self._names = dict[str, Path](), dict[Path, str]()
 
     def find(self, box: Box) -> Path:
-        """Return the file that a box names. Raises DataError as described at `GivenBoxes`."""
+        """Return the path of the image that a box belongs to. Raises DataError as described at `GivenBoxes`."""
         if box.image not in self._found:
             path = self._fitting(box)
             if path in self._names:
