@@ -158,9 +158,9 @@ def time_in_words(seconds: float) -> str:
 def disk_trouble_as_data_error(place: Path) -> Iterator[None]:
     """Turn errors that the user can remedy into DataError.
 
-    These are too little memory, a disk that is full or cannot lock files, a file that must not be written, and the system's
-    limits on open files and on file size. Any other OSError is raised unchanged, because it shows an error in the code.
-    place: a folder for the message.
+    Such errors are: too little memory, a disk that is full or cannot lock files, missing permission to write a file, too many
+    open files, and too large a file. Any other OSError is raised unchanged, because it shows an error in the code. place: a
+    folder for the message.
     """
     try:
         yield

@@ -5,6 +5,7 @@ A link is in the same folder as its result: `exp/mpii/hg-256` points at `exp/mpi
 
 import os
 import re
+import socket
 from pathlib import Path
 
 from datasets.files import write_atomically
@@ -29,7 +30,7 @@ def target(link: Path) -> Path | None:
 
 def point(link: Path, name: str) -> None:
     """Create or replace a link, atomically, that points at `name` in the same folder. Raises OSError if that is impossible."""
-    temporary = link.with_name(f".{link.name}.{os.getpid()}")
+    temporary = link.with_name(f".{link.name}.{socket.gethostname()}.{os.getpid()}")
     temporary.unlink(missing_ok=True)  # a killed process with the same process id may have left this file
     try:
         os.symlink(name, temporary)

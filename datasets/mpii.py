@@ -1,7 +1,7 @@
 """MPII Human Pose: people in YouTube videos, 16 joints. Andriluka et al., CVPR 2014.
 
 The people are read from MPII's own `mpii_human_pose_v1_u12_1.mat`, or from files that others made from it
-(`datasets.formats.mpii_published`). The latter define their own split into train, valid and test.
+(`datasets.formats.mpii_published`). These other files define their own split into train, valid and test.
 """
 
 from collections.abc import Mapping

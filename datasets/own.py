@@ -57,7 +57,7 @@ def _part_or_file(text: str) -> str:
 
 
 def renames(text: str) -> dict[str, str]:
-    """Return name in the labels -> new name, from a text such as `ear1: left_ear, ear2: right_ear`.
+    """Return the mapping (name in the labels -> new name) of a text such as `ear1: left_ear, ear2: right_ear`.
 
     Raises ValueError for a text of another form.
     """
@@ -69,7 +69,7 @@ def renames(text: str) -> dict[str, str]:
 
 
 def part_of(text: str) -> float | None:
-    """Return the fraction in a text such as `0.2`, or None if the text is no number and so is taken as a path.
+    """Return the fraction in a text such as `0.2`; None for a text that is no number, which is a path.
 
     Raises ValueError for a number that is not between 0 and 1.
     """

@@ -109,10 +109,10 @@ def crop_window(label: Label) -> Window:
     """Return the window around all boxes of a sequence, as published: from the least x1 and y1 to the greatest x2 and y2.
 
     The four values are rounded as by MATLAB, on coordinates counted from 1, and are inside the window. As published, no box is
-    left out. Boxes without an area lie inside other boxes, so they change nothing. The only inverted box (sequence 2173) lies
-    in a corner of the image, and the window reaches to this corner. A window of only a few pixels (sequence 1516) is used as it
-    is. A window that extends beyond the frame, for example by rounding, is cut off at the frame's edge. Raises DataError if the
-    window lies outside the frame.
+    left out. Boxes without an area do not change the window, because they lie inside other boxes. The only inverted box
+    (sequence 2173) lies in a corner of the image, and the window reaches to this corner. A window of only a few pixels
+    (sequence 1516) is used as it is. A window that extends beyond the frame, for example by rounding, is cut off at the frame's
+    edge. Raises DataError if the window lies outside the frame.
     """
     x1, y1 = (round_half_away(value + 1) - 1 for value in label.bbox[:, :2].min(axis=0))
     x2, y2 = (round_half_away(value + 1) - 1 for value in label.bbox[:, 2:].max(axis=0))
@@ -232,7 +232,7 @@ def conversion(heads: list[Label], whole: Callable[[Label], Label]) -> Conversio
     splits = split(heads)
 
     def parts(members: list[Label]) -> Iterator[Annotations]:
-        yield annotations([], first)  # the file of an empty split needs one part, too, from which it gets its fields
+        yield annotations([], first)  # even an empty split needs one part, from which its file gets the fields
         for member in members:
             yield annotations([whole(member)], first)
 

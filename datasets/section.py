@@ -57,7 +57,7 @@ class Section(BaseModel):
 def unknown(what: str, name: str, legal: list[str]) -> str:
     """Return the error message for an unknown name: the most similar legal name, if any, and all legal names.
 
-    what: the kind of thing and its name, such as `dataset mpi`.
+    what: the unknown name with its kind, such as `dataset mpi`.
     """
     near = difflib.get_close_matches(name, legal, n=1)
     hint = f" Did you mean {near[0]}?" if near else ""

@@ -63,8 +63,8 @@ def matching_joints(source: tuple[str, ...], target: tuple[str, ...]) -> list[in
 def standard_names(names: list[str]) -> tuple[str, ...]:
     """Return names of joints in this project's standard form: lower case, with left_ or right_ in front of paired joints.
 
-    LeftKnee, knee_L, l-knee and Lknee become left_knee if `names` also contains the right knee in the same form. Without such a
-    partner, an l or r is not taken for a side. Raises DataError if two joints would get the same name.
+    LeftKnee, knee_L, l-knee and Lknee become left_knee if `names` also contains the right knee in the same form. Without this
+    joint in `names`, an l or r does not count as a side. Raises DataError if two joints would get the same name.
     """
     words = [tuple(word.lower() for word in re.findall(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+|[^\W\d_a-zA-Z]+", n)) for n in names]
     joined = {"".join(each) for each in words}

@@ -40,7 +40,7 @@ from datasets import lsp
 from datasets.errors import DataError
 from datasets.formats import annotations, mpii_release, mpii_split, penn_labels
 from datasets.imaging.images import read_image, read_upright
-from datasets.mocap import clips, human36m
+from datasets.mocap import clips, human36m, recordings
 from stages.evaluation.prediction_files import read_predictions
 from stages.fetching.archives import unpack, zstd
 from stages.forecasting.published import read_forecaster
@@ -54,7 +54,7 @@ from stages.torch7 import t7 as torch7
 from stages.torch7.export_network import as_torch7
 from tests.datasets import test_mpii, test_penn_action
 from tests.datasets.formats import test_annotations
-from tests.datasets.mocap import test_mocap
+from tests.datasets.mocap import test_mocap, test_recordings
 from tests.ports import Bearpaw, Princeton, port
 from tests.published_networks import Published3D
 
@@ -201,6 +201,15 @@ def human36m_mat(folder: Path) -> bytes:
     return (folder / "train.mat").read_bytes()
 
 
+def recorded_bvh(folder: Path) -> bytes:
+    return test_recordings.write_bvh(folder / "a.bvh", test_recordings.frames(3)).encode()
+
+
+def recorded_amc(folder: Path, name: str) -> bytes:
+    test_recordings.write_acclaim(folder, 3)
+    return (folder / name).read_bytes()
+
+
 def keypoints(_: Path) -> bytes:
     return json.dumps([{"keypoints": [[1.5, 2, 0.9]] * 16, "bbox_id": i} for i in range(3)]).encode()
 
@@ -335,6 +344,14 @@ def read_human36m(path: Path) -> None:
     assert found.poses.shape == (6, 17, 3) and np.isfinite(found.poses).all()
 
 
+def read_recorded(path: Path, name: str) -> None:
+    if name != "a.bvh":
+        test_recordings.write_acclaim(path.parent, 3)
+    path.rename(path.with_name(name))
+    found = recordings.read(path.parent)
+    assert found.poses.shape[1:] == (13, 3) and np.isfinite(found.poses).all() and 0 < len(found.poses) < 100
+
+
 def read_picture(path: Path) -> None:
     pixels = read_image(path)
     assert pixels.ndim == 3 and pixels.shape[2] == 3 and pixels.dtype == np.uint8
@@ -413,6 +430,9 @@ KINDS: dict[str, tuple[Callable[[Path], bytes], Callable[[bytes], bytes], Callab
     "motion capture": (motion, with_motion, read_motion),
     "damaged motion capture": (lambda folder: with_motion(motion(folder)), bytes, read_motion),
     "Human3.6M": (human36m_mat, bytes, read_human36m),
+    "bvh": (recorded_bvh, bytes, lambda path: read_recorded(path, "a.bvh")),
+    "asf": (lambda folder: recorded_amc(folder, "07.asf"), bytes, lambda path: read_recorded(path, "07.asf")),
+    "amc": (lambda folder: recorded_amc(folder, "07_02.amc"), bytes, lambda path: read_recorded(path, "07_02.amc")),
     "json": (keypoints, bytes, lambda path: read_predicted(path, ".json")),
     "mended png": (lambda _: image(".png"), mended_png, read_picture),
 }

@@ -39,7 +39,7 @@ def training() -> None:
 
 
 def _ratios(runs: list[tuple[float, float]]) -> str:
-    """Return the median and the range, as text, of the ratio second value / first value in each run."""
+    """Return the median and the range of the ratio second / first value over all runs, as text."""
     ratios = [b / a for a, b in runs]
     return f"{statistics.median(ratios):.2f} x ({min(ratios):.2f} to {max(ratios):.2f})"
 

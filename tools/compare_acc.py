@@ -138,8 +138,9 @@ def short_names(networks: list[Path]) -> dict[Path, str]:
 def evaluation_names(evaluations: list[Path], networks: dict[Path, str]) -> dict[Path, str]:
     """Return the displayed name of each evaluation (folder -> name): the network's name, and settings that distinguish it.
 
-    The settings are those in which the evaluations of a network on a dataset differ. If some have equal settings, because they
-    used other annotations or another version of the code, the name also contains the name of the evaluation's folder.
+    A setting distinguishes evaluations if it differs between the evaluations of one network on one dataset. If some have equal
+    settings, because they used other annotations or another version of the code, the name also contains the name of the
+    evaluation's folder.
     """
     names = {}
     for folder in evaluations:

@@ -46,7 +46,7 @@ def main() -> None:
         nargs="?",
         const="",
         metavar="KIND",
-        help="draw only suspicious rows, or only those of one kind of suspicion",
+        help="draw only suspicious rows or, with KIND, only suspicious rows of this kind",
     )
     parser.add_argument("--count", type=int, default=24, help="number of rows to draw; default: 24")
     parser.add_argument("--seed", type=int, default=0, help="seed of the random choice; default: 0")

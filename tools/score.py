@@ -7,10 +7,10 @@ A file holds an array `preds` with the axes people, 16 joints, x and y (and conf
 structs, or a list of people with keypoints. The tool prints the layout that it recognised. Coordinates are 1-based px of the
 original images; keypoints in .json are 0-based.
 
---people valid.h5 scores only the people in this annotation file (such as exp/mpii/annot/valid.h5). It is meant for networks
-that were evaluated on a part of the validation people: published predictions and ours are then compared on the same people. It
-needs --order, the published valid.h5, which says who the people of TRUTH are. Each file of PREDICTIONS holds either all people
-of TRUTH or the people of --people, in their order.
+--people valid.h5 scores only the people in this annotation file (such as exp/mpii/annot/valid.h5). Use it if a network was
+evaluated on only some of the validation people, so that published predictions are scored on the same people. It needs --order,
+the published valid.h5, which says who the people of TRUTH are. Each file of PREDICTIONS holds either all people of TRUTH or the
+people of --people, in their order.
 """
 
 import argparse
@@ -92,7 +92,7 @@ def print_tables(path: Path, predictions: list[Path], chosen: Chosen | None = No
     if chosen and chosen.of != people:
         raise DataError(f"{path} has {people} people, but --order {chosen.of}; give the valid.h5 that belongs to it.")
     rows = chosen.rows if chosen else np.arange(people)
-    # If all people are listed in another order, the order of the people in PREDICTIONS would be ambiguous.
+    # If --people lists all people in another order than TRUTH, it would be unclear which order PREDICTIONS has.
     if len(rows) == people and (rows != np.arange(people)).any():
         raise DataError("--people holds all people of TRUTH in another order; leave --people and --order out.")
     files = {path: arranged(path, "pos_pred_src", found["pos_pred_src"], people)}

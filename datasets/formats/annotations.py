@@ -77,7 +77,8 @@ def framed_by_joints(images: list[str], part: np.ndarray, visible: np.ndarray) -
 
     part: (N, J, 2) float64, 0-based px, NaN if not labelled; visible: (N, J) bool. The box is a square around the centre of the
     joints' bounding box, 1.25 times as large as its longer side. `normalize` and `torsoangle` are -1. People without two joints
-    at different places have no box and are left out; `index` is nevertheless the position of the image in `images`.
+    at different places have no box and are left out; `index` is the position of the image in `images`, which includes the
+    images of these people.
     """
     labelled = ~np.isnan(part).any(axis=2, keepdims=True)
     low = np.where(labelled, part, np.inf).min(axis=1)

@@ -34,8 +34,8 @@ class Box:
 def read_boxes(path: Path, score: float = 0.0, label: int | None = None) -> list[Box]:
     """Return the boxes of a file in its order.
 
-    score: smallest score of a box in COCO results. label: the `category_id` of people in a COCO file; None stands for the
-    category called person, or else for the only one. Crowds (`iscrowd`) are left out.
+    score: smallest score of a box in COCO results. label: the `category_id` of people in a COCO file; None means the category
+    called person or, without it, the only category. Crowds (`iscrowd`) are left out.
 
     Raises DataError, naming the record, for a file or a record that cannot be read, a box without an extent, and a file
     without boxes.

@@ -96,9 +96,7 @@ def read_mat(path: Path, *names: str) -> dict[str, Value]:
             found[name] = _Elements(source.data, f"{path}: field {name!r}").value(start, stop)
     for name in names:
         if name not in found:
-            raise DataError(
-                f"{path} has no field {name!r}; it has {', '.join(others[:8]) or 'no fields'}. Is it the right file?"
-            )
+            raise DataError(f"{path} has no field {name!r}; it has {', '.join(others[:8]) or 'no fields'}. Check the path.")
     return found
 
 

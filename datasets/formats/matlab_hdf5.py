@@ -24,9 +24,7 @@ def read_mat73(path: Path, *names: str) -> dict[str, Value]:
     found = [name for name in source.members(source.file) if not name.startswith(_INTERNAL)]
     for name in names:
         if name not in found:
-            raise DataError(
-                f"{path} has no field {name!r}; it has {', '.join(found[:8]) or 'no fields'}. Is it the right file?"
-            )
+            raise DataError(f"{path} has no field {name!r}; it has {', '.join(found[:8]) or 'no fields'}. Check the path.")
     return {name: source.value(source.member(source.file, name)) for name in names}
 
 

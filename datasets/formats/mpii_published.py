@@ -1,7 +1,7 @@
 """Read MPII's people from files that other projects publish, with the split of Tompson et al.
 
-The files are train.h5, valid.h5 and test.h5 of pose-hg-train, or mpii_annotations.json. The latter has no head boxes, so PCKh
-cannot be computed from it.
+The files are train.h5, valid.h5 and test.h5 of pose-hg-train, or mpii_annotations.json. mpii_annotations.json has no head
+boxes, so PCKh cannot be computed from it.
 """
 
 import gzip

@@ -97,7 +97,7 @@ def _find_places(release: Release, wanted: Iterable[tuple[str, np.ndarray]], pat
     """Return a mask (N,) bool of the people at the wanted places. A place is an image and an array, as `_place` returns them.
 
     Positions may differ by 1 px, because some files count pixels from 0, and scales by 1 %; no two people of MPII are that
-    close to each other. Raises DataError if the number of training people at a place is not 1.
+    close to each other. Raises DataError unless exactly one training person matches each place.
     """
     people = release.people
     scale = people.scale / 1.25  # this line and the next two compute the inverse of `person_box`

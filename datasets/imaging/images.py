@@ -45,7 +45,7 @@ def read_image(path: Path) -> np.ndarray:
 
 
 def looks_like_picture(path: Path) -> bool:
-    """Return whether a file begins like a JPEG or PNG, whatever its name."""
+    """Return whether a file begins like a JPEG or PNG, for any file name."""
     with open(path, "rb") as file:
         return file.read(8).startswith((_JPEG, _PNG))
 

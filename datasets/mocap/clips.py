@@ -80,8 +80,8 @@ def action_of(name: str) -> str:
     """Return the action in the name of a clip.
 
     The action is the last part of the name without a number at its end: cmu8/test/running/running_1 -> running. If the last
-    part is only a number, the part before it is used: S5/eating/2 -> eating. If the last part still has no letter, the parts
-    before it are kept: cmu/01_05 -> cmu/01.
+    part is only a number, the part before it is used: S5/eating/2 -> eating. If the last part contains no letter at all, the
+    action consists of the parts before it: cmu/01_05 -> cmu/01.
     """
     before, _, last = name.rpartition("/")
     action = re.sub(r"[_ -]?\d+$", "", last)

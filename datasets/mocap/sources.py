@@ -7,7 +7,7 @@ from pathlib import Path
 from pydantic import field_validator
 
 from datasets.errors import DataError
-from datasets.mocap import clips, human36m
+from datasets.mocap import clips, human36m, recordings
 from datasets.mocap.clips import Clips
 from datasets.section import Section, insignificant, setting
 
@@ -19,14 +19,14 @@ class Mocap(Section):
 
     source: str = insignificant(
         "sample",
-        "Path of a .npz file of movements, or of a folder with train.mat and val.mat of Human3.6M as skeleton2d3d makes them. "
-        "Or `sample`: the movements of the drawn people.",
+        "Path of a .npz file of movements, of a .bvh or .amc file, of a folder of such files, or of a folder with train.mat "
+        "and val.mat of Human3.6M as skeleton2d3d makes them. Or `sample`: the movements of the drawn people.",
         min_length=1,
     )
     valid_clips: str = setting(
         "valid/",
-        "Beginnings of the names of the clips that validate, such as cmu/02 cmu/03 to hold two people out. The names of the "
-        "sample and of Human3.6M begin with train/ or valid/.",
+        "Beginnings of names of clips, separated by spaces; these clips are for validation. For example, cmu/02 cmu/03 selects "
+        "two people. The names in the sample and in Human3.6M begin with train/ or valid/.",
         min_length=1,
     )
 
@@ -67,6 +67,7 @@ def _npz_files(path: Path) -> list[Path]:
 KINDS: dict[str, Kind] = {
     "a .npz file": Kind(_npz_files, clips.read),
     "a folder with train.mat and val.mat of Human3.6M": Kind(human36m.files, human36m.read),
+    "a .bvh or .amc file, or a folder of such files": Kind(recordings.files, recordings.read),
 }
 
 
@@ -80,5 +81,5 @@ def read_clips(path: Path) -> Clips:
     for kind in KINDS.values():
         if kind.files(path):
             return kind.read(path)
-    what = "is none of these" if path.exists() else "does not exist; motion capture is one of these"
+    what = "is none of these" if path.exists() else "does not exist; give one of these"
     raise DataError(f"{path} {what}: {', '.join(KINDS)}. Correct [mocap] source.")

@@ -302,7 +302,7 @@ def _draw_head(image: np.ndarray, labels: np.ndarray, figure: Figure, look: Look
     length = float(np.linalg.norm(top - neck))
     centre = (neck + (top - neck) * 0.54)[:2]
     semi = np.array([0.054 * h, 0.46 * length, 0.060 * h])
-    project = (axes * semi[:, None])[:, :2]  # from the unit sphere (left, up, forward) to the image
+    project = (axes * semi[:, None])[:, :2]  # map from the unit sphere (axes: left, up, forward) to the image
     outline = np.linalg.cholesky(project.T @ project + 1e-6 * np.eye(2))
     if look.long_hair and axes[2, 2] < 0:  # the hair falls over the back
         _draw_long_hair(image, labels, figure, look, label)

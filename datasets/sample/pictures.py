@@ -22,12 +22,12 @@ _PENN_FROM_MPII = [joint for joint in matching_joints(MPII.skeleton.joints, PENN
 
 @dataclass
 class Person:
-    """One drawn person, with the facts that an annotation needs."""
+    """One drawn person, with the data from which annotations are made."""
 
     figure: Figure
     look: Look
     sitting: bool
-    visible: np.ndarray | None = None  # (16,) bool, known after everything is drawn
+    visible: np.ndarray | None = None  # (16,) bool: which joints are visible; set after the whole picture is drawn
 
 
 def draw_still(rng: Generator, size: tuple[int, int], count: int) -> tuple[np.ndarray, list[Person]]:

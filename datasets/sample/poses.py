@@ -181,7 +181,7 @@ def _arm(rng: Generator, raised: bool) -> tuple[tuple[float, float], tuple[float
 
 
 def vary_lengths(rng: Generator) -> dict[str, float]:
-    """Return the body lengths of one person, each with a standard deviation of 4 % from the mean."""
+    """Return the body lengths of a random person; each length has a standard deviation of 4 % of its mean."""
     return {name: length * float(np.clip(rng.normal(1, 0.04), 0.9, 1.1)) for name, length in LENGTHS.items()}
 
 

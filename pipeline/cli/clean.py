@@ -316,7 +316,10 @@ def _set_links_right(stages: dict[str, Stage]) -> None:
 
 
 def _empty_trash(yes: bool) -> None:
-    """Delete the trash after confirmation, except folders that other processes move there meanwhile; yes: do not ask."""
+    """Delete the contents of the trash after confirmation.
+
+    yes: do not ask. Folders that other processes add meanwhile are kept.
+    """
     there = _below(_trash().folder, "*")
     if not there:
         print(f"{_trash().folder} is empty")

@@ -38,7 +38,8 @@ def find(name: str) -> list[Stage]:
 def _by_dataset(stage: Stage) -> str:
     """Return a stage's name as CLASS:DATASET or CLASS:DATASET:MODEL: Export:penn_action:finetuned for ExportWeights.
 
-    CLASS is the stage's class, or the base class with the parameter `dataset`. A stage without such a class keeps its own name.
+    CLASS is the stage's class, or the base class with the parameter `dataset`. If there is no class with this parameter, return
+    the stage's own name.
     """
     for kind in type(stage).__mro__:
         if isinstance(vars(kind).get("dataset"), luigi.Parameter):

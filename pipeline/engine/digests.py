@@ -10,7 +10,7 @@ from pathlib import Path
 from pydantic import BaseModel, ValidationError
 
 from datasets.errors import DataError
-from datasets.files import sha256, write_atomically
+from datasets.files import lock_file, sha256, write_atomically
 from datasets.progress import Report
 
 SMALL = 64 << 20  # bytes: files up to this size are read even in a block of `without_reading`
@@ -62,7 +62,7 @@ class Digests:
         if stat.st_size > SMALL:
             self.require_reading(path)
         found = Known(sha256=sha256(path, self.report), size=stat.st_size, mtime_ns=stat.st_mtime_ns)
-        self._write(known | {key: found})
+        self._add(key, found)
         return found.sha256
 
     def of_missing(self, path: Path) -> str:
@@ -88,7 +88,7 @@ class Digests:
             digest = contents()
         new = Known(sha256=digest, size=len(listing), mtime_ns=0, listing=listing, contents=bool(contents))
         if found != new:
-            self._write(known | {key: new})
+            self._add(key, new)
         return digest
 
     def require_reading(self, path: Path) -> None:
@@ -96,11 +96,15 @@ class Digests:
         if not _may_read.get():
             raise DataError(f"{path} is new or changed and has not been read yet; a run reads it.")
 
-    def _write(self, known: dict[str, Known]) -> None:
+    def _add(self, key: str, new: Known) -> None:
+        """Add an entry to the cache, even if other commands add entries at the same time."""
         with contextlib.suppress(OSError):  # if the cache cannot be written, the files are read again next time
-            self.memory.parent.mkdir(parents=True, exist_ok=True)
-            text = json.dumps({path: found.model_dump(exclude_defaults=True) for path, found in known.items()}, indent=1)
-            write_atomically(self.memory, text.encode())
+            lock = self.memory.parent / ".locks" / "digests.lock"
+            lock.parent.mkdir(parents=True, exist_ok=True)
+            with lock_file(lock):
+                known = self._read() | {key: new}
+                text = json.dumps({path: found.model_dump(exclude_defaults=True) for path, found in known.items()}, indent=1)
+                write_atomically(self.memory, text.encode())
 
     def _read(self) -> dict[str, Known]:
         """Return the cache by path; empty if its file is missing or damaged."""

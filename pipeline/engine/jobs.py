@@ -4,6 +4,7 @@ The folder exp/.jobs/<stage>-<8 digits> has the job's script and log and, until 
 A command that finds this file waits for the job instead of submitting another one.
 """
 
+import contextlib
 import os
 import shutil
 import signal
@@ -28,6 +29,8 @@ FORGOTTEN = "no longer known to Slurm"  # Slurm forgets a job some minutes after
 FIRST_POLL, LAST_POLL = 0.5, 10.0  # s between two questions to Slurm: the first ones, and after a while
 SEEN_SECONDS = 60  # s that a network file system may take to show files that another machine has written
 MOST_SECONDS = 120  # s before the time limit at which Slurm asks a job to stop; at most a quarter of the limit
+STOPPED = (130, -signal.SIGTERM)  # exit codes of a command that Slurm's signal has ended: after a checkpoint, and without
+LONGEST_END = 300  # s that Slurm may take to end a job that was requeued
 WITHOUT_END = 10**6  # more time limits than any training reaches
 
 
@@ -53,9 +56,9 @@ class NoAnswer(Exception):
 class InJob:
     """The function that submitit runs in the job: it runs a command, and ends it before the job is requeued."""
 
-    def __init__(self, command: tuple[str, ...], seconds: float, long: float) -> None:
-        """seconds: how long the command may take to stop before it is killed; long: about half of the time limit, in s."""
-        self.command, self.seconds, self.long = command, seconds, long
+    def __init__(self, name: str, command: tuple[str, ...], seconds: float, long: float) -> None:
+        """name: of the job; seconds: how long the command may take to stop; long: half of the time limit, in s."""
+        self.name, self.command, self.seconds, self.long = name, command, seconds, long
         self._process, self._begun = 0, 0.0
 
     def __call__(self) -> None:
@@ -75,10 +78,21 @@ class InJob:
         except UncompletedJobError:  # raised by submitit's signal handler, which has called `checkpoint`
             print("The stage was stopped by the job's time limit; set a longer `time` in [slurm] of the settings.", flush=True)
             sys.exit(1)
+        if process.returncode in STOPPED:
+            self._return_to_queue()
         if process.returncode < 0:
             print(f"The stage was killed (signal {-process.returncode}), perhaps because memory ran out.", flush=True)
         if process.returncode:
             sys.exit(abs(process.returncode))
+
+    def _return_to_queue(self) -> None:
+        """Requeue the job if Slurm's signal has ended the command and the job is to be preempted; not if it was cancelled."""
+        number = os.environ["SLURM_JOB_ID"]
+        with contextlib.suppress(NoAnswer):
+            if _state(number, self.name) == "RUNNING":
+                print("The job is asked to make way; it returns to the queue.", flush=True)
+                if subprocess.run(["scontrol", "requeue", number]).returncode == 0:
+                    time.sleep(LONGEST_END)  # Slurm ends this process
 
     def checkpoint(self) -> Any:
         """Stop the command, and return the call for the job's next run; None if that would be stopped at the same place.
@@ -97,7 +111,7 @@ class InJob:
             time.sleep(0.1)
         saved = (ended.si_code, ended.si_status) != (os.CLD_KILLED, signal.SIGTERM)
         again = saved or time.monotonic() - self._begun < self.long
-        return DelayedSubmission(InJob(self.command, self.seconds, self.long)) if again else None
+        return DelayedSubmission(InJob(self.name, self.command, self.seconds, self.long)) if again else None
 
 
 def run(job: Job, folder: Path, done: Callable[[], bool]) -> None:
@@ -174,7 +188,7 @@ def _submit(job: Job, folder: Path) -> str:
     try:
         # This command may itself run in a job, whose variables are not for the new one.
         with clean_env(), environment_variables(**configuration):
-            return executor.submit(InJob(job.command, 0.75 * job.notice, 30.0 * job.minutes)).job_id
+            return executor.submit(InJob(job.name, job.command, 0.75 * job.notice, 30.0 * job.minutes)).job_id
     except (FailedJobError, FailedSubmissionError, subprocess.CalledProcessError) as error:
         lines = [line for line in str(error).splitlines() if "error:" in line] or [str(error)]
         raise DataError(f"Slurm refuses the job ({lines[-1].strip()}); correct the section [slurm] of the settings.") from None
@@ -187,7 +201,7 @@ def _wait(job: Job, number: str) -> str:
         state = _patiently(number, job.name)
         if state in ENDED or state == FORGOTTEN:
             return state
-        if state != said:
+        if state not in (said, "COMPLETING"):
             say(f"{job.name}: Slurm job {number} is {state.lower()}")
             said = state
         time.sleep(pause)

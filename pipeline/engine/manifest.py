@@ -126,7 +126,7 @@ class Damaged(DataError):
 
 
 def _content(rows: list[File]) -> str:
-    """Return the digest of a result's content: all files but those in logs/, which contain times."""
+    """Return the digest of a result's content, that is of all files except those in logs/, which contain times."""
     return hashlib.sha256(json.dumps([row for row in rows if not row.path.startswith(LOGS)]).encode()).hexdigest()
 
 
@@ -217,7 +217,7 @@ def damage(folder: Path, content: str, report: Report) -> str:
 
 
 def _version(library: str) -> str | None:
-    """Return a library's version; None if another distribution, such as opencv-python, provides it."""
+    """Return a library's version; None if the library was installed from another distribution (such as opencv-python)."""
     try:
         return importlib.metadata.version(library)
     except importlib.metadata.PackageNotFoundError:

@@ -70,7 +70,7 @@ class Result:
         return found if found and found.fingerprint == self.fingerprint else None
 
     def previous(self, stage: str) -> Manifest | None:
-        """Return the manifest of the stage's result at which the symlink points, or else of the stage's newest result.
+        """Return the manifest of the result at which the symlink points or, without it, of the stage's newest result.
 
         None if there is no such result; stage: the stage's name.
         """

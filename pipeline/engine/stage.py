@@ -69,7 +69,10 @@ class Stage(luigi.Task):
         return {}
 
     def external_inputs(self) -> dict[str, str]:
-        """Return name -> source of each external file: a path, or another text that `digest_of` understands."""
+        """Return name -> source of each external file.
+
+        A source is a path, or a text from which `digest_of` computes a digest.
+        """
         return {}
 
     @property

@@ -1,10 +1,12 @@
 """Stages for 3D poses: convert motion capture, train the converter and the lifter, and evaluate them."""
 
 import hashlib
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from datasets.errors import DataError
+from datasets.files import sha256
 from datasets.mocap.sources import files_of
 from datasets.progress import Report
 from pipeline import config
@@ -37,12 +39,20 @@ class ConvertMocap(ChainStage):
 
     def digest_of(self, name: str, source: str, digests: Digests) -> str:
         path = Path(source).expanduser()
-        if not path.is_dir():  # also for a path that no longer exists: results made from it stay valid
-            return digests.of_file(path)
-        found = [f"{file.relative_to(path)} {digests.of_file(file)}" for file in files_of(path)]
-        if not found:
+        files = files_of(path) if path.exists() else [path]  # results made from a path that no longer exists stay valid
+        if not files and path.is_dir():
             raise DataError(f"{path} holds no motion capture; correct [mocap] source.")
-        return hashlib.sha256("\n".join(found).encode()).hexdigest()
+        if len(files) < 2 and not path.is_dir():
+            return digests.of_file(path)
+        folder = path if path.is_dir() else path.parent
+
+        def identity(of: Callable[[Path], object]) -> str:
+            return hashlib.sha256("\n".join(f"{file.relative_to(folder)} {of(file)}" for file in files).encode()).hexdigest()
+
+        def size_and_time(file: Path) -> str:
+            return f"{file.stat().st_size} {file.stat().st_mtime_ns}"
+
+        return digests.of_listing(path, identity(size_and_time), lambda: identity(sha256))
 
     def work(self, folder: Path, inputs: dict[str, Path], report: Report) -> dict[str, Any]:
         from stages.lifting.convert import convert

@@ -107,7 +107,7 @@ class Pretrain(TrainingStage):
 
     version = 2
 
-    dataset = DatasetName(lambda: ["penn_action", *further()], "what to train on")
+    dataset = DatasetName(lambda: ["penn_action", *further()], "dataset on which the network is trained")
 
     @property
     def result_path(self) -> str:
@@ -144,7 +144,7 @@ class Finetune(TrainingStage):
 
     version = 2
 
-    dataset = DatasetName(further, "what to train on")
+    dataset = DatasetName(further, "dataset on which the network is trained")
 
     @property
     def result_path(self) -> str:

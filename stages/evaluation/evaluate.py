@@ -105,7 +105,7 @@ def heatmaps_of(network: HourglassNet, samples: PoseDataset, mirror: list[int], 
 
 
 class Predictions:
-    """One split's predictions and training accuracy, collected batch by batch."""
+    """Predictions and training accuracy on one split, collected batch by batch."""
 
     def __init__(self, samples: PoseDataset, channels: list[int | None], decoder: str) -> None:
         self.samples, self.decoder = samples, decoder

@@ -53,7 +53,7 @@ def _confused(people: People, preds: np.ndarray, distance: np.ndarray, limit: np
 
 def failures(joints: tuple[str, ...], people: People, distance: np.ndarray, limit: np.ndarray,
              confused: np.ndarray) -> pd.DataFrame:  # fmt: skip
-    """Return the table of errors.
+    """Return the table of failures_<split>.csv.
 
     distance: (N, J) px, and confused: (N, J), both NaN if unknown; limit: (N, 1), largest distance of a hit in px.
     """

@@ -114,7 +114,7 @@ def _of_npy(path: Path) -> tuple[str, Any, int]:
 
 
 def _of_json(path: Path) -> tuple[str, Any, int]:
-    """Read nested lists, alone or under one of `NAMES`, or a list of people with keypoints, 0-based as in COCO and mmpose."""
+    """Read a .json file: nested lists, alone or under one of the keys `NAMES`, or a list of people with 0-based keypoints."""
     try:
         with gzip.open(path) if path.suffix == ".gz" else open(path, "rb") as file:
             content = file.read(MOST + 1)

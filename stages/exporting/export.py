@@ -44,7 +44,7 @@ TOLERANCE = 1e-4  # largest allowed difference between two heatmaps, whose peaks
 
 @dataclass(frozen=True)
 class Format:
-    """One file of the export: its purpose, and the functions that write the file and compute heatmaps with it."""
+    """A file format of the export: its purpose, a function that writes the file, and one that computes heatmaps with it."""
 
     what_for: str
     write: Callable[[Path, HourglassNet, Description], None]

@@ -73,7 +73,7 @@ def unpack(archive: Path, pattern: str, folder: Path, report: Report = silent, e
     if not output.count:
         wanted = expected or "any of the expected files"
         found = f"has files such as {output.unwanted!r}" if output.unwanted else "is empty"
-        raise DataError(f"{archive} does not contain {wanted}: it {found}. Is it the right archive?")
+        raise DataError(f"{archive} does not contain {wanted}: it {found}. Give the right archive.")
     return output.count
 
 

@@ -38,13 +38,16 @@ class Found:
 
 
 def point(result: Path, parts: dict[str, Path]) -> None:
-    """Create or update a result's symlinks to the folders of its parts. Raises DataError on a disk without symlinks."""
+    """Create or update the symlinks in a result folder that lead to the dataset's folders in `parts`.
+
+    Raises DataError on a disk without symlinks.
+    """
     for name, folder in parts.items():
         link = result / name
         if link.is_symlink() and os.readlink(link) == str(folder):
             continue
         if link.is_dir() and not link.is_symlink():
-            continue  # exp/ was copied, and the copy has folders in place of symlinks
+            continue  # a program that followed symlinks has copied exp/, so there is a folder in place of the symlink
         temporary = result / f".{name}.{os.getpid()}"
         temporary.unlink(missing_ok=True)
         try:
@@ -138,7 +141,7 @@ def _names(folder: Path, pattern: str) -> list[str]:
 def _one(folder: Path, fits: Callable[[Path], bool], name: str, wanted: Wanted) -> Path:
     """Return the folder for which `fits` is true, on the first level that has one; among several, the one called `name`.
 
-    Raises DataError if no folder fits, or several do and none or more than one of them is called `name`.
+    Raises DataError if no folder fits, or if several fit but not exactly one of them is called `name`.
     """
     level = [folder]
     for _ in range(DEPTH + 1):
@@ -159,7 +162,7 @@ def _one(folder: Path, fits: Callable[[Path], bool], name: str, wanted: Wanted) 
 
 
 def _listing(folder: Path) -> str:
-    """Return the first names in a folder as text, "nothing" for an empty one."""
+    """Return the first names in a folder as text, or "nothing" for an empty folder."""
     entries = sorted(_scan(folder), key=lambda entry: entry.name)
     names = [entry.name + "/" * entry.is_dir() for entry in entries]
     if not names:

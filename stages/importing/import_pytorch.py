@@ -109,8 +109,8 @@ def read_hourglass(path: Path) -> HourglassNet:
 def normalise(network: HourglassNet, normalisation: Normalisation) -> None:
     """Change a network that was trained on normalised images so that it takes images in [0, 1].
 
-    The mean goes into the buffer `mean`, the deviation into the weights of the first convolution. The convolution pads with 0
-    after the mean is subtracted, as in the original program, so results at the image border agree.
+    The mean is stored in the buffer `mean`, and the weights of the first convolution are divided by the standard deviation. The
+    convolution pads with 0 after the mean is subtracted, as in the original program, so results at the image border agree.
     """
     with torch.no_grad():
         network.mean.copy_(torch.tensor(normalisation.mean))

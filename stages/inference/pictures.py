@@ -60,7 +60,7 @@ def folder_names(paths: list[Path]) -> list[str]:
     """Return a unique name of a results folder for each source: the name of the source without the suffix.
 
     If several sources have equal names, their paths below the common folder of all sources are used: x/cam.mp4 and y/cam.mp4
-    get the names x_cam.mp4 and y_cam.mp4. Raises DataError if two of these names are equal, too.
+    get the names x_cam.mp4 and y_cam.mp4. Raises DataError if two of these longer names are equal, too.
     """
     full = [Path(os.path.abspath(path)) for path in paths]
     names = [path.name if path.is_dir() else path.stem for path in full]

@@ -57,8 +57,8 @@ def predict(network: HourglassNet, batches: Iterable[dict], mirrored: list[int],
     The mirrored heatmaps need no shift, because the outer edges of input and heatmap coincide, so that both are mirrored at
     the same line. The 7 x 7 convolution of stride 2 in the stem reaches half a pixel further to one side. A network learns to
     compensate for this offset, on mirrored samples as well as on others. Measured: joints of trained networks differ by 0.02
-    to 0.06 heatmap px on average, in either direction. A shift by one pixel, common where heatmap coordinates refer to a
-    pixel's corner, costs a third to a half of PCKh@0.1.
+    to 0.06 heatmap px on average, in either direction. A shift by one pixel, as in programs whose heatmap coordinates refer to
+    a pixel's corner, reduces PCKh@0.1 by a third to a half.
     """
     run = runtimes.in_torch(network, device, compute)
     if flip:

@@ -193,7 +193,7 @@ class VideoReader:
         if self._container.format.name == "avi":  # a truncated AVI reports a shorter duration, but the full number of frames
             promised = float(self._stream.frames / self.rate)
         if self._stream.duration is None and len(self._container.streams) > 1:
-            slack += 1  # the duration is that of the longest stream, such as the sound
+            slack += 1  # the stated duration is that of the longest stream, which may be the sound
         if not self.failed and last + slack < promised:
             self.failed.append(f"{self.path} ends after {last:.2f} s of {promised:.2f} s; it may be damaged or truncated.")
 

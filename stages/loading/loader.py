@@ -173,7 +173,8 @@ def _collate(trainers: int, samples: list) -> Any:
 
     The DataError is returned, because a raised exception would lose its message on the way to the training process.
     Tensors reach the training process through shared memory. If shared memory is too small, as in containers, the batch
-    consists of arrays, which go through a pipe. Shared memory must hold one batch of every worker of every training process.
+    consists of arrays, which are sent through a pipe. Shared memory must hold one batch of every worker of every training
+    process.
     """
     error = next((s for s in samples if isinstance(s, DataError)), None)
     if error:
@@ -195,7 +196,8 @@ def _shared_memory_left() -> float:
 
 def _begin(_worker: int) -> None:
     cv2.setNumThreads(0)
-    # When the training is interrupted, the connection of the thread that sends tensors breaks; its traceback helps nobody.
+    # When the training is interrupted, the connection of the thread that sends tensors breaks; the traceback of this error
+    # would only confuse users.
     sys.excepthook = lambda *error: None
 
 

@@ -104,7 +104,7 @@ def is_safetensors(path: Path) -> bool:
 
 
 def is_ours(path: Path) -> bool:
-    """Return whether a .safetensors file has a description of `save_tensors`; other programs write tensors alone.
+    """Return whether a .safetensors file has a description as `save_tensors` writes it; other programs write only tensors.
 
     Also true for an unreadable file: reading it raises an error that says what is wrong.
     """

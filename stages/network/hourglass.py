@@ -62,7 +62,7 @@ class Hourglass(nn.Module):
         return self.ascend(skip, self.inner(lower))
 
     def descend(self, x: Tensor) -> tuple[Tensor | None, Tensor]:
-        """Return the upper branch (N, outputs, h, w), None without one, and the input of `inner` (N, features, h/2, w/2)."""
+        """Return the upper branch's output (N, outputs, h, w), or None, and the input (N, features, h/2, w/2) of `inner`."""
         return self.upper(x) if hasattr(self, "upper") else None, self.lower1(F.max_pool2d(x, 2))
 
     def ascend(self, skip: Tensor | None, inner: Tensor) -> Tensor:

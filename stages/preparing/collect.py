@@ -117,8 +117,8 @@ def _require_one(first: Path, second: Path, file: Path, which: str, sources: Sou
 def _below(wanted: Path, folder: Path, labels: Path) -> str:
     """Return the path of an image or a video, relative to a folder.
 
-    A file that is not at the path `wanted` is searched by the last three, two or one parts of this path. Raises DataError if
-    the folder does not contain the file.
+    If no file is at the path `wanted`, the folder is searched for the last three, two or one parts of this path. Raises
+    DataError if the folder does not contain the file.
     """
     if wanted.is_relative_to(folder) and wanted.is_file():
         return wanted.relative_to(folder).as_posix()

@@ -20,9 +20,9 @@ def combine(first: DatasetFiles, others: Mapping[str, DatasetFiles], out: Path, 
     """Write annotation files to `out`; return dataset -> number of training people.
 
     The training split has the people of all datasets; the splits valid and test are those of the first dataset. The name of
-    each image gets the prefix DATASET/. Joints are matched by name: joints of the first dataset that another dataset lacks are
-    unlabelled there. `normalize` and `torsoangle` of the other datasets' people are -1. Raises DataError for a dataset that has
-    no joint in common with the first dataset.
+    each image gets the prefix DATASET/. Joints are matched by name: joints of the first dataset that another dataset lacks have
+    no label in the rows of that dataset. `normalize` and `torsoangle` of the other datasets' people are -1. Raises DataError
+    for a dataset that has no joint in common with the first dataset.
     """
     name, joints = first.dataset.name, first.skeleton.joints
     parts = {name: _named(name, first.split("train"))}
@@ -54,7 +54,7 @@ def _named(dataset: str, people: Annotations) -> Annotations:
 
 
 def _with_joints(people: Annotations, skeleton: Skeleton, joints: tuple[str, ...], title: str, first: str) -> Annotations:
-    """Return people with the given joints in place of those of `skeleton`, NaN where unknown.
+    """Return the people with the joints `joints` instead of those of `skeleton`; joints that `skeleton` lacks are NaN.
 
     title, first: titles of this dataset and of the first dataset, for messages. Raises DataError if no joint is known.
     """

@@ -267,7 +267,10 @@ def _worst(folder: Path, place: str, split: str, evaluation: Path) -> Picture | 
 
 
 def _pictures(folder: Path, comparison: Path | None, pattern: str, shows: str) -> list[Picture]:
-    """Copy pictures or pages of the comparison to the report; return them. {} in `shows` is the dataset in a file's name."""
+    """Copy pictures or pages of the comparison to the report.
+
+    Return them. In `shows`, {} is replaced by the dataset that a file's name contains.
+    """
     found = sorted(comparison.glob(pattern)) if comparison else []
     for path in found:
         shutil.copyfile(path, folder / path.name)

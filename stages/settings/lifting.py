@@ -24,8 +24,9 @@ class Converter(Section):
     """
 
     intro = (
-        "The converter: from the heatmaps of a pose to its joints in space, its place and the focal length. It learns from "
-        "synthetic samples, motion capture as random cameras see it. A setting that is empty has the value of the preset."
+        "The converter: a network that computes from the heatmaps of a pose its joints in space, the person's position and the "
+        "focal length. It learns from synthetic samples: motion capture, seen by random cameras. A setting that is empty has "
+        "the value of the preset."
     )
 
     preset: str = insignificant("res-64", "res-64 (published), or res-64-modern (normalised, and robust to noisy heatmaps).")

@@ -16,7 +16,7 @@ from stages.torch7.graph import CONCATENATE, CONV, IDENTITY, LINEAR, NORM, POOL,
 from stages.torch7.match import Graph, with_tensors
 from stages.torch7.t7 import Table
 
-# The path through the graph is encoded with one letter per node; _NETWORK matches the path through an hourglass network.
+# The path through the graph is written with one letter per node; the pattern _NETWORK matches the path of an hourglass network.
 _LETTERS = {IDENTITY: "I", CONV: "C", NORM: "N", RELU: "R", RESIDUAL: "S", POOL: "P", UPSAMPLE: "U", SUM: "A"}
 _HOURGLASS = r"(?:PS+)+(?:UA(?:S+UA)*|U(?:S+U)*)"
 _NETWORK = re.compile(

@@ -74,7 +74,7 @@ class Group:
 
 
 def group() -> Group:
-    """Return the group of this process; a group of one process if the process was not launched in a group."""
+    """Return the group of this process; if the process was started alone, a group of one process."""
     if not dist.is_initialized():
         return Group()
     return Group(dist.get_rank(), dist.get_world_size(), os.environ["LOCAL_RANK"] == "0")

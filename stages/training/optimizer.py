@@ -34,7 +34,8 @@ def cancelled_biases(network: HourglassNet) -> list[Tensor]:
 
     The true gradient of these biases is zero, but RMSprop and Adam turn its rounding noise into full steps. When the biases
     have drifted far from zero, the sums of the residual blocks are rounded coarsely, in bfloat16 so coarsely that joints move.
-    The list is empty without batch normalisation and for blocks that begin with a convolution: there, biases have an effect.
+    In networks without batch normalisation, and with blocks that begin with a convolution, biases have an effect; the list is
+    empty.
     """
     if network.options.norm != "batch" or network.options.block == "four":
         return []
@@ -101,7 +102,7 @@ class Ema:
         # Integers: how many batches each BatchNorm has seen.
         counts = [pair for pair in pairs if not pair[0].is_floating_point()]
         means, now = [mean for mean, _ in weights], [value for _, value in weights]
-        if share.device.type == "cpu":  # lerp needs only one pass over the memory
+        if share.device.type == "cpu":  # `lerp` reads and writes the memory only once
             torch._foreach_lerp_(means, now, share.item())
         else:
             steps = torch._foreach_sub(now, means)

@@ -1,4 +1,4 @@
-"""Errors of files: limits of the system, full disks and others, and their messages."""
+"""Writing files, and the error messages for full disks and for limits of the system."""
 
 import errno
 import os

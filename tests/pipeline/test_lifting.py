@@ -1,14 +1,20 @@
 """The converter from the command line: motion capture, both trainings and the evaluation."""
 
 import csv
+import hashlib
 import json
+import os
 import re
 import shutil
 from pathlib import Path
 
 import pytest
 
+from datasets.progress import silent
+from pipeline.engine.digests import Digests
+from pipeline.tasks.lifting import ConvertMocap
 from tests.datasets.mocap.test_mocap import write_human36m
+from tests.datasets.mocap.test_recordings import frames, write_acclaim, write_bvh
 from tests.pipeline.conftest import Place
 
 
@@ -90,3 +96,24 @@ def test_wrong_settings_as_data_error(empty: Place, settings: dict[str, str], sa
 def test_what_is_written_stays_in_exp(lifted: Place) -> None:
     assert {path.name for path in lifted.folder.iterdir()} <= {"luigi.cfg", "exp"}
     assert isinstance(lifted.exp, Path)
+
+
+def test_the_digest_of_recordings_is_that_of_their_contents_and_bodies(tmp_path: Path) -> None:
+    (tmp_path / "mocap/b").mkdir(parents=True)
+    write_bvh(tmp_path / "mocap/a.bvh", frames(2))
+    write_acclaim(tmp_path / "mocap/b", 2)
+    body, memory = tmp_path / "mocap/b/07.asf", tmp_path / "digests.json"
+
+    def digests_of_all() -> list[str]:
+        sources = [tmp_path / "mocap", tmp_path / "mocap/b/07_02.amc", tmp_path / "mocap/a.bvh"]
+        return [ConvertMocap().digest_of("source", str(path), Digests(memory, silent, "")) for path in sources]
+
+    first = digests_of_all()
+    assert first[2] == hashlib.sha256((tmp_path / "mocap/a.bvh").read_bytes()).hexdigest()
+    os.utime(body, (1, 1))
+    assert digests_of_all() == first
+    body.write_text(body.read_text().replace(":version 1.10", ":version 1.20"))
+    second = digests_of_all()
+    assert second[0] != first[0] and second[1] != first[1] and second[2] == first[2]
+    shutil.rmtree(tmp_path / "mocap")
+    assert digests_of_all() == second  # results made from files that no longer exist stay valid

@@ -315,7 +315,7 @@ def test_the_same_command_gives_the_same_bytes_and_a_long_video_takes_little_mem
 def write_detector(path, shape=(1, 3, 32, 32), outputs=("boxes", "scores", "labels")):
     """Write a network that returns three boxes.
 
-    The score of the first is the image's mean, so that it depends on the colours.
+    The score of the first box is the image's mean, so that it depends on the colours.
     """
     nodes = [
         helper.make_node("ReduceMean", ["image"], ["mean"], keepdims=0),

@@ -88,7 +88,7 @@ def test_a_file_loaded_and_saved_by_scipy_is_read(release, tmp_path, options):
 
 def test_the_error_for_another_file_lists_its_fields(tmp_path):
     write_v73(tmp_path / "v73.mat", "other", {"version": "12"})
-    with pytest.raises(DataError, match="v73.mat has no field 'RELEASE'; it has other. Is it the right file"):
+    with pytest.raises(DataError, match="v73.mat has no field 'RELEASE'; it has other. Check the path"):
         mpii_release.read(tmp_path / "v73.mat")
     write_v73(tmp_path / "v73.mat", "RELEASE", {"version": "12"})
     with pytest.raises(DataError, match="RELEASE.annolist is no struct array, .* this is not MPII's annotation file"):

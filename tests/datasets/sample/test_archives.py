@@ -187,10 +187,7 @@ def test_some_labels_are_whole_numbers_in_unsigned_types(penn: Path) -> None:
 
 @pytest.mark.parametrize("sequences", [8, 10])
 def test_enough_training_sequences_for_a_validation_part(tmp_path: Path, sequences: int) -> None:
-    """Of each action's training sequences, 9.2 % are for validation.
-
-    Rounded, this must be at least one. Some are for testing.
-    """
+    """9.2 % of each action's training sequences, rounded, are at least one sequence; each action has test sequences."""
     write_penn(tmp_path, sequences, frames=(1, 1), size=(40, 60), actions=("bowl", "squat"))
     train = np.array([label["train"][0, 0] for label in labels(tmp_path).values()]).reshape(2, sequences)
     assert ((train == 1).sum(1) >= 6).all() and (np.round(0.092 * (train == 1).sum(1)) >= 1).all()

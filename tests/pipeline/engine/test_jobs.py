@@ -24,7 +24,7 @@ IGNORES = "import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('
 )
 def test_only_what_gets_further_returns_to_the_queue(code, long, returns):
     """long: seconds after which a command that has saved nothing would not end in its next run either."""
-    job = InJob((sys.executable, "-c", code), seconds=0.5, long=long)
+    job = InJob("a", (sys.executable, "-c", code), seconds=0.5, long=long)
     process = subprocess.Popen(job.command, stdout=subprocess.PIPE)
     assert process.stdout and process.stdout.readline() == b"ready\n"
     job._process, job._begun = process.pid, time.monotonic()
@@ -34,18 +34,18 @@ def test_only_what_gets_further_returns_to_the_queue(code, long, returns):
 
 
 def test_the_exit_code_of_a_job_is_that_of_its_command(capfd):
-    InJob((sys.executable, "-c", ""), 1, 1)()
+    InJob("a", (sys.executable, "-c", ""), 1, 1)()
     with pytest.raises(SystemExit) as ended:
-        InJob((sys.executable, "-c", "import sys; sys.exit(30)"), 1, 1)()
+        InJob("a", (sys.executable, "-c", "import sys; sys.exit(30)"), 1, 1)()
     assert ended.value.code == 30 and not capfd.readouterr().out
     with pytest.raises(SystemExit) as ended:
-        InJob((sys.executable, "-c", "import os; os.kill(os.getpid(), 9)"), 1, 1)()
+        InJob("a", (sys.executable, "-c", "import os; os.kill(os.getpid(), 9)"), 1, 1)()
     assert ended.value.code == 9 and "killed (signal 9), perhaps because memory ran out" in capfd.readouterr().out
 
 
 def test_the_command_does_not_get_the_signal_before_the_time_limit():
     """Slurm sends it to all processes of a job; its default action would end them."""
-    InJob((sys.executable, "-c", "import os, signal; os.kill(os.getpid(), signal.SIGUSR2)"), 1, 1)()
+    InJob("a", (sys.executable, "-c", "import os, signal; os.kill(os.getpid(), signal.SIGUSR2)"), 1, 1)()
     assert signal.SIGUSR2 not in signal.pthread_sigmask(signal.SIG_BLOCK, set())
 
 
@@ -81,6 +81,19 @@ def test_waiting_survives_a_restart_of_slurm_and_says_little(monkeypatch, tmp_pa
     assert capfd.readouterr().err.splitlines() == [
         "a: Slurm job 7 is running", "a: Slurm does not answer (Socket timed out); waiting for it.",
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize(("state", "requeued"), [("RUNNING", True), ("CANCELLED", False)])
+def test_a_job_that_is_preempted_returns_to_the_queue_and_a_cancelled_one_does_not(monkeypatch, tmp_path, state, requeued):
+    """In both cases Slurm sends SIGTERM to all processes of the job some seconds before SIGKILL."""
+    answers(monkeypatch, tmp_path, f"{state} a")
+    (tmp_path / "scontrol").write_text(f"#!/bin/sh\necho $* > {tmp_path}/told\n")
+    (tmp_path / "scontrol").chmod(0o755)
+    monkeypatch.setattr(jobs, "LONGEST_END", 0)
+    monkeypatch.setenv("SLURM_JOB_ID", "7")
+    with pytest.raises(SystemExit):
+        InJob("a", (sys.executable, "-c", "import sys; sys.exit(130)"), 1, 1)()
+    assert (tmp_path / "told").exists() == requeued and (not requeued or (tmp_path / "told").read_text() == "requeue 7\n")
 
 
 def test_a_result_that_appears_late_is_waited_for(monkeypatch, tmp_path):

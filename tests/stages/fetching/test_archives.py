@@ -143,7 +143,7 @@ def test_a_changed_byte_in_a_gzipped_tar_is_found(tmp_path, place):
 
 
 def test_a_wrong_archive_is_refused(tmp_path):
-    with pytest.raises(DataError, match="Is it the right archive"):
+    with pytest.raises(DataError, match="Give the right archive"):
         unpack(make_tar(tmp_path / "a.tar.gz", {"readme": b"x"}), PATTERN, tmp_path / "out")
 
 
@@ -276,7 +276,7 @@ def test_memory_does_not_grow_with_the_archive(tmp_path):
 
 
 def test_names_with_backslashes(tmp_path):
-    """Old programs for Windows write such names."""
+    """Old programs for Windows write names with backslashes."""
     with zipfile.ZipFile(tmp_path / "a.zip", "w") as file:
         for name in ("images/a.jpg", "images/"):
             info = zipfile.ZipInfo(name)
@@ -387,6 +387,6 @@ def test_the_error_for_a_wrong_source_names_its_kind(tmp_path, content, said):
 @pytest.mark.parametrize("make", [make_tar, make_zip, make_7z])
 def test_the_error_for_another_archive_names_one_of_its_files(tmp_path, make):
     with pytest.raises(
-        DataError, match=r"does not contain images/\*\.jpg: it has files such as 'labels/0001\.mat'\. Is it the right"
+        DataError, match=r"does not contain images/\*\.jpg: it has files such as 'labels/0001\.mat'\. Give the right archive"
     ):
         unpack(make(tmp_path / "a", {"labels/0001.mat": b"x"}), PATTERN, tmp_path / "out", expected="images/*.jpg")

@@ -297,7 +297,8 @@ def test_sizes_beyond_the_file_are_refused(file):
 def test_tensors_outside_their_storage_are_refused(file):
     storage = float_storage(2, 1, 2, 3, 4)
     torch7.read(file(float_tensor(1, [2, 2], [2, 1], 1, storage)))
-    torch7.read(file(float_tensor(1, [1000, 2], [0, 3], 1, storage)))  # an expanded tensor: the file contains each element once
+    # An expanded tensor, whose elements the file contains only once.
+    torch7.read(file(float_tensor(1, [1000, 2], [0, 3], 1, storage)))
     for sizes, strides, offset in [
         ([2, 2], [2, 1], 2),
         ([5], [1], 1),

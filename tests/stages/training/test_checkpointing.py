@@ -44,7 +44,7 @@ def test_it_continues_from_the_previous_checkpoint_to_the_same_result(
     last = tmp_path / "t" / LAST
     last.write_bytes(DAMAGES[damage](last.read_bytes()))
     trainer(tmp_path / "t", tiny_penn, seconds=1e-9).run()
-    assert f"{last} is damaged; going on from the checkpoint before it, of iteration 6." in capsys.readouterr().err
+    assert f"{last} is damaged; continuing from the previous checkpoint, of iteration 6." in capsys.readouterr().err
     assert contents(tmp_path / "t") == contents(finished)
 
 

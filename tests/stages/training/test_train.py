@@ -180,7 +180,7 @@ def test_a_resumed_training_does_not_start_again(tiny_penn, tmp_path):
 
 
 def test_float16_scales_its_gradients_and_resumes(tiny_penn, tmp_path, monkeypatch):
-    """The CPU takes the place of CUDA here. The gradient scale is too large at first, so the first steps are skipped."""
+    """The test runs float16 on the CPU. The gradient scale is too large at first, so the first steps are skipped."""
     monkeypatch.setattr("stages.training.train.compute_type", lambda *_: torch.float16)
     settings = SETTINGS.model_copy(update={"epochs": 1, "ema": 0.0})
 

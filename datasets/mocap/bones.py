@@ -1,0 +1,127 @@
+"""Trees of bones: compute where joints are in each frame, and find the joints of Penn Action whatever a file calls them."""
+
+import math
+import os
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from scipy.spatial.transform import Rotation
+
+from datasets.errors import DataError
+from datasets.files import decode_text, size_in_words
+
+MOST_BONES = 1000  # in one body; with fingers and face it has about 200
+MOST_BYTES = 1 << 28  # in a file; ten minutes at 120 frames per second have about 50 MB
+_AT_ONCE = 4096  # frames that are computed at a time, to limit memory
+
+# Joint -> names of the bone that begins at the joint, without the side; best first. LeftShoulder is the shoulder only without a
+# LeftArm: otherwise it begins at the neck. CMU's lwrist begins at the wrist, its lhand farther down.
+_SIDED = {
+    "shoulder": ("arm", "upperarm", "uparm", "humerus", "shldr", "shoulder"),
+    "elbow": ("forearm", "lowerarm", "lowarm", "radius", "elbow"),
+    "wrist": ("wrist", "hand"),
+    "hip": ("upleg", "upperleg", "thigh", "femur", "hip"),
+    "knee": ("leg", "lowerleg", "lowleg", "shin", "calf", "tibia", "knee"),
+    "ankle": ("foot", "ankle"),
+}
+_SIDES = {"right": ("right{}", "r{}", "{}right", "{}r"), "left": ("left{}", "l{}", "{}left", "{}l")}
+# Joint of Penn Action -> its names in files, in lower case and without anything but letters and digits; best first.
+NAMES = {"head": ("head",)} | {
+    f"{side}_{joint}": tuple(form.format(name) for name in names for form in forms)
+    for joint, names in _SIDED.items()
+    for side, forms in _SIDES.items()
+}
+
+
+@dataclass(frozen=True)
+class Bone:
+    """A bone of a body, which begins at a joint, and moves with its parent."""
+
+    name: str
+    parent: int  # number of the parent, which comes earlier in the list of bones; -1 for the root
+    offset: np.ndarray  # (3,) from the parent's beginning to this bone's beginning in the parent's frame
+    places: tuple[int, ...] = ()  # columns of x, y and z in place of `offset`, in each frame; empty: `offset` never changes
+    order: str = ""  # axes of the rotations: ZXY turns about the bone's axes, in this order; zxy about its parent's axes
+    turns: tuple[int, ...] = ()  # columns of the angles, in degrees, one for each axis
+    axes: Rotation | None = None  # from the bone's axes to the axes that `offset` uses; None if they are the same
+
+
+@dataclass(frozen=True)
+class Recording:
+    """A movement as a file stores it; the y axis points up."""
+
+    bones: Sequence[Bone]
+    values: np.ndarray  # (F, C) float64, finite: the numbers of each frame, to whose columns the bones refer
+    fps: float  # frames per second
+    unit: float | None  # mm of a unit of length; None if the file does not say it
+
+
+def read_text(path: Path) -> str:
+    """Return the text of a file. Raises DataError if the file is missing or unreadable, or has more than MOST_BYTES bytes."""
+    try:
+        size = path.stat().st_size
+        if size > MOST_BYTES:
+            raise DataError(f"{path} has {size_in_words(size)}, too many for a movement; check the path.")
+        return decode_text(path.read_bytes())
+    except OSError as error:
+        raise DataError(f"{path} cannot be read ({error.strerror}); correct [mocap] source.") from None
+
+
+def numbers(words: Sequence[str], count: int, what: str) -> list[float]:
+    """Return `count` words as finite numbers; what: their meaning. Raises ValueError for other words or another count."""
+    try:
+        found = [float(word) for word in words]
+    except ValueError:
+        found = []
+    if len(found) != count or not all(map(math.isfinite, found)):
+        raise ValueError(f"{what} should be {count} finite numbers, and is {' '.join(words)[:80]!r}")
+    return found
+
+
+def find_joints(names: Sequence[str]) -> dict[str, int]:
+    """Return joint -> number of the bone that begins there, for the 13 joints of Penn Action.
+
+    names: names of the bones, such as LeftUpLeg, mixamorig:LeftUpLeg, lfemur or thigh_l. Raises DataError for a missing joint.
+    """
+    begin = len(os.path.commonprefix(list(names))) if len(names) > 1 else 0  # Bip01 of Bip01 L Thigh
+    plain: dict[str, int] = {}
+    for number, name in enumerate(names):
+        for text in (name, name[begin:], name.rpartition(":")[2]):
+            plain.setdefault(re.sub(r"[^a-z0-9]", "", text.lower()), number)
+    found = {joint: next((plain[name] for name in known if name in plain), None) for joint, known in NAMES.items()}
+    missing = [joint for joint, number in found.items() if number is None]
+    if missing:
+        raise DataError(
+            f"no bone has a name that is known for {', '.join(missing)} (as {NAMES[missing[0]][0]} is); the bones are "
+            f"{', '.join(names)[:500]}. Rename the bones."
+        )
+    return {joint: number for joint, number in found.items() if number is not None}
+
+
+def positions(recording: Recording, wanted: Sequence[int]) -> np.ndarray:
+    """Return where the bones with the numbers `wanted` begin, (F, len(wanted), 3) float64, in the file's unit and frame."""
+    bones, values = recording.bones, recording.values
+    needed = set()
+    for number in wanted:
+        while number >= 0 and number not in needed:
+            needed.add(number)
+            number = bones[number].parent
+    parts = [_positions(bones, values[at : at + _AT_ONCE], sorted(needed), wanted) for at in range(0, len(values), _AT_ONCE)]
+    return np.concatenate(parts) if parts else np.empty((0, len(wanted), 3))
+
+
+def _positions(bones: Sequence[Bone], values: np.ndarray, needed: Sequence[int], wanted: Sequence[int]) -> np.ndarray:
+    place, turned = {-1: np.zeros((len(values), 3))}, {-1: Rotation.identity()}
+    for number in needed:
+        bone = bones[number]
+        offset = values[:, bone.places] if bone.places else bone.offset
+        place[number] = place[bone.parent] + turned[bone.parent].apply(offset)
+        turn = Rotation.identity()
+        if bone.turns:
+            turn = Rotation.from_euler(bone.order, values[:, bone.turns], degrees=True)
+            turn = turn if bone.axes is None else bone.axes * turn * bone.axes.inv()
+        turned[number] = turned[bone.parent] * turn
+    return np.stack([place[number] for number in wanted], axis=1)
