@@ -54,7 +54,11 @@ def test_files_that_are_no_networks_are_refused(place):
     """A wrong network makes only its own stages fail; `status` still shows the other stages."""
     (place.folder / "empty").mkdir()
     options = ("--models", "precomputed", "--config", "profile.cfg")
-    for wrong, words in (("empty", "holds no network"), ("hg-256-ft", "was trained on"), ("sample", "= sample is no network")):
+    for wrong, words in (
+        ("empty", "holds no network"),
+        ("hg-256-ft", "is a network for penn_action"),
+        ("sample", "= sample is no network"),
+    ):
         place.set(f"[models]\nmpii = {wrong}\npenn_action = hg-256-ft\n")
         table = place.run("status", *options)
         assert words in table and "MakeSample" in table and "an input is unknown" in table
