@@ -72,10 +72,6 @@ def sweep(options: argparse.Namespace) -> int:
 
     A failed combination does not stop the other ones. Failed combinations are listed at the end, and make the exit code 1.
     """
-    if options.search:
-        from pipeline.cli.search import search
-
-        return search(options)
     all_of_them, failed = combinations(options.vary), []
     for number, combination in enumerate(all_of_them, 1):
         print(f"\n{number} of {len(all_of_them)}: {combination.name}", flush=True)
