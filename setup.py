@@ -21,6 +21,7 @@ setup(
     extras_require={
         "openvino": ["openvino"],  # the predictor's fastest runtime on a CPU
         "labels": ["sleap-io"],  # reads the labels of DeepLabCut, SLEAP and others
+        "search": ["optuna"],  # searches settings, for `sweep --search`
         "slurm": ["submitit"],  # submits stages as jobs of Slurm
     },
     entry_points={"console_scripts": ["pose-workspace = pipeline.__main__:main"]},

@@ -73,6 +73,10 @@ def parser() -> argparse.ArgumentParser:
         metavar="SECTION.NAME=V1,V2",
         help="a setting and its values; give --vary several times for combinations",
     )
+    sweep.add_argument(
+        "--search", type=int, default=0, metavar="N",
+        help="instead of every combination: N that Optuna proposes; --vary then also takes ranges, such as 1e-5..1e-2",
+    )  # fmt: skip
     for command in (run, sweep):
         _add_place(command)
     commands.add_parser("status", parents=[common], help="print the state of every stage")

@@ -4,5 +4,6 @@ commands     run, status, report, why, verify, rerun, models, settings
 find         stages by their names
 clean        the command clean
 sweep        the command sweep
+search       sweep --search
 report       the command report: collects the facts and writes the page
 """

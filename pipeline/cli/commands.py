@@ -19,6 +19,7 @@ from datasets.files import size_in_words, time_in_words
 from pipeline import config
 from pipeline.cli.clean import clean
 from pipeline.cli.find import find
+from pipeline.cli.search import search
 from pipeline.cli.sweep import sweep
 from pipeline.config import UsageError
 from pipeline.engine import jobs, links, manifest
@@ -325,7 +326,7 @@ def settings(options: argparse.Namespace) -> int:
 
 COMMANDS = {
     "run": run,
-    "sweep": sweep,
+    "sweep": lambda options: search(options) if options.search else sweep(options),
     "status": status,
     "report": report,
     "why": why,

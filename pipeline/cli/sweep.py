@@ -5,6 +5,7 @@ import re
 import shlex
 import subprocess
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
@@ -30,32 +31,40 @@ class Combination:
     settings: tuple[str, ...]  # arguments of --set: the varied settings, and the names of the experiments
 
 
+Choice = tuple[str, str, str]  # section, setting and value
+
+
 def combinations(varied: list[str]) -> list[Combination]:
     """Return all combinations of values; varied: texts such as `finetune.learning_rate=1e-4,3e-4`; the last varies fastest.
 
-    If settings of a training vary, each combination gets its own name for the experiment of this training: the current name
-    with the varied settings and their values. Raises UsageError for a text without a setting or with fewer than two values.
+    Raises UsageError for a text without a setting or with fewer than two values.
     """
-    choices: list[list[tuple[str, str, str]]] = []
-    for text in varied:
-        name, _, values = text.partition("=")
-        section, _, setting = name.strip().rpartition(".")
-        each = [value.strip() for value in values.split(",") if value.strip()]
-        if not section or not setting or len(set(each)) < 2:
-            raise UsageError(
-                f"--vary {text}: give a setting and at least two values, such as finetune.learning_rate=1e-4,3e-4."
-            )
-        choices.append([(section, setting, value) for value in each])
-    found = []
-    for chosen in product(*choices):
-        settings = [f"{section}.{setting}={value}" for section, setting, value in chosen]
-        for section in dict.fromkeys(section for section, _, _ in chosen):
-            training = config.settings().section(section)
-            if isinstance(training, Training):
-                own = [f"{setting}-{value}" for of, setting, value in chosen if of == section]
-                settings.append(f"{section}.experiment={re.sub('[^A-Za-z0-9._-]', '_', '-'.join((training.experiment, *own)))}")
-        found.append(Combination(" ".join(f"{setting}={value}" for _, setting, value in chosen), tuple(settings)))
-    return found
+    return [combination_of(chosen) for chosen in product(*map(split_values, varied))]
+
+
+def split_values(text: str) -> list[Choice]:
+    """Return the values of one setting, given as `finetune.learning_rate=1e-4,3e-4`. Raises UsageError as `combinations`."""
+    name, _, values = text.partition("=")
+    section, _, setting = name.strip().rpartition(".")
+    each = [value.strip() for value in values.split(",") if value.strip()]
+    if not section or not setting or len(set(each)) < 2:
+        raise UsageError(f"--vary {text}: give a setting and at least two values, such as finetune.learning_rate=1e-4,3e-4.")
+    return [(section, setting, value) for value in each]
+
+
+def combination_of(chosen: Sequence[Choice]) -> Combination:
+    """Return the combination of one value of each setting.
+
+    If settings of a training vary, the combination gets its own name for the experiment of this training: the current name with
+    the varied settings and their values.
+    """
+    settings = [f"{section}.{setting}={value}" for section, setting, value in chosen]
+    for section in dict.fromkeys(section for section, _, _ in chosen):
+        training = config.settings().section(section)
+        if isinstance(training, Training):
+            own = [f"{setting}-{value}" for of, setting, value in chosen if of == section]
+            settings.append(f"{section}.experiment={re.sub('[^A-Za-z0-9._-]', '_', '-'.join((training.experiment, *own)))}")
+    return Combination(" ".join(f"{setting}={value}" for _, setting, value in chosen), tuple(settings))
 
 
 def sweep(options: argparse.Namespace) -> int:
@@ -66,19 +75,24 @@ def sweep(options: argparse.Namespace) -> int:
     all_of_them, failed = combinations(options.vary), []
     for number, combination in enumerate(all_of_them, 1):
         print(f"\n{number} of {len(all_of_them)}: {combination.name}", flush=True)
-        words = shlex.split(config.command(f"run {options.stage}"))[1:]
-        extra = [word for text in combination.settings for word in ("--set", text)]
-        if subprocess.call([sys.executable, *words, *extra]):
+        if run_combination(options.stage, combination):
             failed.append(combination.name)
-    scored = [(c.name, place) for c in all_of_them if c.name not in failed for place in _evaluations(options.stage, c)]
+    scored = [(c.name, place) for c in all_of_them if c.name not in failed for place in evaluations(options.stage, c)]
     if scored:
-        _print_comparison(scored)
+        print_comparison(scored)
     for name in failed:
         print(f"error: {name} failed; its messages are above. To continue it, repeat the same command.", file=sys.stderr)
     return 1 if failed else 0
 
 
-def _evaluations(stage: str, combination: Combination) -> list[Path]:
+def run_combination(stage: str, combination: Combination) -> int:
+    """Run a stage with the settings of a combination; return the exit code."""
+    words = shlex.split(config.command(f"run {stage}"))[1:]
+    extra = [word for text in combination.settings for word in ("--set", text)]
+    return subprocess.call([sys.executable, *words, *extra])
+
+
+def evaluations(stage: str, combination: Combination) -> list[Path]:
     """Return the result folders of the evaluations that the name `stage` selects, with the settings of a combination."""
     with config.more_settings(combination.settings):
         Register.clear_instance_cache()  # Luigi caches stages, whose fingerprints belong to other settings
@@ -87,7 +101,8 @@ def _evaluations(stage: str, combination: Combination) -> list[Path]:
     return folders
 
 
-def _print_comparison(scored: list[tuple[str, Path]]) -> None:
+def print_comparison(scored: list[tuple[str, Path]]) -> None:
+    """Print accuracies of evaluations, and tests of each against the first; scored: pairs of name and result folder."""
     from stages.evaluation.scores import Scored, as_text, pair_table, part_table, part_text
 
     found: dict[str, list[Scored]] = {}

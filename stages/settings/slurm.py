@@ -47,7 +47,8 @@ class Slurm(Section):
         further = {name: value or True for name, _, value in (word.partition("=") for word in self.options.split())}
         found: dict[str, Any] = {
             "cpus_per_task": self.cpus,
-            "srun_args": [f"--cpus-per-task={self.cpus}"],  # srun does not take it from sbatch since Slurm 22.05
+            # srun does not take the CPUs from sbatch since Slurm 22.05, and starts several tasks if the job has more CPUs.
+            "srun_args": ["--ntasks=1", f"--cpus-per-task={self.cpus}"],
             "additional_parameters": further,
         }
         found |= {"partition": self.partition} if self.partition else {}
