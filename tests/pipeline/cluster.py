@@ -101,7 +101,19 @@ class Cluster:
         for name in ("slurmd.pid", "slurmctld.pid", "munge/pid"):
             path = self.folder / name
             if path.exists():
-                os.kill(int(path.read_text()), signal.SIGTERM)
+                _end(int(path.read_text()))
+
+
+def _end(process: int) -> None:
+    """End a process, by force if it takes longer than 10 s, as slurmd does while a job ends."""
+    os.kill(process, signal.SIGTERM)
+    for _ in range(100):
+        try:
+            os.kill(process, 0)
+        except ProcessLookupError:
+            return
+        time.sleep(0.1)
+    os.kill(process, signal.SIGKILL)
 
 
 def _free_ports() -> list[int]:

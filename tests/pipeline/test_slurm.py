@@ -122,7 +122,7 @@ def test_two_chains_as_jobs_share_them_and_give_the_same_bytes(real, cluster):
 
 
 def test_a_training_that_returns_to_the_queue_twice(real, cluster):
-    real.set(LONG.format(600))
+    real.set(LONG.format(300))
     process = real.start("-m", "pipeline", "run", "FinetunePenn", *ON_SLURM)
     size = 0
     for restarts in (1, 2):
