@@ -97,7 +97,7 @@ class Place:
     def run(self, *arguments: str, code: int = 0) -> str:
         """Run python -m pipeline ARGUMENTS; check the exit code, and that no traceback is printed; return stdout and stderr."""
         process = self.start("-m", "pipeline", *arguments)
-        out, err = process.communicate(timeout=300)
+        out, err = process.communicate(timeout=900)
         assert process.returncode == code, out + err
         assert "Traceback" not in err + out, err
         return out + err
