@@ -14,6 +14,8 @@ inference    images -> heatmaps and joints
 evaluation   accuracies of networks
 exporting    networks for other programs
 training     the training loop
-forecasting  one image -> the poses of the next steps
 reporting    tables, figures, pages
+lifting      heatmaps or 2D joints -> 3D poses
+forecasting  one image -> the poses of the next steps
+forecast_comparison  forecasts beside those of baselines: tables, tests, pictures
 """

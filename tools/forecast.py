@@ -63,8 +63,8 @@ def forecast(options: argparse.Namespace) -> int:
     """Forecast from every picture and write the files; return the exit code. Raises DataError for a wrong source or network."""
     if not options.source.exists():
         raise DataError(f"{options.source} does not exist; give an image, a folder of images, or a video.")
+    from stages.forecast_comparison.pictures import sheet, strip, write_animation
     from stages.forecasting.forecaster import PoseForecaster
-    from stages.forecasting.pictures import sheet, strip, write_animation
 
     forecaster, failed, done = PoseForecaster.load(result_at(options.model), options.device), list[str](), 0
     options.out.mkdir(parents=True, exist_ok=True)

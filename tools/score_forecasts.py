@@ -38,9 +38,9 @@ def main() -> None:
 def score(folders: list[Path], split: str) -> None:
     """Print the table for folders of forecasts. Raises DataError if labels or forecasts are missing."""
     from stages.evaluation.scores import as_text
-    from stages.forecasting import eval_files
-    from stages.forecasting.baselines import zero_velocity
-    from stages.forecasting.compare import count, table
+    from stages.forecast_comparison import eval_files
+    from stages.forecast_comparison.baselines import zero_velocity
+    from stages.forecast_comparison.compare import count, table
     from stages.forecasting.evaluate import ForecastFiles
     from stages.forecasting.movements import published_starts
 
@@ -58,7 +58,7 @@ def score(folders: list[Path], split: str) -> None:
 
 def write(folder: Path, split: str) -> None:
     """Write the forecasts of EvaluateForecast into a folder. Raises DataError if it has not been run."""
-    from stages.forecasting.eval_files import write_forecasts
+    from stages.forecast_comparison.eval_files import write_forecasts
 
     stage = EvaluateForecast()
     source = stage.folder / f"forecasts_{split}.h5"

@@ -103,7 +103,7 @@ class ForecastFromPoses(ChainStage):
         return converted(PENN_ACTION)
 
     def work(self, folder: Path, inputs: dict[str, Path], report: Report) -> dict[str, Any]:
-        from stages.forecasting.pose_only import train_both
+        from stages.forecast_comparison.pose_only import train_both
 
         settings = config.settings()
         return train_both(folder, _files(inputs), settings.pose_only, settings.workspace, report)
@@ -121,7 +121,7 @@ class CompareForecasts(ChainStage):
         return converted(PENN_ACTION) | {"evaluation": EvaluateForecast(), "poses": ForecastFromPoses()}
 
     def work(self, folder: Path, inputs: dict[str, Path], report: Report) -> dict[str, Any]:
-        from stages.forecasting.compare import compare
+        from stages.forecast_comparison.compare import compare
 
         name, stride = self.settings()["name"], self.settings()["stride"]
         return compare(folder, inputs["evaluation"], name, inputs["poses"], _files(inputs), stride, _truth(), report)

@@ -10,7 +10,7 @@ from datasets import penn_action
 from datasets.errors import DataError
 from datasets.formats import penn_labels
 from datasets.penn_action import PENN_ACTION
-from stages.forecasting.baselines import nearest_mean, nearest_neighbour, zero_velocity
+from stages.forecast_comparison.baselines import nearest_mean, nearest_neighbour, zero_velocity
 from stages.forecasting.movements import fixed_rate_starts, published_starts, read_movements
 from stages.forecasting.scoring import Counts
 from stages.preparing.annotate import write_conversion

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from datasets.errors import DataError
 from datasets.penn_action import PENN_ACTION
 from datasets.progress import Report
-from stages.forecasting.baselines import Forecasts
+from stages.forecast_comparison.baselines import Forecasts
 from stages.forecasting.evaluate import ForecastFiles
 from stages.forecasting.movements import STEPS, Movements, published_starts
 from stages.forecasting.scoring import THRESHOLD

@@ -27,11 +27,11 @@ from datasets.imaging.images import read_image
 from datasets.penn_action import PENN_ACTION, frame_name
 from datasets.progress import Report, silent
 from stages.evaluation.scores import as_text
-from stages.forecasting import pictures, space
-from stages.forecasting.baselines import Forecasts, baselines, zero_velocity
+from stages.forecast_comparison import pictures, space
+from stages.forecast_comparison.baselines import Forecasts, baselines, zero_velocity
+from stages.forecast_comparison.pose_only import forecast, load
 from stages.forecasting.evaluate import ForecastFiles, load_counts, starts_by_kind
 from stages.forecasting.movements import STEPS, Movements, Starts, published_starts
-from stages.forecasting.pose_only import forecast, load
 from stages.forecasting.scoring import Counts, difference_by_step
 from stages.reporting.curves import COLOURS, STYLE, new_figure, save_figure
 from stages.reporting.movements3d import Movement3D, strips, write_page

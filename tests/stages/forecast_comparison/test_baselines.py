@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from stages.forecasting import baselines
-from stages.forecasting.baselines import linear_map, nearest_mean, nearest_neighbour, zero_velocity
+from stages.forecast_comparison import baselines
+from stages.forecast_comparison.baselines import linear_map, nearest_mean, nearest_neighbour, zero_velocity
 from stages.forecasting.movements import published_starts
 from tests.stages.forecasting.made import movements
 
