@@ -8,11 +8,15 @@ import pytest
 import torch
 
 from datasets.penn_action import PENN_ACTION
+from stages.forecasting.network import ForecastNet
 from stages.inference.predict import set_tf32
 from stages.inference.predictor import PosePredictor
+from stages.lifting.network import ConverterNet
 from stages.loading.crop_cache import cache_crops
 from stages.network.checkpoints import Description
 from stages.network.hourglass import HourglassNet
+from stages.settings.forecasting import Forecaster
+from stages.settings.lifting import Converter
 from stages.settings.sections import Input, Network, Workspace
 from stages.settings.trainings import Training
 from stages.training.heatmaps import HeatmapObjective, new_network
@@ -50,6 +54,17 @@ def test_the_network_computes_what_it_computes_on_the_cpu():
     with torch.inference_mode():
         expected, found = net(images)[-1], net.cuda()(images.cuda())[-1].cpu()
     torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-5)
+
+
+def test_forecasts_in_3d_are_those_of_the_cpu():
+    converter = ConverterNet(13, 16, Converter(features=8))
+    net, images = ForecastNet(network(), Forecaster(), converter).eval(), torch.rand(2, 3, 64, 64)
+    set_tf32("float32")
+    with torch.inference_mode():
+        expected, found = net(images, 4), net.cuda()(images.cuda(), 4)
+    torch.testing.assert_close(found.heatmaps.cpu(), expected.heatmaps, atol=1e-5, rtol=1e-4)
+    for ours, theirs in zip(found.poses, expected.poses, strict=True):
+        torch.testing.assert_close(ours.cpu(), theirs, atol=1e-2, rtol=1e-4)  # mm
 
 
 @pytest.mark.parametrize("precision", ["float32", "auto", "float16"])
