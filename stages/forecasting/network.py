@@ -35,7 +35,7 @@ class SplitHourglass(nn.Module):
 
     @classmethod
     def load(cls, path: Path) -> tuple["SplitHourglass", Description]:
-        """Return the halves and the description of an export's model.safetensors, or any checkpoint of this workspace.
+        """Return the split network and its description, from an export's model.safetensors or a checkpoint of this workspace.
 
         Raises DataError for any other file.
         """

@@ -17,7 +17,7 @@ THRESHOLDS = tuple(k / 100 for k in range(11))  # thresholds of curves, as publi
 
 @dataclass
 class Counts:
-    """Numbers of correct and visible joints of forecasts for a split, over S sequences, T steps and J joints."""
+    """Numbers of correct and of visible joints in the forecasts for a split, with S sequences, T steps and J joints."""
 
     hits: np.ndarray  # (S, T, J) int64: correct joints at THRESHOLD
     seen: np.ndarray  # (S, T, J) int64: visible joints

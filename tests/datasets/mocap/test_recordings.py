@@ -301,7 +301,7 @@ def test_a_movement_needs_its_body(tmp_path: Path) -> None:
         ("OFFSET 0.0 20.0 0.0", "OFFSET 0 inf 0", "line .*OFFSET should be 3 finite numbers, and is .0 inf 0"),
         ("OFFSET 0.0 20.0 0.0", "OFFSET 0 1e300 0", "a coordinate that is no number or beyond"),
         ("OFFSET 0.0 20.0 0.0", "OFFSET 0", "OFFSET should be 3 finite numbers, and is .0"),
-        ("JOINT LeftLeg", "JOINT LeftPart", "a.bvh: no bone has a name that is known for left_knee .as leftleg is."),
+        ("JOINT LeftLeg", "JOINT LeftPart", "a.bvh: no bone has a known name of left_knee, such as leftleg;"),
         ("OFFSET 0.0 -42.0 0.0", "OFFSET 0 -4200 0", "the legs are .* long, not like those of a person in mm, cm, inches"),
     ],
 )

@@ -71,8 +71,8 @@ def test_hidden_joints_and_repeated_steps_weigh_in_the_loss_as_the_settings_say(
         other = maps.clone()
         other[:, :, 5] = 1.0
         losses = [one.loss(Outputs(given, None), batch, 1.0)[0].item() for given in (maps, other)]
-        # The heatmaps of joint 5 are 1 everywhere, but should be empty: their squared error is 1, and the mean over the 13 joints
-        # rises by 1 / 13 at each of the 16 steps.
+        # The heatmaps of joint 5 are 1 everywhere, but should be empty. So their squared error is 1, and at each of the 16
+        # steps the mean error over the 13 joints rises by 1 / 13.
         assert losses[1] - losses[0] == pytest.approx(16 / 13 if count else 0, abs=1e-5)
     rigid = objective(files, SETTINGS.model_copy(update={"repeated_weight": 0.0, "unlabelled_weight": 0.0}))
     batch = a_batch(rigid)

@@ -87,7 +87,7 @@ def test_networks_without_a_converter_are_refused(tmp_path):
     with pytest.raises(DataError, match=r"module 13 \(nn.Tanh\) is read as trunk.11, expected Sequential"):
         read_converter(written.write(tmp_path / "a.t7"))
     path = Published3D("hg-256-res-clstm").write(tmp_path / "b.t7")
-    with pytest.raises(DataError, match="no converter has them"):
+    with pytest.raises(DataError, match="no converter has these modules"):
         read_converter(path)
     with pytest.raises(DataError, match="has 1 outputs, expected 5"):
         read_combined(path)
