@@ -31,10 +31,11 @@ class Combination:
 
 
 def combinations(varied: list[str]) -> list[Combination]:
-    """Return all combinations of values; varied: texts such as `finetune.learning_rate=1e-4,3e-4`; the last varies fastest.
+    """Return all combinations of values; varied: texts such as `finetune.learning_rate=1e-4,3e-4`.
 
-    If settings of a training vary, each combination gets its own name for the experiment of this training: the current name
-    with the varied settings and their values. Raises UsageError for a text without a setting or with fewer than two values.
+    The last setting varies fastest. If settings of a training vary, each combination gets its own name for the experiment of
+    this training: the current name with the varied settings and their values. Raises UsageError for a text without a setting or
+    with fewer than two values.
     """
     choices: list[list[tuple[str, str, str]]] = []
     for text in varied:
@@ -61,7 +62,8 @@ def combinations(varied: list[str]) -> list[Combination]:
 def sweep(options: argparse.Namespace) -> int:
     """Run a stage with all combinations, one after another, and print a comparison of the results; return the exit code.
 
-    A failed combination does not stop the other ones. Failed combinations are listed at the end, and make the exit code 1.
+    The other combinations run even if a combination fails. Failed combinations are listed at the end, and the exit code is then
+    1.
     """
     all_of_them, failed = combinations(options.vary), []
     for number, combination in enumerate(all_of_them, 1):
@@ -81,7 +83,7 @@ def sweep(options: argparse.Namespace) -> int:
 def _evaluations(stage: str, combination: Combination) -> list[Path]:
     """Return the result folders of the evaluations that the name `stage` selects, with the settings of a combination."""
     with config.more_settings(combination.settings):
-        Register.clear_instance_cache()  # Luigi caches stages, whose fingerprints belong to other settings
+        Register.clear_instance_cache()  # Luigi caches stages, and the cached stages have fingerprints of other settings
         folders = [found.folder for found in find(stage) if isinstance(found, Evaluate)]
     Register.clear_instance_cache()
     return folders
