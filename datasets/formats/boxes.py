@@ -32,7 +32,7 @@ class Box:
 
 
 def read_boxes(path: Path, score: float = 0.0, label: int | None = None) -> list[Box]:
-    """Return the boxes of a file in its order.
+    """Return the boxes in a file, in the order of the file.
 
     score: smallest score of a box in COCO results. label: the `category_id` of people in a COCO file; None means the category
     called person or, without it, the only category. Crowds (`iscrowd`) are left out.

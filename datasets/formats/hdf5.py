@@ -116,7 +116,7 @@ def h5_field(file: h5py.File, path: Path, name: str) -> h5py.Dataset:
     made = dataset.id.get_create_plist()
     if made.get_nfilters() or made.get_external_count() or dataset.is_virtual:
         raise DataError(
-            f"{path}: field {name!r} is compressed or stands in another file, as in no published file; write it plainly."
+            f"{path}: field {name!r} is compressed or stored in another file, unlike published files; write it uncompressed."
         )
     return dataset
 

@@ -94,7 +94,7 @@ def _place(entry: dict[str, Any]) -> tuple[str, np.ndarray]:
 
 
 def _find_places(release: Release, wanted: Iterable[tuple[str, np.ndarray]], path: Path) -> np.ndarray:
-    """Return a mask (N,) bool of the people at the wanted places. A place is an image and an array, as `_place` returns them.
+    """Return a mask (N,) bool of the people at the wanted places, pairs of an image and an array that `_place` returns.
 
     Positions may differ by 1 px, because some files count pixels from 0, and scales by 1 %; no two people of MPII are that
     close to each other. Raises DataError unless exactly one training person matches each place.

@@ -190,7 +190,7 @@ class _Current:
             return identity is None or self._could_be(stage, identity)
 
     def _could_be(self, stage: Stage, identity: Identity) -> bool:
-        """Return whether a result has the current version and settings, and its inputs also belong, or may belong, to them."""
+        """Return whether a result has the current version and settings, and its inputs have, or may have, current settings."""
         needed = stage.requires()
         return (
             (identity.version, identity.settings) == (stage.version, stage.settings())

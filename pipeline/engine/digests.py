@@ -41,7 +41,7 @@ class Digests:
     """The digests of external files, cached in the file `memory`."""
 
     def __init__(self, memory: Path, report: Report, remedy: str) -> None:
-        """report: progress callback for reading large files; remedy: what the error for a missing file tells the user to do."""
+        """report: progress callback for reading large files; remedy: advice for the user in the error for a missing file."""
         self.memory, self.report, self.remedy = memory, report, remedy
 
     def of_file(self, path: Path) -> str:
@@ -73,7 +73,7 @@ class Digests:
         return known[str(path.absolute())].sha256
 
     def of_listing(self, folder: Path, listing: str, contents: Callable[[], str] | None) -> str:
-        """Return the digest of a folder: `listing`, or if `contents` is given, the digest that it computes.
+        """Return the digest of a folder: `listing` or, if `contents` is given, the digest that `contents` returns.
 
         listing: digest of the names, sizes and times of the files. The digest of the contents is cached until `listing`
         changes. Raises DataError as `of_file` does.

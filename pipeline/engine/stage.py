@@ -105,7 +105,7 @@ class Stage(luigi.Task):
         """
 
     def job(self, again: bool) -> jobs.Job | None:
-        """Return the job of Slurm that makes the result; by default None: this process makes it. again: as in `make`."""
+        """Return the Slurm job that makes the result; None (the default): this process makes the result. again: see `make`."""
         return None
 
     # Members that are derived from the members above.

@@ -90,8 +90,8 @@ def set_arithmetic(training: Training, workspace: Workspace) -> None:
 class Trainer:
     """A training in a folder, or one process's share of it.
 
-    The training continues from the checkpoint in the folder. Without one, it starts from the checkpoint of the training from
-    which it branches off, or else from the objective's network.
+    The training continues from the checkpoint in the folder. If the folder has no checkpoint, the training starts from the
+    checkpoint of the training from which it branches off, or else from the objective's network.
     """
 
     def __init__(self, job: Job) -> None:
