@@ -59,10 +59,10 @@ class Database:
 def nearest_neighbour(train: Movements, query: np.ndarray, actions: np.ndarray | None = None) -> Forecasts:
     """Yield for each query the movement after the most similar training frame, shifted and scaled to fit the query.
 
-    actions: (N,) text, true action of each query, and the only action of its neighbours (NN-oracle); None: any action (NN-all).
-    Query and neighbour are normalised on the joints that the training frame shows: minus the mean of these joints, divided by
-    the largest distance from this mean. The distance between poses is the sum of squared differences divided by the number of
-    these joints. A joint that the neighbour does not show at a step has no forecast.
+    actions: (N,) text, true action of each query, to search only training frames with this action (NN-oracle); None: all
+    training frames (NN-all). Query and neighbour are normalised on the joints that the training frame shows: minus the mean of
+    these joints, divided by the largest distance from this mean. The distance between poses is the sum of squared differences
+    divided by the number of these joints. A joint that the neighbour does not show at a step has no forecast.
     """
     database = Database.of(train, ENOUGH)
     shown = ~np.isnan(database.poses).any(axis=-1)

@@ -1,6 +1,6 @@
 """Read checkpoints of two PyTorch ports of the stacked hourglass: files of torch.save, or .safetensors.
 
-The ports are princeton-vl's pytorch_stacked_hourglass, with C. Rockwell's fork that adds regularisation, and bearpaw's
+The ports are princeton-vl's pytorch_stacked_hourglass, with Rockwell's fork that adds regularisation, and bearpaw's
 pytorch-pose, with anibali's pytorch-stacked-hourglass. First the tensors are renamed to the names of HourglassNet. Then the
 network's options are derived from names and shapes, and every tensor is compared with a network of these options.
 """

@@ -67,8 +67,9 @@ class KnownModel:
         return source if PIN.search(source) or not self.sha256 else f"{source}#sha256={self.sha256}"
 
 
-# These numbers are in the settings of C. Rockwell's fork (train: mean, stdev). The links to the networks on the fork's web page
-# are interchanged. bearpaw's networks need no entry: `import_pytorch` recognises them by their tensors and sets their mean.
+# These numbers are in the settings of Rockwell's fork of princeton-vl's port (train: mean, stdev). The links to the two
+# networks on the fork's web page are interchanged. bearpaw's networks need no entry: `import_pytorch` recognises them by their
+# tensors and sets their mean.
 _REGULARISED = Normalisation((0.3643, 0.3437, 0.3156), (0.1510, 0.1469, 0.1472))
 
 

@@ -147,7 +147,7 @@ def add_converter(build: Builder, heatmaps: int, network: ConverterNet, prefix: 
 
 
 def add_projection(build: Builder, heads: Heads, network: ConverterNet) -> int:
-    """Add the layers that project the joints of a converter into the image; return the index of the last one."""
+    """Add the layers that project a converter's 3D joints into the image; return the index of the last layer."""
     trans = build.add("Replicate", heads.trans, nfeatures=network.joints, dim=2)
     points = build.add(SUM, heads.repos, trans)
     xy = build.add(NARROW, points, dimension=3, index=1, length=2)

@@ -42,7 +42,7 @@ def test_fixed_rate_steps_lie_inside_their_sequence():
     assert starts.rows.tolist() == [[0, 2, 4], [1, 3, 5], [10, 12, 14]] and not starts.repeated.any()
     with pytest.raises(DataError, match="no sequence has 7 frames in a row"):
         fixed_rate_starts(found, stride=1, steps=7)
-    with pytest.raises(DataError, match="stride 0 is none"):
+    with pytest.raises(DataError, match="stride = 0: both should be 1 or more"):
         fixed_rate_starts(found, stride=0)
 
 
