@@ -86,7 +86,7 @@ class PennAction(Section):
 class Window:
     """The rectangle that is cut out of all frames of a sequence, in 0-based px.
 
-    It consists of the columns left to left + width - 1 and of the rows top to top + height - 1.
+    The rectangle consists of the columns left to left + width - 1 and of the rows top to top + height - 1.
     """
 
     left: int

@@ -156,8 +156,7 @@ def _print_tests(distances: dict[Path, np.ndarray], head: np.ndarray, image: np.
             than = difference(one, ours)
             found += [100 * than.value, 100 * than.low, 100 * than.high, than.p]
         lines.append([file, *found])
-    print(f"Mean PCKh@0.5 with 95 % intervals over images, and {last} minus each other file:
-")
+    print(f"Mean PCKh@0.5 with 95 % intervals over images, and the difference {last} minus each other file:\n")
     print(tabulate(lines, ["file", "mean", "from", "to", "difference", "from", "to", "p"], floatfmt=("", *[".2f"] * 6, ".4f")))
 
 

@@ -128,7 +128,10 @@ def _number(person: Any, place: int, results: bool) -> Any:
 
 
 def _category(path: Path, categories: list[tuple[Any, Any]], used: list[Any], label: int | None) -> Any:
-    """Return the `category_id` of people; None if all boxes have the same category. Raises DataError if it cannot be found."""
+    """Return the `category_id` of people; None if all boxes have the same category.
+
+    Raises DataError if people's category is unknown.
+    """
     if label is not None:
         return label
     if named := [number for number, name in categories if name == "person"]:

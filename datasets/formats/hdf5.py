@@ -106,7 +106,7 @@ def _opened(path: Path) -> h5py.File:
 
 
 def h5_field(file: h5py.File, path: Path, name: str) -> h5py.Dataset:
-    """Return the HDF5 dataset `name`. Raises DataError, with file and field, if it is missing, compressed or linked.
+    """Return the HDF5 dataset `name`. Raises DataError, with file and field, if the dataset is missing, compressed or linked.
 
     Compressed data could unpack to any size, and links could lead to other files.
     """

@@ -68,7 +68,7 @@ def _people_of_h5(path: Path) -> list[tuple[int, int, str]]:
     with open_h5(path) as file:
         names = h5_field(file, path, "imgname")
         if names.dtype.kind != "S" or len(names.shape) != 1 or names.nbytes > path.stat().st_size:
-            raise DataError(f"{path}: field 'imgname' is not one text a row; it is not a published annotation file.")
+            raise DataError(f"{path}: field 'imgname' does not hold one text per row; it is not a published annotation file.")
         count = names.shape[0]
         index, person = (read_numbers(file, path, name, count).tolist() for name in ("index", "person"))
         return list(zip(index, person, [name.decode("latin-1") for name in names[()]], strict=True))

@@ -147,7 +147,7 @@ def _of(folder: Path) -> Path:
 
 
 def _facts(folder: Path) -> Begun | None:
-    """Return the manifest of a finished result or the partial.json of an unfinished one; None if it cannot be read."""
+    """Return the manifest of a finished result or the partial.json of an unfinished one; None for unreadable files."""
     # If a process was killed just before it renamed a complete result, the `.partial` folder has a manifest but no
     # partial.json.
     return (manifest.read_partial(folder) if folder.name.endswith(PARTIAL) else None) or manifest.read(folder)

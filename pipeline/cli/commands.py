@@ -98,7 +98,7 @@ def _print_reasons(reasons: list[tuple[str, str]]) -> None:
 
 
 def _took(stage: Stage) -> str:
-    """Return the time, as text, that the latest finished result of a stage took, with any settings; "" if there is none."""
+    """Return the time, as text, that the latest finished result of a stage took, with any settings; "" without a result."""
     before = stage.result.previous(stage.name)
     return time_in_words(before.seconds) if before else ""
 

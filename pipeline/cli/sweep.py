@@ -105,7 +105,8 @@ def _print_comparison(scored: list[tuple[str, Path]]) -> None:
 def holm(tests: "pd.DataFrame") -> "pd.DataFrame":
     """Return a table of tests whose p-values and verdicts are corrected for the number of tests (Holm, 1979).
 
-    Tests of networks that were scored on different people have no p-value. Their rows are unchanged and do not count as tests.
+    Networks that were scored on different people have a row without a p-value. This row stays unchanged, and does not count as
+    a test.
     """
     found, worst = tests.copy(), 0.0
     ranked = found["p"].dropna().sort_values(kind="stable")

@@ -48,7 +48,7 @@ class Digests:
         """Return the hex sha256 of a file's content, cached by path, size and modification time.
 
         A missing file keeps its last cached digest, so that results stay valid when an archive is deleted to free space. Raises
-        DataError if a missing file has no cached digest, or if a large file without one is needed in a `without_reading` block.
+        DataError if a missing file has no cached digest, or if a large file would have to be read in a `without_reading` block.
         """
         known, key = self._read(), str(path.absolute())
         if path.is_dir():
@@ -66,7 +66,7 @@ class Digests:
         return found.sha256
 
     def of_missing(self, path: Path) -> str:
-        """Return the cached digest of a file or folder that no longer exists. Raises DataError if there is none."""
+        """Return the cached digest of a file or folder that no longer exists. Raises DataError if no digest is cached."""
         known = self._read()
         if str(path.absolute()) not in known:
             raise DataError(f"{path} does not exist; {self.remedy}.")

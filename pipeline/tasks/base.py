@@ -48,7 +48,7 @@ class ChainStage(Stage):
     def command(self, words: str) -> str:
         """Return the full command line of `words`, such as `run FinetunePenn`: `python -m pipeline run FinetunePenn`.
 
-        It contains the --workspace, --config, --set and --models options of this process.
+        The command line contains the --workspace, --config, --set and --models options of this process.
         """
         return config.command(words)
 

@@ -48,7 +48,7 @@ class Movement3D:
 
 
 def write_page(path: Path, title: str, movements: Sequence[Movement3D], skeleton: Skeleton) -> None:
-    """Write one .html file, which needs no other file and no network, of all movements as skeletons to turn.
+    """Write an .html file in which the user turns the skeletons of all movements; it needs no other file and no network.
 
     skeleton: the joints, and the limbs to draw. Raises OSError, for example for a full disk.
     """
