@@ -130,7 +130,7 @@ def _number(person: Any, place: int, results: bool) -> Any:
 def _category(path: Path, categories: list[tuple[Any, Any]], used: list[Any], label: int | None) -> Any:
     """Return the `category_id` of people; None if all boxes have the same category.
 
-    Raises DataError if people's category is unknown.
+    Raises DataError if the boxes have several categories, and no category is called person.
     """
     if label is not None:
         return label

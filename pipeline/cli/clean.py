@@ -114,7 +114,7 @@ def _results(parents: set[Path]) -> Iterator[Path]:
     """
     for parent in sorted(parents):
         if parent != config.exp() and _is_exp(parent):
-            print(f"kept {parent}: it is an exp/ of its own")
+            print(f"kept {parent}: it is another folder of results")
             continue
         for folder in _below(parent, "*"):
             named = RESULT.fullmatch(folder.name.removesuffix(PARTIAL))

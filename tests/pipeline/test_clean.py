@@ -99,7 +99,7 @@ def test_another_exp_below_is_never_entered(littered):
     other = leftover(place, "mpii/annot", "55555555", False)
     before = place.results()
     said = place.run("clean", "--others", "--interrupted", "--yes")
-    assert "exp/mpii: it is an exp/ of its own" in said and other.exists()
+    assert "exp/mpii: it is another folder of results" in said and other.exists()
     assert before.keys() - place.results().keys() == {"export@33333333"}
     shutil.rmtree(place.exp / "mpii/mpii")
     place.run("clean", "--others", "--yes")
