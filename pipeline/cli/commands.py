@@ -152,7 +152,7 @@ def _build(tasks: list) -> int:
     before = _finished()
     settings = config.settings()
     workers = settings.slurm.jobs if settings.workspace.run_on == "slurm" else 1
-    if workers > 1:  # Luigi's main process gets the Ctrl-C, and ends the others
+    if workers > 1:  # Luigi's main process gets the Ctrl-C, and ends the workers
         os.register_at_fork(after_in_child=lambda: signal.signal(signal.SIGINT, signal.SIG_IGN))
     try:
         result = luigi.build(tasks, local_scheduler=True, workers=workers, detailed_summary=True, log_level="WARNING")

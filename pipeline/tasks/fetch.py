@@ -35,7 +35,7 @@ def further() -> list[str]:
 
 
 def fetched() -> list[str]:
-    """Return the names of the predefined datasets outside the chain; these have archives to fetch."""
+    """Return the names of the predefined datasets outside the chain, whose archives can be fetched."""
     return [name for name in DATASETS if name not in CHAIN]
 
 

@@ -113,7 +113,7 @@ def test_skeletons_turn_zoom_and_play_in_a_browser(page, tmp_path):
     assert found["behind"][left] < 0.5 < found["behind"][right]
     assert found["zoom"] == 1.5 and found["smaller"] and found["playing"]
     assert found["keys"] == [0, 1, "2 of 3"]
-    assert found["above"] == [0, -100, 0] and found["side"] == [100, 0, 0]  # away from the camera means up and right here
+    assert found["above"] == [0, -100, 0] and found["side"] == [100, 0, 0]  # views from above and from the side
 
 
 def coloured(square, colour):
