@@ -89,7 +89,7 @@ def test_counts_steps_and_rows_of_the_real_labels(real):
     assert {name: (len(m.joints), len(m.sequence)) for name, m in split.items()} == {
         "train": (78757, 1142), "valid": (8786, 116), "test": (76298, 1068),
     }  # fmt: skip
-    assert 1541 in split["valid"].sequence  # hourglasses train on 1541, because their split leaves out 1516 first
+    assert 1541 in split["valid"].sequence  # a training sequence in the hourglass's split, without 1516
     test, starts = split["test"], published_starts(split["test"])
     for sequence in range(0, 1068):
         first, length = int(test.first[sequence]), int(test.lengths[sequence])
