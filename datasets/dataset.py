@@ -76,7 +76,7 @@ class Dataset:
     read: Reader
     measures: tuple[Measure, ...]  # the measures that the dataset's owners use; comparisons show the first one
     scored: tuple[str, ...] = ("valid",)  # the splits on which networks are scored
-    oks: bool = False  # whether evaluations also compute object keypoint similarity (OKS), as COCO does
+    oks: bool = False  # whether evaluations also compute object keypoint similarity (OKS), COCO's measure
     # Function that writes predictions of the test people, (N, J, 2) in 0-based px, as files for the evaluation of the dataset's
     # owners.
     submit: Callable[[Path, "DatasetFiles", Annotations, np.ndarray], None] | None = None
@@ -86,7 +86,7 @@ class Dataset:
     folder: str = ""  # path of the dataset's results below exp/; empty: the dataset's name
     published: tuple[Published, ...] = ()
     people: Callable[["DatasetFiles", Annotations], People] = _by_image
-    # What the error message for a missing source tells the user to do.
+    # Advice at the end of the error message for a missing source.
     remedy: str = "put the file in this place or correct its path in the settings"
     # True if each image shows one person. The annotation files then have no fields `person` and `imgname`, as published.
     one_person: bool = False

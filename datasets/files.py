@@ -19,8 +19,8 @@ from datasets.progress import Report, silent
 CHUNK = 1 << 20
 FEW_FILES, MANY_FILES = 256, 4096  # limits of open files: the lowest that is accepted, and the highest that is requested
 FULL = (errno.ENOSPC, errno.EDQUOT)
-_AND_AGAIN = ", and run again. What is finished is kept."
-NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)  # of NFS without lockd, of Lustre without flock, of others
+_AND_AGAIN = ", and run again. Finished results are kept."
+NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)  # errors of disks that cannot lock: NFS, Lustre, others
 FORBIDDEN = (errno.EACCES, errno.EPERM, errno.EROFS)
 
 
@@ -53,9 +53,10 @@ def sync(folder: Path) -> None:
 
 
 def lock_file(path: Path, timeout: float = -1) -> FileLock:
-    """Return a lock between processes, which ends with its process; timeout: seconds to wait for it, -1: without end.
+    """Return a lock between processes, which ends with its process; timeout: seconds to wait for the lock, -1: no limit.
 
-    Where the file system has no locks, acquiring it raises OSError, in place of filelock's lock that a killed process keeps.
+    On a file system without locks, acquiring the lock raises OSError. By default, filelock would use a lock file instead, which
+    stays if its process is killed.
     """
     return FileLock(path, timeout=timeout, fallback_to_soft=False)
 
@@ -166,7 +167,7 @@ def disk_trouble_as_data_error(place: Path) -> Iterator[None]:
         yield
     except MemoryError as error:
         raise DataError(
-            "There is too little memory; set fewer [workspace] workers, and run again. What is finished is kept."
+            "There is too little memory; set fewer [workspace] workers, and run again. Finished results are kept."
         ) from error
     except OSError as error:
         if error.errno in FULL:
@@ -176,7 +177,8 @@ def disk_trouble_as_data_error(place: Path) -> Iterator[None]:
         elif error.errno in (errno.EMFILE, errno.ENFILE):
             what = "Too few files may be open at a time; allow more (ulimit -n 4096), or set fewer [workspace] workers"
         elif error.errno == errno.EFBIG:
-            what = f"{error.filename or f'A file in {place}'} may not become as large as it has to; raise the limit (ulimit -f)"
+            name = error.filename or f"A file in {place}"
+            what = f"{name} would exceed the limit on the size of files; raise the limit (ulimit -f)"
         elif error.errno in NO_LOCKS:
             what = (
                 f"The disk of {place} cannot lock files, which keeps two commands from making one result; set [workspace] exp "

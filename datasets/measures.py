@@ -30,8 +30,8 @@ class Measure:
 
     name: str
     threshold: float
-    # Function that returns the reference lengths (N,) in px; a person with NaN or a length <= 0 is not scored. It must not be a
-    # lambda, because datasets are pickled when they are sent to other processes.
+    # Function that returns the reference lengths (N,) in px; a person with NaN or a length <= 0 is not scored. The function
+    # must not be a lambda, because datasets are pickled when they are sent to other processes.
     reference: Callable[[People], np.ndarray]
     # How the overall rate is computed: as the mean of the joints' rates, or as all hits / all labels.
     overall: Literal["mean", "total"]

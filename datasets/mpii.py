@@ -22,7 +22,7 @@ from datasets.skeletons import Skeleton
 from datasets.sources import JSON, JSON_GZ, MATLAB, Origin, Part, Wanted
 
 _NO_HEADS = (
-    "mpii_annotations.json has no head boxes, so that PCKh cannot be computed and stays empty; to have it, give the published "
+    "mpii_annotations.json has no head boxes, so PCKh cannot be computed and stays empty; for PCKh, give the published "
     ".mat or .h5 files as [mpii] annotations."
 )
 _SITE = "https://datasets.d2.mpi-inf.mpg.de/andriluka14cvpr/"

@@ -252,7 +252,7 @@ def _renamed(people: CocoPeople, settings: OwnDataset) -> CocoPeople:
 
 
 def _split(folder: Path, settings: OwnDataset, labels: Mapping[str, Annotations]) -> dict[str, Annotations]:
-    """Return the people of train, valid and test. Files name some of them; the others are drawn at random from the rest."""
+    """Return the people of train, valid and test. Some of these splits are listed in files, others are drawn at random."""
     rest, splits = labels["labels"], dict[str, Annotations]()
     named = {which: set(labels[which].images if which in labels else _listed(folder / LISTS[which], rest.images))
              for which in LISTS if part_of(getattr(settings, which)) is None}  # fmt: skip

@@ -86,7 +86,7 @@ class PennAction(Section):
 class Window:
     """The rectangle that is cut out of all frames of a sequence, in 0-based px.
 
-    It consists of the columns left to left + width - 1 and of the rows top to top + height - 1.
+    The rectangle consists of the columns left to left + width - 1 and of the rows top to top + height - 1.
     """
 
     left: int
@@ -253,7 +253,8 @@ def _write_image_play(
 ) -> None:
     """Write `valid_ind.txt` of our split, and into `penn-crop/` image-play's files with every frame of image-play's split.
 
-    ours, theirs: our split and image-play's; whole: as in `conversion`. image-play's files are ordered by sequence number.
+    ours, theirs: split -> labels of our split and of image-play's; whole: see `conversion`. image-play's files are ordered by
+    sequence number.
     """
     image_play = folder / "penn-crop"
     image_play.mkdir(exist_ok=True)
@@ -272,7 +273,7 @@ def people(files: DatasetFiles, rows: Annotations) -> People:
     names = [image.rpartition("/")[0] for image in rows.images]
     labels = {name: read_label(files.images.parent / "labels" / f"{name}.mat") for name in sorted(set(names))}
     frames = [int(image.rpartition("/")[2].removesuffix(".jpg")) - 1 for image in rows.images]
-    # The last frame of two sequences has no box. The box of the previous frame is used for it, as in other evaluations.
+    # In two sequences, the last frame has no box, and the previous frame's box is used, as in other evaluations.
     boxes = np.array(
         [labels[name].bbox[min(frame, len(labels[name].bbox) - 1)] for name, frame in zip(names, frames, strict=True)]
     )

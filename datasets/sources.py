@@ -30,7 +30,7 @@ class Part:
 
     name: str  # name of the folder's symlink in the result
     pattern: str  # regular expression of the names of the folder's files
-    inner: str = ""  # regular expression of the names of subfolders that hold the files; "": the folder holds them itself
+    inner: str = ""  # regular expression of the names of subfolders with the files; "": the files are in the folder
     named: bool = False  # true if the user's folder must also be called `name`
 
 

@@ -52,7 +52,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 
 def use(options: argparse.Namespace) -> None:
-    """Apply the options of `add_options`. Raises DataError for a missing file, or a --set of another form."""
+    """Apply the options of `add_options`. Raises DataError for a missing file, or a --set that is not SECTION.NAME=VALUE."""
     for profile in options.config:
         use_profile(profile)
     for text in options.single:  # must come after the profiles, because Luigi reads all files again for each profile
@@ -60,7 +60,7 @@ def use(options: argparse.Namespace) -> None:
 
 
 def use_workspace(folder: Path) -> None:
-    """Change the current folder to a workspace and read its luigi.cfg. Raises DataError if it has no luigi.cfg."""
+    """Change the current folder to a workspace and read its luigi.cfg. Raises DataError for a folder without luigi.cfg."""
     if not (folder / "luigi.cfg").is_file():
         raise DataError(
             f"--workspace {folder}: there is no luigi.cfg in this folder; give the folder of a workspace, or make one: "
@@ -151,7 +151,7 @@ def datasets() -> dict[str, Dataset]:
 
 
 def dataset(name: str) -> Dataset:
-    """Return the dataset called `name`. Raises DataError if there is none."""
+    """Return the dataset called `name`. Raises DataError if no dataset has this name."""
     if name not in datasets():
         raise DataError(unknown(f"dataset {name}", name, list(datasets())))
     return datasets()[name]

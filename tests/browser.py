@@ -1,4 +1,4 @@
-"""Load a page in a browser, for tests of what pages show and of their scripts."""
+"""Load a page in a browser, to test the contents of the page and the page's scripts."""
 
 import shutil
 import subprocess

@@ -1,7 +1,8 @@
-"""Networks as skeleton2d3d and image-play save them, small, assembled module by module; and Torch7's computation of them.
+"""Small networks in the form in which skeleton2d3d and image-play save networks, and a computation of their outputs.
 
-The structures are those of the published programs: 29 modules of res-64, 76 of hg-256-res-64, 94 of hg-256-res-clstm and 141 of
-hg-256-res-clstm-res-64. Widths are small: 8 features, 3 joints, heatmaps of 16 px; the depth is the published one.
+The networks are assembled module by module, with the structures of the published programs: 29 modules of res-64, 76 of
+hg-256-res-64, 94 of hg-256-res-clstm and 141 of hg-256-res-clstm-res-64. Widths are small: 8 features, 3 joints, heatmaps of 16
+px; the depth is the published one.
 """
 
 import numpy as np
@@ -18,7 +19,7 @@ MODULES = {"res-64": 29, "hg-256-res-64": 76, "hg-256-res-clstm": 94, "hg-256-re
 
 
 class Published3D(Published):
-    """Builds the nn.gModule of one of MODULES. `arrays` holds the weights under the names that are expected of the reader."""
+    """Builds the nn.gModule of a network in MODULES. `arrays` holds the weights by the names that a reader should give them."""
 
     def __init__(self, name, seed=5, frozen=False, joints=JOINTS, side=SIDE):
         self.joints, self.side = joints, side
@@ -62,7 +63,10 @@ class Published3D(Published):
         return self.add(self.plain("nn.CAddTable"), upper, lower)
 
     def recur(self, x, n):
-        """A recurrent layer for maps of 2**n px, if the heatmaps have 16 px: 11 modules."""
+        """Add the 11 modules of a recurrent layer; return the last module's output.
+
+        Heatmaps of 16 px have maps of 2**n px here.
+        """
         if not self.recurrent:
             return x
         side, name = (self.side << n) // 16, f"layers.{self.lstms}.lstm"
@@ -77,7 +81,7 @@ class Published3D(Published):
         return self.view(self.add(self.plain("nn.CAddTable"), repeated, y), -1, WIDTH, side, side)
 
     def lstm(self, name):
-        """The weights of the gates, in the order input, forget, cell, output: of the input, of the hidden state; biases."""
+        """Return an LSTM module with random weights; the four gates are in PyTorch's order."""
         gates = {key: [self.random.uniform(-1, 1, shape).astype(np.float32) for _ in range(4)]
                  for key, shape in (("weight_ih", (WIDTH, WIDTH)), ("weight_hh", (WIDTH, WIDTH)), ("bias_ih", WIDTH),
                                     ("bias_hh", WIDTH))}  # fmt: skip
@@ -159,14 +163,15 @@ class Published3D(Published):
         return self.weighted(module)
 
     def weighted(self, module, **fields):
-        """A module with weights; a frozen one has an empty Lua function in place of a method."""
+        """Return a module with weights. In a frozen module, an empty Lua function replaces a method."""
         module = module if isinstance(module, TorchObject) else self.plain(module, **fields)
         if self.frozen:
             module.fields["accGradParameters"] = Function(b"\x1bLJ\x02\x02\x10\0\1\0", Table())
         return module
 
     def tensor(self, name, *shape):
-        # of both signs, so that activations neither vanish nor grow; statistics of 0.5 to 1 as in the small hourglass
+        # Weights have both signs, so that activations neither vanish nor grow. Statistics are from 0.5 to 1, as in the small
+        # hourglass.
         low = 0.5 if name.endswith(("running_var", "norm.weight")) else -1
         self.arrays[name] = self.random.uniform(low, 1, shape).astype(np.float32)
         return Tensor.from_array(self.arrays[name], "torch.CudaTensor")
@@ -189,14 +194,14 @@ def pairs(*given):
 
 
 class Computation(Interpreter):
-    """Computes an nn.gModule as Torch7 does, each module by its definition."""
+    """Computes the outputs of an nn.gModule: each module is computed by its definition in Torch7."""
 
     def __init__(self, model):
         super().__init__(model.fields)
         self.values = {}
 
     def run(self, image):
-        """The outputs, in their order; an output that was split is a list of the steps."""
+        """Return the outputs in order. An output that a SplitTable splits is a list with one entry for each step."""
         self.values[id(self.model["innode"].fields["data"])] = image
         return [self.value(data) for data in self.model["outnode"].fields["data"]["mapindex"].list()]
 

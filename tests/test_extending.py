@@ -1,4 +1,4 @@
-"""The example dataset of docs/extending.md, added to a copy of the workspace as the page describes, and used."""
+"""The example dataset of docs/extending.md: it is added to a copy of the workspace, as the page describes, and used."""
 
 import json
 import os

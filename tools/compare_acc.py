@@ -66,7 +66,7 @@ def compare(results: list[Path], out: Path | None) -> None:
 def evaluations_of(path: Path) -> list[Path]:
     """Return the folders of the evaluations that a path means (see the module's docstring).
 
-    Raises DataError if there are none.
+    Raises DataError if the path means no evaluation.
     """
     path = follow(Path(result_at(str(path)))).resolve()
     if (path / "accuracy.json").is_file():
@@ -99,7 +99,7 @@ def finished(folder: Path) -> float:
 
 
 def fingerprint(folder: Path) -> str:
-    """Return the fingerprint of a result; "" if its manifest cannot be read."""
+    """Return the fingerprint of a result; "" if the result's manifest cannot be read."""
     found = manifest.read(folder)
     return found.fingerprint if found else ""
 

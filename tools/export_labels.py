@@ -129,7 +129,7 @@ def _sizes(folder: Path, images: list[str]) -> dict[str, tuple[int, int]]:
 
 
 def _files(name: str) -> DatasetFiles:
-    """Return the converted files of a dataset. Raises DataError if it is not converted."""
+    """Return the converted files of a dataset. Raises DataError if the dataset is not converted yet."""
     dataset = config.dataset(name)
     return files_of(dataset, {key: _require_result(stage) for key, stage in converted(dataset).items()})
 

@@ -1,16 +1,16 @@
 """Print PCKh of predictions for MPII's validation people, as in published tables: python -m tools.score TRUTH [PREDICTIONS ...]
 
-TRUTH is detections_our_format.mat, which is published with several reimplementations of the hourglass network. Its fields
-pos_gt_src, jnt_missing and headboxes_src are the labels. Its field pos_pred_src holds predictions, which are scored first.
-PREDICTIONS are .mat, .h5, .npy or .json files for the people of TRUTH in their order, such as preds_valid.mat of an evaluation.
-A file holds an array `preds` with the axes people, 16 joints, x and y (and confidence) in any order, or MPII's annolist
-structs, or a list of people with keypoints. The tool prints the layout that it recognised. Coordinates are 1-based px of the
-original images; keypoints in .json are 0-based.
+TRUTH is detections_our_format.mat, which is published with several reimplementations of the hourglass network. The fields
+pos_gt_src, jnt_missing and headboxes_src of this file are the labels, and the field pos_pred_src holds predictions, which are
+scored first. PREDICTIONS are .mat, .h5, .npy or .json files for the people of TRUTH in their order, such as preds_valid.mat of
+an evaluation. A file holds an array `preds` with the axes people, 16 joints, x and y (and confidence) in any order, or MPII's
+annolist structs, or a list of people with keypoints. The tool prints the layout that it recognised. Coordinates are 1-based px
+of the original images; keypoints in .json are 0-based.
 
 --people valid.h5 scores only the people in this annotation file (such as exp/mpii/annot/valid.h5). Use it if a network was
-evaluated on only some of the validation people, so that published predictions are scored on the same people. It needs --order,
-the published valid.h5, which says who the people of TRUTH are. Each file of PREDICTIONS holds either all people of TRUTH or the
-people of --people, in their order.
+evaluated on only some of the validation people, so that published predictions are scored on the same people. --people needs
+--order, the published valid.h5, which lists the people of TRUTH. Each file of PREDICTIONS holds either all people of TRUTH or
+the people of --people, in the same order.
 """
 
 import argparse
@@ -156,7 +156,7 @@ def _print_tests(distances: dict[Path, np.ndarray], head: np.ndarray, image: np.
             than = difference(one, ours)
             found += [100 * than.value, 100 * than.low, 100 * than.high, than.p]
         lines.append([file, *found])
-    print(f"Mean PCKh@0.5 with 95 % intervals over images, and that of {last} minus each of the others:\n")
+    print(f"Mean PCKh@0.5 with 95 % intervals over images, and the difference {last} minus each other file:\n")
     print(tabulate(lines, ["file", "mean", "from", "to", "difference", "from", "to", "p"], floatfmt=("", *[".2f"] * 6, ".4f")))
 
 

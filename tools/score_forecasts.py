@@ -57,7 +57,7 @@ def score(folders: list[Path], split: str) -> None:
 
 
 def write(folder: Path, split: str) -> None:
-    """Write the forecasts of EvaluateForecast into a folder. Raises DataError if it has not been run."""
+    """Write the forecasts of EvaluateForecast into a folder. Raises DataError if EvaluateForecast has not been run."""
     from stages.forecast_comparison.eval_files import write_forecasts
 
     stage = EvaluateForecast()

@@ -153,7 +153,7 @@ class Writer:
         unlabelled = np.isnan(annotations.part).any(axis=2)
         part = annotations.part + 1
         if ((part == 0).all(axis=2) & ~unlabelled).any():
-            raise DataError(f"{self._path} would not read back as it is written; a label lies exactly at (0, 0) in it.")
+            raise DataError(f"{self._path}: a label lies exactly at (0, 0), which would be read as no label.")
         part[unlabelled] = 0
         columns = {
             "index": annotations.index,

@@ -32,7 +32,7 @@ class Box:
 
 
 def read_boxes(path: Path, score: float = 0.0, label: int | None = None) -> list[Box]:
-    """Return the boxes of a file in its order.
+    """Return the boxes in a file, in the order of the file.
 
     score: smallest score of a box in COCO results. label: the `category_id` of people in a COCO file; None means the category
     called person or, without it, the only category. Crowds (`iscrowd`) are left out.
@@ -128,7 +128,10 @@ def _number(person: Any, place: int, results: bool) -> Any:
 
 
 def _category(path: Path, categories: list[tuple[Any, Any]], used: list[Any], label: int | None) -> Any:
-    """Return the `category_id` of people; None if all boxes have the same category. Raises DataError if it cannot be found."""
+    """Return the `category_id` of people; None if all boxes have the same category.
+
+    Raises DataError if the boxes have several categories, and no category is called person.
+    """
     if label is not None:
         return label
     if named := [number for number, name in categories if name == "person"]:

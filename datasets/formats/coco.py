@@ -92,7 +92,7 @@ def _category(categories: list[dict[str, Any]], wanted: str, path: Path) -> dict
     named = [found for found in with_joints if not wanted or found.get("name") == wanted]
     if len(named) != 1:
         names = ", ".join(str(found.get("name")) for found in with_joints) or "none"
-        raise DataError(f"{path}: the categories with joints are: {names}; name the one to take with `category`.")
+        raise DataError(f"{path}: the categories with joints are: {names}; choose one by `category`.")
     joints = [str(joint) for joint in named[0]["keypoints"]]
     if twice := [joint for joint, count in Counter(joints).items() if count > 1]:
         raise DataError(f"{path} names the joint {twice[0]} twice; give each joint its own name.")

@@ -106,7 +106,7 @@ def _opened(path: Path) -> h5py.File:
 
 
 def h5_field(file: h5py.File, path: Path, name: str) -> h5py.Dataset:
-    """Return the HDF5 dataset `name`. Raises DataError, with file and field, if it is missing, compressed or linked.
+    """Return the HDF5 dataset `name`. Raises DataError, with file and field, if the dataset is missing, compressed or linked.
 
     Compressed data could unpack to any size, and links could lead to other files.
     """
@@ -116,7 +116,7 @@ def h5_field(file: h5py.File, path: Path, name: str) -> h5py.Dataset:
     made = dataset.id.get_create_plist()
     if made.get_nfilters() or made.get_external_count() or dataset.is_virtual:
         raise DataError(
-            f"{path}: field {name!r} is compressed or stands in another file, as in no published file; write it plainly."
+            f"{path}: field {name!r} is compressed or stored in another file, unlike published files; write it uncompressed."
         )
     return dataset
 

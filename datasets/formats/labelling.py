@@ -105,7 +105,7 @@ def _require_images(table: Path) -> None:
 
 
 def _sleap_io(path: Path) -> ModuleType:
-    """Return the package sleap_io. Raises DataError if it is not installed; path: the file that needs it, for the message."""
+    """Return the package sleap_io. Raises DataError if sleap-io is not installed; path: file for the message."""
     try:
         import sleap_io
     except ImportError:
@@ -146,7 +146,7 @@ def as_coco(labels: Labels, images: list[str]) -> dict[str, Any]:
 
 
 def pixels_of(frame: LabelledFrame, file: Path | None) -> np.ndarray:
-    """Return the pixels of a frame of a video, (H, W, 3) uint8 RGB. Raises DataError if they cannot be read.
+    """Return the pixels of a frame of a video, (H, W, 3) uint8 RGB. Raises DataError if the frame cannot be read.
 
     file: the video, None if the images are inside the file of labels.
     """

@@ -39,7 +39,7 @@ class _Hdf5:
             raise self._damaged(error) from None
 
     def value(self, place: Any) -> Value:
-        """Return the value of a group, a dataset, or a reference to one."""
+        """Return the value of a group, of a dataset, or of the object to which a reference points."""
         try:
             return self._value(self.file[place] if isinstance(place, h5py.Reference) else place)
         except DataError:

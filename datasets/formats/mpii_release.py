@@ -1,7 +1,7 @@
 """Read MPII's annotation file, `mpii_human_pose_v1_u12_1.mat`, and write predictions in its layout.
 
-The file holds one MATLAB struct, RELEASE; MPII's annotation description explains its fields. Its coordinates count from 1
-(MATLAB) and are converted here. Box, head size and torso angle are computed as in the annotation files published with
+The file holds one MATLAB struct, RELEASE; MPII's annotation description explains its fields. Coordinates in the file count from
+1 (MATLAB) and are converted here. Box, head size and torso angle are computed as in the annotation files published with
 pose-hg-train.
 """
 
@@ -73,7 +73,7 @@ def _record(value: Value | None, path: Path, name: str) -> Record:
 
 
 def _image_name(image: Value | None, where: str) -> str:
-    """Return the file name in a field `image`. Raises DataError if it is missing or is a path; where: names the record."""
+    """Return the file name in a field `image`. Raises DataError if the name is missing or a path; where: names the record."""
     name = image[0].get("name") if isinstance(image, list) and len(image) == 1 else None
     if not isinstance(name, str) or not name or Path(name).name != name:
         raise DataError(f"{where}.image has no field 'name' with a file's name; this is not MPII's annotation file.")

@@ -68,7 +68,7 @@ def _people_of_h5(path: Path) -> list[tuple[int, int, str]]:
     with open_h5(path) as file:
         names = h5_field(file, path, "imgname")
         if names.dtype.kind != "S" or len(names.shape) != 1 or names.nbytes > path.stat().st_size:
-            raise DataError(f"{path}: field 'imgname' is not one text a row; it is not a published annotation file.")
+            raise DataError(f"{path}: field 'imgname' does not hold one text per row; it is not a published annotation file.")
         count = names.shape[0]
         index, person = (read_numbers(file, path, name, count).tolist() for name in ("index", "person"))
         return list(zip(index, person, [name.decode("latin-1") for name in names[()]], strict=True))
@@ -94,7 +94,7 @@ def _place(entry: dict[str, Any]) -> tuple[str, np.ndarray]:
 
 
 def _find_places(release: Release, wanted: Iterable[tuple[str, np.ndarray]], path: Path) -> np.ndarray:
-    """Return a mask (N,) bool of the people at the wanted places. A place is an image and an array, as `_place` returns them.
+    """Return a mask (N,) bool of the people at the wanted places, pairs of an image and an array that `_place` returns.
 
     Positions may differ by 1 px, because some files count pixels from 0, and scales by 1 %; no two people of MPII are that
     close to each other. Raises DataError unless exactly one training person matches each place.

@@ -50,7 +50,7 @@ def head(label: Label) -> Label:
 
 
 def label_paths(root: Path) -> list[Path]:
-    """Return the label files `root/labels/NNNN.mat` in the order of their numbers. Raises DataError if there are none."""
+    """Return the label files `root/labels/NNNN.mat` in the order of their numbers. Raises DataError if no label file exists."""
     # Leaves out files such as ._0001.mat, which macOS adds.
     paths = [path for path in (root / "labels").glob("*.mat") if not path.name.startswith(".")]
     if not paths:

@@ -27,7 +27,7 @@ def write_skeleton(folder: Path, skeleton: Skeleton) -> None:
 
 
 def read_skeleton(folder: Path) -> Skeleton:
-    """Read skeleton.json in a folder; all joints are scoring joints. Raises DataError if it is missing or invalid."""
+    """Read skeleton.json in a folder; all joints are scoring joints. Raises DataError if the file is missing or invalid."""
     path = folder / NAME
     try:
         found = SkeletonFile.model_validate_json(path.read_bytes())

@@ -36,7 +36,7 @@ def image_to_crop(center: ArrayLike, scale: float, res: int, rotation: float = 0
 def whole_pixel_crop(center: ArrayLike, scale: float, res: int) -> np.ndarray:
     """Return the map (2, 3) float64 to a crop of res x res px whose box is cut along whole image pixels, as published.
 
-    Differs from `image_to_crop` as pose-hg-train (branch image-play) does: the box's edges, in 1-based coordinates, are
+    Unlike in `image_to_crop`, and as in pose-hg-train (branch image-play), the box's edges, in 1-based coordinates, are
     truncated towards zero after adding 1e-4, so the box may be a pixel wider than high. Raises DataError as `image_to_crop`.
     """
     half = scale * PIXELS_PER_SCALE / 2

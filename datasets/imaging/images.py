@@ -117,7 +117,7 @@ def _load(path: Path) -> bytes:
 
 
 def _decode(data: bytes, block: int) -> tuple[np.ndarray, int]:
-    """Decode a JPEG or PNG file's bytes; return the image and the reduction factor as `read_reduced` does.
+    """Decode a JPEG or PNG file's bytes; return the image and the factor by which it is reduced.
 
     Raises ValueError for an image that cannot be decoded.
     """

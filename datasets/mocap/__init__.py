@@ -2,9 +2,9 @@
 
 clips        movements with named joints, in mm, and their .npz files
 human36m     read train.mat and val.mat, which skeleton2d3d makes from Human3.6M
-bones        trees of bones: where joints are, and which of them are the joints of Penn Action
+bones        trees of bones: compute positions of joints, and find the joints of Penn Action
 bvh          read .bvh files
-acclaim      read .asf and .amc files, such as CMU's
+acclaim      read .asf and .amc files, the format of CMU's motion capture
 recordings   read a file or a folder of .bvh and .amc files, in mm with z up
-sources      the section [mocap], and the choice of the reader for a file
+sources      the section [mocap] of luigi.cfg, and the choice of the reader for a file
 """

@@ -1,8 +1,8 @@
-"""Read Acclaim's .amc files, movements, with the .asf files of their bodies. CMU's motion capture has this format.
+"""Read movements in Acclaim's format, which CMU's motion capture has: .amc files with movements, .asf files with bodies.
 
-A .asf file gives the direction and the length of each bone in the body's first pose, in the world frame, and axes of the bone.
-A .amc file gives the angles about these axes in each frame. A unit of length is an inch / `length` of the part :units, which is
-0.45 in CMU's files: 56.44 mm. The y axis points up.
+A .asf file gives the direction and the length of each bone in the body's first pose, in the world frame, and the axes of the
+bone. A .amc file gives the angles about these axes in each frame. The unit of length is 1 inch divided by the number `length`
+in the part :units. CMU's files have the number 0.45, so the unit is 56.44 mm. The y axis points up.
 """
 
 import re
@@ -16,14 +16,15 @@ from datasets.errors import DataError
 from datasets.mocap.bones import MOST_BONES, Bone, Recording, numbers, read_text
 
 INCH = 25.4  # mm
-FPS = 120.0  # frames per second of CMU's recordings; the files do not say it
+FPS = 120.0  # frames per second of CMU's recordings; the files do not contain this number
 ROOT = "root"
 
 
 def body_of(path: Path) -> Path:
-    """Return the .asf file of a .amc file: the file in its folder with whose name the .amc file's name begins, or the only one.
+    """Return the path of the .asf file with the body of a .amc file.
 
-    Raises DataError without such a file: 02_01.amc belongs to 02.asf.
+    Both files are in one folder, and the .amc file's name begins with the name of the .asf file: 02_01.amc belongs to 02.asf.
+    If no name fits, but the folder has only one .asf file, this file is returned. Raises DataError if there is no such file.
     """
     found = sorted(file for file in path.parent.glob("*") if file.suffix.lower() == ".asf")
     fitting = [file for file in found if path.stem.startswith(file.stem)]
@@ -49,9 +50,10 @@ def read(path: Path) -> Recording:
 
 
 def _body(text: str) -> tuple[list[Bone], float]:
-    """Return the bones of a .asf file, parents first, and the length of its unit in mm. Raises ValueError for an invalid file.
+    """Return the bones that a .asf file describes, parents before children, and the file's unit of length in mm.
 
-    The columns of the bones follow the order of the bones, and in each bone that of the file.
+    text: the contents of the file. The columns of the numbers in a frame are counted in the order of the bones, and within a
+    bone in the order of its field `dof`. Raises ValueError for an invalid file.
     """
     parts = {words[0].lower(): words[1:] for words in _parts(text)}
     missing = [name for name in ("units", ROOT, "bonedata", "hierarchy") if name not in parts]
@@ -81,7 +83,7 @@ def _body(text: str) -> tuple[list[Bone], float]:
 
 
 def _root(fields: dict[str, list[str]]) -> Bone:
-    """Return the root, which has its place and its angles in the first six columns, from the fields of :root."""
+    """Return the root bone from the fields of :root; the first six columns of a frame are the root's position and angles."""
     order = [word.lower() for word in fields.get("order", [])]
     if sorted(order) != ["rx", "ry", "rz", "tx", "ty", "tz"]:
         raise ValueError("the order of :root should list TX TY TZ RX RY RZ in any order")
@@ -92,7 +94,7 @@ def _root(fields: dict[str, list[str]]) -> Bone:
 
 
 def _frames(text: str, bones: list[Bone]) -> np.ndarray:
-    """Return the numbers (F, C) of all frames of a .amc file. Raises ValueError for an invalid file."""
+    """Return the numbers (F, C) in the F frames of a .amc file. Raises ValueError for an invalid file."""
     rows: dict[str, list[list[float]]] = {bone.name: [] for bone in bones if bone.places or bone.turns}
     widths = {bone.name: len(bone.places) + len(bone.turns) for bone in bones}
     count = 0
@@ -114,7 +116,7 @@ def _frames(text: str, bones: list[Bone]) -> np.ndarray:
 
 
 def _parts(text: str) -> Iterator[list[str]]:
-    """Yield each part of a .asf file: its name, and its lines. What follows the name in its line becomes the first line."""
+    """Yield each part of a .asf file: its name, then its lines. Text after the name in the same line counts as a line."""
     for part in re.split(r"^:(?=\w)", text, flags=re.MULTILINE)[1:]:
         first, *lines = part.split("\n")
         name, *rest = first.split(None, 1)
@@ -122,12 +124,12 @@ def _parts(text: str) -> Iterator[list[str]]:
 
 
 def _fields(lines: list[str]) -> dict[str, list[str]]:
-    """Return first word -> further words of the lines."""
+    """Return first word of a line -> the line's further words."""
     return {words[0].lower(): words[1:] for words in map(str.split, lines) if words}
 
 
 def _blocks(lines: list[str]) -> Iterator[list[str]]:
-    """Yield the lines between each `begin` and `end`."""
+    """Yield the blocks of a part; a block is the list of lines between `begin` and `end`."""
     block: list[str] = []
     for line in lines:
         match line.split():
@@ -140,14 +142,14 @@ def _blocks(lines: list[str]) -> Iterator[list[str]]:
 
 
 def _pairs(lines: list[str]) -> Iterator[tuple[str, str]]:
-    """Yield (parent, bone) for the bones of :hierarchy, whose lines are a parent and its bones, parents first."""
+    """Yield (parent, child) for the bones in :hierarchy. Each line there lists a parent and then its children."""
     for words in (line.split() for block in _blocks(lines) for line in block):
         for name in words[1:]:
             yield words[0], name
 
 
 def _axes(words: list[str], bone: str) -> Rotation:
-    """Return the rotation to a bone's axes, from the words of its field `axis`: three angles in degrees and XYZ, or none."""
+    """Return the rotation of a bone's axes; words: its field `axis`, three angles in degrees and perhaps the word XYZ."""
     if [word.upper() for word in words[3:]] not in (["XYZ"], []):
         raise ValueError(f"the axes of {bone} should be three angles and XYZ, and are {' '.join(words)[:80]!r}")
     return Rotation.from_euler("xyz", numbers(words[:3], 3, f"the axes of {bone}"), degrees=True)

@@ -1,4 +1,4 @@
-"""Trees of bones: compute where joints are in each frame, and find the joints of Penn Action whatever a file calls them."""
+"""Trees of bones: compute the positions of joints in each frame, and find the joints of Penn Action by usual bone names."""
 
 import math
 import os
@@ -13,12 +13,12 @@ from scipy.spatial.transform import Rotation
 from datasets.errors import DataError
 from datasets.files import decode_text, size_in_words
 
-MOST_BONES = 1000  # in one body; with fingers and face it has about 200
-MOST_BYTES = 1 << 28  # in a file; ten minutes at 120 frames per second have about 50 MB
+MOST_BONES = 1000  # largest number of bones in a body; a body with fingers and face has about 200
+MOST_BYTES = 1 << 28  # largest size of a file; ten minutes at 120 frames per second have about 50 MB
 _AT_ONCE = 4096  # frames that are computed at a time, to limit memory
 
-# Joint -> names of the bone that begins at the joint, without the side; best first. LeftShoulder is the shoulder only without a
-# LeftArm: otherwise it begins at the neck. CMU's lwrist begins at the wrist, its lhand farther down.
+# Joint -> names of the bone that begins at the joint, without the side; best first. In files with a bone LeftArm, the bone
+# LeftShoulder begins at the neck, so `arm` comes first. CMU's bone lwrist begins at the wrist, and lhand farther down.
 _SIDED = {
     "shoulder": ("arm", "upperarm", "uparm", "humerus", "shldr", "shoulder"),
     "elbow": ("forearm", "lowerarm", "lowarm", "radius", "elbow"),
@@ -28,7 +28,7 @@ _SIDED = {
     "ankle": ("foot", "ankle"),
 }
 _SIDES = {"right": ("right{}", "r{}", "{}right", "{}r"), "left": ("left{}", "l{}", "{}left", "{}l")}
-# Joint of Penn Action -> its names in files, in lower case and without anything but letters and digits; best first.
+# Joint of Penn Action -> names of the bone in files, in lower case, reduced to letters and digits; best first.
 NAMES = {"head": ("head",)} | {
     f"{side}_{joint}": tuple(form.format(name) for name in names for form in forms)
     for joint, names in _SIDED.items()
@@ -38,15 +38,15 @@ NAMES = {"head": ("head",)} | {
 
 @dataclass(frozen=True)
 class Bone:
-    """A bone of a body, which begins at a joint, and moves with its parent."""
+    """A bone of a body. A bone begins at a joint and moves with its parent bone."""
 
     name: str
     parent: int  # number of the parent, which comes earlier in the list of bones; -1 for the root
     offset: np.ndarray  # (3,) from the parent's beginning to this bone's beginning in the parent's frame
-    places: tuple[int, ...] = ()  # columns of x, y and z in place of `offset`, in each frame; empty: `offset` never changes
-    order: str = ""  # axes of the rotations: ZXY turns about the bone's axes, in this order; zxy about its parent's axes
+    places: tuple[int, ...] = ()  # columns of x, y and z, which replace `offset` in each frame; empty: constant `offset`
+    order: str = ""  # axes of the rotations: ZXY turns about the bone's own axes, in this order; zxy about the parent's axes
     turns: tuple[int, ...] = ()  # columns of the angles, in degrees, one for each axis
-    axes: Rotation | None = None  # from the bone's axes to the axes that `offset` uses; None if they are the same
+    axes: Rotation | None = None  # from the bone's axes to the axes of `offset`; None if both are equal
 
 
 @dataclass(frozen=True)
@@ -54,9 +54,9 @@ class Recording:
     """A movement as a file stores it; the y axis points up."""
 
     bones: Sequence[Bone]
-    values: np.ndarray  # (F, C) float64, finite: the numbers of each frame, to whose columns the bones refer
+    values: np.ndarray  # (F, C) float64, finite: the C numbers of each frame; `places` and `turns` of bones are columns
     fps: float  # frames per second
-    unit: float | None  # mm of a unit of length; None if the file does not say it
+    unit: float | None  # the file's unit of length in mm; None if the file does not state a unit
 
 
 def read_text(path: Path) -> str:
@@ -71,7 +71,7 @@ def read_text(path: Path) -> str:
 
 
 def numbers(words: Sequence[str], count: int, what: str) -> list[float]:
-    """Return `count` words as finite numbers; what: their meaning. Raises ValueError for other words or another count."""
+    """Return `count` words as finite numbers; what: name of the numbers in messages. Raises ValueError for anything else."""
     try:
         found = [float(word) for word in words]
     except ValueError:
@@ -82,11 +82,11 @@ def numbers(words: Sequence[str], count: int, what: str) -> list[float]:
 
 
 def find_joints(names: Sequence[str]) -> dict[str, int]:
-    """Return joint -> number of the bone that begins there, for the 13 joints of Penn Action.
+    """Return joint -> number of the bone that begins at the joint, for the 13 joints of Penn Action.
 
     names: names of the bones, such as LeftUpLeg, mixamorig:LeftUpLeg, lfemur or thigh_l. Raises DataError for a missing joint.
     """
-    begin = len(os.path.commonprefix(list(names))) if len(names) > 1 else 0  # Bip01 of Bip01 L Thigh
+    begin = len(os.path.commonprefix(list(names))) if len(names) > 1 else 0  # such as Bip01 in Bip01 L Thigh
     plain: dict[str, int] = {}
     for number, name in enumerate(names):
         for text in (name, name[begin:], name.rpartition(":")[2]):
@@ -95,14 +95,17 @@ def find_joints(names: Sequence[str]) -> dict[str, int]:
     missing = [joint for joint, number in found.items() if number is None]
     if missing:
         raise DataError(
-            f"no bone has a name that is known for {', '.join(missing)} (as {NAMES[missing[0]][0]} is); the bones are "
+            f"no bone has a known name of {', '.join(missing)}, such as {NAMES[missing[0]][0]}; the bones are "
             f"{', '.join(names)[:500]}. Rename the bones."
         )
     return {joint: number for joint, number in found.items() if number is not None}
 
 
 def positions(recording: Recording, wanted: Sequence[int]) -> np.ndarray:
-    """Return where the bones with the numbers `wanted` begin, (F, len(wanted), 3) float64, in the file's unit and frame."""
+    """Return the positions (F, len(wanted), 3) float64 at which some bones begin, in the file's unit and frame.
+
+    wanted: numbers of these bones.
+    """
     bones, values = recording.bones, recording.values
     needed = set()
     for number in wanted:

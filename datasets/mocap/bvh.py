@@ -1,7 +1,7 @@
 """Read Biovision's .bvh files: a tree of joints with offsets, and the angles of all joints in each frame.
 
-Angles are in degrees about a joint's own axes, in the order of its channels. A joint with channels for its position is there,
-not at its offset. The y axis points up by convention; the unit is unknown.
+Angles are in degrees about a joint's own axes, in the order of its channels. If a joint has channels for its position, the
+position in each frame replaces the joint's offset. The y axis points up by convention; the unit is unknown.
 
 No published reader is used: bvhio never returns from a file that is cut short, and pybvh refuses files in which joints other
 than the root have channels for their positions.
@@ -17,7 +17,7 @@ import numpy as np
 from datasets.errors import DataError
 from datasets.mocap.bones import MOST_BONES, Bone, Recording, numbers, read_text
 
-_END = -1  # the open block of an End Site, which is no joint
+_END = -1  # marks the open block of an End Site, which is not a joint
 
 
 def read(path: Path) -> Recording:
@@ -47,7 +47,7 @@ def read(path: Path) -> Recording:
 
 
 def _hierarchy(text: str, path: Path) -> list[Bone]:
-    """Return the joints of the part HIERARCHY; their channels are numbered in the order of the file."""
+    """Return the joints in the part HIERARCHY. The channels of all joints are numbered in the order of the file."""
     bones: list[Bone] = []
     opened: list[int] = []  # numbers of the joints whose blocks are open, the innermost last
     found, columns = _END, 0
@@ -86,7 +86,7 @@ def _hierarchy(text: str, path: Path) -> list[Bone]:
 
 
 def _with_channels(bone: Bone, names: list[str], first: int) -> Bone:
-    """Return the joint with its channels, whose columns begin at `first`. Raises ValueError for other than known channels."""
+    """Return a joint with channels added; first: column of the first channel. Raises ValueError for an unknown channel."""
     columns = {name.lower(): column for column, name in enumerate(names, first)}
     places: tuple[int, ...] = tuple(columns.pop(f"{axis}position", -1) for axis in "xyz")  # -1 for a channel that is missing
     order = "".join(name[0] for name in columns)

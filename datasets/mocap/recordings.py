@@ -1,7 +1,7 @@
-"""Read the movements of .bvh files and of .amc files with their .asf files: one file, or all files in a folder and its folders.
+"""Read the movements in a .bvh or .amc file, or in all these files in a folder and its subfolders.
 
-The clips have the 13 joints of Penn Action, and all frames of the files. A clip's name is its path in the folder, without the
-ending.
+The clips have the 13 joints of Penn Action, and all frames of the files. A clip's name is the path of its file within the
+folder, without the ending.
 """
 
 from collections.abc import Callable
@@ -16,14 +16,14 @@ from datasets.mocap.clips import Clips, checked
 
 # Ending of a file, in lower case -> its reader.
 READERS: dict[str, Callable[[Path], Recording]] = {".bvh": bvh.read, ".amc": acclaim.read}
-# Units that .bvh files use, in mm. A unit of CMU's files is 1/0.45 inch.
+# Usual units of length in .bvh files, in mm. A unit of CMU's files is 1/0.45 inch.
 UNITS = {"mm": 1.0, "cm": 10.0, "inches": 25.4, "units of CMU": 25.4 / 0.45, "m": 1000.0}
-LEG = 835.0  # mm from the hip to the ankle along the leg, of a person of 1.70 m
-_FARTHEST = 1.6  # factor between LEG and the length of legs in the unit that is taken
+LEG = 835.0  # mm, length of the leg from hip to ankle of a person who is 1.70 m tall
+_FARTHEST = 1.6  # largest factor by which legs, in the best unit, may be longer or shorter than LEG
 
 
 def files(path: Path) -> list[Path]:
-    """Return the files that `read` reads at a path, .asf files included; none for another kind of path."""
+    """Return the .bvh, .amc and .asf files that `read` reads for a path; empty for a path of another kind."""
     found = _movements(path)
     bodies = {acclaim.body_of(file) for file in found if file.suffix.lower() == ".amc"}
     return sorted({*found, *bodies})
@@ -32,7 +32,8 @@ def files(path: Path) -> list[Path]:
 def read(path: Path) -> Clips:
     """Return the clips at a path, with the 13 joints of Penn Action, in mm with the z axis up.
 
-    Raises DataError, with the file in its message, for invalid files, missing joints, and bodies in no usual unit of length.
+    Raises DataError, with the file in its message, for invalid files, for missing joints, and if no unit of length is
+    plausible.
     """
     found = _movements(path)
     names = tuple((file.relative_to(path) if path.is_dir() else Path(file.name)).with_suffix("").as_posix() for file in found)
@@ -59,18 +60,18 @@ def _movements(path: Path) -> list[Path]:
 
 
 def _poses(recording: Recording) -> tuple[tuple[str, ...], np.ndarray]:
-    """Return the names of the joints and the poses (F, 13, 3) float32 in mm, z up. Raises DataError without a usual unit."""
+    """Return the names of the joints and the poses (F, 13, 3) float32 in mm, z up. Raises DataError if no unit is plausible."""
     found = find_joints([bone.name for bone in recording.bones])
-    with np.errstate(over="ignore", invalid="ignore"):  # `checked` refuses what becomes infinite or NaN
+    with np.errstate(over="ignore", invalid="ignore"):  # `checked` refuses values that become infinite or NaN
         points = positions(recording, list(found.values()))
         points *= recording.unit or _unit(dict(zip(found, points.transpose(1, 0, 2), strict=True)))
         return tuple(found), np.stack([points[..., 0], -points[..., 2], points[..., 1]], axis=-1).astype(np.float32)
 
 
 def _unit(places: dict[str, np.ndarray]) -> float:
-    """Return the mm of a body's unit of length: of the usual units, that in which its legs are most like those of people.
+    """Return the unit of length of a movement in mm: the unit in UNITS in which the person's legs are closest to LEG.
 
-    places: joint -> where it is, (F, 3).
+    places: joint -> positions (F, 3). Raises DataError if the legs are too long or too short in all units.
     """
     parts = [(f"{side}_{a}", f"{side}_{b}") for side in ("left", "right") for a, b in (("hip", "knee"), ("knee", "ankle"))]
     leg = sum(float(np.median(np.linalg.norm(places[a] - places[b], axis=-1))) for a, b in parts) / 2

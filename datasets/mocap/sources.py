@@ -54,9 +54,9 @@ class Mocap(Section):
 class Kind:
     """A kind of motion capture files, with the functions that find and read these files."""
 
-    # Function that returns the files that `read` reads; it returns none if the path is not of this kind.
+    # Function that returns the files that `read` reads at a path; an empty list if the path is not of this kind.
     files: Callable[[Path], list[Path]]
-    read: Callable[[Path], Clips]  # function that returns all clips at a path after checking them; raises DataError
+    read: Callable[[Path], Clips]  # function that checks and returns all clips at a path; raises DataError
 
 
 def _npz_files(path: Path) -> list[Path]:

@@ -200,7 +200,7 @@ def penn_clips(
     sequences: int, frames: tuple[int, int], size: tuple[int, int] = (200, 280),
     actions: tuple[str, ...] = tuple(ACTIONS), seed: int = 0,
 ) -> Iterator[tuple[int, str, bool, Clip]]:  # fmt: skip
-    """Yield the sequences of `write_penn`: number (from 1), action, whether it is for training, and its parameters."""
+    """Yield the sequences of `write_penn`: number (from 1), action, whether the sequence is for training, and parameters."""
     plan = [(action, k % 3 != 2) for action in actions for k in range(sequences)]
     lengths = _lengths(len(plan), frames, seed).tolist()
     for number, ((action, train), length) in enumerate(zip(plan, lengths, strict=True)):

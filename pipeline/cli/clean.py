@@ -114,7 +114,7 @@ def _results(parents: set[Path]) -> Iterator[Path]:
     """
     for parent in sorted(parents):
         if parent != config.exp() and _is_exp(parent):
-            print(f"kept {parent}: it is an exp/ of its own")
+            print(f"kept {parent}: it is another folder of results")
             continue
         for folder in _below(parent, "*"):
             named = RESULT.fullmatch(folder.name.removesuffix(PARTIAL))
@@ -147,7 +147,7 @@ def _of(folder: Path) -> Path:
 
 
 def _facts(folder: Path) -> Begun | None:
-    """Return the manifest of a finished result or the partial.json of an unfinished one; None if it cannot be read."""
+    """Return the manifest of a finished result or the partial.json of an unfinished one; None for unreadable files."""
     # If a process was killed just before it renamed a complete result, the `.partial` folder has a manifest but no
     # partial.json.
     return (manifest.read_partial(folder) if folder.name.endswith(PARTIAL) else None) or manifest.read(folder)
@@ -190,7 +190,7 @@ class _Current:
             return identity is None or self._could_be(stage, identity)
 
     def _could_be(self, stage: Stage, identity: Identity) -> bool:
-        """Return whether a result has the current version and settings, and its inputs also belong, or may belong, to them."""
+        """Return whether a result has the current version and settings, and its inputs have, or may have, current settings."""
         needed = stage.requires()
         return (
             (identity.version, identity.settings) == (stage.version, stage.settings())

@@ -99,7 +99,7 @@ def _print_reasons(reasons: list[tuple[str, str]]) -> None:
 
 
 def _took(stage: Stage) -> str:
-    """Return the time, as text, that the latest finished result of a stage took, with any settings; "" if there is none."""
+    """Return the time, as text, that the latest finished result of a stage took, with any settings; "" without a result."""
     before = stage.result.previous(stage.name)
     return time_in_words(before.seconds) if before else ""
 
@@ -153,7 +153,7 @@ def _build(tasks: list) -> int:
     before = _finished()
     settings = config.settings()
     workers = settings.slurm.jobs if settings.workspace.run_on == "slurm" else 1
-    if workers > 1:  # Luigi's main process gets the Ctrl-C, and ends the others
+    if workers > 1:  # Luigi's main process gets the Ctrl-C, and ends the workers
         os.register_at_fork(after_in_child=lambda: signal.signal(signal.SIGINT, signal.SIG_IGN))
     try:
         result = luigi.build(tasks, local_scheduler=True, workers=workers, detailed_summary=True, log_level="WARNING")

@@ -36,7 +36,7 @@ def find(name: str) -> list[Stage]:
 
 
 def _by_dataset(stage: Stage) -> str:
-    """Return a stage's name as CLASS:DATASET or CLASS:DATASET:MODEL: Export:penn_action:finetuned for ExportWeights.
+    """Return a stage's name in the form CLASS:DATASET or CLASS:DATASET:MODEL, such as Export:penn_action:finetuned.
 
     CLASS is the stage's class, or the base class with the parameter `dataset`. If there is no class with this parameter, return
     the stage's own name.

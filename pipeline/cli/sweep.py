@@ -35,7 +35,7 @@ Choice = tuple[str, str, str]  # section, setting and value
 
 
 def combinations(varied: list[str]) -> list[Combination]:
-    """Return all combinations of values; varied: texts such as `finetune.learning_rate=1e-4,3e-4`; the last varies fastest.
+    """Return all combinations of values; varied: texts such as `finetune.learning_rate=1e-4,3e-4`.
 
     Raises UsageError for a text without a setting or with fewer than two values.
     """
@@ -70,7 +70,8 @@ def combination_of(chosen: Sequence[Choice]) -> Combination:
 def sweep(options: argparse.Namespace) -> int:
     """Run a stage with all combinations, one after another, and print a comparison of the results; return the exit code.
 
-    A failed combination does not stop the other ones. Failed combinations are listed at the end, and make the exit code 1.
+    The other combinations run even if a combination fails. Failed combinations are listed at the end, and the exit code is then
+    1.
     """
     all_of_them, failed = combinations(options.vary), []
     for number, combination in enumerate(all_of_them, 1):
@@ -95,7 +96,7 @@ def run_combination(stage: str, combination: Combination) -> int:
 def evaluations(stage: str, combination: Combination) -> list[Path]:
     """Return the result folders of the evaluations that the name `stage` selects, with the settings of a combination."""
     with config.more_settings(combination.settings):
-        Register.clear_instance_cache()  # Luigi caches stages, whose fingerprints belong to other settings
+        Register.clear_instance_cache()  # Luigi caches stages, and the cached stages have fingerprints of other settings
         folders = [found.folder for found in find(stage) if isinstance(found, Evaluate)]
     Register.clear_instance_cache()
     return folders
@@ -118,7 +119,8 @@ def print_comparison(scored: list[tuple[str, Path]]) -> None:
 def holm(tests: "pd.DataFrame") -> "pd.DataFrame":
     """Return a table of tests whose p-values and verdicts are corrected for the number of tests (Holm, 1979).
 
-    Tests of networks that were scored on different people have no p-value. Their rows are unchanged and do not count as tests.
+    Networks that were scored on different people have a row without a p-value. This row stays unchanged, and does not count as
+    a test.
     """
     found, worst = tests.copy(), 0.0
     ranked = found["p"].dropna().sort_values(kind="stable")

@@ -9,14 +9,14 @@ from pipeline.engine.stage import Stage
 
 
 class _StageParameter(luigi.Parameter[Stage]):
-    """A parameter that is a stage; Luigi prints its name."""
+    """A parameter that is a stage; Luigi prints the name of the stage."""
 
     def serialize(self, x: Stage) -> str:
         return x.name
 
 
 class _StagesParameter(luigi.Parameter[tuple[Stage, ...]]):
-    """A parameter that is several stages; Luigi prints their names."""
+    """A parameter that is several stages; Luigi prints the names of the stages."""
 
     def serialize(self, x: tuple[Stage, ...]) -> str:
         return " ".join(stage.name for stage in x)

@@ -41,14 +41,14 @@ class Digests:
     """The digests of external files, cached in the file `memory`."""
 
     def __init__(self, memory: Path, report: Report, remedy: str) -> None:
-        """report: progress callback for reading large files; remedy: what the error for a missing file tells the user to do."""
+        """report: progress callback for reading large files; remedy: advice for the user in the error for a missing file."""
         self.memory, self.report, self.remedy = memory, report, remedy
 
     def of_file(self, path: Path) -> str:
         """Return the hex sha256 of a file's content, cached by path, size and modification time.
 
         A missing file keeps its last cached digest, so that results stay valid when an archive is deleted to free space. Raises
-        DataError if a missing file has no cached digest, or if a large file without one is needed in a `without_reading` block.
+        DataError if a missing file has no cached digest, or if a large file would have to be read in a `without_reading` block.
         """
         known, key = self._read(), str(path.absolute())
         if path.is_dir():
@@ -66,14 +66,14 @@ class Digests:
         return found.sha256
 
     def of_missing(self, path: Path) -> str:
-        """Return the cached digest of a file or folder that no longer exists. Raises DataError if there is none."""
+        """Return the cached digest of a file or folder that no longer exists. Raises DataError if no digest is cached."""
         known = self._read()
         if str(path.absolute()) not in known:
             raise DataError(f"{path} does not exist; {self.remedy}.")
         return known[str(path.absolute())].sha256
 
     def of_listing(self, folder: Path, listing: str, contents: Callable[[], str] | None) -> str:
-        """Return the digest of a folder: `listing`, or if `contents` is given, the digest that it computes.
+        """Return the digest of a folder: `listing` or, if `contents` is given, the digest that `contents` returns.
 
         listing: digest of the names, sizes and times of the files. The digest of the contents is cached until `listing`
         changes. Raises DataError as `of_file` does.

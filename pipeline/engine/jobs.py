@@ -57,13 +57,14 @@ class InJob:
     """The function that submitit runs in the job: it runs a command, and ends it before the job is requeued."""
 
     def __init__(self, name: str, command: tuple[str, ...], seconds: float, long: float) -> None:
-        """name: of the job; seconds: how long the command may take to stop; long: half of the time limit, in s."""
+        """name: name of the job; seconds: how long the command may take to stop; long: half of the time limit, in s."""
         self.name, self.command, self.seconds, self.long = name, command, seconds, long
         self._process, self._begun = 0, 0.0
 
     def __call__(self) -> None:
-        """Run the command; exit the process with its code, if that is not 0."""
-        # Slurm sends the signal before the time limit to all processes. Only this one handles it; the others inherit the mask.
+        """Run the command; exit this process with the command's exit code, if the code is not 0."""
+        # Before the time limit, Slurm sends SIGUSR2 to all processes of the job. Only this process handles the signal; child
+        # processes inherit the mask that blocks it.
         mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGUSR2})
         try:
             process = subprocess.Popen(self.command)
@@ -86,19 +87,20 @@ class InJob:
             sys.exit(abs(process.returncode))
 
     def _return_to_queue(self) -> None:
-        """Requeue the job if Slurm's signal has ended the command and the job is to be preempted; not if it was cancelled."""
+        """Requeue the job, after a signal of Slurm has ended the command, if the job is preempted; not if it was cancelled."""
         number = os.environ["SLURM_JOB_ID"]
         with contextlib.suppress(NoAnswer):
             if _state(number, self.name) == "RUNNING":
-                print("The job is asked to make way; it returns to the queue.", flush=True)
+                print("The job is preempted; it returns to the queue.", flush=True)
                 if subprocess.run(["scontrol", "requeue", number]).returncode == 0:
                     time.sleep(LONGEST_END)  # Slurm ends this process
 
     def checkpoint(self) -> Any:
-        """Stop the command, and return the call for the job's next run; None if that would be stopped at the same place.
+        """Stop the command, and return the call for the job's next run; None if the next run would not get any further.
 
-        Called by submitit before it requeues the job. A training ends on its own after a checkpoint; a stage that does not
-        handle the signal has saved nothing, and cannot end within the time limit if it has already taken much of it.
+        Called by submitit before it requeues the job. A training ends by itself after it has written a checkpoint. Any other
+        stage has saved nothing: if it has already taken half of the time limit, its next run would probably reach the limit,
+        too.
         """
         from submitit.helpers import DelayedSubmission
 
@@ -115,10 +117,10 @@ class InJob:
 
 
 def run(job: Job, folder: Path, done: Callable[[], bool]) -> None:
-    """Submit a job, or find the one that another command has submitted, and wait until its stage is done.
+    """Submit a job, or find the job that another command has submitted for the same stage, and wait until the job ends.
 
-    folder: of the job's files; done: whether the stage's result is there. Raises DataError, which names the log, if the job
-    ends without the result, and if there is no Slurm or it refuses the job.
+    folder: folder of the job's files; done: function that returns whether the stage's result exists. Raises DataError, which
+    names the log, if the job ends without the result, if Slurm is not installed, and if Slurm refuses the job.
     """
     number = _submitted(job, folder)
     state = _wait(job, number)
@@ -131,7 +133,7 @@ def run(job: Job, folder: Path, done: Callable[[], bool]) -> None:
 
 
 def going_on(name: str, folder: Path) -> str:
-    """Return the number of a job that has not ended; "" if there is none. name, folder: of the job and of its files."""
+    """Return the number of a job that has not ended; "" if it has ended. name: the job's name; folder: the job's files."""
     number = _recorded(folder)
     try:
         return "" if not number or _state(number, name) in ENDED | {FORGOTTEN} else number
@@ -145,9 +147,9 @@ def log_of(folder: Path, number: str) -> Path:
 
 
 def _submitted(job: Job, folder: Path) -> str:
-    """Return the number of the job in the queue, which is submitted if it is not there."""
+    """Return the job's number in Slurm's queue, after submitting the job if it is not in the queue."""
     folder.mkdir(parents=True, exist_ok=True)
-    with lock_file(folder / "lock"):  # two commands at once submit one job
+    with lock_file(folder / "lock"):  # so that two commands at the same time submit only one job
         number = _recorded(folder)
         if number and _patiently(number, job.name) not in ENDED | {FORGOTTEN}:
             say(f"{job.name} is Slurm job {number} already; its log is {log_of(folder, number)}")
@@ -242,10 +244,10 @@ def _state(number: str, name: str) -> str:
 
 
 def _last_line(log: Path) -> str:
-    """Return a sentence that names a log and, if there is one, its last line of a stage."""
+    """Return a sentence with the path of a log and, if the stage has printed anything, its last line."""
     try:
         lines = log.read_text(errors="replace").splitlines()
     except OSError:
-        return f"It has no log {log}; the folder must be one that the machines of the cluster share."
+        return f"The log {log} does not exist; its folder must be shared by all machines of the cluster."
     ours = [line for line in lines if line.strip() and not line.startswith(("srun:", "slurmstepd", "submitit "))]
     return f"Its log is {log}" + (f"; the last line: {ours[-1].strip()}" if ours else "")

@@ -79,7 +79,7 @@ def read(folder: Path) -> Manifest | None:
 
 
 def read_partial(folder: Path) -> Partial | None:
-    """Return partial.json of an unfinished result; None if it is missing or damaged."""
+    """Return partial.json of an unfinished result; None if the file is missing or damaged."""
     try:
         return Partial.model_validate_json((folder / PARTIAL).read_bytes())
     except (OSError, ValueError, RecursionError):
@@ -131,7 +131,7 @@ def _content(rows: list[File]) -> str:
 
 
 def _read_list(folder: Path, content: str) -> list[File]:
-    """Return the rows of files.csv. Raises Damaged if they do not match the manifest."""
+    """Return the rows of files.csv. Raises Damaged if the rows do not match the manifest."""
     try:
         with open(folder / FILES, newline="", encoding="utf-8") as file:
             cells = [[row[name] for name in File._fields] for row in csv.DictReader(file)]

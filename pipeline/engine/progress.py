@@ -44,7 +44,7 @@ class Shown(Protocol):
 class Progress:
     """A callback `report(done, total, text="", unit="")` that shows a bar on a terminal, and occasional lines elsewhere.
 
-    It updates Luigi's status and percentage at most once per second, and ignores errors of Luigi's scheduler.
+    The callback updates Luigi's status and percentage at most once per second, and ignores errors of Luigi's scheduler.
     """
 
     def __init__(self, stage: Shown, every_few_seconds: Callable[[], None] = lambda: None) -> None:

@@ -105,7 +105,7 @@ class Stage(luigi.Task):
         """
 
     def job(self, again: bool) -> jobs.Job | None:
-        """Return the job of Slurm that makes the result; by default None: this process makes it. again: as in `make`."""
+        """Return the Slurm job that makes the result; None (the default): this process makes the result. again: see `make`."""
         return None
 
     # Members that are derived from the members above.
@@ -140,7 +140,7 @@ class Stage(luigi.Task):
         return self.digest_external_inputs()
 
     def digest_external_inputs(self) -> dict[str, str]:
-        """Return name -> digest of each external file. Raises DataError if one is missing."""
+        """Return name -> digest of each external file. Raises DataError if a file is missing."""
         with Progress(self) as report:
             digests = Digests(self.exp / ".digests.json", report, self.remedy)
             return {name: self.digest_of(name, source, digests) for name, source in self.external_inputs().items()}
@@ -270,7 +270,7 @@ class Stage(luigi.Task):
         self.published()
 
     def _check_inputs(self, report: Progress) -> dict[str, str]:
-        """Return name -> content digest of the inputs. Raises DataError if one is missing or damaged."""
+        """Return name -> content digest of the inputs. Raises DataError if an input is missing or damaged."""
         contents = {}
         for name, stage in self.requires().items():
             theirs = stage.manifest()

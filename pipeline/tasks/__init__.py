@@ -1,4 +1,4 @@
-"""The stages of the chain as Luigi tasks of a few lines each. The stages of each dataset follow from `datasets.catalog`.
+"""The stages of the chain as Luigi tasks of a few lines each. `datasets.catalog` defines which stages each dataset has.
 
 base      ChainStage, the base class of the tasks
 fetch     fetching datasets and networks, drawing the sample
@@ -7,5 +7,5 @@ train     trainings
 forecast  forecasts of movements
 evaluate  accuracies of networks
 export    networks for other programs
-compare   comparison of accuracies; the task of the whole chain
+compare   comparison of accuracies; the task Pipeline, which makes the whole chain
 """

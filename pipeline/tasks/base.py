@@ -32,7 +32,7 @@ class DatasetName(luigi.Parameter):
 
 
 class ChainStage(Stage):
-    """A stage that has its settings from luigi.cfg, and whose external inputs are sources: paths or addresses."""
+    """A stage with settings from luigi.cfg; its external inputs are sources, that is paths or addresses."""
 
     heavy: ClassVar[bool] = False  # whether the stage becomes a job if [workspace] run_on = slurm
 
@@ -48,7 +48,7 @@ class ChainStage(Stage):
     def command(self, words: str) -> str:
         """Return the full command line of `words`, such as `run FinetunePenn`: `python -m pipeline run FinetunePenn`.
 
-        It contains the --workspace, --config, --set and --models options of this process.
+        The command line contains the --workspace, --config, --set and --models options of this process.
         """
         return config.command(words)
 
@@ -67,10 +67,11 @@ class ChainStage(Stage):
         )
 
     def digest_of(self, name: str, source: str, digests: Digests) -> str:
-        """Return the digest of a source: of the file at a path, the digest written in an address, or else the address itself.
+        """Return the digest of a source.
 
-        The digest of a file at an address is unknown before the file is fetched, and a fingerprint must not change when it
-        becomes known. Raises DataError for a file that is missing or does not have the digest that the source states.
+        For a path, this is the sha256 of the file. For an address, it is the digest that is written in the address, or else the
+        address itself: the digest of the file is unknown before the download, and the download must not change a fingerprint.
+        Raises DataError for a file that is missing or does not have the digest that the source states.
         """
         wanted = read_source(source)
         if wanted.path is None:

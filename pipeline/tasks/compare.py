@@ -30,12 +30,12 @@ class CompareAccuracy(ChainStage):
     version = 5
 
     def networks(self) -> dict[str, Stage]:
-        """Return the compared networks: name of a column of the table -> the stage that makes the column's network."""
+        """Return name of a compared network in the table -> the stage that makes this network."""
         scratch = {"scratch": Pretrain(dataset="penn_action")} if config.settings().compare.scratch else {}
         return {"before": pretrained(), "after": finetuned()} | scratch
 
     def scores(self, column: str) -> dict[str, Stage]:
-        """Return dataset -> the stage that evaluates the network of a column on this dataset."""
+        """Return dataset -> the stage that evaluates the network with the given column on this dataset."""
         if column == "scratch":
             return {"penn_action": evaluation("penn_action", "scratch")}
         model = "pretrained" if column == "before" else "finetuned"
@@ -75,7 +75,8 @@ class Pipeline(luigi.WrapperTask):
     def requires(self) -> list[Stage]:
         ends: list[Stage] = [CompareAccuracy(), ExportWeights()]
         settings = config.settings()
-        # If [models] replaces the trainings by precomputed networks, the chain has no network that would have to be trained.
+        # With precomputed networks, forecasts belong to the chain only if [models] names a forecaster, which need not be
+        # trained.
         if settings.models.source == "train" or settings.models.forecaster:
             ends += [CompareForecasts(), ExportForecast()]
         if settings.models.source == "train" and settings.forecaster.converter == "trained":
@@ -109,9 +110,9 @@ def known() -> list[Stage]:
 
 
 def result_at(source: str) -> str:
-    """Return the result folder of the current settings for a path, which may lack its first parts.
+    """Return the result folder of a stage with the current settings, found by the stage's path or the last parts of the path.
 
-    source: a path such as exp/export, export or hg-256. If no stage has this path, `source` itself is returned. Raises
+    source: a path such as exp/export, export or hg-256. If no stage has such a path, `source` itself is returned. Raises
     DataError if the stage has only results of other settings.
     """
     with without_reading():

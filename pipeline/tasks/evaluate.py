@@ -42,7 +42,7 @@ class Evaluate(ChainStage):
         return {name: value for name, value in settings.items() if name != "mpii_test"} | measure
 
     def splits(self) -> list[str]:
-        """Return the splits that are scored, and splits whose labels are withheld, so that they are only predicted."""
+        """Return the splits to score, and the splits to predict only, because their labels are not public."""
         return list(config.datasets()[self.dataset].scored)
 
     def model_stage(self) -> Stage:

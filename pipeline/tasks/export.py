@@ -61,7 +61,7 @@ def _step(stage: Stage) -> "Step":
     origin, trained_by = None, ""
     if isinstance(stage, FetchNetwork):
         trained_by = stage.trained_by()
-    # The built-in sample has no owner whom the model card could name.
+    # The model card names the owners of the data, but the built-in sample has none.
     elif isinstance(stage, Fetch) and stage.external_inputs():
         origin = stage.described.origin
     elif isinstance(stage, Collect):

@@ -35,7 +35,7 @@ def further() -> list[str]:
 
 
 def fetched() -> list[str]:
-    """Return the names of the predefined datasets outside the chain; these have archives to fetch."""
+    """Return the names of the predefined datasets outside the chain, whose archives can be fetched."""
     return [name for name in DATASETS if name not in CHAIN]
 
 
@@ -54,7 +54,7 @@ class MakeSample(ChainStage):
         return config.settings().sample.significant()
 
     def work(self, folder: Path, inputs: dict[str, Path], report: Report) -> None:
-        from datasets.sample import archives as synthetic  # heavy imports stay out of the command line
+        from datasets.sample import archives as synthetic  # imported here, because the import is slow
 
         sample = config.settings().sample
         synthetic.write_mpii(folder, sample.people, seed=sample.seed, report=report)
@@ -69,11 +69,11 @@ class FromSources(ChainStage):
 
     @property
     def wanted(self) -> Mapping[str, Wanted]:
-        """Return name of each source -> the files that are needed from this source."""
+        """Return name of a source -> the files that are needed from this source."""
         return {}
 
     def sources(self) -> dict[str, tuple[str, str]]:
-        """Return name of each source -> (source, name of the file in the built-in sample that can replace it)."""
+        """Return name of a source -> (source, name of the file in the built-in sample that replaces the source `sample`)."""
         raise AttributeError(f"{type(self).__name__} has no sources")
 
     def requires(self) -> dict[str, Stage]:
@@ -88,7 +88,7 @@ class FromSources(ChainStage):
         return {"files": files, "downloads": self.records(), "folders": places}
 
     def unpack(self, folder: Path, inputs: dict[str, Path], report: Report) -> dict[str, int]:
-        """Write the files of all sources into `folder`; return name of each source -> number of its files."""
+        """Write the files of all sources into `folder`; return name of a source -> number of files from this source."""
         given = dict(self.in_folders())
         return {name: self._take(name, given.get(name), folder, inputs, report) for name in self.wanted}
 
@@ -107,7 +107,10 @@ class FromSources(ChainStage):
         return unpack(path, wanted.members, into, report, wanted.expected)
 
     def in_folders(self) -> Iterator[tuple[str, folders.Found]]:
-        """Yield (name, found files) of each source that is a folder. Raises DataError if needed files are missing."""
+        """Yield (name of the source, found files) for each source that is a folder.
+
+        Raises DataError if needed files are missing.
+        """
         for name, source in self.external_inputs().items():
             path = read_source(source).path
             if name in self.wanted and path and path.is_dir():
@@ -142,7 +145,7 @@ class FromSources(ChainStage):
             folders.point(self.folder / self.wanted[name].into, found.parts)
 
     def file(self, name: str, inputs: dict[str, Path], report: Report, unpacked: bool = True) -> Path:
-        """Return the path of a source's file, which is downloaded if necessary. unpacked: as for `obtain`."""
+        """Return the path of a source's file, after downloading the file if necessary; unpacked: see `obtain`."""
         source, in_sample = self.sources()[name]
         return inputs["sample"] / in_sample if source == SAMPLE else obtain(source, downloads(), report, unpacked)
 
@@ -160,12 +163,15 @@ class FromSources(ChainStage):
         self.drop_downloads()
 
     def drop_downloads(self) -> None:
-        """Delete the downloads of this finished result, unless downloads are kept; their records stay in the manifest."""
+        """Delete this finished result's downloads, unless keep_downloads is set.
+
+        The manifest keeps the records of downloads.
+        """
         for path in self.spare_downloads():
             path.unlink(missing_ok=True)
 
     def spare_downloads(self) -> list[Path]:
-        """Return the downloads of this finished result that are not kept."""
+        """Return the downloads of this finished result that may be deleted; none if keep_downloads is set."""
         if config.settings().workspace.keep_downloads:
             return []
         return [path for path in self.downloaded().values() if path.exists()]
@@ -174,8 +180,8 @@ class FromSources(ChainStage):
 def digest_of_folder(folder: Path, wanted: Wanted, by_content: bool, digests: Digests) -> str:
     """Return the digest of a folder's needed files (see `folders.identity`).
 
-    by_content: whether it covers the contents of the files instead of their modification times. A missing folder keeps its last
-    cached digest. Raises DataError if a needed file is missing.
+    by_content: whether the digest covers the contents of the files instead of the modification times. For a missing folder, the
+    last cached digest is returned. Raises DataError if a needed file is missing.
     """
     if not folder.is_dir():
         return digests.of_missing(folder)
@@ -190,7 +196,7 @@ def digest_of_folder(folder: Path, wanted: Wanted, by_content: bool, digests: Di
 
 @contextmanager
 def origin_told(raw: Stage) -> Iterator[None]:
-    """If a DataError names a file that the stage `raw` fetched, add the source from which the stage fetched it."""
+    """If a DataError names a file in the result of the stage `raw`, add the sources of this stage to the message."""
     try:
         yield
     except DataError as error:
@@ -240,7 +246,7 @@ class Fetch(FromSources):
 
 
 class FetchMpii(Fetch):
-    """Fetch MPII Human Pose: images/*.jpg, and MPII's annotation file or the files that others made from it."""
+    """Fetch MPII Human Pose: images/*.jpg, and MPII's annotation file or files that other programs derived from this file."""
 
     dataset = "mpii"
 
@@ -260,7 +266,7 @@ def fetch(dataset: str) -> Fetch:
 class FetchNetwork(FromSources):
     """The base class of the stages that fetch a network that others trained, and convert it to a checkpoint of this workspace.
 
-    setting: name of the setting of [models] that names the network.
+    setting: name of the setting in [models] that selects the network.
     """
 
     setting = ""
@@ -283,11 +289,11 @@ class FetchNetwork(FromSources):
     def choice(self) -> tuple[KnownModel | None, str]:
         """Return the known network that the settings name, or None, and the source. Raises DataError if no network is set."""
         if self.chosen.strip() in ("", SAMPLE):
-            raise DataError(f"[models] {self.setting} = {self.chosen} is no network; give the name, path or address of one.")
+            raise DataError(f"[models] {self.setting} = {self.chosen} is no network; give a network's name, path or address.")
         return read_choice(self.chosen, self.setting)
 
     def trained_by(self) -> str:
-        """Return a sentence about the network's authors, for the model card."""
+        """Return a sentence for the model card, which says that others trained the network, and who they are if known."""
         known, _ = self.choice()
         if not known:
             return f"The network was trained elsewhere, for {self.setting}; its file is named below."

@@ -128,7 +128,7 @@ class CompareForecasts(ChainStage):
 
 
 def _truth() -> "dict[int, np.ndarray] | None":
-    """Return the true 3D poses of the drawn sequences, number of a sequence -> (T, J, 3) mm; None for the real Penn Action."""
+    """Return number of a drawn sequence -> true 3D poses (T, J, 3) in mm; None for the real Penn Action."""
     if config.settings().datasets[PENN_ACTION.name].archive != SAMPLE:  # type: ignore[attr-defined]
         return None
     from datasets.sample.motions import penn_poses

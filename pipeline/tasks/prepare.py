@@ -172,7 +172,7 @@ class AnnotatePenn(Annotate):
 
 
 def named(names: str) -> list[Dataset]:
-    """Return the datasets whose names are joined as in mpii+lspet. Raises DataError for an unknown name."""
+    """Return the datasets in a combined name such as mpii+lspet. Raises DataError for an unknown name."""
     return [config.dataset(name) for name in names.split(JOINED)]
 
 
@@ -210,7 +210,7 @@ class Combine(ChainStage):
         return done
 
     def before_use(self):
-        """Update the symlinks of the finished result to the current results of the datasets."""
+        """Point the symlinks in the finished result at the current results of the combined datasets."""
         images = {dataset.name: images_of(dataset) for dataset in named(self.names)}
         folders.point(self.folder / named(self.names)[0].images, images)
 
@@ -245,5 +245,5 @@ def converted(dataset: Dataset, further: Sequence[str] = ()) -> dict[str, Stage]
 
 
 def files_of(dataset: Dataset, inputs: dict[str, Path]) -> DatasetFiles:
-    """Return a converted dataset's files. inputs: result folders of the stages of `converted` and, if it exists, of `crops`."""
+    """Return a converted dataset's files; inputs: name -> result folder, for the stages of `converted`, and perhaps `crops`."""
     return DatasetFiles.of(dataset, inputs["annot"], inputs["images"] / dataset.images, inputs.get("crops"))

@@ -47,7 +47,7 @@ class CacheCrops(ChainStage):
 
 
 def _data(dataset: str, training: Training) -> dict[str, Stage]:
-    """Return the stages with the data of a training (name -> stage): its dataset, and further datasets in its settings."""
+    """Return name -> stage for the data of a training: the training's dataset, and further datasets in the settings."""
     further = [name for name in training.further if name != dataset]
     crops = {"crops": CacheCrops(names=JOINED.join((dataset, *further)))} if training.cache else {}
     return converted(config.datasets()[dataset], further) | crops
@@ -65,7 +65,7 @@ class TrainingStage(ChainStage):
         config.check_or_exit(self._check_experiment)
 
     def _check_experiment(self) -> None:
-        """Raise DataError if the experiment's name is the name of another stage's result."""
+        """Raise DataError if the experiment has the same name as the result of another stage."""
         name, taken = self.training().experiment, reserved_names()
         if name.lower().startswith(tuple(t for t in taken if t.endswith("-"))) or name.lower() in taken:
             names = ", ".join(f"{t}..." if t.endswith("-") else t for t in sorted(taken))

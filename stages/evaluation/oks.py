@@ -16,7 +16,7 @@ SIGMA = {
     "nose": 0.026, "eye": 0.025, "ear": 0.035, "shoulder": 0.079, "elbow": 0.072, "wrist": 0.062, "hip": 0.107, "knee": 0.087,
     "ankle": 0.089,
 }  # fmt: skip
-OTHER_SIGMA = 0.079  # value for joints that COCO does not have; CrowdPose uses it for head and neck
+OTHER_SIGMA = 0.079  # value for joints that COCO does not have, as for head and neck in CrowdPose
 THRESHOLDS = np.linspace(0.5, 0.95, 10)  # thresholds: smallest similarity of a match
 RECALLS = np.linspace(0, 1, 101)  # recalls at which the precision is read, for the average precision
 MOST = 20  # only this many predictions of an image count: those with the highest scores

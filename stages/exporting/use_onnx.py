@@ -16,7 +16,8 @@ def find_joints(model: str, image: np.ndarray, box: tuple[float, float, float, f
     session = onnxruntime.InferenceSession(model, providers=["CPUExecutionProvider"])
     names = session.get_modelmeta().custom_metadata_map["joints"].split(",")
     side = session.get_inputs()[0].shape[2]
-    # The network sees a square: 1.25 times as long as the box's longer side, and 0.075 of that side below its middle.
+    # The network sees a square whose side is 1.25 times the box's longer side. The square's centre lies 0.075 of the longer
+    # side below the box's centre.
     left, top, right, bottom = box
     longer = max(right - left, bottom - top)
     step = 1.25 * longer / side  # coordinates in the image of each pixel of the square

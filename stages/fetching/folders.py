@@ -171,7 +171,7 @@ def _listing(folder: Path) -> str:
 
 
 def _scan(folder: Path) -> list[os.DirEntry[str]]:
-    """Return a folder's entries without hidden files (such as ._* of macOS). Raises DataError if it cannot be read."""
+    """Return a folder's entries without hidden files (such as ._* of macOS). Raises DataError for an unreadable folder."""
     try:
         with os.scandir(folder) as entries:
             return [entry for entry in entries if not entry.name.startswith(".") and entry.name not in NOT_OURS]

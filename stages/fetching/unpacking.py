@@ -107,7 +107,7 @@ class Output:
         return OutputFile(path, size, self)
 
     def spend(self, count: int) -> None:
-        """Count `count` written bytes. Raises DataError once they exceed the limit (decompression bomb)."""
+        """Count `count` written bytes. Raises DataError once all written bytes exceed the limit (decompression bomb)."""
         self._written += count
         if self._written > self.most:
             raise self.too_much()

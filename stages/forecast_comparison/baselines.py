@@ -1,8 +1,8 @@
-"""Forecast without a network: by the last pose, by nearest neighbours among the training frames, and by a linear map.
+"""Forecast without a network: by repeating the pose, by nearest neighbours among the training frames, or by a linear map.
 
 The queries are poses (N, J, 2) of the starts' first frames in 0-based px, labelled or predicted; NaN joints are unknown.
-`nearest_neighbour` follows Chao et al. (CVPR 2017): NN-all, and NN-oracle within the true action. `nearest_mean` and
-`linear_map` work on centred poses in units of the cropped frame's longer side.
+`nearest_neighbour` follows Chao et al. (CVPR 2017): NN-all searches all training frames, NN-oracle only the frames of the
+query's true action. `nearest_mean` and `linear_map` work on centred poses in units of the cropped frame's longer side.
 """
 
 from collections.abc import Callable, Iterator
@@ -17,18 +17,18 @@ ENOUGH = 9  # smallest number of visible joints of a frame in the database; chos
 NEAREST = 50  # number of neighbours in a mean
 RIDGE = 1e-3  # added to the diagonal of the linear map's normal equations; the poses are about 0.3 in size
 
-Forecasts = Iterator[tuple[np.ndarray, np.ndarray]]  # numbers of starts (n,), and their forecasts (n, T, J, 2)
+Forecasts = Iterator[tuple[np.ndarray, np.ndarray]]  # indices of starts (n,), and the forecasts from these starts (n, T, J, 2)
 
 
 def zero_velocity(query: np.ndarray) -> Forecasts:
-    """Yield the query pose at every step."""
+    """Yield forecasts that repeat the query pose at every step."""
     for numbers in _chunks(len(query)):
         yield numbers, np.repeat(query[numbers, None], STEPS, axis=1)
 
 
 @dataclass(frozen=True)
 class Database:
-    """The training frames from whose movements the forecasts are taken."""
+    """The training frames among which neighbours are searched, with the movement that follows each frame."""
 
     movements: Movements
     starts: Starts  # starts at the frames with enough visible joints
@@ -57,12 +57,12 @@ class Database:
 
 
 def nearest_neighbour(train: Movements, query: np.ndarray, actions: np.ndarray | None = None) -> Forecasts:
-    """Yield the movement of the most similar training frame, moved and scaled to the query.
+    """Yield for each query the movement after the most similar training frame, shifted and scaled to fit the query.
 
-    actions: (N,) text, the queries' true actions, which neighbours must have (NN-oracle); None: any action (NN-all). Both poses
-    are normalised on the joints that the training frame shows: minus the mean of these joints, divided by the largest distance
-    from this mean. The distance between poses is the sum of squared differences divided by the number of these joints. A joint
-    that the neighbour does not show at a step has no forecast.
+    actions: (N,) text, true action of each query, to search only training frames with this action (NN-oracle); None: all
+    training frames (NN-all). Query and neighbour are normalised on the joints that the training frame shows: minus the mean of
+    these joints, divided by the largest distance from this mean. The distance between poses is the sum of squared differences
+    divided by the number of these joints. A joint that the neighbour does not show at a step has no forecast.
     """
     database = Database.of(train, ENOUGH)
     shown = ~np.isnan(database.poses).any(axis=-1)
@@ -94,7 +94,10 @@ def _by_action(database: Database, count: int, actions: np.ndarray | None) -> It
 def _by_pattern(
     database: Database, shown: np.ndarray, candidates: np.ndarray
 ) -> list[tuple[np.ndarray, np.ndarray, np.ndarray]]:
-    """Return for each set of visible joints its mask (J,), the rows (M,) of the candidates, and their vectors (M, 2 V)."""
+    """Group the candidates by their V visible joints.
+
+    Return each group's mask (J,), rows (M,) and normalised poses (M, 2 V).
+    """
     if not len(candidates):
         return []
     patterns, group = np.unique(shown[candidates], axis=0, return_inverse=True)
@@ -114,7 +117,10 @@ def _nearest(queries: np.ndarray, vectors: np.ndarray) -> tuple[np.ndarray, np.n
 
 
 def _moved(database: Database, neighbour: np.ndarray, shown: np.ndarray, query: np.ndarray, best: np.ndarray) -> np.ndarray:
-    """Return the neighbours' movements (n, T, J, 2), moved and scaled to the queries (n, J, 2); NaN without a neighbour."""
+    """Return the neighbours' movements (n, T, J, 2), shifted and scaled to fit the queries (n, J, 2).
+
+    The movement of a query without a neighbour is NaN.
+    """
     movement = database.movements.joints[database.starts.rows[neighbour]]
     visible = shown[neighbour][..., None]
     theirs, ours = (np.where(visible, poses, np.nan) for poses in (movement[:, 0], query))
@@ -132,8 +138,8 @@ def _moved(database: Database, neighbour: np.ndarray, shown: np.ndarray, query: 
 def nearest_mean(train: Movements, query: np.ndarray, side: np.ndarray, actions: np.ndarray | None = None) -> Forecasts:
     """Yield the query plus the mean displacement of the 50 most similar training frames that show all joints.
 
-    side: (N,) px, longer side of the queries' cropped frames; actions: as for `nearest_neighbour`. Poses are compared, and
-    centred, on the joints that the query shows. Without such training frames the query stays where it is.
+    side: (N,) px, longer side of the queries' cropped frames; actions: as for `nearest_neighbour`. Poses are centred and
+    compared on the joints that the query shows. If no training frame shows all joints, the forecast repeats the query.
     """
     database = Database.of(train, train.joints.shape[1])
     theirs, displacements = database.poses / database.side[:, None, None], _displacements(database)
@@ -159,8 +165,8 @@ def linear_map(train: Movements, query: np.ndarray, side: np.ndarray, actions: n
     """Yield the query plus the displacements that a linear map predicts from the pose.
 
     There is one map for all queries, or one map for each action if `actions` are given. The maps are fitted by least squares to
-    the training frames that show all joints. A query that does not show all joints stays where it is. Arguments as for
-    `nearest_mean`.
+    the training frames that show all joints. For a query that does not show all joints, the forecast repeats the query.
+    Arguments as for `nearest_mean`.
     """
     database = Database.of(train, train.joints.shape[1])
     theirs, displacements = _centred(database.poses / database.side[:, None, None]), _displacements(database)
@@ -174,7 +180,7 @@ def linear_map(train: Movements, query: np.ndarray, side: np.ndarray, actions: n
 
 
 def _fit(poses: np.ndarray, displacements: np.ndarray) -> np.ndarray:
-    """Return the weights (F + 1, T, J, 2) that map poses (M, F) to displacements (M, T, J, 2), NaN where not visible."""
+    """Return the weights (F + 1, T, J, 2) that map poses (M, F) to displacements (M, T, J, 2), NaN for hidden joints."""
     inputs = _with_one(poses)
     known = ~np.isnan(displacements).any(axis=-1)
     features, (_, steps, joints, _) = inputs.shape[1], displacements.shape
@@ -226,7 +232,7 @@ def _chunks(count: int) -> Iterator[np.ndarray]:
 
 
 def baselines(train: Movements, movements: Movements, starts: Starts, query: np.ndarray) -> dict[str, Callable[[], Forecasts]]:
-    """Return name of the baseline -> function that yields the forecasts of all starts from their query poses (N, J, 2)."""
+    """Return name of a baseline -> function that yields its forecasts; query: poses (N, J, 2) of the starts' first frames."""
     side, actions = movements.side[starts.sequence], np.array(movements.action)[starts.sequence]
     return {
         "zero velocity": lambda: zero_velocity(query),

@@ -1,14 +1,15 @@
 """Compare forecasts with baselines: tables and curves by step, tests, strips of poses and animations.
 
 Files in the result folder, for the test split:
-    forecasts.csv, .md, .txt   PCK@0.05 by step of the network and of all baselines, for each kind of start
-    actions.csv, joints.csv    PCK@0.05 by step of the network, by action and by joint
-    summary.txt                PCK@0.05 at some of the steps, with every frame as a start
-    tests.csv, .md, .txt       is the network better than zero velocity and than the mean of the 50 nearest, at each step?
-    forecasts.png, .pdf, .svg  PCK by step
-    strips.png                 input images, forecast poses, and below them the labelled ones
-    movement-<k>.gif           the movements of the strips
-    movements3d.html, .png     with a converter: the movements of the strips in 3D, to turn with the mouse, and from three sides
+    forecasts.csv, .md, .txt   PCK@0.05 of the network and of all baselines at each step, for each kind of start
+    actions.csv, joints.csv    PCK@0.05 of the network at each step, for each action and for each joint
+    summary.txt                PCK@0.05 at some steps, with every frame as a start
+    tests.csv, .md, .txt       significance tests at each step: the network against zero velocity, and the mean of 50 nearest
+    forecasts.png, .pdf, .svg  curves of PCK over the steps
+    strips.png                 for some movements, the forecast poses on the input image, and the labelled poses below
+    movement-<k>.gif           animations of the movements in strips.png
+    movements3d.html           with a converter: a page in which the mouse turns the 3D poses of these movements
+    movements3d.png            with a converter: still views of these 3D poses from three sides
     space.csv, .md, .txt, space-tests.csv, .md, .txt    for the drawn sample, with a converter: errors of 3D poses in mm by step
 """
 
@@ -39,7 +40,7 @@ from stages.reporting.movements3d import Movement3D, strips, write_page
 SPLIT = "test"
 SHOWN = 4  # number of movements that are drawn
 PREDICTED = "zero velocity, from the predicted pose"
-PROJECTED = ", projected 3D joints"  # ending of the name of a network whose joints are the projections of its 3D poses
+PROJECTED = ", projected 3D joints"  # added to a network's name for the joints that are projected from its 3D poses
 KNOWN = ", action known"
 POSE_ONLY = {"any-action.safetensors": "pose-only", "action-known.safetensors": f"pose-only{KNOWN}"}
 DASHED = {PREDICTED: "zero velocity", "NN-oracle": "NN-all"}  # dashed curve -> curve of the same colour
@@ -49,13 +50,13 @@ RIVALS = ("zero velocity", "mean of 50 nearest")  # baselines in the tests
 
 def compare(folder: Path, evaluation: Path, name: str, pose_only: Path, data: ForecastFiles, stride: int,
             truth: dict[int, np.ndarray] | None = None, report: Report = silent) -> dict[str, Any]:  # fmt: skip
-    """Compare a network's forecasts, in the folder of their evaluation, with baselines, and write all files.
+    """Compare a network's forecasts with baselines, and write all files.
 
-    name: name of the network in the tables; pose_only: folder of the pose-only forecasters; stride: frames from step to step of
-    the fixed-rate starts; truth: number of a sequence -> its true 3D poses (T, J, 3) in mm, for the drawn sample. Baselines and
-    pose-only forecasters start from the labelled poses. The baseline zero velocity also starts from the network's own first
-    pose. Returns the mean PCK over the steps, and the mean error in 3D, of the network and of zero velocity. Raises DataError
-    for a damaged file.
+    evaluation: folder of the network's evaluation; name: name of the network in the tables; pose_only: folder of the pose-only
+    forecasters; stride: frames from step to step of the fixed-rate starts; truth: number of a sequence -> its true 3D poses (T,
+    J, 3) in mm, for the drawn sample. Baselines and pose-only forecasters start from the labelled poses. The baseline zero
+    velocity also starts from the network's own first pose. Returns the mean PCK over the steps, and the mean error in 3D, of
+    the network and of zero velocity. Raises DataError for a damaged file.
     """
     train, movements = data.movements("train"), data.movements(SPLIT)
     kinds = starts_by_kind(movements, stride)
@@ -93,7 +94,7 @@ def compare(folder: Path, evaluation: Path, name: str, pose_only: Path, data: Fo
 def _compare_in_space(
     folder: Path, evaluation: Path, name: str, movements: Movements, truth: dict[int, np.ndarray]
 ) -> dict[tuple[str, str], np.ndarray]:
-    """Write the tables of the errors in 3D; return the errors as `space.errors_by_step` does."""
+    """Write the tables of 3D errors; return (forecaster, alignment) -> error of each start and step, (N, T) mm."""
     starts = published_starts(movements)
     path = evaluation / f"forecasts_{SPLIT}.h5"
     errors = space.errors_by_step(path, name, starts, space.true_poses(truth, movements))
@@ -121,13 +122,13 @@ def table(counts: dict[str, dict[str, Counts]]) -> pd.DataFrame:
 
 
 def summary(rates: pd.DataFrame) -> pd.DataFrame:
-    """Return the part of a result of `table` that fits on a screen: some steps, with every frame as a start."""
+    """Shorten a result of `table` to fit on a screen: some steps, with every frame as a start."""
     chosen = rates.loc[rates["starts"] == "all", ["forecaster", *SUMMARY, "mean"]]
     return chosen.rename(columns={step: f"step {step}" for step in SUMMARY} | {"forecaster": "PCK@0.05, Penn Action test"})
 
 
 def space_summary(errors: dict[tuple[str, str], np.ndarray]) -> pd.DataFrame:
-    """Return the errors in mm without alignment at some steps, with every frame as a start."""
+    """Return a table of the mean errors in mm without alignment at some steps, with every frame as a start."""
     rows = []
     for (forecaster, alignment), wrong in errors.items():
         if alignment == "none":
@@ -175,7 +176,7 @@ def _from_predicted(evaluation: Path, starts: Starts) -> Forecasts:
 
 
 def _from_poses(folder: Path, movements: Movements, starts: Starts, query: np.ndarray) -> dict[str, Callable[[], Forecasts]]:
-    """Return name of a pose-only forecaster -> function that yields its forecasts."""
+    """Return name of a pose-only forecaster -> function that yields its forecasts; folder: folder of the two networks."""
     found: dict[str, Callable[[], Forecasts]] = {}
     for file, name in POSE_ONLY.items():
         network, names = load(folder / file)
@@ -189,7 +190,7 @@ def _from_poses(folder: Path, movements: Movements, starts: Starts, query: np.nd
 def _draw_movements(
     folder: Path, evaluation: Path, movements: Movements, data: ForecastFiles, truth: dict[int, np.ndarray] | None
 ) -> None:
-    """Draw one sequence of each of SHOWN actions, from a quarter of the sequence on, when the movement is in progress."""
+    """Draw forecasts for one sequence of each of SHOWN actions, from a frame a quarter into the sequence, in mid-movement."""
     actions, starts = np.array(movements.action), published_starts(movements)
     distinct = np.sort(np.unique(actions, return_index=True)[1])
     chosen = distinct[np.unique(np.linspace(0, len(distinct) - 1, SHOWN).astype(int))]

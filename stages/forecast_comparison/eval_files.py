@@ -1,4 +1,4 @@
-"""Read and write forecasts as image-play's files: `eval_<split>/00001.mat` and so on, one file for each start.
+"""Read and write forecasts in image-play's file format: `eval_<split>/00001.mat` and so on, one file for each start.
 
 The number of a file is the row of the start in image-play's annotation file, from 1. Each file holds `eval` (16, 13, 2):
 joints in px of the cropped frame, counted from 1; and `conf` (16, 13): the heatmaps' maxima.
@@ -21,9 +21,10 @@ CHUNK = 512  # number of files that are read at a time
 
 
 def read_forecasts(folder: Path, movements: Movements) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Yield the indices of starts (n,) and their forecasts (n, 16, J, 2) in 0-based px, of all files in a folder.
+    """Yield the forecasts (n, 16, J, 2), in 0-based px, of all files in a folder, after the indices (n,) of their starts.
 
-    Raises DataError for a folder without such files, and for a file that is damaged, has another shape, or belongs to no start.
+    Raises DataError for a folder without files of image-play, and for a file that is damaged, has another shape, or belongs to
+    no start.
     """
     paths = sorted(path for path in folder.glob("*.mat") if re.fullmatch(r"\d{5,}", path.stem))
     if not paths:
@@ -49,7 +50,7 @@ def _read(path: Path, joints: int) -> np.ndarray:
 
 
 def count(folder: Path, movements: Movements, report: Report = silent) -> Counts:
-    """Return the counts of all forecasts in a folder of image-play's files."""
+    """Return the counts of correct and visible joints over all forecasts in a folder of image-play's files."""
     starts, counts, done = published_starts(movements), Counts.empty(movements, STEPS), 0
     for numbers, joints in read_forecasts(folder, movements):
         counts.add(movements, starts.select(numbers), joints)
@@ -59,7 +60,7 @@ def count(folder: Path, movements: Movements, report: Report = silent) -> Counts
 
 
 def write_forecasts(source: Path, folder: Path, report: Report = silent) -> int:
-    """Write the forecasts of an evaluation's forecasts_<split>.h5 as image-play's files; return their number.
+    """Write the forecasts in a file forecasts_<split>.h5 as image-play's files; return the number of files.
 
     Raises DataError for a damaged source, and OSError, for example for a full disk.
     """

@@ -93,7 +93,10 @@ class PoseOnlyObjective:
     loss_limit = 100.0
 
     def __init__(self, movements: dict[str, Movements], training: Training, with_actions: bool) -> None:
-        """Build the network. movements: split (train, valid) -> movements; with_actions: whether it gets the true action."""
+        """Build the network. movements: split (train, valid) -> movements.
+
+        with_actions: whether the network gets the action.
+        """
         torch.manual_seed(training.seed)
         self.names = sorted(set(movements["train"].action))
         self.network = PoseOnlyNet(len(self.names) if with_actions else 0)
@@ -179,12 +182,12 @@ def train_both(
 ) -> dict[str, dict[str, float]]:
     """Train a forecaster without the action as input, and one with it; write NAME.safetensors and the folder logs/NAME of each.
 
-    Returns name -> figures of the best epoch. Raises DataError as `ForecastFiles.movements` does.
+    Returns name -> figures of the best epoch. Raises DataError if a file of Penn Action is missing or damaged.
     """
     movements = {split: data.movements(split) for split in ("train", "valid")}
     found = {}
     for name, with_actions in FILES.items():
-        place = folder / "logs" / name  # logs/ holds times, which are no part of a result's content
+        place = folder / "logs" / name  # files in logs/ do not count in a result's digest: they contain times
         place.mkdir(parents=True, exist_ok=True)
         objective = PoseOnlyObjective(movements, settings.training(), with_actions)
         alone = workspace.model_copy(update={"device": "cpu", "processes": 1, "machines": 1})  # a GPU would not be faster

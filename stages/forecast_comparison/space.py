@@ -18,10 +18,10 @@ from stages.lifting.scoring import aligned, compare, mean_with_interval
 
 CHUNK = 512  # number of starts that are read at a time
 ALIGNMENTS = ("none", "Procrustes")
-STEADY = ", steady focal length"  # ending of the name of a network whose poses are those of `Pose3D.steady`
+STEADY = ", steady focal length"  # added to a network's name for poses that `Pose3D.steady` returns
 PREDICTED, TRUE = "zero velocity, from the predicted pose", "zero velocity, from the true pose"
 
-Poses = Callable[[slice], np.ndarray]  # which starts -> their poses (n, T, J, 3) mm
+Poses = Callable[[slice], np.ndarray]  # slice of the starts -> poses of these starts (n, T, J, 3) mm
 
 
 def true_poses(truth: dict[int, np.ndarray], movements: Movements) -> np.ndarray:
@@ -30,7 +30,7 @@ def true_poses(truth: dict[int, np.ndarray], movements: Movements) -> np.ndarray
 
 
 def read_poses(path: Path, rows: slice | int) -> Pose3D:
-    """Return the forecast 3D poses, (n, T) of some rows of a forecasts_<split>.h5, or (T,) of one row.
+    """Return the 3D poses in rows of a file forecasts_<split>.h5: leading dimensions (n, T), or (T,) for a single row.
 
     Raises DataError for a damaged file.
     """

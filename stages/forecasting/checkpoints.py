@@ -29,7 +29,7 @@ class ForecasterDescription:
 
 
 def as_json(about: ForecasterDescription) -> dict[str, Any]:
-    """Return a description as the JSON values that are stored next to a network's tensors, and that `build` reads."""
+    """Return a description as JSON values; a checkpoint stores these values next to the tensors, and `build` reads them."""
     told = {"joints": about.joints, "resolution": about.resolution, "metrics": about.metrics}
     told |= {"converter": about.converter.significant()} if about.converter else {}
     return {"options": about.options.significant(), "forecaster": about.forecaster.significant()} | told

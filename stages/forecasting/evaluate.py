@@ -5,9 +5,10 @@ Files in the result folder:
                            height of the heatmap's peak; a row for each start, every frame of the split. With a converter
                            also repos (N, T, J, 3) mm, trans (N, T, 3) mm and focal (N, T) heatmap px, float32: see `Pose3D`
     counts_<split>_<starts>.h5    hits and seen (S, T, J), curve: see `scoring.Counts`, for each kind of start
-    counts_<split>_<starts>_projected.h5    with a converter: the same for the projected 3D joints instead of the heatmaps'
+    counts_<split>_<starts>_projected.h5    with a converter: the counts of the projected 3D joints
     forecast.json          PCK@0.05 by step, for each kind of start
-Kinds of starts: all (every frame, by the published rule), first (of these, the first frame of each sequence), fixed_rate.
+Kinds of starts: all (every frame, by the published rule), first (the first frame of each sequence), fixed_rate (a constant
+stride).
 """
 
 from collections.abc import Iterator
@@ -51,7 +52,7 @@ class ForecastFiles:
     cropped: Path  # with frames/ and labels/
 
     def movements(self, split: str) -> Movements:
-        """Return the movements of train, valid or test. Raises DataError as `read_movements` does."""
+        """Return the movements of train, valid or test. Raises DataError if a file is missing or damaged."""
         return read_movements(self.annotations, self.cropped / "labels", split)
 
     @property
@@ -76,7 +77,7 @@ class ForecastAccuracy(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     splits: dict[str, dict[str, StepFigures]]  # split -> kind of starts -> figures of the heatmaps' joints
-    projected: dict[str, dict[str, StepFigures]] | None = None  # the same of the projected 3D joints; None without a converter
+    projected: dict[str, dict[str, StepFigures]] | None = None  # of the projected 3D joints; None without a converter
 
 
 @dataclass(frozen=True)
@@ -95,7 +96,7 @@ def read(folder: Path) -> ForecastAccuracy:
     try:
         return ForecastAccuracy.model_validate_json((folder / NAME).read_bytes())
     except (OSError, ValueError) as error:
-        raise DataError(f"{folder / NAME} is not what an evaluation of forecasts writes ({error}); evaluate again.") from None
+        raise DataError(f"{folder / NAME} is missing or damaged ({error}); run EvaluateForecast again.") from None
 
 
 def starts_by_kind(movements: Movements, stride: int) -> dict[str, Starts]:
@@ -154,7 +155,7 @@ def _layout(joints: int, converter: bool) -> Layout:
 
 
 def _save(path: Path, counts: dict[str, Counts], kinds: dict[str, Starts]) -> dict[str, StepFigures]:
-    """Write the counts of each kind of starts, whose name replaces {} in `path`; return their figures."""
+    """Write one file of counts for each kind of starts; return the figures of each kind. The kind replaces {} in `path`."""
     for kind, counted in counts.items():
         save_counts(Path(str(path).format(kind)), counted)
     return {kind: _figures(counted, kinds[kind]) for kind, counted in counts.items()}
@@ -163,7 +164,7 @@ def _save(path: Path, counts: dict[str, Counts], kinds: dict[str, Starts]) -> di
 def forecasts_of(
     network: ForecastNet, samples: PennSequences, evaluation: Evaluation, workspace: Workspace
 ) -> Iterator[Forecast]:
-    """Yield the forecasts of all samples, some starts at a time."""
+    """Yield the forecasts from all samples, one batch of starts at a time."""
     device = pick_device(workspace.device)
     compute = compute_type(evaluation.precision, device)
     set_tf32(evaluation.precision)
@@ -194,8 +195,8 @@ def on_cpu(outputs: Outputs) -> Outputs:
 def forecast_images(network: ForecastNet, images: Tensor, steps: int, mirrored: list[int] | None) -> Outputs:
     """Return the outputs for images (N, 3, R, R).
 
-    mirrored: the joints in mirrored order, to average heatmaps and 3D poses with those of the mirrored image; None: do not
-    average.
+    mirrored: indices of the joints with left and right exchanged, to average the outputs for the image and for the mirrored
+    image; None: do not average.
     """
     outputs = network(images.to(memory_format=torch.channels_last), steps)
     if mirrored is None:
@@ -211,12 +212,12 @@ def forecast_images(network: ForecastNet, images: Tensor, steps: int, mirrored: 
 def _add(
     counts: dict[str, Counts], movements: Movements, kinds: dict[str, Starts], frames: np.ndarray, joints: np.ndarray
 ) -> None:
-    """Add forecasts to the counts of all kinds of starts that begin at the forecasts' first frames.
+    """Add each forecast to the counts of every kind of starts that has a start at the forecast's first frame.
 
     frames: (n,) rows of the first frames in `Movements.joints`; joints: (n, T, J, 2), the forecasts.
     """
     for kind, starts in kinds.items():
-        begins = starts.rows[:, 0]  # in rising order
+        begins = starts.rows[:, 0]  # in ascending order
         places = np.minimum(np.searchsorted(begins, frames), len(begins) - 1)
         same = begins[places] == frames
         if same.any():

@@ -4,7 +4,7 @@ forecaster.safetensors  the network, self-describing, for `stages.forecasting.ch
 forecaster.onnx         images (N, 3, R, R) in [0, 1] -> heatmaps (N, T, J, R/4, R/4), joints (N, T, J, 2) in px of the input,
                         and with a converter repos (N, T, J, 3), trans (N, T, 3) and focal (N, T), see `Pose3D`
 forecaster.json         the description: options, joints, input, outputs, accuracies, and the largest error of each file
-MODEL_CARD.md           for people: input, output and accuracy of the network, its data, and the stages that made it
+MODEL_CARD.md           a text for users: the network's input, output, accuracy and data, and the stages that made it
 """
 
 from dataclasses import dataclass
@@ -127,7 +127,7 @@ class _WithJoints(nn.Module):
 
 
 def write_onnx(path: Path, network: ForecastNet, about: ForecasterDescription) -> None:
-    """Write the network as an ONNX graph: any number of images -> heatmaps, joints and 3D poses; see the module."""
+    """Write the network as an ONNX graph: any number of images -> heatmaps, joints and 3D poses; see the module's docstring."""
     outputs = ["heatmaps", "joints", *(Pose3D._fields if network.converter else ())]
     write_graph(path, _WithJoints(network), {"images": (3, about.resolution, about.resolution)}, outputs, about.joints)
 
@@ -146,7 +146,7 @@ def _images(data: ForecastFiles, resolution: int, training: ForecastTraining) ->
 
 
 def _computed(network: ForecastNet, images: Tensor) -> dict[str, np.ndarray]:
-    """Return the heatmaps and, with a converter, the 3D poses of all steps, by the names of the outputs of an .onnx file."""
+    """Return name -> heatmaps and, with a converter, 3D poses of all steps; names as in the .onnx file."""
     with torch.inference_mode():
         maps, poses = network(images, STEPS)
     parts = poses._asdict() if poses else {}
@@ -154,7 +154,7 @@ def _computed(network: ForecastNet, images: Tensor) -> dict[str, np.ndarray]:
 
 
 def _of_onnx(path: Path, images: Tensor) -> dict[str, np.ndarray]:
-    """Return the outputs of an .onnx file by name. Each image is a batch of its own, to test that any batch size works."""
+    """Return name -> output of an .onnx file. Each image is a batch of its own, because any batch size should work."""
     import onnxruntime
 
     session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
@@ -193,8 +193,8 @@ def _card(told: ExportedForecaster, accuracy: ForecastAccuracy, upstream: tuple[
     return "\n".join([
         f"# Forecasts of {told.steps} poses from one image",
         "",
-        f"A network of {told.parameters:,} parameters. It takes an image (N, 3, {r}, {r}), RGB in [0, 1], of one person, cut",
-        f"to the room of the movement, and returns heatmaps of {len(told.joints)} joints at {told.steps} steps; the first step",
+        f"A network of {told.parameters:,} parameters. It takes an image (N, 3, {r}, {r}), RGB in [0, 1], of one person,",
+        f"cropped to the movement, and returns heatmaps of {len(told.joints)} joints at {told.steps} steps; the first step",
         "is the image itself. A step is a fifteenth of the length of a video like those of Penn Action.",
         *(_SPACE if told.converter else []),
         "",

@@ -20,7 +20,7 @@ from stages.forecasting.network import ForecastNet
 from stages.inference.predict import compute_type, joints_in_image, pick_device, set_tf32
 from stages.settings.forecasting import STEPS
 
-FILES = ("forecaster.safetensors", "best.safetensors")  # file of an export, of a training
+FILES = ("forecaster.safetensors", "best.safetensors")  # names in the folders of an export and of a training
 
 
 @dataclass(frozen=True)
@@ -78,8 +78,8 @@ class PoseForecaster:
         """Return the poses of a person at `steps` steps, of which the first is the image itself.
 
         image: a path, or (H, W, 3) uint8 RGB. box: (4,), left, top, right, bottom of the person's whole movement in 0-based px;
-        None: the whole image, which must be cropped to the movement as the training's frames are. flip: average with the
-        mirrored image. Raises DataError for an invalid image or box, and for steps outside of 1 to 16.
+        None: the whole image, which must be cropped to the whole movement, like the frames of the training. flip: average with
+        the mirrored image. Raises DataError for an invalid image or box, and for steps outside of 1 to 16.
         """
         pixels = image if isinstance(image, np.ndarray) else read_upright(Path(image))
         if pixels.ndim != 3 or pixels.shape[2] != 3 or pixels.dtype != np.uint8 or not pixels.size:

@@ -15,7 +15,7 @@ from datasets.formats.image_play import read_image_play
 from datasets.formats.penn_labels import read_label
 
 STEPS = 16
-FILES = {"train": "train", "valid": "val", "test": "test"}  # split -> image-play's name of its file
+FILES = {"train": "train", "valid": "val", "test": "test"}  # split -> name of image-play's file, without the ending
 
 
 @dataclass(frozen=True)
@@ -82,7 +82,7 @@ def read_movements(annotations: Path, labels: Path, split: str) -> Movements:
 
 
 def published_starts(movements: Movements, steps: int = STEPS) -> Starts:
-    """Return a start at every frame, by the published rule."""
+    """Return a start at every frame, with the steps of the published rule; see the module's docstring."""
     rows, repeated = [], []
     for begin, length in zip(movements.first[:-1].tolist(), movements.lengths.tolist(), strict=True):
         offsets = np.rint(np.arange(steps) * (length - 1) / (STEPS - 1)).astype(
@@ -103,7 +103,7 @@ def fixed_rate_starts(movements: Movements, stride: int, steps: int = STEPS) -> 
     """
     reach = (steps - 1) * stride
     if steps < 1 or stride < 1:
-        raise DataError(f"a sequence of {steps} steps with stride {stride} is none; give 1 or more of both.")
+        raise DataError(f"steps = {steps} and stride = {stride}: both should be 1 or more.")
     end = movements.first[1:][movements.of_frame]
     begins = np.flatnonzero(np.arange(len(movements.joints)) + reach < end)
     if not len(begins):

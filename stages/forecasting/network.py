@@ -35,7 +35,7 @@ class SplitHourglass(nn.Module):
 
     @classmethod
     def load(cls, path: Path) -> tuple["SplitHourglass", Description]:
-        """Return the halves and the description of an export's model.safetensors, or any checkpoint of this workspace.
+        """Return the split network and its description, from an export's model.safetensors or a checkpoint of this workspace.
 
         Raises DataError for any other file.
         """
@@ -83,8 +83,8 @@ class SplitHourglass(nn.Module):
 class PixelLstm(nn.Module):
     """A 1x1 convolutional LSTM: every pixel of a feature map is a sequence of its own; all pixels share the weights.
 
-    The outputs equal those of torch.nn.LSTM on the pixel's feature followed by zeros. The products with these zeros, and with
-    the initial state, are not computed.
+    The outputs equal those of torch.nn.LSTM on the pixel's feature followed by zeros. Products with these zeros, and with the
+    initial state, which is zero, are not computed.
     """
 
     def __init__(self, width: int, options: Forecaster) -> None:

@@ -27,21 +27,21 @@ from stages.training.objective import Resources
 from stages.training.optimizer import cancelled_biases
 
 VALIDATION_BATCH = 4
-SHOWN, SHOWN_STEPS = 4, (0, 1, 3, 7, 15)  # people and steps of the picture
+SHOWN, SHOWN_STEPS = 4, (0, 1, 3, 7, 15)  # number of people, and steps (from 0), in the picture
 
 
 class ForecastObjective:
     """Trains a forecasting network; see `stages.training.objective.Objective`.
 
-    The loss is the sum over steps of the mean squared error of their heatmaps. acc is the PCK@0.05 of the heatmaps' largest
-    pixels over all steps; loss_t and pck_t are the loss and the PCK@0.05 of step t.
+    The loss is the sum over steps of the mean squared error of each step's heatmaps. acc is the PCK@0.05 of the heatmaps'
+    largest pixels over all steps; loss_t and pck_t are the loss and the PCK@0.05 of step t.
 
     With a converter, projection_weight times the figure `projection` is added to the loss: the sum over steps of the mean
-    squared error, in square heatmap px, of the projected coordinates of the 3D joints. Hidden joints have no error in it.
+    squared error, in square heatmap px, of the projected coordinates of the 3D joints. Hidden joints do not count.
     """
 
     parts: tuple[str, ...] = tuple(f"{name}_{step}" for name in ("loss", "pck") for step in range(1, STEPS + 1))
-    loss_limit = 1e4 * STEPS  # the limit of `HeatmapObjective` at each step
+    loss_limit = 1e4 * STEPS  # the limit of `HeatmapObjective`, for each step
 
     def __init__(self, network: ForecastNet, movements: dict[str, Movements], frames: Path, size: Input,
                  training: ForecastTraining) -> None:  # fmt: skip
@@ -73,7 +73,7 @@ class ForecastObjective:
             yield {name: batch[name] for name in ("input", "points", "weights", "limit")}
 
     def forward(self, model: nn.Module, batch: dict[str, Tensor], phase: Any) -> Outputs:
-        """Return the outputs of the first steps; phase: the number of steps."""
+        """Return the model's outputs for the first `phase` steps."""
         if self.network.converter and self.training.converter_changes == "nothing":
             self.network.converter.eval()  # batch normalisation uses and keeps the statistics of the converter's own training
         return model(batch["input"].to(memory_format=torch.channels_last), phase)
@@ -96,7 +96,7 @@ class ForecastObjective:
         assert self.network.converter
         points = batch["points"][:, : poses.focal.shape[1]]
         known = ~points.isnan().any(dim=-1, keepdim=True)
-        # Zeros in place of hidden joints before the difference: the gradient of a NaN that is left out afterwards is NaN.
+        # Hidden joints become 0 before the subtraction: if NaN were masked only afterwards, the gradient would still be NaN.
         difference = torch.where(known, poses.projected(self.network.converter.center) - points.nan_to_num(0), 0)
         return (difference.square().mean(dim=-1) * batch["weights"][:, : points.shape[1]]).mean(dim=2)
 
@@ -189,7 +189,7 @@ def correct(maps: Tensor, batch: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
 
 
 def draw_forecasts(images: Tensor, maps: Tensor) -> np.ndarray:
-    """Return a picture (H, W, 3) uint8: first images (N, 3, R, R) with the poses of heatmaps (N, T, J, h, w) at some steps."""
+    """Return a picture (H, W, 3) uint8 of the first images (N, 3, R, R), with the poses in heatmaps (N, T, J, h, w) on them."""
     shown = [step for step in SHOWN_STEPS if step < maps.shape[1]]
     pictures = (images[:SHOWN].clamp(0, 1) * 255).byte().permute(0, 2, 3, 1).cpu().numpy()
     largest = maps[:SHOWN].float().flatten(3).argmax(dim=3).cpu().numpy()

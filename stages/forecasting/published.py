@@ -1,6 +1,7 @@
 """Read image-play's forecasting networks from Torch7 files: hg-256-res-clstm, and hg-256-res-clstm-res-64 with a converter.
 
-Around each LSTM, the file's network has modules that make a sequence of each pixel and put the steps into the batch.
+Around each LSTM, the file's network has modules that turn each pixel into a sequence, and merge the steps into the batch
+dimension.
 """
 
 from pathlib import Path
@@ -23,9 +24,10 @@ from stages.torch7.import_network import HourglassGraph
 from stages.torch7.match import with_tensors
 from stages.torch7.t7 import Table
 
-# The modules around an LSTM, in the order of the data; the encoder's feature takes another way to the sum, through Replicate.
+# The modules around an LSTM, in the order in which data passes them. The encoder's feature also reaches the sum directly,
+# through a Replicate module.
 _AROUND = ["Transpose", VIEW, VIEW, "Padding", LSTM, "Contiguous", VIEW, "Transpose", SUM, VIEW]
-_SPLIT = [VIEW, "SplitTable"]  # the modules before an output, which take the steps out of the batch
+_SPLIT = [VIEW, "SplitTable"]  # the modules before an output, which separate the steps from the batch dimension
 
 
 def read_forecaster(path: Path) -> tuple[ForecastNet, int]:
@@ -67,7 +69,7 @@ def read_forecaster(path: Path) -> tuple[ForecastNet, int]:
 
 
 class _ForecasterBuilder(HourglassBuilder):
-    """Builds the layers of a forecasting network; side: of its heatmaps in px."""
+    """Builds the layers of a forecasting network; side: side of the heatmaps in px."""
 
     def __init__(self, network: HourglassNet, side: int) -> None:
         super().__init__(network, "halves.network.")
@@ -76,7 +78,7 @@ class _ForecasterBuilder(HourglassBuilder):
         self.sides = [side >> level for level in range(depth) if network.options.upper] + [side >> depth]
 
     def edge(self, x: int) -> int:
-        """Add the recurrent layer of the next edge, outermost first, whose feature the layer x computes."""
+        """Add the recurrent layer of the next edge, outermost first; x: index of the layer that computes the edge's feature."""
         c, side, name = self.width, self.sides[self.edges], f"layers.{self.edges}.lstm"
         self.edges += 1
         repeated = self.add("Replicate", x, nfeatures=STEPS, dim=2)
@@ -89,12 +91,12 @@ class _ForecasterBuilder(HourglassBuilder):
         return self.add(VIEW, self.add(SUM, repeated, y), size=(-1, c, side, side))
 
     def split(self, x: int, *size: int) -> int:
-        """Add the layers that take the steps of an output x out of the batch; size: of the output of one step."""
+        """Add the layers that separate the steps of an output x from the batch dimension; size: shape of one step's output."""
         return self.add("SplitTable", self.add(VIEW, x, size=(-1, STEPS, *size)), dimension=-len(size) - 1)
 
 
 def _without_steps(graph: HourglassGraph, nodes: list[Table]) -> list[Table]:
-    """Return the nodes of the hourglass on a path: without the modules around LSTMs, and without those before an output."""
+    """Return the hourglass's nodes on a path, without the modules around LSTMs and the modules before an output."""
     kinds, kept, place = [graph.kind(data) for data in nodes], [], 0
     while place < len(nodes) and kinds[place:] != _SPLIT:
         if kinds[place : place + len(_AROUND)] == _AROUND:
@@ -106,7 +108,7 @@ def _without_steps(graph: HourglassGraph, nodes: list[Table]) -> list[Table]:
 
 
 def _before_split(graph: HourglassGraph, output: Table) -> tuple[Table, int]:
-    """Return the node that computes an output of all steps in one batch, and the last size of this output.
+    """Return the node that computes an output of all steps in one batch, and the size of the output's last dimension.
 
     Raises DataError if other modules than a View and a SplitTable precede the output.
     """
@@ -139,5 +141,5 @@ def convert(source: Path, folder: Path, known: KnownModel | None = None) -> dict
     if not fits:
         raise DataError(f"{source} forecasts other joints than the {len(joints)} of Penn Action; give a network for these.")
     save_forecaster(folder / "best.safetensors", network, joints, resolution, metrics)
-    load_forecaster(folder / "best.safetensors")  # refuses sizes that no settings have
+    load_forecaster(folder / "best.safetensors")  # raises DataError for sizes that the settings do not allow
     return {"options": network.hourglass.options.significant()}

@@ -1,7 +1,7 @@
 """Compute the PCK of forecasts by step, from counts on which all tables, curves, intervals and tests are based.
 
-A forecast joint is correct if its distance to the label of its step's frame is less than 0.05 of the cropped frame's longer
-side (image-play). Joints that are not visible at that frame do not count; a joint without a forecast is a miss.
+A forecast joint is correct if it is less than 0.05 of the cropped frame's longer side away from the joint's label in the frame
+of the same step (image-play). Joints that are not visible at that frame do not count; a joint without a forecast is a miss.
 """
 
 from dataclasses import dataclass, field
@@ -17,7 +17,7 @@ THRESHOLDS = tuple(k / 100 for k in range(11))  # thresholds of curves, as publi
 
 @dataclass
 class Counts:
-    """Numbers of correct and visible joints of forecasts for a split, over S sequences, T steps and J joints."""
+    """Numbers of correct and of visible joints in the forecasts for a split, with S sequences, T steps and J joints."""
 
     hits: np.ndarray  # (S, T, J) int64: correct joints at THRESHOLD
     seen: np.ndarray  # (S, T, J) int64: visible joints

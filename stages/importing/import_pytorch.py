@@ -1,6 +1,6 @@
 """Read checkpoints of two PyTorch ports of the stacked hourglass: files of torch.save, or .safetensors.
 
-The ports are princeton-vl's pytorch_stacked_hourglass, with C. Rockwell's fork that adds regularisation, and bearpaw's
+The ports are princeton-vl's pytorch_stacked_hourglass, with Rockwell's fork that adds regularisation, and bearpaw's
 pytorch-pose, with anibali's pytorch-stacked-hourglass. First the tensors are renamed to the names of HourglassNet. Then the
 network's options are derived from names and shapes, and every tensor is compared with a network of these options.
 """
@@ -45,7 +45,7 @@ _BEARPAW = (
     (r"^score\.(\d+)\.", r"heads.\1.output."), (r"^fc_\.(\d+)\.", r"joins.\1.features."),
     (r"^score_\.(\d+)\.", r"joins.\1.heatmaps."), (r"\bdownsample\.0\.", "skip."), (r"\bbn(\d)\.", r"norm\1."),
 )  # fmt: skip
-# Names in bearpaw's networks; level 0 is the innermost.
+# Names of the tensors in bearpaw's hourglasses; level 0 is the innermost.
 _LEVEL = re.compile(r"hg\.(?P<stack>\d+)\.hg\.(?P<level>\d)\.(?P<part>[0-3])\.(?P<rest>.+)")
 
 # Keys under which training programs store the network's tensors in a checkpoint.
@@ -88,11 +88,11 @@ def is_checkpoint(path: Path) -> bool:
 
 
 def read_hourglass(path: Path) -> HourglassNet:
-    """Return the network of a checkpoint, in evaluation mode. bearpaw's networks get their known `mean`, which their files
-    lack.
+    """Return the network of a checkpoint, in evaluation mode.
 
-    Raises DataError for a damaged file, a file with code, or another network. The message names the layer in the checkpoint and
-    in HourglassNet, the found and the expected value.
+    The files of bearpaw's networks do not contain a mean colour, so these networks get BEARPAW_MEAN. Raises DataError for a
+    damaged file, a file with code, or another network. The message names the layer in the checkpoint and in HourglassNet, the
+    found and the expected value.
     """
     theirs = _state(path, _load(path))
     bearpaw = "conv1.weight" in theirs
@@ -175,7 +175,7 @@ def _check_members(path: Path) -> None:
 
 
 def _state(path: Path, loaded: Any) -> dict[str, torch.Tensor]:
-    """Return the network's tensors by name, without a prefix that all names share: module., _orig_mod., net. and so on.
+    """Return name -> tensor of the network; a prefix that all names share, such as module. or net., is removed.
 
     Raises DataError for contents that are not tensors by name.
     """
@@ -210,7 +210,7 @@ def _renamed(path: Path, theirs: dict[str, torch.Tensor], bearpaw: bool) -> dict
 
 
 def _level(name: str, depth: int) -> str:
-    """Return the name in HourglassNet of a residual in bearpaw's hourglasses; other names unchanged.
+    """Translate the name of a residual in bearpaw's hourglasses to the name in HourglassNet; return other names unchanged.
 
     bearpaw's hourglasses have a list of levels; in HourglassNet each level contains the next.
     """

@@ -11,7 +11,7 @@ from stages.fetching.sources import PIN
 # Where the folders of datasets may lie, below the folder that a user gives.
 _LAYOUTS = ("", "precomputed_hg_models/", "exp/precomputed_hg_models/", "exp/")
 
-# Setting of [models] -> the network's file in a published archive, and in the folder of an unpacked one; * is any name.
+# Setting of [models] -> path of the network's file in a published archive, or in the archive's unpacked folder; * is any name.
 FILES = {
     **{name: f"{DATASETS[name].result_path}/*/best_model.t7" for name in ("mpii", "penn_action")},
     "converter": "h36m/*/model_best.t7",
@@ -49,7 +49,7 @@ class KnownModel:
     sha256: str = ""  # first digits of the file's digest, if the publisher states them
     normalisation: Normalisation | None = None  # normalisation of the images, if the network's file does not determine it
     file: str = ""  # the network's file in its archive, if the archive has several networks of a kind; * is any name
-    uses: tuple[str, ...] = ()  # settings of [models] that may name the network; empty: that of the dataset
+    uses: tuple[str, ...] = ()  # settings of [models] that may name the network; empty: the setting of the dataset
     trained_on: str = ""  # what the network was trained on, if it was not the dataset
 
     @property
@@ -67,13 +67,14 @@ class KnownModel:
         return source if PIN.search(source) or not self.sha256 else f"{source}#sha256={self.sha256}"
 
 
-# C. Rockwell's fork has these numbers in its settings (train: mean, stdev). On its web page, the links to its networks are
-# interchanged. bearpaw's networks need no entry: `import_pytorch` recognises them by their tensors and sets their mean.
+# These numbers are in the settings of Rockwell's fork of princeton-vl's port (train: mean, stdev). The links to the two
+# networks on the fork's web page are interchanged. bearpaw's networks need no entry: `import_pytorch` recognises them by their
+# tensors and sets their mean.
 _REGULARISED = Normalisation((0.3643, 0.3437, 0.3156), (0.1510, 0.1469, 0.1472))
 
 
 def _of_skeleton2d3d(name: str, *uses: str) -> KnownModel:
-    """Return a network of skeleton2d3d; all of them have the joints of Penn Action."""
+    """Return a network of skeleton2d3d. All networks of skeleton2d3d have the joints of Penn Action."""
     file = f"h36m/{name}/model_best.t7"
     return KnownModel(name, "penn_action", "", _SKELETON2D3D, _HUMAN36M, file=file, uses=uses, trained_on="human3.6m")
 
@@ -114,11 +115,11 @@ HOURGLASSES = {name: model for name, model in KNOWN.items() if model.dataset in 
 
 
 def read_choice(text: str, setting: str) -> tuple[KnownModel | None, str]:
-    """Return the known network, or None, and the source that a setting of [models] names.
+    """Return the known network that a setting of [models] names, or None, and the source of the network's file.
 
-    text: the name of a known network, a source, or both, as in `hg2 /models/hg2.pth`. A folder means the network for this
-    setting in the folder. Raises DataError if the folder has no network or several, and for the name of a network for another
-    setting.
+    text: the name of a known network, a source, or both, as in `hg2 /models/hg2.pth`. If the source is a folder, the network
+    for this setting is searched in the folder. Raises DataError if the folder has no network or several, and for the name of a
+    network for another setting.
     """
     name, _, rest = text.strip().partition(" ")
     model = KNOWN.get(name)
@@ -134,12 +135,12 @@ def read_choice(text: str, setting: str) -> tuple[KnownModel | None, str]:
 
 
 def file_of(setting: str, model: KnownModel | None) -> str:
-    """Return the file of a network in a published archive; * is any name."""
+    """Return the path of a network's file in a published archive; * is any name."""
     return (model.file if model else "") or FILES[setting]
 
 
 def _in_folder(folder: Path, setting: str, model: KnownModel | None) -> Path:
-    """Return the path of the network for a setting in an unpacked folder of the published layout, or in a subfolder of it."""
+    """Return the path of the network for a setting, in an unpacked archive whose contents lie in `folder` or a subfolder."""
     file = file_of(setting, model)
     patterns = [file.rpartition("/")[2], *(layout + file for layout in _LAYOUTS)]
     # resolve(): several symlinks to one file count as one network
@@ -148,9 +149,10 @@ def _in_folder(folder: Path, setting: str, model: KnownModel | None) -> Path:
 
 
 def newest(place: Path, found: list[Path], setting: str, file: str) -> Path:
-    """Return the one network among files of a published archive or folder: model_4.t7 is a later state of model_3.t7.
+    """Return the latest state of the one network among `found`, which may be model_3.t7, model_4.t7 and so on.
 
-    place: of the archive or folder, for error messages. Raises DataError if there is no network, and for several networks.
+    place: path of the archive or folder, for error messages; found: paths of the network files in the archive or folder. Raises
+    DataError if there is no network, and for several networks.
     """
     if len({path.parent for path in found}) != 1:
         what = "several networks" if found else "no network"

@@ -50,10 +50,10 @@ def convert(source: Path, dataset: Dataset, folder: Path, known: KnownModel | No
 
 @contextmanager
 def network_file(source: Path, setting: str, folder: Path, known: KnownModel | None) -> Iterator[Path]:
-    """Yield the path of the network's file: `source`, or the file in this archive, which is in `folder` for a while.
+    """Yield the path of the network's file: `source`, or the file unpacked from the archive `source` to `folder`.
 
-    setting: the setting of [models] that the network is for; known: the published network that `source` holds. Raises
-    DataError for an archive without such a file, or with several.
+    The unpacked file is deleted at the end. setting: the setting of [models] that the network is for; known: the published
+    network that `source` holds. Raises DataError for an archive without a file of this network, or with several.
     """
     if not _is_archive(source):
         refuse_web_page(source)

@@ -19,8 +19,8 @@ def unsure(confidence: np.ndarray) -> np.ndarray:
 def flicker(joints: np.ndarray, size: np.ndarray) -> np.ndarray:
     """Return how far the joints of each frame are from the middle of their positions in the frames before and after, (N,).
 
-    The value of a frame is that of its farthest joint, divided by the longer side of the image; the first and the last frame
-    have NaN. joints: (N, J, 2) px, of consecutive frames; size: (N,) px, longer side of each image.
+    The value of a frame is the distance of the joint that is farthest away, divided by the longer side of the image; the first
+    and the last frame have NaN. joints: (N, J, 2) px, of consecutive frames; size: (N,) px, longer side of each image.
     """
     found = np.full(len(joints), np.nan)
     if len(joints) > 2:

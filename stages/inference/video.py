@@ -48,7 +48,7 @@ class VideoReader:
         self.path, self.failed = path, list[str]()
         self.undecodable = self._damaged = 0  # number of frames, for the messages in `failed`
         try:
-            # libav gets a file object, because it would parse a name with a colon as an address. It gets no protocols, so
+            # libav gets a file object, because it would parse a name with a colon as an address. libav gets no protocols, so
             # that a playlist cannot open other files.
             self._file = open(path, "rb")  # noqa: SIM115
         except OSError as error:

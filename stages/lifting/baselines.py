@@ -12,7 +12,7 @@ import torch
 from stages.lifting.network import normalised_joints
 from stages.lifting.samples import Scenes
 
-RIDGE = 1.0  # ridge term on the diagonal of the normal equations; small, as thousands of samples of variance 1 add up there
+RIDGE = 1.0  # added to the diagonal of the normal equations, where thousands of samples of variance 1 sum up to far more
 CHUNK = 1024  # number of queries that are computed at a time, to limit memory
 
 

@@ -152,7 +152,7 @@ def read(folder: Path) -> LiftingAccuracy:
     try:
         return LiftingAccuracy.model_validate_json((folder / NAME).read_bytes())
     except (OSError, ValueError) as error:
-        raise DataError(f"{folder / NAME} is not what an evaluation of converters writes ({error}); evaluate again.") from None
+        raise DataError(f"{folder / NAME} is missing or damaged ({error}); run EvaluateConverter again.") from None
 
 
 def _methods(models: dict[str, Path], train: Clips, options: Converter, training: ConverterTraining,

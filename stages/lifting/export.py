@@ -50,7 +50,7 @@ class ExportedConverter(BaseModel):
     metrics: dict[str, int | float]
     onnx_opset: int = OPSET
     largest_difference: dict[str, float]  # file -> difference from the network's outputs, mm and px
-    no_torch7: str  # the reason why there is no Torch7 file; "" if there is one
+    no_torch7: str  # the reason why there is no Torch7 file; "" if the file exists
 
 
 def export(folder: Path, model: Path, clips: dict[str, Clips], training: ConverterTraining) -> dict[str, Any]:

@@ -141,8 +141,7 @@ class _Block(nn.Module):
 
 
 class LifterNet(nn.Module):
-    """Maps 2D joints (N, J, 2) in px, NaN where unknown, to (N, 3 J + 4): the J joints around their mean (x, y, z) and the
-    position of this mean, in mm in the camera's frame, then the focal length in px; see `Pose3D`.
+    """The lifter: maps 2D joints (N, J, 2) in px, NaN where unknown, to outputs (N, 3 J + 4) in mm and px, see `Pose3D`.
 
     The architecture is that of Martinez et al., "A simple yet effective baseline for 3d human pose estimation", ICCV 2017: a
     layer, two residual blocks of two layers, and an output layer. The first layer takes `normalised_joints`. Unlike the

@@ -131,9 +131,7 @@ def tensors(batch: dict[str, np.ndarray]) -> dict[str, Tensor]:
 
 
 def targets(batch: dict[str, Tensor]) -> Tensor:
-    """Return the outputs that a network should give for a batch, (N, 3 J + 4): repos and trans in mm, then focal in px, as in
-    `Pose3D`.
-    """
+    """Return the right outputs for a batch, (N, 3 J + 4): repos and trans in mm, then focal in px, see `Pose3D`."""
     return torch.cat([batch["repos"].flatten(1), batch["trans"], batch["focal"][:, None]], dim=1)
 
 

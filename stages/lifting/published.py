@@ -1,8 +1,8 @@
 """Read and write the converter in the Torch7 files of the published programs skeleton2d3d and image-play.
 
-A file holds the converter alone (res-64), or a network whose heatmaps a converter takes: hg-256-res-64 of skeleton2d3d (an
-hourglass, a converter, a projection), hg-256-res-clstm-res-64 of image-play. Their five outputs are heatmaps, repos, trans,
-focal and the projected joints.
+A file holds the converter alone (res-64), or a converter behind a network that makes its heatmaps: hg-256-res-64 of
+skeleton2d3d (an hourglass, a converter, a projection), or hg-256-res-clstm-res-64 of image-play. The five outputs of such a
+network are heatmaps, repos, trans, focal and the projected joints.
 """
 
 import copy
@@ -45,12 +45,12 @@ from stages.torch7.import_network import HourglassGraph
 from stages.torch7.match import Graph, with_tensors
 from stages.torch7.t7 import Table, TorchObject
 
-OUTPUTS = 5  # of a network with a converter: heatmaps, repos, trans, focal, projected joints
+OUTPUTS = 5  # number of outputs of a network with a converter: heatmaps, repos, trans, focal, projected joints
 _KINDS = {
     nn.Conv2d: CONV, nn.BatchNorm2d: NORM, nn.ReLU: RELU, nn.MaxPool2d: POOL, Residual: RESIDUAL, nn.Flatten: VIEW,
     nn.Linear: LINEAR,
 }  # fmt: skip
-_LARGEST = 4096  # joints, features, or px of the heatmaps; the published converter has 13, 64 and 64
+_LARGEST = 4096  # largest number of joints, features, or px of the heatmaps; the published converter has 13, 64 and 64
 
 
 class Heads(NamedTuple):
@@ -80,7 +80,7 @@ def read_converter(path: Path) -> ConverterNet:
 
 
 def read_combined(path: Path) -> tuple[HourglassNet, ConverterNet]:
-    """Return the hourglass and the converter of a file of hg-256-res-64. Raises DataError as `read_converter` does."""
+    """Return the hourglass and the converter of a file of hg-256-res-64. Raises DataError for any other file."""
     return _read_combined(HourglassGraph.read(path))
 
 
@@ -108,14 +108,14 @@ def _read_combined(graph: HourglassGraph) -> tuple[HourglassNet, ConverterNet]:
 
 
 def sized_converter(graph: Graph, focal: Table) -> ConverterNet:
-    """Return a new converter with the sizes of the converter in a file; focal: the node of the focal length, without units.
+    """Return a new converter with the sizes of the converter in a file; focal: the node that computes the focal length.
 
-    Raises DataError for sizes that no converter has.
+    The weights and `Units` are not read. Raises DataError for sizes that a converter cannot have.
     """
     nodes = graph.path_to(focal)
     convolutions, linears = ([data for data in nodes if graph.kind(data) == kind] for kind in (CONV, LINEAR))
     if not convolutions or not linears:
-        raise DataError(f"{graph.path}: the modules before the focal length are {graph.names(nodes)}; no converter has them.")
+        raise DataError(f"{graph.path}: {graph.names(nodes)} precede the focal length; no converter has these modules.")
     features, joints, *_ = (*graph.weight_shape(convolutions[-1]), 0)
     side = math.isqrt(graph.weight_shape(linears[0])[-1] // max(features, 1)) << HALVINGS
     try:
@@ -127,7 +127,7 @@ def sized_converter(graph: Graph, focal: Table) -> ConverterNet:
 
 
 def add_converter(build: Builder, heatmaps: int, network: ConverterNet, prefix: str = "") -> Heads:
-    """Add the layers of a converter, which takes the output of the layer `heatmaps`; `prefix` precedes its modules' names."""
+    """Add the layers of a converter behind the layer `heatmaps`; `prefix` precedes the names of the converter's modules."""
     x = heatmaps
     for i, module in enumerate(network.trunk):
         kind, name = _KINDS[type(module)], f"{prefix}trunk.{i}"
@@ -147,7 +147,7 @@ def add_converter(build: Builder, heatmaps: int, network: ConverterNet, prefix: 
 
 
 def add_projection(build: Builder, heads: Heads, network: ConverterNet) -> int:
-    """Add the layers that project the joints of a converter into the image; return the index of the last one."""
+    """Add the layers that project a converter's 3D joints into the image; return the index of the last layer."""
     trans = build.add("Replicate", heads.trans, nfeatures=network.joints, dim=2)
     points = build.add(SUM, heads.repos, trans)
     xy = build.add(NARROW, points, dimension=3, index=1, length=2)
@@ -161,7 +161,7 @@ def add_projection(build: Builder, heads: Heads, network: ConverterNet) -> int:
 def converter_tensors(
     graph: Graph, expected: list[Layer], nodes: list[Table], heads: Heads, network: nn.Module, prefix: str = ""
 ) -> dict[str, Tensor]:
-    """Return all tensors of a network with a converter, whose names begin with `prefix`.
+    """Return all tensors of a network; the names of the tensors of its converter begin with `prefix`.
 
     expected: the layers of the network; nodes: the node of each layer. The constants that the file's network adds to the depth
     and to the focal length become the offsets of `Units`.
@@ -223,7 +223,7 @@ def convert(source: Path, folder: Path, known: KnownModel | None = None) -> dict
             fits = network.joints == len(JOINTS)
     if not fits:
         raise DataError(
-            f"{source} holds a converter for other joints than the {len(JOINTS)} of Penn Action; give one for these."
+            f"{source} holds a converter for other joints than the {len(JOINTS)} of Penn Action; give a converter for these."
         )
     checkpoints.save(folder / "best.safetensors", network, JOINTS, metrics)
     return {"options": network.options.significant()}

@@ -29,8 +29,9 @@ def is_compiled(chosen: str, images: int, device: torch.device, processes: int) 
 class Recorded:
     """A function of tensors that is recorded at its fourth call and replayed from then on, with identical kernels and results.
 
-    `work` takes tensors by name, on the device, with constant shapes, and returns one tensor. It may change tensors in place
-    (such as weights). It must not read anything else that changes between calls, or wait for the device. Not thread-safe.
+    `work` takes tensors by name, on the device, with constant shapes, and returns one tensor. `work` may change tensors in
+    place (such as weights), but must not read anything else that changes between calls, or wait for the device. Not
+    thread-safe.
     """
 
     def __init__(self, work: Callable[[dict[str, Tensor]], Tensor], device: torch.device) -> None:

@@ -115,4 +115,4 @@ def _light_and_dark(svg: str) -> str:
         for values in (dict(zip(DARK, DARK, strict=True)), DARK)
     )
     style = f"<style>svg{{{light}}}@media(prefers-color-scheme:dark){{svg{{{dark}}}}}</style>"
-    return svg[svg.index("<svg") :].replace("<defs>", f"{style}<defs>", 1)  # from <svg on: omits the document type and its URL
+    return svg[svg.index("<svg") :].replace("<defs>", f"{style}<defs>", 1)  # without the text before <svg, the document type

@@ -1,7 +1,7 @@
 """Show movements in space: a page with skeletons that the mouse turns, and strips of still views for print.
 
-Camera frame: x right, y down, z forward, mm. Both show each pose around the mean of its joints. The page can also show how this
-mean moves through space.
+Camera frame: x right, y down, z forward, mm. The page and the strips show each pose around the mean of the pose's joints. The
+page can also show how this mean moves through space.
 """
 
 import base64
@@ -38,17 +38,17 @@ VIEWS: dict[str, tuple[Axis, Axis, Axis]] = {
 
 @dataclass(frozen=True)
 class Movement3D:
-    """A movement in space, with what it was forecast from."""
+    """A movement in space, with the image from which the movement was forecast."""
 
     title: str
     poses: np.ndarray  # (T, J, 3) mm, camera frame; NaN for a missing joint
-    truth: np.ndarray | None = None  # (T, J, 3) mm, camera frame: the true poses of the same steps
-    picture: np.ndarray | None = None  # (H, W, 3) uint8 RGB: the image before the movement
-    joints: np.ndarray | None = None  # (T, J, 2) px of the picture, pixel centres at integers: the poses in 2D
+    truth: np.ndarray | None = None  # (T, J, 3) mm, camera frame: the true pose at each step
+    picture: np.ndarray | None = None  # (H, W, 3) uint8 RGB: the image of the first step
+    joints: np.ndarray | None = None  # (T, J, 2) px of the picture, pixel centres at integers: the 2D poses
 
 
 def write_page(path: Path, title: str, movements: Sequence[Movement3D], skeleton: Skeleton) -> None:
-    """Write one .html file, which needs no other file and no network, with all movements as skeletons to turn and to play.
+    """Write an .html file in which the user turns the skeletons of all movements; it needs no other file and no network.
 
     skeleton: the joints, and the limbs to draw. Raises OSError, for example for a full disk.
     """
@@ -62,7 +62,8 @@ def write_page(path: Path, title: str, movements: Sequence[Movement3D], skeleton
         "movements": [_numbers(movement) for movement in movements],
         "limbs": limbs, "colours": colours, "milliseconds": round(1000 * SECONDS),
     }  # fmt: skip
-    text = json.dumps(data, separators=(",", ":"), allow_nan=False).replace("<", "\\u003c")  # cannot end the script element
+    # "<" is escaped, so that no text in the data can end the page's script element.
+    text = json.dumps(data, separators=(",", ":"), allow_nan=False).replace("<", "\\u003c")
     page = environment.get_template("movements3d.html").render(
         title=title, movements=movements, pictures=[_data_uri(movement.picture) for movement in movements], data=text,
         steps=max((len(movement.poses) for movement in movements), default=1), colours=colours,
@@ -75,7 +76,7 @@ def strips(movements: Sequence[Movement3D], skeleton: Skeleton, side: int = SIDE
     """Return a picture (H, W, 3) uint8 RGB with three rows of still views for each movement: front, side and above.
 
     A row has steps 1, 2, 4 ... 16 in squares of `side` px; the first row begins with the picture, if there is one. True poses
-    are thin and green. All squares of a movement have one scale.
+    are thin and green. All squares of a movement have the same scale.
     """
     rows, titles = [], []
     empty = np.full((side, side, 3), 255, np.uint8)
@@ -111,7 +112,7 @@ def _still(
     scale: float,
     skeleton: Skeleton,
 ) -> np.ndarray:
-    """Return a copy of the canvas (S, S, 3) with a pose and the true pose under it, both (J, 3) mm, seen along the third axis.
+    """Return a copy of the canvas (S, S, 3) with the true pose, and the pose over it, (J, 3) mm, seen along the third axis.
 
     scale: px per mm. A limb is drawn over the limbs that are farther away.
     """
@@ -130,7 +131,7 @@ def _still(
 
 
 def _numbers(movement: Movement3D) -> dict[str, Any]:
-    """Return a movement's values for the page's script: coordinates in whole mm and px by step, None for a missing joint."""
+    """Return a movement's values for the page's script: coordinates in whole mm and px, None for a missing joint."""
     picture = movement.picture
     return {
         "title": movement.title,

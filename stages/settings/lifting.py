@@ -18,15 +18,15 @@ CONVERTERS: dict[str, dict[str, Any]] = {
 
 
 class Converter(Section):
-    """The settings of the converter's network, and of the synthetic samples that converter, lifter and baselines learn from.
+    """The settings of the converter's network, and of the synthetic samples for converter, lifter and baselines.
 
-    Reading the section fills empty settings from the preset. A preset and the same settings written out are equal.
+    Empty settings get their values from the preset. So naming a preset, or writing out its settings, gives equal objects.
     """
 
     intro = (
-        "The converter: a network that computes from the heatmaps of a pose its joints in space, the person's position and the "
-        "focal length. It learns from synthetic samples: motion capture, seen by random cameras. A setting that is empty has "
-        "the value of the preset."
+        "The converter: a network that computes 3D joints, the person's position and the focal length from the heatmaps of a "
+        "pose. The converter learns from synthetic samples: motion capture, seen by random cameras. A setting that is empty "
+        "has the value of the preset."
     )
 
     preset: str = insignificant("res-64", "res-64 (published), or res-64-modern (normalised, and robust to noisy heatmaps).")
@@ -47,7 +47,7 @@ class Converter(Section):
         "pixel off).",
     )
     proportions: float = setting(
-        0.0, "Limbs of training poses are longer or shorter at random, by at most this part of their length.", ge=0, le=0.5
+        0.0, "Largest random change of limb lengths in training poses, as a fraction of the length.", ge=0, le=0.5
     )
     blur_std: float = setting(
         0.0,
@@ -70,7 +70,7 @@ class Converter(Section):
         return CONVERTERS[name] | {key: value for key, value in given.items() if value != ""}
 
     def of_samples(self) -> dict[str, Any]:
-        """Return name -> value of the settings that change the synthetic samples, without settings of the network alone."""
+        """Return name -> value of the settings that change the synthetic samples, not of those for the network alone."""
         of_network = ("features", "initial", "heatmaps", "outputs")
         return {name: value for name, value in self.significant().items() if name not in of_network}
 
@@ -105,7 +105,7 @@ class Lifter(Section):
         "from 2D joints instead of heatmaps. It learns from the samples of [converter]."
     )
 
-    width: int = setting(1024, "Width of its layers.", ge=16, le=8192)
+    width: int = setting(1024, "Number of features in each hidden layer of the lifter.", ge=16, le=8192)
     iterations: int = setting(5000, "Iterations of the training.", ge=1)
     batch: int = setting(128, "Poses per iteration.", ge=2)
     seed: int = setting(1, "Seed of the weights and of the samples.", ge=0, lt=2**32)

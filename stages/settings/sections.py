@@ -45,16 +45,16 @@ class Workspace(Section):
     machines: int = insignificant(1, "Machines that train one network together; each machine has its own exp/.", ge=1, le=1024)
     rendezvous: str = insignificant(
         "",
-        "Address host:port where the machines connect: one of the machines, and a free port of it. Needed if machines > 1.",
+        "Address host:port where the machines connect: the name of one machine, and a free port there. Needed if machines > 1.",
         pattern=r"^$|^[^:\s]+:\d+$",
     )
     run_on: Literal["here", "slurm"] = insignificant(
         "here",
-        "Where trainings, evaluations and crop caches are computed: here, or slurm (each is a job of the queue, see [slurm]).",
+        "Where trainings, evaluations and crop caches are computed: here, or slurm (each as a Slurm job; see [slurm]).",
     )
     compile: Literal["auto", "yes", "no"] = insignificant(
         "auto",
-        "Compile the network with torch.compile before training, which takes about a minute: yes, no, or auto (on "
+        "Compile the network with torch.compile before training; this takes about a minute: yes, no, or auto (on "
         "CUDA, for trainings of a million images or more).",
     )
     deterministic: bool = insignificant(
@@ -187,7 +187,7 @@ class Models(Section):
         "file of this workspace, of a published best_model.t7, of a checkpoint of a PyTorch port, of the published archive "
         "or of its unpacked folder; or a name, then the path or address of that network.",
     )
-    penn_action: str = insignificant("hg-256-ft", "The Penn Action network, in the same forms.")
+    penn_action: str = insignificant("hg-256-ft", "The Penn Action network, given in the same way as `mpii`.")
     converter: str = insignificant(
         "res-64",
         "The converter, in the same forms: a .safetensors file of TrainConverter, or a model_best.t7 of skeleton2d3d. Empty: "
@@ -236,8 +236,8 @@ class Comparison(Section):
     )
     order: str = insignificant(
         "",
-        "Path of the published valid.h5, in a folder with valid_images.txt. It lists the people of the predictions, in the "
-        "same order.",
+        "Path of the published valid.h5, in a folder with valid_images.txt. This file lists the people in the order of the "
+        "predictions.",
     )
 
     @model_validator(mode="after")
@@ -246,7 +246,7 @@ class Comparison(Section):
         return self
 
     def files(self) -> dict[str, str]:
-        """Return name -> path of the stored predictions. Raises ValueError for another form, and without `order`."""
+        """Return name -> path of the stored predictions. Raises ValueError for a malformed list, or an empty `order`."""
         pairs = [word.partition("=") for word in self.predictions.split()]
         found = {name: path for name, _, path in pairs}
         if len(found) < len(pairs) or not all(re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", n) and p for n, p in found.items()):
@@ -313,10 +313,10 @@ class Settings(Section):
                 raise ValueError(f"[{section}] also = {training.also}: a dataset is named twice.")
         trainings = {"pretrain": self.pretrain, "finetune": self.finetune, "forecast": self.forecast}
         for (one, first), (other, second) in itertools.combinations(trainings.items(), 2):
-            # Lower(), because some disks ignore upper and lower case in names.
+            # Compare in lower case, because some file systems do not distinguish upper and lower case.
             if first.experiment.lower() == second.experiment.lower():
                 raise ValueError(
-                    f"[{one}] and [{other}] both have experiment = {second.experiment}; give them two names, because "
+                    f"[{one}] and [{other}] both have experiment = {second.experiment}; choose different names, because "
                     "both results lie below exp/<dataset>/."
                 )
         side, depth = self.input.heatmap, max(self.network.depth)
@@ -342,13 +342,13 @@ class Settings(Section):
         return DATASETS | described
 
     def slurm_of(self, stage: str) -> Slurm:
-        """Return the settings of a stage's jobs: those of the longest [slurm:NAME] that the stage's name begins with."""
+        """Return the settings of a stage's jobs, from the section [slurm:NAME] with the longest NAME that fits the stage."""
         fitting = [name for name in self.slurm_stages if f"{stage}:".startswith(f"{name}:")]
         return self.slurm_stages[max(fitting, key=len)] if fitting else self.slurm
 
     @classmethod
     def defaults(cls) -> dict[str, Section]:
-        """Return name in luigi.cfg -> section with its defaults, for the sections that are always there."""
+        """Return name -> section with default values, for the sections that every luigi.cfg has."""
         found: dict[str, Section] = {}
         for name, field in cls.model_fields.items():
             if name == "datasets":
@@ -391,7 +391,10 @@ class Settings(Section):
 
 
 def _own_datasets(sections: Mapping[str, Mapping[str, str]]) -> dict[str, own.OwnDataset]:
-    """Return name -> settings of the sections [dataset:NAME]. Raises DataError that names the section for a wrong one."""
+    """Return name -> settings of the sections [dataset:NAME].
+
+    Raises DataError, with the section's name, for a wrong section.
+    """
     found: dict[str, own.OwnDataset] = {}
     for section in (name for name in sections if name.startswith(own.PREFIX)):
         name = section.removeprefix(own.PREFIX)

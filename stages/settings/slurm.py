@@ -1,4 +1,4 @@
-"""Define the settings of jobs of Slurm."""
+"""Define the settings of Slurm jobs."""
 
 import re
 from collections.abc import Mapping
@@ -9,14 +9,14 @@ from pydantic import model_validator
 from datasets.errors import DataError
 from datasets.section import Section, insignificant, unquoted
 
-SLURM_PREFIX = "slurm:"  # of the sections for single stages
+SLURM_PREFIX = "slurm:"  # beginning of the names of sections for single stages
 
 
 class Slurm(Section):
-    """Settings of the jobs of Slurm; none of them changes a result."""
+    """Settings of Slurm jobs. None of these settings changes a result."""
 
     intro = (
-        "The jobs of Slurm, with [workspace] run_on = slurm. A section [slurm:STAGE], such as [slurm:PretrainMpii], has the "
+        "Slurm jobs, for [workspace] run_on = slurm. A section [slurm:STAGE], such as [slurm:PretrainMpii], has the "
         "settings that differ for one stage."
     )
 
@@ -27,10 +27,10 @@ class Slurm(Section):
     time: int = insignificant(
         1440,
         "Time limit of a job in minutes. A training that needs longer writes a checkpoint and returns to the queue, as often "
-        "as needed; another stage fails.",
+        "as needed; any other stage fails.",
         ge=5,
     )
-    jobs: int = insignificant(4, "Most stages made at the same time.", ge=1, le=64)
+    jobs: int = insignificant(4, "Largest number of stages that are made at the same time.", ge=1, le=64)
     options: str = insignificant(
         "", "Further options of sbatch, NAME=VALUE, several separated by spaces, such as account=vision qos=low."
     )
@@ -57,7 +57,7 @@ class Slurm(Section):
 
 
 def read_slurm_stages(sections: Mapping[str, Mapping[str, str]]) -> dict[str, Slurm]:
-    """Return name of a stage -> settings of the sections [slurm:STAGE]; the rest is as in [slurm]. Raises DataError."""
+    """Return stage -> settings of its section [slurm:STAGE], completed from [slurm]. Raises DataError for a wrong setting."""
     found: dict[str, Slurm] = {}
     for section in (name for name in sections if name.startswith(SLURM_PREFIX)):
         values = {key: unquoted(text) for key, text in {**sections.get("slurm", {}), **sections[section]}.items()}

@@ -1,6 +1,6 @@
 """Describe an hourglass as a graph of Torch7 modules; import_network expects this graph, and export_network writes it.
 
-The rooms of other networks describe them with the same `Layer` and `Builder`.
+`stages.lifting` and `stages.forecasting` describe other networks with the same classes `Layer` and `Builder`.
 """
 
 from collections.abc import Mapping
@@ -12,7 +12,7 @@ from stages.network.hourglass import Hourglass, HourglassNet
 CONV, NORM, RELU = "SpatialConvolution", "SpatialBatchNormalization", "ReLU"
 POOL, UPSAMPLE, SUM, CONCATENATE = "SpatialMaxPooling", "SpatialUpSamplingNearest", "CAddTable", "JoinTable"
 IDENTITY, RESIDUAL = "Identity", "Sequential"
-# Kinds of layers that hourglasses do not have, but the other published networks.
+# Kinds of layers that only the other published networks have: converters and forecasting networks.
 LINEAR, VIEW, NARROW, ADD_CONSTANT, LSTM = "Linear", "View", "Narrow", "AddConstant", "LSTM"
 
 # A residual is Sequential{ConcatTable{Sequential{BRANCH}, skip}, CAddTable}; the skip is Identity or Sequential{CONV}.
@@ -30,10 +30,10 @@ class Layer:
     kind: str  # name of the Torch7 class, without its package (nn or cudnn)
     inputs: tuple[int, ...]  # indices of the layers whose outputs are this layer's inputs
     name: str = ""  # name of the module in the network that holds the layer's weights
-    # Fields of the Torch7 object that decide what the layer computes; None: the object has no such field. A LongStorage and a
-    # list are tuples.
+    # Fields of the Torch7 object that decide what the layer computes; None: the object has no such field. A LongStorage or a
+    # list is written as a tuple.
     fields: Mapping[str, Any] = field(default_factory=dict)
-    cudnn: bool = False  # whether the class of a normalisation is cudnn's
+    cudnn: bool = False  # whether the class is cudnn.* in exports with cudnn classes; false: the kind's usual package
 
 
 def layers(network: HourglassNet) -> tuple[list[Layer], list[int]]:
@@ -59,14 +59,14 @@ class Builder:
 
 
 class HourglassBuilder(Builder):
-    """Builds the layers of an hourglass; `prefix` precedes the names of its modules."""
+    """Builds the layers of an hourglass; `prefix` precedes the names of the hourglass's modules."""
 
     def __init__(self, network: HourglassNet, prefix: str = "") -> None:
         super().__init__()
         self.network, self.prefix = network, prefix
 
     def edge(self, x: int) -> int:
-        """Return x: the features of a skip edge, or of the innermost residuals, reach the decoder unchanged."""
+        """Return x, the features of a skip edge or of the innermost residuals; subclasses add the layers of an edge here."""
         return x
 
     def network_from_image(self) -> list[int]:

@@ -1,6 +1,6 @@
 """Convert a published Torch7 hourglass to a HourglassNet.
 
-The options of the network are derived from the path from the image to the last heatmaps. Then every node of the file's graph
+The network's options are derived from the modules between the image and the last heatmaps. Then every node of the file's graph
 is compared with the graph of a network with these options.
 """
 
@@ -27,7 +27,7 @@ _NETWORK = re.compile(
 def read_hourglass(path: Path) -> HourglassNet:
     """Return the network in a .t7 file, in evaluation mode. The file's classes may be nn.* or cudnn.*.
 
-    The file may also hold a converter behind the hourglass, as skeleton2d3d's hg-256-res-64: the hourglass alone is read.
+    If the file also holds a converter behind the hourglass, like skeleton2d3d's hg-256-res-64, only the hourglass is read.
     Raises DataError for a damaged file, another topology, or layers of other shapes. The message names the module's number in
     the file's module list (from 1), its name in HourglassNet, the found and the expected value.
     """
@@ -41,12 +41,13 @@ def read_hourglass(path: Path) -> HourglassNet:
 
 
 class HourglassGraph(Graph):
-    """The graph of a file that has an hourglass, from the options of which `layers` makes the expected graph."""
+    """The graph of a file with an hourglass; `options` derives the hourglass's settings from the graph."""
 
     def options(self, nodes: list[Table]) -> tuple[Network, int]:
         """Return the options of the network, derived from the path to the last heatmaps, and the number of joints.
 
-        nodes: the path, through the lower branches and all stacks. Raises DataError for a path that no published hourglass has.
+        nodes: the nodes of this path, which leads through the lower branches of all stacks. Raises DataError for a path that no
+        published hourglass has.
         """
         for data in nodes:
             if self.kind(data) not in _LETTERS:
@@ -90,7 +91,7 @@ class HourglassGraph(Graph):
         return sum(self.kind(data) == RESIDUAL for data in seen)
 
     def _join(self, total: Table) -> str:
-        """Return how the input of the second hourglass is computed (option `join`); `total` is the sum node of this input."""
+        """Return the option `join`: how the input of the second hourglass is computed; total: the sum node of this input."""
         inputs = self.inputs(total)
         if any(self.kind(data) == CONCATENATE for data in self.inputs(inputs[0])):
             return "concatenate"

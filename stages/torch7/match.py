@@ -1,7 +1,7 @@
-"""Compare the network in a Torch7 file with the layers that are expected of it, and read its weights.
+"""Compare the network in a Torch7 file with a list of expected layers, and read the network's weights.
 
-A file of the published programs holds an nn.gModule: modules, and nodes that connect them. Only tables, tensors, numbers and
-strings of the file are read. Functions, which frozen modules carry, are skipped.
+A file of the published programs holds an nn.gModule: modules, and nodes that connect the modules. Only tables, tensors, numbers
+and strings of the file are read. Functions in the file are skipped; modules with frozen weights contain functions.
 """
 
 import math
@@ -32,7 +32,7 @@ from stages.torch7.graph import (
 )
 from stages.torch7.t7 import Storage, Table, TorchObject
 
-# Settings that change the result of a layer, with Torch7's default, which applies if the file has no value.
+# Kind of layer -> settings that change the layer's result, with Torch7's default for a setting that is not in the file.
 _SETTINGS: dict[str, dict[str, Any]] = {
     POOL: {"kW": 2, "kH": 2, "dW": 2, "dH": 2, "padW": 0, "padH": 0},
     UPSAMPLE: {"scale_factor": 2},
@@ -51,14 +51,14 @@ _TENSORS = {
     NORM: ["weight", "bias", "running_mean", "running_var"],
 }
 _LARGEST = 10_000  # largest number of nodes, or of entries of a list; the largest published network has about 500
-_LONGEST = 64  # entries of a field that is a list of numbers; published fields have up to 5
+_LONGEST = 64  # largest number of entries of a field that is a list of numbers; published fields have up to 5
 
 _T = TypeVar("_T")
 _Net = TypeVar("_Net", bound=nn.Module)
 
 
 class Graph:
-    """The nodes of an nn.gModule. A node is represented by its table `data`, which holds its module and its input nodes."""
+    """The nodes of an nn.gModule. A node is represented by the table `data`, which holds the node's module and input nodes."""
 
     def __init__(self, path: Path, network: object) -> None:
         self.path = path
@@ -87,7 +87,7 @@ class Graph:
         return found
 
     def kind(self, data: Table) -> str:
-        """Return the class of a node's module without its package, because nn.ReLU and cudnn.ReLU are equivalent."""
+        """Return the class name of a node's module without the package, because nn.ReLU and cudnn.ReLU are equivalent."""
         return _kind(self.module(data))
 
     def holds(self, kind: str) -> bool:
@@ -115,8 +115,8 @@ class Graph:
     def match(self, expected: list[Layer], outputs: Iterable[int], ends: list[Table] | None = None) -> list[Table]:
         """Return the node of each expected layer; outputs: indices of the layers that compute the outputs.
 
-        ends: nodes that are compared with the outputs, if only this part of the network is expected; None: all outputs of the
-        network. Raises DataError for a node that differs, and, without `ends`, for unused modules.
+        ends: the nodes in the file that compute these outputs, if `expected` is only a part of the file's network; None: the
+        outputs of the file's network. Raises DataError for a node that differs, and, without `ends`, for unused modules.
         """
         found: dict[int, Table] = {}
         last = zip(outputs, ends, strict=True) if ends else self._pair(self.end, "the output", tuple(outputs))
@@ -151,7 +151,7 @@ class Graph:
     def tensors(self, expected: list[Layer], nodes: list[Table], network: nn.Module) -> dict[str, Tensor]:
         """Return the weights and statistics of all layers by their names in `network`, which defines their shapes.
 
-        nodes: the node of each layer, from `match`. Raises DataError for a layer that computes something else.
+        nodes: the node of each layer, from `match`. Raises DataError for a layer whose settings or shapes differ.
         """
         found: dict[str, Tensor] = {}
         for layer, data in zip(expected, nodes, strict=True):
@@ -167,11 +167,11 @@ class Graph:
         return found
 
     def field(self, data: Table, key: str) -> Any:
-        """Return a field of a node's module; a short LongStorage or list is a tuple."""
+        """Return a field of a node's module; a short LongStorage or list is returned as a tuple."""
         return _plain(self.module(data).fields.get(key))
 
     def number(self, data: Table, key: str) -> float:
-        """Return a field of a node's module that is a finite number."""
+        """Return a field of a node's module, as a number. Raises DataError if the field is not a finite number."""
         value = self.module(data).fields.get(key)
         if isinstance(value, bool) or not isinstance(value, float) or not math.isfinite(value):
             raise self.wrong(data, f"has {key} = {value!r:.200}, expected a number")
@@ -211,7 +211,7 @@ class Graph:
         }
 
     def _lstm(self, place: int, module: TorchObject, name: str, ours: nn.LSTM) -> dict[str, Tensor]:
-        """Return the tensors of an LSTM of one layer. cuDNN has all of them, in PyTorch's order, in one vector `weight`."""
+        """Return the tensors of an LSTM of one layer. cuDNN stores all tensors in one vector `weight`, in PyTorch's order."""
         sizes = {"inputSize": ours.input_size, "hiddenSize": ours.hidden_size, "batchFirst": True}
         self._check(place, name, module, sizes, {})
         shapes = {key: parameter.shape for key, parameter in ours.named_parameters()}
@@ -221,7 +221,7 @@ class Graph:
         return {f"{name}.{key}": piece.reshape(shapes[key]).clone() for key, piece in zip(order, pieces, strict=True)}
 
     def _check(self, place: int, name: str, module: TorchObject, expected: Mapping[str, Any], usual: Mapping[str, Any]) -> None:
-        """Raise DataError if fields of a module differ from the expected ones; usual: values of fields that it lacks."""
+        """Raise DataError if fields of a module differ from the expected ones; usual: defaults of fields."""
         for key, value in expected.items():
             found = _plain(module.fields.get(key, usual.get(key)))
             if found != value:
@@ -240,7 +240,7 @@ class Graph:
         return torch.from_numpy(array)
 
     def weight_shape(self, data: Table) -> tuple[int, ...]:
-        """Return the shape of the weight of a node's module; for a residual, of the last module of its branch."""
+        """Return the shape of the weight of a node's module; for a residual block, of the last module in the block's branch."""
         module = self.module(data)
         if self.kind(data) == RESIDUAL:
             for _ in range(2):  # first the ConcatTable, then the branch inside it
@@ -279,7 +279,7 @@ class Graph:
         return ", ".join(_text(self.module(data)) for data in nodes[:40])
 
     def wrong(self, data: Table, text: str) -> DataError:
-        """Return an error about a node: a sentence that begins with its module and goes on with `text`."""
+        """Return an error about a node; its message is the name of the node's module, followed by `text`."""
         return self._error(self._place(data), _text(self.module(data)), text)
 
     def _error(self, place: int, name: str, text: str) -> DataError:

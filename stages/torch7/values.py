@@ -159,7 +159,7 @@ class Tensor:
 
 @dataclass(eq=False, slots=True)
 class Function:
-    """A dumped Lua function. Its bytecode is kept and written back unchanged, and never run."""
+    """A dumped Lua function. The bytecode of the function is kept and written back unchanged, and never run."""
 
     bytecode: bytes = field(repr=False)
     upvalues: Value = field(default=None, repr=False)

@@ -35,7 +35,7 @@ def new_network(options: Network, joints: int, seed: int) -> HourglassNet:
 
 
 def network_for(model: Path, skeleton: Skeleton, settings: Finetuning) -> HourglassNet:
-    """Return the network of the file `model` with its output layer replaced by one for `skeleton`.
+    """Return the network of the file `model` with a new output layer for the joints of `skeleton`.
 
     With head = matching, joints with a name that the network knows keep their output channel. All other output channels have
     random weights.

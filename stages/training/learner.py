@@ -18,8 +18,8 @@ class State:
 
     iteration: int = 0  # finished iterations since the start
     epoch_start: int = 0  # finished iterations before the current epoch
-    sums: dict[str, float] = field(default_factory=dict)  # figure -> its sum over the finished iterations of the epoch
-    counts: dict[str, int] = field(default_factory=dict)  # figure -> number of these iterations in which it was not NaN
+    sums: dict[str, float] = field(default_factory=dict)  # figure -> sum of the figure over the epoch's finished iterations
+    counts: dict[str, int] = field(default_factory=dict)  # figure -> number of iterations in `sums`, without NaN
     best: list[int | float] = field(default_factory=list)  # the row with the best accuracy among the rows `valid`
     # One row per finished epoch: epoch, loss, acc, LR, and the objective's other figures.
     train: list[list[int | float]] = field(default_factory=list)

@@ -113,7 +113,10 @@ class Logs:
         return self.last_pace
 
     def epoch(self, epoch: int, iteration: int, train: list[float], valid: list[float], picture: np.ndarray) -> None:
-        """Log an epoch. train, valid: its rows of train.log and valid.log; picture: (H, W, 3) uint8 RGB for TensorBoard."""
+        """Log an epoch. train, valid: the epoch's rows of train.log and valid.log.
+
+        Picture: (H, W, 3) uint8 RGB for TensorBoard.
+        """
         for what, (_, loss, acc, rate, *parts) in (("epoch", train), ("valid", valid)):
             figures = {"loss": loss, "acc": acc} | dict(zip(self.parts, parts, strict=True))
             self._write(what, epoch, iteration, figures, rate)

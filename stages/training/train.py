@@ -39,7 +39,7 @@ from stages.training.optimizer import learning_rate, set_rate
 
 READ_EVERY = {"cpu": 1}  # device type -> the loss is read once in this many iterations
 READ_SELDOM = 25  # for other devices, where reading the loss waits for the device; must divide logs.EVERY
-# Number of algorithms that cuDNN tries for a convolution; with its own limit, trying takes a minute for 128 images.
+# Number of algorithms that cuDNN tries for a convolution; with cuDNN's own limit, the trials take a minute for 128 images.
 MOST_TRIALS = 3
 
 
@@ -90,8 +90,8 @@ def set_arithmetic(training: Training, workspace: Workspace) -> None:
 class Trainer:
     """A training in a folder, or one process's share of it.
 
-    The training continues from the checkpoint in the folder. Without one, it starts from the checkpoint of the training from
-    which it branches off, or else from the objective's network.
+    The training continues from the checkpoint in the folder. If the folder has no checkpoint, the training starts from the
+    checkpoint of the training from which it branches off, or else from the objective's network.
     """
 
     def __init__(self, job: Job) -> None:
@@ -222,7 +222,7 @@ class Trainer:
             with torch.autocast(self.device.type, self.compute, enabled=self.compute != torch.float32):
                 outputs = self.objective.forward(self.model, part, self.phase)
             loss, sums = self.objective.loss(outputs, part, share)
-            # Times the number of processes: DDP averages gradients, but their sum is needed.
+            # Multiply by the number of processes: DDP averages gradients over the processes, but the sum is needed.
             self.learner.scaler.scale(loss * self.group.size).backward()
         return sums
 

@@ -42,7 +42,7 @@ def test_a_file_that_may_not_grow_is_reported_as_an_error(tmp_path):
     )
     code = f"exec({code!r})"
     assert (
-        "may not become as large as it has to; raise the limit (ulimit -f), and run again"
+        "would exceed the limit on the size of files; raise the limit (ulimit -f), and run again"
         in limited("RLIMIT_FSIZE", 1000, 1000, code)[0]
     )
     assert not (tmp_path / "a").exists()
@@ -59,7 +59,7 @@ def test_a_file_that_may_not_grow_is_reported_as_an_error(tmp_path):
     ],
 )
 def test_errors_that_the_user_can_remedy_are_data_errors(tmp_path, error, sentence):
-    with pytest.raises(DataError, match=f"{sentence}.*What is finished is kept"), disk_trouble_as_data_error(tmp_path):
+    with pytest.raises(DataError, match=f"{sentence}.*Finished results are kept"), disk_trouble_as_data_error(tmp_path):
         raise error
     with pytest.raises(OSError), disk_trouble_as_data_error(tmp_path):
         raise OSError(errno.EIO, "x")  # other errors, which may show a broken disk or an error in the code, must not be hidden

@@ -1,4 +1,4 @@
-"""Slurm for tests: a real one of one machine, whose daemons live in a folder, and commands that only look like Slurm's."""
+"""Slurm for tests: a real cluster of one machine with all files in one folder, and commands that imitate Slurm's."""
 
 import os
 import shutil
@@ -45,7 +45,7 @@ PartitionName=main Nodes=ALL Default=YES MaxTime=INFINITE State=UP
 
 
 def absent() -> str:
-    """Return why there can be no cluster here; "" if there can."""
+    """Return the reason why no cluster can run on this machine; "" if a cluster can run."""
     path = f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin"
     missing = [program for program in PROGRAMS if not shutil.which(program, path=path)]
     if missing:
@@ -54,7 +54,7 @@ def absent() -> str:
 
 
 class Cluster:
-    """A real cluster of one machine with four cores; `start` and `stop` it. Debian: packages slurm-wlm and munge."""
+    """A real cluster of one machine with four cores, to `start` and `stop`. It needs Debian's packages slurm-wlm and munge."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -77,7 +77,7 @@ class Cluster:
         self.wait(lambda: "idle" in self.call("sinfo", "--noheader", "--format=%T"), 60)
 
     def call(self, *command: str) -> str:
-        """Return the output of a command of Slurm."""
+        """Run a command of Slurm and return its output."""
         found = subprocess.run(command, env=os.environ | self.environment, capture_output=True, text=True, timeout=60)
         return found.stdout + found.stderr
 
@@ -153,7 +153,7 @@ echo "slurm_load_jobs error: Invalid job id specified" >&2; exit 1
 
 
 def fake_cluster(folder: Path) -> dict[str, str]:
-    """Write commands that look like Slurm's and start a job at once; return the environment variables that lead to them."""
+    """Write imitated Slurm commands, which start a job at once; return environment variables with which they are found."""
     folder.mkdir()
     for name, text in FAKES.items():
         (folder / name).write_text(f"#!/bin/sh\n{text}")

@@ -51,7 +51,7 @@ def test_missing_archive(place):
 
 
 def test_files_that_are_no_networks_are_refused(place):
-    """A wrong network makes only its own stages fail; `status` still shows the other stages."""
+    """If a file of [models] is not the right network, only the stages that need it fail; `status` shows all other stages."""
     (place.folder / "empty").mkdir()
     options = ("--models", "precomputed", "--config", "profile.cfg")
     for wrong, words in (

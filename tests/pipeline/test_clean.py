@@ -88,9 +88,8 @@ def test_the_user_is_asked_for_confirmation(littered, answer):
 
 
 def test_another_exp_below_is_never_entered(littered):
-    """A results folder inside exp, such as exp/demo, is left out.
-
-    So is a folder of results that is also a results folder of its own.
+    """A folder inside exp/ that is another exp/ with its own results, such as exp/demo, is left out, even at the path of a
+    dataset's results, such as exp/mpii.
     """
     place = littered
     for inner in (place.exp / "demo", place.exp / "mpii"):
@@ -99,7 +98,7 @@ def test_another_exp_below_is_never_entered(littered):
     other = leftover(place, "mpii/annot", "55555555", False)
     before = place.results()
     said = place.run("clean", "--others", "--interrupted", "--yes")
-    assert "exp/mpii: it is an exp/ of its own" in said and other.exists()
+    assert "exp/mpii: it is another folder of results" in said and other.exists()
     assert before.keys() - place.results().keys() == {"export@33333333"}
     shutil.rmtree(place.exp / "mpii/mpii")
     place.run("clean", "--others", "--yes")

@@ -94,7 +94,7 @@ def test_an_experiment_with_the_name_of_another_result_is_refused(place):
         assert f"experiment = {name}: the result of another stage has this name" in said
         assert "evaluate-..., evaluate-stored, export-..., forecast-comparison" in said
     place.set("[finetune]\nexperiment = HG-256\n")
-    assert "give them two names" in place.run("status", "--config", "profile.cfg", code=2)
+    assert "choose different names" in place.run("status", "--config", "profile.cfg", code=2)
     place.set("[models]\nsource = precomputed\nmpii =\n")
     assert "source = precomputed needs" in place.run("status", "--config", "profile.cfg", code=2)
 

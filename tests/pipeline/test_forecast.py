@@ -1,4 +1,4 @@
-"""Forecasts from the command line: training, evaluation, comparison, export and pictures on the tiny chain."""
+"""Forecasts from the command line, on the tiny chain: training, evaluation, comparison, export and pictures."""
 
 import csv
 import json
@@ -45,7 +45,7 @@ def test_the_drawn_sequences_have_true_3d_poses_against_which_forecasts_are_scor
     with open(folder / "space.csv", newline="") as file:
         rows = {(row["forecaster"], row["alignment"]): row for row in csv.DictReader(file)}
     true = rows["zero velocity, from the true pose", "none"]
-    assert float(true["1"]) == 0 and 20 < float(true["8"]) < 400  # mm: people move
+    assert float(true["1"]) == 0 and 20 < float(true["8"]) < 400  # mm; the people move
     network = rows["hg-256-res-clstm", "none"]
     assert float(network["1"]) == float(rows["zero velocity, from the predicted pose", "none"]["1"]) > 0
     assert float(network["low"]) <= float(network["mean"]) <= float(network["high"])
@@ -122,7 +122,7 @@ def test_forecasts_go_out_as_image_play_s_files_and_come_back_with_the_same_scor
 
 
 def test_published_networks_forecast_without_a_training(forecast, tmp_path):
-    """From the archive to the accuracy; and a training that starts from the two parts of another published file."""
+    """A published archive is read and scored; then a training starts from two parts of another published file."""
     Published3D("hg-256-res-clstm-res-64", joints=13, frozen=True).write(tmp_path / "model_4.t7")
     with tarfile.open(forecast.folder / "implay.tar.gz", "w:gz") as tar:
         tar.add(tmp_path / "model_4.t7", "exp/penn-crop/hg-256-res-clstm-res-64/model_4.t7")

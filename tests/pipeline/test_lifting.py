@@ -1,4 +1,4 @@
-"""The converter from the command line: motion capture, both trainings and the evaluation."""
+"""The converter from the command line: conversion of motion capture, both trainings, and the evaluation."""
 
 import csv
 import hashlib
@@ -44,8 +44,8 @@ def test_the_evaluation_compares_the_converter_with_its_rivals(lifted: Place) ->
     [
         ("lifter.iterations=5", {"TrainLifter", "EvaluateConverter"}),
         ("train_converter.seed=4", {"TrainConverter", "EvaluateConverter"}),
-        ("converter.features=10", {"TrainConverter", "EvaluateConverter"}),  # the lifter has no such setting
-        ("train_converter.experiment=other", {"EvaluateConverter"}),  # which names the network in its tables
+        ("converter.features=10", {"TrainConverter", "EvaluateConverter"}),  # the lifter does not use this setting
+        ("train_converter.experiment=other", {"EvaluateConverter"}),  # the tables of the evaluation contain this name
     ],
 )
 def test_only_what_is_affected_runs_again(lifted: Place, setting: str, affected: set[str]) -> None:

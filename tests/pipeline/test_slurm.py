@@ -1,4 +1,4 @@
-"""Stages as jobs of Slurm: with commands that look like Slurm's everywhere, and with a real Slurm where it is installed."""
+"""Stages as Slurm jobs: with imitated Slurm commands, and with a real Slurm if it is installed."""
 
 import os
 import shutil
@@ -23,7 +23,7 @@ def trained(place: Place) -> dict[str, bytes]:
 
 
 def at_work(place: Place, longer_than: int = 0) -> int:
-    """The size of the metrics that the running training has written, if it has grown."""
+    """Return the size of metrics.csv of the training that is running; 0 if it is at most `longer_than`."""
     sizes = [path.stat().st_size for path in place.exp.glob("penn_action_cropped/jobs@*.partial/logs/metrics.csv")]
     return sizes[0] if sizes and sizes[0] > longer_than else 0
 
@@ -95,18 +95,18 @@ def real(place, cluster) -> Place:
 
 
 def number_of(cluster: Cluster) -> str:
-    """The number of the newest job in the queue."""
+    """Return the number of the newest job in the queue."""
     return cluster.call("squeue", "--noheader", "--format=%i", "--sort=-i").split()[0]
 
 
 def contents(exp: Path) -> dict[str, str]:
-    """Result folder -> digest of its content."""
+    """Return result folder -> digest of the folder's content."""
     folders = [path.parent for path in exp.glob("**/*@????????/manifest.json")]
     return {folder.name: found.content for folder in folders if (found := manifest.read(folder))}
 
 
 def test_two_chains_as_jobs_share_them_and_give_the_same_bytes(real, cluster):
-    """From the annotations on: two trainings, four evaluations and their comparison."""
+    """The stages after the annotations are made: two trainings, four evaluations, and the comparison."""
     before = contents(real.exp)
     for folder in [path.parent for path in real.exp.glob("**/*@????????/manifest.json")]:
         if not folder.name.startswith(("sample@", "raw@", "data@", "annot@")):

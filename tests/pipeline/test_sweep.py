@@ -38,7 +38,7 @@ def test_settings_are_added_for_a_while():
 def test_p_values_are_those_of_holm():
     tests = pd.DataFrame({"p": [0.01, np.nan, 0.04, 0.03], "verdict": ["better", "scored on other people", "worse", "better"]})
     found = holm(tests)
-    np.testing.assert_allclose(found["p"], [0.03, np.nan, 0.06, 0.06])  # 3 p1, 2 p2, max(2 p2, p3)
+    np.testing.assert_allclose(found["p"], [0.03, np.nan, 0.06, 0.06])  # Holm: 3 p1, 2 p2, max(2 p2, p3)
     assert found["verdict"].tolist() == ["better", "scored on other people", "no difference shown", "no difference shown"]
 
 

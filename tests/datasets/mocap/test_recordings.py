@@ -14,7 +14,7 @@ from datasets.penn_action import PENN_ACTION
 
 JOINTS = PENN_ACTION.skeleton.joints
 RIGHT, OTHER = re.compile("Left|^l(?!ower)| L |_l$"), {"Left": "Right", "l": "r", " L ": " R ", "_l": "_r"}
-# A person in the first pose, in cm, with y up: bone -> its parent, and where it begins from where its parent begins.
+# A person in the first pose, in cm, with y up: bone -> (parent, offset of the bone's beginning from the parent's beginning).
 BODY = {
     "Hips": ("", (0, 0, 0)), "Spine": ("Hips", (0, 20, 0)), "Neck": ("Spine", (0, 30, 0)), "Head": ("Neck", (0, 10, 0)),
     **{f"{side}{bone}": (parent if parent in ("Hips", "Spine") else f"{side}{parent}", (sign * x, y, z))
@@ -24,7 +24,7 @@ BODY = {
            ("Shoulder", "Spine", (3, 25, 0)), ("Arm", "Shoulder", (15, 0, 0)), ("ForeArm", "Arm", (28, 0, 0)),
            ("Hand", "ForeArm", (25, 0, 0)))},
 }  # fmt: skip
-# Penn Action's joint -> the bone that begins there.
+# Joint of Penn Action -> the bone that begins at the joint.
 BONES = {"head": "Head"} | {
     f"{side.lower()}_{joint}": f"{side}{bone}"
     for side in ("Left", "Right")
@@ -34,21 +34,21 @@ BONES = {"head": "Head"} | {
 
 
 def about(axis: str, degrees: float) -> np.ndarray:
-    """Return the matrix that turns points about an axis counterclockwise, seen against the axis."""
+    """Return the matrix that turns points counterclockwise about an axis that points at the viewer."""
     c, s = cos(radians(degrees)), sin(radians(degrees))
     x, y, z = ([1, 0, 0], [0, c, -s], [0, s, c]), ([c, 0, s], [0, 1, 0], [-s, 0, c]), ([c, -s, 0], [s, c, 0], [0, 0, 1])
     return np.array({"X": x, "Y": y, "Z": z}[axis])
 
 
 def frames(count: int, seed: int = 0) -> dict[str, np.ndarray]:
-    """Return bone -> its angles (count, 3) in degrees; the root's first three numbers are its place."""
+    """Return bone -> random angles (count, 3) in degrees; for the root, (count, 6): the position, then the angles."""
     rng = np.random.default_rng(seed)
     found = {bone: rng.uniform(-30, 30, (count, 3)) for bone in BODY}
     return found | {"Hips": np.c_[rng.uniform(-50, 50, (count, 3)) + [0, 90, 0], found["Hips"]]}
 
 
 def expected(moves: dict[str, np.ndarray], order: str = "ZXY", scale: float = 10.0) -> np.ndarray:
-    """Return the joints (F, 13, 3) in mm with z up, bone by bone from the definition of the format."""
+    """Return the joints (F, 13, 3) in mm with z up, computed bone by bone from the format's definition."""
     poses = np.empty((len(moves["Hips"]), 13, 3))
     for frame in range(len(poses)):
         place: dict[str, np.ndarray] = {}
@@ -65,7 +65,7 @@ def expected(moves: dict[str, np.ndarray], order: str = "ZXY", scale: float = 10
 
 
 def write_bvh(path: Path, moves: dict[str, np.ndarray], names: str = "{}", size: float = 1.0, order: str = "ZXY") -> str:
-    """Write a .bvh file, with lengths multiplied by `size`; return its text. names: how bones are called."""
+    """Write a .bvh file, with lengths multiplied by `size`; return the text. names: pattern of the bones' names."""
     lines, values = ["HIERARCHY"], []
 
     def block(bone: str, depth: int) -> None:
@@ -158,7 +158,7 @@ def test_joints_are_found_by_the_usual_names(left: tuple[str, ...], others: tupl
         assert [bones[found[joint]] for joint in joints] == list(names)
 
 
-# The same person as a .asf file describes it, in cm: bone -> its parent, from its beginning to its end, and what turns.
+# The same person for a .asf file, in cm: bone -> (parent, vector from the bone's beginning to its end, axes of rotation).
 ACCLAIM = {
     "lowerback": ("root", (0, 20, 0), "rx ry rz"), "lowerneck": ("lowerback", (0, 40, 0), "rz"),
     "head": ("lowerneck", (0, 15, 0), "rx"),
@@ -223,7 +223,7 @@ def test_amc_files_are_read_with_the_body_of_their_asf_file(tmp_path: Path) -> N
     (tmp_path / "07").mkdir()
     poses = write_acclaim(tmp_path / "07", 6)
     (tmp_path / "07/0.asf").write_text("of somebody else")
-    changed(tmp_path / "07/07.asf", "  XYZ", "")  # some programs leave the usual order out
+    changed(tmp_path / "07/07.asf", "  XYZ", "")  # some programs leave XYZ out
     found = read_clips(tmp_path)
     assert found.names == ("07/07_02",) and found.actions == ("07/07",) and found.fps.tolist() == [120]
     np.testing.assert_allclose(found.with_joints(JOINTS).poses, poses, atol=0.02)
@@ -301,7 +301,7 @@ def test_a_movement_needs_its_body(tmp_path: Path) -> None:
         ("OFFSET 0.0 20.0 0.0", "OFFSET 0 inf 0", "line .*OFFSET should be 3 finite numbers, and is .0 inf 0"),
         ("OFFSET 0.0 20.0 0.0", "OFFSET 0 1e300 0", "a coordinate that is no number or beyond"),
         ("OFFSET 0.0 20.0 0.0", "OFFSET 0", "OFFSET should be 3 finite numbers, and is .0"),
-        ("JOINT LeftLeg", "JOINT LeftPart", "a.bvh: no bone has a name that is known for left_knee .as leftleg is."),
+        ("JOINT LeftLeg", "JOINT LeftPart", "a.bvh: no bone has a known name of left_knee, such as leftleg;"),
         ("OFFSET 0.0 -42.0 0.0", "OFFSET 0 -4200 0", "the legs are .* long, not like those of a person in mm, cm, inches"),
     ],
 )
@@ -315,7 +315,7 @@ def test_damaged_bvh_files_as_data_error(tmp_path: Path, old: str, new: str, sai
 
 def test_bvh_files_that_are_cut_short_as_data_error(tmp_path: Path) -> None:
     text = write_bvh(tmp_path / "a.bvh", frames(2))
-    for length in range(0, len(text) - 60, 101):  # a number that lacks its last digits is still a number
+    for length in range(0, len(text) - 60, 101):  # a number that is cut off after some digits is still a number
         (tmp_path / "a.bvh").write_text(text[:length])
         with pytest.raises(DataError, match="a.bvh"):
             read_clips(tmp_path / "a.bvh")

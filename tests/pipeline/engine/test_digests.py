@@ -1,4 +1,4 @@
-"""The cache of digests of external files, which several commands use at once."""
+"""The cache of external files' digests, which several commands may use at the same time."""
 
 import json
 from concurrent.futures import ThreadPoolExecutor
@@ -8,7 +8,7 @@ from pipeline.engine.digests import Digests
 
 
 def test_no_digest_is_lost_when_several_commands_add_theirs(tmp_path):
-    """A lost digest would be computed again, or be missing for ever if its archive has been deleted."""
+    """A lost digest would have to be computed again, which is impossible if the archive has been deleted."""
     paths = [tmp_path / f"{number}.tar" for number in range(30)]
     for path in paths:
         path.write_bytes(path.name.encode())

@@ -1,4 +1,4 @@
-"""Jobs of Slurm: what they do before the time limit, and what Slurm's answers mean."""
+"""Slurm jobs: what a job does before the time limit, and how the answers of Slurm's commands are read."""
 
 import signal
 import subprocess
@@ -23,7 +23,7 @@ IGNORES = "import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('
     ("code", "long", "returns"), [(SAVES, 0.0, True), (LOSES, 0.0, False), (LOSES, 1000.0, True), (IGNORES, 0.0, True)]
 )
 def test_only_what_gets_further_returns_to_the_queue(code, long, returns):
-    """long: seconds after which a command that has saved nothing would not end in its next run either."""
+    """long: a command that ran longer (s) without saving anything would not finish in its next run either."""
     job = InJob("a", (sys.executable, "-c", code), seconds=0.5, long=long)
     process = subprocess.Popen(job.command, stdout=subprocess.PIPE)
     assert process.stdout and process.stdout.readline() == b"ready\n"
@@ -44,13 +44,13 @@ def test_the_exit_code_of_a_job_is_that_of_its_command(capfd):
 
 
 def test_the_command_does_not_get_the_signal_before_the_time_limit():
-    """Slurm sends it to all processes of a job; its default action would end them."""
+    """Slurm sends SIGUSR2 to all processes of a job; by default, this signal would end a process."""
     InJob("a", (sys.executable, "-c", "import os, signal; os.kill(os.getpid(), signal.SIGUSR2)"), 1, 1)()
     assert signal.SIGUSR2 not in signal.pthread_sigmask(signal.SIG_BLOCK, set())
 
 
 def answers(monkeypatch, folder, *lines):
-    """Let squeue give these answers, one at each call; an answer that begins with ! is an error."""
+    """Write a script squeue that prints one line at each call; a line that begins with ! is printed as an error."""
     (folder / "answers").write_text("".join(f"{line}\n" for line in lines))
     script = """#!/bin/sh
 cd "$(dirname "$0")"; line=$(head -n 1 answers); sed -i 1d answers
@@ -85,7 +85,7 @@ def test_waiting_survives_a_restart_of_slurm_and_says_little(monkeypatch, tmp_pa
 
 @pytest.mark.parametrize(("state", "requeued"), [("RUNNING", True), ("CANCELLED", False)])
 def test_a_job_that_is_preempted_returns_to_the_queue_and_a_cancelled_one_does_not(monkeypatch, tmp_path, state, requeued):
-    """In both cases Slurm sends SIGTERM to all processes of the job some seconds before SIGKILL."""
+    """If a job is preempted or cancelled, Slurm sends SIGTERM to all its processes some seconds before SIGKILL."""
     answers(monkeypatch, tmp_path, f"{state} a")
     (tmp_path / "scontrol").write_text(f"#!/bin/sh\necho $* > {tmp_path}/told\n")
     (tmp_path / "scontrol").chmod(0o755)

@@ -1,4 +1,4 @@
-"""Baselines against the same rules worked out pose by pose."""
+"""Forecasts without a network, compared with the same rules computed one pose at a time."""
 
 import numpy as np
 import pytest
@@ -50,7 +50,7 @@ def test_the_nearest_neighbour_is_that_of_a_plain_search(monkeypatch):
 def test_the_oracle_takes_neighbours_of_the_same_action_only():
     query = TRAIN.joints[[0, 30]]
     found = gathered(nearest_neighbour(TRAIN, query, np.array(["squat", "bowl"])), 2)
-    assert np.isfinite(found[0]).any() and np.isnan(found[1]).all()  # nobody bowls in the training split
+    assert np.isfinite(found[0]).any() and np.isnan(found[1]).all()  # no training sequence shows bowling
 
 
 def test_the_mean_of_the_nearest_is_that_of_a_plain_search(monkeypatch):
@@ -71,7 +71,7 @@ def test_the_mean_of_the_nearest_is_that_of_a_plain_search(monkeypatch):
 
 
 def test_a_linear_movement_is_found_by_the_linear_map(monkeypatch):
-    """Where every joint moves by a tenth of its distance from the middle at each step, a linear map says it exactly."""
+    """In each training sequence, every joint moves away from the pose's middle, by a tenth of its first distance per frame."""
     monkeypatch.setattr(baselines, "RIDGE", 1e-12)
     train = movements({i: 16 for i in range(1, 60)})
     first = train.joints[train.first[:-1]]
@@ -81,7 +81,7 @@ def test_a_linear_movement_is_found_by_the_linear_map(monkeypatch):
     query = movements({9: 5}, seed=1).joints
     found = gathered(linear_map(train, query, np.full(5, 20.0)), 5)
     middle = query.mean(axis=1, keepdims=True)
-    # From a frame of the training sequences a step leads on by a tenth of the first pose; at the first frame that is this pose.
+    # The first step is the query pose, and all joints have a forecast at all steps.
     np.testing.assert_allclose(found[:, 0], query, atol=1e-6)
     assert np.isfinite(found).all()
 

@@ -1,4 +1,4 @@
-"""Small movements, made for tests: cropped Penn Action as this workspace leaves it."""
+"""Small movements, made for tests: random poses, and the files of cropped Penn Action as this workspace writes them."""
 
 from pathlib import Path
 

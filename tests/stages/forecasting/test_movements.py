@@ -1,4 +1,4 @@
-"""The steps of forecasts, against the rule spelt out, on made sequences and on the real labels."""
+"""The frames of a forecast's steps, compared with a plain computation of the rule, on made sequences and real labels."""
 
 import tarfile
 from pathlib import Path
@@ -19,7 +19,7 @@ from tests.stages.forecasting.made import movements, write
 
 
 def by_the_rule(start: int, frames: int) -> list[int]:
-    """Frame numbers from 1 of 16 steps, as FORECAST's words have it: linspace over the video's length, the last one inside."""
+    """Return the frame numbers (from 1) of the 16 steps by the published rule: linspace, cut off at the video's end."""
     numbers = [round(value) for value in np.linspace(start, start + frames - 1, 16).tolist()]
     last = max(number for number in numbers if number <= frames)
     return [number if number <= frames else last for number in numbers]
@@ -42,7 +42,7 @@ def test_fixed_rate_steps_lie_inside_their_sequence():
     assert starts.rows.tolist() == [[0, 2, 4], [1, 3, 5], [10, 12, 14]] and not starts.repeated.any()
     with pytest.raises(DataError, match="no sequence has 7 frames in a row"):
         fixed_rate_starts(found, stride=1, steps=7)
-    with pytest.raises(DataError, match="stride 0 is none"):
+    with pytest.raises(DataError, match="stride = 0: both should be 1 or more"):
         fixed_rate_starts(found, stride=0)
 
 
@@ -60,7 +60,7 @@ def test_files_are_read_and_damage_is_told(tmp_path):
 
 @pytest.fixture(scope="module")
 def real(tmp_path_factory) -> Path:
-    """The real labels, cropped and converted."""
+    """The folder of the real labels after cropping and conversion."""
     archive = SHARED / "penn_real_labels.tar.gz"
     if not archive.is_file():
         pytest.skip("Penn Action's real labels are not at hand")
@@ -89,7 +89,7 @@ def test_counts_steps_and_rows_of_the_real_labels(real):
     assert {name: (len(m.joints), len(m.sequence)) for name, m in split.items()} == {
         "train": (78757, 1142), "valid": (8786, 116), "test": (76298, 1068),
     }  # fmt: skip
-    assert 1541 in split["valid"].sequence  # which step 1 trains on, because it sets 1516 aside first
+    assert 1541 in split["valid"].sequence  # a training sequence in the hourglass's split, without 1516
     test, starts = split["test"], published_starts(split["test"])
     for sequence in range(0, 1068):
         first, length = int(test.first[sequence]), int(test.lengths[sequence])

@@ -1,4 +1,4 @@
-"""The forecasting network: two halves that make the hourglass, and recurrent layers that equal torch's own."""
+"""The forecasting network: its two halves equal the hourglass, and its recurrent layers equal those of torch."""
 
 import pytest
 import torch
@@ -112,7 +112,7 @@ def test_earlier_steps_do_not_depend_on_how_many_follow(kind, residual):
     with torch.no_grad():
         few, many = network(images, 2).heatmaps, network(images, 5).heatmaps
     torch.testing.assert_close(few, many[:, :2], atol=1e-6, rtol=1e-5)
-    assert (many[:, 1:] - many[:, :-1]).abs().amax(dim=(0, 2, 3, 4)).min() > 1e-6  # it moves at every step
+    assert (many[:, 1:] - many[:, :-1]).abs().amax(dim=(0, 2, 3, 4)).min() > 1e-6  # each step differs from the one before
 
 
 def test_a_forecaster_begins_with_the_weights_of_the_chain_s_network_and_is_kept_whole(tmp_path):
@@ -132,7 +132,7 @@ def test_a_forecaster_begins_with_the_weights_of_the_chain_s_network_and_is_kept
 
 @pytest.fixture
 def models(tmp_path):
-    """The folder with pose.safetensors, an hourglass for heatmaps of 16 px, and converter.safetensors."""
+    """A folder with an hourglass with heatmaps of 16 px, pose.safetensors, and a converter, converter.safetensors."""
     hourglass = HourglassNet(Network(**SMALL), 13)
     save_network(tmp_path / "pose.safetensors", hourglass, PENN_ACTION.skeleton.joints, 64, {})
     converter = ConverterNet(13, 16, Converter(features=8))
@@ -169,7 +169,7 @@ def test_a_converter_of_another_size_and_a_lifter_are_refused(models):
 
 
 def test_poses_are_projected_mirrored_and_made_steady():
-    """A point 2 m in front of a camera of focal length 100 px, 200 mm to the right: 10 px right of the centre."""
+    """A point 2 m in front of the camera and 200 mm to the right, at focal length 100 px, is 10 px right of the centre."""
     pose = Pose3D(
         torch.tensor([[[200.0, -100.0, 0.0]], [[0.0, 0.0, 0.0]]]),
         torch.tensor([[0.0, 0.0, 2000.0]] * 2),

@@ -1,4 +1,4 @@
-"""The objective of forecasts: what its loss and its accuracy count, and its training, interrupted, shared and in bfloat16."""
+"""The objective of forecasts: its loss and accuracy, and a training that is interrupted, shared or in bfloat16."""
 
 import numpy as np
 import pytest
@@ -38,7 +38,7 @@ def files(tmp_path_factory) -> ForecastFiles:
 
 
 def objective(files, settings=SETTINGS, converter=False):
-    """An objective whose network has heatmaps of SIDE px; with a converter, which halves them four times, of 16 px."""
+    """Return an objective whose network has heatmaps of SIDE px, or of 16 px with a converter, which halves them four times."""
     torch.manual_seed(1)
     hourglass = HourglassNet(Network(stem="2 4 4", features=8, depth=2), 13)
     network = ForecastNet(hourglass, Forecaster(), ConverterNet(13, 16, Converter(features=8)) if converter else None)
@@ -57,22 +57,22 @@ def a_batch(one):
 
 
 def peaks(points, shift=0.0):
-    """Heatmaps (N, T, J, h, w) whose largest pixel is the one nearest to each point moved by `shift` px; NaN points: none."""
+    """Return heatmaps (N, T, J, h, w), each with its peak at a point moved by `shift` px; a NaN point counts as (0, 0)."""
     near = torch.floor(points.nan_to_num(0) + shift + 0.5).long().clamp(0, SIDE - 1)
     maps = torch.zeros(*points.shape[:3], SIDE * SIDE)
     return maps.scatter_(3, (near[..., 1] * SIDE + near[..., 0])[..., None], 1.0).unflatten(3, (SIDE, SIDE))
 
 
 def test_hidden_joints_and_repeated_steps_weigh_in_the_loss_as_the_settings_say(files):
-    """Joint 5 is hidden in every frame; the starts are near the ends of short videos, so that their later steps repeat."""
+    """Joint 5 is hidden in every frame. The starts lie near the ends of short videos, so the later steps repeat a frame."""
     for name, weight, count in (("unlabelled_weight", 0.0, False), ("unlabelled_weight", 1.0, True)):
         one = objective(files, SETTINGS.model_copy(update=PLAIN | {name: weight}))
         maps, batch = torch.zeros(4, 16, 13, SIDE, SIDE), a_batch(one)
         other = maps.clone()
         other[:, :, 5] = 1.0
         losses = [one.loss(Outputs(given, None), batch, 1.0)[0].item() for given in (maps, other)]
-        # The heatmaps of joint 5 are 1 everywhere, but should be empty: their squared error is 1, and the mean over the 13
-        # joints rises by 1 / 13 at each of the 16 steps.
+        # The heatmaps of joint 5 are 1 everywhere, but should be empty. So their squared error is 1, and at each of the 16
+        # steps the mean error over the 13 joints rises by 1 / 13.
         assert losses[1] - losses[0] == pytest.approx(16 / 13 if count else 0, abs=1e-5)
     rigid = objective(files, SETTINGS.model_copy(update={"repeated_weight": 0.0, "unlabelled_weight": 0.0}))
     batch = a_batch(rigid)
@@ -85,7 +85,7 @@ def test_hidden_joints_and_repeated_steps_weigh_in_the_loss_as_the_settings_say(
 
 
 def test_a_joint_is_correct_within_a_twentieth_of_the_frame(files):
-    """The frame is 40 px long and its box 50 px or 8 px of the heatmap, so that the limit is 2 px or 0.32 px of the heatmap."""
+    """The frame is 40 px long. Its box of 50 px has 8 px in the heatmap, so the limit of 2 px is 0.32 px in the heatmap."""
     one = objective(files, SETTINGS.model_copy(update=PLAIN))
     batch = a_batch(one)
     inside = ((batch["points"] > 0) & (batch["points"] < SIDE - 2)).all(dim=-1)
@@ -134,7 +134,7 @@ def test_it_resumes_bit_for_bit_also_where_the_curriculum_changes(files, whole, 
 
 
 def test_two_processes_give_what_one_gives_though_one_is_killed(files, whole, tmp_path):
-    """Up to rounding: the sums of two processes are added in another order."""
+    """The results are equal up to rounding, because two processes add their sums in another order."""
     two = ALONE.model_copy(update={"processes": 2})
     distributed.launch(train_and_die, job(tmp_path / "two", files, workspace=two), "two", two)
     for name in ("train.log", "valid.log"):
@@ -152,12 +152,12 @@ def test_bfloat16_gives_nearly_what_float32_gives(files, whole, tmp_path):
 
 
 def test_the_loss_has_the_squared_distance_of_projected_joints_from_visible_labels(files):
-    """With 3D joints that project 3 px right of the labels, and 4 px below, the mean of the two squares is 12.5 px^2."""
+    """The 3D joints project 3 px to the right of the labels and 4 px below, so the mean squared error is (9 + 16) / 2 px^2."""
     one = objective(
         files, SETTINGS.model_copy(update=PLAIN | {"projection_weight": 2.0, "unlabelled_weight": 1.0}), converter=True
     )
     batch, maps = a_batch(one), torch.zeros(4, 2, 13, 16, 16)
-    points = batch["points"][:, :2].nan_to_num(0) + torch.tensor([3.0, 4.0]) - 7.5  # the centre of 16 px
+    points = batch["points"][:, :2].nan_to_num(0) + torch.tensor([3.0, 4.0]) - 7.5  # centre of a heatmap of 16 px
     flat = torch.cat([points, torch.full_like(points[..., :1], 1000.0)], dim=-1)  # focal length 1000 px, depth 1000 mm
     poses = Pose3D(flat.requires_grad_(), torch.zeros(4, 2, 3), torch.full((4, 2), 1000.0))
     seen = (~batch["points"][:, :2].isnan().any(dim=-1)).float().mean(dim=(0, 2)).sum().item()

@@ -1,4 +1,4 @@
-"""image-play's forecasting networks: read, compared with what Torch7 computes, and refused where they differ."""
+"""image-play's forecasting networks are read and compared with Torch7's outputs; files of other networks are refused."""
 
 import tarfile
 
@@ -38,7 +38,7 @@ def test_forecasts_are_those_that_torch7_computes(tmp_path, name):
         heatmaps, *others = Computation(torch7.read(path)).run(images)
         found = network(images, STEPS)
     assert torch.allclose(found.heatmaps, torch.stack(heatmaps, 1), atol=1e-3)
-    assert (found.heatmaps[:, 0] - found.heatmaps[:, 5]).abs().max() > 0.5  # the recurrent layers change something
+    assert (found.heatmaps[:, 0] - found.heatmaps[:, 5]).abs().max() > 0.5  # the recurrent layers have an effect
     if found.poses is None:
         assert not others and network.converter is None
     else:
@@ -86,7 +86,7 @@ def test_other_networks_are_refused(tmp_path):
 
 
 def archive(path, files):
-    """A .tar.gz with members (name -> file)."""
+    """Write a .tar.gz with the given members (name -> file)."""
     with tarfile.open(path, "w:gz", compresslevel=1) as tar:
         for name, file in files.items():
             tar.add(file, name)
@@ -94,7 +94,7 @@ def archive(path, files):
 
 
 def test_the_published_archive_becomes_a_checkpoint_of_ours(tmp_path):
-    """The archive has several networks and their forecasts; of an experiment, the last epoch counts."""
+    """The archive has several networks and their forecasts; the last epoch of the chosen experiment is read."""
     for seed, name in enumerate(("old", "new")):
         Published3D("hg-256-res-clstm-res-64", seed, joints=13).write(tmp_path / f"{name}.t7")
     Published3D("hg-256-res-clstm", joints=13).write(tmp_path / "flat.t7")
@@ -112,19 +112,19 @@ def test_the_published_archive_becomes_a_checkpoint_of_ours(tmp_path):
     (tmp_path / "two").mkdir()
     with pytest.raises(DataError, match=r"precomputed.tar.gz holds several networks for forecaster \(penn-crop/"):
         convert(source, tmp_path / "two")
-    convert(tmp_path / "out/best.safetensors", tmp_path / "two")  # a network of this workspace stays what it is
+    convert(tmp_path / "out/best.safetensors", tmp_path / "two")  # converting a network of this workspace changes nothing
     assert same(load_forecaster(tmp_path / "two/best.safetensors")[0].state_dict(), {k: v.numpy() for k, v in kept(network)})
     with pytest.raises(DataError, match="forecasts other joints than the 13 of Penn Action"):
         convert(Published3D("hg-256-res-clstm").write(tmp_path / "three.t7"), tmp_path / "two")
 
 
 def kept(network):
-    """The names and tensors that `same` compares."""
+    """Return name -> tensor of a network, for `same`."""
     return [(k, v) for k, v in network.state_dict().items() if "num_batches" not in k and k.split(".")[-1] != "mean"]
 
 
 def test_a_file_of_hourglass_and_converter_starts_a_training_of_forecasts(tmp_path):
-    """The second published start: both parts of one file, each named by a setting of [models]."""
+    """The second published start of a training: two settings of [models] select two parts of one file."""
     path = Published3D("hg-256-res-64", joints=13, side=64, frozen=True).write(tmp_path / "model_best.t7")
     for name in ("hourglass", "converter"):
         (tmp_path / name).mkdir()
@@ -136,7 +136,7 @@ def test_a_file_of_hourglass_and_converter_starts_a_training_of_forecasts(tmp_pa
     with torch.inference_mode():
         for layer in network.layers:
             for parameter in layer.parameters():
-                parameter.zero_()  # the first step is then the hourglass's
+                parameter.zero_()  # then the heatmaps of the first step are those of the hourglass
         found = network.eval()(images, 1)
         heatmaps, *poses, _ = Computation(torch7.read(path)).run(images)
     assert torch.allclose(found.heatmaps[:, 0], heatmaps, atol=1e-4)

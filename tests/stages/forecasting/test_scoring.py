@@ -1,4 +1,4 @@
-"""PCK by step, counted by hand."""
+"""PCK of each step, compared with counts by hand."""
 
 import numpy as np
 import pytest
@@ -13,13 +13,13 @@ def test_hits_are_counted_by_sequence_step_and_joint():
     found.joints[1, 7] = np.nan
     starts = published_starts(found)
     forecasts = found.joints[starts.rows].copy()
-    forecasts[0, 0, 2, 0] += 2.999  # 0.05 of 60 px is 3 px: less is right
+    forecasts[0, 0, 2, 0] += 2.999  # 0.05 of 60 px is 3 px: a joint is correct below this distance
     forecasts[0, 0, 3, 0] += 3
-    forecasts[2, :, 5] = np.nan  # without a forecast: a miss
+    forecasts[2, :, 5] = np.nan  # a joint without a forecast is a miss
     counts = Counts.empty(found, 16)
     counts.add(found, starts.select(np.array([0])), forecasts[:1])
     counts.add(found, starts.select(np.array([1, 2])), forecasts[1:])
-    # Three starts of 13 joints; joint 7 is hidden in the second frame, which is step 9 to 16 of the first start.
+    # There are three starts of 13 joints. Joint 7 is hidden in the second frame, which is step 9 to 16 of the first start.
     assert counts.seen.sum(axis=(0, 2)).tolist() == [38] * 8 + [37] * 8
     assert counts.hits.sum(axis=(0, 2)).tolist() == [36] + [37] * 7 + [36] * 8
     assert counts.by_step()[0] == pytest.approx(36 / 38) and counts.by_joint()[0, 5] == pytest.approx(2 / 3)

@@ -27,7 +27,7 @@ PEERS = SHARED / "peers"
 
 
 def save_as(path, network, prefix="", legacy=False, **more):
-    """Save a checkpoint as the training programs of the ports do; without `more`, save only the tensors."""
+    """Save a checkpoint in the form of the ports' training programs; without `more`, save only the tensors."""
     state = {prefix + name: tensor for name, tensor in network.state_dict().items()}
     torch.save({"state_dict": state, **more} if more else state, path, _use_new_zipfile_serialization=not legacy)
     return path
@@ -164,7 +164,7 @@ def test_damaged_files_are_refused(tmp_path):
         member = max(whole.infolist(), key=lambda info: info.file_size)
     at = data.index(b"PK\3\4", member.header_offset) + 400
     flipped = data[:at] + bytes([data[at] ^ 1]) + data[at + 1 :]
-    disks = data.replace(b"PK\6\7\0", b"PK\6\7\1")  # a member that every checkpoint has once
+    disks = data.replace(b"PK\6\7\0", b"PK\6\7\1")  # every checkpoint has exactly one member of this name
     files = {"cut": data[:-500], "flipped": flipped, "disks": disks, "text": b"no network", "empty": b""}
     assert disks != data
     for name, content in files.items():

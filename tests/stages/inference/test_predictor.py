@@ -295,7 +295,7 @@ def test_a_known_network_is_fetched_once_by_its_name(tmp_path, monkeypatch):
 def test_a_network_that_a_short_dtype_would_round_away_is_computed_in_float32():
     """Activations have mean 1,000 and standard deviation 1.
 
-    There, bfloat16 has steps of 4, float16 of 0.5, float32 of 0.00006.
+    Near 1,000, bfloat16 has steps of 4, float16 of 0.5, float32 of 0.00006.
     """
     torch.manual_seed(0)
     net = HourglassNet(SMALL, 13).eval()

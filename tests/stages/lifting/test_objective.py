@@ -1,4 +1,4 @@
-"""The objective of converter and lifter: what its loss counts, and its training, interrupted and shared by processes."""
+"""The objective of converter and lifter: its loss, and trainings that are interrupted or shared by processes."""
 
 from pathlib import Path
 
@@ -50,8 +50,8 @@ def test_the_published_loss_adds_squared_mm_and_px() -> None:
     (batch,) = one.batches(0, 1)
     outputs = targets(batch)
     shifted = outputs.clone()
-    shifted[:, :39] += torch.tensor([3.0, 0, 4]).repeat(13)  # each joint 5 mm off: mean square 25 / 3
-    shifted[:, 41] += 30  # of three numbers one is 30 mm off: mean square 300
+    shifted[:, :39] += torch.tensor([3.0, 0, 4]).repeat(13)  # each joint is 5 mm off: mean squared error 25 / 3
+    shifted[:, 41] += 30  # one of three numbers is 30 mm off: mean squared error 300
     shifted[:, 42] -= 2
     loss, sums = one.loss(shifted, batch, 0.5)
     assert loss.item() == pytest.approx(0.5 * (25 / 3 + 300 + 4), rel=1e-3)
@@ -99,7 +99,7 @@ def test_validation_is_the_same_whenever_it_is_made() -> None:
 @pytest.mark.parametrize("kind", ["converter", "lifter"])
 def test_it_resumes_bit_for_bit(tmp_path: Path, kind: str) -> None:
     whole = train(job(tmp_path / "whole", kind))
-    for moment in (2, 4):  # in the middle of either epoch
+    for moment in (2, 4):  # in the middle of each of the two epochs
 
         def kill(done: int, *_: object, at: int = moment) -> None:
             if done == at:
@@ -114,7 +114,7 @@ def test_it_resumes_bit_for_bit(tmp_path: Path, kind: str) -> None:
 
 
 def test_two_processes_give_what_one_gives_though_one_is_killed(tmp_path: Path) -> None:
-    """Nearly: sums are added in another order, and each process normalises its own half of the batch."""
+    """The results are nearly equal: sums are added in another order, and each process normalises its half of the batch."""
     train(job(tmp_path / "one"))
     two = ALONE.model_copy(update={"processes": 2})
     distributed.launch(train_and_die, job(tmp_path / "two", workspace=two), "two", two)

@@ -1,4 +1,4 @@
-"""Converters in skeleton2d3d's files: read, compared with what Torch7 computes, written, and refused where they differ."""
+"""Converters in skeleton2d3d's files are read, compared with Torch7's outputs, and written; other files are refused."""
 
 import numpy as np
 import pytest
@@ -15,13 +15,13 @@ from tests.published_networks import JOINTS, MODULES, SIDE, WIDTH, Computation, 
 
 
 def same(tensors, arrays):
-    """Whether a state has exactly the arrays; `mean` and the counts of batches are not in published files."""
+    """Return whether a state equals the arrays, apart from `mean` and the counts of batches, which published files lack."""
     found = {k: v.numpy() for k, v in tensors.items() if not (k.endswith("num_batches_tracked") or k.split(".")[-1] == "mean")}
     return found.keys() == arrays.keys() and all(np.array_equal(found[name], arrays[name]) for name in arrays)
 
 
 def close(pose, outputs):
-    """Whether 3D poses are Torch7's outputs repos, trans and focal."""
+    """Return whether 3D poses equal Torch7's outputs repos, trans and focal, up to rounding."""
     return all(torch.allclose(ours, theirs.reshape(ours.shape), atol=1e-3) for ours, theirs in zip(pose, outputs, strict=True))
 
 
@@ -87,7 +87,7 @@ def test_networks_without_a_converter_are_refused(tmp_path):
     with pytest.raises(DataError, match=r"module 13 \(nn.Tanh\) is read as trunk.11, expected Sequential"):
         read_converter(written.write(tmp_path / "a.t7"))
     path = Published3D("hg-256-res-clstm").write(tmp_path / "b.t7")
-    with pytest.raises(DataError, match="no converter has them"):
+    with pytest.raises(DataError, match="no converter has these modules"):
         read_converter(path)
     with pytest.raises(DataError, match="has 1 outputs, expected 5"):
         read_combined(path)
@@ -101,7 +101,7 @@ def test_a_written_converter_computes_what_ours_does_and_comes_back(tmp_path, ou
         if "running" in name:
             tensor.uniform_(0.5, 2)
         if name.endswith(".2.weight"):
-            tensor.mul_(1000)  # outputs of the size of a body
+            tensor.mul_(1000)  # so that the outputs have the size of a body in mm
     if outputs == "standardised":
         network.units.standardise(torch.randn(20, 3 * JOINTS + 4) * 300 + 100)
     torch7.write(tmp_path / "model_best.t7", as_torch7(network))
@@ -116,7 +116,7 @@ def test_a_written_converter_computes_what_ours_does_and_comes_back(tmp_path, ou
 
 
 def test_a_written_converter_has_the_published_modules_in_their_order(tmp_path):
-    """The other program matches modules by their positions and classes."""
+    """skeleton2d3d finds the modules of a converter by their positions and classes."""
     network = read_converter(Published3D("res-64").write(tmp_path / "theirs.t7"))
     torch7.write(tmp_path / "ours.t7", as_torch7(network))
     ours, theirs = (torch7.read(tmp_path / f"{name}.t7").fields for name in ("ours", "theirs"))

@@ -17,7 +17,7 @@ TRAINING = ConverterTraining(targets="subpixel", flip_probability=0.5, batch=32)
 
 
 def reprojected(scenes: Scenes) -> np.ndarray:
-    """Return u and v of all joints, written out; in float32, as the samples are trained."""
+    """Return u and v of all joints by the formula of projection, in float32, the dtype of training samples."""
     points = (scenes.repos + scenes.trans[:, None]).astype(np.float32)
     focal = scenes.focal.astype(np.float32)[:, None]
     return np.stack([focal * points[..., i] / points[..., 2] + np.float32(scenes.center) for i in (0, 1)], axis=-1)
@@ -37,18 +37,18 @@ def test_a_sample_and_its_mirror_image_reproject_to_their_points(published: bool
 
 
 def test_the_centre_is_the_middle_of_the_image() -> None:
-    assert cameras.principal_point(64, published=False) == 31.5  # between the 32nd and the 33rd of 64 pixels
-    assert cameras.principal_point(64, published=True) == 31  # 32 counted from 1
+    assert cameras.principal_point(64, published=False) == 31.5  # the point between the two middle pixels of 64
+    assert cameras.principal_point(64, published=True) == 31  # pixel 32 if pixels are counted from 1
 
 
 def test_rotations_are_those_of_angle2dcm() -> None:
-    """Worked out by hand: a frame turned by 90 degrees about z has its x axis where y was."""
+    """By hand: after a rotation of the frame by 90 degrees about z, the new x axis is where the y axis was."""
     right, zero = np.radians([90.0]), np.zeros(1)
     np.testing.assert_allclose(cameras.frame_rotation(right, zero, zero)[0] @ [0, 1, 0], [1, 0, 0], atol=1e-12)
     np.testing.assert_allclose(cameras.frame_rotation(zero, right, zero)[0] @ [1, 0, 0], [0, 0, 1], atol=1e-12)
     np.testing.assert_allclose(cameras.frame_rotation(zero, zero, right)[0] @ [0, 0, 1], [0, 1, 0], atol=1e-12)
     both = cameras.frame_rotation(right, right, zero)[0]
-    np.testing.assert_allclose(both @ [0, 1, 0], [0, 0, 1], atol=1e-12)  # z first, then y
+    np.testing.assert_allclose(both @ [0, 1, 0], [0, 0, 1], atol=1e-12)  # first about z, then about y
 
 
 def test_cameras_see_whole_people_the_right_way_up() -> None:
@@ -59,20 +59,20 @@ def test_cameras_see_whole_people_the_right_way_up() -> None:
     assert ((scenes.repos + scenes.trans[:, None])[..., 2] >= cameras.NEAR).all()
     head, ankles = JOINTS.index("head"), [JOINTS.index("left_ankle"), JOINTS.index("right_ankle")]
     assert (scenes.points[:, head, 1] < scenes.points[:, ankles, 1].min(axis=1)).all()  # v points down
-    # Whoever faces the camera (their shoulders' normal points at it) has the left shoulder on the image's right.
+    # If a person's chest points at the camera, the left shoulder is to the right of the right shoulder in the image.
     left, right = (JOINTS.index(f"{side}_shoulder") for side in ("left", "right"))
     across = scenes.repos[:, left] - scenes.repos[:, right]
     up = scenes.repos[:, head] - scenes.repos[:, ankles].mean(axis=1)
-    chest = np.cross(across, up)  # left x up = forward
+    chest = np.cross(across, up)  # the cross product of left and up points forward
     facing = (chest * (scenes.repos[:, [left, right]].mean(axis=1) + scenes.trans)).sum(axis=1) < 0
     assert 50 < facing.sum() < 450
     np.testing.assert_array_equal(scenes.points[:, left, 0] > scenes.points[:, right, 0], facing)
-    # Figures of the published distribution on real poses: focal 70 +- 24 px, depth 2.4 m in the median (FORECAST.md 4).
+    # With real poses, the published distribution has a focal length of 70 +- 24 px and a median depth of 2.4 m (FORECAST.md 4).
     assert 60 < scenes.focal.mean() < 85 and 2000 < np.median(scenes.trans[:, 2]) < 3200
 
 
 def test_published_cameras_may_be_upside_down() -> None:
-    """The published test lets 0.13 % of negative focal lengths pass (FORECAST.md 4): with Z >= f it is always met."""
+    """Negative focal lengths are possible: the published condition Z >= f always holds for them (0.13 %, FORECAST.md 4)."""
     poses = standing(6000)
     found = synthesise(poses[:, None], SIDE, np.random.default_rng(0), published=True)
     assert 0 < (found.focal < 0).mean() < 0.02
@@ -86,7 +86,7 @@ def test_equal_seeds_give_equal_bits_and_validation_cameras_are_fixed() -> None:
         one, other = (next(PoseSamples(poses, SIDE, options, TRAINING).batches(number, number + 1)) for _ in range(2))
         assert all(one[name].tobytes() == other[name].tobytes() for name in one)
     stream = list(PoseSamples(poses, SIDE, options, TRAINING).batches(0, 4))
-    assert stream[3]["seen"].tobytes() == one["seen"].tobytes()  # whether the batches before it were made or not
+    assert stream[3]["seen"].tobytes() == one["seen"].tobytes()  # a batch is equal whether or not earlier batches were made
     assert stream[0]["seen"].tobytes() != one["seen"].tobytes()
     first, second = validation_scenes(poses, SIDE), validation_scenes(poses, SIDE)
     assert first.points.tobytes() == second.points.tobytes() and len(first) == 50
@@ -147,7 +147,7 @@ def test_published_blobs_stand_on_whole_pixels() -> None:
     scenes, _, maps = blobs(TRAINING.model_copy(update={"targets": "truncated"}), Noise())
     assert (maps.amax(dim=(2, 3)) == 1).all()
     largest = maps.flatten(2).argmax(dim=2).numpy()
-    # floor(u + 1) - 1: the published rule counts pixels from 1
+    # the published rule counts pixels from 1, so a blob is at floor(u + 1) - 1
     np.testing.assert_array_equal(np.stack([largest % SIDE, largest // SIDE], axis=-1), np.floor(scenes.points + 1) - 1)
 
 

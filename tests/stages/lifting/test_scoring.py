@@ -1,4 +1,4 @@
-"""Errors in mm and px against values worked out by hand, and baselines that have the answer among their samples."""
+"""Errors in mm and px, compared with values worked out by hand; and baselines whose samples contain the right answer."""
 
 import numpy as np
 import pytest
@@ -21,7 +21,7 @@ def scenes() -> Scenes:
 
 
 def outputs(scenes: Scenes) -> np.ndarray:
-    """Return what a perfect method gives."""
+    """Return the outputs of a method without errors."""
     return np.concatenate([scenes.repos.reshape(len(scenes), -1), scenes.trans, scenes.focal[:, None]], axis=1)
 
 
@@ -33,7 +33,7 @@ def test_a_perfect_method_has_no_errors(scenes: Scenes) -> None:
 
 def test_errors_are_those_that_were_made(scenes: Scenes) -> None:
     given = outputs(scenes)
-    given[:, :39] += np.tile([30, 0, 40], 13)  # each joint 50 mm off, all in one direction
+    given[:, :39] += np.tile([30, 0, 40], 13)  # each joint is 50 mm off, all in one direction
     given[:, 41] += 100
     given[:, 42] -= 4
     found = errors(given, scenes)
@@ -63,7 +63,7 @@ def test_alignment_removes_rotation_scale_and_place_but_no_mirror_image() -> Non
     np.testing.assert_allclose(aligned(turned, truth), truth, atol=1e-6)
     assert np.linalg.norm(aligned(truth * [-1, 1, 1], truth) - truth, axis=-1).mean() > 50
     for pose, goal, found in zip(turned + rng.normal(0, 50, turned.shape), truth, aligned(turned, truth), strict=True):
-        # The rotation that SciPy finds for the noisy pose, with the best scale, is no better.
+        # SciPy's rotation for the noisy pose, with the best scale, does not give a smaller error.
         own = aligned(pose[None], goal[None])[0]
         centred, target = pose - pose.mean(axis=0), goal - goal.mean(axis=0)
         turn = Rotation.align_vectors(target, centred)[0].as_matrix()
@@ -87,7 +87,7 @@ def test_rigid_limbs_are_steady_and_one_that_grows_is_not() -> None:
 
 
 def test_intervals_and_tests_are_over_clips() -> None:
-    """Ten clips of ten poses: within a clip all errors are equal, so that the poses of a clip count as one."""
+    """Ten clips have ten poses each. All errors within a clip are equal, so a clip counts as one independent sample."""
     clip = np.repeat(np.arange(10), 10)
     values = np.repeat(np.linspace(50, 140, 10), 10)[:, None] * np.ones(13)
     mean, low, high = mean_with_interval(values, clip)
@@ -101,7 +101,7 @@ def test_intervals_and_tests_are_over_clips() -> None:
 def test_baselines_find_what_they_have_seen(scenes: Scenes) -> None:
     learnt = Baselines.learn(scenes, SIDE)
     truth = outputs(scenes)
-    np.testing.assert_allclose(learnt.nearest(0.5 * scenes.points + 3), truth)  # the place and the size do not matter
+    np.testing.assert_allclose(learnt.nearest(0.5 * scenes.points + 3), truth)  # position and size of the 2D pose do not matter
     hidden = scenes.points.copy()
     hidden[:, [0, 5]] = np.nan
     assert (np.abs(learnt.nearest(hidden) - truth).max(axis=1) < 1e-6).mean() > 0.9
@@ -118,7 +118,10 @@ def test_the_linear_map_is_the_least_squares_fit(scenes: Scenes) -> None:
 
 @pytest.mark.skipif(not (SHARED / "mocap").is_dir(), reason="needs the motion capture of ../shared/data/mocap")
 def test_baselines_on_real_motion_capture_have_the_errors_that_others_measured() -> None:
-    """FORECAST.md 8: 1,000 training and 500 test samples at random; mean pose 242 mm, nearest 2D pose 142, linear map 112."""
+    """Errors in FORECAST.md 8, with 1,000 random training samples and 500 test samples:
+
+    mean pose 242 mm, nearest 2D pose 142, linear map 112.
+    """
     poses = read_clips(SHARED / "mocap/mocap17.npz").with_joints(JOINTS).poses
     chosen = poses[np.random.default_rng(0).permutation(len(poses))[:1500]]
     learnt = Baselines.learn(validation_scenes(chosen[:1000], SIDE), SIDE)

@@ -23,7 +23,7 @@ TURNED = np.array([[0.0, -600, 0], [0, 300, -300], [0, 300, 300]])
 
 @pytest.fixture
 def page(tmp_path):
-    """A page with a movement of three steps that has everything, and one of a single step that has only poses."""
+    """A page with two movements: three steps with truth, picture and 2D joints; and a single step with only poses."""
     poses = np.stack([POSE + [100 * t, 0, 2500] for t in range(3)])
     truth = poses + 40.4
     truth[1, 2] = np.nan
@@ -109,21 +109,21 @@ def test_skeletons_turn_zoom_and_play_in_a_browser(page, tmp_path):
     assert "<title>harmed" not in shown
     right, left = (",".join(map(str, colour)) for colour in (ORANGE, BLUE))
     assert found["camera"][right] < 0.5 < found["camera"][left]  # the right hand is left in the image
-    assert found["pressed"] == found["dragged"] == [150, 10]  # half a degree per px; nothing follows a released button
+    assert found["pressed"] == found["dragged"] == [150, 10]  # half a degree per px; a released button turns nothing
     assert found["behind"][left] < 0.5 < found["behind"][right]
     assert found["zoom"] == 1.5 and found["smaller"] and found["playing"]
     assert found["keys"] == [0, 1, "2 of 3"]
-    assert found["above"] == [0, -100, 0] and found["side"] == [100, 0, 0]  # away from the camera is up, and to the right
+    assert found["above"] == [0, -100, 0] and found["side"] == [100, 0, 0]  # views from above and from the side
 
 
 def coloured(square, colour):
-    """Return the mean place (x, y) of the pixels of about a colour in a square, from -0.5 to 0.5; None without such pixels."""
+    """Return the mean position (x, y), from -0.5 to 0.5, of the pixels in a square that nearly have a colour; None without."""
     y, x = np.nonzero((np.abs(square.astype(int) - colour) < 20).all(axis=2))
     return None if not len(x) else (np.mean(x) / square.shape[1] - 0.5, np.mean(y) / square.shape[0] - 0.5)
 
 
 def squares(sheet, side, columns):
-    """Return the squares of a contact sheet, row by row: a row is `side` px and a title of 26 px high, gaps are 6 px."""
+    """Return the squares of a contact sheet, row by row. A row is a title of 26 px and squares of `side` px; gaps are 6 px."""
     tops = range(26, len(sheet), side + 32)
     return [[sheet[top : top + side, 6 + k * (side + 6) :][:, :side] for k in range(columns)] for top in tops]
 
@@ -133,7 +133,7 @@ def test_strips_show_steps_from_the_front_from_the_side_and_from_above():
     assert sheet.shape == (3 * 132, 9 * 106 + 6, 3)
     for (front, *_, last), signs in zip(squares(sheet, 100, 9), ((0, 0), (1, 0), (0, -1)), strict=True):
         right, left = coloured(front, ORANGE), coloured(front, BLUE)
-        if not any(signs):  # both hands are at the same place in the image: the nearer one, the right one, hides the other
+        if not any(signs):  # both hands are at one place in the image: the nearer right hand hides the left hand
             assert right is not None and left is None
         for axis, sign in enumerate(signs):
             if sign:

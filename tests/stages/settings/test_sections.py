@@ -108,7 +108,7 @@ def test_profiles_are_legal(profile):
             {"pretrain": {"batch": "3", "gradient_accumulation": "2"}, "input": {"resolution": "64"}},
             ["norm = batch", "a larger micro-batch"],
         ),
-        ({"pretrain": {"experiment": "a"}, "finetune": {"experiment": "a"}}, ["experiment = a", "two names"]),
+        ({"pretrain": {"experiment": "a"}, "finetune": {"experiment": "a"}}, ["experiment = a", "choose different names"]),
         ({"lspet": {"archive": "sample"}}, ["[lspet]", "archive = sample", "a path or an address"]),
         ({"flic": {"sides": "mirror"}}, ["[flic]", "'person' or 'observer'"]),
     ],

@@ -1,4 +1,4 @@
-"""Networks exported as Torch7 files: run node by node as Torch7 would, read back, and compared with files of Torch7."""
+"""Networks exported as Torch7 files are run node by node, read back, and compared with files that Torch7 wrote."""
 
 import re
 
@@ -19,7 +19,7 @@ SAMPLES = SHARED / "torch7"
 LEFT_BY_A_RUN = {"iSize", "input_offset", "output_offset", "weight_offset", "nElem", "_debugLabel"}
 SMALL = {"stem": "4 8 8", "features": 8, "depth": 2}
 WIDE = {"features": 8, "outputs": 16, "depth": 2}
-# Preset, or another combination of options -> options that make a small version of the network.
+# Preset, or another combination of options -> options for a small version of the network.
 VARIANTS = {
     "hg-256": SMALL,
     "hg-256-no-skip": SMALL,
@@ -167,7 +167,7 @@ def test_the_interpreter_computes_what_torch7_did():
 
 
 def differences(theirs, ours):
-    """Yield where two objects differ, also in identity; values of gradients, and buffers that a run fills, are ignored."""
+    """Yield the places at which two objects differ, also in identity; gradients and buffers are not compared."""
     partner, pending = {}, [("", theirs, ours)]
     while pending:
         path, a, b = pending.pop()

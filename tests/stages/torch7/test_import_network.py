@@ -1,4 +1,4 @@
-"""Importing published networks: a small network that is assembled in the test, and one that Torch7 wrote and ran."""
+"""Published networks are imported: a small network that the test assembles, and a network that Torch7 wrote and ran."""
 
 import numpy as np
 import pytest
