@@ -56,7 +56,9 @@ def main() -> int:
         prog="python -m tools.predict", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("source", type=Path, nargs="+", help="an image, a folder of images, or a video")
-    parser.add_argument("--model", default="export", help="folder, file or name for PosePredictor.load; default: export")
+    parser.add_argument(
+        "--model", default="export", help="folder of an export or of a training, or file of a network; default: export"
+    )
     config.add_options(parser)
     parser.add_argument(
         "--dataset", choices=DATASETS, default="", help="dataset of the training, for files that do not name their joints"

@@ -217,8 +217,8 @@ def write_coco_results(path: Path, rows: Annotations, preds: np.ndarray, confide
     """Write predictions for the people of a split as COCO results, with the image numbers that `write_coco` uses.
 
     preds: (N, J, 2) in 0-based px of the images, NaN for joints without a prediction; confidence: (N, J). Joints without a
-    prediction are written as 0, 0 with confidence 0. A person's score is the mean confidence of the predicted joints. OSError
-    (a full disk) passes.
+    prediction are written as 0, 0 with confidence 0. A person's score is the mean confidence of the predicted joints. Raises
+    OSError, for example for a full disk.
     """
     numbers, known = _numbers(rows), ~np.isnan(preds).any(axis=2)
     values = np.where(known[:, :, None], np.concatenate((preds, confidence[:, :, None]), axis=2), 0.0)

@@ -347,7 +347,10 @@ def _draw_features(image: np.ndarray, centre: np.ndarray, axes: np.ndarray, proj
 def _cap_outline(
     middle: np.ndarray, degrees: float, axes: np.ndarray, project: np.ndarray, outline: np.ndarray
 ) -> np.ndarray | None:
-    """Return the outline (n, 2) of the visible part of a round cap on the head, px from the head's centre; None if hidden."""
+    """Return the outline (n, 2) of the visible part of a round patch of the head's surface; None if the patch is hidden.
+
+    The outline is in px from the head's centre.
+    """
     middle = middle / np.linalg.norm(middle)
     beside = np.array([1.0, 0.0, 0.0])
     across = np.cross(middle, beside)

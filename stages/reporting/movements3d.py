@@ -112,9 +112,9 @@ def _still(
     scale: float,
     skeleton: Skeleton,
 ) -> np.ndarray:
-    """Return a copy of the canvas (S, S, 3) with the true pose, and the pose over it, (J, 3) mm, seen along the third axis.
+    """Return a copy of the canvas (S, S, 3) on which the true pose, if there is one, and then the pose are drawn.
 
-    scale: px per mm. A limb is drawn over the limbs that are farther away.
+    pose, truth: (J, 3) mm; axes: of a view in VIEWS; scale: px per mm. A limb is drawn over the limbs that are farther away.
     """
     canvas, (right, down, away) = canvas.copy(), np.array(axes, dtype=np.float64)
     sides = [MIDDLE if not side else draw.COLOURS[side] for side in (draw.limb_side(skeleton, limb) for limb in skeleton.limbs)]
