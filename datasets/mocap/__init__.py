@@ -6,5 +6,6 @@ bones        trees of bones: compute positions of joints, and find the joints of
 bvh          read .bvh files
 acclaim      read .asf and .amc files, the format of CMU's motion capture
 recordings   read a file or a folder of .bvh and .amc files, in mm with z up
-sources      the section [mocap] of luigi.cfg, and the choice of the reader for a file
+sources      choose the reader for a file or folder
+settings     the section [mocap] of luigi.cfg
 """

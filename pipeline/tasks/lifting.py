@@ -7,7 +7,6 @@ from typing import Any
 
 from datasets.errors import DataError
 from datasets.files import sha256
-from datasets.mocap.sources import files_of
 from datasets.progress import Report
 from pipeline import config
 from pipeline.engine.digests import Digests
@@ -38,6 +37,8 @@ class ConvertMocap(ChainStage):
         return {} if self._sample() else {"source": config.settings().mocap.source}
 
     def digest_of(self, name: str, source: str, digests: Digests) -> str:
+        from datasets.mocap.sources import files_of
+
         path = Path(source).expanduser()
         files = files_of(path) if path.exists() else [path]  # results made from a path that no longer exists stay valid
         if not files and path.is_dir():

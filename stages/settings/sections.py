@@ -14,7 +14,7 @@ from datasets import own
 from datasets.catalog import DATASETS
 from datasets.dataset import Dataset
 from datasets.errors import DataError
-from datasets.mocap.sources import Mocap
+from datasets.mocap.settings import Mocap
 from datasets.section import Numbers, Section, insignificant, setting, unknown, unquoted
 from stages.settings.forecasting import Forecaster, ForecastTraining, PoseOnly
 from stages.settings.lifting import Converter, ConverterTraining, Lifter
