@@ -49,8 +49,8 @@ def test_python_examples(place: Place):
     out, err = place.start("-c", code.replace("exp/demo/", "exp/")).communicate(timeout=120)
     assert (
         "(16, 13, 2)" in out
-        and "torch.Size([1, 13, 16, 16])" in out
-        and "torch.Size([3, 8, 4, 4]) torch.Size([3, 13, 16, 16])" in out
+        and "torch.Size([1, 13, 8, 8])" in out
+        and "torch.Size([3, 8, 2, 2]) torch.Size([3, 13, 8, 8])" in out
     ), err
     assert len(re.findall(r"left_\w+ +at +[\d.-]+, +[\d.-]+ px, confidence", out)) == 6
 

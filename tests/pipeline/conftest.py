@@ -35,7 +35,7 @@ stem = 2 4 4
 features = 8
 depth = 2
 [input]
-resolution = 64
+resolution = 32
 [recipe:published]
 target_sigma = 1
 target_radius = 2
@@ -53,8 +53,6 @@ head = matching
 epochs = 3
 iterations = 2
 batch = 2
-[forecaster]
-converter = trained
 [pose_only]
 iterations = 20
 batch = 16
@@ -137,6 +135,26 @@ def finished_chain(tmp_path_factory) -> Path:
             shared.mkdir(parents=True)
             (shared / "luigi.cfg").write_text(TINY)
             (shared / "output.txt").write_text(Place(shared).run("run"))
+            (shared / "done").touch()
+    return shared
+
+
+@pytest.fixture(scope="session")
+def chain_in_3d(finished_chain) -> Path:
+    """A place with a chain whose forecasts are in 3D, and heatmaps large enough for that; shared by the test processes.
+
+    It begins as a copy of the finished chain, which is in 2D to save time.
+    """
+    shared = finished_chain.with_name("chain-in-3d")
+    with FileLock(str(shared) + ".lock"):
+        if not (shared / "done").exists():
+            shutil.rmtree(shared, ignore_errors=True)
+            shutil.copytree(finished_chain, shared, symlinks=True)
+            (shared / "done").unlink()
+            in_3d = TINY.replace("resolution = 32", "resolution = 64") + "[forecaster]\nconverter = trained\n"
+            (shared / "luigi.cfg").write_text(in_3d)
+            for stage in ("CompareForecasts", "ExportForecast", "EvaluateConverter"):
+                Place(shared).run("run", stage)
             (shared / "done").touch()
     return shared
 

@@ -38,7 +38,7 @@ def test_the_run_ends_with_a_table_and_paths(finished_chain):
 def test_exported_formats_agree(finished_chain):
     export = finished_chain / "exp/export"
     network, description = load_network(export / "model.safetensors")
-    images = np.random.default_rng(0).random((3, 3, 64, 64), np.float32)
+    images = np.random.default_rng(0).random((3, 3, 32, 32), np.float32)
     with torch.inference_mode():
         expected = network(torch.from_numpy(images))[-1].numpy()
     session = onnxruntime.InferenceSession(str(export / "model.onnx"))
@@ -47,7 +47,7 @@ def test_exported_formats_agree(finished_chain):
     assert str(ROOT).encode() not in (export / "model.onnx").read_bytes()
     facts = json.loads((export / "model.json").read_text())
     assert facts["joints"] == list(description.joints) and len(description.joints) == 13
-    assert facts["output"]["shape"] == ["N", 13, 16, 16]
+    assert facts["output"]["shape"] == ["N", 13, 8, 8]
 
 
 def test_contents_of_manifests(finished_chain):

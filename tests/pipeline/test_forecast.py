@@ -17,9 +17,9 @@ from tests.published_networks import Published3D
 
 
 @pytest.fixture(scope="module")
-def forecast(finished_chain, tmp_path_factory) -> Place:
-    """A copy of the finished chain for the tests of this module, which only add files to it."""
-    return Place(shutil.copytree(finished_chain, tmp_path_factory.mktemp("forecast") / "place", symlinks=True))
+def forecast(chain_in_3d, tmp_path_factory) -> Place:
+    """A copy of the chain with forecasts in 3D for the tests of this module, which only add files to it."""
+    return Place(shutil.copytree(chain_in_3d, tmp_path_factory.mktemp("forecast") / "place", symlinks=True))
 
 
 def test_the_comparison_has_the_network_and_its_baselines_for_every_kind_of_start(forecast):
@@ -98,7 +98,7 @@ def test_pictures_of_one_s_own(forecast):
     first, last = (told["space"][step] for step in (0, 15))
     assert first["focal"] == last["focal"] > 0 and first["mean"][2] > 0
     page = (forecast.folder / "forecasts/000001.jpg.html").read_text()
-    assert "Forecast from 000001.jpg" in page and "http" not in page.replace("http://www.w3.org", "")
+    assert "Forecast from 000001.jpg" in page and "://" not in page.replace("http://www.w3.org", "")
     process = forecast.start("-m", "tools.forecast", "nowhere")
     out, err = process.communicate(timeout=120)
     assert process.returncode == 1 and "nowhere does not exist" in err

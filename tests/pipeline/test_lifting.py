@@ -19,9 +19,9 @@ from tests.pipeline.conftest import Place
 
 
 @pytest.fixture(scope="module")
-def lifted(finished_chain: Path, tmp_path_factory: pytest.TempPathFactory) -> Place:
-    """A copy of the finished chain, of which the converter is a part."""
-    return Place(shutil.copytree(finished_chain, tmp_path_factory.mktemp("lifting") / "place", symlinks=True))
+def lifted(chain_in_3d: Path, tmp_path_factory: pytest.TempPathFactory) -> Place:
+    """A copy of the chain with forecasts in 3D, of which the converter is a part."""
+    return Place(shutil.copytree(chain_in_3d, tmp_path_factory.mktemp("lifting") / "place", symlinks=True))
 
 
 def test_the_evaluation_compares_the_converter_with_its_rivals(lifted: Place) -> None:
@@ -94,7 +94,7 @@ def test_wrong_settings_as_data_error(empty: Place, settings: dict[str, str], sa
 
 
 def test_what_is_written_stays_in_exp(lifted: Place) -> None:
-    assert {path.name for path in lifted.folder.iterdir()} <= {"luigi.cfg", "exp"}
+    assert {path.name for path in lifted.folder.iterdir()} <= {"luigi.cfg", "exp", "output.txt", "done"}
     assert isinstance(lifted.exp, Path)
 
 
