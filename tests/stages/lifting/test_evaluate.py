@@ -81,5 +81,5 @@ def test_networks_of_two_sizes_as_data_error(tmp_path: Path, models: dict[str, P
     given = models | {"lifter": tmp_path / "other.safetensors"}
     with pytest.raises(DataError, match="sees heatmaps of 32 px, not of 16 px"):
         evaluate(tmp_path, given, {"train": clips([40]), "valid": clips([20])}, OPTIONS, TRAINING, ALONE)
-    with pytest.raises(DataError, match="evaluate again"):
+    with pytest.raises(DataError, match="run EvaluateConverter again"):
         read(tmp_path)
