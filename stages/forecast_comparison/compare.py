@@ -39,11 +39,10 @@ from stages.reporting.movements3d import Movement3D, strips, write_page
 
 SPLIT = "test"
 SHOWN = 4  # number of movements that are drawn
-PREDICTED = "zero velocity, from the predicted pose"
 PROJECTED = ", projected 3D joints"  # added to a network's name for the joints that are projected from its 3D poses
 KNOWN = ", action known"
 POSE_ONLY = {"any-action.safetensors": "pose-only", "action-known.safetensors": f"pose-only{KNOWN}"}
-DASHED = {PREDICTED: "zero velocity", "NN-oracle": "NN-all"}  # dashed curve -> curve of the same colour
+DASHED = {space.PREDICTED: "zero velocity", "NN-oracle": "NN-all"}  # dashed curve -> curve of the same colour
 SUMMARY = ("1", "2", "4", "8", "12", "16")  # steps in summary.txt
 RIVALS = ("zero velocity", "mean of 50 nearest")  # baselines in the tests
 
@@ -65,7 +64,7 @@ def compare(folder: Path, evaluation: Path, name: str, pose_only: Path, data: Fo
         counts[kind] = {name: load_counts(evaluation / f"counts_{SPLIT}_{kind}.h5")}
         if (evaluation / f"counts_{SPLIT}_{kind}_projected.h5").exists():
             counts[kind][name + PROJECTED] = load_counts(evaluation / f"counts_{SPLIT}_{kind}_projected.h5")
-        counts[kind][PREDICTED] = count(movements, starts, partial(_from_predicted, evaluation, starts))
+        counts[kind][space.PREDICTED] = count(movements, starts, partial(_from_predicted, evaluation, starts))
         query = movements.joints[starts.rows[:, 0]]
         rivals = baselines(train, movements, starts, query) | _from_poses(pose_only, movements, starts, query)
         for rival, forecasts in rivals.items():

@@ -80,10 +80,9 @@ def test_a_linear_movement_is_found_by_the_linear_map(monkeypatch):
         train.joints[train.first[:-1] + frame] = middle + (first - middle) * (1 + 0.1 * frame)
     query = movements({9: 5}, seed=1).joints
     found = gathered(linear_map(train, query, np.full(5, 20.0)), 5)
-    middle = query.mean(axis=1, keepdims=True)
-    # The first step is the query pose, and all joints have a forecast at all steps.
-    np.testing.assert_allclose(found[:, 0], query, atol=1e-6)
-    assert np.isfinite(found).all()
+    np.testing.assert_allclose(found[:, 0], query, atol=1e-6)  # the first step is the query pose
+    sizes = np.linalg.norm(found - query.mean(axis=1)[:, None, None], axis=-1).mean(axis=-1)
+    assert (sizes[:, 4] > 1.1 * sizes[:, 0]).all()  # 1.19 to 1.4 times in training, less where the sequence ends before step 5
 
 
 @pytest.mark.parametrize("forecast", [nearest_mean, linear_map])
