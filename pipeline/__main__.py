@@ -74,9 +74,13 @@ def parser() -> argparse.ArgumentParser:
         help="a setting and its values; give --vary several times for combinations",
     )
     sweep.add_argument(
-        "--search", type=int, default=0, metavar="N",
+        "--search", type=_positive, default=0, metavar="N",
         help="instead of every combination: N that Optuna proposes; --vary then also takes ranges, such as 1e-5..1e-2",
     )  # fmt: skip
+    sweep.add_argument("--prune", action="store_true", help="with --search: stop trainings that fall behind the other trials")
+    sweep.add_argument(
+        "--at-once", type=_positive, default=1, metavar="N", help="number of combinations that run at the same time; default: 1"
+    )
     for command in (run, sweep):
         _add_place(command)
     commands.add_parser("status", parents=[common], help="print the state of every stage")
@@ -100,6 +104,13 @@ def parser() -> argparse.ArgumentParser:
     clean.add_argument("--empty-trash", action="store_true", help="delete the contents of exp/.trash permanently")
     clean.add_argument("--yes", action="store_true", help="do not ask for confirmation")
     return top
+
+
+def _positive(text: str) -> int:
+    """Return a whole number of at least 1. Raises ArgumentTypeError for any other text."""
+    if not text.isdecimal() or not int(text):
+        raise argparse.ArgumentTypeError(f"{text} is no whole number of at least 1")
+    return int(text)
 
 
 def _add_place(command: argparse.ArgumentParser) -> None:

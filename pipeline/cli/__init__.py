@@ -5,5 +5,6 @@ find         stages by their names
 clean        the command clean
 sweep        the command sweep
 search       sweep --search
+combinations runs of one stage with different settings
 report       the command report: collects the facts and writes the page
 """

@@ -326,7 +326,7 @@ def settings(options: argparse.Namespace) -> int:
 
 COMMANDS = {
     "run": run,
-    "sweep": lambda options: search(options) if options.search else sweep(options),
+    "sweep": lambda options: (search if options.search or options.prune else sweep)(options),
     "status": status,
     "report": report,
     "why": why,

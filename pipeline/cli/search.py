@@ -1,12 +1,12 @@
 """Search settings with Optuna, for `sweep --search`: each trial is a combination like those of a sweep.
 
-The trials are kept in exp/.searches, so that a search that was stopped, or is given more trials, continues.
+The trials are kept in trials.log, in the folder of the sweep's results, so that a search that was stopped, or is given more
+trials, continues.
 """
 
 import argparse
-import hashlib
-import json
-import sys
+from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,11 +14,12 @@ from filelock import Timeout
 
 from datasets.errors import DataError
 from datasets.files import lock_file
-from pipeline import config
+from pipeline.cli.combinations import Combination, Running, combination_of, run_each, scores_of, split_values
 from pipeline.cli.find import find
-from pipeline.cli.sweep import Combination, combination_of, evaluations, print_comparison, run_combination, split_values
+from pipeline.cli.sweep import compare, folder_of, say_end, say_failures
 from pipeline.config import UsageError
 from pipeline.tasks.evaluate import Evaluate
+from pipeline.tasks.train import TrainingStage
 
 if TYPE_CHECKING:
     from optuna.distributions import BaseDistribution
@@ -28,28 +29,33 @@ LOG_FACTOR = 10  # a range whose limits differ by this factor or more is searche
 
 
 def search(options: argparse.Namespace) -> int:
-    """Let Optuna choose combinations, one after the other, until there are `options.search` trials; return the exit code.
+    """Let Optuna choose combinations until there are `options.search` trials; return the exit code.
 
     The trials are compared by their accuracy on the validation split. Failed trials are listed at the end, and make the exit
-    code 1. Raises UsageError for a stage that is no single evaluation and for a wrong range, and DataError without Optuna.
+    code 1. Raises UsageError for a stage that is no single evaluation, for a wrong range, and for `--prune` without a training;
+    and DataError without Optuna.
     """
     try:
         import optuna
     except ImportError:
         raise DataError("A search needs Optuna, which is not installed; run: pip install optuna") from None
     optuna.logging.set_verbosity(optuna.logging.ERROR)
+    if not options.search:
+        raise UsageError("--prune needs --search N.")
     stages = find(options.stage)
     if len(stages) != 1 or not isinstance(stages[0], Evaluate):
         raise UsageError(f"--search needs one evaluation, such as EvaluatePenn:finetuned, not {options.stage}.")
+    if options.prune and not isinstance(stages[0].requires()["model"], TrainingStage):
+        raise UsageError(f"--prune needs an evaluation of a network that is trained here; {options.stage} is none.")
     space = {text.partition("=")[0].strip(): _distribution(text) for text in options.vary}
-    key = hashlib.sha256(json.dumps([options.stage, stages[0].fingerprint, sorted(options.vary)]).encode()).hexdigest()
-    journal = config.exp() / ".searches" / f"{key[:8]}.log"
-    journal.parent.mkdir(parents=True, exist_ok=True)
+    folder = folder_of(options.stage, options.vary)
+    folder.mkdir(parents=True, exist_ok=True)
     try:
-        with lock_file(journal.with_suffix(".lock"), timeout=0):
-            return _until(options.search, _study(journal), space, options.stage)
+        with lock_file(folder / "lock", timeout=0):
+            found = Search(options.stage, _study(folder / "trials.log"), space, folder, options.prune)
+            return found.run(options.search, options.at_once)
     except Timeout:
-        raise DataError(f"Another command is at work on this search ({journal}); wait until it has ended.") from None
+        raise DataError(f"Another command is at work on this search ({folder}); wait until it has ended.") from None
 
 
 def _distribution(text: str) -> "BaseDistribution":
@@ -73,44 +79,114 @@ def _distribution(text: str) -> "BaseDistribution":
 
 def _study(journal: Path) -> "Study":
     from optuna import create_study
+    from optuna.pruners import MedianPruner
     from optuna.storages import JournalStorage
     from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
 
     storage = JournalStorage(JournalFileBackend(str(journal), lock_obj=JournalFileOpenLock(str(journal))))
-    return create_study(study_name="search", storage=storage, direction="maximize", load_if_exists=True)
+    return create_study(study_name="search", storage=storage, direction="maximize", pruner=MedianPruner(), load_if_exists=True)
 
 
-def _until(count: int, study: "Study", space: dict[str, "BaseDistribution"], stage: str) -> int:
-    """Run trials until there are `count`; print their comparison, and return the exit code.
+class Search:
+    """A search: trials of one study, which run as combinations of a sweep do.
 
     A trial that was interrupted or failed stays unfinished; the next command runs it first, so that its training continues.
     """
-    from optuna.samplers import TPESampler
-    from optuna.trial import TrialState
 
-    failed = dict[int, str]()
-    while True:
-        running = study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
-        unfinished = [trial for trial in running if trial.number not in failed]
-        if unfinished:
-            number, params = unfinished[0].number, unfinished[0].params
-        elif len(study.trials) < count:
-            # The seed depends on the trial, so that an interrupted search proposes what an uninterrupted one does.
-            study.sampler = TPESampler(seed=len(study.trials))
-            asked = study.ask(space)
-            number, params = asked.number, asked.params
-        else:
-            break
-        combination = _combination(params)
-        print(f"\ntrial {number + 1} of {max(count, number + 1)}: {combination.name}", flush=True)
-        if run_combination(stage, combination):
-            failed[number] = combination.name
-        else:
-            study.tell(number, _accuracy(stage, combination))
-    _report(study, stage)
-    for name in failed.values():
-        print(f"error: {name} failed; its messages are above. To continue it, repeat the same command.", file=sys.stderr)
-    return 1 if failed else 0
+    def __init__(self, stage: str, study: "Study", space: dict[str, "BaseDistribution"], folder: Path, prune: bool) -> None:
+        """stage: name of the evaluation; folder: of the results; prune: whether to stop trainings that fall behind."""
+        self.stage, self.study, self.space, self.folder, self.prune = stage, study, space, folder, prune
+        self.numbers: dict[Combination, list[int]] = {}  # running combinations -> numbers of their trials
+        self.pruned = set[Combination]()
+        self.reported: dict[Combination, int] = {}  # combinations -> numbers of epochs that Optuna knows
+        self.places: dict[Combination, list[Path]] = {}  # combinations -> folders of their trainings
+
+    def run(self, count: int, at_once: int) -> int:
+        """Run trials, `at_once` of them at the same time, until there are `count`; return the exit code."""
+        failed = list[Running]()
+        with closing(run_each(self.stage, self._trials(count), at_once, self.folder / "logs", self._watch)) as ended:
+            for one in ended:
+                numbers = self.numbers.pop(one.combination)
+                if one.combination in self.pruned:
+                    print(f"{one.combination.name} fell behind the other trials and was stopped", flush=True)
+                    self._tell(numbers, None)
+                elif say_end(one):
+                    failed.append(one)
+                else:
+                    self._tell(numbers, _accuracy(self.stage, one.combination))
+        self._report()
+        return say_failures(failed)
+
+    def _trials(self, count: int) -> Iterator[Combination]:
+        """Yield the combinations of unfinished trials, and then of new trials until there are `count`."""
+        from optuna.samplers import TPESampler
+        from optuna.trial import TrialState
+
+        unfinished = [(t.number, t.params) for t in self.study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))]
+        while unfinished or len(self.study.trials) < count:
+            if unfinished:
+                number, params = unfinished.pop(0)
+            else:
+                # The seed depends on the trial, so that an interrupted search proposes what an uninterrupted one does.
+                self.study.sampler = TPESampler(seed=len(self.study.trials))
+                asked = self.study.ask(self.space)
+                number, params = asked.number, asked.params
+            combination = _combination(params)
+            self.numbers.setdefault(combination, []).append(number)
+            if len(self.numbers[combination]) == 1:  # an equal trial that runs now has the accuracy of this one, too
+                print(f"\ntrial {number + 1} of {max(count, number + 1)}: {combination.name}", flush=True)
+                yield combination
+
+    def _tell(self, numbers: list[int], accuracy: float | None) -> None:
+        """Give Optuna the result of trials; None: they were stopped because they fell behind."""
+        from optuna.trial import TrialState
+
+        for number in numbers:
+            if accuracy is None:
+                self.study.tell(number, state=TrialState.PRUNED)
+            else:
+                self.study.tell(number, accuracy)
+
+    def _watch(self, one: Running) -> None:
+        """Give Optuna the validation accuracy of each finished epoch; stop a training that Optuna's pruner gives up."""
+        from optuna.trial import Trial
+
+        if not self.prune or one.combination in self.pruned:
+            return
+        epochs = self._epochs(one.combination)
+        if len(epochs) <= self.reported.get(one.combination, 0):
+            return
+        self.reported[one.combination] = len(epochs)
+        frozen = self.study.trials[self.numbers[one.combination][0]]
+        trial = Trial(self.study, frozen._trial_id)
+        for epoch in sorted(epochs.keys() - frozen.intermediate_values.keys()):
+            trial.report(epochs[epoch], epoch)
+            if trial.should_prune():
+                self.pruned.add(one.combination)
+                one.process.terminate()
+                return
+
+    def _epochs(self, combination: Combination) -> dict[int, float]:
+        """Return epoch -> validation accuracy of a combination's training, in its unfinished or finished folder."""
+        from stages.training.logs import read_metrics
+
+        if combination not in self.places:
+            self.places[combination] = [
+                place for found in scores_of(self.stage, combination) for place in (found.unfinished, found.training) if place
+            ]
+        rows = [row for place in self.places[combination] for row in read_metrics(place) if row["what"] == "valid"]
+        return {int(row["epoch"]): float(row["acc"]) for row in rows}
+
+    def _report(self) -> None:
+        """Print the accuracies of the finished trials, the best first, and tests of the others against the best."""
+        from optuna.trial import TrialState
+
+        done = self.study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+        best_first = sorted(done, key=lambda trial: trial.value or 0.0, reverse=True)
+        found = list(dict.fromkeys(_combination(trial.params) for trial in best_first))  # two trials may be equal
+        if found:
+            compare(self.folder, self.stage, found)
+            print(f"best on the validation split: {found[0].name}, {100 * (best_first[0].value or 0.0):.2f} %")
 
 
 def _combination(params: dict) -> Combination:
@@ -128,21 +204,8 @@ def _accuracy(stage: str, combination: Combination) -> float:
     """
     from stages.evaluation.scores import Scored
 
-    (folder,) = evaluations(stage, combination)
-    scored = Scored(combination.name, folder)
+    (found,) = scores_of(stage, combination)
+    scored = Scored(combination.name, found.folder)
     if "valid" not in scored.accuracy.splits:
         raise UsageError(f"--search needs an evaluation on a validation split; {stage} has none.")
     return scored.accuracy.splits["valid"].measures[scored.first_measure].value or 0.0
-
-
-def _report(study: "Study", stage: str) -> None:
-    """Print the accuracies of the finished trials, the best first, and tests of the others against the best."""
-    from optuna.trial import TrialState
-
-    done = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
-    best_first = sorted(done, key=lambda trial: trial.value or 0.0, reverse=True)
-    found = {one.name: one for one in (_combination(trial.params) for trial in best_first)}  # two trials may be equal
-    scored = [(name, folder) for name, one in found.items() for folder in evaluations(stage, one)]
-    if scored:
-        print_comparison(scored)
-        print(f"\nbest on the validation split: {scored[0][0]}, {100 * (best_first[0].value or 0.0):.2f} %")

@@ -1,37 +1,32 @@
-"""The command `sweep`: run a stage with every combination of some settings, and compare the results."""
+"""The command `sweep`: run a stage with every combination of some settings, and compare the results.
+
+Files in the folder exp/sweeps/<stage>-<8 digits>, which are written again by each sweep over equal settings:
+    parts.*, joints.csv    accuracies of all combinations, see `stages.reporting.compare`
+    tests.csv, .md, .txt   significance tests of the other combinations against the first one, corrected for their number
+    curves_<dataset>.*     loss and accuracy by epoch of the trainings, if the combinations have different trainings
+    tensorboard/           the settings and the accuracies for TensorBoard's tab HPARAMS
+    logs/                  messages of the combinations, if several run at the same time
+"""
 
 import argparse
-import re
-import shlex
-import subprocess
+import hashlib
+import json
+import shutil
 import sys
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator
+from contextlib import closing, suppress
 from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from luigi.task_register import Register
-
 from pipeline import config
+from pipeline.cli.combinations import Combination, Running, Scores, combination_of, run_each, scores_of, split_values
 from pipeline.cli.find import find
-from pipeline.config import UsageError
-from pipeline.tasks.evaluate import Evaluate
-from stages.settings.trainings import Training
 
 if TYPE_CHECKING:
     import pandas as pd
 
-
-@dataclass(frozen=True)
-class Combination:
-    """One combination of values of the varied settings."""
-
-    name: str  # the varied settings with their values, such as learning_rate=0.0003
-    settings: tuple[str, ...]  # arguments of --set: the varied settings, and the names of the experiments
-
-
-Choice = tuple[str, str, str]  # section, setting and value
+    from stages.evaluation.scores import Scored
 
 
 def combinations(varied: list[str]) -> list[Combination]:
@@ -42,78 +37,110 @@ def combinations(varied: list[str]) -> list[Combination]:
     return [combination_of(chosen) for chosen in product(*map(split_values, varied))]
 
 
-def split_values(text: str) -> list[Choice]:
-    """Return the values of one setting, given as `finetune.learning_rate=1e-4,3e-4`. Raises UsageError as `combinations`."""
-    name, _, values = text.partition("=")
-    section, _, setting = name.strip().rpartition(".")
-    each = [value.strip() for value in values.split(",") if value.strip()]
-    if not section or not setting or len(set(each)) < 2:
-        raise UsageError(f"--vary {text}: give a setting and at least two values, such as finetune.learning_rate=1e-4,3e-4.")
-    return [(section, setting, value) for value in each]
-
-
-def combination_of(chosen: Sequence[Choice]) -> Combination:
-    """Return the combination of one value of each setting.
-
-    If settings of a training vary, the combination gets its own name for the experiment of this training: the current name with
-    the varied settings and their values.
-    """
-    settings = [f"{section}.{setting}={value}" for section, setting, value in chosen]
-    for section in dict.fromkeys(section for section, _, _ in chosen):
-        training = config.settings().section(section)
-        if isinstance(training, Training):
-            own = [f"{setting}-{value}" for of, setting, value in chosen if of == section]
-            settings.append(f"{section}.experiment={re.sub('[^A-Za-z0-9._-]', '_', '-'.join((training.experiment, *own)))}")
-    return Combination(" ".join(f"{setting}={value}" for _, setting, value in chosen), tuple(settings))
+def folder_of(stage: str, varied: list[str]) -> Path:
+    """Return the folder of a sweep's or a search's results, which depends on the stage, all settings and the varied values."""
+    fingerprints = [found.fingerprint for found in find(stage)]
+    key = hashlib.sha256(json.dumps([stage, fingerprints, sorted(varied)]).encode()).hexdigest()
+    return config.exp() / "sweeps" / f"{stage.replace(':', '-')}-{key[:8]}"
 
 
 def sweep(options: argparse.Namespace) -> int:
-    """Run a stage with all combinations, one after another, and print a comparison of the results; return the exit code.
+    """Run a stage with all combinations, and print a comparison of the results; return the exit code.
 
     The other combinations run even if a combination fails. Failed combinations are listed at the end, and the exit code is then
     1.
     """
-    all_of_them, failed = combinations(options.vary), []
-    for number, combination in enumerate(all_of_them, 1):
-        print(f"\n{number} of {len(all_of_them)}: {combination.name}", flush=True)
-        if run_combination(options.stage, combination):
-            failed.append(combination.name)
-    scored = [(c.name, place) for c in all_of_them if c.name not in failed for place in evaluations(options.stage, c)]
-    if scored:
-        print_comparison(scored)
-    for name in failed:
-        print(f"error: {name} failed; its messages are above. To continue it, repeat the same command.", file=sys.stderr)
+    all_of_them, failed = combinations(options.vary), list[Running]()
+    folder = folder_of(options.stage, options.vary)
+
+    def announced() -> Iterator[Combination]:
+        for number, combination in enumerate(all_of_them, 1):
+            print(f"\n{number} of {len(all_of_them)}: {combination.name}", flush=True)
+            yield combination
+
+    with closing(run_each(options.stage, announced(), options.at_once, folder / "logs")) as ended:
+        failed += [one for one in ended if say_end(one)]
+    names = {one.combination.name for one in failed}
+    compare(folder, options.stage, [one for one in all_of_them if one.name not in names])
+    return say_failures(failed)
+
+
+def say_end(one: Running) -> int:
+    """Print that a combination has ended, if its messages go to a file; return its exit code."""
+    code = one.process.returncode
+    if one.log:
+        print(f"{one.combination.name} {'failed' if code else 'is done'}; its messages are in {one.log}", flush=True)
+    return code
+
+
+def say_failures(failed: list[Running]) -> int:
+    """Print an error for each failed combination; return the exit code of the command."""
+    for one in failed:
+        place = f"in {one.log}" if one.log else "above"
+        print(
+            f"error: {one.combination.name} failed; its messages are {place}. To continue it, repeat the same command.",
+            file=sys.stderr,
+        )
     return 1 if failed else 0
 
 
-def run_combination(stage: str, combination: Combination) -> int:
-    """Run a stage with the settings of a combination; return the exit code."""
-    words = shlex.split(config.command(f"run {stage}"))[1:]
-    extra = [word for text in combination.settings for word in ("--set", text)]
-    return subprocess.call([sys.executable, *words, *extra])
+def compare(folder: Path, stage: str, chosen: list[Combination]) -> None:
+    """Print the accuracies of combinations, and tests of each against the first; write them and more to `folder`."""
+    from stages.evaluation.scores import Scored, as_text, pair_table, part_text
+    from stages.reporting.compare import write_tables, write_tests
 
-
-def evaluations(stage: str, combination: Combination) -> list[Path]:
-    """Return the result folders of the evaluations that the name `stage` selects, with the settings of a combination."""
-    with config.more_settings(combination.settings):
-        Register.clear_instance_cache()  # Luigi caches stages, and the cached stages have fingerprints of other settings
-        folders = [found.folder for found in find(stage) if isinstance(found, Evaluate)]
-    Register.clear_instance_cache()
-    return folders
-
-
-def print_comparison(scored: list[tuple[str, Path]]) -> None:
-    """Print accuracies of evaluations, and tests of each against the first; scored: pairs of name and result folder."""
-    from stages.evaluation.scores import Scored, as_text, pair_table, part_table, part_text
-
-    found: dict[str, list[Scored]] = {}
-    for name, folder in scored:
-        one = Scored(name, folder)
-        found.setdefault(one.accuracy.dataset, []).append(one)
-    print("\n" + part_text(part_table([one for those in found.values() for one in those])))
-    tests = pair_table([(first, other) for first, *others in found.values() for other in others])
+    made = [(combination, found) for combination in chosen for found in scores_of(stage, combination)]
+    if not made:
+        return
+    folder.mkdir(parents=True, exist_ok=True)
+    scored = [(combination, Scored(found.name, found.folder)) for combination, found in made]
+    by_dataset: dict[str, list[Scored]] = {}
+    for _, one in scored:
+        by_dataset.setdefault(one.accuracy.dataset, []).append(one)
+    print("\n" + part_text(write_tables(folder, [one for those in by_dataset.values() for one in those])))
+    tests = holm(pair_table([(first, other) for first, *others in by_dataset.values() for other in others]))
     if len(tests):
-        print("\n" + as_text(holm(tests)))
+        write_tests(folder, tests)
+        print("\n" + as_text(tests))
+    _draw_curves(folder, [found for _, found in made])
+    _write_hparams(folder / "tensorboard", scored)
+    print(f"\ntables and curves are in {folder}; for TensorBoard: tensorboard --logdir {folder / 'tensorboard'}")
+
+
+def _draw_curves(folder: Path, made: list[Scores]) -> None:
+    from stages.reporting import curves
+
+    by_dataset: dict[str, dict[Path, curves.Training]] = {}
+    for found in made:
+        if found.training:
+            those = by_dataset.setdefault(found.training.parent.name, {})
+            those.setdefault(found.training, curves.Training(found.name, found.training))
+    for dataset, trainings in by_dataset.items():
+        if len(trainings) > 1:
+            curves.draw_training(folder / f"curves_{dataset}", list(trainings.values()))
+
+
+def _write_hparams(folder: Path, scored: "list[tuple[Combination, Scored]]") -> None:
+    """Write the settings and accuracies of each combination for TensorBoard."""
+    from torch.utils.tensorboard import SummaryWriter
+
+    shutil.rmtree(folder, ignore_errors=True)
+    accuracies: dict[Combination, dict[str, float]] = {}
+    for combination, one in scored:
+        for split, figures in one.accuracy.labelled.items():
+            value = figures.measures[one.first_measure].value
+            name = f"{one.accuracy.title} {split}, {one.first_measure} in %"
+            accuracies.setdefault(combination, {})[name] = float("nan") if value is None else 100 * value
+    with SummaryWriter(str(folder)) as writer:
+        for combination, found in accuracies.items():
+            settings = {f"{section}.{name}": _number_or_text(value) for section, name, value in combination.values}
+            writer.add_hparams(settings, found, run_name=combination.file_name)
+
+
+def _number_or_text(value: str) -> float | str:
+    with suppress(ValueError):
+        return float(value)
+    return value
 
 
 def holm(tests: "pd.DataFrame") -> "pd.DataFrame":

@@ -1,20 +1,25 @@
-"""Stages for 3D poses: convert motion capture, train the converter and the lifter, and evaluate them."""
+"""Stages for 3D poses: convert motion capture, record heatmaps, train the converter and the lifter, and evaluate them."""
 
 import hashlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from datasets.catalog import DATASETS
 from datasets.errors import DataError
 from datasets.files import sha256
+from datasets.links import follow
 from datasets.progress import Report
 from pipeline import config
 from pipeline.engine.digests import Digests
 from pipeline.engine.stage import Stage
 from pipeline.tasks.base import ChainStage
 from pipeline.tasks.fetch import SAMPLE, FetchConverter
+from pipeline.tasks.prepare import converted
 from pipeline.tasks.train import BEST, TrainingStage
 from stages.settings.trainings import Training
+
+PENN_ACTION = DATASETS["penn_action"]
 
 
 class ConvertMocap(ChainStage):
@@ -68,6 +73,39 @@ class ConvertMocap(ChainStage):
         return convert(source, mocap.valid_beginnings, folder)
 
 
+class RecordHeatmaps(ChainStage):
+    """Record the heatmaps of a forecasting network on frames of Penn Action, for the converter's training."""
+
+    heavy = True
+    result_path = "mocap/heatmaps"
+
+    def settings(self) -> dict[str, Any]:
+        return {"precision": config.settings().evaluate.precision}
+
+    def requires(self) -> dict[str, Stage]:
+        return converted(PENN_ACTION)
+
+    def external_inputs(self) -> dict[str, str]:
+        network = config.settings().converter.heatmaps_from
+        return {"network": str(follow(Path(network).expanduser()))} if network else {}
+
+    def work(self, folder: Path, inputs: dict[str, Path], report: Report) -> dict[str, Any]:
+        if not self.external_inputs():
+            raise DataError("[converter] heatmaps_from is empty; set it to a forecasting network.")
+        from stages.forecasting.evaluate import ForecastFiles
+        from stages.forecasting.record import record
+
+        settings, data = config.settings(), ForecastFiles(inputs["annot"], inputs["images"])
+        network = Path(self.external_inputs()["network"])
+        return record(folder, network, data, settings.forecast, settings.evaluate, settings.workspace, report)
+
+
+def _clips_and_heatmaps() -> dict[str, Stage]:
+    """Return name -> stage for the data of the converter's training, with recorded heatmaps if the settings ask for them."""
+    found: dict[str, Stage] = {"clips": ConvertMocap()}
+    return found | {"heatmaps": RecordHeatmaps()} if config.settings().converter.heatmaps_from else found
+
+
 class TrainConverter(TrainingStage):
     """Train the converter, which maps heatmaps to 3D poses, on synthetic samples of motion capture."""
 
@@ -83,12 +121,12 @@ class TrainConverter(TrainingStage):
         return config.settings().train_converter
 
     def requires(self) -> dict[str, Stage]:
-        return {"clips": ConvertMocap()}
+        return _clips_and_heatmaps()
 
     def work(self, folder: Path, inputs: dict[str, Path], report: Report) -> dict[str, Any]:
         from stages.lifting.train import train_converter
 
-        return train_converter(folder, inputs["clips"], config.settings(), report)
+        return train_converter(folder, inputs["clips"], inputs.get("heatmaps"), config.settings(), report)
 
 
 def converter() -> Stage:
@@ -108,12 +146,12 @@ class TrainLifter(ChainStage):
         return settings.input.significant() | settings.converter.of_samples() | settings.lifter.significant()
 
     def requires(self) -> dict[str, Stage]:
-        return {"clips": ConvertMocap()}
+        return _clips_and_heatmaps()
 
     def work(self, folder: Path, inputs: dict[str, Path], report: Report) -> dict[str, Any]:
         from stages.lifting.train import train_lifter
 
-        return train_lifter(folder, inputs["clips"], config.settings(), report)
+        return train_lifter(folder, inputs["clips"], inputs.get("heatmaps"), config.settings(), report)
 
 
 class EvaluateConverter(ChainStage):
@@ -129,17 +167,18 @@ class EvaluateConverter(ChainStage):
         return settings.converter.of_samples() | samples | {"name": converter().result_path.rpartition("/")[2]}
 
     def requires(self) -> dict[str, Stage]:
-        return {"clips": ConvertMocap(), "converter": converter(), "lifter": TrainLifter()}
+        return _clips_and_heatmaps() | {"converter": converter(), "lifter": TrainLifter()}
 
     def work(self, folder: Path, inputs: dict[str, Path], report: Report) -> dict[str, Any]:
         from stages.lifting.convert import read_split
         from stages.lifting.evaluate import evaluate
-        from stages.lifting.train import LIFTER
+        from stages.lifting.train import LIFTER, read_recordings
 
         settings = config.settings()
         models = {self.settings()["name"]: inputs["converter"] / BEST, "lifter": inputs["lifter"] / LIFTER}
-        clips, training = read_split(inputs["clips"]), settings.train_converter
-        return evaluate(folder, models, clips, settings.converter, training, settings.workspace, report)
+        clips, recordings = read_split(inputs["clips"]), read_recordings(inputs.get("heatmaps"), "valid", settings)
+        training = settings.train_converter
+        return evaluate(folder, models, clips, recordings, settings.converter, training, settings.workspace, report)
 
 
 class ExportConverter(ChainStage):

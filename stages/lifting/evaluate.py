@@ -3,7 +3,7 @@
 Each pose of the validation clips is seen by one random camera; evaluations with equal settings use equal cameras. All methods
 get the same heatmaps: the converter takes the heatmaps, the other methods take the joints that `joints_of` finds in the
 heatmaps. `sharp` heatmaps have a peak of 1 at each joint. `noisy` heatmaps are blurred, low, shifted or empty, like those of
-forecasts.
+forecasts. `forecast` heatmaps are recorded ones of a forecasting network (`stages.lifting.recordings`), if there are any.
 
 Files in the result folder:
     lifting.json               all figures
@@ -35,7 +35,8 @@ from stages.lifting.bodies import JOINTS
 from stages.lifting.checkpoints import load
 from stages.lifting.network import ConverterNet, LifterNet, joints_of
 from stages.lifting.objective import tensors
-from stages.lifting.samples import NONE, Noise, PoseSamples, Scenes, draw_blobs, observed, synthesise, validation_scenes
+from stages.lifting.recordings import Recordings
+from stages.lifting.samples import NONE, Noise, PoseSamples, Scenes, draw_heatmaps, observed, synthesise, validation_scenes
 from stages.lifting.scoring import Errors, compare, errors, limb_unsteadiness, mean_with_interval
 from stages.settings.lifting import Converter, ConverterTraining
 from stages.settings.sections import Workspace
@@ -46,7 +47,7 @@ MOMENTS = 16  # length of a row of consecutive poses, seen by one camera, over w
 NOISY = Noise(blur_std=2, lowest_peak=0.3, jitter_std=1, missing_probability=0.1)  # as in the preset res-64-modern
 # Name of a kind of heatmaps -> its noise.
 INPUTS = {"sharp": NONE, "noisy": NOISY}
-_NOISE, _CAMERAS = 0, 1  # independent RNG streams of the evaluation
+_NOISE, _CAMERAS, _RECORDED = 0, 1, 2  # independent RNG streams of the evaluation
 # Field of LiftingFigures -> column of the table in lifting.csv.
 COLUMNS = {
     "error_mm": "mm", "low": "low", "high": "high", "aligned_mm": "aligned mm", "depth_mm": "depth mm", "focal_px": "focal px",
@@ -82,7 +83,7 @@ class LiftingAccuracy(BaseModel):
 
     poses: int  # number of validation poses
     clips: int  # number of validation clips
-    inputs: dict[str, dict[str, LiftingFigures]]  # kind of heatmaps (sharp, noisy) -> method -> figures
+    inputs: dict[str, dict[str, LiftingFigures]]  # kind of heatmaps (sharp, noisy, forecast) -> method -> figures
 
 
 @dataclass(frozen=True)
@@ -93,29 +94,34 @@ class _Trial:
     rows: Scenes  # W rows of MOMENTS consecutive poses; each row has one camera
     side: int  # side of the heatmaps in px
     training: ConverterTraining  # defines how heatmaps are drawn
-    noise: Noise  # noise of the heatmaps
+    noise: Noise  # noise of drawn heatmaps
+    recordings: Recordings | None = None  # heatmaps that are shown instead of drawn ones
 
     def outputs(self, methods: dict[str, Method], device: torch.device, rows: bool) -> dict[str, np.ndarray]:
         """Return method -> outputs (N, 3 J + 4); rows: for the rows of consecutive poses, not for all single poses."""
         scenes = self.rows if rows else self.scenes
-        whole = tensors(observed(scenes, self.training, self.noise, np.random.default_rng([_NOISE, rows])))
+        whole = observed(scenes, self.training, self.noise, np.random.default_rng([_NOISE, rows]))
+        count = len(self.recordings) if self.recordings else 1
+        shown = np.random.default_rng([_RECORDED, rows]).integers(count, size=len(scenes))
         found: dict[str, list[np.ndarray]] = {name: [np.empty((0, 3 * len(JOINTS) + 4))] for name in methods}
         for start in range(0, len(scenes), BATCH):
-            batch = {name: values[start : start + BATCH].to(device) for name, values in whole.items()}
-            maps = draw_blobs(batch, self.side, self.training)
+            some = {name: values[start : start + BATCH] for name, values in whole.items()}
+            some = self.recordings.replace(some, shown[start : start + BATCH]) if self.recordings else some
+            batch = {name: values.to(device) for name, values in tensors(some).items()}
+            maps = draw_heatmaps(batch, self.side, self.training)
             joints = joints_of(maps)
             for name, method in methods.items():
                 found[name].append(method(maps, joints))
         return {name: np.concatenate(parts) for name, parts in found.items()}
 
 
-def evaluate(folder: Path, models: dict[str, Path], clips: dict[str, Clips], options: Converter, training: ConverterTraining,
-             workspace: Workspace, report: Report = silent) -> dict[str, Any]:  # fmt: skip
+def evaluate(folder: Path, models: dict[str, Path], clips: dict[str, Clips], recordings: Recordings | None, options: Converter,
+             training: ConverterTraining, workspace: Workspace, report: Report = silent) -> dict[str, Any]:  # fmt: skip
     """Score networks and baselines; return kind of heatmaps -> method -> mean error in mm without alignment.
 
     models: name -> file of a network; the converter comes first. clips: split -> clips; the baselines learn from `train`, and
-    all methods are scored on `valid`. Raises DataError for a file that holds no converter or lifter, and for a network whose
-    heatmaps have another size than those of the first network.
+    all methods are scored on `valid`. recordings: heatmaps of the validation split, or None. Raises DataError for a file that
+    holds no converter or lifter, and for a network whose heatmaps have another size than those of the first network.
     """
     device = pick_device(workspace.device)
     methods, side = _methods(models, clips["train"], options, training, device)
@@ -124,9 +130,10 @@ def evaluate(folder: Path, models: dict[str, Path], clips: dict[str, Clips], opt
     rows = synthesise(in_rows(clips["valid"]), side, np.random.default_rng([_CAMERAS]), published)
     found: dict[str, dict[str, LiftingFigures]] = {}
     sharp: dict[str, Errors] = {}
-    for number, (name, noise) in enumerate(INPUTS.items()):
-        trial = _Trial(scenes, rows, side, training, noise)
-        report(number, len(INPUTS), f"{name} heatmaps")
+    trials = {name: _Trial(scenes, rows, side, training, noise) for name, noise in INPUTS.items()}
+    trials |= {"forecast": _Trial(scenes, rows, side, training, NONE, recordings)} if recordings else {}
+    for number, (name, trial) in enumerate(trials.items()):
+        report(number, len(trials), f"{name} heatmaps")
         single, in_a_row = (trial.outputs(methods, device, rows=which) for which in (False, True))
         wrong = {method: errors(outputs, scenes) for method, outputs in single.items()}
         found[name] = {method: _figures(clips["valid"], wrong[method], in_a_row[method]) for method in methods}

@@ -22,7 +22,7 @@ from stages.lifting import checkpoints
 from stages.lifting.network import ConverterNet, Pose3D
 from stages.lifting.objective import tensors
 from stages.lifting.published import as_torch7, obstacle, read_converter
-from stages.lifting.samples import NONE, draw_blobs, observed, validation_scenes
+from stages.lifting.samples import NONE, draw_heatmaps, observed, validation_scenes
 from stages.network.onnx_graph import OPSET, write_graph
 from stages.settings.lifting import ConverterTraining
 from stages.torch7 import t7 as torch7
@@ -112,7 +112,7 @@ def _heatmaps(clips: Clips, network: ConverterNet, training: ConverterTraining) 
     published = network.options.cameras == "published"
     scenes = validation_scenes(clips.poses[:CHECKED], network.side, published)
     batch = tensors(observed(scenes, training, NONE, np.random.default_rng(0)))
-    return draw_blobs(batch, network.side, training)
+    return draw_heatmaps(batch, network.side, training)
 
 
 def _outputs(network: nn.Module, maps: Tensor) -> np.ndarray:

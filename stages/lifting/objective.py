@@ -15,7 +15,8 @@ from datasets.progress import Report
 from stages.lifting import checkpoints
 from stages.lifting.bodies import JOINTS
 from stages.lifting.network import ConverterNet, LifterNet, Pose3D
-from stages.lifting.samples import NONE, PoseSamples, Scenes, draw_blobs, observed, validation_scenes
+from stages.lifting.recordings import Recordings
+from stages.lifting.samples import NONE, PoseSamples, Scenes, draw_heatmaps, observed, validation_scenes
 from stages.settings.lifting import Converter
 from stages.settings.trainings import Training
 from stages.training.objective import Resources
@@ -38,14 +39,15 @@ class LiftingObjective:
     parts: tuple[str, ...] = ("error_mm", *HEADS)
 
     def __init__(self, network: ConverterNet | LifterNet, clips: dict[str, Clips], options: Converter,
-                 training: Training) -> None:  # fmt: skip
+                 training: Training, recordings: Recordings | None = None) -> None:  # fmt: skip
         """Prepare the training samples; clips: split (train, valid) -> clips with the joints of Penn Action.
 
+        recordings: heatmaps for a part of the training samples, see `PoseSamples`.
         If the outputs are normalised, the units of the network are set to the statistics of the training samples.
         """
         self.network, self.options, self.training = network, options, training
         side = network.side
-        self.samples = PoseSamples(clips["train"].poses, side, options, training)
+        self.samples = PoseSamples(clips["train"].poses, side, options, training, recordings)
         self.valid_poses = clips["valid"].poses
         self.valid: Scenes | None = None
         self.resources = Resources(torch.device("cpu"), torch.float32, 1, (0, 1))
@@ -142,7 +144,7 @@ def compute(model: nn.Module, batch: dict[str, Tensor], network: ConverterNet | 
     """
     if isinstance(network, LifterNet):
         return model(batch["seen"])
-    return model(draw_blobs(batch, network.side, training).to(memory_format=torch.channels_last))
+    return model(draw_heatmaps(batch, network.side, training).to(memory_format=torch.channels_last))
 
 
 def draw_poses(batch: dict[str, Tensor], outputs: Tensor) -> np.ndarray:

@@ -13,12 +13,14 @@ from torch import Tensor
 
 from stages.lifting.bodies import FACTORS, MIRRORED, scale_limbs
 from stages.lifting.cameras import draw_cameras, principal_point, project
+from stages.lifting.recordings import Recordings, moved
 from stages.settings.lifting import Converter
 from stages.settings.trainings import Training
 
 VALIDATION_SEED = 0  # seed of the cameras for validation: equal for all epochs, trainings and networks
-_ORDER, _SAMPLES, _VALIDATION, _STATISTICS = range(4)  # independent RNG streams of one seed, one per purpose
+_ORDER, _SAMPLES, _VALIDATION, _STATISTICS, _RECORDED = range(5)  # independent RNG streams of one seed, one per purpose
 STATISTICS = 4096  # number of scenes that `PoseSamples.statistics` returns
+RECORDED_SHARE = 0.5  # share of the training samples that are seen in recorded heatmaps, if there are any
 
 
 @dataclass(frozen=True)
@@ -87,9 +89,13 @@ def validation_scenes(poses: np.ndarray, side: int, published: bool = False) -> 
 class PoseSamples:
     """An endless stream of training batches; a batch depends only on the poses, the settings and the number of the batch."""
 
-    def __init__(self, poses: np.ndarray, side: int, options: Converter, training: Training) -> None:
-        """Store the source of the samples; poses: (M, 13, 3) mm, world frame; side: side of the heatmaps in px."""
-        self.poses, self.side, self.options, self.training = poses, side, options, training
+    def __init__(self, poses: np.ndarray, side: int, options: Converter, training: Training,
+                 recordings: Recordings | None = None) -> None:  # fmt: skip
+        """Store the source of the samples; poses: (M, 13, 3) mm, world frame; side: side of the heatmaps in px.
+
+        recordings: heatmaps that replace the drawn blobs in half of the samples, chosen at random.
+        """
+        self.poses, self.side, self.options, self.training, self.recordings = poses, side, options, training, recordings
         self.noise = noise_of(options)
         self.shuffle: tuple[int, np.ndarray] = (-1, np.empty(0, int))
 
@@ -99,7 +105,8 @@ class PoseSamples:
         for number in range(first, count):
             rng = self._random(_SAMPLES, number)
             chosen = [self._pose_at(position) for position in range(number * size, (number + 1) * size)]
-            yield observed(self._scenes(np.array(chosen), rng), self.training, self.noise, rng)
+            batch = observed(self._scenes(np.array(chosen), rng), self.training, self.noise, rng)
+            yield self.recordings.replace(batch, self._recordings(number, len(self.recordings))) if self.recordings else batch
 
     def statistics(self) -> Scenes:
         """Return STATISTICS random scenes, for the units of normalised outputs and for the baselines to learn from."""
@@ -118,6 +125,11 @@ class PoseSamples:
         if self.shuffle[0] != past:
             self.shuffle = past, self._random(_ORDER, past).permutation(len(self.poses))
         return int(self.shuffle[1][offset])
+
+    def _recordings(self, number: int, count: int) -> np.ndarray:
+        """Return which of `count` recordings each sample of a batch shows, (N,) int64; -1 for a sample with drawn blobs."""
+        rng, size = self._random(_RECORDED, number), self.training.batch
+        return np.where(rng.random(size) < RECORDED_SHARE, rng.integers(count, size=size), -1)
 
     def _random(self, stream: int, number: int) -> Generator:
         return np.random.default_rng([self.training.seed, stream, number])
@@ -146,8 +158,8 @@ def observed(scenes: Scenes, training: Training, noise: Noise, rng: Generator) -
     return {name: values.astype(np.float32) for name, values in found.items()}
 
 
-def draw_blobs(batch: dict[str, Tensor], side: int, training: Training) -> Tensor:
-    """Return the heatmaps (N, J, side, side) of a batch of `observed`, on the device of the batch.
+def draw_heatmaps(batch: dict[str, Tensor], side: int, training: Training) -> Tensor:
+    """Return the heatmaps (N, J, side, side) of a batch of `observed` or `Recordings.replace`, on the device of the batch.
 
     A blob without blur is drawn within target_radius px, in x and in y, of the pixel nearest to its centre. With blur, this
     distance grows in proportion to the standard deviation. Parts outside of the image are cut off.
@@ -158,4 +170,8 @@ def draw_blobs(batch: dict[str, Tensor], side: int, training: Training) -> Tenso
     near = (pixels - (centers + 0.5).floor()[..., None]).abs() <= reach  # false for NaN; (N, J, 2, side)
     distance = (pixels - centers[..., None]) / std[..., None]
     columns, rows = torch.where(near, (-0.5 * distance.square()).exp(), 0.0).unbind(dim=2)
-    return (rows * peak[..., None])[..., :, None] * columns[..., None, :]
+    blobs = (rows * peak[..., None])[..., :, None] * columns[..., None, :]
+    if "recorded" not in batch:
+        return blobs
+    keeps_blobs = batch["shift"].isnan().any(dim=-1)[..., None, None]
+    return torch.where(keeps_blobs, blobs, moved(batch["recorded"], batch["shift"]))

@@ -10,36 +10,41 @@ from stages.lifting.bodies import JOINTS
 from stages.lifting.convert import read_split
 from stages.lifting.network import ConverterNet, LifterNet
 from stages.lifting.objective import LiftingObjective
+from stages.lifting.recordings import Recordings, read
 from stages.settings.sections import Settings
 from stages.training.train import Job, train
 
 LIFTER = "lifter.safetensors"  # file of the trained lifter in the result folder
 
 
-def train_converter(folder: Path, clips: Path, settings: Settings, report: Report = silent) -> dict[str, float]:
+def train_converter(folder: Path, clips: Path, heatmaps: Path | None, settings: Settings,
+                    report: Report = silent) -> dict[str, float]:  # fmt: skip
     """Train the converter that [converter] defines; return the best epoch's figures. The result folder is that of `train`.
 
-    clips: the folder that `convert` wrote. Raises DataError for damaged clips, and for heatmaps whose side the network cannot
-    halve often enough.
+    clips: the folder that `convert` wrote; heatmaps: the folder that `stages.forecasting.record` wrote, None for drawn heatmaps
+    only. Raises DataError for damaged files, and for heatmaps whose side the network cannot halve often enough.
     """
     training = settings.train_converter
     torch.manual_seed(training.seed)
     network = ConverterNet(len(JOINTS), settings.input.heatmap, settings.converter)
-    objective = LiftingObjective(network, read_split(clips), settings.converter, training)
+    recordings = read_recordings(heatmaps, "train", settings)
+    objective = LiftingObjective(network, read_split(clips), settings.converter, training, recordings)
     return train(Job(folder, objective, training, settings.workspace), report)
 
 
-def train_lifter(folder: Path, clips: Path, settings: Settings, report: Report = silent) -> dict[str, float]:
+def train_lifter(folder: Path, clips: Path, heatmaps: Path | None, settings: Settings,
+                 report: Report = silent) -> dict[str, float]:  # fmt: skip
     """Train the lifter on the samples that [converter] defines, with normalised outputs; return the best epoch's figures.
 
-    Writes the network to lifter.safetensors, and the files of its training to logs/lifter. clips: the folder that `convert`
-    wrote. Raises DataError for damaged clips.
+    Writes the network to lifter.safetensors, and the files of its training to logs/lifter. clips, heatmaps: as for
+    `train_converter`. Raises DataError for damaged files.
     """
     training = settings.lifter.training()
     torch.manual_seed(training.seed)
     network = LifterNet(len(JOINTS), settings.input.heatmap, settings.lifter.width)
     options = settings.converter.model_copy(update={"outputs": "normalised"})
-    objective = LiftingObjective(network, read_split(clips), options, training)
+    recordings = read_recordings(heatmaps, "train", settings)
+    objective = LiftingObjective(network, read_split(clips), options, training, recordings)
     # Files in logs/ do not count in the digest of the result, so the times in the log of the training do not change the digest.
     place = folder / "logs" / "lifter"
     place.mkdir(parents=True)
@@ -47,3 +52,8 @@ def train_lifter(folder: Path, clips: Path, settings: Settings, report: Report =
     found = train(Job(place, objective, training, alone), report)
     shutil.copyfile(place / "best.safetensors", folder / LIFTER)
     return found
+
+
+def read_recordings(heatmaps: Path | None, split: str, settings: Settings) -> Recordings | None:
+    """Return the recorded heatmaps of a split; None without a folder. Errors as in `stages.lifting.recordings.read`."""
+    return read(heatmaps / f"{split}.npz", len(JOINTS), settings.input.heatmap) if heatmaps else None

@@ -61,6 +61,12 @@ class Converter(Section):
     )
     missing_probability: float = setting(0.0, "Probability of an empty training heatmap.", ge=0, le=0.9)
 
+    heatmaps_from: str = insignificant(
+        "",
+        "A forecasting network, such as exp/penn_action_cropped/hg-256-res-clstm/best.safetensors, whose heatmaps of Penn "
+        "Action's frames replace the drawn ones in half of the training samples. Empty: drawn heatmaps only.",
+    )
+
     @model_validator(mode="before")
     @classmethod
     def _rest_as_in_the_preset(cls, given: dict[str, Any]) -> dict[str, Any]:

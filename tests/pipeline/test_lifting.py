@@ -8,6 +8,7 @@ import re
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from datasets.progress import silent
@@ -58,6 +59,22 @@ def test_the_converter_is_a_part_of_the_chain_if_the_forecasts_use_it(lifted: Pl
     assert "EvaluateForecast" in plan and "Converter" not in plan
 
 
+def test_the_converter_learns_from_the_heatmaps_of_a_forecasting_network(lifted: Place) -> None:
+    network = "exp/penn_action_cropped/hg-256-res-clstm/best.safetensors"
+    given = ("--set", f"converter.heatmaps_from={network}", "--set", "train_converter.experiment=recorded")
+    lifted.run("run", "EvaluateConverter", *given, "--set", "forecaster.converter=none")
+    maps = np.load(lifted.exp / "mocap/heatmaps/train.npz")
+    assert maps["maps"].shape[1:] == (13, 16, 16) and (len(maps["maps"]), 13, 2) == maps["points"].shape
+    assert ((maps["points"] > -0.5) & (maps["points"] < 15.5)).all()
+    with open(lifted.exp / "mocap/converter-scores/lifting.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["heatmaps"] for row in rows[::5]] == ["sharp", "noisy", "forecast"] and rows[10]["method"] == "recorded"
+    assert float(rows[12]["mm"]) != float(rows[2]["mm"])  # the linear map sees other joints than in sharp heatmaps
+    plan = lifted.run("run", "EvaluateConverter", *given, "--dry-run")
+    assert not re.findall(r"^(\w+) +(?:stale|missing)", plan, flags=re.M)
+    assert "heatmaps_from is empty; set it to a forecasting network" in lifted.run("run", "RecordHeatmaps", code=30)
+
+
 def test_human36m_is_read_from_a_folder_and_a_changed_file_is_noticed(empty: Place) -> None:
     folder = empty.folder / "h36m"
     folder.mkdir()
@@ -83,6 +100,7 @@ def test_human36m_is_read_from_a_folder_and_a_changed_file_is_noticed(empty: Pla
         ({"mocap.valid_clips": "nobody"}, "no clip has a name that begins with nobody"),
         ({"input.resolution": "32"}, "resolution = 32 gives heatmaps of 8 px, which the converter cannot halve 4 times"),
         ({"converter.preset": "res-65"}, "unknown preset res-65. Did you mean res-64?"),
+        ({"converter.heatmaps_from": "missing.safetensors"}, "missing.safetensors does not exist"),
         ({"train_converter.experiment": "clips"}, "the result of another stage has this name"),
     ],
 )

@@ -1,10 +1,17 @@
 """Sweeps from the command line: every combination of settings is an experiment of its own."""
 
+import os
+import signal
+import threading
+from contextlib import closing
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 import pytest
 
 from pipeline import config
+from pipeline.cli.combinations import Combination, run_each
 from pipeline.cli.sweep import combinations, holm
 from pipeline.config import UsageError
 from tests.pipeline.conftest import Place
@@ -54,5 +61,60 @@ def test_a_sweep_runs_compares_and_carries_on(place: Place):
     assert trained == {f"penn_action_cropped/hg-256-ft-learning_rate-{value}" for value in ("0.001", "0.003")}
     table = said[said.index("MPII valid, PCKh@0.5") :]
     assert "learning_rate=0.001" in table and "learning_rate=0.003" in table and "than" in table
-    said = place.run("sweep", "EvaluateMpii:finetuned", "--vary", "finetune.learning_rate=0.001,0.003")
-    assert "done in" not in said and place.results() == made
+    said = place.run("sweep", "EvaluateMpii:finetuned", "--vary", "finetune.learning_rate=0.001,0.003", "--at-once", "2")
+    assert "learning_rate=0.003 is done" in said and place.results() == made
+    folder = next(path for path in place.exp.glob("sweeps/EvaluateMpii-finetuned-*") if (path / "logs").exists())
+    assert {path.name for path in folder.glob("logs/*")} == {"learning_rate=0.001.txt", "learning_rate=0.003.txt"}
+    assert pd.read_csv(folder / "tests.csv")["network"].tolist() == ["learning_rate=0.003"]
+    assert (folder / "curves_penn_action_cropped.png").stat().st_size > 10_000
+    found = hparams(folder / "tensorboard")
+    assert {name: settings for name, (settings, _) in found.items()} == {
+        f"learning_rate={value}": {"finetune.learning_rate": value} for value in (0.001, 0.003)
+    }
+    parts = pd.read_csv(folder / "parts.csv").query("measure == 'PCKh@0.5'").set_index("network")["overall"]
+    for name, (_, accuracies) in found.items():
+        assert accuracies == {"MPII valid, PCKh@0.5 in %": pytest.approx(parts[name], abs=1e-4)}
+
+
+def hparams(folder: Path) -> dict[str, tuple[dict, dict]]:
+    """Return run -> settings and accuracies, as TensorBoard reads them."""
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+    from tensorboard.plugins.hparams import metadata
+
+    found = {}
+    for run in (path for path in folder.iterdir() if path.is_dir()):
+        events = EventAccumulator(str(run)).Reload()
+        content = events.SummaryMetadata("_hparams_/session_start_info").plugin_data.content
+        given = metadata.parse_session_start_info_plugin_data(content).hparams
+        settings = {name: value.number_value or value.string_value for name, value in given.items()}
+        found[run.name] = settings, {tag: events.Scalars(tag)[0].value for tag in events.Tags()["scalars"]}
+    return found
+
+
+def test_combinations_run_at_the_same_time_and_stop_together(tmp_path, monkeypatch):
+    """Three processes that each wait for the other two, and two that are stopped after the third."""
+    monkeypatch.setattr("pipeline.cli.combinations.config.command", lambda words: f"x -c '{MEET}' {tmp_path} {words}")
+    these = [Combination(f"a={i}", (f"x.a={i}",), (("x", "a", str(i)),)) for i in range(3)]
+    with closing(run_each("Stage", iter(these), 3, tmp_path / "logs")) as ended:
+        assert [one.process.returncode for one in ended] == [0, 0, 0]
+    assert (tmp_path / "logs/a=1.txt").read_text() == "run Stage --set x.a=1\n"
+    monkeypatch.setattr("pipeline.cli.combinations.config.command", lambda words: "x -c 'import time; time.sleep(60)'")
+    begun = []
+    with pytest.raises(KeyboardInterrupt), closing(run_each("S", iter(these), 2, tmp_path, begun.append)) as ended:
+        threading.Timer(0.5, lambda: os.kill(os.getpid(), signal.SIGTERM)).start()
+        list(ended)
+    assert {one.combination.name for one in begun} == {"a=0", "a=1"}
+    assert all(one.process.returncode == -signal.SIGTERM for one in begun)
+
+
+MEET = """
+import sys, time
+from pathlib import Path
+folder, *words = sys.argv[1:]
+print(*words)
+Path(folder, words[-1]).touch()
+end = time.monotonic() + 60
+while len(list(Path(folder).glob("x.a=*"))) < 3 and time.monotonic() < end:
+    time.sleep(0.05)
+sys.exit(len(list(Path(folder).glob("x.a=*"))) < 3)
+"""

@@ -50,7 +50,7 @@ def test_an_evaluation_writes_its_tables_and_repeats(tmp_path: Path, models: dic
     data = {"train": clips([40]), "valid": clips([20, 18, 3], seed=1)}
     for name in ("a", "b"):
         (tmp_path / name).mkdir()
-        found = evaluate(tmp_path / name, models, data, OPTIONS, TRAINING, ALONE)
+        found = evaluate(tmp_path / name, models, data, None, OPTIONS, TRAINING, ALONE)
     for file in ("lifting.json", "lifting.csv", "lifting.txt", "tests.md", "actions.csv", "joints.csv"):
         assert (tmp_path / "a" / file).read_bytes() == (tmp_path / "b" / file).read_bytes()
     accuracy = read(tmp_path / "a")
@@ -72,7 +72,7 @@ def test_an_evaluation_writes_its_tables_and_repeats(tmp_path: Path, models: dic
 
 
 def test_clips_without_poses_in_a_row_have_no_steadiness(tmp_path: Path, models: dict[str, Path]) -> None:
-    evaluate(tmp_path, models, {"train": clips([40]), "valid": clips([1, 1, 1])}, OPTIONS, TRAINING, ALONE)
+    evaluate(tmp_path, models, {"train": clips([40]), "valid": clips([1, 1, 1])}, None, OPTIONS, TRAINING, ALONE)
     assert read(tmp_path).inputs["sharp"]["lifter"].limbs_percent is None
 
 
@@ -80,6 +80,6 @@ def test_networks_of_two_sizes_as_data_error(tmp_path: Path, models: dict[str, P
     checkpoints.save(tmp_path / "other.safetensors", LifterNet(13, 32, 16), JOINTS, {})
     given = models | {"lifter": tmp_path / "other.safetensors"}
     with pytest.raises(DataError, match="sees heatmaps of 32 px, not of 16 px"):
-        evaluate(tmp_path, given, {"train": clips([40]), "valid": clips([20])}, OPTIONS, TRAINING, ALONE)
+        evaluate(tmp_path, given, {"train": clips([40]), "valid": clips([20])}, None, OPTIONS, TRAINING, ALONE)
     with pytest.raises(DataError, match="run EvaluateConverter again"):
         read(tmp_path)

@@ -7,7 +7,7 @@ import torch
 from datasets.errors import DataError
 from stages.lifting import cameras
 from stages.lifting.bodies import JOINTS, limb_lengths, scale_limbs
-from stages.lifting.samples import Noise, PoseSamples, Scenes, draw_blobs, observed, synthesise, validation_scenes
+from stages.lifting.samples import Noise, PoseSamples, Scenes, draw_heatmaps, observed, synthesise, validation_scenes
 from stages.loading import augment
 from stages.settings.lifting import Converter, ConverterTraining
 from tests.stages.lifting.made import standing
@@ -130,7 +130,7 @@ def test_limbs_are_scaled_and_directions_stay() -> None:
 def blobs(training: ConverterTraining, noise: Noise, count: int = 40) -> tuple[Scenes, dict[str, np.ndarray], torch.Tensor]:
     scenes = validation_scenes(standing(count), SIDE)
     seen = observed(scenes, training, noise, np.random.default_rng(0))
-    return scenes, seen, draw_blobs({name: torch.from_numpy(values) for name, values in seen.items()}, SIDE, training)
+    return scenes, seen, draw_heatmaps({name: torch.from_numpy(values) for name, values in seen.items()}, SIDE, training)
 
 
 def test_clean_blobs_are_those_of_the_pose_network() -> None:

@@ -1,0 +1,158 @@
+"""Combinations of settings: run a stage with each of them, some at the same time, and find the results."""
+
+import re
+import shlex
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+
+from luigi.task_register import Register
+
+from pipeline import config
+from pipeline.cli.find import find
+from pipeline.config import UsageError
+from pipeline.engine.stage import Stage
+from pipeline.tasks.evaluate import Evaluate
+from pipeline.tasks.train import TrainingStage
+from stages.machine.stopping import Stop
+from stages.settings.trainings import Training
+
+Choice = tuple[str, str, str]  # section, setting and value
+
+
+@dataclass(frozen=True)
+class Combination:
+    """One combination of values of the varied settings."""
+
+    name: str  # the varied settings with their values, such as learning_rate=0.0003
+    settings: tuple[str, ...]  # arguments of --set: the varied settings, and the names of the experiments
+    values: tuple[Choice, ...]
+
+    @property
+    def file_name(self) -> str:
+        """Return the name with only those characters that are legal in names of files on all systems."""
+        return legal_name(self.name)
+
+
+@dataclass(frozen=True)
+class Scores:
+    """An evaluation with the settings of a combination, and the training of the network that it scores."""
+
+    name: str  # of the combination
+    folder: Path  # result folder of the evaluation
+    training: Path | None  # result folder of the training; None if the network was not trained here
+    unfinished: Path | None  # folder of the training until it is finished
+
+
+def legal_name(text: str) -> str:
+    return re.sub("[^A-Za-z0-9._=-]", "_", text)
+
+
+def split_values(text: str) -> list[Choice]:
+    """Return the values of one setting, given as `finetune.learning_rate=1e-4,3e-4`.
+
+    Raises UsageError for a text without a setting or with fewer than two values.
+    """
+    name, _, values = text.partition("=")
+    section, _, setting = name.strip().rpartition(".")
+    each = [value.strip() for value in values.split(",") if value.strip()]
+    if not section or not setting or len(set(each)) < 2:
+        raise UsageError(f"--vary {text}: give a setting and at least two values, such as finetune.learning_rate=1e-4,3e-4.")
+    return [(section, setting, value) for value in each]
+
+
+def combination_of(chosen: Sequence[Choice]) -> Combination:
+    """Return the combination of one value of each setting.
+
+    If settings of a training vary, the combination gets its own name for the experiment of this training: the current name with
+    the varied settings and their values.
+    """
+    settings = [f"{section}.{setting}={value}" for section, setting, value in chosen]
+    for section in dict.fromkeys(section for section, _, _ in chosen):
+        training = config.settings().section(section)
+        if isinstance(training, Training):
+            own = [f"{setting}-{value}" for of, setting, value in chosen if of == section]
+            settings.append(f"{section}.experiment={legal_name('-'.join((training.experiment, *own))).replace('=', '_')}")
+    return Combination(" ".join(f"{setting}={value}" for _, setting, value in chosen), tuple(settings), tuple(chosen))
+
+
+@dataclass
+class Running:
+    """A stage that runs with the settings of a combination, in a process of its own."""
+
+    combination: Combination
+    process: subprocess.Popen
+    log: Path | None  # file of its messages; None if they are printed on this terminal
+
+
+def run_each(stage: str, combinations: Iterator[Combination], at_once: int, logs: Path,
+             watch: Callable[[Running], object] = lambda _: None) -> Generator[Running]:  # fmt: skip
+    """Run a stage with each combination, `at_once` of them at the same time; yield each when its process has ended.
+
+    A combination is taken from the iterator when it can start. If several run at once, their messages are written to the folder
+    `logs`. watch: called several times a second with each running combination. If this process is asked to stop, it asks the
+    processes to stop, waits until they have, and raises KeyboardInterrupt.
+    """
+    running, more = list[Running](), True
+    with Stop() as stop, ExitStack() as stack:
+        stack.callback(_end, running)
+        while True:
+            while more and len(running) < at_once:
+                combination = next(combinations, None)
+                more = combination is not None
+                if combination:
+                    running.append(_start(stage, combination, logs if at_once > 1 else None))
+            if not running:
+                return
+            for one in running:
+                watch(one)
+            if stop.asked:
+                raise KeyboardInterrupt
+            for one in [one for one in running if one.process.poll() is not None]:
+                running.remove(one)
+                yield one
+            time.sleep(0.2)
+
+
+def _start(stage: str, combination: Combination, logs: Path | None) -> Running:
+    words = shlex.split(config.command(f"run {stage}"))[1:]
+    extra = [word for text in combination.settings for word in ("--set", text)]
+    log = logs / f"{combination.file_name}.txt" if logs else None
+    with ExitStack() as stack:
+        file = None
+        if log:
+            log.parent.mkdir(parents=True, exist_ok=True)
+            file = stack.enter_context(open(log, "a"))
+        # A group of its own, so that Ctrl-C reaches only this process, which then asks the others to stop.
+        process = subprocess.Popen(
+            [sys.executable, *words, *extra], stdin=subprocess.DEVNULL, stdout=file, stderr=file, process_group=0
+        )
+    return Running(combination, process, log)
+
+
+def _end(running: list[Running]) -> None:
+    """Ask the processes to stop, and wait until they have; a training first writes a checkpoint."""
+    for one in running:
+        one.process.terminate()
+    for one in running:
+        one.process.wait()
+
+
+def scores_of(stage: str, combination: Combination) -> list[Scores]:
+    """Return the evaluations that the name `stage` selects, with the settings of a combination."""
+    with config.more_settings(combination.settings):
+        Register.clear_instance_cache()  # Luigi caches stages, and the cached stages have fingerprints of other settings
+        found = [_scores(one, combination.name) for one in find(stage) if isinstance(one, Evaluate)]
+    Register.clear_instance_cache()
+    return found
+
+
+def _scores(evaluation: Stage, name: str) -> Scores:
+    model = evaluation.requires().get("model")
+    if not isinstance(model, TrainingStage):
+        return Scores(name, evaluation.folder, None, None)
+    return Scores(name, evaluation.folder, model.folder, model.result.partial)

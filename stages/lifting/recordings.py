@@ -1,0 +1,76 @@
+"""Read the recorded heatmaps of a forecasting network, and move them to the joints of synthetic samples.
+
+Drawn blobs are sharper and more accurate than the heatmaps that the converter sees behind a forecasting network. The recorded
+heatmaps are those of such a network, for photographs with labelled joints. If a heatmap is moved so that its label lies on the
+joint of a synthetic sample, it keeps its errors: its shape, its height, and the distance of its peaks from the label.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from datasets.errors import DataError
+from datasets.formats.npz import read_npz, write_npz
+from stages.lifting.network import joints_of
+
+
+@dataclass(frozen=True)
+class Recordings:
+    """M recordings: the heatmaps of J joints in one forecast pose, and the labelled joints."""
+
+    maps: np.ndarray  # (M, J, S, S) float16
+    points: np.ndarray  # (M, J, 2) float32, px of the heatmaps: the labels
+
+    def __len__(self) -> int:
+        return len(self.maps)
+
+    def replace(self, batch: dict[str, np.ndarray], chosen: np.ndarray) -> dict[str, np.ndarray]:
+        """Return a batch of `stages.lifting.samples.observed` in which recorded heatmaps replace the blobs of some samples.
+
+        chosen: (N,) int64, index of the recording for each sample, or -1 for a sample that keeps its blobs. The returned batch
+        has two more arrays: recorded (N, J, S, S) float16, the heatmaps before they are moved, and shift (N, J, 2) float32, px
+        from label to joint, NaN for a sample that keeps its blobs. `seen` is where the moved heatmaps show the joints.
+        """
+        maps, shift = self.maps[chosen], batch["points"] - self.points[chosen]
+        shift[chosen < 0] = np.nan
+        found = joints_of(torch.from_numpy(maps).float()).numpy() + shift
+        seen = np.where((chosen < 0)[:, None, None], batch["seen"], found)
+        return batch | {"seen": seen, "recorded": maps, "shift": shift}
+
+    def write(self, path: Path) -> None:
+        """Write the recordings to a .npz file that `read` reads."""
+        write_npz(path, {"maps": self.maps, "points": self.points})
+
+
+def read(path: Path, joints: int, side: int) -> Recordings:
+    """Return the recordings in a file of `Recordings.write`.
+
+    joints, side: the expected number of joints, and side of the heatmaps in px. Raises DataError for a missing or damaged file,
+    and for heatmaps of another size.
+    """
+    arrays = read_npz(path, "maps", "points")
+    found = Recordings(arrays["maps"], arrays["points"])
+    if found.maps.shape[1:] != (joints, side, side) or not len(found):
+        raise DataError(
+            f"{path} has heatmaps {found.maps.shape}, but the converter sees {joints} heatmaps of {side} px; give "
+            "[converter] heatmaps_from a network with the resolution of [input]."
+        )
+    return found
+
+
+def moved(maps: Tensor, shift: Tensor) -> Tensor:
+    """Return heatmaps (N, J, S, S) moved by shift (N, J, 2) px, as float32, interpolated bicubically.
+
+    Pixels from outside of a heatmap are 0.
+    """
+    n, joints, side, _ = maps.shape
+    pixels = torch.linspace(-1, 1, side, device=maps.device)
+    x, y = (pixels - 2 / (side - 1) * shift.nan_to_num()[..., None]).unbind(dim=2)
+    square = (n, joints, side, side)
+    grid = torch.stack([x[:, :, None, :].expand(square), y[:, :, :, None].expand(square)], dim=-1)
+    flat, places = maps.float().view(-1, 1, side, side), grid.view(-1, side, side, 2)
+    return functional.grid_sample(flat, places, mode="bicubic", align_corners=True).view(square)
