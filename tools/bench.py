@@ -291,14 +291,15 @@ PARTS = {part.__name__: part for part in (training, inference, samples, metrics,
 
 @program
 def main() -> None:
-    """Measure the named parts; without names, all parts except gpu."""
+    """Measure the named parts; without names, all parts except growth and gpu."""
     about = {name: (part.__doc__ or "").splitlines()[0] for name, part in PARTS.items()}
+    about["growth"] = "Measure commands when exp/ holds 1,000 results; needs the results of make demo; runs only if named."
     about["gpu"] = "Check correctness and measure speed on a GPU, in eight minutes; runs only if named."
     parser = argparse.ArgumentParser(
         prog="python -m tools.bench", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter,
         epilog="parts:\n" + "\n".join(f"  {name:10} {text}" for name, text in about.items()),
     )  # fmt: skip
-    parser.add_argument("part", nargs="*", metavar="PART", help="parts to measure; default: all except gpu")
+    parser.add_argument("part", nargs="*", metavar="PART", help="parts to measure; default: all except growth and gpu")
     parser.add_argument("--minutes", type=float, default=4, help="with gpu and --people: minutes of training; default: 4")
     parser.add_argument("--people", type=Path, help="with gpu: folder of training data: train.h5, valid.h5 and images/")
     parser.add_argument("--model", help="with --images: a trained network, to compare the joints of all runtimes")
@@ -314,6 +315,10 @@ def main() -> None:
             from tools import bench_gpu
 
             bench_gpu.measure(options.minutes, options.people)
+        elif name == "growth":
+            from tools import bench_growth
+
+            bench_growth.measure()
         else:
             PARTS[name]()
     if options.model and options.images:

@@ -37,6 +37,9 @@ class Known(BaseModel):
     contents: bool = False  # for a folder: whether `sha256` covers the contents of its files
 
 
+MEMORY = ".digests.json"  # name of the file in exp/
+
+
 class Digests:
     """The digests of external files, cached in the file `memory`."""
 

@@ -18,6 +18,7 @@ from typing import Any
 
 from datasets.errors import DataError
 from datasets.files import lock_file, write_atomically
+from pipeline.engine.nodes import is_first, settings_here
 from pipeline.engine.progress import say
 
 RECORD = "job"
@@ -42,6 +43,7 @@ class Job:
     command: tuple[str, ...]  # makes the stage, and only this stage, in the job's working directory
     minutes: int  # time limit
     options: dict[str, Any]  # further options of submitit's SlurmExecutor
+    nodes: int = 1  # number of machines that work on the stage together
 
     @property
     def notice(self) -> int:
@@ -54,20 +56,24 @@ class NoAnswer(Exception):
 
 
 class InJob:
-    """The function that submitit runs in the job: it runs a command, and ends it before the job is requeued."""
+    """The function that submitit runs on each machine of the job: it runs a command, and ends it before the job is requeued."""
 
-    def __init__(self, name: str, command: tuple[str, ...], seconds: float, long: float) -> None:
-        """name: name of the job; seconds: how long the command may take to stop; long: half of the time limit, in s."""
-        self.name, self.command, self.seconds, self.long = name, command, seconds, long
+    def __init__(self, job: Job, exp: Path) -> None:
+        """Store the job; exp: folder of all results."""
+        self.job, self.exp = job, exp
         self._process, self._begun = 0, 0.0
 
     def __call__(self) -> None:
         """Run the command; exit this process with the command's exit code, if the code is not 0."""
+        with settings_here(self.job.nodes, self.exp) as further:
+            self._run([*self.job.command, *further])
+
+    def _run(self, command: list[str]) -> None:
         # Before the time limit, Slurm sends SIGUSR2 to all processes of the job. Only this process handles the signal; child
         # processes inherit the mask that blocks it.
         mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGUSR2})
         try:
-            process = subprocess.Popen(self.command)
+            process = subprocess.Popen(command)
             self._process, self._begun = process.pid, time.monotonic()
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, mask)
@@ -79,7 +85,7 @@ class InJob:
         except UncompletedJobError:  # raised by submitit's signal handler, which has called `checkpoint`
             print("The stage was stopped by the job's time limit; set a longer `time` in [slurm] of the settings.", flush=True)
             sys.exit(1)
-        if process.returncode in STOPPED:
+        if process.returncode in STOPPED and is_first():
             self._return_to_queue()
         if process.returncode < 0:
             print(f"The stage was killed (signal {-process.returncode}), perhaps because memory ran out.", flush=True)
@@ -90,7 +96,7 @@ class InJob:
         """Requeue the job, after a signal of Slurm has ended the command, if the job is preempted; not if it was cancelled."""
         number = os.environ["SLURM_JOB_ID"]
         with contextlib.suppress(NoAnswer):
-            if _state(number, self.name) == "RUNNING":
+            if _state(number, self.job.name) == "RUNNING":
                 print("The job is preempted; it returns to the queue.", flush=True)
                 if subprocess.run(["scontrol", "requeue", number]).returncode == 0:
                     time.sleep(LONGEST_END)  # Slurm ends this process
@@ -105,15 +111,15 @@ class InJob:
         from submitit.helpers import DelayedSubmission
 
         os.kill(self._process, signal.SIGTERM)
-        end = time.monotonic() + self.seconds
+        end = time.monotonic() + 0.75 * self.job.notice
         # WNOWAIT leaves the exit code to `poll`, which this method may have interrupted.
         while (ended := os.waitid(os.P_PID, self._process, os.WEXITED | os.WNOWAIT | os.WNOHANG)) is None:
             if time.monotonic() > end:
                 os.kill(self._process, signal.SIGKILL)
             time.sleep(0.1)
         saved = (ended.si_code, ended.si_status) != (os.CLD_KILLED, signal.SIGTERM)
-        again = saved or time.monotonic() - self._begun < self.long
-        return DelayedSubmission(InJob(self.name, self.command, self.seconds, self.long)) if again else None
+        again = saved or time.monotonic() - self._begun < 30 * self.job.minutes
+        return DelayedSubmission(InJob(self.job, self.exp)) if again else None
 
 
 def run(job: Job, folder: Path, done: Callable[[], bool]) -> None:
@@ -182,15 +188,17 @@ def _submit(job: Job, folder: Path) -> str:
         )
     executor = submitit.SlurmExecutor(folder, max_num_timeout=WITHOUT_END)
     further = {"requeue": True} | job.options.get("additional_parameters", {})
+    # srun does not take the CPUs from sbatch since Slurm 22.05, and starts several tasks if the job has more CPUs.
+    srun = [f"--ntasks={job.nodes}", f"--cpus-per-task={job.options['cpus_per_task']}", "--kill-on-bad-exit=1"]
     executor.update_parameters(
-        **job.options | {"additional_parameters": further},
+        **job.options | {"additional_parameters": further, "srun_args": srun, "nodes": job.nodes, "tasks_per_node": 1},
         job_name=job.name, time=job.minutes, signal_delay_s=job.notice, stderr_to_stdout=True,
     )  # fmt: skip
     configuration = {name: os.environ[name] for name in ("SLURM_CONF",) if name in os.environ}
     try:
         # This command may itself run in a job, whose variables are not for the new one.
         with clean_env(), environment_variables(**configuration):
-            return executor.submit(InJob(job.name, job.command, 0.75 * job.notice, 30.0 * job.minutes)).job_id
+            return executor.submit(InJob(job, folder.resolve().parent.parent)).job_id
     except (FailedJobError, FailedSubmissionError, subprocess.CalledProcessError) as error:
         lines = [line for line in str(error).splitlines() if "error:" in line] or [str(error)]
         raise DataError(f"Slurm refuses the job ({lines[-1].strip()}); correct the section [slurm] of the settings.") from None

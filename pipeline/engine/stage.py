@@ -17,7 +17,7 @@ from datasets.errors import DataError
 from datasets.files import allow_open_files, disk_trouble_as_data_error
 from datasets.progress import Report
 from pipeline.engine import jobs, links, manifest
-from pipeline.engine.digests import Digests
+from pipeline.engine.digests import MEMORY, Digests
 from pipeline.engine.identity import Identity
 from pipeline.engine.manifest import PARTIAL, Begun, Manifest
 from pipeline.engine.progress import Progress, say
@@ -142,7 +142,7 @@ class Stage(luigi.Task):
     def digest_external_inputs(self) -> dict[str, str]:
         """Return name -> digest of each external file. Raises DataError if a file is missing."""
         with Progress(self) as report:
-            digests = Digests(self.exp / ".digests.json", report, self.remedy)
+            digests = Digests(self.exp / MEMORY, report, self.remedy)
             return {name: self.digest_of(name, source, digests) for name, source in self.external_inputs().items()}
 
     @cached_property

@@ -35,6 +35,7 @@ class ChainStage(Stage):
     """A stage with settings from luigi.cfg; its external inputs are sources, that is paths or addresses."""
 
     heavy: ClassVar[bool] = False  # whether the stage becomes a job if [workspace] run_on = slurm
+    on_several_machines: ClassVar[bool] = False  # whether the machines of a job can make the stage together
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         config.check_or_exit()
@@ -57,6 +58,8 @@ class ChainStage(Stage):
         settings = config.settings()
         if not self.heavy or settings.workspace.run_on != "slurm":
             return None
+        if settings.workspace.machines > 1:
+            raise DataError("[workspace] machines is for commands without Slurm; with run_on = slurm, set [slurm] machines.")
         section = settings.slurm_of(self.name)
         words = shlex.split(config.command(f"run {self.name} --only{' --again' if again else ''}"))
         return Job(
@@ -64,6 +67,7 @@ class ChainStage(Stage):
             command=(sys.executable, *words[1:], "--set", "workspace.run_on=here"),
             minutes=section.time,
             options=section.for_submitit(),
+            nodes=section.machines if self.on_several_machines else 1,
         )
 
     def digest_of(self, name: str, source: str, digests: Digests) -> str:

@@ -59,6 +59,7 @@ class TrainingStage(ChainStage):
     reads_at_once = True
     remade_unasked = False
     heavy = True
+    on_several_machines = True
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)

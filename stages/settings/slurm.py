@@ -21,9 +21,12 @@ class Slurm(Section):
     )
 
     partition: str = insignificant("", "Partition. Empty: the cluster's default.")
-    gpus: int = insignificant(1, "GPUs of a job; 0: none.", ge=0, le=64)
-    cpus: int = insignificant(8, "CPU cores of a job.", ge=1, le=1024)
-    memory: float = insignificant(32.0, "Memory of a job in GB; 0: the cluster's default.", ge=0)
+    machines: int = insignificant(
+        1, "Machines of a training's job, which train one network together; other jobs have one machine.", ge=1, le=1024
+    )
+    gpus: int = insignificant(1, "GPUs of a job on each machine; 0: none.", ge=0, le=64)
+    cpus: int = insignificant(8, "CPU cores of a job on each machine.", ge=1, le=1024)
+    memory: float = insignificant(32.0, "Memory of a job on each machine in GB; 0: the cluster's default.", ge=0)
     time: int = insignificant(
         1440,
         "Time limit of a job in minutes. A training that needs longer writes a checkpoint and returns to the queue, as often "
@@ -45,12 +48,7 @@ class Slurm(Section):
     def for_submitit(self) -> dict[str, Any]:
         """Return the parameters of submitit's SlurmExecutor."""
         further = {name: value or True for name, _, value in (word.partition("=") for word in self.options.split())}
-        found: dict[str, Any] = {
-            "cpus_per_task": self.cpus,
-            # srun does not take the CPUs from sbatch since Slurm 22.05, and starts several tasks if the job has more CPUs.
-            "srun_args": ["--ntasks=1", f"--cpus-per-task={self.cpus}"],
-            "additional_parameters": further,
-        }
+        found: dict[str, Any] = {"cpus_per_task": self.cpus, "additional_parameters": further}
         found |= {"partition": self.partition} if self.partition else {}
         found |= {"gpus_per_node": self.gpus} if self.gpus else {}
         return found | ({"mem": f"{self.memory * 1000:.0f}M"} if self.memory else {})

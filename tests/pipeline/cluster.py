@@ -140,15 +140,19 @@ name=$(sed -n "s/^#SBATCH --job-name=//p" "$1"); cp "$1" "$FAKE/$number.sh"; ech
 echo "Submitted batch job $number"
 """,
     "srun": r"""
-while true; do case "$1" in --output) out=$2; shift 2;; --*) shift;; *) break;; esac; done
+while true; do case "$1" in --output) out=$2; shift 2;; --ntasks=*) n=${1#*=}; shift;; --*) shift;; *) break;; esac; done
 echo $$ > "$FAKE/$SLURM_JOB_ID.pid"
-exec "$@" >> "$(echo "$out" | sed "s/%j/$SLURM_JOB_ID/; s/%t/0/")" 2>&1
+export SLURM_JOB_NODELIST=machines SLURM_NTASKS=$n SLURM_PROCID
+log() { echo "$out" | sed "s/%j/$SLURM_JOB_ID/; s/%t/$SLURM_PROCID/"; }
+for SLURM_PROCID in $(seq 1 $((n - 1))); do "$@" >> "$(log)" 2>&1 & done
+SLURM_PROCID=0
+exec "$@" >> "$(log)" 2>&1
 """,
     "squeue": r"""
 for word in "$@"; do case $word in --jobs=*) cat "$FAKE/${word#--jobs=}.state" 2>/dev/null && exit;; esac; done
 echo "slurm_load_jobs error: Invalid job id specified" >&2; exit 1
 """,
-    "scontrol": r"""[ "$1" = requeue ] && touch "$FAKE/$2.again" """,
+    "scontrol": r"""case "$1 $2" in "requeue "*) touch "$FAKE/$2.again";; "show hostnames") echo localhost;; esac""",
 }
 
 

@@ -49,6 +49,20 @@ def test_a_job_that_returns_to_the_queue_ends_with_the_same_weights(fake, tmp_pa
     assert trained(fake) == made
 
 
+def test_several_machines_of_a_job_train_one_network(fake):
+    fake.set(SMALL + "machines = 2\n[finetune]\nexperiment = jobs\n")
+    fake.run("run", "FinetunePenn", *ON_SLURM)
+    logs = {path.name: path.read_text() for path in fake.exp.glob(".jobs/FinetunePenn-*/*.out")}
+    assert logs.keys() == {"1_0_log.out", "1_1_log.out"} and all("FinetunePenn: done" in text for text in logs.values())
+    assert not [path for path in fake.exp.glob("penn_action_cropped/*") if ".partial" in path.name]
+    made = trained(fake)
+    fake.run("rerun", "FinetunePenn", "--config", "profile.cfg", "--set", "workspace.processes=2")
+    assert trained(fake) == made  # two processes on one machine
+    said = fake.run("run", "FinetunePenn", *ON_SLURM, "--again", "--set", "workspace.machines=2",
+                    "--set", "workspace.rendezvous=localhost:29400", code=30)  # fmt: skip
+    assert "with run_on = slurm, set [slurm] machines" in said
+
+
 def test_a_job_that_fails_is_reported_with_its_log(fake):
     fake.set(SMALL + "[finetune]\nexperiment = wild\nlearning_rate = 10\n")
     said = fake.run("run", "FinetunePenn", *ON_SLURM, code=30)

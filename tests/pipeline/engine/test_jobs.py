@@ -4,11 +4,12 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 
-from pipeline.engine import jobs
-from pipeline.engine.jobs import InJob, NoAnswer
+from pipeline.engine import jobs, nodes
+from pipeline.engine.jobs import InJob, Job, NoAnswer
 
 pytest.importorskip("submitit", reason="submitit is an optional requirement")
 
@@ -19,33 +20,38 @@ LOSES = "import signal; print('ready', flush=True); signal.pause()"
 IGNORES = "import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('ready', flush=True); signal.pause()"
 
 
+def in_job(code: str, minutes: float = 1) -> InJob:
+    """Return the function of a job that runs Python code; minutes: the time limit."""
+    return InJob(Job("a", (sys.executable, "-c", code), minutes, {}), Path("exp"))
+
+
 @pytest.mark.parametrize(
-    ("code", "long", "returns"), [(SAVES, 0.0, True), (LOSES, 0.0, False), (LOSES, 1000.0, True), (IGNORES, 0.0, True)]
+    ("code", "ran", "returns"), [(SAVES, 2.0, True), (LOSES, 2.0, False), (LOSES, 0.0, True), (IGNORES, 2.0, True)]
 )
-def test_only_what_gets_further_returns_to_the_queue(code, long, returns):
-    """long: a command that ran longer (s) without saving anything would not finish in its next run either."""
-    job = InJob("a", (sys.executable, "-c", code), seconds=0.5, long=long)
-    process = subprocess.Popen(job.command, stdout=subprocess.PIPE)
+def test_only_what_gets_further_returns_to_the_queue(code, ran, returns):
+    """A command that ran longer than half of the limit of 3 s without saving anything would not finish in its next run."""
+    job = in_job(code, minutes=0.05)
+    process = subprocess.Popen(job.job.command, stdout=subprocess.PIPE)
     assert process.stdout and process.stdout.readline() == b"ready\n"
-    job._process, job._begun = process.pid, time.monotonic()
+    job._process, job._begun = process.pid, time.monotonic() - ran
     assert bool(job.checkpoint()) == returns
     process.communicate()
     assert process.returncode == {SAVES: 130, LOSES: -signal.SIGTERM, IGNORES: -signal.SIGKILL}[code]
 
 
 def test_the_exit_code_of_a_job_is_that_of_its_command(capfd):
-    InJob("a", (sys.executable, "-c", ""), 1, 1)()
+    in_job("")()
     with pytest.raises(SystemExit) as ended:
-        InJob("a", (sys.executable, "-c", "import sys; sys.exit(30)"), 1, 1)()
+        in_job("import sys; sys.exit(30)")()
     assert ended.value.code == 30 and not capfd.readouterr().out
     with pytest.raises(SystemExit) as ended:
-        InJob("a", (sys.executable, "-c", "import os; os.kill(os.getpid(), 9)"), 1, 1)()
+        in_job("import os; os.kill(os.getpid(), 9)")()
     assert ended.value.code == 9 and "killed (signal 9), perhaps because memory ran out" in capfd.readouterr().out
 
 
 def test_the_command_does_not_get_the_signal_before_the_time_limit():
     """Slurm sends SIGUSR2 to all processes of a job; by default, this signal would end a process."""
-    InJob("a", (sys.executable, "-c", "import os, signal; os.kill(os.getpid(), signal.SIGUSR2)"), 1, 1)()
+    in_job("import os, signal; os.kill(os.getpid(), signal.SIGUSR2)")()
     assert signal.SIGUSR2 not in signal.pthread_sigmask(signal.SIG_BLOCK, set())
 
 
@@ -76,7 +82,7 @@ def test_waiting_survives_a_restart_of_slurm_and_says_little(monkeypatch, tmp_pa
     monkeypatch.setattr(jobs, "FIRST_POLL", 0.01)
     monkeypatch.setattr(jobs, "LAST_POLL", 0.01)
     answers(monkeypatch, tmp_path, *3 * ["RUNNING a"], *3 * ["!Socket timed out"], *3 * ["RUNNING a"], "COMPLETED a")
-    job = jobs.Job("a", ("true",), 5, {})
+    job = Job("a", ("true",), 5, {})
     assert jobs._wait(job, "7") == "COMPLETED"
     assert capfd.readouterr().err.splitlines() == [
         "a: Slurm job 7 is running", "a: Slurm does not answer (Socket timed out); waiting for it.",
@@ -92,7 +98,7 @@ def test_a_job_that_is_preempted_returns_to_the_queue_and_a_cancelled_one_does_n
     monkeypatch.setattr(jobs, "LONGEST_END", 0)
     monkeypatch.setenv("SLURM_JOB_ID", "7")
     with pytest.raises(SystemExit):
-        InJob("a", (sys.executable, "-c", "import sys; sys.exit(130)"), 1, 1)()
+        in_job("import sys; sys.exit(130)")()
     assert (tmp_path / "told").exists() == requeued and (not requeued or (tmp_path / "told").read_text() == "requeue 7\n")
 
 
@@ -102,5 +108,32 @@ def test_a_result_that_appears_late_is_waited_for(monkeypatch, tmp_path):
     (tmp_path / "jobs").mkdir()
     (tmp_path / "jobs/job").write_text("7")
     seen = iter([False, False, True, True])
-    jobs.run(jobs.Job("a", ("true",), 5, {}), tmp_path / "jobs", lambda: next(seen))
+    jobs.run(Job("a", ("true",), 5, {}), tmp_path / "jobs", lambda: next(seen))
     assert not (tmp_path / "jobs/job").exists()
+
+
+def test_the_other_machines_of_a_job_see_the_results_and_write_elsewhere(monkeypatch, tmp_path):
+    exp = tmp_path / "exp"
+    for name in ("mpii/annot@12345678", "export@12345678", "mpii/hg@12345678.partial"):
+        (exp / name).mkdir(parents=True)
+    (exp / "mpii/annot@12345678/train.h5").write_text("labels")
+    (exp / "mpii/annot").symlink_to("annot@12345678")
+    (exp / ".digests.json").write_text("{}")
+    (tmp_path / "scontrol").write_text(
+        "#!/bin/sh\n[ $* = 'show hostnames n[3-4]' ] && echo n3; echo n4\n".replace("$*", '"$*"')
+    )
+    (tmp_path / "scontrol").chmod(0o755)
+    for name, value in {"PATH": f"{tmp_path}:/usr/bin:/bin", "SLURM_JOB_NODELIST": "n[3-4]", "SLURM_JOB_ID": "40007"}.items():
+        monkeypatch.setenv(name, value)
+    meeting = ["--set", "workspace.machines=2", "--set", "workspace.rendezvous=n3:20007"]
+    monkeypatch.setenv("SLURM_PROCID", "0")
+    with nodes.settings_here(1, exp) as alone, nodes.settings_here(2, exp) as first:
+        assert (alone, first) == ([], meeting)
+    monkeypatch.setenv("SLURM_PROCID", "1")
+    with nodes.settings_here(2, exp) as second:
+        assert second[:-1] == [*meeting, "--set"] and second[-1].startswith("workspace.exp=")
+        copy = Path(second[-1].partition("=")[2])
+        found = {path.relative_to(copy).as_posix() for path in (*copy.iterdir(), *copy.glob("*/*"))}
+        assert found == {".digests.json", "mpii", "mpii/annot@12345678", "export@12345678"}
+        assert (copy / "mpii/annot@12345678/train.h5").read_text() == "labels"
+    assert not copy.exists() and (exp / "mpii/annot@12345678/train.h5").exists()

@@ -1,0 +1,55 @@
+"""One training on several machines of a Slurm job: each machine runs the training's command, and the first writes the result.
+
+The other machines need the inputs of the training, but must not touch the result. So their command uses a temporary folder of
+results, with symlinks to the finished results.
+"""
+
+import contextlib
+import os
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+from pipeline.engine.digests import MEMORY
+
+FIRST_PORT, PORTS = 20_000, 40_000  # the ports from which a job gets one for the rendezvous of its machines
+
+
+def is_first() -> bool:
+    """Return whether this process runs on the first machine of its job."""
+    return os.environ.get("SLURM_PROCID", "0") == "0"
+
+
+@contextlib.contextmanager
+def settings_here(nodes: int, exp: Path) -> Iterator[list[str]]:
+    """Yield the settings, as arguments of the command line, of a training's command on this machine of its job.
+
+    nodes: number of machines; exp: the folder of all results. Raises OSError or CalledProcessError if Slurm does not know the
+    machines of the job.
+    """
+    if nodes == 1:
+        yield []
+        return
+    question = ["scontrol", "show", "hostnames", os.environ["SLURM_JOB_NODELIST"]]
+    first = subprocess.run(question, capture_output=True, text=True, check=True).stdout.split()[0]
+    port = FIRST_PORT + int(os.environ["SLURM_JOB_ID"]) % PORTS
+    meeting = ["--set", f"workspace.machines={nodes}", "--set", f"workspace.rendezvous={first}:{port}"]
+    if is_first():
+        yield meeting
+        return
+    with tempfile.TemporaryDirectory() as copy:
+        link_results(exp, Path(copy))
+        yield [*meeting, "--set", f"workspace.exp={copy}"]
+
+
+def link_results(exp: Path, copy: Path) -> None:
+    """Create symlinks in the folder `copy` to all finished results below exp/, and copy the digests of external files."""
+    if (exp / MEMORY).exists():
+        shutil.copyfile(exp / MEMORY, copy / MEMORY)
+    for result in [*exp.glob("*@????????"), *exp.glob("*/*@????????")]:
+        if not result.is_symlink():
+            place = copy / result.relative_to(exp)
+            place.parent.mkdir(exist_ok=True)
+            place.symlink_to(result.resolve(), target_is_directory=True)
