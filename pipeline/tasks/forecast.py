@@ -140,6 +140,7 @@ def _truth() -> "dict[int, np.ndarray] | None":
 class ExportForecast(ChainStage):
     """Export the forecasting network as safetensors and ONNX for other programs, with a description and a model card."""
 
+    version = 2
     result_path = "export-forecast"
 
     def requires(self) -> dict[str, Stage]:

@@ -184,6 +184,7 @@ class EvaluateConverter(ChainStage):
 class ExportConverter(ChainStage):
     """Export the converter as safetensors, ONNX and, if possible, Torch7 for other programs, with a description."""
 
+    version = 2
     result_path = "export-converter"
 
     def settings(self) -> dict[str, Any]:
