@@ -14,6 +14,7 @@ import os
 import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from importlib.util import find_spec
 from itertools import islice, repeat, takewhile
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -46,6 +47,7 @@ if TYPE_CHECKING:
     from stages.inference.predictor import PosePredictor, Poses
 
 ALSO = {"slp": "poses.slp", "nwb": "poses.nwb", "deeplabcut": "poses_deeplabcut.csv"}
+NEEDS = {"slp": "sleap_io", "nwb": "ndx_pose"}  # kind of --also -> module that it needs, which comes with sleap-io
 Boxes = Callable[[Picture], np.ndarray]  # the boxes (P, 4) of the people in a picture: left, top, right, bottom in 0-based px
 
 
@@ -114,6 +116,9 @@ def predict(options: argparse.Namespace) -> int:
         refuse_other_files(out, [*source.drawn, *ALSO.values()])
         if "nwb" in options.also and isinstance(source, Images):
             raise DataError("--also nwb: NWB files are of videos; give a video, or another format.")
+    for kind in options.also:
+        if kind in NEEDS and not find_spec(NEEDS[kind]):  # say so before the prediction, which may take hours
+            raise DataError(f"--also {kind} needs {NEEDS[kind]}, which is not installed; run: pip install sleap-io")
     if options.smooth and not any(isinstance(source, Video) for source, _ in sources):
         raise DataError("--smooth is for videos, and no source is one; leave it out.")
     given = None

@@ -178,6 +178,13 @@ def test_the_source_is_checked_before_torch_is_loaded(tmp_path):
         assert process.returncode == 1 and words in process.stderr and "Traceback" not in process.stderr
 
 
+def test_a_missing_package_is_named_before_anything_is_predicted(model, folder, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(predict, "find_spec", lambda module: None)
+    assert run(monkeypatch, folder, "--model", model, "--out", tmp_path / "out", "--also", "slp") == 1
+    assert "--also slp needs sleap_io, which is not installed; run: pip install sleap-io" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
 def test_a_batch_of_nothing_is_wrong_usage(model, folder, monkeypatch, capsys):
     with pytest.raises(SystemExit, match="2"):
         run(monkeypatch, folder, "--model", model, "--batch", "0")
