@@ -191,7 +191,7 @@ def _submit(job: Job, folder: Path) -> str:
     # srun does not take the CPUs from sbatch since Slurm 22.05, and starts several tasks if the job has more CPUs.
     srun = [f"--ntasks={job.nodes}", f"--cpus-per-task={job.options['cpus_per_task']}", "--kill-on-bad-exit=1"]
     executor.update_parameters(
-        **job.options | {"additional_parameters": further, "srun_args": srun, "nodes": job.nodes, "tasks_per_node": 1},
+        **job.options | {"additional_parameters": further, "srun_args": srun, "nodes": job.nodes, "ntasks_per_node": 1},
         job_name=job.name, time=job.minutes, signal_delay_s=job.notice, stderr_to_stdout=True,
     )  # fmt: skip
     configuration = {name: os.environ[name] for name in ("SLURM_CONF",) if name in os.environ}

@@ -50,7 +50,7 @@ def test_a_job_that_returns_to_the_queue_ends_with_the_same_weights(fake, tmp_pa
 
 
 def test_several_machines_of_a_job_train_one_network(fake):
-    fake.set(SMALL + "machines = 2\n[finetune]\nexperiment = jobs\n")
+    fake.set(SMALL + "machines = 2\n[finetune]\nexperiment = jobs\niterations = 5\n")
     fake.run("run", "FinetunePenn", *ON_SLURM)
     logs = {path.name: path.read_text() for path in fake.exp.glob(".jobs/FinetunePenn-*/*.out")}
     assert logs.keys() == {"1_0_log.out", "1_1_log.out"} and all("FinetunePenn: done" in text for text in logs.values())

@@ -11,10 +11,9 @@ def test_parameters_of_submitit():
     found = Slurm(partition="gpu", gpus=2, cpus=6, memory=1.5, options="account=vision qos=low exclusive").for_submitit()
     assert found == {
         "partition": "gpu", "gpus_per_node": 2, "cpus_per_task": 6, "mem": "1500M",
-        "srun_args": ["--ntasks=1", "--cpus-per-task=6"],
         "additional_parameters": {"account": "vision", "qos": "low", "exclusive": True},
     }  # fmt: skip
-    assert Slurm(gpus=0, memory=0).for_submitit().keys() == {"cpus_per_task", "srun_args", "additional_parameters"}
+    assert Slurm(gpus=0, memory=0).for_submitit().keys() == {"cpus_per_task", "additional_parameters"}
 
 
 def test_the_longest_name_that_fits_a_stage_holds_and_the_rest_is_as_in_the_common_section():
