@@ -11,7 +11,7 @@ from pathlib import Path
 from datasets.files import write_atomically
 
 RESULT = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]*@[0-9a-f]{8}")  # regular expression of the name of a result's folder
-_LONGEST = 300  # bytes; a text file that names a result is not larger
+_LONGEST = 300  # size limit in bytes of a text file that replaces a symlink to a result
 
 
 def target(link: Path) -> Path | None:

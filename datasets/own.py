@@ -185,7 +185,7 @@ def _measure(settings: OwnDataset, skeleton: Skeleton, section: str) -> Measure:
 def _length(ends: list[tuple[int, int]], people: People) -> np.ndarray:
     """Return each person's distance (N,) in px between the first pair of joints that are both labelled.
 
-    ends: pairs of joint numbers. NaN for a person for whom no pair is labelled.
+    ends: pairs of joint numbers, such as those of both hips. The result is NaN for a person for whom no pair is labelled.
     """
     found = np.full(len(people.rows), np.nan)
     for first, second in ends:

@@ -125,7 +125,7 @@ class Bearpaw(nn.Module):
 
 
 def port(kind, **options):
-    """Return a network of a port in evaluation mode, in which all weights and statistics differ from their initial values."""
+    """Return a network of another program, in evaluation mode; all weights and statistics differ from their initial values."""
     with torch.random.fork_rng():
         torch.manual_seed(7)
         network = kind(**options)

@@ -13,7 +13,7 @@ MAKEFILE = Path(__file__).resolve().parents[1] / "Makefile"
 
 @pytest.fixture
 def make(tmp_path):
-    """Run `make setup` in a folder with the Makefile and without requirements; return (exit code, stderr)."""
+    """Run `make setup` in a folder with the Makefile but no requirements.txt; return (exit code, stderr)."""
     if not shutil.which("make"):
         pytest.skip("make is not installed")
     shutil.copy(MAKEFILE, tmp_path)

@@ -98,7 +98,10 @@ def find_outliers(options: argparse.Namespace) -> int:
 
 
 def predict_all(pictures: Iterable[Picture], networks: "list[PosePredictor]") -> Predicted:
-    """Return the first network's predictions and the measures of all frames. Raises DataError if no frame could be read."""
+    """Return the first network's predictions and, for each frame, the measures by which outliers are found.
+
+    Raises DataError if no frame could be read.
+    """
     from stages.inference import outliers
 
     first = networks[0]

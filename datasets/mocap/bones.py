@@ -64,7 +64,7 @@ def read_text(path: Path) -> str:
     try:
         size = path.stat().st_size
         if size > MOST_BYTES:
-            raise DataError(f"{path} has {size_in_words(size)}, too many for a movement; check the path.")
+            raise DataError(f"{path} has {size_in_words(size)}, which is too large for a movement; check the path.")
         return decode_text(path.read_bytes())
     except OSError as error:
         raise DataError(f"{path} cannot be read ({error.strerror}); correct [mocap] source.") from None

@@ -208,8 +208,8 @@ def _capsules(a: np.ndarray, b: np.ndarray, radius_a: np.ndarray, radius_b: np.n
     length = np.maximum(np.hypot(along[:, 0], along[:, 1]), 1e-6)
     heading = np.arctan2(along[:, 1], along[:, 0])[:, None]
     opening = np.arccos(np.clip((radius_a - radius_b) / length, -1, 1))[:, None]
-    front = heading + opening * _ARC  # arc around the end b
-    back = heading + np.pi + (np.pi - opening) * _ARC  # arc around the end a
+    front = heading + opening * _ARC  # arc around the end point `b`
+    back = heading + np.pi + (np.pi - opening) * _ARC  # arc around the end point `a`
     around_b = b[:, None] + radius_b[:, None, None] * np.stack([np.cos(front), np.sin(front)], 2)
     around_a = a[:, None] + radius_a[:, None, None] * np.stack([np.cos(back), np.sin(back)], 2)
     return _fixed(np.concatenate([around_b, around_a], 1))

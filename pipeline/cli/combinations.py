@@ -68,8 +68,8 @@ def split_values(text: str) -> list[Choice]:
 def combination_of(chosen: Sequence[Choice]) -> Combination:
     """Return the combination of one value of each setting.
 
-    If settings of a training vary, the combination gets its own name for the experiment of this training: the current name with
-    the varied settings and their values.
+    If settings of a training vary, the experiment of this training gets a new name: its name in the settings, followed by the
+    varied settings and their values.
     """
     settings = [f"{section}.{setting}={value}" for section, setting, value in chosen]
     for section in dict.fromkeys(section for section, _, _ in chosen):

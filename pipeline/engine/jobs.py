@@ -188,7 +188,8 @@ def _submit(job: Job, folder: Path) -> str:
         )
     executor = submitit.SlurmExecutor(folder, max_num_timeout=WITHOUT_END)
     further = {"requeue": True} | job.options.get("additional_parameters", {})
-    # srun does not take the CPUs from sbatch since Slurm 22.05, and starts several tasks if the job has more CPUs.
+    # Since Slurm 22.05, srun no longer takes the number of CPUs per task from sbatch: without these options, it starts several
+    # tasks if the job has several CPUs.
     srun = [f"--ntasks={job.nodes}", f"--cpus-per-task={job.options['cpus_per_task']}", "--kill-on-bad-exit=1"]
     executor.update_parameters(
         **job.options | {"additional_parameters": further, "srun_args": srun, "nodes": job.nodes, "ntasks_per_node": 1},

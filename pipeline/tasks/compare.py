@@ -134,7 +134,7 @@ def _result_at(source: str) -> str:
                     f"use that result, name {found} or give its settings by --config. To make the result of the current "
                     f"settings: {config.command('run ' + stage.name)}"
                 )
-        except DataError:  # an archive is missing: only the symlink can be used
+        except DataError:  # without an archive there is no fingerprint, so only the symlink can lead to the result
             continue
     if not made and elsewhere:
         raise DataError(elsewhere)

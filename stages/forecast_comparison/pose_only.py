@@ -182,7 +182,8 @@ def train_both(
 ) -> dict[str, dict[str, float]]:
     """Train a forecaster without the action as input, and one with it; write NAME.safetensors and the folder logs/NAME of each.
 
-    Returns name -> figures of the best epoch. Raises DataError if a file of Penn Action is missing or damaged.
+    Returns name of the forecaster -> accuracies of its best epoch. Raises DataError if a file of Penn Action is missing or
+    damaged.
     """
     movements = {split: data.movements(split) for split in ("train", "valid")}
     found = {}

@@ -91,8 +91,8 @@ def read_hourglass(path: Path) -> HourglassNet:
     """Return the network of a checkpoint, in evaluation mode.
 
     The files of bearpaw's networks do not contain a mean colour, so these networks get BEARPAW_MEAN. Raises DataError for a
-    damaged file, a file with code, or another network. The message names the layer in the checkpoint and in HourglassNet, the
-    found and the expected value.
+    damaged file, a file with code, or another network. The message gives the layer's name in the checkpoint and in
+    HourglassNet, the value found and the value expected.
     """
     theirs = _state(path, _load(path))
     bearpaw = "conv1.weight" in theirs

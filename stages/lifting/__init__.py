@@ -7,6 +7,7 @@ convert      check motion capture and split it into training and validation
 cameras      draw random cameras that see a whole person, and project points
 bodies       change the proportions of bodies at random
 samples      make training samples: poses of motion capture as random cameras see them
+recordings   heatmaps of a forecasting network, moved to the joints of training samples
 network      the converter and the lifter
 checkpoints  write both networks to disk and read them
 objective    batches, loss and validation of both trainings

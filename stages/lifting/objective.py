@@ -91,9 +91,10 @@ class LiftingObjective:
         return {"loss": loss, "acc": 1 - error / METRE, "error_mm": error} | dict(zip(HEADS, losses, strict=True))
 
     def validate(self, network: nn.Module, phase: Any, report: Report) -> tuple[Tensor, np.ndarray]:
-        """Return sums (6,) over this process's share of the validation poses, and a picture by `draw_poses` of the first poses.
+        """Validate on this process's share of the validation poses; return sums (6,), and a picture of the first poses.
 
-        The sums are the number of poses, and the sums of `loss` with the number of poses as the share.
+        The sums are the number of poses, and the sums of `loss` with the number of poses as the share. `draw_poses` draws the
+        picture.
         """
         assert self.valid is not None, "begin comes first"
         rank, processes = self.resources.share

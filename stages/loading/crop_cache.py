@@ -79,7 +79,8 @@ def crop_map(rows: Annotations, row: int, resolution: int) -> np.ndarray:
 def _read(folder: Path, first: int, skipped: int, count: int, rows: int, side: int) -> np.ndarray:
     """Return the bytes of `count` crops of a file, after skipping the first `skipped`.
 
-    first: row of the file's first crop; rows: number of rows of the split. Raises DataError as `read_crop` does.
+    first: row of the file's first crop in the split; rows: number of rows of the whole split. Raises DataError as `read_crop`
+    does.
     """
     path, size = _file(folder, first), side * side * 3
     expected = size * min(_PEOPLE, rows - first)

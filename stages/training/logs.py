@@ -84,7 +84,7 @@ class Logs:
 
     @contextmanager
     def waiting(self) -> Iterator[None]:
-        """Measure the time that the loop waits for samples in the block."""
+        """Measure the time of the `with` block, in which the loop waits for samples."""
         begun = time.monotonic()
         yield
         self.waited += time.monotonic() - begun

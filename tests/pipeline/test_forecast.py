@@ -135,7 +135,7 @@ def test_published_networks_forecast_without_a_training(forecast, tmp_path):
     assert scores["splits"]["test"] and scores["projected"]["test"]
     plan = forecast.run("run", "CompareForecasts", "--dry-run", *options)
     assert re.findall(r"^(\S+) +(?:missing|stale)", plan, re.MULTILINE) == ["CompareForecasts"]
-    assert "ExportForecast" in forecast.run("run", "--dry-run", *options)  # the whole chain has forecasts, too
+    assert "ExportForecast" in forecast.run("run", "--dry-run", *options)  # a run of the whole chain makes forecasts, too
 
     both = ["--set", "models.penn_action=both.t7", "--set", "models.converter=both.t7", "--set", "models.forecaster="]
     Published3D("hg-256-res-64", joints=13).write(forecast.folder / "both.t7")

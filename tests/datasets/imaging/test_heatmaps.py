@@ -93,7 +93,7 @@ def test_quarter_moves_to_the_larger_neighbour_and_stays_on_ties_and_at_borders(
     # Equal neighbours in x, and no values above and below: the peak does not move.
     maps[0, 1, 2, 3], maps[0, 1, 2, 2], maps[0, 1, 2, 4] = 9, 5, 5
     maps[0, 2, 0, 5], maps[0, 2, 1, 5] = 9, 8  # in the corner
-    maps[0, 3, 2, 1], maps[0, 3, 2, 0], maps[0, 3, 3, 1] = 9, 1, 1  # the peak moves left; the row below is the last row
+    maps[0, 3, 2, 1], maps[0, 3, 2, 0], maps[0, 3, 3, 1] = 9, 1, 1  # the peak moves left, but not down, to the last row
     points, _ = heatmaps.decode_quarter(maps)
     np.testing.assert_array_equal(points[0], [[2.25, 0.75], [3, 2], [5, 0], [0.75, 2.25]])
 
