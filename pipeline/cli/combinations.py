@@ -1,5 +1,6 @@
 """Combinations of settings: run a stage with each of them, some at the same time, and find the results."""
 
+import hashlib
 import re
 import shlex
 import subprocess
@@ -34,8 +35,9 @@ class Combination:
 
     @property
     def file_name(self) -> str:
-        """Return the name with only those characters that are legal in names of files on all systems."""
-        return legal_name(self.name)
+        """Return the name as a name of files: without other characters than legal ones, and not too long."""
+        name = legal_name(self.name)
+        return name if len(name) <= 100 else f"{name[:90]}-{hashlib.sha256(name.encode()).hexdigest()[:8]}"
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import signal
 import time
 
 import pytest
@@ -55,13 +56,15 @@ def test_a_deleted_input_is_made_again_with_other_content(place):
 
 
 def test_clean_keeps_unfinished_results_in_use(place):
-    place.set("[finetune]\nexperiment = long\niterations = 300\n")
+    place.set("[finetune]\nexperiment = long\niterations = 30\n")
     process = place.start("-m", "pipeline", "run", "FinetunePenn", "--config", "profile.cfg")
     while not list(place.exp.glob("penn_action_cropped/long@*.partial/last.safetensors")):
         assert process.poll() is None
         time.sleep(0.02)
+    process.send_signal(signal.SIGSTOP)  # so that the training lasts as long as the next two commands
     assert "another process is working on it" in place.run("clean", "--interrupted", "--others", "--yes")
     assert "FinetunePenn is running" in place.run("why", "FinetunePenn", "--config", "profile.cfg")
+    process.send_signal(signal.SIGCONT)
     process.communicate(timeout=300)
     assert process.returncode == 0
 
