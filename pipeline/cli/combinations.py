@@ -3,6 +3,7 @@
 import hashlib
 import re
 import shlex
+import signal
 import subprocess
 import sys
 import time
@@ -19,7 +20,7 @@ from pipeline.config import UsageError
 from pipeline.engine.stage import Stage
 from pipeline.tasks.evaluate import Evaluate
 from pipeline.tasks.train import TrainingStage
-from stages.machine.stopping import Stop
+from stages.machine.stopping import SIGNALS, Stop
 from stages.settings.trainings import Training
 
 Choice = tuple[str, str, str]  # section, setting and value
@@ -45,6 +46,7 @@ class Scores:
     """An evaluation with the settings of a combination, and the training of the network that it scores."""
 
     name: str  # of the combination
+    evaluation: str  # name of the evaluation
     folder: Path  # result folder of the evaluation
     training: Path | None  # result folder of the training; None if the network was not trained here
     unfinished: Path | None  # folder of the training until it is finished
@@ -100,7 +102,7 @@ def run_each(stage: str, combinations: Iterator[Combination], at_once: int, logs
     processes to stop, waits until they have, and raises KeyboardInterrupt.
     """
     running, more = list[Running](), True
-    with Stop() as stop, ExitStack() as stack:
+    with Stop((*SIGNALS, signal.SIGHUP)) as stop, ExitStack() as stack:
         stack.callback(_end, running)
         while True:
             while more and len(running) < at_once:
@@ -156,5 +158,5 @@ def scores_of(stage: str, combination: Combination) -> list[Scores]:
 def _scores(evaluation: Stage, name: str) -> Scores:
     model = evaluation.requires().get("model")
     if not isinstance(model, TrainingStage):
-        return Scores(name, evaluation.folder, None, None)
-    return Scores(name, evaluation.folder, model.folder, model.result.partial)
+        return Scores(name, evaluation.name, evaluation.folder, None, None)
+    return Scores(name, evaluation.name, evaluation.folder, model.folder, model.result.partial)

@@ -14,6 +14,7 @@ from filelock import Timeout
 
 from datasets.errors import DataError
 from datasets.files import lock_file
+from pipeline import config
 from pipeline.cli.combinations import Combination, Running, combination_of, run_each, scores_of, split_values
 from pipeline.cli.find import find
 from pipeline.cli.sweep import compare, folder_of, say_end, say_failures
@@ -45,6 +46,8 @@ def search(options: argparse.Namespace) -> int:
     stages = find(options.stage)
     if len(stages) != 1 or not isinstance(stages[0], Evaluate):
         raise UsageError(f"--search needs one evaluation, such as EvaluatePenn:finetuned, not {options.stage}.")
+    if options.prune and config.settings().workspace.run_on == "slurm":
+        raise UsageError("--prune cannot stop the jobs of Slurm; leave out --prune or --on slurm.")
     if options.prune and not isinstance(stages[0].requires()["model"], TrainingStage):
         raise UsageError(f"--prune needs an evaluation of a network that is trained here; {options.stage} is none.")
     space = {text.partition("=")[0].strip(): _distribution(text) for text in options.vary}
@@ -99,15 +102,17 @@ class Search:
         self.numbers: dict[Combination, list[int]] = {}  # running combinations -> numbers of their trials
         self.pruned = set[Combination]()
         self.reported: dict[Combination, int] = {}  # combinations -> numbers of epochs that Optuna knows
-        self.places: dict[Combination, list[Path]] = {}  # combinations -> folders of their trainings
+        self.places: dict[Combination, Path] = {}  # combinations -> folders of their unfinished trainings
 
     def run(self, count: int, at_once: int) -> int:
         """Run trials, `at_once` of them at the same time, until there are `count`; return the exit code."""
         failed = list[Running]()
         with closing(run_each(self.stage, self._trials(count), at_once, self.folder / "logs", self._watch)) as ended:
             for one in ended:
-                numbers = self.numbers.pop(one.combination)
-                if one.combination in self.pruned:
+                numbers, pruned = self.numbers.pop(one.combination), one.combination in self.pruned
+                self.pruned.discard(one.combination)  # it may be proposed again
+                self.reported.pop(one.combination, None)
+                if pruned and one.process.returncode:
                     print(f"{one.combination.name} fell behind the other trials and was stopped", flush=True)
                     self._tell(numbers, None)
                 elif say_end(one):
@@ -153,7 +158,7 @@ class Search:
 
         if not self.prune or one.combination in self.pruned:
             return
-        epochs = self._epochs(one.combination)
+        epochs = self._epochs(one.combination)  # without the last one, after which there is nothing to stop
         if len(epochs) <= self.reported.get(one.combination, 0):
             return
         self.reported[one.combination] = len(epochs)
@@ -167,15 +172,15 @@ class Search:
                 return
 
     def _epochs(self, combination: Combination) -> dict[int, float]:
-        """Return epoch -> validation accuracy of a combination's training, in its unfinished or finished folder."""
+        """Return epoch -> validation accuracy of a combination's training, without the last epoch; {} if it is finished."""
         from stages.training.logs import read_metrics
 
         if combination not in self.places:
-            self.places[combination] = [
-                place for found in scores_of(self.stage, combination) for place in (found.unfinished, found.training) if place
-            ]
-        rows = [row for place in self.places[combination] for row in read_metrics(place) if row["what"] == "valid"]
-        return {int(row["epoch"]): float(row["acc"]) for row in rows}
+            (found,) = scores_of(self.stage, combination)
+            assert found.unfinished, "`search` has checked that there is a training"
+            self.places[combination] = found.unfinished
+        rows = [row for row in read_metrics(self.places[combination]) if row["what"] == "valid"]
+        return {int(row["epoch"]): float(row["acc"]) for row in rows if int(row["iteration"]) < int(row["iterations"])}
 
     def _report(self) -> None:
         """Print the accuracies of the finished trials, the best first, and tests of the others against the best."""

@@ -26,8 +26,6 @@ from pipeline.cli.find import find
 if TYPE_CHECKING:
     import pandas as pd
 
-    from stages.evaluation.scores import Scored
-
 
 def combinations(varied: list[str]) -> list[Combination]:
     """Return all combinations of values; varied: texts such as `finetune.learning_rate=1e-4,3e-4`.
@@ -93,9 +91,8 @@ def compare(folder: Path, stage: str, chosen: list[Combination]) -> None:
     if not made:
         return
     folder.mkdir(parents=True, exist_ok=True)
-    scored = [(combination, Scored(found.name, found.folder)) for combination, found in made]
     by_dataset: dict[str, list[Scored]] = {}
-    for _, one in scored:
+    for one in [Scored(found.name, found.folder) for _, found in made]:
         by_dataset.setdefault(one.accuracy.dataset, []).append(one)
     print("\n" + part_text(write_tables(folder, [one for those in by_dataset.values() for one in those])))
     tests = holm(pair_table([(first, other) for first, *others in by_dataset.values() for other in others]))
@@ -103,7 +100,7 @@ def compare(folder: Path, stage: str, chosen: list[Combination]) -> None:
         write_tests(folder, tests)
         print("\n" + as_text(tests))
     _draw_curves(folder, [found for _, found in made])
-    _write_hparams(folder / "tensorboard", scored)
+    _write_hparams(folder / "tensorboard", made)
     print(f"\ntables and curves are in {folder}; for TensorBoard: tensorboard --logdir {folder / 'tensorboard'}")
 
 
@@ -120,21 +117,24 @@ def _draw_curves(folder: Path, made: list[Scores]) -> None:
             curves.draw_training(folder / f"curves_{dataset}", list(trainings.values()))
 
 
-def _write_hparams(folder: Path, scored: "list[tuple[Combination, Scored]]") -> None:
+def _write_hparams(folder: Path, made: list[tuple[Combination, Scores]]) -> None:
     """Write the settings and accuracies of each combination for TensorBoard."""
     from torch.utils.tensorboard import SummaryWriter
 
+    from stages.evaluation.scores import Scored
+
     shutil.rmtree(folder, ignore_errors=True)
     accuracies: dict[Combination, dict[str, float]] = {}
-    for combination, one in scored:
+    for combination, found in made:
+        one = Scored(found.name, found.folder)
         for split, figures in one.accuracy.labelled.items():
             value = figures.measures[one.first_measure].value
-            name = f"{one.accuracy.title} {split}, {one.first_measure} in %"
+            name = f"{found.evaluation} {split}, {one.first_measure} in %"
             accuracies.setdefault(combination, {})[name] = float("nan") if value is None else 100 * value
     with SummaryWriter(str(folder)) as writer:
-        for combination, found in accuracies.items():
+        for combination, rates in accuracies.items():
             settings = {f"{section}.{name}": _number_or_text(value) for section, name, value in combination.values}
-            writer.add_hparams(settings, found, run_name=combination.file_name)
+            writer.add_hparams(settings, rates, run_name=combination.file_name)
 
 
 def _number_or_text(value: str) -> float | str:

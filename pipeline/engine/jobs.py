@@ -65,7 +65,7 @@ class InJob:
 
     def __call__(self) -> None:
         """Run the command; exit this process with the command's exit code, if the code is not 0."""
-        with settings_here(self.job.nodes, self.exp) as further:
+        with settings_here(self.job.nodes, self.exp, self.job.name[-8:]) as further:
             self._run([*self.job.command, *further])
 
     def _run(self, command: list[str]) -> None:
@@ -85,8 +85,11 @@ class InJob:
         except UncompletedJobError:  # raised by submitit's signal handler, which has called `checkpoint`
             print("The stage was stopped by the job's time limit; set a longer `time` in [slurm] of the settings.", flush=True)
             sys.exit(1)
-        if process.returncode in STOPPED and is_first():
-            self._return_to_queue()
+        if process.returncode in STOPPED:
+            if not is_first():
+                time.sleep(LONGEST_END)  # the first machine requeues the job; an end of this one could come before that
+            else:
+                self._return_to_queue()
         if process.returncode < 0:
             print(f"The stage was killed (signal {-process.returncode}), perhaps because memory ran out.", flush=True)
         if process.returncode:

@@ -1,7 +1,8 @@
 """One training on several machines of a Slurm job: each machine runs the training's command, and the first writes the result.
 
 The other machines need the inputs of the training, but must not touch the result. So their command uses a temporary folder of
-results, with symlinks to the finished results.
+results, with symlinks to the finished results and a copy of the training's checkpoint: torch chooses the machine whose
+checkpoint all machines continue from.
 """
 
 import contextlib
@@ -13,7 +14,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from pipeline.engine.digests import MEMORY
+from pipeline.engine.manifest import PARTIAL
 
+CHECKPOINT = (PARTIAL, "last.safetensors", "before-last.safetensors")  # files from which a training continues
 FIRST_PORT, PORTS = 20_000, 40_000  # the ports from which a job gets one for the rendezvous of its machines
 
 
@@ -23,11 +26,11 @@ def is_first() -> bool:
 
 
 @contextlib.contextmanager
-def settings_here(nodes: int, exp: Path) -> Iterator[list[str]]:
+def settings_here(nodes: int, exp: Path, fingerprint: str) -> Iterator[list[str]]:
     """Yield the settings, as arguments of the command line, of a training's command on this machine of its job.
 
-    nodes: number of machines; exp: the folder of all results. Raises OSError or CalledProcessError if Slurm does not know the
-    machines of the job.
+    nodes: number of machines; exp: the folder of all results; fingerprint: first 8 digits of the training's. Raises OSError or
+    CalledProcessError if Slurm does not know the machines of the job.
     """
     if nodes == 1:
         yield []
@@ -41,6 +44,7 @@ def settings_here(nodes: int, exp: Path) -> Iterator[list[str]]:
         return
     with tempfile.TemporaryDirectory() as copy:
         link_results(exp, Path(copy))
+        copy_checkpoint(exp, Path(copy), fingerprint)
         yield [*meeting, "--set", f"workspace.exp={copy}"]
 
 
@@ -53,3 +57,13 @@ def link_results(exp: Path, copy: Path) -> None:
             place = copy / result.relative_to(exp)
             place.parent.mkdir(exist_ok=True)
             place.symlink_to(result.resolve(), target_is_directory=True)
+
+
+def copy_checkpoint(exp: Path, copy: Path, fingerprint: str) -> None:
+    """Copy the checkpoints of an unfinished training. No machine writes any before all machines have met."""
+    for partial in exp.glob(f"*/*@{fingerprint}.partial"):
+        place = copy / partial.relative_to(exp)
+        place.mkdir(parents=True)
+        for name in CHECKPOINT:
+            if (partial / name).exists():
+                shutil.copyfile(partial / name, place / name)

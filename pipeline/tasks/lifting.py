@@ -80,7 +80,8 @@ class RecordHeatmaps(ChainStage):
     result_path = "mocap/heatmaps"
 
     def settings(self) -> dict[str, Any]:
-        return {"precision": config.settings().evaluate.precision}
+        settings, names = config.settings(), ("starts", "stride", "repeated_weight")
+        return {"precision": settings.evaluate.precision} | {name: getattr(settings.forecast, name) for name in names}
 
     def requires(self) -> dict[str, Stage]:
         return converted(PENN_ACTION)
@@ -88,6 +89,18 @@ class RecordHeatmaps(ChainStage):
     def external_inputs(self) -> dict[str, str]:
         network = config.settings().converter.heatmaps_from
         return {"network": str(follow(Path(network).expanduser()))} if network else {}
+
+    def digest_external_inputs(self) -> dict[str, str]:
+        """Return name -> digest. Raises DataError for the network of the forecasts in 3D, which depends on these heatmaps."""
+        settings = config.settings()
+        own = config.exp() / PENN_ACTION.result_path / settings.forecast.experiment
+        folder = Path(settings.converter.heatmaps_from).expanduser().parent
+        if settings.forecaster.converter == "trained" and folder.absolute() == own.absolute():
+            raise DataError(
+                f"[converter] heatmaps_from = {settings.converter.heatmaps_from}: this will be the network with the converter "
+                "that learns from its heatmaps; give [forecast] another experiment name."
+            )
+        return super().digest_external_inputs()
 
     def work(self, folder: Path, inputs: dict[str, Path], report: Report) -> dict[str, Any]:
         if not self.external_inputs():

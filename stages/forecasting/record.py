@@ -12,8 +12,8 @@ from datasets.errors import DataError
 from datasets.progress import Report, silent
 from stages.forecasting.checkpoints import load_forecaster
 from stages.forecasting.evaluate import BATCH, ForecastFiles, forecast_images, on_cpu
-from stages.forecasting.movements import Movements, Starts, published_starts
-from stages.forecasting.samples import PennSequences
+from stages.forecasting.movements import Movements, Starts
+from stages.forecasting.samples import PennSequences, starts_of
 from stages.inference.predict import compute_type, pick_device, set_tf32
 from stages.lifting.recordings import Recordings
 from stages.loading.loader import batches, killed_reader_as_data_error
@@ -30,9 +30,9 @@ def record(folder: Path, model: Path, data: ForecastFiles, training: ForecastTra
            workspace: Workspace, report: Report = silent) -> dict[str, int]:  # fmt: skip
     """Write train.npz and valid.npz; return the number of recorded poses in each split.
 
-    The network forecasts from images chosen at random, without mirrored images, as in its training. Only poses with a label for
-    every joint are recorded. Raises DataError for a file that is not a forecasting network, for an unreadable frame, and for a
-    split without such a pose.
+    The network forecasts from images chosen at random, without mirrored images. `training` defines the frames of the steps, as
+    in the network's own training. Only poses with a label for every joint are recorded. Raises DataError for a file that is
+    not a forecasting network, for an unreadable frame, and for a split without such a pose.
     """
     network, about = load_forecaster(model)
     device = pick_device(workspace.device)
@@ -42,7 +42,7 @@ def record(folder: Path, model: Path, data: ForecastFiles, training: ForecastTra
     found = dict[str, int]()
     for split, most in IMAGES.items():
         movements = data.movements(split)
-        starts, chosen = _choose(movements, most, split)
+        starts, chosen = _choose(movements, training, most, split)
         samples = PennSequences(movements, starts, data.frames, Input(resolution=about.resolution), training)
         maps, points = list[np.ndarray](), list[np.ndarray]()
         for batch in batches(samples, BATCH, workspace.workers):  # type: ignore[arg-type]
@@ -58,10 +58,12 @@ def record(folder: Path, model: Path, data: ForecastFiles, training: ForecastTra
     return found
 
 
-def _choose(movements: Movements, most: int, split: str) -> tuple[Starts, np.ndarray]:
+def _choose(movements: Movements, training: ForecastTraining, most: int, split: str) -> tuple[Starts, np.ndarray]:
     """Return at most `most` random starts, and which of their steps to record, (N, T) bool."""
-    rng, starts = np.random.default_rng(_SEED), published_starts(movements)
+    rng, starts = np.random.default_rng(_SEED), starts_of(movements, training)
     labelled = ~np.isnan(movements.joints[starts.rows]).any(axis=(2, 3))
+    if not training.repeated_weight:  # the network has not learnt the repeated steps
+        labelled &= ~starts.repeated
     possible = rng.permutation(np.flatnonzero(labelled.any(axis=1)))[:most]
     if not len(possible):
         raise DataError(f"no frame of the split {split} has a label for every joint, so no heatmap can be recorded.")

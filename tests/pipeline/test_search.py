@@ -34,7 +34,7 @@ class Process:
         self.returncode, self.asked = 0, False
 
     def terminate(self) -> None:
-        self.asked = True
+        self.returncode, self.asked = 130, True
 
 
 def run(folder, count, monkeypatch, broken_at=None, epochs=1, prune=False):

@@ -73,7 +73,7 @@ def test_a_sweep_runs_compares_and_carries_on(place: Place):
     }
     parts = pd.read_csv(folder / "parts.csv").query("measure == 'PCKh@0.5'").set_index("network")["overall"]
     for name, (_, accuracies) in found.items():
-        assert accuracies == {"MPII valid, PCKh@0.5 in %": pytest.approx(parts[name], abs=1e-4)}
+        assert accuracies == {"EvaluateMpii:finetuned valid, PCKh@0.5 in %": pytest.approx(parts[name], abs=1e-4)}
 
 
 def hparams(folder: Path) -> dict[str, tuple[dict, dict]]:

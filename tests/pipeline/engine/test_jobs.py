@@ -117,6 +117,7 @@ def test_the_other_machines_of_a_job_see_the_results_and_write_elsewhere(monkeyp
     for name in ("mpii/annot@12345678", "export@12345678", "mpii/hg@12345678.partial"):
         (exp / name).mkdir(parents=True)
     (exp / "mpii/annot@12345678/train.h5").write_text("labels")
+    (exp / "mpii/hg@12345678.partial/last.safetensors").write_text("checkpoint")
     (exp / "mpii/annot").symlink_to("annot@12345678")
     (exp / ".digests.json").write_text("{}")
     (tmp_path / "scontrol").write_text(
@@ -127,13 +128,14 @@ def test_the_other_machines_of_a_job_see_the_results_and_write_elsewhere(monkeyp
         monkeypatch.setenv(name, value)
     meeting = ["--set", "workspace.machines=2", "--set", "workspace.rendezvous=n3:20007"]
     monkeypatch.setenv("SLURM_PROCID", "0")
-    with nodes.settings_here(1, exp) as alone, nodes.settings_here(2, exp) as first:
+    with nodes.settings_here(1, exp, "12345678") as alone, nodes.settings_here(2, exp, "12345678") as first:
         assert (alone, first) == ([], meeting)
     monkeypatch.setenv("SLURM_PROCID", "1")
-    with nodes.settings_here(2, exp) as second:
+    with nodes.settings_here(2, exp, "12345678") as second:
         assert second[:-1] == [*meeting, "--set"] and second[-1].startswith("workspace.exp=")
         copy = Path(second[-1].partition("=")[2])
         found = {path.relative_to(copy).as_posix() for path in (*copy.iterdir(), *copy.glob("*/*"))}
-        assert found == {".digests.json", "mpii", "mpii/annot@12345678", "export@12345678"}
+        assert found == {".digests.json", "mpii", "mpii/annot@12345678", "export@12345678", "mpii/hg@12345678.partial"}
+        assert (copy / "mpii/hg@12345678.partial/last.safetensors").read_text() == "checkpoint"
         assert (copy / "mpii/annot@12345678/train.h5").read_text() == "labels"
     assert not copy.exists() and (exp / "mpii/annot@12345678/train.h5").exists()
