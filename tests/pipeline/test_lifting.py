@@ -62,7 +62,7 @@ def test_the_converter_is_a_part_of_the_chain_if_the_forecasts_use_it(lifted: Pl
 def test_the_converter_learns_from_the_heatmaps_of_a_forecasting_network(lifted: Place) -> None:
     network = "exp/penn_action_cropped/hg-256-res-clstm/best.safetensors"
     given = ("--set", f"converter.heatmaps_from={network}", "--set", "train_converter.experiment=recorded")
-    said = lifted.run("run", "RecordHeatmaps", "--dry-run", *given, code=30)
+    said = lifted.run("run", "RecordHeatmaps", *given, code=30)
     assert "this will be the network with the converter that learns from its heatmaps" in said
     given += ("--set", "forecaster.converter=none")
     lifted.run("run", "EvaluateConverter", *given)
