@@ -103,5 +103,6 @@ def test_a_search_from_the_command_line(place: Place):
     assert "--search needs one evaluation" in place.run("sweep", "EvaluateMpii", *words[2:], "1", code=2)
     assert "--prune needs --search N" in place.run("sweep", "EvaluateMpii:finetuned", *words[2:-1], "--prune", code=2)
     fetched = ("sweep", "EvaluateMpii:pretrained", *words[2:-1], "--models", "precomputed", "--search", "1", "--prune")
+    assert "--prune cannot stop the jobs of Slurm" in place.run(*fetched, "--on", "slurm", code=2)
     assert "--prune needs an evaluation of a network that is trained" in place.run(*fetched, code=2)
     assert "0 is no whole number of at least 1" in place.run(*words, "0", code=2)
