@@ -1,6 +1,7 @@
 """Combinations of settings: run a stage with each of them, some at the same time, and find the results."""
 
 import hashlib
+import os
 import re
 import shlex
 import signal
@@ -139,11 +140,21 @@ def _start(stage: str, combination: Combination, logs: Path | None) -> Running:
 
 
 def _end(running: list[Running]) -> None:
-    """Ask the processes to stop, and wait until they have; a training first writes a checkpoint."""
-    for one in running:
-        one.process.terminate()
-    for one in running:
-        one.process.wait()
+    """Ask the processes to stop, and wait until they have ended; a training first writes a checkpoint.
+
+    After a second Ctrl-C, the processes are killed: a training then continues from its last checkpoint.
+    """
+    try:
+        for one in running:
+            one.process.terminate()
+        for one in running:
+            one.process.wait()
+    except KeyboardInterrupt:
+        for one in running:
+            if one.process.poll() is None:
+                os.killpg(one.process.pid, signal.SIGKILL)
+                one.process.wait()
+        raise
 
 
 def scores_of(stage: str, combination: Combination) -> list[Scores]:

@@ -1,4 +1,4 @@
-"""Slurm for tests: a real cluster of one machine with all files in one folder, and commands that imitate Slurm's."""
+"""Slurm for tests: a real cluster of two machines with all files in one folder, and commands that imitate Slurm's."""
 
 import os
 import shutil
@@ -8,24 +8,24 @@ import subprocess
 import time
 from pathlib import Path
 
-PROGRAMS = ("munged", "slurmctld", "slurmd", "sbatch", "srun", "squeue", "scontrol", "scancel")
+PROGRAMS = ("munged", "slurmctld", "slurmd", "sbatch", "srun", "squeue", "scontrol", "scancel", "unshare")
+MACHINES = ("poses1", "poses2")
 
 CONFIGURATION = """
 ClusterName=test
 SlurmctldHost={host}(127.0.0.1)
 SlurmctldPort={port}
-SlurmdPort={port_d}
 AuthType=auth/munge
 AuthInfo=socket={folder}/munge/socket,cred_expire=5
 CredType=cred/munge
 SlurmUser=root
 SlurmdUser=root
 StateSaveLocation={folder}/state
-SlurmdSpoolDir={folder}/spool
+SlurmdSpoolDir={folder}/spool/%n
 SlurmctldPidFile={folder}/slurmctld.pid
-SlurmdPidFile={folder}/slurmd.pid
+SlurmdPidFile={folder}/%n.pid
 SlurmctldLogFile={folder}/slurmctld.log
-SlurmdLogFile={folder}/slurmd.log
+SlurmdLogFile={folder}/%n.log
 ProctrackType=proctrack/linuxproc
 TaskPlugin=task/none
 JobAcctGatherType=jobacct_gather/none
@@ -39,9 +39,11 @@ SelectType=select/cons_tres
 SelectTypeParameters=CR_Core
 SlurmdParameters=config_overrides
 KillWait=2
-NodeName={host} NodeAddr=127.0.0.1 CPUs=4 RealMemory=4000 State=UNKNOWN
+{nodes}
 PartitionName=main Nodes=ALL Default=YES MaxTime=INFINITE State=UP
 """
+NODE = "NodeName={name} NodeAddr=127.0.0.1 Port={port} CPUs=4 RealMemory=4000 State=UNKNOWN"
+LOGS = ("slurmctld.log", *(f"{name}.log" for name in MACHINES))
 
 
 def absent() -> str:
@@ -54,27 +56,35 @@ def absent() -> str:
 
 
 class Cluster:
-    """A real cluster of one machine with four cores, to `start` and `stop`. It needs Debian's packages slurm-wlm and munge."""
+    """A real cluster of two machines with four cores each, to `start` and `stop`.
+
+    The machines are two slurmd daemons with host names of their own on this machine. They need Debian's packages slurm-wlm and
+    munge.
+    """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.environment = {"SLURM_CONF": str(folder / "slurm.conf"), "PATH": f"{os.environ['PATH']}:/usr/sbin:/sbin"}
 
     def start(self) -> None:
-        """Start the three daemons, and wait until a job can run."""
+        """Start the daemons, and wait until a job can run."""
         for name in ("munge", "state", "spool"):
             (self.folder / name).mkdir(mode=0o700)
         munge = self.folder / "munge"
         (munge / "key").write_bytes(os.urandom(1024))
         (munge / "key").chmod(0o400)
-        ports = _free_ports()
-        text = CONFIGURATION.format(folder=self.folder, host=socket.gethostname(), port=ports[0], port_d=ports[1])
+        port, *ports = _free_ports(1 + len(MACHINES))
+        nodes = "\n".join(NODE.format(name=name, port=port) for name, port in zip(MACHINES, ports, strict=True))
+        text = CONFIGURATION.format(folder=self.folder, host=socket.gethostname(), port=port, nodes=nodes)
         (self.folder / "slurm.conf").write_text(text)
+        (self.folder / "hosts").write_text(f"127.0.0.1 localhost {' '.join(MACHINES)}\n")
         files = {"key-file": "key", "socket": "socket", "pid-file": "pid", "log-file": "log", "seed-file": "seed"}
         self.call("munged", "--force", *(f"--{option}={munge / name}" for option, name in files.items()))
         self.call("slurmctld")
-        self.call("slurmd")
-        self.wait(lambda: "idle" in self.call("sinfo", "--noheader", "--format=%T"), 60)
+        for name in MACHINES:
+            command = f"hostname {name} && mount --bind {self.folder}/hosts /etc/hosts && exec slurmd"
+            self.call("unshare", "--uts", "--mount", "sh", "-c", command)
+        self.wait(lambda: self.call("sinfo", "--noheader", "--format=%D %T").split() == ["2", "idle"], 60)
 
     def call(self, *command: str) -> str:
         """Run a command of Slurm and return its output."""
@@ -91,14 +101,14 @@ class Cluster:
         end = time.monotonic() + seconds
         while not condition():
             if time.monotonic() > end:
-                logs = "\n".join((self.folder / name).read_text()[-2000:] for name in ("slurmctld.log", "slurmd.log"))
+                logs = "\n".join((self.folder / name).read_text()[-2000:] for name in LOGS)
                 raise AssertionError(f"it did not happen in {seconds} s\n{self.call('squeue')}\n{logs}")
             time.sleep(0.1)
 
     def stop(self) -> None:
         """End the jobs and the daemons."""
         self.call("scancel", "--user=root", "--signal=KILL", "--full")
-        for name in ("slurmd.pid", "slurmctld.pid", "munge/pid"):
+        for name in (*(f"{name}.pid" for name in MACHINES), "slurmctld.pid", "munge/pid"):
             path = self.folder / name
             if path.exists():
                 _end(int(path.read_text()))
@@ -116,8 +126,8 @@ def _end(process: int) -> None:
     os.kill(process, signal.SIGKILL)
 
 
-def _free_ports() -> list[int]:
-    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(2)]
+def _free_ports(number: int) -> list[int]:
+    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(number)]
     try:
         return [each.getsockname()[1] for each in sockets]
     finally:

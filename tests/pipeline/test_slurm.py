@@ -152,6 +152,23 @@ def test_a_training_that_returns_to_the_queue_twice(real, cluster):
     assert trained(real) == made
 
 
+def test_two_machines_of_a_job_that_returns_to_the_queue_train_one_network(real, cluster):
+    real.set(LONG.format(200) + "[slurm:FinetunePenn]\nmachines = 2\n")
+    process = real.start("-m", "pipeline", "run", "FinetunePenn", *ON_SLURM)
+    wait_for(lambda: at_work(real))
+    number = number_of(cluster)
+    cluster.call("scancel", "--signal=USR2", number)
+    cluster.wait(lambda: cluster.state(number) == "RUNNING 1", 90)
+    _, err = process.communicate(timeout=300)
+    assert process.returncode == 0, err
+    logs = {path.name: path.read_text() for path in real.exp.glob(".jobs/FinetunePenn-*/*.out")}
+    assert logs.keys() == {f"{number}_0_log.out", f"{number}_1_log.out"}
+    assert all("FinetunePenn: done" in text and "interrupted" in text for text in logs.values())
+    made = trained(real)
+    real.run("rerun", "FinetunePenn", "--config", "profile.cfg", "--set", "workspace.processes=2")
+    assert trained(real) == made
+
+
 def test_a_job_that_is_cancelled(real, cluster):
     real.set(LONG.format(100000))
     process = real.start("-m", "pipeline", "run", "FinetunePenn", *ON_SLURM)

@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 
 from pipeline import config
-from pipeline.cli.combinations import Combination, run_each
+from pipeline.cli.combinations import Combination, Running, run_each
 from pipeline.cli.sweep import combinations, holm
 from pipeline.config import UsageError
 from tests.pipeline.conftest import Place
@@ -105,6 +105,24 @@ def test_combinations_run_at_the_same_time_and_stop_together(tmp_path, monkeypat
         list(ended)
     assert {one.combination.name for one in begun} == {"a=0", "a=1"}
     assert all(one.process.returncode == -signal.SIGTERM for one in begun)
+
+
+def test_a_second_interrupt_kills_the_combinations(tmp_path, monkeypatch):
+    """Two processes that ignore SIGTERM, as a training does while it writes a checkpoint."""
+    words = "x -c 'import signal, time; signal.signal(15, signal.SIG_IGN); print(1, flush=True); time.sleep(60)'"
+    monkeypatch.setattr("pipeline.cli.combinations.config.command", lambda _: words)
+    these = [Combination(f"a={i}", (), (("x", "a", str(i)),)) for i in range(2)]
+    begun = dict[str, Running]()
+
+    def interrupt_twice(one: Running) -> None:
+        begun[one.combination.name] = one
+        if len(begun) == 2 and all(one.log.read_text() for one in begun.values()):
+            threading.Timer(0.5, lambda: os.kill(os.getpid(), signal.SIGINT)).start()
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt), closing(run_each("S", iter(these), 2, tmp_path, interrupt_twice)) as ended:
+        list(ended)
+    assert [one.process.returncode for one in begun.values()] == 2 * [-signal.SIGKILL]
 
 
 MEET = """
