@@ -1,6 +1,7 @@
-# An image of this workspace with its environment, for the two commands of the README. docs/clusters.md says how to use it.
+# Build an image that contains this workspace and its Python environment, to run `make demo` and `make test`. docs/clusters.md
+# explains how to use the image.
 #   docker build --tag poses .                              for CPUs
-#   docker build --tag poses --build-arg TORCH=cuda .       for GPUs of NVIDIA
+#   docker build --tag poses --build-arg TORCH=cuda .       for NVIDIA GPUs
 FROM python:3.12-slim
 
 RUN apt-get update \
@@ -10,7 +11,7 @@ RUN apt-get update \
 WORKDIR /poses
 COPY requirements.txt requirements-dev.txt setup.py Makefile ./
 
-# PyPI has torch with CUDA; the build for CPUs is smaller by some GB, and has an index of its own.
+# The torch on PyPI is built for CUDA. The build for CPUs is some GB smaller; it must be installed from PyTorch's index.
 ARG TORCH=cpu
 RUN python -m venv .venv \
     && if [ "$TORCH" = cpu ]; then \

@@ -1,4 +1,5 @@
-# The two commands of the README: `make demo` and `make test`. Both set up .venv first, with the Python that PYTHON names.
+# The two commands of the README: `make demo` and `make test`. Both commands first create .venv, with the Python of the
+# variable PYTHON.
 # `make help` lists all targets.
 
 PYTHON ?= python3
@@ -27,7 +28,7 @@ lint: $(VENV)/.installed-dev
 
 setup: $(VENV)/.installed
 
-# Every target checks Python first, and prints what to do if .venv cannot be created or used.
+# Every target that needs .venv runs this check first. If .venv cannot be created or used, the check prints what to do.
 python:
 	@say() { echo "error: $$1" >&2; exit 1; }; \
 	version='import sys; print("%d.%d" % sys.version_info[:2]); sys.exit(sys.version_info < (3, 11))'; \

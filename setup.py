@@ -1,4 +1,4 @@
-"""Packages, console script and requirements; requirements.txt pins the versions that `make` installs."""
+"""Define the packages, the console script and the requirements; requirements.txt pins the versions that `make` installs."""
 
 from pathlib import Path
 
@@ -20,8 +20,8 @@ setup(
     ],
     extras_require={
         "openvino": ["openvino"],  # the predictor's fastest runtime on a CPU
-        "labels": ["sleap-io"],  # reads the labels of DeepLabCut, SLEAP and others
-        "search": ["optuna"],  # searches settings, for `sweep --search`
+        "labels": ["sleap-io"],  # reads label files of DeepLabCut, SLEAP and other programs
+        "search": ["optuna"],  # proposes combinations of settings, for `sweep --search`
         "slurm": ["submitit"],  # submits stages as jobs of Slurm
     },
     entry_points={"console_scripts": ["pose-workspace = pipeline.__main__:main"]},

@@ -10,5 +10,5 @@ DATASETS: dict[str, Dataset] = {dataset.name: dataset for dataset in (MPII, PENN
 
 
 def dataset_named(name: str) -> Dataset | None:
-    """Return the predefined dataset called `name`, or None if there is none."""
+    """Return the predefined dataset called `name`, or None if no predefined dataset has this name."""
     return DATASETS.get(name)

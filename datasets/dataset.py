@@ -1,4 +1,4 @@
-"""Dataset, an object with all facts about one dataset; and DatasetFiles, the dataset's converted files."""
+"""Define Dataset, which contains all facts about one dataset, and DatasetFiles, the folders of its converted files."""
 
 import os
 from collections.abc import Callable, Iterable, Mapping
@@ -36,7 +36,7 @@ class Split:
 
 @dataclass(frozen=True)
 class Conversion:
-    """The contents of a dataset's own files, ready to be written as annotation files."""
+    """The contents of a dataset's original files, ready to be written as annotation files."""
 
     splits: Mapping[str, Split]  # train, valid, test; test may be empty
     # Function that returns the (width, height) of an image in px. None: the images must be decoded to find their sizes.
@@ -48,13 +48,13 @@ class Conversion:
 
 
 class Reader(Protocol):
-    """A function that reads a dataset's own files."""
+    """A function that reads a dataset's original files."""
 
     def __call__(self, folder: Path, settings: Any, files: Mapping[str, Path], report: Report) -> Conversion:
         """Return the people of all splits from a folder of fetched files.
 
         settings: the dataset's section of luigi.cfg; files: for each setting in `Dataset.split_sources` that is not empty, the
-        file that it names. Raises DataError if files are missing or damaged.
+        file that this setting specifies. Raises DataError if files are missing or damaged.
         """
 
 
@@ -71,10 +71,10 @@ class Dataset:
     skeleton: Skeleton
     origin: Origin
     settings: type[Section]  # the dataset's section of luigi.cfg
-    # Name of a setting -> the files that are needed from the archive, folder or file that the setting names.
+    # Name of a setting -> the files that are needed from the archive, folder or file that the setting specifies.
     sources: Mapping[str, Wanted]
     read: Reader
-    measures: tuple[Measure, ...]  # the measures that the dataset's owners use; comparisons show the first one
+    measures: tuple[Measure, ...]  # the measures that the dataset's owners use; comparisons show the first measure
     scored: tuple[str, ...] = ("valid",)  # the splits on which networks are scored
     oks: bool = False  # whether evaluations also compute object keypoint similarity (OKS), COCO's measure
     # Function that writes predictions of the test people, (N, J, 2) in 0-based px, as files for the evaluation of the dataset's
@@ -82,13 +82,13 @@ class Dataset:
     submit: Callable[[Path, "DatasetFiles", Annotations, np.ndarray], None] | None = None
     images: str = "images"  # name of the folder of images within a result
     cropped: bool = False  # whether the images are frames that the stage CropPenn first crops to the person
-    split_sources: tuple[str, ...] = ()  # names of settings, each of which may name a file that defines the split
+    split_sources: tuple[str, ...] = ()  # names of the settings that may specify a file that defines the split
     folder: str = ""  # path of the dataset's results below exp/; empty: the dataset's name
     published: tuple[Published, ...] = ()
     people: Callable[["DatasetFiles", Annotations], People] = _by_image
     # Advice at the end of the error message for a missing source.
     remedy: str = "put the file in this place or correct its path in the settings"
-    # True if each image shows one person. The annotation files then have no fields `person` and `imgname`, as published.
+    # True if each image shows one person. As in published files, the fields `person` and `imgname` are then left out.
     one_person: bool = False
     # For datasets whose labels define the joints: function that returns the dataset with a given skeleton. None for other
     # datasets.
@@ -111,7 +111,7 @@ class DatasetFiles:
 
     @classmethod
     def of(cls, dataset: Dataset, annotations: Path, images: Path, crops: Path | None = None) -> "DatasetFiles":
-        """Return a converted dataset; if its labels define the skeleton, read it from skeleton.json in `annotations`.
+        """Return a converted dataset; if its labels define the skeleton, read the skeleton from skeleton.json in `annotations`.
 
         Raises DataError if skeleton.json is needed and cannot be read.
         """

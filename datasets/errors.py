@@ -4,6 +4,6 @@
 class DataError(Exception):
     """An error in the user's input, such as a file, a setting or an archive, which the user can correct.
 
-    Its text says in one or two sentences what was found, what was expected, where (file, sequence, frame), and what to do. The
-    command line prints the text without a traceback and exits with a code other than 0.
+    The text of the error states in one or two sentences what was found, what was expected, where (file, sequence, frame), and
+    what the user can do. The command line prints the text without a traceback and exits with a code other than 0.
     """

@@ -1,4 +1,4 @@
-"""Functions for files: atomic writing, digests, text in any encoding, sizes, free disk space, and errors of the disk."""
+"""Functions for files: atomic writing, digests, text in any encoding, sizes, free disk space, and disk errors."""
 
 import codecs
 import ctypes
@@ -17,17 +17,18 @@ from datasets.errors import DataError
 from datasets.progress import Report, silent
 
 CHUNK = 1 << 20
-FEW_FILES, MANY_FILES = 256, 4096  # limits of open files: the lowest that is accepted, and the highest that is requested
+FEW_FILES, MANY_FILES = 256, 4096  # number of open files: lowest limit accepted, and limit requested
 FULL = (errno.ENOSPC, errno.EDQUOT)
 _AND_AGAIN = ", and run again. Finished results are kept."
-NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)  # errors of disks that cannot lock: NFS, Lustre, others
+NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)  # error numbers of disks that cannot lock files
 FORBIDDEN = (errno.EACCES, errno.EPERM, errno.EROFS)
 
 
 def write_atomically(path: Path, data: bytes, before: Path | None = None) -> None:
-    """Write a file atomically: even after a crash or power cut, `path` holds either the old or the complete new content.
+    """Write a file atomically: even after a crash or power cut, `path` has either its old or the complete new content.
 
-    before: a path in the same folder to which an existing file is renamed first; without it, the old file is replaced.
+    before: a path in the folder of `path`. If it is given, an existing file `path` is first renamed to `before`; a crash right
+    after this renaming leaves the old content only in `before`. Without `before`, an existing file is replaced.
     """
     temporary = path.with_name(path.name + ".writing")
     with open(temporary, "wb") as file:
@@ -40,10 +41,10 @@ def write_atomically(path: Path, data: bytes, before: Path | None = None) -> Non
 
 
 def sync(folder: Path) -> None:
-    """Wait until everything written to the file system of a folder is on the disk; faster than fsync for each file."""
+    """Wait until everything written to the file system of a folder is on the disk; this is faster than fsync for each file."""
     at = os.open(folder, os.O_RDONLY)
     try:
-        syncfs = getattr(ctypes.CDLL(None, use_errno=True), "syncfs", None)  # this function exists only on Linux
+        syncfs = getattr(ctypes.CDLL(None, use_errno=True), "syncfs", None)  # syncfs exists only on Linux
         if syncfs is None:
             os.sync()
         elif syncfs(at):
@@ -53,10 +54,11 @@ def sync(folder: Path) -> None:
 
 
 def lock_file(path: Path, timeout: float = -1) -> FileLock:
-    """Return a lock between processes, which ends with its process; timeout: seconds to wait for the lock, -1: no limit.
+    """Return a lock between processes, which is released when the process that acquired it ends.
 
-    On a file system without locks, acquiring the lock raises OSError. By default, filelock would use a lock file instead, which
-    stays if its process is killed.
+    timeout: seconds to wait for the lock; -1: no limit. On a file system without locks, acquiring the lock raises OSError. With
+    its default setting, the package filelock would instead create a file that marks the lock, and this file would remain if the
+    process is killed.
     """
     return FileLock(path, timeout=timeout, fallback_to_soft=False)
 
@@ -65,7 +67,7 @@ def decode_text(data: bytes) -> str:
     """Return the text of a file's content, with \\n at the end of its lines and without a byte order mark.
 
     Content that begins with the byte order mark of UTF-16 is decoded as UTF-16. All other content is decoded as UTF-8 or, if it
-    is no valid UTF-8, as Windows-1252, which agrees with Latin-1 in all printable characters.
+    is not valid UTF-8, as Windows-1252, which agrees with Latin-1 in all printable characters.
     """
     if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
         text = data.decode("utf-16", errors="replace")
@@ -106,7 +108,7 @@ def sha256(path: Path, report: Report = silent) -> str:
 
 
 def allow_open_files() -> None:
-    """Raise the limit of open files of this process and its child processes to 4096, or to the hard limit if that is lower.
+    """Raise the limit of open files of this process and its child processes to 4096, or to a lower hard limit.
 
     Each batch that is passed between processes needs open files. If too few are allowed, the processes that read images hang.
     Raises DataError if fewer than 256 files may be open.
@@ -126,7 +128,7 @@ class NotEnoughSpace(DataError):
 def require_space(folder: Path, needed: int, what: str) -> None:
     """Raise NotEnoughSpace if fewer than `needed` bytes are free on the disk of `folder`, which need not exist yet.
 
-    what: the purpose of the space, with which the error message begins.
+    what: the purpose for which the space is needed; the error message begins with this text.
     """
     while not folder.exists():
         folder = folder.parent
@@ -160,8 +162,8 @@ def disk_trouble_as_data_error(place: Path) -> Iterator[None]:
     """Turn errors that the user can remedy into DataError.
 
     Such errors are: too little memory, a disk that is full or cannot lock files, missing permission to write a file, too many
-    open files, and too large a file. Any other OSError is raised unchanged, because it shows an error in the code. place: a
-    folder for the message.
+    open files, and too large a file. Any other OSError is raised unchanged, because it shows an error in the code. place: the
+    folder for the error message.
     """
     try:
         yield
@@ -181,8 +183,8 @@ def disk_trouble_as_data_error(place: Path) -> Iterator[None]:
             what = f"{name} would exceed the limit on the size of files; raise the limit (ulimit -f)"
         elif error.errno in NO_LOCKS:
             what = (
-                f"The disk of {place} cannot lock files, which keeps two commands from making one result; set [workspace] exp "
-                "to another disk, or let this one be mounted with locks (Lustre: mount it with flock; NFS: start lockd, or "
+                f"The disk of {place} cannot lock files, so two commands could write the same result; set [workspace] exp "
+                "to another disk, or have this disk mounted with locks (Lustre: mount it with flock; NFS: start lockd, or "
                 "mount it with local_lock=all if only this machine works on it)"
             )
         else:

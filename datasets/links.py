@@ -1,4 +1,4 @@
-"""Links to results: symlinks or, on a disk without symlinks (exFAT, many network shares), text files that name the result.
+"""Links to results: symlinks or, on a disk without symlinks (exFAT, many network shares), text files with the result's name.
 
 A link is in the same folder as its result: `exp/mpii/hg-256` points at `exp/mpii/hg-256@3f9c2a1b`.
 """
@@ -29,7 +29,7 @@ def target(link: Path) -> Path | None:
 
 
 def point(link: Path, name: str) -> None:
-    """Create or replace a link, atomically, that points at `name` in the same folder. Raises OSError if that is impossible."""
+    """Create or replace `link` atomically; it points at `name` in its folder. Raises OSError if the link cannot be written."""
     temporary = link.with_name(f".{link.name}.{socket.gethostname()}.{os.getpid()}")
     temporary.unlink(missing_ok=True)  # a killed process with the same process id may have left this file
     try:
@@ -44,7 +44,7 @@ def point(link: Path, name: str) -> None:
 
 
 def follow(path: Path) -> Path:
-    """Return a path in which a text file that names a result is replaced by the result's folder.
+    """Return a path in which a text file with a result's name is replaced by the result's folder.
 
     On a disk without symlinks, exp/mpii/hg-256/best.safetensors becomes exp/mpii/hg-256@3f9c2a1b/best.safetensors. Symlinks in
     the path stay, because the operating system follows them.

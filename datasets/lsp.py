@@ -5,7 +5,7 @@ of a joint are x and y in pixels counted from 1 (MATLAB), and a flag with opposi
 marks an occluded joint, whose coordinates are labelled nevertheless. In LSPET, flag 1 marks a visible joint, and a joint with
 flag 0 has no label: its coordinates are meaningless. The i-th of the N columns belongs to the i-th image in the order of the
 numbers in the file names. HR-LSPET has the photographs of LSPET in full size, but lacks some images and their columns.
-The first half of LSP is for training and the second half for testing. LSPET is for training only. Some photographs are in both
+The first half of LSP is for training, the second half for testing. LSPET is for training only. Some photographs are in both
 datasets.
 """
 
@@ -112,7 +112,7 @@ class Lspet(Lsp):
 
 
 def image_names(folder: Path) -> list[str]:
-    """Return the names of the images in `folder`, in the order of their numbers. Raises DataError without this folder."""
+    """Return the names of the images in `folder`, in the order of their numbers. Raises DataError if `folder` is missing."""
     if not folder.is_dir():
         raise DataError(f"the folder {folder} is missing; unpack the dataset again.")
     matches = filter(None, (re.fullmatch(r"im(\d+)\.(?:jpg|png)", path.name) for path in folder.iterdir()))
@@ -120,25 +120,24 @@ def image_names(folder: Path) -> list[str]:
 
 
 def read_people(path: Path, images: list[str], one_means: Literal["occluded", "visible"]) -> Annotations:
-    """Return the people of the file joints.mat at `path`, one for each of `images` (names in the order of their numbers).
+    """Return the people of the file joints.mat at `path`.
 
-    one_means: the meaning of flag 1 (see the module's docstring). The box is a square around the centre of the bounding box of
-    the joints; its side is 1.25 x the longer side of the bounding box. People without two joints at different places have no
-    box and are left out. `normalize` is the length of the torso (`torso`), `torsoangle` is -1. Raises DataError if the file is
-    damaged, has another shape, does not fit the images, or seems to belong to the other dataset.
+    images: names of the images, in the order of their numbers; each image shows one person. one_means: the meaning of flag 1
+    (see the module's docstring). A person's box is a square around the centre of the joints' bounding box; its side is 1.25 x
+    the longer side of the bounding box. People without two joints at different positions have no box and are left out.
+    `normalize` is the length of the torso (see `torso`), `torsoangle` is -1. Raises DataError if the file is damaged, has a
+    wrong shape, does not match the images, or seems to be LSPET's instead of LSP's or vice versa.
     """
     x, y, flag = _columns(path)
     if len(x) != len(images):
-        raise DataError(
-            f"{path} labels {len(x)} images, but {len(images)} are there; the archive is incomplete: fetch it again."
-        )
+        raise DataError(f"{path} labels {len(x)} images, but {len(images)} exist; the archive is incomplete: fetch it again.")
     if not np.isin(flag, (0, 1)).all():
         raise DataError(f"{path}: the third number of a joint is neither 0 nor 1; this is not joints.mat of LSP or LSPET.")
     visible = (flag == 1) == (one_means == "visible")
     if visible.size and visible.mean() < 0.5:
         raise DataError(
-            f"{path} marks most joints as {'occluded' if one_means == 'occluded' else 'not labelled'}; LSP and LSPET mean"
-            " opposite things by their marks: give each archive in its own section of the settings."
+            f"{path} marks most joints as {'occluded' if one_means == 'occluded' else 'not labelled'}; the marks of LSP"
+            " and LSPET have opposite meanings: give LSP's archive in the section [lsp], and LSPET's in [lspet]."
         )
     part = np.stack([x, y], axis=2) - 1
     unlabelled = (part == -1).all(axis=2)  # (0, 0) in the file
@@ -154,8 +153,9 @@ def read_people(path: Path, images: list[str], one_means: Literal["occluded", "v
 def split(people: Annotations, images: int, fraction: float, seed: int, test_half: bool) -> dict[str, Annotations]:
     """Return the people of `train`, `valid` and `test`, each in file order.
 
-    images: number of images; test_half: whether the people on the second half of the images are the test split (LSP), or the
-    test split is empty. `valid` is the fraction `fraction` of the other people, drawn by `annotations.hold_out`.
+    images: number of images; test_half: if true, the people on the second half of the images are the test split (LSP); if
+    false, the test split is empty. `valid` has the people on a random fraction `fraction` of the images outside the test split,
+    drawn by `annotations.hold_out`; `train` has all other people.
     """
     test = people.index >= images // 2 if test_half else np.zeros(len(people), bool)
     valid = np.zeros(len(people), bool)
@@ -182,7 +182,7 @@ def _columns(path: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Return x, y and flag of all joints in joints.mat, each (N, 14) float64; x and y are pixels counted from 1."""
     joints = read_mat(path, "joints")["joints"]
     if not isinstance(joints, np.ndarray) or joints.ndim not in (2, 3):
-        raise DataError(f"{path}: joints holds something else than 3 x 14 x N numbers; it is another kind of file.")
+        raise DataError(f"{path}: joints is not an array of 3 x 14 x N numbers; it is another kind of file.")
     if joints.ndim == 2:  # add the last axis for N = 1, because MATLAB drops a last dimension of size 1
         joints = joints[:, :, None]
     if joints.shape[:2] == (JOINTS, 3):

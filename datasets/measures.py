@@ -26,14 +26,18 @@ class People:
 
 @dataclass(frozen=True)
 class Measure:
-    """A PCK: a predicted joint is correct within `threshold` times the reference length of its person."""
+    """An accuracy measure: the percentage of correct keypoints (PCK).
+
+    A predicted joint is correct if its distance from the labelled joint is at most `threshold` times the person's reference
+    length.
+    """
 
     name: str
     threshold: float
     # Function that returns the reference lengths (N,) in px; a person with NaN or a length <= 0 is not scored. The function
     # must not be a lambda, because datasets are pickled when they are sent to other processes.
     reference: Callable[[People], np.ndarray]
-    # How the overall rate is computed: as the mean of the joints' rates, or as all hits / all labels.
+    # How the overall accuracy is computed: mean = mean of the joints' accuracies; total = correct joints / labelled joints.
     overall: Literal["mean", "total"]
 
 
@@ -50,7 +54,10 @@ class Published:
 
 
 def people_by_image(rows: Annotations) -> People:
-    """Return the people of a split, grouped by the folder in the image's path, or by the image if its path has no folder."""
+    """Return the people of a split, grouped by the folder of each person's image.
+
+    An image without a folder is a group by itself; so is each image if all images are in one folder.
+    """
     names = [image.rpartition("/")[0] or image for image in rows.images]
     if len(set(names)) < 2:
         names = rows.images

@@ -1,7 +1,7 @@
 """MPII Human Pose: people in YouTube videos, 16 joints. Andriluka et al., CVPR 2014.
 
-The people are read from MPII's own `mpii_human_pose_v1_u12_1.mat`, or from files that others made from it
-(`datasets.formats.mpii_published`). These other files define their own split into train, valid and test.
+The people are read from MPII's own `mpii_human_pose_v1_u12_1.mat`, or from files that other projects made from this file
+(`datasets.formats.mpii_published`). The files of other projects define their own split into train, valid and test.
 """
 
 from collections.abc import Mapping
@@ -111,15 +111,15 @@ class Mpii(Section):
     split_seed: int = setting(3, "Seed of the random split.", ge=0, lt=2**32)
 
     def significant(self) -> dict:
-        """Return the settings that change a result: those of the random split, unless a file gives the split."""
+        """Return the settings that change a result: those of the random split, unless a file defines the split."""
         return {} if self.split_file else super().significant()
 
 
 def read(folder: Path, settings: Mpii, files: Mapping[str, Path], report: Report) -> Conversion:
     """Read the people of all splits; see `datasets.dataset.Reader`.
 
-    folder: holds `images/`, and the annotations as `mpii_human_pose_v1_u12_1.mat` or as the files that `mpii_published` reads.
-    files: its entry `split_file`, if the setting is not empty, is the file that names the validation people (see
+    folder: contains `images/`, and the annotations as `mpii_human_pose_v1_u12_1.mat` or as the files that `mpii_published`
+    reads. files: its entry `split_file`, if the setting is not empty, is the file that lists the validation people (see
     `mpii_split.split`).
     """
     split_file = files.get("split_file")
@@ -165,8 +165,8 @@ MPII = Dataset(
     sources=SOURCES,
     read=read,
     split_sources=("split_file",),
-    # Published tables for the validation split show the mean of the joints' rates. MPII's own evaluation of the test split
-    # shows the rate of all joints together.
+    # Published tables for the validation split show the mean of the joints' accuracies. MPII's own evaluation of the test
+    # split shows the accuracy of all joints together.
     measures=(
         Measure("PCKh@0.5", 0.5, normalize, "mean"),
         Measure("PCKh@0.1", 0.1, normalize, "mean"),

@@ -1,7 +1,7 @@
 """Datasets of your own; each section [dataset:NAME] of luigi.cfg defines one dataset.
 
 The labels are COCO keypoints or files of a labelling program. The stage Collect converts them to a folder with images/ and COCO
-keypoints: labels.json, and valid.json and test.json for splits that have their own file of labels.
+keypoints: labels.json, and valid.json and test.json for splits whose labels are given in a separate file.
 """
 
 import re
@@ -30,16 +30,16 @@ from datasets.sources import Origin
 ORIENTATION = 0x0112  # number of the EXIF tag for the orientation
 PREFIX = "dataset:"  # prefix of the names of the sections
 NAME = re.compile(r"[a-z][a-z0-9_]{0,39}")
-# Setting that names a labels file -> name of the copy of this file in the collected dataset.
+# Setting that specifies a labels file -> name of the copy of this file in the collected dataset.
 LABELS = {"labels": "labels.json", "valid": "valid.json", "test": "test.json"}
-# "" stands for a file without a suffix.
+# Suffixes of image files; "" is for files without a suffix.
 PICTURES = (".jpg", ".jpeg", ".jfif", ".png", ".bmp", ".tif", ".tiff", ".webp", ".gif", ".avif", ".heic", "")
 VIDEOS = (".mp4", ".avi", ".mov", ".mkv", ".webm", ".m4v", ".mpg", ".mpeg", ".wmv", ".ts", ".mts", ".m2ts", ".flv", ".3gp")
 # If an external input is a folder, only its files with these suffixes count in the result's fingerprint.
 SUFFIXES = {"images": (*PICTURES, *VIDEOS), "labels": (*PICTURES, *VIDEOS, ".csv", ".yaml")}
 LISTS = {"valid": "valid.txt", "test": "test.txt"}  # setting -> file in the collected folder that lists the split's images
-# Name of a reference length -> the pairs of joints between which it is measured. The first pair of joints that the skeleton has
-# and that are labelled is used.
+# Name of a reference length -> the pairs of joints between which it is measured. The first pair whose two joints are in
+# the skeleton and labelled is used.
 LENGTHS = {
     "torso": (("left_shoulder", "right_hip"), ("right_shoulder", "left_hip")),
     "head": (("head_top", "upper_neck"), ("head_top", "neck"), ("head", "neck")),
@@ -69,7 +69,7 @@ def renames(text: str) -> dict[str, str]:
 
 
 def part_of(text: str) -> float | None:
-    """Return the fraction in a text such as `0.2`; None for a text that is no number, which is a path.
+    """Return the fraction in a text such as `0.2`; None for a text that is not a number but a path.
 
     Raises ValueError for a number that is not between 0 and 1.
     """
@@ -194,9 +194,9 @@ def _length(ends: list[tuple[int, int]], people: People) -> np.ndarray:
 
 
 def read(folder: Path, settings: OwnDataset, files: Mapping[str, Path], report: Report) -> Conversion:
-    """Read the people of all splits from a folder that the stage Collect has made.
+    """Read the people of all splits from a folder that the stage Collect has written.
 
-    Raises DataError for wrong labels; its text names the file, the record and the remedy.
+    Raises DataError for wrong labels; the text of the error states the file, the record and the remedy.
     """
     found = {which: _renamed(read_coco(folder / name, settings.category), settings)
              for which, name in LABELS.items() if (folder / name).is_file()}  # fmt: skip
@@ -217,8 +217,8 @@ def _notes(skeleton: Skeleton, left_out: int) -> tuple[str, ...]:
     notes = []
     if skeleton.mirrored() == list(range(len(skeleton.joints))):
         notes.append(
-            "No joint has a left and a right partner, so mirrored images keep their labels. If some are pairs, name them "
-            "left_... and right_... with `rename`."
+            "No joint has a left or right partner, so mirrored images keep their labels. If some joints are left-right "
+            "pairs, name them left_... and right_... with `rename`."
         )
     if left_out:
         notes.append(
@@ -229,7 +229,7 @@ def _notes(skeleton: Skeleton, left_out: int) -> tuple[str, ...]:
 
 
 def _renamed(people: CocoPeople, settings: OwnDataset) -> CocoPeople:
-    """Return the people with joints renamed as `rename` says, and then written in the standard form (`standard_names`).
+    """Return the people with joints renamed by the setting `rename`, and then brought to standard form by `standard_names`.
 
     Raises DataError for unknown names, and for left-right pairs in the labels whose names do not show that they are pairs.
     """
@@ -252,12 +252,12 @@ def _renamed(people: CocoPeople, settings: OwnDataset) -> CocoPeople:
 
 
 def _split(folder: Path, settings: OwnDataset, labels: Mapping[str, Annotations]) -> dict[str, Annotations]:
-    """Return the people of train, valid and test. Some of these splits are listed in files, others are drawn at random."""
+    """Return the people of train, valid and test. A split is listed in a file or drawn at random."""
     rest, splits = labels["labels"], dict[str, Annotations]()
     named = {which: set(labels[which].images if which in labels else _listed(folder / LISTS[which], rest.images))
              for which in LISTS if part_of(getattr(settings, which)) is None}  # fmt: skip
     if both := sorted(named.get("valid", set()) & named.get("test", set())):
-        raise DataError(f"{len(both)} images, such as {both[0]}, are in valid and in test; name each image in one of them.")
+        raise DataError(f"{len(both)} images, such as {both[0]}, are in valid and in test; list each image in one split.")
     for which, images in named.items():
         chosen = np.isin(rest.images, sorted(images))
         splits[which], rest = labels.get(which) or rest.select(chosen), rest.select(~chosen)
@@ -275,7 +275,7 @@ def _groups(images: list[str], split_by: str) -> np.ndarray:
 
 
 def _listed(path: Path, images: list[str]) -> list[str]:
-    """Return the images that a list file names, none if the file is missing. Raises DataError for a line that fits no image."""
+    """Return the images that a list file selects; none if it is missing. Raises DataError for a line that matches no image."""
     if not path.is_file():
         return []
     # Path of an image or of a folder -> the image itself, or all images in the folder.
@@ -293,7 +293,7 @@ def _listed(path: Path, images: list[str]) -> list[str]:
 
 
 def _check_images(folder: Path, people: CocoPeople) -> None:
-    """Raise DataError for an image that is turned by its EXIF orientation, or is of another size than the labels state.
+    """Raise DataError for an image that is turned by its EXIF orientation, or whose size is not the size in the labels.
 
     Programs disagree on whether the labels of such an image refer to the stored or to the displayed pixels.
     """
@@ -311,6 +311,6 @@ def _check_images(folder: Path, people: CocoPeople) -> None:
         stated = people.sizes.get(image, size)
         if size != stated:
             raise DataError(
-                f"{folder / image} has {size[0]} x {size[1]} px, and the labels are of an image of {stated[0]} x {stated[1]} "
-                "px; give the images that were labelled."
+                f"{folder / image} has {size[0]} x {size[1]} px, but the labels state {stated[0]} x {stated[1]} px; "
+                "give the images that were labelled."
             )

@@ -2,8 +2,8 @@
 
 This module defines the window that each sequence is cropped to, the published split, and the annotations.
 
-The distribution holds `frames/NNNN/FFFFFF.jpg` and `labels/NNNN.mat`. Coordinates in these files count from 1 (MATLAB); here
-they count from 0. Windows, split and annotations follow pose-hg-train, branch image-play, where the cropped dataset comes from.
+The distribution contains `frames/NNNN/FFFFFF.jpg` and `labels/NNNN.mat`. Coordinates in these files count from 1 (MATLAB); here
+they count from 0. Windows, split and annotations follow pose-hg-train, branch image-play, which defined the cropped dataset.
 """
 
 import math
@@ -108,11 +108,11 @@ def round_half_away(value: float) -> int:
 def crop_window(label: Label) -> Window:
     """Return the window around all boxes of a sequence, as published: from the least x1 and y1 to the greatest x2 and y2.
 
-    The four values are rounded as by MATLAB, on coordinates counted from 1, and are inside the window. As published, no box is
-    left out. Boxes without an area do not change the window, because they lie inside other boxes. The only inverted box
-    (sequence 2173) lies in a corner of the image, and the window reaches to this corner. A window of only a few pixels
-    (sequence 1516) is used as it is. A window that extends beyond the frame, for example by rounding, is cut off at the frame's
-    edge. Raises DataError if the window lies outside the frame.
+    The four values are rounded as by MATLAB, in coordinates counted from 1; the window includes the rounded columns and rows.
+    As published, no box is left out. Boxes without an area do not change the window, because they lie inside other boxes. The
+    only inverted box (sequence 2173) lies in a corner of the image, and the window extends to this corner. A window of only a
+    few pixels (sequence 1516) is not enlarged. A window that extends beyond the frame, for example by rounding, is cut off at
+    the frame's edge. Raises DataError if the window lies outside the frame.
     """
     x1, y1 = (round_half_away(value + 1) - 1 for value in label.bbox[:, :2].min(axis=0))
     x2, y2 = (round_half_away(value + 1) - 1 for value in label.bbox[:, 2:].max(axis=0))
@@ -141,11 +141,11 @@ def crop_label(label: Label, window: Window) -> Label:
 def split(labels: Sequence[Label], counted_only: bool = True) -> dict[str, list[Label]]:
     """Return the sequences of `train`, `valid` and `test`, by the published rule.
 
-    The labels say whether a sequence is for training or for testing. The last 9.2 % of each action's training sequences, in
+    The labels state whether a sequence is for training or for testing. The last 9.2 % of each action's training sequences, in
     file order (their number is rounded, halves up), are used for validation. `valid` is ordered by action, and the actions by
     their first appearance; `train` and `test` have the order of `labels`. counted_only: whether sequences without a counted
-    frame (`Label.counted`) are left out before the 9.2 % are taken, so that they stay in training. pose-hg-train leaves them
-    out and has 115 validation sequences of Penn Action; image-play does not, and has 116.
+    frame (`Label.counted`) are left out before the 9.2 % are taken, so that they stay in training. pose-hg-train leaves these
+    sequences out and has 115 validation sequences of Penn Action; image-play includes them and has 116.
     """
     actions: dict[str, list[Label]] = {}
     for label in labels:
@@ -168,8 +168,8 @@ def annotations(labels: Sequence[Label], first: dict[str, int]) -> Annotations:
 
     first: sequence -> number of its first frame among the frames of all sequences, from 0. The person is assumed to fill the
     frame: `frame_box` gives the box. The published converter exchanges rows and columns in this calculation, which misplaces
-    the centre of crops that are not square; this function does not. Joints that are not visible count as not labelled (NaN).
-    `normalize` and `torsoangle` are -1.
+    the centre of crops that are not square; this function does not exchange them. Joints that are not visible count as not
+    labelled (NaN). `normalize` and `torsoangle` are -1.
     """
     counted = [(label, np.flatnonzero(label.counted)) for label in labels]
     rows = np.array([len(frames) for _, frames in counted], dtype=np.int64)
@@ -194,10 +194,10 @@ def annotations(labels: Sequence[Label], first: dict[str, int]) -> Annotations:
 
 
 def frame_box(size: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return the centre (..., 2) px and scale (side / 200 px) (...) of the box of cropped frames that the network sees.
+    """Return the centre (..., 2) px and scale (side / 200 px) (...) of the box that the network sees in cropped frames.
 
-    size: (..., 2) px, (width, height) of the frames. `person_box` makes the box from the centre and the longer side of the
-    frame.
+    size: (..., 2) px, (width, height) of the frames. `person_box` computes the box from the centre and the longer side of
+    the frame.
     """
     return person_box((size - 1) / 2, size.max(axis=-1) / 200)
 
@@ -224,7 +224,7 @@ def conversion(heads: list[Label], whole: Callable[[Label], Label]) -> Conversio
     """Return the conversion of cropped sequences to annotation files, and to image-play's own files in `penn-crop/`.
 
     heads: the labels of all sequences in file order, without coordinates (see `penn_labels.head`); whole: a function that
-    returns the complete label of a head.
+    returns the complete label for one of these labels.
     """
     offsets = np.cumsum([0] + [label.frames for label in heads]).tolist()
     first = {label.sequence: offset for label, offset in zip(heads, offsets, strict=False)}
@@ -273,7 +273,7 @@ def people(files: DatasetFiles, rows: Annotations) -> People:
     names = [image.rpartition("/")[0] for image in rows.images]
     labels = {name: read_label(files.images.parent / "labels" / f"{name}.mat") for name in sorted(set(names))}
     frames = [int(image.rpartition("/")[2].removesuffix(".jpg")) - 1 for image in rows.images]
-    # In two sequences, the last frame has no box, and the previous frame's box is used, as in other evaluations.
+    # In two sequences, the last frame has no box, and the previous frame's box is used, as in evaluations by others.
     boxes = np.array(
         [labels[name].bbox[min(frame, len(labels[name].bbox) - 1)] for name, frame in zip(names, frames, strict=True)]
     )

@@ -1,6 +1,6 @@
-"""The type of progress callbacks: long work calls `report(done, total, text)`, with unit="B" for counts of bytes.
+"""Define the type of progress callbacks. A long computation calls `report(done, total, text)`, with unit="B" for bytes.
 
-The work may call the callback at any rate.
+The computation may call the callback at any rate.
 """
 
 from collections.abc import Callable
@@ -9,4 +9,4 @@ Report = Callable[..., object]
 
 
 def silent(*_: object, **__: object) -> None:
-    """Ignore the progress; the default callback."""
+    """Ignore the progress; this function is the default callback."""

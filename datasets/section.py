@@ -55,7 +55,7 @@ class Section(BaseModel):
 
 
 def unknown(what: str, name: str, legal: list[str]) -> str:
-    """Return the error message for an unknown name: the most similar legal name, if any, and all legal names.
+    """Return the error message for an unknown name; it states a similar legal name, if there is one, and all legal names.
 
     what: the unknown name with its kind, such as `dataset mpi`.
     """

@@ -15,7 +15,7 @@ _SIDE = {"left": "left", "l": "left", "right": "right", "r": "right"}
 
 @dataclass(frozen=True)
 class Skeleton:
-    """The joints of one dataset. `limbs` and `scoring` hold indices into `joints`."""
+    """The joints of one dataset. `limbs` and `scoring` contain indices into `joints`."""
 
     joints: tuple[str, ...]
     scoring: tuple[int, ...]  # joints over which the training accuracy is averaged
@@ -54,7 +54,7 @@ def mirrored(joints: tuple[str, ...]) -> list[int]:
 
 
 def matching_joints(source: tuple[str, ...], target: tuple[str, ...]) -> list[int | None]:
-    """Return for each joint of `target` the index of the same joint in `source`, or None if `source` does not have it."""
+    """Return for each joint of `target` the index of this joint in `source`, or None if `source` does not have this joint."""
     alias = {b: a for a, b in SAME_JOINT.items()} | SAME_JOINT
     index = {name: i for i, name in enumerate(source)}
     return [index.get(name, index.get(alias.get(name, ""))) for name in target]
@@ -63,8 +63,9 @@ def matching_joints(source: tuple[str, ...], target: tuple[str, ...]) -> list[in
 def standard_names(names: list[str]) -> tuple[str, ...]:
     """Return names of joints in this project's standard form: lower case, with left_ or right_ in front of paired joints.
 
-    LeftKnee, knee_L, l-knee and Lknee become left_knee if `names` also contains the right knee in the same form. Without this
-    joint in `names`, an l or r does not count as a side. Raises DataError if two joints would get the same name.
+    LeftKnee, knee_L, l-knee and Lknee become left_knee if `names` also contains the right knee, such as RightKnee. If the joint
+    of the other side is not in `names`, an l or r does not count as a side. Raises DataError if two joints would get the same
+    name.
     """
     words = [tuple(word.lower() for word in re.findall(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+|[^\W\d_a-zA-Z]+", n)) for n in names]
     joined = {"".join(each) for each in words}

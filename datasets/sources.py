@@ -43,7 +43,7 @@ class Wanted:
     members: str
     expected: str  # the names of the needed files, for messages
     parts: tuple[Part, ...] = ()  # if the source is a folder: its subfolders of many files, which are read in place
-    copied: str = ""  # if the source is a folder: regular expression of files that are copied; all are in the same subfolder
+    copied: str = ""  # if the source is a folder: regular expression of the files that are copied, all from one subfolder
     into: str = ""  # the subfolder of the result for all files; "": the result's folder itself
-    single: tuple[tuple[str, str], ...] = ()  # if the source is a single file: pairs of its possible kind and the result's name
+    single: tuple[tuple[str, str], ...] = ()  # if the source is a single file: pairs (kind of file, name in the result)
     in_sample: str = ""  # the file of the built-in sample that replaces this source; "": none

@@ -4,7 +4,7 @@ config          reads the settings from luigi.cfg and the command line
 settings_files  reads settings files for Luigi, and records which files were read
 engine          what all stages share: fingerprints, results, manifests, locks
 tasks           the stages of the chain
-cli             the commands of __main__: python -m pipeline {run,status,why,rerun,clean ...}
+cli             the commands of `python -m pipeline`, such as run, status, why, rerun and clean
 """
 
 import sys

@@ -1,7 +1,8 @@
-"""The command line of the chain: python -m pipeline {run,sweep,status,report,why,verify,rerun,models,settings,clean}
+"""Define the command line of the chain: python -m pipeline {run,sweep,status,report,why,verify,rerun,models,settings,clean}
 
-Exit codes: 0 if done or already complete, 2 for wrong usage or settings, 130 after an interruption; others as set in the
-section [retcode] of luigi.cfg.
+Exit codes: 0 after success, 2 for wrong usage or settings, 130 after Ctrl-C, 1 if `verify` finds a changed file or a
+combination of `sweep` fails, 20 for an error in the input outside a stage. If a stage fails, the section [retcode] of luigi.cfg
+defines the exit code.
 """
 
 import argparse
@@ -22,17 +23,18 @@ From the archives of MPII Human Pose and Penn Action to a network that forecasts
   python -m pipeline run ExportWeights --models precomputed     export a published network, without any training
   python -m pipeline report              write a page with all accuracies and states: exp/report/index.html
 
-`status` lists the stages of the chain. EvaluatePenn means EvaluatePenn:pretrained and EvaluatePenn:finetuned. These
-stages also have names like the stages outside the chain: Annotate:mpii is AnnotateMpii, Finetune:penn_action is FinetunePenn.
-Outside the chain: Fetch:D, Annotate:D, Pretrain:D, Finetune:D and Evaluate:D:M, where D is one of
-DATASETS, or the NAME of a section [dataset:NAME] of your own, and M is one of pretrained (on MPII), finetuned and
-scratch (trained on D alone).
-Pretrain:penn_action and EvaluatePenn:scratch train on Penn Action alone.
-Export:D:M exports one of these networks, Export:mpii:pretrained the MPII network, ExportWeights the Penn Action network.
+`status` lists the stages of the chain. EvaluatePenn means EvaluatePenn:pretrained and EvaluatePenn:finetuned.
+The stages outside the chain are Fetch:D, Annotate:D, Pretrain:D, Finetune:D and Evaluate:D:M, where D is one of
+DATASETS, or the NAME of a section [dataset:NAME] that you have added, and M is one of pretrained (on MPII),
+finetuned and scratch (trained on D alone). Names of this form are also accepted for stages of the chain:
+Annotate:mpii is AnnotateMpii, and Finetune:penn_action is FinetunePenn.
+Pretrain:penn_action trains a network on Penn Action alone, and EvaluatePenn:scratch scores this network.
+Export:D:M exports one of these networks. Export:mpii:pretrained exports the MPII network, and ExportWeights exports the Penn
+Action network.
 ConvertMocap, TrainConverter, TrainLifter, EvaluateConverter and ExportConverter train, score and export networks that compute
 3D poses from 2D poses. FetchPrecomputed:mpii, FetchPrecomputed:penn_action, FetchConverter and FetchForecaster fetch the
-networks of [models].
-With cache = true in [pretrain] or [finetune], there is also the stage CacheCrops:D, where D may also be mpii or penn_action.
+networks that are set in [models].
+With cache = true in [pretrain] or [finetune], there is also the stage CacheCrops:D; its D may also be mpii or penn_action.
 """.replace("DATASETS", ", ".join(fetched()))
 
 
@@ -55,12 +57,12 @@ def parser() -> argparse.ArgumentParser:
     run.add_argument(
         "stage", nargs="?", default="Pipeline", metavar="STAGE", help="name of the stage; default: the whole chain"
     )
-    run.add_argument("--again", action="store_true", help=argparse.SUPPRESS)  # given by the jobs of `rerun`
+    run.add_argument("--again", action="store_true", help=argparse.SUPPRESS)  # used by the Slurm jobs of `rerun`
     run.add_argument("--only", action="store_true", help="make only this stage; stop if the result of an input is missing")
     run.add_argument(
         "--dry-run",
         action="store_true",
-        help="print the stages that would run, the reasons, and how long they took before; run none",
+        help="print the stages that would run, the reasons, and how long the last run of each took; run no stage",
     )
     sweep = commands.add_parser(
         "sweep", parents=[common], help="run a stage with every combination of the given settings, and compare the results"
@@ -75,7 +77,7 @@ def parser() -> argparse.ArgumentParser:
     )
     sweep.add_argument(
         "--search", type=_positive, default=0, metavar="N",
-        help="instead of every combination: N that Optuna proposes; --vary then also takes ranges, such as 1e-5..1e-2",
+        help="run only N combinations, chosen by Optuna; --vary then also accepts ranges, such as 1e-5..1e-2",
     )  # fmt: skip
     sweep.add_argument("--prune", action="store_true", help="with --search: stop trainings that fall behind the other trials")
     sweep.add_argument(
@@ -87,17 +89,19 @@ def parser() -> argparse.ArgumentParser:
     commands.add_parser("report", parents=[common], help="write exp/report/index.html: accuracies, states and settings")
     why = commands.add_parser("why", parents=[common], help="explain why a stage would run again")
     rerun = commands.add_parser(
-        "rerun", parents=[common], help="make a stage again, and its downstream stages if its content changed"
+        "rerun", parents=[common], help="make a stage again, and its downstream stages if the content of its result changed"
     )
     _add_place(rerun)
     for command in (why, rerun):
         command.add_argument("stage", metavar="STAGE")
     verify = commands.add_parser("verify", parents=[common], help="compare every file of the results with its digest")
     verify.add_argument("stage", nargs="?", metavar="STAGE", help="name of the stage; default: all stages")
-    commands.add_parser("models", parents=[common], help="print the published networks that the settings in [models] may name")
+    commands.add_parser("models", parents=[common], help="print the published networks that [models] can select")
     commands.add_parser("settings", parents=[common], help="print luigi.cfg with every setting, its meaning and its default")
     clean = commands.add_parser(
-        "clean", parents=[common], help="list unfinished results of other settings and, if confirmed, move them to exp/.trash"
+        "clean",
+        parents=[common],
+        help="list unfinished results of settings other than the current ones and, if confirmed, move them to exp/.trash",
     )
     clean.add_argument("--interrupted", action="store_true", help="also move interrupted trainings of other settings")
     clean.add_argument("--others", action="store_true", help="also move finished results of other settings")
@@ -107,7 +111,7 @@ def parser() -> argparse.ArgumentParser:
 
 
 def _positive(text: str) -> int:
-    """Return a whole number of at least 1. Raises ArgumentTypeError for any other text."""
+    """Return the number that a text contains. Raises ArgumentTypeError if it is no whole number of at least 1."""
     if not text.isdecimal() or not int(text):
         raise argparse.ArgumentTypeError(f"{text} is no whole number of at least 1")
     return int(text)
@@ -116,7 +120,7 @@ def _positive(text: str) -> int:
 def _add_place(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--on", choices=["here", "slurm"],
-        help="for this command, instead of [workspace] run_on: slurm makes trainings, evaluations and crop caches as jobs",
+        help="overrides [workspace] run_on for this command; slurm: run trainings, evaluations and crop caches as Slurm jobs",
     )  # fmt: skip
 
 

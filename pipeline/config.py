@@ -1,6 +1,6 @@
-"""Read the settings: luigi.cfg in the current folder, overridden by other settings files, overridden by --set.
+"""Read the settings from luigi.cfg in the current folder; profiles override luigi.cfg, and --set overrides all files.
 
-The other settings files, called profiles, are given by --config or the environment variable LUIGI_CONFIG_PATH.
+A profile is another settings file. Profiles are given by --config or the environment variable LUIGI_CONFIG_PATH.
 """
 
 import argparse
@@ -29,7 +29,7 @@ LUIGI_SECTIONS = {
 
 
 class UsageError(DataError):
-    """Invalid command-line usage; exit code 2."""
+    """The error for invalid command-line usage; the exit code is 2."""
 
 
 # Options on the command line of this process. `command` repeats them in the commands that messages recommend.
@@ -73,7 +73,7 @@ def use_workspace(folder: Path) -> None:
 
 
 def use_setting(text: str) -> None:
-    """Override luigi.cfg and the profiles by SECTION.NAME=VALUE. Raises DataError if the text has another form."""
+    """Override one setting of luigi.cfg and the profiles. Raises DataError if `text` is not SECTION.NAME=VALUE."""
     name, equals, value = text.partition("=")
     section, dot, setting = name.strip().rpartition(".")
     if not (equals and dot and section and setting):
@@ -132,7 +132,7 @@ def command(words: str) -> str:
 
 @cache
 def settings() -> Settings:
-    """Return the settings of this process. Raises DataError, whose text names section, setting and legal values."""
+    """Return the settings of this process. Raises DataError, with section, setting and legal values, for a wrong setting."""
     try:
         config = get_config()
         ours = [section for section in config.sections() if section not in LUIGI_SECTIONS]
@@ -166,7 +166,7 @@ def exp() -> Path:
 def say_files() -> None:
     """Print once which settings files were read, so that a user notices if the intended file is missing.
 
-    Without a settings file, the published recipe would run.
+    If no settings file is found, the defaults are used, which are the published recipe.
     """
     print(_in_words(), file=sys.stderr)
 
@@ -176,7 +176,10 @@ def _in_words() -> str:
 
 
 def check_or_exit(check: Callable[[], object] = settings) -> None:
-    """Call `check`; if it raises DataError, exit with its message and code 2 (the command `luigi` would print a traceback)."""
+    """Call `check`, and print which settings files were read; exit with message and code 2 if `check` raises DataError.
+
+    Without this function, the command `luigi` would print a traceback of the error.
+    """
     try:
         check()
     except DataError as error:

@@ -40,7 +40,7 @@ def read(parser: configparser.RawConfigParser, paths: Iterable[str], encoding: s
 def import_luigi() -> None:
     """Import Luigi so that it reads its settings files by `read`.
 
-    Raises DataError for settings that cannot be read, and if LUIGI_CONFIG_PATH names a missing file or a .toml file.
+    Raises DataError for settings that cannot be read, and if LUIGI_CONFIG_PATH is the path of a missing file or a .toml file.
     """
     named = os.environ.pop(VARIABLE, "")
     if named:
@@ -63,4 +63,4 @@ def in_words() -> str:
     files = ", ".join(found)
     if "luigi.cfg" in found:
         return f"Settings: {files}."
-    return f"Settings: {files or 'no file'}; there is no luigi.cfg in {Path.cwd()}, so the published defaults hold."
+    return f"Settings: {files or 'no file'}; there is no luigi.cfg in {Path.cwd()}, so the published defaults apply."

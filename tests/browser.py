@@ -10,13 +10,13 @@ BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome")
 
 
 def dump(page: Path, profile: Path, *options: str) -> str:
-    """Return the page's elements as text after its load event; skip the test where there is no browser.
+    """Return the page's elements as text after its load event; skip the test if no browser is installed.
 
-    profile: a folder for the browser's own files; options: further options of the browser. The browser reaches no network.
+    profile: a folder for the browser's own files; options: further browser options. The browser has no access to the network.
     """
     browser = next(filter(None, map(shutil.which, BROWSERS)), None)
     if browser is None:
-        pytest.skip(f"no browser is here that could show the page: {', '.join(BROWSERS)}")
+        pytest.skip(f"the page needs a browser, and none is installed: {', '.join(BROWSERS)}")
     command = [
         browser, "--headless", "--no-sandbox", "--disable-gpu", "--allow-file-access-from-files", *options,
         f"--user-data-dir={profile}", "--host-resolver-rules=MAP * ~NOTFOUND", "--dump-dom", page.as_uri(),

@@ -20,7 +20,7 @@ from datasets.penn_action import PENN_ACTION
 
 @pytest.fixture(scope="session")
 def tiny_penn(tmp_path_factory):
-    """A dataset of eight images of 48 x 40 px with noise and 13 dots, 6 for training and 2 for validation."""
+    """Return a dataset of ten images (40 x 48 px, noise and 13 dots): 6 for training, 2 for validation, 2 for testing."""
     folder = tmp_path_factory.mktemp("tiny_penn")
     rng = np.random.default_rng(0)
     images = folder / "frames"
@@ -44,7 +44,7 @@ def tiny_penn(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def penn_sequences(tiny_penn, tmp_path_factory):
-    """The validation images of `tiny_penn` as two sequences of one frame each, in Penn Action's layout with labels."""
+    """Return the validation images of `tiny_penn` as two sequences of one frame each, with labels, in Penn Action's layout."""
     root = tmp_path_factory.mktemp("penn_sequences")
     (root / "labels").mkdir()
     rows = tiny_penn.split("valid")

@@ -21,7 +21,7 @@ LSP_IN_MPII = [MPII.skeleton.joints.index({"neck": "upper_neck"}.get(name, name)
 
 
 def people(count: int, seed: int = 0) -> list[tuple[bytes, np.ndarray, np.ndarray]]:
-    """Yield pictures of one person: the JPEG, MPII's joints (16, 2) in 0-based px, and whether each joint is visible (16,)."""
+    """Return pictures of one person each: JPEG, MPII's joints (16, 2) in 0-based px, and visibility (16,)."""
     drawn = []
     for number in range(count):
         image, (person,) = draw_still(np.random.default_rng([seed, number]), SIZE, 1)
@@ -32,7 +32,7 @@ def people(count: int, seed: int = 0) -> list[tuple[bytes, np.ndarray, np.ndarra
 def write_lsp(path: Path, count: int, extended: bool = False) -> np.ndarray:
     """Write an archive like lsp_dataset.zip, with joints 3 x 14 x N; return the joints (N, 14, 2) in 0-based px.
 
-    In LSP, the third number 1 marks an occluded joint. In the extended set it marks a labelled joint; here all are labelled.
+    A third number of 1 marks an occluded joint in LSP, and a labelled joint in the extended set LSPET; here all are labelled.
     """
     drawn = people(count)
     part = np.array([points[LSP_IN_MPII] for _, points, _ in drawn])
@@ -62,7 +62,7 @@ def peak_error(data: DatasetFiles, split: str) -> np.ndarray:
 
 
 def mat(joints: np.ndarray) -> bytes:
-    """Return the bytes of a file joints.mat."""
+    """Return the bytes of a MATLAB file joints.mat that contains `joints`."""
     content = io.BytesIO()
     savemat(content, {"joints": joints})
     return content.getvalue()
@@ -79,7 +79,7 @@ def write_flic(images: Path, annotations: Path, train: int, valid: int) -> None:
         archive.writestr("FLIC/examples.mat", b"not read")
         for number, (jpeg, _, _) in enumerate(drawn):
             archive.writestr(f"FLIC/images/film-{number:08d}.jpg", jpeg)
-    arms = [13, 14, 15, 12, 11, 10, 3, 2]  # indices of MPII's joints in FLIC's order; neck and head top serve as eyes and nose
+    arms = [13, 14, 15, 12, 11, 10, 3, 2]  # indices of MPII's joints in FLIC's order; the head top stands in for both eyes
     part = np.array([points[[*arms, 9, 9, 8]] for _, points, _ in drawn]) + 1
     part[:, 8:10, 0] += (2, -2)
     for split, rows in (("train", np.arange(train)), ("valid", np.arange(train, train + valid))):

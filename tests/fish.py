@@ -1,4 +1,4 @@
-"""Drawn fish: pictures with known joints, as COCO keypoints and in the files of DeepLabCut and SLEAP."""
+"""Drawn pictures of fish with known joints, as COCO keypoints and in the file formats of DeepLabCut and SLEAP."""
 
 import json
 from pathlib import Path
@@ -8,12 +8,12 @@ import numpy as np
 
 JOINTS = ("Nose", "FinL", "FinR", "Back", "Tail")
 COLOURS = [(255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 0), (255, 0, 255)]
-BODY = np.array([[0, -60], [-25, -10], [25, -10], [0, 10], [0, 60]], float)  # width and height of a picture in px
-WIDTH, HEIGHT = 320, 240
+BODY = np.array([[0, -60], [-25, -10], [25, -10], [0, 10], [0, 60]], float)  # joints in px, relative to the fish's middle
+WIDTH, HEIGHT = 320, 240  # of a picture, in px
 
 
 def fish(number: int) -> list[np.ndarray]:
-    """Return the joints (5, 2) of one or two fish in picture `number`."""
+    """Return the joints (5, 2) in 0-based px of each of the one or two fish in picture `number`."""
     rng = np.random.default_rng(number)
     found = []
     for left in (80, 240) if number % 5 == 0 else (160,):
@@ -42,7 +42,7 @@ def write_pictures(folder: Path, count: int) -> None:
 
 
 def coco(count: int) -> dict:
-    """Return COCO keypoints of the pictures, as labelling programs export them."""
+    """Return COCO keypoints of the first `count` pictures, as labelling programs export them."""
     images = [{"id": n + 1, "file_name": f"{n:03d}.png", "width": WIDTH, "height": HEIGHT} for n in range(count)]
     people = []
     for number in range(count):
@@ -83,7 +83,7 @@ def write_deeplabcut(folder: Path, count: int) -> None:
 
 
 def write_sleap(folder: Path, count: int, inside: bool = False) -> None:
-    """Write swim.mp4 and swim.slp, or swim.pkg.slp with the images inside."""
+    """Write a video swim.mp4 and its labels swim.slp or, if `inside`, swim.pkg.slp, which contains the images."""
     import av
     import sleap_io
 

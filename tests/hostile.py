@@ -1,8 +1,8 @@
 """Read randomly damaged files, one after the other: python -m tests.hostile FIRST COUNT [KIND ...]
 
 The program damages and reads COUNT files of every kind, with seeds from FIRST on. It may use 3 GiB of additional address space,
-and 20 seconds per file. Reading a file must give a valid result, or a `DataError` that names the file; otherwise the process
-fails.
+and 20 seconds per file. Reading a file must give a valid result, or a `DataError` that contains the file's path; otherwise the
+process fails.
 """
 
 import argparse
@@ -59,12 +59,12 @@ from tests.ports import Bearpaw, Princeton, port
 from tests.published_networks import Published3D
 
 pillow_heif.register_heif_opener()
-# Values that replace sizes, types and flags.
+# Values with which `damage` replaces sizes, types and flags in files.
 NUMBERS = (0, 1, 7, 8, 14, 15, 255, 2**15, 2**16 - 1, 2**24, 2**31 - 1, 2**31, 2**32 - 8, 2**32 - 1)
 
 
 def damage(data: bytes, rng: Generator) -> bytes:
-    """Damage content one to three times: flip a bit, replace bytes or a number, copy or delete a piece, or cut off the end."""
+    """Return data with one to three damages: a flipped bit, replaced bytes, a copied or deleted piece, or a missing end."""
     for _ in range(rng.integers(1, 4)):
         at, source = rng.integers(0, max(len(data), 1), 2).tolist()
         length, field = int(rng.integers(1, 200)), at & ~3
@@ -106,7 +106,7 @@ def mended_png(data: bytes) -> bytes:
     return out
 
 
-# These functions write undamaged files into an empty folder.
+# These functions return the bytes of undamaged files; most of them first write the file into an empty folder.
 
 
 def label(folder: Path, compress: bool = False) -> bytes:
@@ -183,7 +183,7 @@ MOTION = {
 
 
 def motion(folder: Path) -> bytes:
-    """Return the bytes of the poses in a motion capture file; `with_motion` writes them back into the file."""
+    """Return the bytes of the poses in a motion capture file; `with_motion` inserts them into a complete file."""
     np.save(folder / "poses.npy", 1000.0 * np.arange(18).reshape(3, 2, 3) % 7000)
     return (folder / "poses.npy").read_bytes()
 
@@ -439,7 +439,7 @@ KINDS: dict[str, tuple[Callable[[Path], bytes], Callable[[bytes], bytes], Callab
 
 
 def read_damaged(kind: str, seeds: range) -> Counter[str]:
-    """Read damaged files of one kind; return how many could be read, and how many were refused."""
+    """Read damaged files of one kind; return the numbers of files that were read and that were refused with DataError."""
     make, mend, read = KINDS[kind]
     outcomes: Counter[str] = Counter()
     with tempfile.TemporaryDirectory() as name:

@@ -20,7 +20,7 @@ class OnOtherDevice(Tensor):
 
     @classmethod
     def __torch_function__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        if func == Tensor.device.__get__:  # type: ignore[attr-defined]  # a new wrapper each time
+        if func == Tensor.device.__get__:  # type: ignore[attr-defined]  # not `is`: a new object at each access
             return CUDA
         if func is Tensor.cpu:
             return args[0].as_subclass(Tensor)
@@ -43,5 +43,5 @@ class OtherDevice(TorchFunctionMode):
 
 
 def to_other_device(tensor: Tensor) -> Tensor:
-    """Return the tensor as if it had been moved to another device."""
+    """Return the tensor as if it had been moved to the simulated device."""
     return tensor.as_subclass(OnOtherDevice)

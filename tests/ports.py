@@ -1,4 +1,4 @@
-"""Small networks like those of the two PyTorch ports, written from descriptions of the ports, with the same tensor names."""
+"""Small networks with the layers and tensor names of two PyTorch ports of the hourglass, written from their descriptions."""
 
 import torch
 import torch.nn.functional as F
@@ -6,7 +6,7 @@ from torch import nn
 
 
 def unit(inputs, outputs, size=1, stride=1, norm=False):
-    """Return princeton-vl's convolution and the normalisation after it, which share a name."""
+    """Return princeton-vl's unit: a convolution and, if `norm`, a batch normalisation after it."""
     layers = {"conv": nn.Conv2d(inputs, outputs, size, stride, size // 2)}
     return nn.ModuleDict(layers | ({"bn": nn.BatchNorm2d(outputs)} if norm else {}))
 
@@ -22,7 +22,7 @@ class PrincetonResidual(nn.Module):
         self.bn1, self.conv1 = nn.BatchNorm2d(inputs), unit(inputs, half)
         self.bn2, self.conv2 = nn.BatchNorm2d(half), unit(half, half, 3)
         self.bn3, self.conv3 = nn.BatchNorm2d(half), unit(half, outputs)
-        self.skip_layer = unit(inputs, outputs)  # the skip convolution exists even where it is not used
+        self.skip_layer = unit(inputs, outputs)  # the port creates this convolution even if it stays unused
 
     def forward(self, x):
         y = through(self.conv1, F.relu(self.bn1(x)))
@@ -125,7 +125,7 @@ class Bearpaw(nn.Module):
 
 
 def port(kind, **options):
-    """Return a network of another program, in evaluation mode; all weights and statistics differ from their initial values."""
+    """Return a network of the class `kind` in evaluation mode; all weights and statistics differ from their initial values."""
     with torch.random.fork_rng():
         torch.manual_seed(7)
         network = kind(**options)

@@ -1,4 +1,4 @@
-"""Small networks in the form in which skeleton2d3d and image-play save networks, and a computation of their outputs.
+"""Small networks in the file format of the published programs skeleton2d3d and image-play, and a computation of their outputs.
 
 The networks are assembled module by module, with the structures of the published programs: 29 modules of res-64, 76 of
 hg-256-res-64, 94 of hg-256-res-clstm and 141 of hg-256-res-clstm-res-64. Widths are small: 8 features, 3 joints, heatmaps of 16
@@ -19,7 +19,7 @@ MODULES = {"res-64": 29, "hg-256-res-64": 76, "hg-256-res-clstm": 94, "hg-256-re
 
 
 class Published3D(Published):
-    """Builds the nn.gModule of a network in MODULES. `arrays` holds the weights by the names that a reader should give them."""
+    """Builds the nn.gModule of a network in MODULES. `arrays` contains the weights under the names that a reader should use."""
 
     def __init__(self, name, seed=5, frozen=False, joints=JOINTS, side=SIDE):
         self.joints, self.side = joints, side
@@ -65,7 +65,7 @@ class Published3D(Published):
     def recur(self, x, n):
         """Add the 11 modules of a recurrent layer; return the last module's output.
 
-        Heatmaps of 16 px have maps of 2**n px here.
+        With heatmaps of 16 px, the maps of this layer are 2**n px wide and high.
         """
         if not self.recurrent:
             return x
@@ -163,15 +163,15 @@ class Published3D(Published):
         return self.weighted(module)
 
     def weighted(self, module, **fields):
-        """Return a module with weights. In a frozen module, an empty Lua function replaces a method."""
+        """Return a module with weights. In a frozen module, an empty Lua function replaces accGradParameters."""
         module = module if isinstance(module, TorchObject) else self.plain(module, **fields)
         if self.frozen:
             module.fields["accGradParameters"] = Function(b"\x1bLJ\x02\x02\x10\0\1\0", Table())
         return module
 
     def tensor(self, name, *shape):
-        # Weights have both signs, so that activations neither vanish nor grow. Statistics are from 0.5 to 1, as in the small
-        # hourglass.
+        # Weights have both signs, so that activations neither vanish nor grow. Variances and weights of normalisations
+        # are from 0.5 to 1, as in `Published`.
         low = 0.5 if name.endswith(("running_var", "norm.weight")) else -1
         self.arrays[name] = self.random.uniform(low, 1, shape).astype(np.float32)
         return Tensor.from_array(self.arrays[name], "torch.CudaTensor")

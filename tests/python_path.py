@@ -9,6 +9,6 @@ ROOT = Path(__file__).resolve().parents[1]
 def python_path() -> str:
     """Return PYTHONPATH with this working tree in front.
 
-    Its other entries are kept, because packages may be installed there.
+    The entries that PYTHONPATH had before are kept, because packages may be installed there.
     """
     return os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))

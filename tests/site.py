@@ -12,21 +12,21 @@ os.environ["NO_PROXY"] = "127.0.0.1"
 
 @dataclass
 class Answer:
-    """How the server answers one request; the defaults are those of a correct server."""
+    """How the server answers one request; the default values describe a correct answer."""
 
     status: int = 200
     sent: float = 1.0  # fraction of the bytes that is sent before the connection breaks
-    ranges: bool = True
+    ranges: bool = True  # whether a requested range is sent instead of the whole file
     length: int = 0  # number of bytes by which Content-Length is too large
-    named: bool = True  # ETag
+    named: bool = True  # whether the answer has an ETag
     body: bytes | None = None
     headers: dict[str, str] = field(default_factory=dict)
 
 
 class Site:
-    """The server: `files`: path -> content.
+    """The state of the server.
 
-    `answers`: for the next requests; `requests`: (path, Range) of all received requests.
+    files: path -> content; answers: how to answer the next requests, in order; requests: (path, Range header) of all requests.
     """
 
     def __init__(self, port: int) -> None:
@@ -59,7 +59,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         for key, value in ({"Content-Length": str(len(body) + answer.length)} | headers).items():
             self.send_header(key, value)
         self.end_headers()
-        with contextlib.suppress(ConnectionError):  # the client closes the connection, because it does not need the rest
+        with contextlib.suppress(ConnectionError):  # a client may close the connection early
             self.wfile.write(body[: int(answer.sent * len(body))])
 
     def log_message(self, *_):

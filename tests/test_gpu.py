@@ -107,7 +107,7 @@ def test_a_training_on_the_gpu_is_close_to_one_on_the_cpu(tiny_penn, tmp_path):
     for device in ("cuda", "cpu"):
         (tmp_path / device).mkdir()
         train(job(tmp_path / device, tiny_penn, settings, Workspace(device=device, workers=1)))
-    # Where a gradient is zero, RMSprop turns its rounding errors into full steps, so the weights may differ.
+    # Where a gradient is zero, RMSprop turns rounding errors into full steps, so weights may differ. Only losses are compared.
     losses = [float((tmp_path / device / "train.log").read_text().split()[5]) for device in ("cuda", "cpu")]
     assert losses[0] == pytest.approx(losses[1], rel=0.02) and losses[1] > 0
 
@@ -115,11 +115,11 @@ def test_a_training_on_the_gpu_is_close_to_one_on_the_cpu(tiny_penn, tmp_path):
 @pytest.mark.parametrize("precision, near", [("float32", 1e-4), ("auto", 0.1)])
 def test_heatmaps_are_those_of_the_cpu(precision, near):
     about = Description(SMALL, PENN_ACTION.skeleton.joints, 64, {})
-    # Six full batches, the last of which replay the recorded graph, and an incomplete batch.
+    # 25 images are six full batches, the last of which replay the recorded CUDA graph, and a batch of one image.
     images = list(np.random.default_rng(0).integers(0, 255, (25, 80, 120, 3), np.uint8))
     net = network()
     expected = PosePredictor(net, about, device="cpu", precision="float32").predict(images, batch=4, sizes=(1, 1.2))
     found = PosePredictor(net, about, device="cuda", precision=precision).predict(images, batch=4, sizes=(1, 1.2))
-    # The network is untrained, so rounding may change the position of the largest pixel, but hardly its value.
+    # The network is untrained, so rounding may change the position of a heatmap's largest pixel, but hardly the pixel's value.
     np.testing.assert_allclose(found.confidence, expected.confidence, atol=near * np.abs(expected.confidence).max())
     assert np.array_equal(found.image, expected.image)

@@ -20,9 +20,9 @@ ROOT = Path(__file__).resolve().parents[1]
 
 
 def test_damaged_files() -> None:
-    """The files are read in a separate process, so that a crash is noticed.
+    """Every kind of damaged file must be read or refused without a crash; a separate process reads the files (`tests.hostile`).
 
-    See `tests.hostile`. To read more files: python -m tests.hostile 0 5000
+    To read more files than this test does: python -m tests.hostile 0 5000
     """
     command = [sys.executable, "-m", "tests.hostile", "0", "40"]
     process = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300)
@@ -52,7 +52,7 @@ def segments(jpeg: bytes) -> list[bytes]:
 
 
 def test_a_jpeg_of_many_scans(tmp_path: Path) -> None:
-    """The JPEG is valid: each of 63 coefficients is sent in 14 scans, one bit each, and each scan needs only a few bytes."""
+    """A valid JPEG of 882 scans of a few bytes each (14 scans for each of 63 coefficients) must be refused within a second."""
     file = io.BytesIO()
     Image.new("L", (6400, 6400)).save(file, "JPEG", progressive=True)
     parts = segments(file.getvalue())
@@ -66,7 +66,7 @@ def test_a_jpeg_of_many_scans(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"a\.jpg is refused: it is a JPEG of more than 100 scans"):
         read_image(tmp_path / "a.jpg")
     assert time.perf_counter() - began < 1
-    # A phone's picture may contain a film after the image.
+    # A phone's picture may contain a film after the image; the film's bytes must not be counted as scans.
     (tmp_path / "a.jpg").write_bytes(file.getvalue() + b"\xff\xda" * 200)
     assert read_image(tmp_path / "a.jpg").shape == (6400, 6400, 3)
 

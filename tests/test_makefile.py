@@ -13,7 +13,10 @@ MAKEFILE = Path(__file__).resolve().parents[1] / "Makefile"
 
 @pytest.fixture
 def make(tmp_path):
-    """Run `make setup` in a folder with the Makefile but no requirements.txt; return (exit code, stderr)."""
+    """Return a function that runs `make` with the given arguments and returns (exit code, stderr).
+
+    `make` runs in a folder with the Makefile and empty files setup.py and requirements.txt.
+    """
     if not shutil.which("make"):
         pytest.skip("make is not installed")
     shutil.copy(MAKEFILE, tmp_path)
@@ -29,7 +32,7 @@ def make(tmp_path):
 
 
 def python(path, version):
-    """Write a program that acts as a Python of another version."""
+    """Write a program that acts as a Python of the given version; return its path."""
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(
         f'#!/bin/sh\nexec \'{sys.executable}\' -c "import sys; sys.version_info = {version}; exec(sys.argv[2])" "$@"\n'
@@ -50,7 +53,7 @@ def test_a_python_that_is_too_old_or_not_there(make, tmp_path):
 def test_a_venv_of_another_python(make, tmp_path):
     inside = tmp_path / ".venv" / "bin" / "python"
     python(inside, (3, 99, 0))
-    assert make("python") == (0, "")  # .venv was not made by this Makefile
+    assert make("python") == (0, "")  # without PYTHON=, every new enough .venv is accepted
     code, said = make("setup", f"PYTHON={sys.executable}")
     assert code and f".venv has Python 3.99, not the version of PYTHON={sys.executable}; remove it (rm -r .venv)" in said
     assert make("python", f"PYTHON={python(tmp_path / 'other', (3, 99, 1))}") == (0, "")

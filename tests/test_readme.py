@@ -1,4 +1,4 @@
-"""The examples of the README and of the manual in docs/, run unchanged on the tiny chain."""
+"""The examples of README.md and of docs/, run on the tiny chain; only the paths of exp/ and of Python are replaced."""
 
 import re
 import shlex

@@ -1,6 +1,6 @@
 """Small command-line programs; `python -m tools.NAME --help` explains each of them.
 
-bench               measures the speed of the workspace on this machine
+bench               measures how fast trainings, predictions and other parts of the workspace run on this machine
 compare_acc         compares the accuracies of any experiments, with significance tests and curves
 decoders            prints a network's accuracy with each decoder, with and without flip test, and with several scales
 describe            prints the layers of a network and its numbers of parameters and multiply-adds
@@ -9,10 +9,10 @@ forecast            forecasts the movement of people in images and videos
 inspect_dataset     prints statistics of a dataset's annotations, and draws some of them
 inspect_checkpoint  prints the description of a checkpoint
 monitor             shows the progress of trainings in the terminal
-outliers            finds frames on which a network is probably wrong, and writes its predictions as labels to correct
+outliers            finds frames on which a network is probably wrong, and writes the predictions as labels to correct
 predict             finds poses in images and videos
 score               prints PCKh on MPII's validation people for predictions of any program
-score_forecasts     prints the PCK of each forecast step for forecasts in image-play's files
+score_forecasts     prints the PCK of each forecast step, for forecasts in the file format of image-play
 """
 
 import functools
@@ -26,8 +26,8 @@ from datasets.errors import DataError
 def program(main: Callable[[], int | None]) -> Callable[[], int]:
     """Return a function that calls a tool's `main` and returns an exit code.
 
-    A DataError is printed as an error message and gives code 1. Ctrl-C gives code 130. A closed output pipe, as after `| head`,
-    gives code 0.
+    After a DataError, the function prints the error message and returns 1. After Ctrl-C it returns 130. If the output pipe was
+    closed, as by `| head`, it returns 0.
     """
 
     @functools.wraps(main)

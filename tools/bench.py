@@ -1,6 +1,7 @@
 """Measure the speed of the workspace's parts on this machine: python -m tools.bench [PART ...]
 
-Timings are noisy: each part is measured several times and the median is shown. Only results of the same run can be compared.
+Timings are noisy, so each part is measured several times, and the median is shown. Compare only results of one run of the
+program with each other.
 """
 
 import argparse
@@ -24,7 +25,10 @@ from tools.bench_parts import in_process, photograph, seconds, show, write_peopl
 
 
 def training() -> None:
-    """Measure training steps of hg-256 at 256 x 256 px, each in a new process, because the allocator is set per process."""
+    """Measure the speed of training steps of hg-256 at 256 x 256 px, with PyTorch's defaults and as this workspace trains.
+
+    Each measurement runs in a new process, because the memory allocator is configured for a whole process.
+    """
     import torch
 
     for name, dtype in (("float32", torch.float32), ("bfloat16", torch.bfloat16)):
@@ -39,13 +43,13 @@ def training() -> None:
 
 
 def _ratios(runs: list[tuple[float, float]]) -> str:
-    """Return the median and the range of the ratio second / first value over all runs, as text."""
+    """Return, as text, the median and the range over all runs of the second value divided by the first."""
     ratios = [b / a for a, b in runs]
     return f"{statistics.median(ratios):.2f} x ({min(ratios):.2f} to {max(ratios):.2f})"
 
 
 def _step_rate(batch: int, ours: bool) -> float:
-    """Return the images per second of training hg-256.
+    """Return the speed of training hg-256, in images per second.
 
     ours: whether to use the memory layout, allocator and dtype of this workspace's trainings instead of PyTorch's defaults.
     """
@@ -141,9 +145,10 @@ def metrics() -> None:
 
 
 def crop() -> None:
-    """Measure cropping Penn Action, compared with merely decoding, cropping and encoding its frames on all cores.
+    """Measure `crop_penn` on synthetic frames, compared with only decoding, cropping and encoding the frames on all cores.
 
-    The function compares both wall-clock time and CPU time, because other programs on the machine affect the CPU time less.
+    Both wall-clock time and CPU time are measured, because other programs on the machine affect CPU time less than
+    wall-clock time.
     """
     from stages.machine.pool import processes
     from stages.preparing.crop import crop_penn
@@ -170,7 +175,7 @@ def crop() -> None:
         processors: list[float] = []
         for turn in range(3):
             pairs = []
-            # Written files are deleted only at the end, because ext4 creates files slowly right after others were deleted.
+            # Written files are deleted only at the end, because ext4 creates files slowly right after a deletion.
             for work in (ours, plain):
                 start = time.perf_counter()
                 of_processors = work(Path(name, f"{work.__name__}{turn}"))
@@ -208,7 +213,7 @@ def _write_sequences(root: Path) -> None:
 
 
 def _cut_frames(frames: list[Path], out: Path) -> float:
-    """Decode, crop and encode frames, without other work; return the CPU time of this process in s."""
+    """Decode frames, crop them and write them as JPEG files into `out`; return the CPU time of this work in s."""
     import simplejpeg
 
     start = time.process_time()
@@ -222,14 +227,14 @@ def _cut_frames(frames: list[Path], out: Path) -> float:
 
 
 def convert() -> None:
-    """Measure reading, splitting and writing the annotations of both datasets, at a quarter of their size and at full size."""
+    """Measure reading, splitting and writing annotations of MPII and Penn Action, at a quarter of their size and full size."""
     from tools.bench_convert import measure
 
     measure()
 
 
 def torch7() -> None:
-    """Measure reading and writing hg-256 as a Torch7 file with weights and gradients, like image-play's files."""
+    """Measure reading and writing hg-256 as a Torch7 file with weights and gradients, as image-play writes it."""
     from stages.network.hourglass import HourglassNet
     from stages.settings.sections import Network
     from stages.torch7 import export_network as export_torch7
@@ -291,10 +296,10 @@ PARTS = {part.__name__: part for part in (training, inference, samples, metrics,
 
 @program
 def main() -> None:
-    """Measure the named parts; without names, all parts except growth and gpu."""
+    """Measure the parts that the command line names; if it names no part, measure all parts except growth and gpu."""
     about = {name: (part.__doc__ or "").splitlines()[0] for name, part in PARTS.items()}
-    about["growth"] = "Measure commands when exp/ holds 1,000 results; needs the results of make demo; runs only if named."
-    about["gpu"] = "Check correctness and measure speed on a GPU, in eight minutes; runs only if named."
+    about["growth"] = "Measure commands with 1,000 more results in exp/; needs make demo's results; runs only if given as PART."
+    about["gpu"] = "Check correctness and measure speed on a GPU, in eight minutes; runs only if given as PART."
     parser = argparse.ArgumentParser(
         prog="python -m tools.bench", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter,
         epilog="parts:\n" + "\n".join(f"  {name:10} {text}" for name, text in about.items()),
@@ -302,7 +307,7 @@ def main() -> None:
     parser.add_argument("part", nargs="*", metavar="PART", help="parts to measure; default: all except growth and gpu")
     parser.add_argument("--minutes", type=float, default=4, help="with gpu and --people: minutes of training; default: 4")
     parser.add_argument("--people", type=Path, help="with gpu: folder of training data: train.h5, valid.h5 and images/")
-    parser.add_argument("--model", help="with --images: a trained network, to compare the joints of all runtimes")
+    parser.add_argument("--model", help="with --images: a trained network, whose joints are compared between all runtimes")
     parser.add_argument("--images", type=Path, help="with --model: folder of images of one person each")
     options = parser.parse_args()
     if unknown := [name for name in options.part if name not in about]:

@@ -12,7 +12,7 @@ from tools.bench_parts import in_process, show
 
 
 def measure() -> None:
-    """Convert both datasets at a quarter of their size and at full size, each in a new process."""
+    """Measure the conversion of Penn Action and MPII at a quarter of their size and at full size, each in a new process."""
     with tempfile.TemporaryDirectory() as name:
         for what, make, work, whole in (
             ("labels of Penn Action", _make_labels, _convert_labels, 2326),
@@ -56,7 +56,7 @@ def _make_labels(root: Path, count: int) -> None:
 
 
 def _convert_labels(root: Path, out: Path) -> int:
-    """Read all labels, crop them to their windows, split them and write annotation files; return the number of rows."""
+    """Read all labels, crop them to their crop windows, split them and write annotation files; return the number of rows."""
     from datasets import penn_action
     from datasets.formats import penn_labels
     from datasets.penn_action import PENN_ACTION, conversion
@@ -102,7 +102,7 @@ def _make_release(root: Path, count: int) -> None:
 
 
 def _element(kind: int, content: bytes) -> bytes:
-    """Return the bytes of an element of a MATLAB 5 file, see `datasets.formats.matlab`."""
+    """Return the bytes of an element of a MATLAB 5 file (see `datasets.formats.matlab`); kind: number of the element's type."""
     return struct.pack("<2I", kind, len(content)) + content + bytes(-len(content) % 8)
 
 
@@ -116,7 +116,7 @@ def _number(value: float) -> bytes:
 
 
 def _records(rows: list[dict[str, bytes]], times: int = 1, name: bytes = b"") -> bytes:
-    """Return the bytes of a MATLAB struct array that contains the rows `times` times; name: of the variable."""
+    """Return the bytes of a MATLAB struct array that contains the rows `times` times; name: the variable's name."""
     names = b"".join(field.encode().ljust(16, b"\0") for field in rows[0])
     values = b"".join(value for row in rows for value in row.values())
     head = _element(5, struct.pack("<I", 16)) + _element(1, names)
@@ -124,7 +124,7 @@ def _records(rows: list[dict[str, bytes]], times: int = 1, name: bytes = b"") ->
 
 
 def _convert_release(root: Path, out: Path) -> int:
-    """Read and split all people and write annotation files; return the number of rows."""
+    """Read all people, split them and write annotation files; return the number of rows."""
     from datasets.formats import annotations, mpii_release
     from datasets.formats.mpii_split import split
 

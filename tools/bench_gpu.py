@@ -1,8 +1,8 @@
 """Check correctness and measure speed on a GPU, in one run of about eight minutes: python -m tools.bench gpu
 
 First, results of the GPU are compared with results of the CPU. Then the speed of the training step, of a plain training loop,
-of data loading and of the predictor is measured; with --people, also a training of some minutes. Without a GPU, everything runs
-on the CPU with images of 64 px: this only tests the script, and the speeds are meaningless.
+of data loading and of the predictor is measured. With --people, a training of some minutes is measured too. Without a GPU,
+everything runs on the CPU with images of 64 px: this only tests the script, and the speeds are meaningless.
 """
 
 import platform
@@ -53,9 +53,9 @@ BATCHES = (6, 32, 128) if CUDA else (2,)
 
 
 def rate(work: Callable[[], object], count: int, seconds: float = 1.0) -> float:
-    """Return the items per second of a call that processes `count` items, including its work on the GPU.
+    """Return how many items per second `work` processes, including its work on the GPU; one call processes `count` items.
 
-    The result is the median of five measurements; each measures several calls that together take a fifth of `seconds`.
+    The result is the median of five measurements; each measures as many calls as take a fifth of `seconds` s.
     """
 
     def span(calls: int) -> float:
@@ -66,13 +66,13 @@ def rate(work: Callable[[], object], count: int, seconds: float = 1.0) -> float:
             torch.cuda.synchronize()
         return time.perf_counter() - start
 
-    span(5)  # a warm-up call, which also records CUDA graphs
+    span(5)  # warm-up calls, which also record CUDA graphs
     calls = max(1, round(seconds / 5 / max(span(2) / 2, 1e-6)))
     return count * calls / statistics.median(span(calls) for _ in range(5))
 
 
 def facts() -> float:
-    """Print facts about the machine and its peak rates; return the operations per second of bfloat16 matrix products."""
+    """Print versions, the GPU and its measured peak rates; return the operations per second of bfloat16 matrix products."""
     print(f"torch {torch.__version__}, Python {platform.python_version()}, {processes(0)} processes")
     if CUDA:
         print(f"{torch.cuda.get_device_name()}, CUDA {torch.version.cuda}, cuDNN {torch.backends.cudnn.version()}")
@@ -88,7 +88,9 @@ def facts() -> float:
 
 
 def settings(batch: int, precision: str, **more: Any) -> Training:
-    """Return settings of a training by the recipe `modern`, whose optimizer and weight EMA need the most kernel launches.
+    """Return settings of a training by the recipe `modern`.
+
+    The optimizer and weight EMA of this recipe need more kernel launches than other recipes.
 
     more: further settings that override the recipe.
     """
@@ -99,14 +101,14 @@ def settings(batch: int, precision: str, **more: Any) -> Training:
 
 
 def job(folder: Path, network: HourglassNet, data: DatasetFiles, training: Training) -> Job:
-    """Return the job of a training on the measured device; folder: the folder for the training's result."""
+    """Return a Job: a training of `network` on the measured device, which writes its result into `folder`."""
     return Job(folder, HeatmapObjective(network, data, SIZE, training), training, Workspace(device=DEVICE.type))
 
 
 def trainer(
     folder: Path, data: DatasetFiles, training: Training, deterministic: bool = True, preset: str = "hg-256"
 ) -> Trainer:
-    """Return a training that is ready for its first iteration; its batches are samples that the CPU made from image files."""
+    """Return a Trainer that is ready for its first iteration, and whose samples the CPU makes from image files."""
     torch.manual_seed(0)
     torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark = deterministic, False
     set_tf32(training.precision)
@@ -117,13 +119,13 @@ def trainer(
 
 
 def on_device(samples: PoseDataset, first: int, count: int) -> dict[str, Tensor]:
-    """Return `count` samples of the stream from position `first`, as a batch on the device."""
+    """Return `count` samples, from index `first` on, as one batch on the device."""
     items = default_collate([samples[i] for i in range(first, first + count)])
     return {name: tensor.to(DEVICE) for name, tensor in items.items() if name != "image_to_crop"}
 
 
 def correct(data: DatasetFiles) -> None:
-    """Print the differences between results of the GPU and of the CPU, and whether results that must be equal are equal."""
+    """Print how much results of the GPU differ from the CPU's, and whether equal trainings give equal weights, bit for bit."""
     torch.manual_seed(0)
     network = HourglassNet(Network(), 16).eval()
     images = torch.rand(4, 3, SIZE.resolution, SIZE.resolution)
@@ -136,7 +138,12 @@ def correct(data: DatasetFiles) -> None:
     made = make(on_device(stream, 0, 16))
     loaded = on_device(PoseDataset(data, "train", SIZE, settings(16, "float32"), stream.seed, 16), 0, 16)
     difference = (made["input"] - loaded["input"]).abs().mean().item() * 255
-    show("samples made on the device, mean difference", difference, "of 255", f"the loader's; crops there: {not stream.pixels}")
+    show(
+        "samples made on the device, mean difference",
+        difference,
+        "of 255",
+        f"from the loader's samples; crops on the device: {not stream.pixels}",
+    )
     for precision in ("float32", "auto"):
         ends = []
         for recorded in (True, False):
@@ -167,7 +174,7 @@ def correct(data: DatasetFiles) -> None:
 
 
 def _resumes(data: DatasetFiles) -> bool:
-    """Return whether a training that is interrupted in its second epoch and resumed gives the same network as without it."""
+    """Return whether a training that is interrupted in epoch 2 and resumed gives the weights of an uninterrupted one."""
     training = settings(4, "auto", epochs=2, iterations=50 if CUDA else 5, seed=5)
     workspace = Workspace(device=DEVICE.type, workers=2, checkpoint_seconds=1e-9)
 
@@ -199,7 +206,7 @@ def _verdict(equal: bool) -> str:
 def steps(data: DatasetFiles, top: float) -> None:
     """Measure training steps on a batch that is already on the device, compared with a plain training loop.
 
-    top: operations per second of matrix products, the upper limit (ceiling) of the speed.
+    top: operations per second of matrix products; no training can be faster than this ceiling.
     """
     for preset, sizes in (("hg-256", BATCHES), ("hg2", (16,) if CUDA else ())):
         for batch in sizes:
@@ -265,7 +272,7 @@ def feeding(data: DatasetFiles) -> None:
             )
         for what, each in sources.items():
             if what == "files" and batch != BATCHES[len(BATCHES) // 2]:
-                continue  # one batch size is measured, because the loader limits the speed at every batch size
+                continue  # one batch size is enough: with files, the loader limits the speed at every batch size
             with tempfile.TemporaryDirectory() as name:
                 iterations = max(100, round(6000 / batch)) if CUDA else 100
                 train(job(Path(name), HourglassNet(Network(), 16), each, settings(batch, "auto", iterations=iterations)))
@@ -274,7 +281,7 @@ def feeding(data: DatasetFiles) -> None:
 
 
 def prediction(folder: Path) -> None:
-    """Measure the predictor on arrays and on files, compared with the network alone."""
+    """Measure the predictor's speed on arrays and on the JPEG files in `folder`, compared with the network alone."""
     torch.manual_seed(0)
     network, about = HourglassNet(Network(), 16), Description(Network(), MPII.skeleton.joints, SIZE.resolution, {})
     compute = compute_type("auto", DEVICE)
@@ -295,14 +302,14 @@ def prediction(folder: Path) -> None:
             work = partial(predictor.predict, source, flip=False, batch=batch)
             images_a_second = rate(work, len(source), 0.1)
             bound = min(alone, reading) if what.startswith("files") else alone
-            note = f"{images_a_second / alone:.0%} of the network, {images_a_second / bound:.0%} of the slower of its parts"
+            note = f"{images_a_second / alone:.0%} of the network's speed, {images_a_second / bound:.0%} of the slowest part's"
             show(f"predictor without flip, batch {batch}, {what}", images_a_second, "images/s", note)
 
 
 def training_for(minutes: float, data: DatasetFiles, batch: int) -> None:
     """Train hg-256 for about `minutes` minutes, including validations, and score the network."""
     network = HourglassNet(Network(), 16)
-    with tempfile.TemporaryDirectory() as name:  # a short training, which measures the speed
+    with tempfile.TemporaryDirectory() as name:  # a short training, whose speed gives the number of iterations
         train(job(Path(name), network, data, settings(batch, "auto", iterations=400 if CUDA else 4)))
         images = [float(row["samples_per_second"]) for row in read_metrics(Path(name)) if row["what"] == "train"] or [1.0]
     count = max(4, round(minutes * 60 * 0.95 * images[-1] / batch))
@@ -317,11 +324,11 @@ def training_for(minutes: float, data: DatasetFiles, batch: int) -> None:
         images = [float(row["samples_per_second"]) for row in read_metrics(folder) if row["what"] == "train"] or [1.0]
         show(f"training of {spent:.0f} s on {len(data.split('train'))} people", statistics.median(images), "images/s")
         result = evaluate(folder, folder / "best.safetensors", data, ["valid"], Evaluation(), Workspace())
-    print(f"{epochs * training.iterations * batch} images, batch {batch}, {len(data.split('valid'))} people validate: {result}")
+    print(f"{epochs * training.iterations * batch} images, batch {batch}, {len(data.split('valid'))} people scored: {result}")
 
 
 def measure(minutes: float, people: Path | None) -> None:
-    """Run all checks and measurements; people: a folder with annotation files and images/ for a training of some minutes."""
+    """Run all checks and measurements; people: folder with annotation files and images/, on which to train for `minutes`."""
     with tempfile.TemporaryDirectory() as name:
         place = Path(name)
         write_people(place)

@@ -1,4 +1,4 @@
-"""Measure how long commands take when exp/ holds the results of many people."""
+"""Measure how long commands take when exp/ contains the results of many experiments."""
 
 import os
 import shutil
@@ -12,11 +12,11 @@ from tools.bench_parts import seconds, show
 
 PROFILE = "configs/demo.cfg"
 EXP = Path("exp/demo")
-RESULTS = 1000  # number of results of other settings, a tenth of them trainings with a name of their own
+RESULTS = 1000  # number of results that are added to the demo's results; a tenth of them are trainings, each with a new name
 
 
 def measure() -> None:
-    """Measure commands on the demo's results, alone and beside RESULTS results of other settings.
+    """Measure the time of commands when exp/ contains only the demo's results, and when it contains RESULTS more results.
 
     Raises DataError if the demo has not been run.
     """
@@ -35,11 +35,11 @@ def measure() -> None:
         measured.append(_measure(exp))
     for command, alone in measured[0].items():
         beside = measured[1][command]
-        show(f"{command}, beside {RESULTS} other results", beside, "s", f"alone: {alone:.2f} s")
+        show(f"{command}, with {RESULTS} more results", beside, "s", f"without them: {alone:.2f} s")
 
 
 def _add(source: Path, exp: Path, number: int, name: str) -> None:
-    """Add a result like `source`, which is a result of EXP, with another fingerprint and, if `name` is not empty, that name."""
+    """Add a copy of EXP's result `source` to `exp`, with the fingerprint `number` and, unless `name` is empty, this name."""
     path, old = source.name.split("@")
     new = f"{number:08x}"
     folder = exp / source.relative_to(EXP).with_name(f"{name or path}@{new}")
@@ -52,7 +52,7 @@ def _add(source: Path, exp: Path, number: int, name: str) -> None:
 
 
 def _measure(exp: Path) -> dict[str, float]:
-    """Return command -> median time in s with a folder of results."""
+    """Return the median time of each command (command -> s) on the results in the folder `exp`."""
     found = {}
     for command in ("status", "run", "report", "clean"):
         words = [sys.executable, "-m", "pipeline", command, "--config", PROFILE, "--set", f"workspace.exp={exp}"]

@@ -54,7 +54,7 @@ def measure() -> None:
 
 
 def _ways() -> dict[str, Callable[[torch.Tensor], object]]:
-    """Return name -> function for every runtime and dtype.
+    """Return a function for every runtime and dtype (name -> function), which computes heatmaps of a batch with flip test.
 
     The first entry is plain PyTorch, which processes the image and the mirrored image one after the other in float32.
     """

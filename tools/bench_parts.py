@@ -24,7 +24,7 @@ def seconds(work: Callable[[], object], repeats: int = 5) -> float:
 
 
 def show(what: str, value: float, unit: str, note: str = "") -> None:
-    """Print one line of the results."""
+    """Print one line of results: what was measured, its value and unit, and a note."""
     print(f"{what:52} {value:10.2f} {unit:9} {note}", flush=True)
 
 

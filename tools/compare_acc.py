@@ -1,9 +1,9 @@
 """Compare the accuracies of any experiments: python -m tools.compare_acc [RESULTS ...]
 
-RESULTS are folders. A folder such as exp/demo means all evaluations in it, of any settings. Also possible are the
-folder of an experiment, such as exp/demo/mpii/hg-64, and of one evaluation, such as exp/demo/mpii/evaluate-pretrained. The
-program prints the accuracies with 95 % intervals next to published accuracies. For each dataset, it also tests whether the
-other networks are better than the first one.
+RESULTS are folders. A folder such as exp/demo selects all evaluations in it, of any settings. The folder of a training, such as
+exp/demo/mpii/hg-64, selects the evaluations of its network. The folder of an evaluation, such as
+exp/demo/mpii/evaluate-pretrained, selects this evaluation. The program prints the accuracies with 95 % intervals next to
+published accuracies. For each dataset, it also tests whether each further network is better than the first network.
 """
 
 import argparse
@@ -34,7 +34,7 @@ def main() -> None:
 
 
 def compare(results: list[Path], out: Path | None) -> None:
-    """Print the tables for all evaluations in folders of results; if `out` is given, write tables and curves into it."""
+    """Print the tables for the evaluations in folders of results; if `out` is given, write tables and curves into it too."""
     from stages.evaluation.scores import Scored, as_text, pair_table, part_table, part_text
     from stages.reporting.compare import write_tables, write_tests
     from stages.reporting.curves import Training, draw_pck, draw_training
@@ -60,13 +60,13 @@ def compare(results: list[Path], out: Path | None) -> None:
             trainings = [Training(name, network) for network, name in networks.items() if network.parent.name == place]
             draw_training(out / f"curves_{place}", trainings)
     except OSError as error:
-        raise DataError(f"{error.filename or out} cannot be written ({error.strerror}); name another folder.") from None
+        raise DataError(f"{error.filename or out} cannot be written ({error.strerror}); give another folder.") from None
 
 
 def evaluations_of(path: Path) -> list[Path]:
-    """Return the folders of the evaluations that a path means (see the module's docstring).
+    """Return the folders of the evaluations that a path selects (see the module's docstring), earliest trained network first.
 
-    Raises DataError if the path means no evaluation.
+    Raises DataError if the path selects no evaluation.
     """
     path = follow(Path(result_at(str(path)))).resolve()
     if (path / "accuracy.json").is_file():
@@ -85,7 +85,7 @@ def evaluations_of(path: Path) -> list[Path]:
 
 
 def identity_of(evaluation: Path) -> Identity:
-    """Return the identity of an evaluation: its settings and inputs. Raises DataError if its manifest names no network."""
+    """Return the identity (settings and inputs) of an evaluation. Raises DataError if its manifest lacks the network."""
     found = manifest.read(evaluation)
     if not found or "model" not in found.identity.inputs:
         raise DataError(f"{evaluation / manifest.MANIFEST} does not say which network was scored; evaluate again.")
@@ -105,12 +105,12 @@ def fingerprint(folder: Path) -> str:
 
 
 def stands_twice(folder: Path) -> bool:
-    """Return whether a folder is a link to a result in the same parent folder, or a copy of the result in place of the link."""
+    """Return whether a folder is a symlink to, or a copy of, a result `NAME@FINGERPRINT` that is in the same parent folder."""
     return "@" not in folder.name and folder.with_name(f"{folder.name}@{fingerprint(folder)[:8]}").exists()
 
 
 def network_of(evaluation: Path) -> Path:
-    """Return the folder of the network that was scored; if the network was deleted, a path that does not exist."""
+    """Return the folder of the network that an evaluation scored; if the network was deleted, a path that does not exist."""
     digits = identity_of(evaluation).inputs["model"][:8]
     root = evaluation.parent.parent
     results = (path.parent for path in sorted(root.glob("*/*/manifest.json")))
@@ -120,10 +120,9 @@ def network_of(evaluation: Path) -> Path:
 
 
 def short_names(networks: list[Path]) -> dict[Path, str]:
-    """Return the displayed name of each network (folder -> name): the shortest unique one of hg-64, mpii/hg-64,
-    mpii/hg-64@1234abcd.
+    """Return the displayed name of each network (folder -> name), in the form hg-64, mpii/hg-64 or mpii/hg-64@1234abcd.
 
-    If none of them is unique, the name is the whole path.
+    The first of these forms in which all names differ is used. If names are equal in all forms, the name is the whole path.
     """
     for name in (
         lambda p: p.name.partition("@")[0], lambda p: f"{p.parent.name}/{p.name.partition('@')[0]}",
@@ -136,11 +135,11 @@ def short_names(networks: list[Path]) -> dict[Path, str]:
 
 
 def evaluation_names(evaluations: list[Path], networks: dict[Path, str]) -> dict[Path, str]:
-    """Return the displayed name of each evaluation (folder -> name): the network's name, and settings that distinguish it.
+    """Return the displayed name of each evaluation (folder -> name): the network's name and the distinguishing settings.
 
-    A setting distinguishes evaluations if it differs between the evaluations of one network on one dataset. If some have equal
-    settings, because they used other annotations or another version of the code, the name also contains the name of the
-    evaluation's folder.
+    A setting distinguishes evaluations if it differs between the evaluations of one network on one dataset. If several
+    evaluations have equal settings, because they used different annotations or versions of the code, the name also contains
+    the name of the evaluation's folder.
     """
     names = {}
     for folder in evaluations:

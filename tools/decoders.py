@@ -25,7 +25,7 @@ def main() -> None:
     parser.add_argument("images", type=Path, metavar="IMAGES")
     parser.add_argument("--split", default="valid", choices=["train", "valid", "test"], help="default: valid")
     parser.add_argument(
-        "--scales", default="1 0.85 1.15", help="box sizes of the rows with several scales; default: %(default)s"
+        "--scales", default="1 0.85 1.15", help="factors of the box size for the rows with several scales; default: %(default)s"
     )
     options = parser.parse_args()
     network, annotations, images = (follow(path) for path in (options.network, options.annotations, options.images))
@@ -33,7 +33,10 @@ def main() -> None:
 
 
 def print_table(model: Path, annotations: Path, images: Path, split: str, scales: str) -> None:
-    """Score the network in the file `model` on a split, and print the table. All decoders share one pass over the images."""
+    """Score the network in the file `model` on a split, and print the table.
+
+    For each setting of flip and scales, one pass over the images computes the heatmaps for all decoders.
+    """
     import numpy as np
     from tabulate import tabulate
     from tqdm import tqdm
@@ -53,8 +56,8 @@ def print_table(model: Path, annotations: Path, images: Path, split: str, scales
         name = str(file.attrs.get("name", ""))
     if name not in DATASETS:
         raise DataError(
-            f"{annotations / split}.h5 names the dataset {name!r}, expected one of {', '.join(DATASETS)}; give the annotation "
-            "files of this workspace."
+            f"{annotations / split}.h5 has the dataset name {name!r}, expected one of {', '.join(DATASETS)}; give the "
+            "annotation files of this workspace."
         )
     data = DatasetFiles(DATASETS[name], annotations, images)
     network, description = load_network(model)

@@ -37,7 +37,7 @@ def main() -> None:
 
 
 def list_presets(joints: int, resolution: int) -> None:
-    """Print a table with a row for each preset."""
+    """Print a table with the cost of each preset."""
     rows = []
     for name, changes in PRESETS.items():
         network = _from_preset(name, joints)
@@ -49,7 +49,7 @@ def list_presets(joints: int, resolution: int) -> None:
 
 
 def describe(name: str, joints: int, resolution: int | None) -> None:
-    """Print a network's options, its layers in the order of computation, and its parts."""
+    """Print a network's options, its layers in the order of computation, and the total cost of each part."""
     if name in PRESETS:
         network, resolution = _from_preset(name, joints), resolution or 256
     else:
@@ -88,7 +88,7 @@ def _from_preset(name: str, joints: int) -> "HourglassNet":
 def _layers(network: "HourglassNet", resolution: int) -> "list[Layer]":
     from stages.network.cost import layers
 
-    # `Settings` checks that 2**depth divides the heatmap size.
+    # Settings are created only for their check that 2**depth divides the heatmap size.
     Settings(network=network.options, input=Input(resolution=resolution))
     return layers(network, resolution)
 

@@ -38,14 +38,14 @@ def main() -> None:
         "--out",
         type=Path,
         metavar="FILE",
-        help="ends in .json, .slp or .csv; default: labels/DATASET-SPLIT.json, or labels/DATASET-SPLIT-MODEL.json",
+        help="file, ending in .json, .slp or .csv; default: labels/DATASET-SPLIT.json, or labels/DATASET-SPLIT-MODEL.json",
     )
     config.add_options(parser)
     options = parser.parse_args()
     config.use(options)
     name = "-".join(filter(None, (options.dataset, options.split, options.predictions)))
     if options.out and options.out.exists():
-        raise DataError(f"--out {options.out} exists and may hold labels of yours; give another name, or delete the file.")
+        raise DataError(f"--out {options.out} exists and may contain your labels; give another name, or delete the file.")
     out = options.out or Path("labels", f"{name}.json")
     legal = (".json", ".slp", ".csv") if options.predictions else (".json", ".slp")
     if out.suffix.lower() not in legal:

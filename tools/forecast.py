@@ -1,11 +1,11 @@
 """Forecast the movement of people in your own pictures: python -m tools.forecast IMAGE|FOLDER|VIDEO [--model MODEL]
 
-Writes three files for each picture into --out: NAME.png (the picture and the forecast poses), NAME.gif (the movement) and
-NAME.json (joints in px of the picture, counted from 0, and confidences of all 16 steps). A network with a converter to 3D also
-gives NAME.html, a page with the skeleton to turn with the mouse, and the poses in space in NAME.json: for each step the joints
-around their mean and the place of this mean in mm (x to the right, y down, z away from the camera), and the focal length in px.
-For a video, one forecast is made every --every seconds. The person should fill the picture, as in the training images: cut the
-picture to the area that the movement needs, or give --box.
+The program writes three files for each picture into --out: NAME.png (the picture and the forecast poses), NAME.gif (the
+movement) and NAME.json (joints in px of the picture, counted from 0, and confidences of all 16 steps). With a network that has
+a converter to 3D, the program also writes NAME.html, a page whose 3D skeleton can be turned with the mouse, and adds the 3D
+poses to NAME.json: for each step, the joints relative to their mean and the position of this mean, both in mm (x to the right,
+y down, z away from the camera), and the focal length in px. For a video, one forecast is made every --every seconds. The
+person should fill the picture, as in the training images: crop the picture to the area that the movement needs, or give --box.
 """
 
 import argparse
@@ -60,7 +60,7 @@ def main() -> int:
 
 
 def forecast(options: argparse.Namespace) -> int:
-    """Forecast from every picture and write the files; return the exit code. Raises DataError for a wrong source or network."""
+    """Forecast from all pictures and write files; return the exit code. Raises DataError for an unusable source or network."""
     if not options.source.exists():
         raise DataError(f"{options.source} does not exist; give an image, a folder of images, or a video.")
     from stages.forecast_comparison.pictures import sheet, strip, write_animation
@@ -87,7 +87,7 @@ def forecast(options: argparse.Namespace) -> int:
 
 
 def _write_space(path: Path, name: str, pixels: np.ndarray, found: "PoseForecast", skeleton: Skeleton) -> dict[str, Any]:
-    """Write the page with the poses in space; return the values for NAME.json. Without such poses, write and return nothing."""
+    """Write the page with the 3D poses; return the values for NAME.json. Without 3D poses, write no page and return {}."""
     from stages.reporting.movements3d import Movement3D, write_page
 
     poses = found.poses
@@ -101,7 +101,7 @@ def _write_space(path: Path, name: str, pixels: np.ndarray, found: "PoseForecast
 
 
 def _pictures(options: argparse.Namespace, failed: list[str]) -> Iterator[tuple[str, np.ndarray]]:
-    """Yield name and pixels (H, W, 3) uint8 RGB of every picture; append the errors of unreadable pictures to `failed`."""
+    """Yield the name and pixels (H, W, 3) uint8 RGB of every picture; append the errors of unreadable pictures to `failed`."""
     source = options.source
     if source.is_dir() or source.suffix.lower() in PICTURES:
         paths = sorted(p for p in source.iterdir() if p.suffix.lower() in PICTURES) if source.is_dir() else [source]

@@ -142,14 +142,14 @@ def choose(rows: Annotations, odd: pd.DataFrame, actions: pd.Series | None, opti
     if options.suspicious is not None:
         wanted = wanted.intersection(odd["row"][odd["what"].str.contains(options.suspicious, regex=False)])
     if not len(wanted):
-        raise DataError(f"no row of the {options.split} split matches --rows, --action and --suspicious; leave one out.")
+        raise DataError(f"no row of the {options.split} split matches --rows, --action and --suspicious; leave one option out.")
     if options.rows is None and options.count < len(wanted):
         wanted = np.random.default_rng(options.seed).choice(wanted, options.count, replace=False)
     return sorted(map(int, wanted))
 
 
 def picture(rows: Annotations, row: int, folder: Path, skeleton: Skeleton, kinds: str) -> np.ndarray:
-    """Return a person's crop with the drawn skeleton and a text: row, image, number of the person, kinds of suspicion."""
+    """Return a person's crop with drawn skeleton and text: row, image, number of the person, and why the row is suspicious."""
     affine = geometry.image_to_crop(rows.center[row], rows.scale[row], SIDE)
     crop = cv2.warpAffine(read_image(folder / rows.images[row]), affine, (SIDE, SIDE))
     drawn = draw.draw_person(crop, geometry.apply(affine, rows.part[row]), skeleton, rows.visible[row])

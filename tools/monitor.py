@@ -1,8 +1,8 @@
 """Show the progress of trainings until Ctrl-C: python -m tools.monitor [NAME ...] [--once | --tensorboard] [--config FILE]
 
 Columns: acc is the training accuracy in the last 50 iterations or the last epoch. valid is the accuracy of the last validation,
-and best that of the best validation. per s is the number of images per second. left is the remaining time at the speed of the
-last rows of metrics.csv, the file with all values.
+and best is the highest accuracy of all validations. per s is the number of images per second. left is the remaining time,
+estimated from the speed in the last rows of the training's log, metrics.csv.
 """
 
 import argparse
@@ -41,7 +41,7 @@ def main() -> int:
     config.add_options(parser)
     parser.add_argument("--once", action="store_true", help="print the table once")
     parser.add_argument("--every", type=float, default=2, metavar="SECONDS", help="time between two updates; default: 2")
-    parser.add_argument("--tensorboard", action="store_true", help="show the trainings in TensorBoard instead")
+    parser.add_argument("--tensorboard", action="store_true", help="show the trainings in TensorBoard instead of the table")
     options = parser.parse_args()
     config.use(options)
     with suppress(KeyboardInterrupt):
@@ -52,7 +52,7 @@ def main() -> int:
 
 
 def follow(exp: Path, names: list[str], once: bool, seconds: float) -> None:
-    """Print the table of the trainings below `exp` with these names; unless `once`, update it every `seconds` s."""
+    """Print the table of the trainings below `exp` with these names; unless `once`, update the table every `seconds` s."""
     while True:
         rows = [row(folder) for folder in trainings(exp, names)]
         widths = [NAME_WIDTH, *[None] * 7] if sys.stdout.isatty() else None
@@ -106,9 +106,9 @@ def name_of(folder: Path) -> str:
 
 
 def show_in_tensorboard(folders: list[Path]) -> int:
-    """Run TensorBoard until Ctrl-C on the given folders of trainings; return its exit code.
+    """Run TensorBoard until Ctrl-C on the given folders of trainings; return TensorBoard's exit code.
 
-    Given exp/ instead, TensorBoard would show trainings twice because of the symlinks.
+    If TensorBoard got exp/ instead of the folders, it would show trainings twice, because of the symlinks in exp/.
     """
     logs = ",".join(f"{name_of(folder)}:{folder / METRICS}" for folder in folders).replace(f"/{Path(METRICS).name}", "")
     return subprocess.call([sys.executable, "-m", "tensorboard.main", "--logdir_spec", logs])
@@ -123,7 +123,7 @@ def state(folder: Path) -> str:
 
 
 def pace(rows: list[dict[str, str]]) -> float:
-    """Return the time per iteration in s: a median over the last rows, so that the pause before a resume has little effect."""
+    """Return the time per iteration in s: a median over the last rows, so that a pause in the training has little effect."""
     steps = [
         (float(b["time"]) - float(a["time"])) / (int(b["iteration"]) - int(a["iteration"]))
         for a, b in pairwise(rows[-PACE:])

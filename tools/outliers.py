@@ -1,10 +1,10 @@
 """Find frames on which a network is probably wrong: python -m tools.outliers IMAGE_FOLDER|VIDEO [--model MODEL]
 
-The program chooses, in turns, the frames with the lowest confidence, the largest flicker, the largest difference from the
-prediction on the mirrored image, and with --second the largest difference between two networks. It writes these frames into
-images/, and the predictions as labels to correct: labels.json (COCO keypoints, for CVAT and others) and, if sleap-io is
-installed, labels.slp (SLEAP). The corrected labels can be used as a dataset of your own: see docs/own_data.md. Each image
-should show one person who fills most of it.
+The program chooses frames by several measures in turn: the lowest confidence, the largest jump of a joint between frames
+(flicker), the largest difference from the prediction on the mirrored image, and with --second the largest difference between
+the two networks. It writes these frames into images/, and the predictions as labels to correct: labels.json (COCO keypoints,
+for CVAT and other programs) and, if sleap-io is installed, labels.slp (SLEAP). The corrected labels can be used as a dataset of
+your own: see docs/own_data.md. Each image should show one person who fills most of it.
 """
 
 import argparse
@@ -47,7 +47,7 @@ class Predicted:
 
 @program
 def main() -> int:
-    """Write the frames, the labels, outliers.csv and outliers.png; returns the exit code: 1 if a frame could not be read."""
+    """Write the frames, the labels, outliers.csv and outliers.png; return the exit code: 1 if a frame could not be read."""
     parser = argparse.ArgumentParser(
         prog="python -m tools.outliers", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -60,7 +60,9 @@ def main() -> int:
     )
     config.add_options(parser)
     parser.add_argument("--count", type=int, default=20, help="number of frames; default: 20")
-    parser.add_argument("--apart", type=int, default=5, help="smallest distance of chosen frames of a video; default: 5")
+    parser.add_argument(
+        "--apart", type=int, default=5, help="smallest distance, in frames, between chosen frames of a video; default: 5"
+    )
     parser.add_argument("--out", type=Path, default=Path("outliers"), help="folder of the results; default: outliers")
     options = parser.parse_args()
     config.use(options)
@@ -73,7 +75,7 @@ def main() -> int:
 
 
 def find_outliers(options: argparse.Namespace) -> int:
-    """Predict all frames, choose, and write; returns the exit code.
+    """Predict all frames, choose outliers and write the results; return the exit code.
 
     Raises DataError for a source, network or folder that cannot be used.
     """
@@ -140,7 +142,7 @@ def predict_all(pictures: Iterable[Picture], networks: "list[PosePredictor]") ->
 def write(out: Path, source: Iterable[Picture], found: Predicted, chosen: list[tuple[int, str]], skeleton: "Skeleton") -> None:
     """Write the chosen frames with labels to correct, a table of all frames, and a picture of the chosen frames.
 
-    chosen: (frame, name of the measure for which it was chosen).
+    chosen: pairs of a frame's index and the name of the measure for which the frame was chosen.
     """
     from datasets.formats import labelling
     from datasets.formats.annotations import framed_by_joints

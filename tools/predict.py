@@ -1,8 +1,9 @@
 """Predict poses in images and videos: python -m tools.predict IMAGE|FOLDER|VIDEO ... [--model MODEL]
 
-Draws the poses into copies of the images or of the video, and writes poses.json and poses.csv: x and y of each joint in px of
-the upright image (rotated by its EXIF orientation), with 0 at the centre of the first pixel; the confidence of each joint; and
-the time of a video's frame in seconds since the video's start. A person's right side is drawn in orange, the left side in blue.
+The program draws the poses into copies of the images or of the video, and writes poses.json and poses.csv. These files contain
+x and y of each joint in px of the upright image (rotated by its EXIF orientation), with 0 at the centre of the first pixel; the
+confidence of each joint; and the time of a video's frame in seconds since the video's start. A person's right side is
+drawn in orange, the left side in blue.
 
 Without --boxes and --detector, each image should show one person who fills most of it. With one of these options, images may
 show any number of people; in a video, people whose boxes overlap from frame to frame keep their number. Given several sources,
@@ -47,7 +48,7 @@ if TYPE_CHECKING:
     from stages.inference.predictor import PosePredictor, Poses
 
 ALSO = {"slp": "poses.slp", "nwb": "poses.nwb", "deeplabcut": "poses_deeplabcut.csv"}
-NEEDS = {"slp": "sleap_io", "nwb": "ndx_pose"}  # kind of --also -> module that it needs, which comes with sleap-io
+NEEDS = {"slp": "sleap_io", "nwb": "ndx_pose"}  # kind of --also -> module that it needs and that sleap-io installs
 Boxes = Callable[[Picture], np.ndarray]  # the boxes (P, 4) of the people in a picture: left, top, right, bottom in 0-based px
 
 
@@ -63,7 +64,7 @@ def main() -> int:
     )
     config.add_options(parser)
     parser.add_argument(
-        "--dataset", choices=DATASETS, default="", help="dataset of the training, for files that do not name their joints"
+        "--dataset", choices=DATASETS, default="", help="dataset of the training, for network files without joint names"
     )
     parser.add_argument("--out", type=Path, default=Path("poses"), help="folder of the results; default: poses")
     parser.add_argument(
@@ -86,7 +87,7 @@ def main() -> int:
     )
     parser.add_argument("--smooth", action="store_true", help="smooth the joints of people in videos (One Euro filter)")
     parser.add_argument("--threshold", type=float, default=0.2, help="smallest confidence of a drawn joint; default: 0.2")
-    parser.add_argument("--no-flip", action="store_true", help="do not average with the mirrored image: twice as fast")
+    parser.add_argument("--no-flip", action="store_true", help="leave out the prediction on the mirrored image: twice as fast")
     parser.add_argument("--sizes", type=float, nargs="+", default=[1.0], help="average over boxes enlarged by these factors")
     parser.add_argument("--runtime", choices=RUNTIMES, default="torch", help="runtime of the network; default: torch")
     parser.add_argument("--device", choices=["auto", "cpu", "cuda", "mps"], default="auto", help="default: auto")
@@ -117,7 +118,7 @@ def predict(options: argparse.Namespace) -> int:
         if "nwb" in options.also and isinstance(source, Images):
             raise DataError("--also nwb: NWB files are of videos; give a video, or another format.")
     for kind in options.also:
-        if kind in NEEDS and not find_spec(NEEDS[kind]):  # say so before the prediction, which may take hours
+        if kind in NEEDS and not find_spec(NEEDS[kind]):  # report it before the prediction, which may take hours
             raise DataError(f"--also {kind} needs {NEEDS[kind]}, which is not installed; run: pip install sleap-io")
     if options.smooth and not any(isinstance(source, Video) for source, _ in sources):
         raise DataError("--smooth is for videos, and no source is one; leave it out.")
@@ -154,7 +155,7 @@ def predict(options: argparse.Namespace) -> int:
 
 
 def _detector(options: argparse.Namespace) -> Boxes | None:
-    """Return the detector; None if the options name none. Raises DataError for an invalid network."""
+    """Return a function that detects people in a picture; None without --detector. Raises DataError for an invalid detector."""
     if not options.detector:
         return None
     from stages.inference.detector import Detector
@@ -164,7 +165,7 @@ def _detector(options: argparse.Namespace) -> Boxes | None:
 
 
 def _write_also(path: Path, source: "Images | Video", out: Path, predictor: "PosePredictor") -> None:
-    """Write the poses of poses.csv in the format that the name of `path` means (`ALSO`).
+    """Write the poses of poses.csv in the format to which `ALSO` assigns the file name of `path`.
 
     Raises DataError if a package that the format needs, such as sleap-io, is not installed.
     """
@@ -215,8 +216,8 @@ def draw_all(
         )
         return chunk, around, found
 
-    # One thread reads the next batch while another thread draws the previous batch, both in order. The threads end before the
-    # files are closed.
+    # One thread reads the next batch while another thread draws the previous batch; the batches stay in order. The threads
+    # end before the files are closed.
     with (
         source.copy(out) as drawings,
         Table(out, predictor.joints) as table,
@@ -252,7 +253,7 @@ class People:
     def write(self, pictures: list[Picture], around: list[np.ndarray] | None, poses: "Poses") -> int:
         """Draw and write a batch; return the number of pictures in the batch.
 
-        around: for each picture, the boxes (P, 4) of its people; None if each picture is the box of one person.
+        around: for each picture, the boxes (P, 4) of its people; None if each whole picture is the box of one person.
         """
         from datasets.imaging import draw
 

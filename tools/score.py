@@ -1,16 +1,16 @@
 """Print PCKh of predictions for MPII's validation people, as in published tables: python -m tools.score TRUTH [PREDICTIONS ...]
 
 TRUTH is detections_our_format.mat, which is published with several reimplementations of the hourglass network. The fields
-pos_gt_src, jnt_missing and headboxes_src of this file are the labels, and the field pos_pred_src holds predictions, which are
-scored first. PREDICTIONS are .mat, .h5, .npy or .json files for the people of TRUTH in their order, such as preds_valid.mat of
-an evaluation. A file holds an array `preds` with the axes people, 16 joints, x and y (and confidence) in any order, or MPII's
-annolist structs, or a list of people with keypoints. The tool prints the layout that it recognised. Coordinates are 1-based px
-of the original images; keypoints in .json are 0-based.
+pos_gt_src, jnt_missing and headboxes_src of this file are the labels, and the field pos_pred_src contains predictions, which
+are scored first. PREDICTIONS are .mat, .h5, .npy or .json files for the people of TRUTH in TRUTH's order, such as
+preds_valid.mat of an evaluation. A file contains an array `preds` with the axes people, 16 joints, x and y (and confidence) in
+any order, or MPII's annolist structs, or a list of people with keypoints. The tool prints the layout that it recognised.
+Coordinates are 1-based px of the original images; keypoints in .json are 0-based.
 
---people valid.h5 scores only the people in this annotation file (such as exp/mpii/annot/valid.h5). Use it if a network was
-evaluated on only some of the validation people, so that published predictions are scored on the same people. --people needs
---order, the published valid.h5, which lists the people of TRUTH. Each file of PREDICTIONS holds either all people of TRUTH or
-the people of --people, in the same order.
+--people valid.h5 scores only the people in this annotation file (such as exp/mpii/annot/valid.h5). Use it if your network was
+evaluated on only some of the validation people; then published predictions are scored on only these people, too. --people
+needs --order, the published valid.h5, which lists the people of TRUTH. Each file of PREDICTIONS contains either all people of
+TRUTH, in the order of TRUTH, or the people of --people, in the order of --people.
 """
 
 import argparse
@@ -24,7 +24,7 @@ from datasets.errors import DataError
 from tools import program
 
 PARTS = ("head_top", "shoulder", "elbow", "wrist", "hip", "knee", "ankle")
-CURVE = [k / 100 for k in range(51)]  # thresholds of the PCKh curve, those of MPII's own evaluation
+CURVE = [k / 100 for k in range(51)]  # thresholds of the PCKh curve, as in MPII's evaluation program
 
 
 @program
@@ -35,7 +35,7 @@ def main() -> None:
     )
     parser.add_argument("truth", type=Path, metavar="TRUTH")
     parser.add_argument("predictions", type=Path, nargs="*", metavar="PREDICTIONS")
-    parser.add_argument("--people", type=Path, metavar="VALID.H5", help="annotation file whose people alone are scored")
+    parser.add_argument("--people", type=Path, metavar="VALID.H5", help="score only the people in this annotation file")
     parser.add_argument(
         "--order", type=Path, metavar="VALID.H5", help="the published valid.h5, which lists the people of TRUTH in order"
     )
@@ -51,12 +51,12 @@ class Chosen:
     """The people of TRUTH that are scored."""
 
     rows: np.ndarray  # (N,) int64, rows of these people in TRUTH
-    of: int  # number of all people in TRUTH
+    of: int  # number of people in the file --order, which must equal the number in TRUTH
     image: np.ndarray  # (N,) int64, number of each person's image; people of one image are not independent samples
 
 
 def people_of(order: Path, people: Path) -> Chosen:
-    """Return the people of the file `people` as rows of the file `order`, found by image and number in the image.
+    """Return the people of the file `people` as rows of the file `order`, found by the image and the person's number in it.
 
     Raises DataError if a file cannot be read or a person of `people` is not in `order`.
     """
@@ -70,8 +70,8 @@ def people_of(order: Path, people: Path) -> Chosen:
 def print_tables(path: Path, predictions: list[Path], chosen: Chosen | None = None) -> None:
     """Print a table for each file of predictions: a row for each threshold, and a row of mean errors in px.
 
-    chosen: the people to score, all if None. With chosen people, the mean at 0.5 has a 95 % interval, and each file is tested
-    against the last one; intervals and tests resample images.
+    chosen: the people to score, all if None. With chosen people, also print 95 % intervals of the mean PCKh@0.5, and tests of
+    the last file against each other file; intervals and tests resample images.
     """
     from tabulate import tabulate
 
@@ -90,11 +90,11 @@ def print_tables(path: Path, predictions: list[Path], chosen: Chosen | None = No
     truth[found["jnt_missing"].T != 0] = np.nan
     head = 0.6 * np.linalg.norm(found["headboxes_src"][1] - found["headboxes_src"][0], axis=0)
     if chosen and chosen.of != people:
-        raise DataError(f"{path} has {people} people, but --order {chosen.of}; give the valid.h5 that belongs to it.")
+        raise DataError(f"{path} has {people} people, but --order {chosen.of}; give the valid.h5 that belongs to TRUTH.")
     rows = chosen.rows if chosen else np.arange(people)
     # If --people lists all people in another order than TRUTH, it would be unclear which order PREDICTIONS has.
     if len(rows) == people and (rows != np.arange(people)).any():
-        raise DataError("--people holds all people of TRUTH in another order; leave --people and --order out.")
+        raise DataError("--people contains all people of TRUTH in another order than TRUTH; leave --people and --order out.")
     files = {path: arranged(path, "pos_pred_src", found["pos_pred_src"], people)}
     files |= {file: _read(file, people, len(rows)) for file in predictions}
     truth, head = truth[rows], head[rows]
@@ -111,7 +111,7 @@ def print_tables(path: Path, predictions: list[Path], chosen: Chosen | None = No
         lines.append(["mean error, px", *(pixels[part] for part in PARTS), None, result.mean_pixels])
         names = [part.removesuffix("_top") for part in PARTS]
         print(f"{file}: {layout}")
-        print(f"{len(rows)} people, area under the curve of the total to 0.5: {100 * curve.result().auc():.2f}\n")
+        print(f"{len(rows)} people, area under the total's PCKh curve up to threshold 0.5: {100 * curve.result().auc():.2f}\n")
         print(tabulate(lines, ["PCKh", *names, "mean", "total"], floatfmt=".2f"), end="\n\n")
     if chosen:
         distances = {file: np.linalg.norm(preds - truth, axis=2) for file, (preds, _) in files.items()}
@@ -123,7 +123,7 @@ def print_tables(path: Path, predictions: list[Path], chosen: Chosen | None = No
 def _read(file: Path, people: int, chosen: int) -> tuple[np.ndarray, str]:
     """Return a file's predictions and their layout. Raises DataError for an invalid file.
 
-    people: number of people in TRUTH; chosen: number of chosen people; the file holds predictions for either number of people.
+    people: number of people in TRUTH; chosen: number of chosen people. The file contains predictions for one of these numbers.
     """
     from stages.evaluation.prediction_files import read_predictions
 

@@ -2,7 +2,8 @@
 
 FOLDER is a folder eval_<split> of image-play with one file for each start of a forecast, from 00001.mat on. The forecasts are
 scored with the labels of cropped Penn Action (stages AnnotatePenn and CropPenn). The first row of the table is the baseline
-zero velocity, the others are the folders. --write writes the forecasts of the stage EvaluateForecast in this format.
+zero velocity; the further rows are the folders. --write writes the forecasts of the stage EvaluateForecast in image-play's
+format.
 """
 
 import argparse
@@ -19,7 +20,7 @@ from tools import program
 
 @program
 def main() -> None:
-    """Read the options; print the table, or write forecasts."""
+    """Read the options; print the table, or write forecasts into a folder, or do both."""
     parser = argparse.ArgumentParser(
         prog="python -m tools.score_forecasts", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )

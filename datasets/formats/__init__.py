@@ -1,4 +1,4 @@
-"""File formats: each is read and written in one module.
+"""File formats; each format is read and written in one module.
 
 annotations     train/valid/test.h5 in the published layout
 coco            COCO keypoints

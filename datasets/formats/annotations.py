@@ -1,7 +1,7 @@
 """Annotations: people in images, one per row; and the HDF5 annotation files in the published layout.
 
 The layout is that of pose-hg-train, branch image-play: `{split}.h5` with one float64 dataset per field, and
-`{split}_images.txt`, whose line i names the image of row i. In the files, pixels count from 1 and a joint without a label has
+`{split}_images.txt`, whose line i is the image of row i. In the files, pixels count from 1 and a joint without a label has
 the coordinates (0, 0). In `Annotations`, pixels count from 0 and a joint without a label is NaN. Only this module converts
 between the two conventions.
 """
@@ -31,8 +31,8 @@ class Annotations:
     images: list[str]  # image paths relative to the images folder
     index: np.ndarray  # (N,) int64, number of the image in the dataset, as published (counted from 0)
     person: np.ndarray  # (N,) int64, number of the person in the image, from 0; zeros for Penn Action
-    center: np.ndarray  # (N, 2) float64 px, centre of the person's box, already moved down (see `person_box`)
-    scale: np.ndarray  # (N,) float64, side of the person's box / 200 px, already enlarged by 1.25
+    center: np.ndarray  # (N, 2) float64 px, centre of the person's box, moved down by `person_box`
+    scale: np.ndarray  # (N,) float64, side of the person's box / 200 px; the box is enlarged by 1.25
     part: np.ndarray  # (N, J, 2) float64 px, joints; NaN if not labelled
     visible: np.ndarray  # (N, J) bool: whether the joint is labelled and not occluded
     normalize: np.ndarray  # (N,) float64 px, reference length of PCK: head size (MPII) or torso (FLIC, LSP); -1 if unknown
@@ -76,9 +76,9 @@ def framed_by_joints(images: list[str], part: np.ndarray, visible: np.ndarray) -
     """Return annotations of one person per image; the box of each person is computed from the joints.
 
     part: (N, J, 2) float64, 0-based px, NaN if not labelled; visible: (N, J) bool. The box is a square around the centre of the
-    joints' bounding box, 1.25 times as large as its longer side. `normalize` and `torsoangle` are -1. People without two joints
-    at different places have no box and are left out; `index` is the position of the image in `images`, which includes the
-    images of these people.
+    joints' bounding box; its side is 1.25 times the longer side of the bounding box. `normalize` and `torsoangle` are -1.
+    People without two joints at different positions have no box and are left out. `index` is the position of the image in
+    the list `images`; leaving people out does not change it.
     """
     labelled = ~np.isnan(part).any(axis=2, keepdims=True)
     low = np.where(labelled, part, np.inf).min(axis=1)
@@ -111,7 +111,7 @@ class Writer:
 
     Joints keep their fractional coordinates (the published files truncate them). Raises DataError for an image name with line
     breaks or non-ASCII characters, for a number that is not finite, and for a labelled joint exactly at (-1, -1) px, which
-    would be read as unlabelled. OSError passes.
+    would be read as unlabelled. Raises OSError, e.g. for a full disk.
     """
 
     def __init__(self, folder: Path, split: str, rows: int, dataset: str = "", one_person: bool = False) -> None:

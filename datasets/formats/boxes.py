@@ -34,11 +34,11 @@ class Box:
 def read_boxes(path: Path, score: float = 0.0, label: int | None = None) -> list[Box]:
     """Return the boxes in a file, in the order of the file.
 
-    score: smallest score of a box in COCO results. label: the `category_id` of people in a COCO file; None means the category
-    called person or, without it, the only category. Crowds (`iscrowd`) are left out.
+    score: boxes with a lower score in COCO results are left out. label: the `category_id` of people in a COCO file; None means
+    the category called person or, if no category has this name, the only category. Crowds (`iscrowd`) are left out.
 
-    Raises DataError, naming the record, for a file or a record that cannot be read, a box without an extent, and a file
-    without boxes.
+    Raises DataError, whose text states the record, for a file or a record that cannot be read, a box without an extent, and a
+    file without boxes.
     """
     try:
         text = decode_text(path.read_bytes())

@@ -37,8 +37,8 @@ def read_coco(path: Path, category: str = "") -> CocoPeople:
 
     category: name of the category; empty: the only category with joints. A person's box is made by `person_box` from `bbox` or,
     if `bbox` is missing, from the bounding box of the joints. Crowds (`iscrowd`), people without a labelled joint and people
-    without a box are left out. Raises DataError, whose text names file, record and remedy, for a file that is damaged or of
-    another kind, and for invalid coordinates, flags and numbers.
+    without a box are left out. Raises DataError, whose text states file, record and remedy, for a file that is damaged or not
+    of COCO keypoints, and for invalid coordinates, flags and numbers.
     """
     content = _content(path)
     chosen = _category(content["categories"], category, path)
@@ -95,7 +95,7 @@ def _category(categories: list[dict[str, Any]], wanted: str, path: Path) -> dict
         raise DataError(f"{path}: the categories with joints are: {names}; choose one by `category`.")
     joints = [str(joint) for joint in named[0]["keypoints"]]
     if twice := [joint for joint, count in Counter(joints).items() if count > 1]:
-        raise DataError(f"{path} names the joint {twice[0]} twice; give each joint its own name.")
+        raise DataError(f"{path} names the joint {twice[0]} twice; give each joint a different name.")
     return named[0]
 
 
@@ -117,7 +117,9 @@ def _joint_pairs(category: dict[str, Any], key: str, joints: int, path: Path) ->
     if not isinstance(pairs, list) or not all(
         isinstance(p, list) and len(p) == 2 and all(isinstance(joint, int) and joint in legal for joint in p) for p in pairs
     ):
-        raise DataError(f"{path}: `{key}` of the category {category.get('name')} has no pairs of joints, 1 to {joints}.")
+        raise DataError(
+            f"{path}: `{key}` of the category {category.get('name')} should contain pairs of joint numbers from 1 to {joints}."
+        )
     return [(first - 1, second - 1) for first, second in pairs]
 
 
@@ -192,8 +194,8 @@ def write_coco(path: Path, rows: Annotations, joints: Sequence[str], limbs: Sequ
     """Write the people of a split as COCO keypoints.
 
     joints: names; limbs: pairs of joints, from 0; sizes: image -> (width, height) px; about: the file's description. `bbox` is
-    the square from which `person_box` makes the person's box, so that `read_coco` returns the same box. `area` is the area of
-    `bbox`, because the person's outline is not known. OSError (a full disk) passes.
+    the square from which `person_box` makes the person's box, so that `read_coco` returns the box of `rows`. `area` is the area
+    of `bbox`, because the person's outline is not known. Raises OSError, e.g. for a full disk.
     """
     numbers = _numbers(rows)
     content = {
@@ -231,7 +233,7 @@ def write_coco_results(path: Path, rows: Annotations, preds: np.ndarray, confide
 
 
 def _numbers(rows: Annotations) -> dict[str, int]:
-    """Return image -> number in a COCO file, from 1 in the order in which the rows name the images."""
+    """Return image -> number in a COCO file, from 1 in the order in which the images first occur in `rows`."""
     return {image: number for number, image in enumerate(dict.fromkeys(rows.images), 1)}
 
 

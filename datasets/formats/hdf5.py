@@ -11,11 +11,11 @@ import numpy as np
 
 from datasets.errors import DataError
 
-# Largest number of joints, much more than any skeleton has. A damaged file may claim more; its claim must not determine how
-# much memory is allocated.
+# Largest number of joints, many more than any skeleton has. A damaged file may claim more joints; without this limit, the
+# claim would determine how much memory is allocated.
 MAX_JOINTS = 256
 _LAYOUT_BYTES = 1 << 16  # upper limit of the bytes that the HDF5 library writes for a file without rows
-# Upper limit of numbers in annotations: real numbers are far smaller, and numbers up to this limit cause no overflow.
+# Upper limit of numbers in annotations: numbers in valid files are far smaller, and numbers up to this limit cause no overflow.
 LARGEST = 2.0**53
 
 
@@ -26,8 +26,8 @@ class RowsH5:
     """Writes a table with a known number of rows to an HDF5 file, part by part.
 
     The HDF5 library only creates the file's structure, because it crashes the process when the disk is full. The rows are then
-    written to their positions in the file by ordinary file operations. Raises ValueError for more or fewer rows than announced;
-    OSError passes.
+    written to their positions in the file by ordinary file operations. Raises ValueError for more or fewer than `rows` rows,
+    and OSError, e.g. for a full disk.
     """
 
     def __init__(self, path: Path, rows: int, layout: Layout, **attributes: str) -> None:
@@ -52,7 +52,7 @@ class RowsH5:
     def __exit__(self, error: type[BaseException] | None, *_: object) -> None:
         self._file.close()
         if self._left and not error:
-            raise ValueError(f"{self._file.name} wants {self._left} more rows")
+            raise ValueError(f"{self._file.name} needs {self._left} more rows")
 
     def append(self, columns: dict[str, np.ndarray]) -> None:
         """Write the next rows of every field."""
@@ -68,7 +68,8 @@ class RowsH5:
 def write_h5(path: Path, columns: dict[str, np.ndarray], **attributes: str) -> None:
     """Write arrays to an HDF5 file, and `attributes` as attributes of the file.
 
-    The file is built in memory, because the HDF5 library crashes the process when the disk is full. OSError passes.
+    The file is built in memory, because the HDF5 library crashes the process when the disk is full. Raises OSError,
+    e.g. for a full disk.
     """
     content = io.BytesIO()
     with h5py.File(content, "w") as file:
@@ -96,7 +97,7 @@ def open_h5(path: Path) -> Iterator[h5py.File]:
 
 
 def _opened(path: Path) -> h5py.File:
-    """Open an HDF5 file for reading, without a lock on a disk that has no locks: nothing writes to the file any more."""
+    """Open an HDF5 file for reading. A disk without locks needs none, because nothing writes to the file any more."""
     try:
         return h5py.File(path, "r")
     except OSError as error:
@@ -146,7 +147,7 @@ def read_field(file: h5py.File, path: Path, name: str, shape: tuple[int | None, 
 
 
 def read_numbers(file: h5py.File, path: Path, name: str, count: int) -> np.ndarray:
-    """Return the HDF5 dataset `name` of `count` whole numbers >= 0, stored as floats, as int64. Errors as in `read_field`."""
+    """Return the `count` whole numbers >= 0 in the HDF5 dataset `name`, (count,) int64; errors as in `read_field`."""
     values = read_field(file, path, name, (count,))
     if not ((values >= 0) & (values == np.floor(values))).all():
         raise DataError(f"{path}: field {name!r} holds something else than whole numbers from 0; make the file again.")

@@ -12,7 +12,7 @@ JOINTS = 13  # number of joints in Penn Action
 
 
 def write_image_play(path: Path, sequences: Iterable[tuple[int, np.ndarray, np.ndarray]], frames: int) -> None:
-    """Write an annotation file of image-play with every frame of the sequences; frames: number N of all frames.
+    """Write an annotation file of image-play with every frame of the sequences; frames: total number N of frames.
 
     sequences: (number, joints, visible) of each sequence, ordered by number; joints (T, 13, 2) float64 in 0-based px of the
     cropped frame, visible (T, 13) bool. The file has two fields. `ind2sub` (N, 2) float64: numbers of sequence and frame, both
@@ -27,10 +27,10 @@ def write_image_play(path: Path, sequences: Iterable[tuple[int, np.ndarray, np.n
 
 
 def read_image_play(path: Path) -> tuple[np.ndarray, np.ndarray]:
-    """Read a file that `write_image_play` wrote: numbers of sequence and frame, (N, 2) int64 from 1, and joints.
+    """Return the numbers and joints in a file that `write_image_play` wrote.
 
-    Joints are (N, 13, 2) float64, in px of the cropped frame counted from 0, NaN if not visible. Raises DataError, with file
-    and field, for a damaged file.
+    The numbers of sequence and frame are (N, 2) int64, counted from 1. The joints are (N, 13, 2) float64, in px of the cropped
+    frame counted from 0, NaN if not visible. Raises DataError, with file and field, for a damaged file.
     """
     with open_h5(path) as file:
         count = int(h5_field(file, path, "ind2sub").shape[0])

@@ -47,7 +47,7 @@ class Labels:
 
 
 def is_coco(path: Path) -> bool:
-    """Return whether a file is .json and holds no list: a COCO file holds one object, a file of Label Studio a list."""
+    """Return whether a file is .json and contains no list. A COCO file contains an object, a file of Label Studio a list."""
     return path.suffix.lower() == ".json" and path.is_file() and decode_text(path.read_bytes()).lstrip()[:1] != "["
 
 
@@ -91,10 +91,10 @@ def read(path: Path) -> Labels:
 
 
 def _require_images(table: Path) -> None:
-    """Raise DataError if an image is missing next to DeepLabCut's table of labels: sleap-io would shift all later labels."""
+    """Raise DataError if an image is missing next to DeepLabCut's table of labels; sleap-io would shift all later labels."""
     with open(table, newline="", encoding="utf-8", errors="replace") as file:
         for row in csv.reader(file):
-            # a row names its image as labeled-data/VIDEO/img.png in one cell, or in three cells
+            # a row contains the path of its image, labeled-data/VIDEO/img.png, in one cell or in three cells
             name = next(
                 (re.split(r"[/\\]", cell)[-1] for cell in row[:3] if cell.lower().endswith((".png", ".jpg", ".jpeg"))), ""
             )
@@ -105,7 +105,7 @@ def _require_images(table: Path) -> None:
 
 
 def _sleap_io(path: Path) -> ModuleType:
-    """Return the package sleap_io. Raises DataError if sleap-io is not installed; path: file for the message."""
+    """Return the package sleap_io. Raises DataError if sleap-io is not installed; path: the file for the error message."""
     try:
         import sleap_io
     except ImportError:
@@ -120,7 +120,7 @@ def _in_words(error: Exception) -> str:
 def _frame(frame: "sleap_io.LabeledFrame") -> LabelledFrame:
     names, number = frame.video.filename, int(frame.frame_idx)
     if isinstance(names, list) and number >= len(names):
-        raise DataError(f"the labels have a frame {number} of {len(names)} images; export the labels again.")
+        raise DataError(f"the labels contain frame {number} (from 0), but only {len(names)} images; export the labels again.")
     image = Path(names[number]) if isinstance(names, list) else None
     original = frame.video.source_video
     inside = isinstance(names, str) and Path(names).suffix.lower() in (".slp", ".h5", ".hdf5")
@@ -167,13 +167,13 @@ def pixels_of(frame: LabelledFrame, file: Path | None) -> np.ndarray:
 def plain_name(name: str) -> str:
     """Return a name with every character except A-Z, a-z, 0-9, - and _ replaced by _; `video` for an empty name.
 
-    The reason: lists of images can only contain ASCII names.
+    The replacement is needed because lists of images can only contain ASCII names.
     """
     return re.sub(r"[^A-Za-z0-9_-]", "_", name) or "video"
 
 
 def write_png(path: Path, pixels: np.ndarray) -> None:
-    """Write an image (H, W, 3) uint8 RGB as PNG, for a path with any suffix. OSError (a full disk) passes."""
+    """Write an image (H, W, 3) uint8 RGB as PNG, for a path with any suffix. Raises OSError, e.g. for a full disk."""
     path.write_bytes(cv2.imencode(".png", pixels[:, :, ::-1])[1].tobytes())
 
 
@@ -186,7 +186,7 @@ def write_slp(
     pictures: the video, or the image files; frames: for each person, the number of the video's frame or the index in the list
     of images; people: joints (J, 2) of each person in 0-based px, NaN if unknown; confidence: (J,) for each person, if the
     people are predictions, or None for labels; numbers: for each person, the number of the track in the video, or None for no
-    tracks. Raises DataError without sleap-io. OSError (a full disk) passes.
+    tracks. Raises DataError if sleap-io is not installed, and OSError, e.g. for a full disk.
     """
     sleap_io = _sleap_io(path)
     names = list(skeleton.joints)
@@ -219,7 +219,7 @@ def write_deeplabcut(
 
     frames: each person's frame or image; scorer: the first header level; preds: (N, J, 2) in 0-based px; confidence: (N, J);
     numbers: each person's number in the frame or video. If there are several numbers, the table has DeepLabCut's header level
-    `individuals`. OSError (a full disk) passes.
+    `individuals`. Raises OSError, e.g. for a full disk.
     """
     values = np.concatenate((preds, confidence[:, :, None]), axis=2).reshape(len(frames), 3 * len(joints))
     rows = {frame: row for row, frame in enumerate(dict.fromkeys(frames))}

@@ -1,8 +1,8 @@
 """Write and read MATLAB files of version 5; sizes in a file are checked before they are used.
 
-SciPy's reader trusts these sizes: in tests, about 1 in 60 damaged files crashed the process. SciPy also makes an
-array of every number in a struct, which took 700 MB for MPII. This reader checks each size against the bytes that are left,
-and reads a record's field only when it is requested.
+SciPy's reader does not check these sizes; in tests, about 1 in 60 damaged files crashed the process. SciPy also makes an array
+of every number in a struct, which took 700 MB for MPII. This reader checks each size against the number of bytes left in the
+file, and reads a record's field only when it is requested.
 
 The layout is level 5 of MathWorks' "MAT-File Format". A file has a header and elements. An element has a type, a size and a
 content padded to 8 bytes. A variable is an element that contains elements (flags, dimensions, name, content) and is often
@@ -31,7 +31,7 @@ _CELL, _STRUCT, _TEXT, _NUMBERS = 1, 2, 4, range(6, 16)  # classes of variables
 _TYPES = {1: "<b", 2: "<B", 3: "<h", 4: "<H", 5: "<i", 6: "<I", 7: "<f", 9: "<d", 12: "<q", 13: "<Q"}
 _ENCODINGS = {1: "ascii", 2: "latin-1", 4: "utf-16-le", 16: "utf-8", 17: "utf-16-le", 18: "utf-32-le"}
 _MOST_DIMENSIONS = 32  # largest number of dimensions; numpy's own limit is 64
-# The bytes that encode dimensions and name of a field that holds a single number.
+# The bytes that encode dimensions and name of a field that contains a single number.
 _SINGLE = struct.pack("<6I", 5, 8, 1, 1, 1, 0)
 _SINGLES = {number: struct.Struct(name) for number, name in _TYPES.items()}
 _TAG = struct.Struct("<2I")
@@ -39,10 +39,10 @@ _HEAD = struct.Struct("<6I")  # layout of a variable's first bytes: its flags wi
 
 
 def write_mat(path: Path, content: dict[str, Any], text: str) -> None:
-    """Write variables (name -> value) as a compressed MATLAB 5 file, atomically. OSError (a full disk) passes.
+    """Write variables (name -> value) as a compressed MATLAB 5 file, atomically. Raises OSError, e.g. for a full disk.
 
-    text: written at the beginning of the file instead of SciPy's own text, which contains the time, so that equal variables
-    give equal bytes.
+    text: written at the beginning of the file. It replaces SciPy's text, which contains the time, so that equal variables give
+    equal bytes.
     """
     from scipy.io import savemat  # imported here, because the import takes 60 ms, for which every command would wait
 
@@ -54,7 +54,7 @@ def write_mat(path: Path, content: dict[str, Any], text: str) -> None:
 
 
 def structs(records: list[dict[str, Any]]) -> np.ndarray:
-    """Return records of the same fields as the 1 x N struct array that `write_mat` takes."""
+    """Return records with equal fields as a 1 x N struct array for `write_mat`."""
     array = np.empty((1, len(records)), dtype=[(name, object) for name in records[0]])
     for i, record in enumerate(records):
         array[0, i] = tuple(record.values())
@@ -65,9 +65,9 @@ def read_mat(path: Path, *names: str) -> dict[str, Value]:
     """Return the variables `names` of a MATLAB file of version 5 or 7.3 (see `matlab_hdf5`), by name.
 
     A single number becomes a float. Several numbers become an array of two or more dimensions with the stored dtype, which for
-    integers is often uint8: cast before calculating. Text of one row becomes a str, a struct array the list of its records in
-    MATLAB's order (columns first). Raises DataError for a file that is missing, damaged, of another kind, or without one of
-    `names`.
+    integers is often uint8: cast before calculating. Text of one row becomes a str. A struct array becomes the list of its
+    records in MATLAB's order (columns first). Raises DataError for a file that is missing, damaged, of another kind, or without
+    one of `names`.
     """
     if not path.is_file():
         raise DataError(f"{path} is missing; unpack the dataset's archive again, or check the path.")
@@ -101,7 +101,7 @@ def read_mat(path: Path, *names: str) -> dict[str, Value]:
 
 
 def is_hdf5(path: Path) -> bool:
-    """Return whether a file is of MATLAB 7.3: HDF5 after a header of 512 bytes, or, from other programs, without a header."""
+    """Return whether a file is of MATLAB 7.3, which is HDF5 after a header of 512 bytes or, from other programs, without it."""
     with open(path, "rb") as file:
         begin = file.read(_SIGNATURE_AT + len(_HDF5))
     return begin.startswith(_HDF5) or begin.endswith(_HDF5)
@@ -119,7 +119,7 @@ class _Elements:
         raise DataError(f"{self.what} is not readable as MATLAB 5 data ({why}); unpack the archive again.")
 
     def unpacked(self, start: int, stop: int, room: int) -> "_Elements":
-        """Return the decompressed bytes `start` to `stop`. Raises DataError for more than `room` bytes, or damage.
+        """Return the decompressed bytes `start` to `stop`. Raises DataError if they are damaged or more than `room`.
 
         A stream without its end marker is accepted, because two label files of Penn Action lack only this marker.
         """
@@ -190,7 +190,7 @@ class _Elements:
         self.fail(f"it holds class {kind} of {dimensions} stored as type {stored}, expected numbers, a row of text or structs")
 
     def _cell(self, count: int, position: int, stop: int) -> list[Record]:
-        """Return the structs in a cell array: SciPy saves struct arrays in this way. Raises DataError for other cells."""
+        """Return the structs in a cell array, as SciPy saves a struct array. Raises DataError for cells without structs."""
         records: list[Record] = []
         for _ in range(count):
             kind, start, end, position = self.element(position, stop)
@@ -201,7 +201,7 @@ class _Elements:
         return records
 
     def _number(self, position: int, stop: int) -> float:
-        """Return the single number in the element at `position`; takes a third of the time of `value`."""
+        """Return the single number in the element at `position`; this takes a third of the time of `value`."""
         kind, size = _TAG.unpack_from(self.data, position)
         small = kind >> 16
         if small:
@@ -220,7 +220,7 @@ class _Elements:
         names = [self.data[i : i + width].split(b"\0")[0].decode("latin-1") for i in range(first, last, width)]
         if count * len(names) > (stop - position) // 8:
             self.fail(f"{count} records are announced, but the bytes left suffice for fewer")
-        records, data, tag = [], self.data, _TAG.unpack_from  # this loop runs millions of times
+        records, data, tag = [], self.data, _TAG.unpack_from  # local names for speed: this loop runs millions of times
         for _ in range(count if names else 0):
             places = {}
             for name in names:

@@ -1,6 +1,6 @@
-"""Read MATLAB 7.3 files, which are HDF5 files with a special layout; returns the same types as `matlab.read_mat`.
+"""Read MATLAB 7.3 files, which are HDF5 files with a special layout; the values have the types that `matlab.read_mat` uses.
 
-A struct is a group with one member per field; in a struct array, each member holds references to the values of all records.
+A struct is a group with one member per field; in a struct array, each member contains references to the values of all records.
 Arrays are stored transposed, text as UTF-16 code units. Every size is checked before its data is read.
 """
 
@@ -93,7 +93,7 @@ class _Hdf5:
         return np.asarray(dataset[()])
 
     def _structs(self, group: h5py.Group) -> list[Record]:
-        """Return the records of a struct or a struct array; in a struct array all members are references without a class."""
+        """Return the records of a struct or a struct array; in a struct array, `_is_of_array` is true for all members."""
         members = {name: self.member(group, name) for name in group}
         arrays = {name: found for name, found in members.items() if _is_of_array(found)}
         if not members or len(arrays) < len(members):
@@ -114,5 +114,5 @@ class _Hdf5:
 
 
 def _is_of_array(found: Any) -> bool:
-    """Return whether a group's member holds a field's values of all records of a struct array."""
+    """Return whether a group's member contains references to one field's values in all records of a struct array."""
     return isinstance(found, h5py.Dataset) and found.dtype == h5py.ref_dtype and "MATLAB_class" not in found.attrs

@@ -78,7 +78,7 @@ def _read_json(path: Path) -> dict[str, Annotations]:
 
 @contextmanager
 def open_json(path: Path) -> Iterator[Any]:
-    """Provide the people in a .json or .json.gz file. Raises DataError for a damaged file, or an error in the with block."""
+    """Provide the people in a .json or .json.gz file. Raises DataError for a damaged file and for errors in the with block."""
     try:
         with gzip.open(path) if path.suffix == ".gz" else open(path, "rb") as file:
             content = file.read(MOST_JSON + 1)

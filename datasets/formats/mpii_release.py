@@ -1,7 +1,7 @@
 """Read MPII's annotation file, `mpii_human_pose_v1_u12_1.mat`, and write predictions in its layout.
 
-The file holds one MATLAB struct, RELEASE; MPII's annotation description explains its fields. Coordinates in the file count from
-1 (MATLAB) and are converted here. Box, head size and torso angle are computed as in the annotation files published with
+The file contains one MATLAB struct, RELEASE; MPII's annotation description explains its fields. Coordinates in the file count
+from 1 (MATLAB) and are converted here. Box, head size and torso angle are computed as in the annotation files published with
 pose-hg-train.
 """
 
@@ -31,17 +31,17 @@ class Release:
     people: Annotations  # in file order; `index` and `person` are the indices in annolist and annorect, from 0
     training: np.ndarray  # (N,) bool: whether the person is on a training image; test people have no labelled joints
     images: list[str]  # names of all images in the order of annolist
-    training_images: np.ndarray  # (number of images,) bool: whether it is a training image
+    training_images: np.ndarray  # (number of images,) bool: whether the image is a training image
 
 
 def read(path: Path, report: Report = silent) -> Release:
     """Read all usable people of MPII's annotation file; calls `report(images done, images)` from time to time.
 
-    A person is usable if scale and objpos are known and, on a training image, at least one joint is labelled. Missing or empty
-    fields annorect, annopoints, scale and objpos are no errors, but their people are not usable. `is_visible` is a number or
-    the text '0' or '1'; if it is missing or empty, the joint counts as visible. Fields are found by name, joints by id, and
-    further fields are ignored. A person without a head box has normalize -1. Raises DataError, whose text names image, person
-    and field, for anything else that is not as expected.
+    A person is usable if scale and objpos are known and, on a training image, at least one joint is labelled. A missing or
+    empty field annorect, annopoints, scale or objpos is not an error. `is_visible` is a number or the text '0' or '1'; if it is
+    missing or empty, the joint counts as visible. Fields are found by name, joints by id, and further fields are ignored. A
+    person without a head box has normalize -1. Raises DataError, whose text states image, person and field, for any other
+    deviation from MPII's layout.
     """
     release = _record(read_mat(path, "RELEASE")["RELEASE"], path, "RELEASE")
     annolist = release.get("annolist")
@@ -73,7 +73,7 @@ def _record(value: Value | None, path: Path, name: str) -> Record:
 
 
 def _image_name(image: Value | None, where: str) -> str:
-    """Return the file name in a field `image`. Raises DataError if the name is missing or a path; where: names the record."""
+    """Return the file name in a field `image`. Raises DataError if the name is missing or a path. where: the record's name."""
     name = image[0].get("name") if isinstance(image, list) and len(image) == 1 else None
     if not isinstance(name, str) or not name or Path(name).name != name:
         raise DataError(f"{where}.image has no field 'name' with a file's name; this is not MPII's annotation file.")
@@ -83,7 +83,7 @@ def _image_name(image: Value | None, where: str) -> str:
 def _read_person(person: Record, training: bool, where: str) -> tuple[Any, ...] | None:
     """Return position (2,), scale, joints (16, 2), visible (16,) and head size of a person, or None for an unusable person.
 
-    Pixels count from 1. training: whether the image is a training image; where: names the person in error messages.
+    Pixels count from 1. training: whether the image is a training image; where: the person, for error messages.
     """
     scale = _number(person, "scale", where)
     objpos = _part(person, "objpos")
@@ -143,7 +143,7 @@ def _part(record: Record, name: str) -> Record | None:
 def _number(record: Record, name: str, where: str) -> float | None:
     """Return the number in the field `name` of a record, or None if the field is missing or empty.
 
-    Raises DataError for another value; where: names the record.
+    Raises DataError for a value that is not one number; where: the record, for the error message.
     """
     value = record.get(name)
     if isinstance(value, float) and abs(value) < LARGEST:
@@ -174,9 +174,9 @@ def _to_annotations(rows: list[tuple[Any, ...]], images: list[str]) -> Annotatio
 def torso_angle(joints: np.ndarray) -> np.ndarray:
     """Return the angles (N,) in degrees, -90 to 270, by which torsos lean from upright to the right in the image; 0 if unknown.
 
-    joints: (N, 16, 2) px from 1. As in the annotation files published with pose-hg-train, it is 90 plus the angle of the vector
-    from pelvis to thorax, measured from the x axis with y pointing down. As in those files, a pelvis or thorax at x = 0 counts
-    as unlabelled, so the angle is 0.
+    joints: (N, 16, 2) px from 1. The angle is 90 plus the angle of the vector from pelvis to thorax, measured from the x axis
+    with y pointing down. As in the annotation files published with pose-hg-train, a pelvis or thorax at x = 0 counts as
+    unlabelled, so the angle is 0.
     """
     way = joints[:, THORAX] - joints[:, PELVIS]
     angle = 90 + np.degrees(np.arctan2(way[:, 1], way[:, 0]))
@@ -187,11 +187,11 @@ def torso_angle(joints: np.ndarray) -> np.ndarray:
 def write_predictions(path: Path, release: Path, people: Annotations, preds: np.ndarray) -> None:
     """Write predictions in the layout of pred_keypoints_mpii.mat, which MPII's evaluation toolkit loads.
 
-    release: MPII's annotation file; people: the test people; preds: (N, 16, 2), their joints in 0-based px. The variable
-    RELEASE.annolist has an entry for every image, in the order of MPII's file. The entries of test images have the predictions
-    in annorect(k).annopoints.point(j) with the fields x, y and id; k is as in MPII's file, id counts from 0. People who have no
-    position in MPII's file have no annopoints. The variable `pred` has the entries of the test images only. Raises DataError as
-    `read` does.
+    release: MPII's annotation file; people: the test people; preds: (N, 16, 2), the predicted joints of the test people in
+    0-based px. The variable RELEASE.annolist has an entry for every image, in the order of MPII's file. The entries of test
+    images have the predictions in annorect(k).annopoints.point(j) with the fields x, y and id; k is the person's number in
+    MPII's file, id counts from 0. People who have no position in MPII's file have no annopoints. The variable `pred` has the
+    entries of the test images only. Raises DataError as `read` does.
     """
     images = read(release)
     found: dict[int, dict[int, np.ndarray]] = {}

@@ -1,4 +1,4 @@
-"""Split MPII's people into train, valid and test: at random, or by a published file that names the validation people."""
+"""Split MPII's people into train, valid and test: at random, or by a published file that lists the validation people."""
 
 from collections.abc import Iterable
 from pathlib import Path
@@ -17,15 +17,15 @@ from datasets.formats.mpii_release import Release
 def split(release: Release, split_file: Path | None, fraction: float, seed: int) -> dict[str, Annotations]:
     """Return the people of `train`, `valid` and `test`, each in file order.
 
-    `test` has all people on test images. `valid` has the people that `split_file` names. This file is one of:
+    `test` has all people on test images. `valid` has the people that `split_file` lists. The split file is one of:
     - `*.h5`: published annotations of the validation people (index and person, counted from 0);
     - `*.json`, `*.json.gz`: mpii_annotations.json (isValidation; annolist_index and people_index, counted from 1), or the
       validation people of HRNet (valid.json) and mmpose (mpii_val.json), found by image, center and scale;
     - `*.txt`: names of images, one per line; all people on these images are validation people.
     Without a split file, `valid` has all people on a random fraction `fraction` of the training images with usable people,
     drawn by `numpy.random.default_rng(seed)`. (Tompson et al. hold out 2,958 of 25,204 people, a fraction of 0.12.) `train` has
-    all people on the other training images. If a published split names only some of the people on an image, the others are in
-    no split. Raises DataError if the split file is damaged or does not fit this release.
+    all people on training images without a validation person. If a published split lists only some of the people on an image,
+    the other people on this image are in no split. Raises DataError if the split file is damaged or does not fit this release.
     """
     people, training = release.people, release.training
     if split_file is None:
@@ -46,7 +46,7 @@ def split(release: Release, split_file: Path | None, fraction: float, seed: int)
 def _listed_images(release: Release, path: Path) -> list[int]:
     """Return the indices in annolist of the images named in the text file `path`.
 
-    Raises DataError for a name that is not that of a training image.
+    Raises DataError for a name that is not the name of a training image.
     """
     try:
         names = {line.strip() for line in decode_text(path.read_bytes()).splitlines()} - {""}
@@ -94,10 +94,10 @@ def _place(entry: dict[str, Any]) -> tuple[str, np.ndarray]:
 
 
 def _find_places(release: Release, wanted: Iterable[tuple[str, np.ndarray]], path: Path) -> np.ndarray:
-    """Return a mask (N,) bool of the people at the wanted places, pairs of an image and an array that `_place` returns.
+    """Return a mask (N,) bool of the people at the wanted places; each place is a pair that `_place` returns.
 
-    Positions may differ by 1 px, because some files count pixels from 0, and scales by 1 %; no two people of MPII are that
-    close to each other. Raises DataError unless exactly one training person matches each place.
+    Positions may differ by 1 px, because some files count pixels from 0, and scales by 1 %; any two people of MPII differ by
+    more. Raises DataError unless exactly one training person matches each place.
     """
     people = release.people
     scale = people.scale / 1.25  # this line and the next two compute the inverse of `person_box`
@@ -111,8 +111,8 @@ def _find_places(release: Release, wanted: Iterable[tuple[str, np.ndarray]], pat
         near = [row for row in rows.get(image, []) if (np.abs(places[row] - place) <= (1.01, 1.01, 0.01 * place[2])).all()]
         if len(near) != 1:
             raise DataError(
-                f"{path} puts a person at {place[:2].tolist()} of scale {place[2]:g} in image {image} into validation, where"
-                f" the release has {len(near)} such training people; the split file belongs to another release."
+                f"{path} puts a person at {place[:2].tolist()} of scale {place[2]:g} in image {image} into validation, but"
+                f" the release has {len(near)} such training people, expected 1; the split file belongs to another release."
             )
         valid[near] = True
     return valid
@@ -121,7 +121,7 @@ def _find_places(release: Release, wanted: Iterable[tuple[str, np.ndarray]], pat
 def _find_people(release: Release, wanted: Iterable[tuple[int, int, str]], path: Path) -> np.ndarray:
     """Return a mask (N,) bool of the wanted people; each is given as (index, person, image name).
 
-    Raises DataError for a wanted person who is not in the release on a training image of that name.
+    Raises DataError for a wanted person who is not in the release, or not on a training image of this name.
     """
     people = release.people
     rows = {

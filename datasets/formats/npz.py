@@ -31,8 +31,8 @@ def write_npz(path: Path, arrays: dict[str, np.ndarray]) -> None:
 def read_npz(path: Path, *names: str) -> dict[str, np.ndarray]:
     """Return name -> array for the given names in a .npz file, with the stored dtypes and shapes.
 
-    Raises DataError if the file is missing, damaged or no .npz file, if one of the arrays is missing or holds Python objects,
-    or if the arrays would take more than MOST bytes.
+    Raises DataError if the file is missing, damaged or no .npz file, if one of the arrays is missing or contains Python
+    objects, or if the arrays would take more than MOST bytes.
     """
     if not path.is_file():
         raise DataError(f"{path} is missing; correct the path in the settings.")

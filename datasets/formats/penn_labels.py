@@ -1,4 +1,4 @@
-"""Read and write label files of Penn Action, `labels/NNNN.mat`: coordinates count from 1 in the files and from 0 here."""
+"""Read and write label files of Penn Action, `labels/NNNN.mat`: coordinates count from 1 in the files and from 0 in `Label`."""
 
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -23,7 +23,7 @@ class Label:
     The coordinates of joints that are not visible are meaningless: often (0, 0) or a point on the image's edge.
     """
 
-    sequence: str  # "0001"
+    sequence: str  # number of the sequence, such as "0001"
     action: str
     pose: str  # the side from which the camera sees the person: front, back, left or right
     train: bool
@@ -45,13 +45,13 @@ class Label:
 
 
 def head(label: Label) -> Label:
-    """Return the label with NaN for all coordinates, which take no memory: so the labels of all sequences fit in memory."""
+    """Return a copy of the label without coordinates (all NaN), so that the labels of all sequences together fit in memory."""
     return replace(label, joints=np.broadcast_to(np.nan, label.joints.shape), bbox=np.full((1, 4), np.nan))
 
 
 def label_paths(root: Path) -> list[Path]:
     """Return the label files `root/labels/NNNN.mat` in the order of their numbers. Raises DataError if no label file exists."""
-    # Leaves out files such as ._0001.mat, which macOS adds.
+    # Leave out files such as ._0001.mat, which macOS adds.
     paths = [path for path in (root / "labels").glob("*.mat") if not path.name.startswith(".")]
     if not paths:
         raise DataError(f"{root / 'labels'} holds no .mat files, expected Penn Action's; unpack the archive there.")
@@ -64,9 +64,9 @@ def label_paths(root: Path) -> list[Path]:
 def read_label(path: Path) -> Label:
     """Read `labels/NNNN.mat`, as distributed or as `write_label` wrote it.
 
-    Some files store whole numbers as uint8 or uint16; they are converted to float64 first. There may be fewer boxes than
-    frames. Raises DataError, whose text names file and field, for a field that is missing, has a wrong shape, or holds numbers
-    that are not finite or not possible.
+    Some files store whole numbers as uint8 or uint16; these numbers are converted to float64. There may be fewer boxes than
+    frames. Raises DataError, whose text states file and field, for a field that is missing, has a wrong shape, or contains
+    numbers that are not finite or not possible.
     """
     content = read_mat(path, *FIELDS)
     nframes = int(_numbers(content, path, "nframes", (1, 1)).item())
@@ -98,7 +98,7 @@ def read_label(path: Path) -> Label:
 def write_label(path: Path, label: Label) -> None:
     """Write a label in the distribution's layout, atomically; equal labels give equal bytes.
 
-    OSError (a full disk) passes; no new file `path` is left in this case.
+    Raises OSError, e.g. for a full disk; in this case, no new file `path` is left.
     """
     content: dict[str, Any] = {
         "action": label.action,

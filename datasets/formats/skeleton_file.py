@@ -1,4 +1,4 @@
-"""Read and write skeleton.json, which holds the joints of a dataset whose labels define them, next to its annotation files."""
+"""Read and write skeleton.json, a file next to the annotation files, for a dataset whose labels define the joints."""
 
 from pathlib import Path
 
@@ -21,7 +21,7 @@ class SkeletonFile(BaseModel):
 
 
 def write_skeleton(folder: Path, skeleton: Skeleton) -> None:
-    """Write skeleton.json into a folder. OSError (a full disk) passes."""
+    """Write skeleton.json into a folder. Raises OSError, e.g. for a full disk."""
     content = SkeletonFile(joints=skeleton.joints, limbs=skeleton.limbs)
     write_atomically(folder / NAME, content.model_dump_json(indent=1).encode())
 

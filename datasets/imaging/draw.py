@@ -17,7 +17,7 @@ COLOURS = {"right": (255, 140, 30), "left": (40, 150, 255), "": (235, 235, 235)}
 
 
 def draw_box(image: np.ndarray, box: np.ndarray, number: int) -> np.ndarray:
-    """Return a copy of an RGB uint8 image (H, W, 3) with a person's box and number, in a colour of that number.
+    """Return a copy of an RGB uint8 image (H, W, 3) with a person's box and number, in the colour of this number.
 
     box: left, top, right, bottom in 0-based px. The number stays inside the image, even if the box extends beyond the image.
     """
@@ -39,8 +39,8 @@ def draw_box(image: np.ndarray, box: np.ndarray, number: int) -> np.ndarray:
 def draw_person(image: np.ndarray, joints: np.ndarray, skeleton: Skeleton, visible: np.ndarray | None = None) -> np.ndarray:
     """Return a copy of an RGB uint8 image (H, W, 3) with limbs and joints drawn on it.
 
-    joints: (J, 2) in 0-based px of the image; NaN joints are not drawn. visible: (J,) bool; other joints are drawn as rings.
-    Limbs are drawn in the order of `skeleton.limbs`, so that later limbs cover earlier ones.
+    joints: (J, 2) in 0-based px of the image; NaN joints are not drawn. visible: (J,) bool; joints that are not visible are
+    drawn as rings. Limbs are drawn in the order of `skeleton.limbs`, so that each limb covers the limbs before it.
     """
     image = image.copy()
     line = max(1, round(max(image.shape[:2]) / 128))

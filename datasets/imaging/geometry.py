@@ -1,8 +1,8 @@
 """Affine maps between the original image, the network's input crop and the heatmap.
 
-Every coordinate is an (x, y) pair in 0-based pixels with pixel centres at integers, so an image of width w covers
-[-0.5, w - 0.5]. An affine map is a (2, 3) float64 array [A | t] that maps p to A p + t. Maps are composed first and applied
-once: with any augmentation, a single map leads from the original image to the network's input.
+Every coordinate is an (x, y) pair in 0-based pixels with pixel centres at integers, so an image of width w covers [-0.5, w -
+0.5]. An affine map is a (2, 3) float64 array [A | t] that maps p to A p + t. Maps are composed before they are applied, so that
+pixels are sampled only once (twice with `samples.CropSpec.twice`).
 """
 
 import math
@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike
 from datasets.errors import DataError
 
 PIXELS_PER_SCALE = 200.0  # MPII's annotation gives the size of a person as a multiple of 200 px
-# Px; largest distance of a box from the image's origin. No image is that large, so a larger coordinate is a mistake.
+# Largest distance in px of a box from the image's origin. No image is that large, so a larger coordinate is a mistake.
 _FAR = 1e6
 
 

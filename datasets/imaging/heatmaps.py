@@ -74,16 +74,16 @@ def decode_quarter(heatmaps: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def decode_subpixel(heatmaps: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return the sub-pixel peak of each smoothed heatmap: most accurate for trained networks, whose blobs are not Gaussian.
+    """Return the sub-pixel peak of each smoothed heatmap; this decoder is the most accurate one for trained networks.
 
     heatmaps: (..., h, w). Returns points (..., 2) float64 in heatmap px, and the maxima (...) of the unsmoothed heatmaps.
 
     The heatmap is smoothed around its largest pixel by a Gaussian with a standard deviation of 1/32 of its longer side: 2 px at
     64 px, as in Zhang et al., "Distribution-Aware Coordinate Representation for Human Pose Estimation", 2020; in our
-    measurements it is the best value for blobs of any width. Near a border, the smoothing is limited to a symmetric range,
-    because otherwise a blob that the border cuts off would move inwards. Then a paraboloid, the logarithm of a Gaussian, is
-    fitted by least squares to the 3 x 3 pixels around the largest smoothed pixel. If the fit has no peak, the result is the
-    largest pixel of the heatmap.
+    measurements this value was the best one for blobs of any width. Near a border, the smoothing is limited to a symmetric
+    range, because otherwise a blob that the border cuts off would move inwards. Then a paraboloid is fitted by least squares to
+    the logarithms of the 3 x 3 pixels around the largest smoothed pixel, because the logarithm of a Gaussian is a paraboloid.
+    If the fit has no peak, the result is the largest pixel of the heatmap.
     """
     points, confidence = decode_argmax(heatmaps)
     flat, largest = heatmaps.reshape(-1, *heatmaps.shape[-2:]), points.reshape(-1, 2).astype(np.int64)
@@ -118,10 +118,11 @@ def _smooth_peaks(heatmaps: np.ndarray, largest: np.ndarray) -> np.ndarray:
 
 @cache
 def _smoothing(length: int, sigma: float) -> tuple[np.ndarray, np.ndarray]:
-    """Return the smoothing weights along one axis: for each pixel, the weights if this pixel is the largest one.
+    """Return the smoothing weights along one axis for every possible position of the largest pixel.
 
-    Returns, for each largest pixel, the first of K pixels around it, (length,), and the weights of the K pixels in the smoothed
-    values of five pixels, from two before it to two after it: (length, 5, K) float32.
+    Five smoothed values are computed: at the largest pixel, and at the two pixels on each side of it. Each smoothed value is a
+    weighted sum of K pixels around the largest pixel. Returns the number of the first of these K pixels (length,) for each
+    largest pixel, and the weights (length, 5, K) float32 of the K pixels in the five smoothed values.
     """
     largest, reach = np.arange(length), math.ceil(2 * sigma)
     around = min(5 + 2 * reach, length)
@@ -140,8 +141,8 @@ def _inside(numbers: np.ndarray, length: int) -> np.ndarray:
 def _paraboloid_peaks(values: np.ndarray) -> np.ndarray:
     """Return the peaks (M, 2) of paraboloids fitted to the logarithms of values (M, 3, 3), in px from the middle.
 
-    The paraboloid is a + b x + c y + d x^2 / 2 + e x y + f y^2 / 2. Coordinates are limited to +- 1.5 px. NaN if a value is not
-    positive or the paraboloid has no peak.
+    The paraboloid is a + b x + c y + d x^2 / 2 + e x y + f y^2 / 2. Coordinates are limited to +- 1.5 px. A peak is NaN if a
+    value is not positive or the paraboloid has no maximum.
     """
     positive = (values > 0).all(axis=(1, 2), keepdims=True)
     logs = np.log(np.where(positive, values, 1.0), dtype=np.float64)

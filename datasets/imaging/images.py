@@ -30,8 +30,8 @@ _START_OF_SCAN, _END_OF_IMAGE = b"\xda", b"\xd9"
 _HUFFMAN_SEQUENTIAL = b"\xc0", b"\xc1"
 _JPEG, _PNG = b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n"
 _EXIF = b"Exif\0\0", b"eXIf"  # beginning of the EXIF block in JPEG and in PNG files
-# Largest number of bytes that are searched for EXIF, which comes before the pixels. In a JPEG it is at the beginning and has at
-# most 64 kB.
+# Largest number of bytes that are searched for EXIF, which comes before the pixels. In a JPEG, EXIF is at the beginning and has
+# at most 64 kB.
 _EXIF_WITHIN = 1 << 17
 _ADVICE = "fetch or unpack the images again."
 
@@ -53,7 +53,8 @@ def looks_like_picture(path: Path) -> bool:
 def read_upright(path: Path) -> np.ndarray:
     """Read an image of any format in `PICTURES` as (H, W, 3) uint8 RGB, rotated and mirrored by its EXIF orientation.
 
-    Transparency is ignored. Raises DataError as `read_reduced` does, and for a file with several images.
+    Transparency is ignored. Raises DataError for a file that is missing, damaged or of another format, for an image that would
+    take too much memory or time, and for a file with several images; of a HEIF file, the main image is read.
     """
     data = _load(path)
     try:
@@ -72,12 +73,12 @@ def read_upright(path: Path) -> np.ndarray:
 def read_reduced(path: Path, block: int) -> tuple[np.ndarray, int]:
     """Read a JPEG or PNG file, reduced in size, as (H, W, 3) uint8 RGB; returns the image and the reduction factor.
 
-    Made for callers that afterwards average blocks of block x block px. A JPEG is reduced by the largest factor of 1, 2, 4 and
-    8 that divides `block`, which is faster than decoding all pixels; a PNG is not reduced (factor 1). A pixel of the result
-    covers factor x factor pixels, so `geometry.crop_to_heatmap(factor, 1)` is the map to the result; pixels of the last row or
-    column may cover fewer. Raises DataError, with the file's name, for a file that is missing, empty, neither JPEG nor PNG,
-    truncated, or damaged (also if a JPEG decoder could conceal the damage), and for an image that would take too much memory or
-    time.
+    The function is for callers that afterwards average blocks of block x block px. A JPEG is reduced by the largest factor of
+    1, 2, 4 and 8 that divides `block`, which is faster than decoding all pixels; a PNG is not reduced (factor 1). A pixel of
+    the result covers factor x factor pixels, so `geometry.crop_to_heatmap(factor, 1)` is the map to the result; pixels of the
+    last row or column may cover fewer. Raises DataError, with the file's name, for a file that is missing, empty, neither JPEG
+    nor PNG, truncated, or damaged (even if JPEG decoders can hide the damage), and for an image that would take too much memory
+    or time.
     """
     data = _load(path)
     if not data.startswith((_JPEG, _PNG)):
@@ -141,8 +142,8 @@ def _decode_jpeg(data: bytes, block: int) -> tuple[np.ndarray, int]:
     _check_size(width, height)
     if _has_too_many_scans(data):
         raise _TooMuch(f"it is a JPEG of more than {MOST_SCANS} scans, and decoding each scan takes the time of an image")
-    # The decoder offers sizes in eighths of the image, and uses the smallest one that is not below the requested size. In an
-    # image of up to 8 px, two of these sizes may have the same number of pixels.
+    # The decoder offers sizes in eighths of the image, and uses the smallest of them that is not below the requested size. An
+    # image of up to 8 px is not reduced, because two of these sizes may have the same number of pixels.
     factor = math.gcd(block, 8) if max(height, width) > 8 else 1
     least = {"min_height": -(-height // factor), "min_width": -(-width // factor)}
     return simplejpeg.decode_jpeg(data, strict=True, **least), factor
@@ -214,7 +215,7 @@ def _decode_by_pillow(data: bytes) -> np.ndarray:
             image: Image.Image = file
             _check_size(*image.size)
             pictures = getattr(file, "n_frames", 1)
-            # A HEIF file of a phone may hold further images; only the main image counts.
+            # A phone's HEIF file may contain more than the main image; only the main image is read.
             if pictures > 1 and file.format != "HEIF":
                 raise ValueError(f"it holds {pictures} pictures; save each as a file of its own")
             if image.mode in ("I", "F"):

@@ -8,7 +8,7 @@ import numpy as np
 
 from datasets.imaging import geometry, heatmaps
 
-# Largest reduction by bilinear sampling: it reads 2 x 2 pixels, so a reduction up to about this factor causes no aliasing.
+# Factor by which bilinear sampling may reduce an image: it reads 2 x 2 pixels, so up to about this factor there is no aliasing.
 _BILINEAR_REACH = 1.5
 AS_LABELLED = np.eye(2, 3)  # identity map, for an image that is neither reduced nor cropped
 
@@ -26,10 +26,10 @@ class Person:
 class CropSpec:
     """The size of a sample's crop and heatmaps, and the shape of its target blobs.
 
-    `truncated` and `twice` reproduce the less exact published processing (pose-hg-train, branch image-play). `truncated`: blob
-    centres are rounded to whole pixels. `twice`: pixels are warped twice. The box is cut along whole image pixels and resized
-    to a crop, blobs are drawn for this crop, and then crop and heatmaps are scaled and rotated. This blurs the image, and
-    leaves black borders when the crop is scaled down.
+    `truncated` and `twice` reproduce the published processing (pose-hg-train, branch image-play), which is less exact than the
+    default. `truncated`: blob centres are rounded to whole pixels. `twice`: pixels are warped twice. The box is cut along whole
+    image pixels and resized to a crop, blobs are drawn for this crop, and then crop and heatmaps are scaled and rotated.
+    Warping twice blurs the image, and leaves black borders when the crop is scaled down.
     """
 
     input_res: int  # side of the crop in px
@@ -40,7 +40,7 @@ class CropSpec:
     twice: bool = False
 
     def centers(self, joints: np.ndarray, part: np.ndarray) -> np.ndarray:
-        """Return the blob centers (J, 2) in heatmap px, NaN for no blob.
+        """Return the blob centers (J, 2) in heatmap px, NaN for a joint without a blob.
 
         joints: (J, 2) heatmap px; part: (J, 2), the labels in image px.
         """
@@ -62,7 +62,7 @@ class CropSpec:
 
 @dataclass(frozen=True)
 class SampledAugmentation:
-    """The augmentation of one sample; the defaults change nothing."""
+    """The augmentation of one sample; by default, the sample is not changed."""
 
     scale: float = 1.0  # factor by which the side of the box is multiplied
     rotation: float = 0.0  # rotation in degrees, counter-clockwise
@@ -73,7 +73,7 @@ class SampledAugmentation:
 
 @dataclass(frozen=True)
 class Augmentation:
-    """The distribution of augmentations; the defaults change nothing. luigi.cfg describes each parameter."""
+    """The distribution of augmentations; by default, samples are not changed. luigi.cfg describes each parameter."""
 
     scale_std: float = 0.0
     rotation_std: float = 0.0
@@ -85,7 +85,7 @@ class Augmentation:
     cutout_size: float = 0.0
 
     def draw(self, rng: np.random.Generator) -> SampledAugmentation:
-        """Draw the augmentation of one sample. Always takes two normal and nine uniform numbers from rng.
+        """Draw the augmentation of one sample. Always draws two normal and nine uniform numbers from rng.
 
         The box side is multiplied by 1 + scale_std * N(0, 1), limited to 1 +- scale_std. With rotation_probability the crop is
         rotated by rotation_std * N(0, 1) degrees, limited to +- 2 * rotation_std. With rotate180_probability 180 degrees are
@@ -143,8 +143,8 @@ def make_sample(
 class Plan:
     """The geometry of a sample, computed before any image is read."""
 
-    # Maps (2, 3), applied in order: one map from image px to crop px; with `twice`, a map to the plain crop, and one to the
-    # augmented crop.
+    # Maps (2, 3), applied in order: one map from image px to crop px; with `twice`, a map from image px to the plain
+    # crop, and a map from the plain crop to the augmented crop.
     steps: tuple[np.ndarray, ...]
     heatmap_step: np.ndarray  # map (2, 3) by which the drawn heatmaps are warped with `twice`; otherwise the identity
     centers: np.ndarray  # (J, 2) heatmap px: centres of the blobs before the heatmaps are warped; NaN for no blob
@@ -168,16 +168,16 @@ def plan(person: Person, mirrored: list[int], target: CropSpec, variation: Sampl
 
 
 def block(person: Person, target: CropSpec, variation: SampledAugmentation) -> int:
-    """Return the side in image px of the blocks that a sample averages.
+    """Return the side in image px of the blocks over which `warp` averages an image for a sample.
 
-    An image may be reduced by a divisor of this number beforehand.
+    An image may be reduced by a divisor of this number before it is given to `make_sample`.
     """
     scale = person.scale if target.twice else person.scale * variation.scale
     return _block(geometry.invert(geometry.image_to_crop(person.center, scale, target.input_res)))
 
 
 def _vary_crop(res: int, variation: SampledAugmentation) -> np.ndarray:
-    """Return the map (2, 3) from a plain crop or heatmap of res x res px to the scaled, rotated and mirrored one."""
+    """Return the map (2, 3) that scales, rotates and mirrors a plain crop or heatmap of res x res px."""
     middle, whole = np.full(2, (res - 1) / 2), res / geometry.PIXELS_PER_SCALE
     scaled = geometry.whole_pixel_crop(middle, whole * variation.scale, res)
     turned = geometry.compose(scaled, geometry.image_to_crop(middle, whole, res, variation.rotation))
@@ -188,10 +188,10 @@ def warp(image: np.ndarray, affine: np.ndarray, res: int) -> np.ndarray:
     """Return the crop (res, res, 3) uint8 of an image (H, W, 3) uint8; 0 outside the image.
 
     affine: map (2, 3) from image px to crop px. A box much larger than the crop is first averaged over blocks of whole pixels,
-    because bilinear sampling would skip pixels. The block size leaves a reduction by about 1.5 to bilinear sampling. Compared
-    with ideally averaged crops of photographs, this gave at least 37 dB for reductions up to 6; plain sampling fell to 27 dB,
-    larger blocks to 33 dB. If the JPEG decoder does a part of the reduction, by a divisor of the block size, the difference is
-    below 0.5 dB; with a factor of 2 for blocks of 3 px the loss was 4 dB.
+    because bilinear sampling would skip pixels. The block size leaves a reduction by about 1.5 to bilinear sampling. For
+    reductions up to 6, the PSNR between these crops of photographs and ideally averaged crops was at least 37 dB; without
+    blocks it fell to 27 dB, with larger blocks to 33 dB. If the JPEG decoder does a part of the reduction, by a divisor of the
+    block size, the PSNR changes by less than 0.5 dB; a reduction by 2, which does not divide blocks of 3 px, cost 4 dB.
     """
     back = geometry.invert(affine)
     part, to_part = _cut(image, back, res, min(_block(back), max(image.shape)))
@@ -210,7 +210,7 @@ def _block(crop_to_image: np.ndarray) -> int:
 
 
 def _cut(image: np.ndarray, crop_to_image: np.ndarray, res: int, block: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return the part of the image that the crop shows, averaged over block x block px, and the map (2, 3) to its px.
+    """Return the part of the image that the crop shows, averaged over block x block px, and the map (2, 3) to px of the part.
 
     The part is empty if the crop lies outside the image.
     """
@@ -233,7 +233,7 @@ def _cut(image: np.ndarray, crop_to_image: np.ndarray, res: int, block: int) -> 
 
 
 def _to_float(crop: np.ndarray, colour: tuple[float, ...]) -> np.ndarray:
-    """Return a crop (R, R, 3) uint8 as (3, R, R) float32 in [0, 1], each channel multiplied by its factor (lookup tables)."""
+    """Return a crop (R, R, 3) uint8 as (3, R, R) float32 in [0, 1], each channel multiplied by its factor in `colour`."""
     output = np.empty((3, *crop.shape[:2]), np.float32)
     for plane, channel, factor in zip(output, cv2.split(crop), colour, strict=True):
         table = np.minimum(np.arange(256) * (factor / 255), 1).astype(np.float32)

@@ -1,8 +1,9 @@
-"""Read movements in Acclaim's format, which CMU's motion capture has: .amc files with movements, .asf files with bodies.
+"""Read movements in Acclaim's format, in which CMU's motion capture is published: .amc and .asf files.
 
-A .asf file gives the direction and the length of each bone in the body's first pose, in the world frame, and the axes of the
-bone. A .amc file gives the angles about these axes in each frame. The unit of length is 1 inch divided by the number `length`
-in the part :units. CMU's files have the number 0.45, so the unit is 56.44 mm. The y axis points up.
+A .asf file describes a body: the direction and the length of each bone in the body's first pose, in the world frame, and the
+axes of the bone. A .amc file contains a movement: the angles about these axes in each frame. The unit of length is 1 inch
+divided by the number `length` in the part :units. CMU's files have the number 0.45, so the unit is 56.44 mm. The y axis points
+up.
 """
 
 import re
@@ -24,7 +25,7 @@ def body_of(path: Path) -> Path:
     """Return the path of the .asf file with the body of a .amc file.
 
     Both files are in one folder, and the .amc file's name begins with the name of the .asf file: 02_01.amc belongs to 02.asf.
-    If no name fits, but the folder has only one .asf file, this file is returned. Raises DataError if there is no such file.
+    If no name fits, but the folder has only one .asf file, this file is returned. Raises DataError if no .asf file fits.
     """
     found = sorted(file for file in path.parent.glob("*") if file.suffix.lower() == ".asf")
     fitting = [file for file in found if path.stem.startswith(file.stem)]
@@ -116,7 +117,7 @@ def _frames(text: str, bones: list[Bone]) -> np.ndarray:
 
 
 def _parts(text: str) -> Iterator[list[str]]:
-    """Yield each part of a .asf file: its name, then its lines. Text after the name in the same line counts as a line."""
+    """Yield each part of a .asf file: its name, then its lines. Text behind the name counts as a line."""
     for part in re.split(r"^:(?=\w)", text, flags=re.MULTILINE)[1:]:
         first, *lines = part.split("\n")
         name, *rest = first.split(None, 1)
@@ -124,7 +125,7 @@ def _parts(text: str) -> Iterator[list[str]]:
 
 
 def _fields(lines: list[str]) -> dict[str, list[str]]:
-    """Return first word of a line -> the line's further words."""
+    """Return a dictionary: first word of each line, in lower case -> the line's other words."""
     return {words[0].lower(): words[1:] for words in map(str.split, lines) if words}
 
 
@@ -142,7 +143,7 @@ def _blocks(lines: list[str]) -> Iterator[list[str]]:
 
 
 def _pairs(lines: list[str]) -> Iterator[tuple[str, str]]:
-    """Yield (parent, child) for the bones in :hierarchy. Each line there lists a parent and then its children."""
+    """Yield (parent, child) for the bones in :hierarchy. Each of its lines lists a parent and then its children."""
     for words in (line.split() for block in _blocks(lines) for line in block):
         for name in words[1:]:
             yield words[0], name

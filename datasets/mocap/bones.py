@@ -14,11 +14,12 @@ from datasets.errors import DataError
 from datasets.files import decode_text, size_in_words
 
 MOST_BONES = 1000  # largest number of bones in a body; a body with fingers and face has about 200
-MOST_BYTES = 1 << 28  # largest size of a file; ten minutes at 120 frames per second have about 50 MB
+MOST_BYTES = 1 << 28  # largest size of a file in bytes; ten minutes at 120 frames per second have about 50 MB
 _AT_ONCE = 4096  # frames that are computed at a time, to limit memory
 
-# Joint -> names of the bone that begins at the joint, without the side; best first. In files with a bone LeftArm, the bone
-# LeftShoulder begins at the neck, so `arm` comes first. CMU's bone lwrist begins at the wrist, and lhand farther down.
+# Joint -> names of the bone that begins at the joint, without the side; the first name that a file contains is used. In files
+# with a bone LeftArm, the bone LeftShoulder begins at the neck, so `arm` comes first. CMU's bone lwrist begins at the wrist;
+# CMU's bone lhand begins farther from the elbow.
 _SIDED = {
     "shoulder": ("arm", "upperarm", "uparm", "humerus", "shldr", "shoulder"),
     "elbow": ("forearm", "lowerarm", "lowarm", "radius", "elbow"),
@@ -28,7 +29,7 @@ _SIDED = {
     "ankle": ("foot", "ankle"),
 }
 _SIDES = {"right": ("right{}", "r{}", "{}right", "{}r"), "left": ("left{}", "l{}", "{}left", "{}l")}
-# Joint of Penn Action -> names of the bone in files, in lower case, reduced to letters and digits; best first.
+# Joint of Penn Action -> names of the bone in files, in lower case, reduced to letters and digits; the first one is used.
 NAMES = {"head": ("head",)} | {
     f"{side}_{joint}": tuple(form.format(name) for name in names for form in forms)
     for joint, names in _SIDED.items()
@@ -46,7 +47,7 @@ class Bone:
     places: tuple[int, ...] = ()  # columns of x, y and z, which replace `offset` in each frame; empty: constant `offset`
     order: str = ""  # axes of the rotations: ZXY turns about the bone's own axes, in this order; zxy about the parent's axes
     turns: tuple[int, ...] = ()  # columns of the angles, in degrees, one for each axis
-    axes: Rotation | None = None  # from the bone's axes to the axes of `offset`; None if both are equal
+    axes: Rotation | None = None  # from the bone's axes to the axes of `offset`; None if these axes are equal
 
 
 @dataclass(frozen=True)
@@ -54,7 +55,7 @@ class Recording:
     """A movement as a file stores it; the y axis points up."""
 
     bones: Sequence[Bone]
-    values: np.ndarray  # (F, C) float64, finite: the C numbers of each frame; `places` and `turns` of bones are columns
+    values: np.ndarray  # (F, C) float64, finite: the C numbers of each frame; see `Bone.places` and `Bone.turns`
     fps: float  # frames per second
     unit: float | None  # the file's unit of length in mm; None if the file does not state a unit
 
@@ -71,7 +72,7 @@ def read_text(path: Path) -> str:
 
 
 def numbers(words: Sequence[str], count: int, what: str) -> list[float]:
-    """Return `count` words as finite numbers; what: name of the numbers in messages. Raises ValueError for anything else."""
+    """Return `count` words as finite numbers; what: name of the numbers in messages. Raises ValueError for other words."""
     try:
         found = [float(word) for word in words]
     except ValueError:
@@ -86,7 +87,7 @@ def find_joints(names: Sequence[str]) -> dict[str, int]:
 
     names: names of the bones, such as LeftUpLeg, mixamorig:LeftUpLeg, lfemur or thigh_l. Raises DataError for a missing joint.
     """
-    begin = len(os.path.commonprefix(list(names))) if len(names) > 1 else 0  # such as Bip01 in Bip01 L Thigh
+    begin = len(os.path.commonprefix(list(names))) if len(names) > 1 else 0  # length of a common prefix, such as Bip01
     plain: dict[str, int] = {}
     for number, name in enumerate(names):
         for text in (name, name[begin:], name.rpartition(":")[2]):
@@ -102,9 +103,9 @@ def find_joints(names: Sequence[str]) -> dict[str, int]:
 
 
 def positions(recording: Recording, wanted: Sequence[int]) -> np.ndarray:
-    """Return the positions (F, len(wanted), 3) float64 at which some bones begin, in the file's unit and frame.
+    """Return the positions (F, len(wanted), 3) float64 at which the wanted bones begin.
 
-    wanted: numbers of these bones.
+    wanted: numbers of the bones. The positions are in the file's unit of length and world frame.
     """
     bones, values = recording.bones, recording.values
     needed = set()

@@ -1,10 +1,11 @@
 """Read Biovision's .bvh files: a tree of joints with offsets, and the angles of all joints in each frame.
 
-Angles are in degrees about a joint's own axes, in the order of its channels. If a joint has channels for its position, the
-position in each frame replaces the joint's offset. The y axis points up by convention; the unit is unknown.
+Angles are in degrees about the joint's local axes, in the order of the joint's channels. If a joint has channels for its
+position, the position in each frame replaces the joint's offset. The y axis points up by convention; the file does not state
+the unit of length.
 
-No published reader is used: bvhio never returns from a file that is cut short, and pybvh refuses files in which joints other
-than the root have channels for their positions.
+No published reader is used, because bvhio never returns from a file that is cut short, and pybvh refuses files in which joints
+other than the root have channels for their positions.
 """
 
 import io
@@ -38,8 +39,8 @@ def read(path: Path) -> Recording:
     columns = sum(len(bone.places) + len(bone.turns) for bone in bones)
     if not count or values.shape != (count, columns):
         raise DataError(
-            f"{path} announces {count} frames of {columns} numbers, and has {len(values)} of {values.shape[1]}; it is cut "
-            "short or damaged: copy or make it again."
+            f"{path} announces {count} frames of {columns} numbers, but has {len(values)} frames of {values.shape[1]} numbers; "
+            "it is cut short or damaged: copy or make it again."
         )
     if not np.isfinite(values).all() or not 1e-4 <= seconds <= 10:
         raise DataError(f"{path} has a frame with a number that is not finite, or frames of {seconds} s; make it again.")

@@ -63,8 +63,8 @@ class Clips:
     def split(self, valid: Sequence[str]) -> dict[str, "Clips"]:
         """Return split -> clips: `valid` has the clips whose names begin with a text in `valid`, `train` has all other clips.
 
-        A text such as cmu/03 selects the clips of one person. Raises DataError for a text that fits no clip, and if no clip is
-        left for `train`.
+        A text such as cmu/03 selects the clips of one person. Raises DataError for a text with which no name begins, and if no
+        clip is left for `train`.
         """
         for start in valid:
             if not any(name.startswith(start) for name in self.names):
@@ -106,8 +106,8 @@ def read(path: Path) -> Clips:
         raise DataError(f"{path}: {wrong} holds {found[wrong].dtype} of shape {found[wrong].shape}; make the file again.")
     if poses.shape != (len(poses), len(joints), 3) or start.shape != (len(names) + 1,) or fps.shape != (len(names),):
         raise DataError(
-            f"{path}: poses of shape {poses.shape} do not fit {len(joints)} joints, or {start.shape} rows and {fps.shape} "
-            f"numbers of frames per second do not fit {len(names)} clips; make the file again."
+            f"{path}: poses of shape {poses.shape} do not fit {len(joints)} joints, or start of shape {start.shape} and "
+            f"fps of shape {fps.shape} do not fit {len(names)} clips; make the file again."
         )
     if start.dtype.kind == "f" or start[0] != 0 or start[-1] != len(poses) or (np.diff(start.astype(np.int64)) < 1).any():
         raise DataError(f"{path}: start should rise from 0 to the number of poses, {len(poses)}; make the file again.")
@@ -119,7 +119,7 @@ def read(path: Path) -> Clips:
 
 
 def checked(clips: Clips, path: Path) -> Clips:
-    """Return `clips` unchanged. Raises DataError, with `path` in its message, if they are not people in mm with z up."""
+    """Return `clips` unchanged. Raises DataError, with `path` in its message, for clips that are not people in mm with z up."""
     if not len(clips.poses):
         raise DataError(f"{path} holds no pose; give another file.")
     if len(set(clips.joints)) < len(clips.joints) or not all((*clips.joints, *clips.names)):
@@ -134,7 +134,7 @@ def checked(clips: Clips, path: Path) -> Clips:
         )
     extent = float(np.median(np.ptp(clips.poses, axis=1).max(axis=1)))
     if not SIZES[0] <= extent <= SIZES[1]:
-        raise DataError(f"{path}: the poses are {extent:.4g} units large in the median; expected people in mm.")
+        raise DataError(f"{path}: the median size of the poses is {extent:.4g}; expected people in mm.")
     if {"head", "left_ankle", "right_ankle"} <= set(clips.joints):
         head, left, right = (clips.poses[:, clips.joints.index(name)] for name in ("head", "left_ankle", "right_ankle"))
         up = np.abs((head - (left + right) / 2).mean(axis=0))

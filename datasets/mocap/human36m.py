@@ -1,7 +1,7 @@
 """Read train.mat and val.mat, the files that skeleton2d3d makes from the poses of Human3.6M.
 
 Human3.6M requires a signed licence and must not be redistributed, so this project only reads files that the user already has.
-The files also hold the views of four cameras, which are not read. These variables are read:
+The files also contain the views of four cameras, which are not read. These variables are read:
     ind2sub   (N, 4) int32: subject, action, take and frame of each pose; frames are counted from 1 at 50 frames per second
     coord_w   (N, 51) single: x, y and z of 17 joints in mm, in the world frame with z up
 """

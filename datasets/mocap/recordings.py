@@ -1,7 +1,7 @@
-"""Read the movements in a .bvh or .amc file, or in all these files in a folder and its subfolders.
+"""Read the movements in a .bvh or .amc file, or in all .bvh and .amc files in a folder and its subfolders.
 
-The clips have the 13 joints of Penn Action, and all frames of the files. A clip's name is the path of its file within the
-folder, without the ending.
+The clips have the 13 joints of Penn Action, and contain all frames of the files. A clip's name is the path of its file within
+the folder, without the suffix.
 """
 
 from collections.abc import Callable
@@ -14,12 +14,12 @@ from datasets.mocap import acclaim, bvh
 from datasets.mocap.bones import Recording, find_joints, positions
 from datasets.mocap.clips import Clips, checked
 
-# Ending of a file, in lower case -> its reader.
+# Suffix of a file, in lower case -> the function that reads the file.
 READERS: dict[str, Callable[[Path], Recording]] = {".bvh": bvh.read, ".amc": acclaim.read}
 # Usual units of length in .bvh files, in mm. A unit of CMU's files is 1/0.45 inch.
 UNITS = {"mm": 1.0, "cm": 10.0, "inches": 25.4, "units of CMU": 25.4 / 0.45, "m": 1000.0}
 LEG = 835.0  # mm, length of the leg from hip to ankle of a person who is 1.70 m tall
-_FARTHEST = 1.6  # largest factor by which legs, in the best unit, may be longer or shorter than LEG
+_FARTHEST = 1.6  # largest factor by which legs may be longer or shorter than LEG in the unit that fits best
 
 
 def files(path: Path) -> list[Path]:
@@ -78,5 +78,7 @@ def _unit(places: dict[str, np.ndarray]) -> float:
     factors = {unit: abs(np.log(leg * unit / LEG)) if leg > 0 else np.inf for unit in UNITS.values()}
     best = min(factors, key=factors.__getitem__)
     if not factors[best] <= np.log(_FARTHEST):
-        raise DataError(f"the legs are {leg:.4g} long, not like those of a person in {', '.join(UNITS)}; scale the movement.")
+        raise DataError(
+            f"the legs are {leg:.4g} units long, too long or too short for a person in {', '.join(UNITS)}; scale the movement."
+        )
     return best

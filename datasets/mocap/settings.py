@@ -1,4 +1,4 @@
-"""Define the section [mocap] of luigi.cfg. The readers are elsewhere, because importing them takes half a second."""
+"""Define the section [mocap] of luigi.cfg. The readers are in other modules, because their import takes half a second."""
 
 from pydantic import field_validator
 
@@ -34,7 +34,7 @@ class Mocap(Section):
     @classmethod
     def _some(cls, names: str) -> str:
         if not names.replace(",", " ").split():
-            raise ValueError("it should name at least one beginning")
+            raise ValueError("it should contain at least one beginning of a clip's name")
         return names
 
     @property

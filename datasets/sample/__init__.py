@@ -2,8 +2,8 @@
 
 poses        poses and movements of 3D figures
 people       drawing one person
-scenes       drawing the background
+scenes       drawing backgrounds and objects
 pictures     complete images and clips with their labels
-motions      movements in space, as motion capture
+motions      the 3D movements of the drawn people, as motion capture
 archives     images and labels, packed like the archives of MPII and Penn Action
 """

@@ -45,10 +45,10 @@ def write_mpii(
 ) -> None:
     """Write `mpii_human_pose_v1.tar.gz` and `mpii_human_pose_v1_u12_2.zip` into `folder`.
 
-    people: number of drawn people; about one image in seven shows two. size: (height, width) of landscape images in px; half of
-    the images are portraits. One of every eight images is for testing (img_train 0). The oddities of the official file are
-    reproduced: images without people, people without scale and objpos, is_visible missing, empty or a string.
-    Calls report(people so far, people).
+    people: number of drawn people; about one image in seven shows two people. size: (height, width) in px; in half of the
+    images, height and width are exchanged. One of every eight images is for testing (img_train 0). The oddities of the official
+    file are reproduced: images without people, people without scale and objpos, is_visible missing, empty or a string. Calls
+    report(people so far, people).
     """
     folder.mkdir(parents=True, exist_ok=True)
     records: list[dict[str, Any]] = []
@@ -75,7 +75,7 @@ def _mpii_record(rng: Generator, name: str, number: int, crowd: list[Person], si
     """
     train = number % 8 != 5
     rects = [_annorect(rng, person, 2 * number + k, train, size) for k, person in enumerate(crowd)]
-    if number % 30 == 9:  # as in the official file: people without scale and position
+    if number % 30 == 9:  # as in the official file, some people have no scale and position
         rects[-1].update(scale=_EMPTY, objpos=_EMPTY)
         if len(rects) == 1 and train and number % 60 == 9:
             del rects[-1]["scale"], rects[-1]["objpos"]
@@ -167,7 +167,7 @@ def write_penn(
     folder: Path, sequences: int = 10, frames: tuple[int, int] = (20, 24), size: tuple[int, int] = (200, 280),
     actions: tuple[str, ...] = tuple(ACTIONS), seed: int = 0, report: Report = silent,
 ) -> None:  # fmt: skip
-    """Write `Penn_Action.tar.gz` into `folder`: `sequences` of each action, sorted by action and numbered from 0001.
+    """Write `Penn_Action.tar.gz` into `folder`: `sequences` clips of each action, numbered from 0001 action by action.
 
     frames: fewest and most frames of a sequence; size: (height, width) in px. Two of every three sequences of an action are for
     training. Hidden joints have visibility 0 and coordinates at (1, 1) or on the image's lower edge. Every 17th sequence, from
@@ -245,7 +245,7 @@ def _inside(points: np.ndarray, size: tuple[int, int]) -> np.ndarray:
 
 
 def _compact(values: Any) -> np.ndarray:
-    """Return whole numbers in the smallest integer dtype that can hold them, as MATLAB stores them; others as float64."""
+    """Return whole numbers in the smallest integer dtype that fits, as MATLAB stores them; other numbers as float64."""
     array = np.asarray(values)
     if (array == np.rint(array)).all():
         for kind in (np.uint8, np.uint16, np.int16, np.int32):
@@ -263,7 +263,7 @@ def _struct(rows: list[dict[str, Any]]) -> np.ndarray:
 
 
 def _mat(content: dict[str, Any]) -> bytes:
-    """Return the bytes of a MATLAB 5 file with a constant header: scipy would write the current date."""
+    """Return the bytes of a MATLAB 5 file with a constant header, because scipy would write the current date."""
     buffer = io.BytesIO()
     savemat(buffer, content, long_field_names=True)
     return _MAT_HEADER.ljust(116) + buffer.getvalue()[116:]

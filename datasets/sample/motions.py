@@ -1,4 +1,4 @@
-"""Give the 3D movements of the drawn people: as motion capture, and as the truth for the drawn sequences of Penn Action.
+"""Compute the 3D movements of the drawn people: as motion capture, and as true 3D poses for the drawn Penn Action.
 
 World frame, in mm: x points forward from the person, y to the person's left, z up. The joints are those of Penn Action.
 """
@@ -23,9 +23,9 @@ STILLS = 4  # number of everyday poses for each clip of an action
 def write_motions(path: Path, sequences: int, frames: int, seed: int = 0, report: Report = silent) -> None:
     """Write a .npz file with `sequences` clips of each action and STILLS times as many clips of everyday poses.
 
-    A clip of an action has `frames` poses, a clip of an everyday pose has one. The person in each clip has a random height.
-    The names of about a third of the clips begin with valid/, all other names with train/. Equal arguments give equal bytes.
-    Calls report(number of clips so far, number of all clips).
+    A clip of an action has `frames` poses, a clip of an everyday pose has one pose. The person in each clip has a random
+    height. The names of about a third of the clips begin with valid/, all other names begin with train/. Equal arguments give
+    equal bytes. Calls report(number of clips so far, number of all clips).
     """
     poses: list[np.ndarray] = []
     names: list[str] = []
@@ -58,8 +58,8 @@ def joints_in_world(movement: Movement, height: float) -> np.ndarray:
 def penn_poses(sequences: int, frames: tuple[int, int], seed: int = 0) -> dict[int, np.ndarray]:
     """Return the true 3D poses of the drawn sequences of Penn Action: number of the sequence -> (T, 13, 3) float32, mm.
 
-    Arguments as for `archives.write_penn`. The poses are the joints minus their mean, in the camera frame: x right, y down, z
-    forward. A picture does not show a person's height; everybody's height is the mean of HEIGHTS here.
+    The arguments are those of `archives.write_penn`. The poses are the joints minus their mean, in the camera frame: x right, y
+    down, z forward. Everybody's height is assumed to be the mean of HEIGHTS, because a picture does not show it.
     """
     found = {}
     for number, _, _, clip in penn_clips(sequences, frames, seed=seed):

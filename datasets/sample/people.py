@@ -2,7 +2,8 @@
 
 A person consists of tapered, shaded capsules between the joints. The farthest part is drawn first, so that arms pass in front
 of and behind the body as in a photograph. Faces, hair and prints distinguish front views from back views. A label image of the
-picture's size records the person and part that cover each pixel; the visibility of joints is derived from this label image.
+picture's size contains for each pixel the person and the part that cover it; the visibility of joints is derived from this
+label image.
 """
 
 from dataclasses import dataclass
@@ -17,8 +18,8 @@ TORSO, NECK, HEAD = 12, 13, 14
 OBJECT = 255  # the value of objects in front of people in a label image
 LABELS_PER_PERSON = 20
 
-# Limbs: from point, to point, radius at each end, and depth bias; lengths as fractions of the person's height. The index in the
-# table is the limb's part number; torso, neck and head follow.
+# Limbs: first point, last point, radius at each end, and number added to the depth; lengths as fractions of the person's
+# height. The index in the table is the limb's part number; the part numbers of torso, neck and head follow.
 _LIMBS = np.array([
     (0, RIGHT_TOE, 0.025, 0.019, 0.005), (5, LEFT_TOE, 0.025, 0.019, 0.005),
     (1, 0, 0.037, 0.024, -0.005), (4, 5, 0.037, 0.024, -0.005),
@@ -126,10 +127,10 @@ def part_depths(figure: Figure) -> np.ndarray:
 
 
 def visible_joints(labels: np.ndarray, figure: Figure, person: int) -> np.ndarray:
-    """Return (16,) bool: which of MPII's joints are inside the image and not hidden by an object, a person or own body parts.
+    """Return (16,) bool: which of MPII's joints are inside the image, and not hidden by objects or bodies.
 
-    A person's own body part hides a joint only if it is nearer to the viewer by at least 6 % of the person's height; a hand on
-    the hip does not hide the hip.
+    A part of the person's own body hides a joint only if this part is nearer to the viewer than the joint by at least 6 % of
+    the person's height; a hand on the hip does not hide the hip.
     """
     depth = part_depths(figure)
     seen = np.zeros(16, bool)
@@ -160,7 +161,7 @@ def draw_ground_shadow(image: np.ndarray, figure: Figure) -> None:
 
 
 def _layers_of(look: Look) -> list[tuple[int, float, float, float, Colour]]:
-    """Return the layers of all limbs, from skin to clothes: (limb, from, to as fractions of its length, swell, colour)."""
+    """Return the layers of all limbs, from skin to clothes: (limb, start and end / its length, factor of radius, colour)."""
     layers = [(limb, 0.0, 1.0, 1.0, look.shoes if limb < 2 else look.skin) for limb in range(len(_LIMBS))]
     clothes = (
         ((4, 5), look.leg, look.trousers, 1.10), ((2, 3), look.leg - 1, look.trousers, 1.18),
@@ -234,7 +235,7 @@ def _draw_print(image: np.ndarray, figure: Figure, look: Look, corners: np.ndarr
     """Draw the pattern of the shirt; then collar and badge in front views, number and yoke in back views."""
 
     def at(u: float | np.ndarray, v: float | np.ndarray) -> np.ndarray:
-        """Return the image position (..., 2) of u, from the person's right (0) to left (1), and v, from shoulders to waist."""
+        """Return image positions (..., 2); u: the person's right (0) to left (1) side; v: shoulders (0) to waist (1)."""
         u, v = np.asarray(u)[..., None], np.asarray(v)[..., None]
         return (1 - v) * ((1 - u) * corners[0] + u * corners[1]) + v * ((1 - u) * corners[3] + u * corners[2])
 
@@ -383,7 +384,7 @@ def _hulls(centres: np.ndarray, radii: np.ndarray) -> list[np.ndarray]:
 def _fill_toned(
     image: np.ndarray, labels: np.ndarray, polygons: "np.ndarray | list[np.ndarray]", colour: Colour, label: int
 ) -> None:
-    """Fill the given polygons of outline, body, light side and highlight; a single polygon is filled with the plain colour."""
+    """Fill up to four polygons: outline, body, light side, highlight. A single polygon is filled with the plain colour."""
     tones = _TONES if len(polygons) > 1 else _TONES[1:2]
     for polygon, (_, _, gain, add) in zip(polygons, tones, strict=False):
         cv2.fillConvexPoly(image, polygon, _scaled(colour, gain, add), cv2.LINE_AA, _SHIFT)

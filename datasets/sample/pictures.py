@@ -1,4 +1,4 @@
-"""Draw complete pictures with people, places and objects: still pictures of daily life, and clips of people doing sports.
+"""Draw complete pictures with people, backgrounds and objects: still pictures of daily life, and clips of people doing sports.
 
 Pictures and clips have exact labels: the position of every joint in 0-based px, and whether the joint is visible.
 """
@@ -90,7 +90,7 @@ def _draw_seat(rng: Generator, image: np.ndarray, figure: Figure) -> None:
 
 
 def _hide_something(rng: Generator, image: np.ndarray, labels: np.ndarray, figure: Figure) -> None:
-    """Draw a crate of a table's height, or a post, in front of a person."""
+    """Draw a crate as high as a table, or a post, in front of a person."""
     h, colour = figure.height, hsv(rng.uniform(0, 180), rng.uniform(30, 170), rng.uniform(60, 210))
     if rng.random() < 0.6:
         knee = figure.points[[1, 4], :2].mean(0)
@@ -101,23 +101,23 @@ def _hide_something(rng: Generator, image: np.ndarray, labels: np.ndarray, figur
 
 
 def penn_joints(points: np.ndarray) -> np.ndarray:
-    """Return the 13 joints of Penn Action (..., 13, 3) of the points of figures (..., 20, 3), in the same coordinates."""
+    """Return the 13 joints of Penn Action (..., 13, 3), computed from points of figures (..., 20, 3) in any coordinates."""
     head = points[..., 8, :] + 0.85 * (points[..., 9, :] - points[..., 8, :])  # the middle of the upper head
     return np.concatenate([head[..., None, :], points[..., _PENN_FROM_MPII[1:], :]], axis=-2)
 
 
 @dataclass
 class Clip:
-    """All parameters of a sequence: the figures of all moments, the place, and the object in front of the person."""
+    """All parameters of a sequence: the figures in all frames, the background, and the object in front of the person."""
 
     rng: Generator
     size: tuple[int, int]
     yaw: float  # degrees by which the person is turned to the viewer's right
-    # 3 figures per frame: the labelled one, and one just before and one just after it, which are drawn as motion blur.
+    # 3 figures per frame: the labelled figure, and the figures just before and just after it, which are drawn as motion blur.
     figures: list[Figure]
     tool: str
     look: Look
-    place: np.ndarray  # (H, W + 2 * _PAN, 3)
+    place: np.ndarray  # (H, W + 2 * _PAN, 3) uint8 BGR, the background
     pan: np.ndarray  # (T,) integer px: how far the camera has moved to the right
     thing: str  # object in front of the person: "", box or post
     thing_x: np.ndarray  # (T,) position of the object in px
@@ -126,7 +126,7 @@ class Clip:
 
     @classmethod
     def prepare(cls, rng: Generator, action: str, length: int, size: tuple[int, int]) -> "Clip":
-        """Draw all parameters of a sequence: the person, the speed, the camera, the place."""
+        """Return a sequence with random parameters: the person, the speed, the camera and the background."""
         height, width = size
         move, (least, most) = ACTIONS[action]
         yaw = float(rng.choice([-1, 1]) * rng.uniform(least, most))

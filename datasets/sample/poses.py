@@ -31,8 +31,8 @@ class Movement:
     """Angles of the body over T moments."""
 
     angles: np.ndarray  # (T, 10, 2) degrees (outward, forward), in the order of SEGMENTS
-    twist: np.ndarray | float = 0.0  # (T,) degrees by which the shoulders are turned to the person's left against the hips
-    lift: np.ndarray | float = 0.0  # (T,) height above the ground
+    twist: np.ndarray | float = 0.0  # (T,) degrees by which the shoulders are turned to the person's left, relative to the hips
+    lift: np.ndarray | float = 0.0  # (T,) height of a jump above the ground
     hands: np.ndarray | None = None  # (T, 2, 3): right and left wrist relative to the thorax; None: the angles determine them
     anchor: str = "feet"  # the body part that stays at one place: feet or pelvis
     tool: str = ""  # what the person holds: club (in both hands) or ball (in the right hand)
@@ -40,10 +40,10 @@ class Movement:
 
 
 def build_figures(movement: Movement, yaw: float, pitch: float, roll: float, height: float) -> list[Figure]:
-    """Return the T figures of a movement in px, seen by one camera; the anchor's point on the ground is at (0, 0).
+    """Return the T figures of a movement in px, seen by one camera; the point on the ground below the anchor is at (0, 0).
 
     yaw: degrees by which the person is turned to the viewer's right (0 faces the viewer, 180 shows the back); pitch: degrees by
-    which the camera looks down; roll: degrees by which the picture is turned clockwise; height: of the person in px.
+    which the camera looks down; roll: degrees by which the picture is turned clockwise; height: the person's height in px.
     """
     points, head, chest = _pose_in_space(movement)
     y, p, r = np.radians([yaw, pitch, roll])
@@ -56,7 +56,7 @@ def build_figures(movement: Movement, yaw: float, pitch: float, roll: float, hei
 
 
 def _pose_in_space(movement: Movement) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return points (T, 20, 3), head axes (T, 3, 3) and chest direction (T, 3) in the person's space; ground at y = 0."""
+    """Return points (T, 20, 3), head axes (T, 3, 3) and chest direction (T, 3) relative to the person; ground at y = 0."""
     a, size = np.radians(movement.angles), movement.lengths
     moments = len(a)
     up, head_up = _upward(a[:, TORSO]), _upward(a[:, HEAD])
@@ -176,7 +176,7 @@ def _arm(rng: Generator, raised: bool) -> tuple[tuple[float, float], tuple[float
     if way == 3:  # arm sideways, with the forearm down or straight
         outward = rng.uniform(30, 75)
         return (outward, rng.uniform(0, 30)), (outward + rng.uniform(-60, 30), rng.uniform(0, 30))
-    outward = rng.uniform(125, 170)  # up
+    outward = rng.uniform(125, 170)  # arm up
     return (outward, rng.uniform(-10, 10)), (outward + rng.uniform(-15, 35), rng.uniform(-10, 10))
 
 
@@ -185,13 +185,13 @@ def vary_lengths(rng: Generator) -> dict[str, float]:
     return {name: length * float(np.clip(rng.normal(1, 0.04), 0.9, 1.1)) for name, length in LENGTHS.items()}
 
 
-# Fraction of a cycle by which the arms, or the trunk that moves the arms, are ahead of the other body parts. This makes the
-# direction of a movement visible in a single image.
+# Fraction of a cycle by which the arms, or the trunk that moves the arms, are ahead of the other body parts. This lead makes
+# the direction of a movement visible in a single image.
 LEAD = 0.1
 
 
 def squat(phase: np.ndarray, rng: Generator) -> Movement:
-    """Return a squat: knees bend and stretch, arms come forward."""
+    """Return a squat over phase (T,), in cycles: knees bend and stretch, arms come forward."""
     angles, low, ahead = np.zeros((len(phase), 10, 2)), _half_wave(phase), _half_wave(phase + LEAD)
     wide, deep = rng.uniform(10, 20), rng.uniform(75, 100)
     angles[:, THIGHS] = _pairs(wide, 5 + deep * low)
@@ -204,7 +204,7 @@ def squat(phase: np.ndarray, rng: Generator) -> Movement:
 
 
 def jumping_jacks(phase: np.ndarray, rng: Generator) -> Movement:
-    """Return jumping jacks: arms and legs open and close together, with a jump between."""
+    """Return jumping jacks over phase (T,), in cycles: arms and legs open and close together, with a jump in between."""
     angles, wide = np.zeros((len(phase), 10, 2)), _half_wave(phase)
     arms = 12 + rng.uniform(125, 150) * _half_wave(phase + LEAD)
     angles[:, UPPER_ARMS], angles[:, FOREARMS] = _pairs(arms, 4), _pairs(arms + rng.uniform(0, 15), 8)
@@ -213,7 +213,7 @@ def jumping_jacks(phase: np.ndarray, rng: Generator) -> Movement:
 
 
 def pushup(phase: np.ndarray, rng: Generator) -> Movement:
-    """Return a push-up: face down on hands and toes, arms bend and stretch."""
+    """Return a push-up over phase (T,), in cycles: face down on hands and toes, arms bend and stretch."""
     angles, low = np.zeros((len(phase), 10, 2)), _half_wave(phase)
     back = 5 + rng.uniform(55, 70) * low  # the elbows go back as the chest comes down
     angles[:, UPPER_ARMS] = _pairs(14 + 22 * low, -back)
@@ -228,7 +228,7 @@ def pushup(phase: np.ndarray, rng: Generator) -> Movement:
 
 
 def golf_swing(phase: np.ndarray, rng: Generator) -> Movement:
-    """Return a golf swing: both hands swing a club from one side to the other."""
+    """Return a golf swing over phase (T,), in cycles: both hands swing a club from one side to the other side."""
     angles = np.zeros((len(phase), 10, 2))
     swing = np.radians(rng.uniform(95, 125)) * np.sin(2 * np.pi * phase)
     angles[:, TORSO] = _pair(4 * np.sin(2 * np.pi * phase), 26)
@@ -240,7 +240,7 @@ def golf_swing(phase: np.ndarray, rng: Generator) -> Movement:
 
 
 def bowl(phase: np.ndarray, rng: Generator) -> Movement:
-    """Return a bowl: the person walks to the lane, and the right arm swings the ball."""
+    """Return a bowling movement over phase (T,), in cycles: the person walks, and the right arm swings the ball."""
     angles, step = np.zeros((len(phase), 10, 2)), np.sin(2 * np.pi * phase)
     stride, swing = rng.uniform(24, 34), rng.uniform(50, 75)
     lifted = np.maximum(0, np.cos(2 * np.pi * phase)), np.maximum(0, -np.cos(2 * np.pi * phase))
@@ -265,7 +265,7 @@ def _pair(outward: "np.ndarray | float", forward: "np.ndarray | float") -> np.nd
 
 
 def _pairs(outward: "np.ndarray | float", forward: "np.ndarray | float") -> np.ndarray:
-    """Return angles (T, 2, 2), equal for right and left."""
+    """Return angles (T, 2, 2); the angles of right and left are equal."""
     return np.repeat(np.atleast_2d(_pair(outward, forward))[:, None], 2, 1)
 
 

@@ -1,4 +1,4 @@
-"""Draw the places in the built-in sample data (rooms, open air, furniture), and add blur, tint and grain to pictures."""
+"""Draw the backgrounds of the built-in sample data (rooms, open air, furniture), and add blur, tint and grain to pictures."""
 
 from functools import cache
 
@@ -12,7 +12,7 @@ _LARGEST = 1024  # px; largest height and width of an image
 
 
 def draw_place(rng: Generator, height: int, width: int, sporty: bool) -> np.ndarray:
-    """Return an empty place, (height, width, 3) uint8 BGR: everyday rooms, or sports halls and fields."""
+    """Return a background without people, (height, width, 3) uint8 BGR: an everyday room, or a sports hall or field."""
     horizon = int(height * rng.uniform(0.45, 0.72))
     if sporty:
         wall = hsv(*((100, 60, 190) if rng.random() < 0.5 else (rng.uniform(0, 40), 45, 150)))
@@ -34,7 +34,7 @@ def draw_place(rng: Generator, height: int, width: int, sporty: bool) -> np.ndar
 
 
 def draw_box(image: np.ndarray, corner: np.ndarray, size: np.ndarray, colour: Colour, labels: np.ndarray | None = None) -> None:
-    """Draw a shaded crate with its top side; `corner`: (x, y) top left of its front, `size`: (width, height), px."""
+    """Draw a shaded crate with its top side; corner: (x, y) px, top left of its front; size: (width, height) px."""
     x, y = (int(v) for v in np.rint(corner))
     w, h = (max(2, int(v)) for v in np.rint(size))
     lift = max(2, h // 6)
@@ -51,7 +51,7 @@ def draw_box(image: np.ndarray, corner: np.ndarray, size: np.ndarray, colour: Co
 
 
 def draw_post(image: np.ndarray, labels: np.ndarray, x: float, width: float, colour: Colour) -> None:
-    """Draw an upright post over the whole height, in front of all people."""
+    """Draw an upright post over the whole height of the image, in front of all people."""
     left, right = round(x - width / 2), round(x + width / 2)
     cv2.rectangle(image, (left, -1), (right, image.shape[0]), colour, -1)
     cv2.line(image, (left, 0), (left, image.shape[0]), tuple(c * 0.5 for c in colour), 1)

@@ -1,4 +1,4 @@
-"""The command `clean`: list results of other settings with size, age and settings; if confirmed, move them to exp/.trash."""
+"""The command `clean`: list results of settings other than the current ones and, if confirmed, move them to exp/.trash."""
 
 import argparse
 import contextlib
@@ -53,11 +53,12 @@ class Leftover:
 
 
 def clean(options: argparse.Namespace) -> int:
-    """Move unfinished results of other settings to exp/.trash, except trainings; return exit code 0.
+    """Move unfinished results of settings other than the current ones to exp/.trash, except trainings; return exit code 0.
 
-    With --interrupted, unfinished trainings are moved, too; with --others, finished results. Finished and unfinished results of
-    the current settings stay, and so do results that another process is making or reading. If downloads are not kept (setting
-    keep_downloads), the downloads of finished stages are deleted. With --empty-trash, the trash is deleted, too.
+    With --interrupted, unfinished trainings are moved, too; with --others, finished results are moved, too. Finished and
+    unfinished results of the current settings stay, and so do results that another process is making or reading. If downloads
+    are not kept (setting keep_downloads), the downloads of finished stages are deleted. With --empty-trash, the trash is
+    deleted, too.
     """
     with without_reading(), disk_trouble_as_data_error(config.exp()):
         _clean(options, {stage.name: stage for stage in [*Pipeline().stages(), *others()]})
@@ -89,7 +90,7 @@ def _clean(options: argparse.Namespace, stages: dict[str, Stage]) -> None:
 
 
 def _leftovers(stages: dict[str, Stage]) -> Iterator[Leftover]:
-    """Yield the results of other settings below exp/ that no process is making or reading; print which results are in use."""
+    """Yield the results of other than the current settings that no process is making or reading; print the results in use."""
     folders = list(_results({stage.link.parent for stage in stages.values()}))
     facts = {folder: _facts(folder) for folder in folders}
     at_work = [folder for folder in folders if folder.name.endswith(PARTIAL) and is_locked(_of(folder), config.exp())]
@@ -110,7 +111,7 @@ def _leftovers(stages: dict[str, Stage]) -> Iterator[Leftover]:
 def _results(parents: set[Path]) -> Iterator[Path]:
     """Yield the folders of finished and unfinished results in `parents`, which are folders below exp/.
 
-    A folder that is another exp/ with its own results, such as exp/demo, is left out.
+    A folder that is itself a folder of results like exp/, such as exp/demo, is left out.
     """
     for parent in sorted(parents):
         if parent != config.exp() and _is_exp(parent):
@@ -137,7 +138,7 @@ def _trash() -> Trash:
 
 
 def _below(folder: Path, pattern: str) -> list[Path]:
-    """Return the matching files and folders, sorted. Unlike Path.glob, it tolerates folders that other processes move."""
+    """Return the matching files and folders, sorted. Unlike Path.glob, ignore folders that other processes move meanwhile."""
     return [folder / name for name in sorted(glob.glob(pattern, root_dir=folder))]
 
 
@@ -160,7 +161,8 @@ def _input_contents(facts: Begun | None) -> Iterable[str]:
 class _Current:
     """Decides which results belong to the current settings.
 
-    If an archive is missing, the fingerprint is not known, and a result with equal settings may belong to the current settings.
+    If an archive is missing, the fingerprints that depend on it are unknown. Then each result whose settings are equal to the
+    current settings may belong to them.
     """
 
     def __init__(self, stages: dict[str, Stage], facts: dict[Path, Begun | None]) -> None:
@@ -169,9 +171,9 @@ class _Current:
         self.identities = {known.fingerprint: known.identity for known in facts.values() if known}
 
     def stage(self, folder: Path) -> Stage | None:
-        """Return the stage to which a result folder belongs, by its manifest or, without a manifest, by its path.
+        """Return the stage to which a result folder belongs; None if the stage is unknown.
 
-        None if unknown.
+        The stage is found by the manifest or, if the folder has no manifest, by the path of the folder.
         """
         facts = self.facts[folder]
         place = folder.with_name(folder.name.partition("@")[0])
@@ -190,7 +192,7 @@ class _Current:
             return identity is None or self._could_be(stage, identity)
 
     def _could_be(self, stage: Stage, identity: Identity) -> bool:
-        """Return whether a result has the current version and settings, and its inputs have, or may have, current settings."""
+        """Return whether a result has a stage's version and settings, and its inputs may be results of the current settings."""
         needed = stage.requires()
         return (
             (identity.version, identity.settings) == (stage.version, stage.settings())
@@ -238,7 +240,7 @@ def _age(folder: Path, facts: Begun | None) -> float:
 
 
 def _size(folder: Path) -> int:
-    """Return the bytes of all files below a folder, even while other processes change them."""
+    """Return the total bytes of all files below a folder; files that other processes delete meanwhile are not counted."""
     total = 0
     for parent, _, names in os.walk(folder):
         for name in names:
@@ -274,7 +276,10 @@ def _tell_what_stays(staying: list[Leftover]) -> None:
 
 
 def _agreed(question: str, yes: bool) -> bool:
-    """Ask the user for confirmation, and return whether it was given; yes: do not ask. Raises UsageError without a terminal."""
+    """Ask the user for confirmation, and return whether it was given.
+
+    yes: return True without asking. Raises UsageError if there is no terminal.
+    """
     if yes:
         return True
     if not sys.stdin.isatty():

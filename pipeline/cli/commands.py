@@ -32,7 +32,8 @@ from pipeline.tasks.forecast import CompareForecasts
 from stages.importing.known_models import KNOWN
 from stages.settings.slurm import SLURM_PREFIX
 
-# Exit codes if luigi.cfg has no section [retcode]; Luigi's manual recommends these values.
+# Exit codes for an error in the input outside a stage, and for a failed stage if luigi.cfg has no section [retcode]. Luigi's
+# manual recommends these values.
 MISSING_DATA, TASK_FAILED = 20, 30
 UNKNOWN = "an input is unknown"  # reason that is printed if an archive that an upstream stage reads is missing
 
@@ -56,7 +57,7 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _check_stages_of_jobs() -> None:
-    """Raise UsageError if a section [slurm:STAGE] names no stage."""
+    """Raise UsageError if the settings have a section [slurm:STAGE], but no stage has the name STAGE."""
     for name in config.settings().slurm_stages:
         try:
             find(name)
@@ -110,10 +111,10 @@ def _behind(tasks: list) -> list[Stage]:
 
 
 def _damaged(tasks: list) -> list[Stage]:
-    """Return those of the tasks and their inputs whose results are damaged, so that they are made again.
+    """Return the stages among `tasks` and their inputs whose results are damaged, so that `run` makes them again.
 
-    This function is needed because Luigi does not check the inputs of a finished task. Raises DataError if a damaged result is
-    made again only by `rerun`, as for trainings.
+    This function is needed because Luigi does not check the inputs of a finished task. Raises DataError if only
+    `rerun` may make a damaged result again, as for trainings.
     """
     found = []
     for stage in _behind(tasks):
@@ -153,7 +154,7 @@ def _build(tasks: list) -> int:
     before = _finished()
     settings = config.settings()
     workers = settings.slurm.jobs if settings.workspace.run_on == "slurm" else 1
-    if workers > 1:  # Luigi's main process gets the Ctrl-C, and ends the workers
+    if workers > 1:  # Ctrl-C interrupts only Luigi's main process, which ends the workers
         os.register_at_fork(after_in_child=lambda: signal.signal(signal.SIGINT, signal.SIG_IGN))
     try:
         result = luigi.build(tasks, local_scheduler=True, workers=workers, detailed_summary=True, log_level="WARNING")
@@ -242,7 +243,7 @@ def _status_row(stage: Stage) -> tuple[list[str], str]:
     if not mine:
         took = _took(stage)
         return [stage.name, state.state, "", "", f"~ {took}" if took else "", result], why
-    with contextlib.suppress(DataError):  # `why` already contains this reason
+    with contextlib.suppress(DataError):  # `why` already says that a file or folder is at the symlink's path
         links.follow_settings(stage.result)
     facts = [size_in_words(mine.files.bytes), _age(mine.finished), time_in_words(mine.seconds), result]
     return [stage.name, state.state, *facts], why
@@ -288,7 +289,10 @@ def verify(options: argparse.Namespace) -> int:
 
 
 def rerun(options: argparse.Namespace) -> int:
-    """Make stages again. If their content changed, also make those downstream stages again that have results."""
+    """Make stages again; if the content of their results changed, also the downstream stages that have results.
+
+    Return the exit code.
+    """
     stages = find(options.stage)
     before = _finished()
     made = [stage for stage in known() if stage.name in before]
@@ -300,7 +304,7 @@ def rerun(options: argparse.Namespace) -> int:
     same = all(_finished().get(stage.name) == before.get(stage.name) for stage in stages)
     print(
         f"To be redone: {', '.join(s.name for s in changed)}" if changed
-        else "The content is the same: nothing else to do." if same
+        else "The content is the same as before: nothing else to do." if same
         else "The content changed; no other result was made from it."
     )  # fmt: skip
     return _build(changed)

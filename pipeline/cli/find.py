@@ -12,9 +12,9 @@ from pipeline.tasks.compare import Pipeline, others
 def find(name: str) -> list[Stage]:
     """Return the stages whose name is, or begins with, `name`: EvaluatePenn means EvaluatePenn:pretrained and :finetuned.
 
-    Stages of the chain are preferred. The name of a stage outside the chain must include at least the dataset: Evaluate:lsp,
-    not Evaluate. Stages of the chain also have names of this form: Annotate:mpii is AnnotateMpii. Raises UsageError if no stage
-    has the name.
+    Stages of the chain are preferred to stages outside it. The name of a stage outside the chain must include at least the
+    dataset: Evaluate:lsp, not Evaluate. Stages of the chain also have names of this form: Annotate:mpii is AnnotateMpii. Raises
+    UsageError if no stage has the name.
     """
     chain, further = Pipeline().stages(), others()
     if name == "Pipeline":
@@ -28,7 +28,7 @@ def find(name: str) -> list[Stage]:
     names = ["Pipeline", *(s.name for s in chain + further)]
     near = difflib.get_close_matches(name.title() if name.islower() else name, names, n=1)
     hint = f" Did you mean {near[0]}?" if near else ""
-    kinds = dict.fromkeys(stage.name.partition(":")[0] for stage in further)  # dozens of names with the datasets
+    kinds = dict.fromkeys(stage.name.partition(":")[0] for stage in further)  # dozens of names, if they included the datasets
     raise UsageError(
         f"there is no stage {name}.{hint} The stages of the chain are {', '.join(stage.name for stage in chain)}. "
         f"Stages outside the chain have names like Evaluate:lsp:pretrained; the names begin with {', '.join(kinds)}."
@@ -38,8 +38,8 @@ def find(name: str) -> list[Stage]:
 def _by_dataset(stage: Stage) -> str:
     """Return a stage's name in the form CLASS:DATASET or CLASS:DATASET:MODEL, such as Export:penn_action:finetuned.
 
-    CLASS is the stage's class, or the base class with the parameter `dataset`. If there is no class with this parameter, return
-    the stage's own name.
+    CLASS is the class that defines the parameter `dataset`: the stage's class or a base class. If no class defines this
+    parameter, return the name of the stage.
     """
     for kind in type(stage).__mro__:
         if isinstance(vars(kind).get("dataset"), luigi.Parameter):

@@ -21,7 +21,10 @@ from stages.settings.sections import Settings
 
 
 def write_report() -> Path:
-    """Write exp/report, replacing an older report atomically; return the path of the page. No stage needs to be finished."""
+    """Write exp/report, and return the path of the page. An older report stays until the new report is complete.
+
+    The report can be written before any stage is finished.
+    """
     target = config.exp() / "report"
     partial = target.with_name("report.partial")
     with disk_trouble_as_data_error(config.exp()):

@@ -1,7 +1,7 @@
-"""Search settings with Optuna, for `sweep --search`: each trial is a combination like those of a sweep.
+"""Search for the best settings with Optuna, for `sweep --search`: each trial is one combination of settings, as in a sweep.
 
-The trials are kept in trials.log, in the folder of the sweep's results, so that a search that was stopped, or is given more
-trials, continues.
+The trials are stored in trials.log in the folder of the search's results. From this file, a search continues after it was
+stopped, or when it is repeated with a larger number of trials.
 """
 
 import argparse
@@ -32,9 +32,9 @@ LOG_FACTOR = 10  # a range whose limits differ by this factor or more is searche
 def search(options: argparse.Namespace) -> int:
     """Let Optuna choose combinations until there are `options.search` trials; return the exit code.
 
-    The trials are compared by their accuracy on the validation split. Failed trials are listed at the end, and make the exit
-    code 1. Raises UsageError for a stage that is no single evaluation, for a wrong range, and for `--prune` without a training;
-    and DataError without Optuna.
+    The trials are compared by their accuracy on the validation split. Failed trials are listed at the end, and the exit code is
+    then 1. Raises UsageError for a stage that is not exactly one evaluation, for an invalid range, and for `--prune` if no
+    training can be stopped. Raises DataError if Optuna is not installed, or if another command runs the same search.
     """
     try:
         import optuna
@@ -49,7 +49,7 @@ def search(options: argparse.Namespace) -> int:
     if options.prune and config.settings().workspace.run_on == "slurm":
         raise UsageError("--prune cannot stop the jobs of Slurm; leave out --prune or --on slurm.")
     if options.prune and not isinstance(stages[0].requires()["model"], TrainingStage):
-        raise UsageError(f"--prune needs an evaluation of a network that is trained here; {options.stage} is none.")
+        raise UsageError(f"--prune needs an evaluation of a network that is trained here; {options.stage} is not one.")
     space = {text.partition("=")[0].strip(): _distribution(text) for text in options.vary}
     folder = folder_of(options.stage, options.vary)
     folder.mkdir(parents=True, exist_ok=True)
@@ -62,7 +62,10 @@ def search(options: argparse.Namespace) -> int:
 
 
 def _distribution(text: str) -> "BaseDistribution":
-    """Return the values of a setting, given as `finetune.batch=4,6,8` or `finetune.learning_rate=1e-5..1e-2`."""
+    """Return the values from which Optuna chooses: of `finetune.batch=4,6,8` or of `finetune.learning_rate=1e-5..1e-2`.
+
+    Raises UsageError for an invalid range.
+    """
     from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
     name, _, values = text.partition("=")
@@ -76,7 +79,7 @@ def _distribution(text: str) -> "BaseDistribution":
         return FloatDistribution(*limits, log=limits[0] > 0 and limits[1] >= LOG_FACTOR * limits[0])
     except ValueError:
         raise UsageError(
-            f"--vary {text}: give a range from a number to a larger one, such as finetune.learning_rate=1e-5..1e-2."
+            f"--vary {text}: give a range from a number to a larger number, such as finetune.learning_rate=1e-5..1e-2."
         ) from None
 
 
@@ -91,26 +94,30 @@ def _study(journal: Path) -> "Study":
 
 
 class Search:
-    """A search: trials of one study, which run as combinations of a sweep do.
+    """The trials of one Optuna study. Each trial runs a stage with one combination of settings, as in a sweep.
 
-    A trial that was interrupted or failed stays unfinished; the next command runs it first, so that its training continues.
+    A trial that was interrupted or failed stays unfinished. The next search runs this trial first, so that its training
+    continues.
     """
 
     def __init__(self, stage: str, study: "Study", space: dict[str, "BaseDistribution"], folder: Path, prune: bool) -> None:
-        """stage: name of the evaluation; folder: of the results; prune: whether to stop trainings that fall behind."""
+        """stage: name of the evaluation; space: name of a varied setting -> its values; folder: folder of the search's results.
+
+        prune: whether to stop trainings whose validation accuracy falls behind that of the other trials.
+        """
         self.stage, self.study, self.space, self.folder, self.prune = stage, study, space, folder, prune
         self.numbers: dict[Combination, list[int]] = {}  # running combinations -> numbers of their trials
         self.pruned = set[Combination]()
-        self.reported: dict[Combination, int] = {}  # combinations -> numbers of epochs that Optuna knows
+        self.reported: dict[Combination, int] = {}  # combinations -> numbers of epochs reported to Optuna
         self.places: dict[Combination, Path] = {}  # combinations -> folders of their unfinished trainings
 
     def run(self, count: int, at_once: int) -> int:
-        """Run trials, `at_once` of them at the same time, until there are `count`; return the exit code."""
+        """Run trials, `at_once` of them at the same time, until there are `count` trials; return the exit code."""
         failed = list[Running]()
         with closing(run_each(self.stage, self._trials(count), at_once, self.folder / "logs", self._watch)) as ended:
             for one in ended:
                 numbers, pruned = self.numbers.pop(one.combination), one.combination in self.pruned
-                self.pruned.discard(one.combination)  # it may be proposed again
+                self.pruned.discard(one.combination)  # Optuna may propose this combination again
                 self.reported.pop(one.combination, None)
                 if pruned and one.process.returncode:
                     print(f"{one.combination.name} fell behind the other trials and was stopped", flush=True)
@@ -132,18 +139,18 @@ class Search:
             if unfinished:
                 number, params = unfinished.pop(0)
             else:
-                # The seed depends on the trial, so that an interrupted search proposes what an uninterrupted one does.
+                # The seed is the trial's number, so that an interrupted search proposes the same trials as one without a break.
                 self.study.sampler = TPESampler(seed=len(self.study.trials))
                 asked = self.study.ask(self.space)
                 number, params = asked.number, asked.params
             combination = _combination(params)
             self.numbers.setdefault(combination, []).append(number)
-            if len(self.numbers[combination]) == 1:  # an equal trial that runs now has the accuracy of this one, too
+            if len(self.numbers[combination]) == 1:  # if an equal trial is running, both get its accuracy
                 print(f"\ntrial {number + 1} of {max(count, number + 1)}: {combination.name}", flush=True)
                 yield combination
 
     def _tell(self, numbers: list[int], accuracy: float | None) -> None:
-        """Give Optuna the result of trials; None: they were stopped because they fell behind."""
+        """Report the accuracy of trials to Optuna; accuracy None: the trials fell behind the other trials and were stopped."""
         from optuna.trial import TrialState
 
         for number in numbers:
@@ -153,12 +160,12 @@ class Search:
                 self.study.tell(number, accuracy)
 
     def _watch(self, one: Running) -> None:
-        """Give Optuna the validation accuracy of each finished epoch; stop a training that Optuna's pruner gives up."""
+        """Report the validation accuracy of each finished epoch to Optuna; stop the training if Optuna's pruner decides so."""
         from optuna.trial import Trial
 
         if not self.prune or one.combination in self.pruned:
             return
-        epochs = self._epochs(one.combination)  # without the last one, after which there is nothing to stop
+        epochs = self._epochs(one.combination)  # without the last epoch, after which the training ends
         if len(epochs) <= self.reported.get(one.combination, 0):
             return
         self.reported[one.combination] = len(epochs)
@@ -172,7 +179,7 @@ class Search:
                 return
 
     def _epochs(self, combination: Combination) -> dict[int, float]:
-        """Return epoch -> validation accuracy of a combination's training, without the last epoch; {} if it is finished."""
+        """Return epoch -> validation accuracy of an unfinished training, without the last epoch; {} for a finished training."""
         from stages.training.logs import read_metrics
 
         if combination not in self.places:
@@ -183,12 +190,12 @@ class Search:
         return {int(row["epoch"]): float(row["acc"]) for row in rows if int(row["iteration"]) < int(row["iterations"])}
 
     def _report(self) -> None:
-        """Print the accuracies of the finished trials, the best first, and tests of the others against the best."""
+        """Print the accuracies of the finished trials, the best trial first, and tests of each other trial against the best."""
         from optuna.trial import TrialState
 
         done = self.study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
         best_first = sorted(done, key=lambda trial: trial.value or 0.0, reverse=True)
-        found = list(dict.fromkeys(_combination(trial.params) for trial in best_first))  # two trials may be equal
+        found = list(dict.fromkeys(_combination(trial.params) for trial in best_first))  # equal trials are compared once
         if found:
             compare(self.folder, self.stage, found)
             print(f"best on the validation split: {found[0].name}, {100 * (best_first[0].value or 0.0):.2f} %")
@@ -203,9 +210,9 @@ def _combination(params: dict) -> Combination:
 
 
 def _accuracy(stage: str, combination: Combination) -> float:
-    """Return the overall accuracy on the validation split, by the dataset's first measure; 0 if no joint counts.
+    """Return the overall accuracy on the validation split, from 0 to 1, by the dataset's first measure.
 
-    Raises UsageError if the evaluation has no validation split.
+    The accuracy is 0 if no joint was scored. Raises UsageError if the evaluation has no validation split.
     """
     from stages.evaluation.scores import Scored
 

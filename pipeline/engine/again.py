@@ -38,12 +38,12 @@ class Again(luigi.Task):
         return self.stage.name
 
     def requires(self) -> list[luigi.Task]:
-        """Return the stage's inputs; inputs that are also made again are returned as requests."""
+        """Return the stage's inputs; an input that is also made again is returned as an `Again` task."""
         needed = self.stage.requires().values()
         return [Again(stage=one, request=self.request) if one in self.request else one for one in needed]
 
     def complete(self) -> bool:
-        """Return whether this request has already made its stage."""
+        """Return whether this task has already made its stage."""
         return self._made
 
     def run(self) -> None:
@@ -53,6 +53,6 @@ class Again(luigi.Task):
 
 
 def again(stages: Iterable[Stage]) -> list[Again]:
-    """Return one request for each of the stages. stages: ordered so that the inputs of a stage come before it."""
+    """Return one `Again` task for each stage. stages: each stage comes after the stages that it reads."""
     request = tuple(stages)
     return [Again(stage=stage, request=request) for stage in request]

@@ -37,7 +37,7 @@ class Known(BaseModel):
     contents: bool = False  # for a folder: whether `sha256` covers the contents of its files
 
 
-MEMORY = ".digests.json"  # name of the file in exp/
+MEMORY = ".digests.json"  # name of the cache file in exp/
 
 
 class Digests:
@@ -110,7 +110,7 @@ class Digests:
                 write_atomically(self.memory, text.encode())
 
     def _read(self) -> dict[str, Known]:
-        """Return the cache by path; empty if its file is missing or damaged."""
+        """Return the cache as path -> entry; an empty dictionary if the cache file is missing or damaged."""
         try:
             raw = json.loads(self.memory.read_bytes())
             entries = list(raw.items())

@@ -9,7 +9,7 @@ from pydantic import BaseModel
 
 
 class Identity(BaseModel):
-    """A stage, its version and significant settings, and the fingerprints of its inputs and external files."""
+    """A stage, its version and significant settings, the fingerprints of its inputs, and the digests of its external files."""
 
     stage: str
     version: int
@@ -26,7 +26,7 @@ class Identity(BaseModel):
     def difference(self, old: "Identity", input_name: Callable[[str], str], source_name: Callable[[str], str]) -> str:
         """Return a text that lists the differences from an older identity.
 
-        input_name, source_name: return the displayed name of an input or an external file.
+        input_name, source_name: functions that return the displayed name of an input or an external file.
         """
         words = []
         if old.version != self.version:

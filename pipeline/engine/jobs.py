@@ -1,7 +1,8 @@
 """Run a stage as a job of Slurm, submitted by submitit, and wait until it has ended.
 
-The folder exp/.jobs/<stage>-<8 digits> has the job's script and log and, until the job has ended, a file `job` with its number.
-A command that finds this file waits for the job instead of submitting another one.
+The folder exp/.jobs/<stage>-<first 8 digits of the fingerprint> contains the script and the log of the job. Until the job has
+ended, the file `job` in this folder contains the number of the job. A command that finds the file `job` waits for this job
+instead of submitting another one.
 """
 
 import contextlib
@@ -27,36 +28,36 @@ ENDED = {
     "TIMEOUT",
 }  # fmt: skip
 FORGOTTEN = "no longer known to Slurm"  # Slurm forgets a job some minutes after its end
-FIRST_POLL, LAST_POLL = 0.5, 10.0  # s between two questions to Slurm: the first ones, and after a while
+FIRST_POLL, LAST_POLL = 0.5, 10.0  # s between two queries of the job's state: at first, and later
 SEEN_SECONDS = 60  # s that a network file system may take to show files that another machine has written
-MOST_SECONDS = 120  # s before the time limit at which Slurm asks a job to stop; at most a quarter of the limit
-STOPPED = (130, -signal.SIGTERM)  # exit codes of a command that Slurm's signal has ended: after a checkpoint, and without
+MOST_SECONDS = 120  # s between Slurm's signal to stop and the time limit; at most a quarter of the limit
+STOPPED = (130, -signal.SIGTERM)  # exit codes after SIGTERM: of a training that wrote a checkpoint, and of other stages
 LONGEST_END = 300  # s that Slurm may take to end a job that was requeued
-WITHOUT_END = 10**6  # more time limits than any training reaches
+WITHOUT_END = 10**6  # more requeues at the time limit than any training needs
 
 
 @dataclass(frozen=True)
 class Job:
     """A job that makes the result of one stage."""
 
-    name: str  # its name in the queue: the stage and the first digits of its fingerprint
-    command: tuple[str, ...]  # makes the stage, and only this stage, in the job's working directory
+    name: str  # the job's name in the queue: stage and first digits of the fingerprint
+    command: tuple[str, ...]  # command that makes only this stage; it is run in the job's working directory
     minutes: int  # time limit
     options: dict[str, Any]  # further options of submitit's SlurmExecutor
     nodes: int = 1  # number of machines that work on the stage together
 
     @property
     def notice(self) -> int:
-        """Return the seconds between the signal before the time limit and the limit."""
+        """Return the seconds between Slurm's signal to stop and the time limit."""
         return min(MOST_SECONDS, self.minutes * 15)
 
 
 class NoAnswer(Exception):
-    """Slurm's controller does not answer at present."""
+    """The error if Slurm's controller does not answer at present."""
 
 
 class InJob:
-    """The function that submitit runs on each machine of the job: it runs a command, and ends it before the job is requeued."""
+    """The function that submitit calls on each machine of a job: it runs the job's command, and stops it before a requeue."""
 
     def __init__(self, job: Job, exp: Path) -> None:
         """Store the job; exp: folder of all results."""
@@ -87,7 +88,8 @@ class InJob:
             sys.exit(1)
         if process.returncode in STOPPED:
             if not is_first():
-                time.sleep(LONGEST_END)  # the first machine requeues the job; an end of this one could come before that
+                # If this machine ended now, Slurm would end the job before the first machine can requeue it.
+                time.sleep(LONGEST_END)
             else:
                 self._return_to_queue()
         if process.returncode < 0:
@@ -96,20 +98,19 @@ class InJob:
             sys.exit(abs(process.returncode))
 
     def _return_to_queue(self) -> None:
-        """Requeue the job, after a signal of Slurm has ended the command, if the job is preempted; not if it was cancelled."""
+        """Requeue a preempted job, but not a cancelled one; called when a signal of Slurm has ended the job's command."""
         number = os.environ["SLURM_JOB_ID"]
         with contextlib.suppress(NoAnswer):
             if _state(number, self.job.name) == "RUNNING":
                 print("The job is preempted; it returns to the queue.", flush=True)
                 if subprocess.run(["scontrol", "requeue", number]).returncode == 0:
-                    time.sleep(LONGEST_END)  # Slurm ends this process
+                    time.sleep(LONGEST_END)  # until Slurm ends this process
 
     def checkpoint(self) -> Any:
-        """Stop the command, and return the call for the job's next run; None if the next run would not get any further.
+        """Stop the command, and return the call for the job's next run; None if it would not get further than this run.
 
-        Called by submitit before it requeues the job. A training ends by itself after it has written a checkpoint. Any other
-        stage has saved nothing: if it has already taken half of the time limit, its next run would probably reach the limit,
-        too.
+        Called by submitit before it requeues the job. A training writes a checkpoint and ends by itself. Any other stage saves
+        nothing: if it has already run for half of the time limit, its next run would probably reach the limit, too.
         """
         from submitit.helpers import DelayedSubmission
 
@@ -128,8 +129,8 @@ class InJob:
 def run(job: Job, folder: Path, done: Callable[[], bool]) -> None:
     """Submit a job, or find the job that another command has submitted for the same stage, and wait until the job ends.
 
-    folder: folder of the job's files; done: function that returns whether the stage's result exists. Raises DataError, which
-    names the log, if the job ends without the result, if Slurm is not installed, and if Slurm refuses the job.
+    folder: folder of the job's files; done: function that returns whether the stage's result exists. Raises DataError if
+    the job ends without the result (with the path of the log), if Slurm is not installed, or if Slurm refuses the job.
     """
     number = _submitted(job, folder)
     state = _wait(job, number)
@@ -186,7 +187,7 @@ def _submit(job: Job, folder: Path) -> str:
         raise DataError("Jobs of Slurm need submitit, which is not installed; run: pip install submitit") from None
     if missing := [command for command in ("sbatch", "srun", "squeue", "scontrol") if not shutil.which(command)]:
         raise DataError(
-            f"Slurm's command {missing[0]} is not here; give the command on a machine from which jobs are submitted, or leave "
+            f"Slurm's command {missing[0]} is not here; run this program on a machine from which jobs are submitted, or leave "
             "out --on slurm ([workspace] run_on)."
         )
     executor = submitit.SlurmExecutor(folder, max_num_timeout=WITHOUT_END)
@@ -200,7 +201,7 @@ def _submit(job: Job, folder: Path) -> str:
     )  # fmt: skip
     configuration = {name: os.environ[name] for name in ("SLURM_CONF",) if name in os.environ}
     try:
-        # This command may itself run in a job, whose variables are not for the new one.
+        # This process may itself run in a Slurm job; the environment variables of that job must not reach the new job.
         with clean_env(), environment_variables(**configuration):
             return executor.submit(InJob(job, folder.resolve().parent.parent)).job_id
     except (FailedJobError, FailedSubmissionError, subprocess.CalledProcessError) as error:
@@ -236,15 +237,15 @@ def _patiently(number: str, name: str) -> str:
 
 
 def _state(number: str, name: str) -> str:
-    """Return the state of a job, such as PENDING; FORGOTTEN if Slurm knows no job of this number and name.
+    """Return the state of a job, such as PENDING; FORGOTTEN if Slurm has no job with this number and name.
 
-    Raises NoAnswer if the controller does not answer, and DataError without the command squeue.
+    Raises NoAnswer if Slurm's controller does not answer, and DataError if the command squeue is missing.
     """
     question = ["squeue", "--noheader", "--states=all", f"--jobs={number}", "--format=%T %j"]
     try:
         answer = subprocess.run(question, capture_output=True, text=True, timeout=60)
     except FileNotFoundError:
-        raise DataError("Slurm's command squeue is not here; give the command on a machine that has it.") from None
+        raise DataError("Slurm's command squeue is not here; run this program on a machine that has it.") from None
     except subprocess.TimeoutExpired:
         raise NoAnswer("no answer in 60 s") from None
     if answer.returncode:

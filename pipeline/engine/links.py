@@ -1,7 +1,7 @@
-"""Update the symlinks exp/<path> of stages: `run` and `status` point each at the stage's result of the settings in use.
+"""Update the symlinks exp/<path> of stages: `run` and `status` point each symlink at the result of the current settings.
 
-The symlinks do not determine which result is used: `Stage.folder` is a folder whose manifest has the fingerprint of the
-current settings.
+The symlinks do not determine which result is used. Programs use `Stage.folder`, the folder whose manifest has the fingerprint
+of the current settings.
 """
 
 import contextlib
@@ -26,7 +26,7 @@ def elsewhere(result: Result) -> str:
         return f"the link points at {found.name}" + (" (other settings)" if found.exists() else ", which is not there")
     if not link.exists() or _says_the_same(manifest.read(link), mine):
         return ""
-    return f"{link} is a folder, not a link" + (", with another result" if manifest.read(link) else " of ours")
+    return f"{link} is a folder, not a link" + (", with another result" if manifest.read(link) else " to a result")
 
 
 def _says_the_same(one: Manifest | None, other: Manifest | None) -> bool:

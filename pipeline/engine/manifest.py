@@ -24,7 +24,7 @@ from pipeline.engine.identity import Identity
 MANIFEST, FILES = "manifest.json", "files.csv"
 PARTIAL = "partial.json"  # file that describes an unfinished result: its inputs, and the seconds spent on it
 LOOK = 60  # seconds for which `quick_damage` reuses the outcome of its last check
-LOGS = "logs/"  # folder of files that contain times; they may change after the result is finished
+LOGS = "logs/"  # folder of log files, which contain times; these files may change after the result is finished
 LIBRARIES = ("torch", "numpy", "scipy", "h5py", "opencv-python-headless", "pandas", "luigi")
 
 
@@ -139,12 +139,12 @@ def _read_list(folder: Path, content: str) -> list[File]:
     except (OSError, ValueError, KeyError, TypeError, AttributeError, csv.Error):
         raise Damaged(f"{FILES} is missing or damaged") from None
     if _content(rows) != content:
-        raise Damaged(f"{FILES} is not that of {MANIFEST}")
+        raise Damaged(f"{FILES} does not match {MANIFEST}")
     return rows
 
 
 def check_sizes(folder: Path, content: str) -> None:
-    """Raise Damaged if a file of a result, except in logs/, is missing or has another size than when it was finished."""
+    """Raise Damaged if a file of a result, except in logs/, is missing, or its size is not the size in files.csv."""
     for row in _read_list(folder, content):
         if not row.path.startswith(LOGS):
             _checked_size(folder, row)
@@ -186,7 +186,7 @@ def _checked_size(folder: Path, row: File) -> os.stat_result:
 
 
 def check_contents(folder: Path, content: str, report: Report, every: bool = False) -> None:
-    """Raise Damaged if a file of a result, except in logs/, has changed since it was finished.
+    """Raise Damaged if a file of a result, except in logs/, has changed since the result was finished.
 
     Digests are computed only for files whose ctime is later than the manifest's, or with `every` for all files. If all
     digests are right, the manifest's ctime is set to now, so that these digests are not computed again next time.
@@ -200,7 +200,7 @@ def check_contents(folder: Path, content: str, report: Report, every: bool = Fal
             suspects.append(row)
     for i, row in enumerate(suspects):
         if sha256(folder / row.path) != row.sha256:
-            raise Damaged(f"{row.path} has another content than when it was finished")
+            raise Damaged(f"{row.path} has another content than when the result was finished")
         report(i + 1, len(suspects), f"checking {folder.name}")
     if suspects:
         with contextlib.suppress(OSError):  # if the ctime cannot be changed, the digests are computed again next time
@@ -208,7 +208,7 @@ def check_contents(folder: Path, content: str, report: Report, every: bool = Fal
 
 
 def damage(folder: Path, content: str, report: Report) -> str:
-    """Check all digests of a result; return a text about a file that has changed since it was finished, or "" if none has."""
+    """Check the digests of all files of a result; return a text about a file that has changed, or "" if no file has."""
     try:
         check_contents(folder, content, report, every=True)
     except Damaged as damage:
@@ -217,7 +217,7 @@ def damage(folder: Path, content: str, report: Report) -> str:
 
 
 def _version(library: str) -> str | None:
-    """Return a library's version; None if the library was installed from another distribution (such as opencv-python)."""
+    """Return a library's version; None if it was installed under another name (such as opencv-python without -headless)."""
     try:
         return importlib.metadata.version(library)
     except importlib.metadata.PackageNotFoundError:

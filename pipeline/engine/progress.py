@@ -42,7 +42,7 @@ class Shown(Protocol):
 
 
 class Progress:
-    """A callback `report(done, total, text="", unit="")` that shows a bar on a terminal, and occasional lines elsewhere.
+    """A callback `report(done, total, text="", unit="")` that shows a bar on a terminal, or else prints lines of text.
 
     The callback updates Luigi's status and percentage at most once per second, and ignores errors of Luigi's scheduler.
     """

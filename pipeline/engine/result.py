@@ -34,14 +34,14 @@ class Result:
 
     @property
     def home(self) -> Path:
-        """The folder that a new result gets: exp/<path>@<8 digits>."""
+        """The folder in which a new result is stored: exp/<path>@<first 8 digits of the fingerprint>."""
         return self.link.with_name(f"{self.link.name}@{self.fingerprint[:8]}")
 
     @property
     def folder(self) -> Path:
-        """The folder of the result: `home`, or another folder in the same parent folder that holds the manifest of this result.
+        """The folder of the result: `home`, or another folder next to `home` that contains the manifest of this result.
 
-        The folder is another one if an experiment was renamed in the settings, or if exp/ was copied so that symlinks became
+        The folder is not `home` if an experiment was renamed in the settings, or if exp/ was copied so that symlinks became
         folders.
         """
         if not self._is_mine(self.home):
@@ -70,9 +70,9 @@ class Result:
         return found if found and found.fingerprint == self.fingerprint else None
 
     def previous(self, stage: str) -> Manifest | None:
-        """Return the manifest of the result at which the symlink points or, without it, of the stage's newest result.
+        """Return the manifest of the result to which the symlink points or, without a symlink, of the stage's newest result.
 
-        None if there is no such result; stage: the stage's name.
+        Return None if the stage has no result. stage: the stage's name.
         """
         others = [manifest.read(folder) for folder in self.link.parent.glob(f"{self.link.name}@????????")]
         newest_first = sorted(filter(None, others), key=lambda found: found.finished, reverse=True)
@@ -94,7 +94,7 @@ class Result:
     def lock(self, wait: Callable[[], object]) -> Iterator[None]:
         """Hold the result's lock in the with block, so that one process at a time makes the result.
 
-        wait: called before waiting for another process. A killed process holds no lock.
+        wait: called before waiting for another process. The operating system releases the lock of a killed process.
         """
         held = lock_of(self.folder, self.exp)
         try:
@@ -114,7 +114,8 @@ class Result:
     def open_partial(self, begun: Begun, forget: Callable[[Path], object]) -> float:
         """Prepare the partial folder; return the seconds of work already spent on it.
 
-        If the partial folder was started from other inputs, `forget` is called with its path, and the folder is deleted.
+        If the partial folder was started from unknown inputs, or from other inputs than `begun`, `forget` is called with its
+        path, and the folder is deleted.
         """
         found = manifest.read_partial(self.partial)
         spent = found.seconds if found else 0.0

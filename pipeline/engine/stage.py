@@ -77,7 +77,7 @@ class Stage(luigi.Task):
 
     @property
     def remedy(self) -> str:
-        """What the error for a missing external input tells the user to do."""
+        """The advice to the user in the error for a missing external input."""
         return "put the file in this place or correct its path in the settings"
 
     def requires(self) -> dict[str, "Stage"]:
@@ -96,7 +96,7 @@ class Stage(luigi.Task):
         return digests.of_file(Path(source))
 
     def published(self) -> None:
-        """Do work after the result was published, such as deleting downloads; by default, nothing."""
+        """Do further work after the result was published, such as deleting downloads; by default, do nothing."""
 
     def before_use(self) -> None:
         """Raise DataError if external files to which a finished result refers have changed.
@@ -183,7 +183,7 @@ class Stage(luigi.Task):
         for name, stage in self.requires().items():
             theirs = stage.manifest()
             if theirs is None:
-                continue  # the result stays valid if an input is deleted after it was used
+                continue  # a finished result stays valid if its input is deleted later
             if stage.status().state == "stale":
                 return Status("stale", f"input {stage.result_path} is stale")
             if theirs.content != mine.input_contents.get(name):
@@ -191,7 +191,7 @@ class Stage(luigi.Task):
         return Status("done")
 
     def difference(self, other: Identity) -> str:
-        """Return a text that lists the differences between the identity of another result and the current one."""
+        """Return a text that lists the differences between the identity of another result and the current identity."""
 
         def input_name(key: str) -> str:
             return self.requires()[key].result_path if key in self.requires() else key
@@ -242,7 +242,7 @@ class Stage(luigi.Task):
             links.follow_settings(self.result)
 
     def _make_as_job(self, job: jobs.Job, again: bool) -> None:
-        """Let a job make the result, and wait for it."""
+        """Let a Slurm job make the result, and wait for the job."""
         before = self.manifest()
         old = before.finished if before and again else None
 
@@ -255,7 +255,7 @@ class Stage(luigi.Task):
         links.follow_settings(self.result)
 
     def damaged(self, what: str) -> DataError:
-        """Return the error for a damaged result that only the command `rerun` makes again. what: a text about the damage."""
+        """Return the error for a damaged result, with advice on how to repair it. what: a text about the damage."""
         return DataError(
             f"{self.folder} was finished, but {what}. Put the file back from a copy ({manifest.FILES} has its digest), or make "
             f"the result again with: {self.command('rerun ' + self.name)}"
@@ -311,17 +311,17 @@ class Stage(luigi.Task):
         say(f"{self.name}: done in {elapsed():.1f} s, {self.result.home}")
 
     def _forget(self, partial: Path) -> None:
-        """Move an unfinished training that was started from other inputs to the trash, so that it is not lost."""
+        """Move an unfinished training with unknown or changed inputs to the trash, so that it is not lost."""
         if not self.remade_unasked:
-            say(f"{partial} is not of these inputs; it is now in {self.result.trash.take(partial).parent}.")
+            say(f"{partial} was started from unknown or changed inputs; it is now in {self.result.trash.take(partial).parent}.")
 
     def _check_outside(self) -> None:
         """Raise DataError if an external file has changed since the fingerprint was computed.
 
-        Otherwise the result would get the fingerprint of the old file.
+        Without this check, a result of the new file would get the fingerprint of the old file.
         """
         if self.digest_external_inputs() != self.external_digests:
-            raise DataError(f"A file that {self.name} reads was changed while it was at work; run again.")
+            raise DataError(f"A file that {self.name} reads was changed while the stage was at work; run again.")
 
 
 def with_inputs(stages: Iterable[Stage]) -> list[Stage]:

@@ -26,7 +26,7 @@ class Trash:
             try:
                 return folder.rename(place / folder.name)
             except FileNotFoundError:
-                if place.exists() or not folder.exists():  # retry: another process may have just emptied the trash
+                if place.exists() or not folder.exists():  # else retry: another process has just emptied the trash
                     raise
             except OSError as error:
                 if error.errno != errno.EXDEV:
@@ -45,7 +45,7 @@ class Trash:
 def empty(folder: Path) -> None:
     """Delete a folder in the trash, even if another process deletes it at the same time.
 
-    Raises DataError without permission.
+    Raises DataError if the folder cannot be deleted.
     """
     shutil.rmtree(folder, ignore_errors=True)
     if folder.exists():

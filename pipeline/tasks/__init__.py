@@ -5,6 +5,7 @@ fetch     fetching datasets and networks, drawing the sample
 prepare   cropping frames, converting labels, combining datasets
 train     trainings
 forecast  forecasts of movements
+lifting   forecasts in 3D: motion capture, the converter and the lifter
 evaluate  accuracies of networks
 export    networks for other programs
 compare   comparison of accuracies; the task Pipeline, which makes the whole chain

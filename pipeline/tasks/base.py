@@ -34,8 +34,8 @@ class DatasetName(luigi.Parameter):
 class ChainStage(Stage):
     """A stage with settings from luigi.cfg; its external inputs are sources, that is paths or addresses."""
 
-    heavy: ClassVar[bool] = False  # whether the stage becomes a job if [workspace] run_on = slurm
-    on_several_machines: ClassVar[bool] = False  # whether the machines of a job can make the stage together
+    heavy: ClassVar[bool] = False  # whether the stage becomes a Slurm job if [workspace] run_on = slurm
+    on_several_machines: ClassVar[bool] = False  # whether several machines of a job can make the stage together
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         config.check_or_exit()
@@ -54,7 +54,7 @@ class ChainStage(Stage):
         return config.command(words)
 
     def job(self, again: bool) -> Job | None:
-        """Return the job that makes a heavy stage if [workspace] run_on = slurm; None for all other stages."""
+        """Return the job that makes a heavy stage if [workspace] run_on = slurm; otherwise None."""
         settings = config.settings()
         if not self.heavy or settings.workspace.run_on != "slurm":
             return None

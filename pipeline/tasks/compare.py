@@ -35,7 +35,7 @@ class CompareAccuracy(ChainStage):
         return {"before": pretrained(), "after": finetuned()} | scratch
 
     def scores(self, column: str) -> dict[str, Stage]:
-        """Return dataset -> the stage that evaluates the network with the given column on this dataset."""
+        """Return dataset -> the stage that evaluates the network of a table column on this dataset."""
         if column == "scratch":
             return {"penn_action": evaluation("penn_action", "scratch")}
         model = "pretrained" if column == "before" else "finetuned"
@@ -75,8 +75,8 @@ class Pipeline(luigi.WrapperTask):
     def requires(self) -> list[Stage]:
         ends: list[Stage] = [CompareAccuracy(), ExportWeights()]
         settings = config.settings()
-        # With precomputed networks, forecasts belong to the chain only if [models] names a forecaster, which need not be
-        # trained.
+        # With precomputed networks, forecasts belong to the chain only if the setting [models] forecaster selects a network,
+        # because otherwise a forecaster would have to be trained.
         if settings.models.source == "train" or settings.models.forecaster:
             ends += [CompareForecasts(), ExportForecast()]
         if settings.models.source == "train" and settings.forecaster.converter == "trained":
@@ -112,8 +112,8 @@ def known() -> list[Stage]:
 def result_at(source: str) -> str:
     """Return the result folder of a stage with the current settings, found by the stage's path or the last parts of the path.
 
-    source: a path such as exp/export, export or hg-256. If no stage has such a path, `source` itself is returned. Raises
-    DataError if the stage has only results of other settings.
+    source: a path such as exp/export, export or hg-256. If no result or several are found, `source` itself is returned. Raises
+    DataError if the stage has a result, but not of the current settings.
     """
     with without_reading():
         return _result_at(source)
@@ -131,7 +131,7 @@ def _result_at(source: str) -> str:
             elif found := target(stage.link):
                 elsewhere = elsewhere or (
                     f"{stage.name} is {stage.status().state}, and {stage.link} points at {found.name}, of other settings. To "
-                    f"use that result, name {found} or give its settings by --config. To make the result of the current "
+                    f"use that result, give its path {found}, or its settings by --config. To make the result of the current "
                     f"settings: {config.command('run ' + stage.name)}"
                 )
         except DataError:  # without an archive there is no fingerprint, so only the symlink can lead to the result

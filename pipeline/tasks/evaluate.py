@@ -42,7 +42,7 @@ class Evaluate(ChainStage):
         return {name: value for name, value in settings.items() if name != "mpii_test"} | measure
 
     def splits(self) -> list[str]:
-        """Return the splits to score, and the splits to predict only, because their labels are not public."""
+        """Return the names of the splits to predict and score; a split without public labels is predicted only."""
         return list(config.datasets()[self.dataset].scored)
 
     def model_stage(self) -> Stage:
@@ -63,7 +63,7 @@ class Evaluate(ChainStage):
 
 
 class EvaluateMpii(Evaluate):
-    """Score a network on MPII's validation split, and with the setting mpii_test also predict the test people."""
+    """Score a network on MPII's validation split, and predict its test split if mpii_test is set."""
 
     dataset = "mpii"
     model = luigi.ChoiceParameter(
@@ -92,6 +92,7 @@ class EvaluatePenn(Evaluate):
 class EvaluateStored(ChainStage):
     """Score stored predictions of other programs on MPII's validation people."""
 
+    version = 2
     result_path = "mpii/evaluate-stored"
 
     def settings(self) -> dict[str, Any]:

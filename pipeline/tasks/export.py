@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 class Export(ChainStage):
-    """Export a network in all formats of `FORMATS`, with a description and a model card."""
+    """Export a network in all formats of `stages.exporting.export.FORMATS`, with a description and a model card."""
 
     version = 5
     dataset = DatasetName(config.datasets, "dataset on which the network is scored")
@@ -61,7 +61,7 @@ def _step(stage: Stage) -> "Step":
     origin, trained_by = None, ""
     if isinstance(stage, FetchNetwork):
         trained_by = stage.trained_by()
-    # The model card names the owners of the data, but the built-in sample has none.
+    # The model card lists the owners of the data; the built-in sample has no owner.
     elif isinstance(stage, Fetch) and stage.external_inputs():
         origin = stage.described.origin
     elif isinstance(stage, Collect):

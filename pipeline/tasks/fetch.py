@@ -64,7 +64,7 @@ class MakeSample(ChainStage):
 class FromSources(ChainStage):
     """A stage that reads sources: paths, addresses, or files of the built-in sample.
 
-    Archives are unpacked. If a source is a folder, its images are read in place: the result gets a symlink to them.
+    Archives are unpacked. If a source is a folder, its images are read in place: the result contains a symlink to the images.
     """
 
     @property
@@ -196,7 +196,7 @@ def digest_of_folder(folder: Path, wanted: Wanted, by_content: bool, digests: Di
 
 @contextmanager
 def origin_told(raw: Stage) -> Iterator[None]:
-    """If a DataError names a file in the result of the stage `raw`, add the sources of this stage to the message."""
+    """If a DataError contains the path of the result of the stage `raw`, add the sources of this stage to its message."""
     try:
         yield
     except DataError as error:
@@ -208,10 +208,10 @@ def origin_told(raw: Stage) -> Iterator[None]:
 
 
 class Fetch(FromSources):
-    """Fetch a dataset's own files and unpack them."""
+    """Fetch the original files of a dataset, and unpack the archives."""
 
     version = 2
-    dataset = DatasetName(fetched, "what is fetched")
+    dataset = DatasetName(fetched, "dataset to fetch")
 
     leaf = "raw"
 
@@ -287,7 +287,7 @@ class FetchNetwork(FromSources):
         return getattr(config.settings().models, self.setting)
 
     def choice(self) -> tuple[KnownModel | None, str]:
-        """Return the known network that the settings name, or None, and the source. Raises DataError if no network is set."""
+        """Return the known network that is set, None for another network, and its source. Raises DataError if none is set."""
         if self.chosen.strip() in ("", SAMPLE):
             raise DataError(f"[models] {self.setting} = {self.chosen} is no network; give a network's name, path or address.")
         return read_choice(self.chosen, self.setting)
@@ -296,7 +296,7 @@ class FetchNetwork(FromSources):
         """Return a sentence for the model card, which says that others trained the network, and who they are if known."""
         known, _ = self.choice()
         if not known:
-            return f"The network was trained elsewhere, for {self.setting}; its file is named below."
+            return f"The network was trained by others (setting [models] {self.setting}); its file is listed below."
         accuracy = f" Published accuracy: {known.accuracy}." if known.accuracy else ""
         return f"Others trained the network, {known.name} ({known.address}). Licence of its weights: {known.licence}.{accuracy}"
 
@@ -375,7 +375,7 @@ class FetchForecaster(FetchNetwork):
 
 
 def precomputed() -> list[FetchNetwork]:
-    """Return the stages that fetch the networks that [models] names."""
+    """Return the stages that fetch networks: the hourglasses and, if [models] selects them, converter and forecaster."""
     stages: list[FetchNetwork] = [FetchPrecomputed(dataset=dataset) for dataset in CHAIN]
     models = config.settings().models
     return stages + ([FetchConverter()] if models.converter else []) + ([FetchForecaster()] if models.forecaster else [])

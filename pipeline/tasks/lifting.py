@@ -47,7 +47,7 @@ class ConvertMocap(ChainStage):
         path = Path(source).expanduser()
         files = files_of(path) if path.exists() else [path]  # results made from a path that no longer exists stay valid
         if not files and path.is_dir():
-            raise DataError(f"{path} holds no motion capture; correct [mocap] source.")
+            raise DataError(f"{path} contains no motion capture; correct [mocap] source.")
         if len(files) < 2 and not path.is_dir():
             return digests.of_file(path)
         folder = path if path.is_dir() else path.parent
@@ -91,14 +91,14 @@ class RecordHeatmaps(ChainStage):
         return {"network": str(follow(Path(network).expanduser()))} if network else {}
 
     def digest_external_inputs(self) -> dict[str, str]:
-        """Return name -> digest. Raises DataError for the network of the forecasts in 3D, which depends on these heatmaps."""
+        """Return name -> digest. Raises DataError for a network whose own training needs the recorded heatmaps."""
         settings = config.settings()
         own = config.exp() / PENN_ACTION.result_path / settings.forecast.experiment
         folder = Path(settings.converter.heatmaps_from).expanduser().parent
         if settings.forecaster.converter == "trained" and folder.absolute() == own.absolute():
             raise DataError(
-                f"[converter] heatmaps_from = {settings.converter.heatmaps_from}: this will be the network with the converter "
-                "that learns from its heatmaps; give [forecast] another experiment name."
+                f"[converter] heatmaps_from = {settings.converter.heatmaps_from}: this is the result of a training that "
+                "itself needs these heatmaps; give [forecast] another experiment name."
             )
         return super().digest_external_inputs()
 
@@ -114,7 +114,7 @@ class RecordHeatmaps(ChainStage):
 
 
 def _clips_and_heatmaps() -> dict[str, Stage]:
-    """Return name -> stage for the data of the converter's training, with recorded heatmaps if the settings ask for them."""
+    """Return name -> stage for the data of the converter's training, with recorded heatmaps if heatmaps_from is set."""
     found: dict[str, Stage] = {"clips": ConvertMocap()}
     return found | {"heatmaps": RecordHeatmaps()} if config.settings().converter.heatmaps_from else found
 

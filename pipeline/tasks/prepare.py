@@ -56,10 +56,10 @@ def own() -> list[str]:
 class Collect(ChainStage):
     """Convert the labels of a dataset of your own to COCO keypoints, and provide its images.
 
-    The images are a symlink to the folder of images, or frames that are extracted from videos.
+    In the result, the images are a symlink to the folder of images, or frames that are extracted from videos.
     """
 
-    dataset = DatasetName(own, "whose labels")
+    dataset = DatasetName(own, "dataset to collect")
 
     leaf = "raw"
 
@@ -69,7 +69,7 @@ class Collect(ChainStage):
 
     @property
     def sources(self) -> "Sources":
-        """The files and folders that the settings name. Raises DataError if the settings do not name labels or images."""
+        """The paths of labels and images in the settings. Raises DataError if `labels` is empty or `images` is a file."""
         from stages.preparing.collect import Sources
 
         section = config.settings().datasets[self.dataset]
@@ -117,10 +117,10 @@ class Collect(ChainStage):
 
 
 class Annotate(ChainStage):
-    """Convert a dataset's own labels to train.h5, valid.h5, test.h5 and image lists; print the numbers of suspicious labels."""
+    """Convert a dataset's labels to train.h5, valid.h5, test.h5 and image lists; print the numbers of suspicious labels."""
 
     version = 3
-    dataset = DatasetName(further, "whose labels")
+    dataset = DatasetName(further, "dataset to annotate")
 
     leaf = "annot"
 
@@ -172,7 +172,7 @@ class AnnotatePenn(Annotate):
 
 
 def named(names: str) -> list[Dataset]:
-    """Return the datasets in a combined name such as mpii+lspet. Raises DataError for an unknown name."""
+    """Return the datasets in a combined name: MPII and LSPET for mpii+lspet. Raises DataError for an unknown name."""
     return [config.dataset(name) for name in names.split(JOINED)]
 
 
@@ -227,7 +227,7 @@ def annotations(dataset: Dataset) -> Annotate:
 
 
 def images(dataset: Dataset) -> Stage:
-    """Return the stage whose result holds a dataset's images."""
+    """Return the stage whose result contains a dataset's images."""
     if dataset.cropped:
         return CropPenn()
     return fetch(dataset.name) if dataset.sources else Collect(dataset=dataset.name)
@@ -236,7 +236,7 @@ def images(dataset: Dataset) -> Stage:
 def converted(dataset: Dataset, further: Sequence[str] = ()) -> dict[str, Stage]:
     """Return the inputs of a stage that reads a converted dataset: the stages of its annotation files and its images.
 
-    further: names of datasets to combine with it.
+    further: names of datasets to combine with `dataset`.
     """
     if further:
         combined = Combine(names=JOINED.join((dataset.name, *further)))
@@ -245,5 +245,5 @@ def converted(dataset: Dataset, further: Sequence[str] = ()) -> dict[str, Stage]
 
 
 def files_of(dataset: Dataset, inputs: dict[str, Path]) -> DatasetFiles:
-    """Return a converted dataset's files; inputs: name -> result folder, for the stages of `converted`, and perhaps `crops`."""
+    """Return a converted dataset's files. inputs: name -> result folder of each stage of `converted` and of a crop cache."""
     return DatasetFiles.of(dataset, inputs["annot"], inputs["images"] / dataset.images, inputs.get("crops"))

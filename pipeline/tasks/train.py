@@ -47,7 +47,7 @@ class CacheCrops(ChainStage):
 
 
 def _data(dataset: str, training: Training) -> dict[str, Stage]:
-    """Return name -> stage for the data of a training: the training's dataset, and further datasets in the settings."""
+    """Return name -> stage for the data of a training: its dataset, further datasets, and the crop cache if `cache` is set."""
     further = [name for name in training.further if name != dataset]
     crops = {"crops": CacheCrops(names=JOINED.join((dataset, *further)))} if training.cache else {}
     return converted(config.datasets()[dataset], further) | crops
@@ -178,9 +178,9 @@ class FinetunePenn(Finetune):
 
 
 def reserved_names() -> set[str]:
-    """Return the names of results in a dataset's folder that are no trainings.
+    """Return the names of all results, in the folders of datasets, that are not results of trainings.
 
-    A name that ends in - stands for all names with this prefix.
+    A name that ends in - represents all names that begin with it.
     """
     names, kinds = set[str](), list[type[Stage]]([Stage])
     while kinds:

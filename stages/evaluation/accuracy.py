@@ -18,12 +18,12 @@ class MeasureFigures(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    threshold: float  # largest distance of a hit / reference length
+    threshold: float  # largest distance of a hit, as a fraction of the reference length
     overall: Literal["mean", "total"]  # the field that `value` equals: `mean` or `total`
     value: Rate  # the rate that the dataset's owners report
     visible: Rate  # `value`, computed from the visible joints only
-    mean: Rate  # mean of the joints' hit rates
-    total: Rate  # hits of all joints / labelled joints
+    mean: Rate  # mean of the hit rates of the joints in `in_mean`
+    total: Rate  # number of hits / number of labels, over the joints in `in_mean`
     auc: Rate  # area under the curve of `total` up to the threshold, divided by the threshold
     curve: list[Rate]  # `value` at evenly spaced thresholds from 0 to `threshold`
     in_mean: list[str]  # names of the joints that enter `mean` and `total`
@@ -38,7 +38,7 @@ class OksFigures(BaseModel):
     ap: float  # average precision: mean over the thresholds 0.5, 0.55 ... 0.95
     ap50: float
     ap75: float
-    ar: float  # average recall, over the same thresholds
+    ar: float  # average recall: mean over the thresholds of `ap`
 
 
 class SplitFigures(BaseModel):
@@ -89,7 +89,7 @@ def read(folder: Path) -> Accuracy:
         found = Accuracy.model_validate_json(path.read_bytes())
         names = {tuple(figures.measures) for figures in found.splits.values()}
         if len(names) != 1 or not found.measures:
-            raise ValueError("its splits have no measures in common")
+            raise ValueError("its splits do not all have the same measures")
     except OSError as error:
         raise DataError(f"{path} cannot be read ({error.strerror}); evaluate again.") from None
     except (ValidationError, ValueError) as error:

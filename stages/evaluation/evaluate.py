@@ -1,10 +1,11 @@
 """Evaluate a network on the splits of one dataset: compute accuracies, predictions, and an error analysis.
 
 Files in the result folder:
-    accuracy.json          dataset, and for each split: people, the training accuracy, mean error in px, and `measures.score`
+    accuracy.json          the dataset, and for each split: number of people, training accuracy, mean error in px, and the
+                           results of `measures.score`
     preds_<split>.h5       preds (N, J, 2): joints in px of the original image, 1-based as in the annotation files,
                            NaN for joints that the network does not know; confidence (N, J): height of the heatmap's peak
-    people_<split>.h5      distance (N, J): from prediction to label in px, NaN without a label or prediction;
+    people_<split>.h5      distance (N, J): see `measures.distances_to_labels`;
                            reference (N, M): reference lengths of the M measures in px;
                            group (N,): number of each person's group (an image or a sequence)
     preds_<split>.mat      preds (J, 2, N): the joints of preds_<split>.h5
@@ -33,7 +34,7 @@ from datasets.skeletons import matching_joints, mirrored
 from stages.evaluation import accuracy, groups, metrics, oks
 from stages.evaluation.accuracy import SplitFigures
 from stages.evaluation.failures import write_failures
-from stages.evaluation.measures import number, score
+from stages.evaluation.measures import distances_to_labels, number, score
 from stages.inference.predict import average_scales, compute_type, joints_in_image, pick_device, predict, set_tf32
 from stages.loading.loader import PoseDataset, batches, killed_reader_as_data_error
 from stages.machine import memory
@@ -47,10 +48,11 @@ BATCH = 16
 @killed_reader_as_data_error()
 def evaluate(folder: Path, model: Path, data: DatasetFiles, splits: list[str], evaluation: Evaluation, workspace: Workspace,
              report: Report = silent) -> dict[str, Any]:  # fmt: skip
-    """Score the network in the file `model` on splits of `data`; return the training accuracy and first measure of each split.
+    """Score the network in the file `model` on splits of `data`, and write all files of the result.
 
-    Joints whose names the network does not know are not scored. All people have equal weight in the training accuracy.
-    Raises DataError for an unreadable file, and for a network without any of the dataset's joints.
+    Returns split -> training accuracy, and value of the dataset's first measure. Joints whose names the network does not know
+    are not scored. All people have equal weight in the training accuracy. Raises DataError for an unreadable file, and for a
+    network without any of the dataset's joints.
     """
     memory.keep_big_blocks()
     network, description = load_network(model)
@@ -89,7 +91,8 @@ def heatmaps_of(network: HourglassNet, samples: PoseDataset, mirror: list[int], 
                 workspace: Workspace) -> Iterator[tuple[dict, Tensor]]:  # fmt: skip
     """Yield batches of samples with the network's heatmaps (N, network's joints, h, w), averaged over flips and scales.
 
-    mirror: the network's channels in mirrored order. With several scales, the yielded batch is the one of the first scale.
+    mirror: for each channel of the network, the channel of the mirrored joint. With several scales, the yielded batch is the
+    batch of the first scale.
     """
     device = pick_device(workspace.device)
     compute = compute_type(evaluation.precision, device)
@@ -117,7 +120,7 @@ class Predictions:
         self.confidence = np.zeros(samples.rows.part.shape[:2])
 
     def add(self, batch: dict, maps: np.ndarray) -> np.ndarray:
-        """Add a batch's heatmaps (N, network's joints, h, w); returns the heatmaps of the dataset's joints (N, J, h, w).
+        """Add a batch's heatmaps (N, network's joints, h, w); return the heatmaps of the dataset's joints (N, J, h, w).
 
         The returned heatmaps are 0 for joints that the network does not know.
         """
@@ -138,14 +141,15 @@ def write_split(folder: Path, split: str, data: DatasetFiles, preds: np.ndarray,
     """Write all files of a split; return the split's entry in accuracy.json.
 
     preds: (N, J, 2) in 0-based px of the images, NaN where unknown; confidence: (N, J); training: the training accuracy and the
-    number of its joints, None where there are no heatmaps.
+    number of joints in it, None for predictions without heatmaps.
     """
     people = data.people(split)
     write_h5(folder / f"preds_{split}.h5", {"preds": preds + 1, "confidence": confidence})
     write_mat(folder / f"preds_{split}.mat", {"preds": (preds + 1).transpose(1, 2, 0)}, "predicted joints")
     if split == "test" and data.dataset.submit:
         data.dataset.submit(folder, data, people.rows, preds)
-    distance = np.linalg.norm(preds - people.rows.part, axis=-1)
+    distance = distances_to_labels(preds, people.rows.part)
+    found = distance[np.isfinite(distance)]
     reference = [measure.reference(people) for measure in data.dataset.measures]
     columns = {"distance": distance, "reference": np.stack(reference, axis=1), "group": people.groups}
     write_h5(folder / f"people_{split}.h5", columns)
@@ -155,7 +159,7 @@ def write_split(folder: Path, split: str, data: DatasetFiles, preds: np.ndarray,
         people=len(preds),
         acc=number(training[0]) if training else None,
         acc_joints=training[1] if training else 0,
-        pixels=None if np.isnan(distance).all() else float(np.nanmean(distance)),
+        pixels=float(found.mean()) if found.size else None,
         oks=oks.score(people.rows, preds, confidence, data.skeleton.joints) if data.dataset.oks else None,
         measures=score(people, preds, data.dataset),
     )

@@ -1,9 +1,10 @@
 """Analyse the errors of a network: by joint, action, visibility and size of the person, left-right confusion, worst images.
 
 `failures_<split>.csv` has one row per joint, action, visibility and size range. Columns: by, value, joints (number of labelled
-joints), measure, rate and confused in per cent, median error in px. The measure is the first one of the dataset; the rate is
-the number of hits / the number of labelled joints. A joint is confused if the prediction lies within the measure's threshold of
-the other side's joint, and nearer to that joint than to its own; only joints with labels on both sides count.
+joints), measure, rate (in per cent), median (of the error in px), confused (in per cent). The measure is the first one of the
+dataset; the rate is the number of hits / the number of labelled joints. A joint is confused if its prediction lies within the
+measure's threshold of the opposite joint's label (left for right), and nearer to this label than to the joint's own label; only
+joints whose opposite joint is labelled too are examined.
 `worst_<split>.png` shows labels and predictions of the people with the largest errors, at most one person per image or
 sequence.
 """
@@ -18,7 +19,7 @@ from datasets.dataset import DatasetFiles
 from datasets.files import csv_text
 from datasets.imaging import draw
 from datasets.measures import People
-from stages.evaluation.measures import known_joints
+from stages.evaluation.measures import distances_to_labels, known_joints
 
 SHOWN = 8  # number of people in worst_<split>.png
 
@@ -32,7 +33,7 @@ def write_failures(folder: Path, split: str, data: DatasetFiles, people: People,
     reference = measure.reference(people)[:, None]
     with np.errstate(invalid="ignore"):
         limit = np.where(reference > 0, measure.threshold * reference, np.nan)
-    distance = np.linalg.norm(preds - people.rows.part, axis=-1)
+    distance = distances_to_labels(preds, people.rows.part)
     confused = _confused(people, preds, distance, limit, data.skeleton.mirrored())
     table = failures(data.skeleton.joints, people, distance, limit, confused)
     table.insert(table.columns.get_loc("rate"), "measure", measure.name)
@@ -53,9 +54,10 @@ def _confused(people: People, preds: np.ndarray, distance: np.ndarray, limit: np
 
 def failures(joints: tuple[str, ...], people: People, distance: np.ndarray, limit: np.ndarray,
              confused: np.ndarray) -> pd.DataFrame:  # fmt: skip
-    """Return the table of failures_<split>.csv.
+    """Return the table of failures_<split>.csv without the column `measure`.
 
-    distance: (N, J) px, and confused: (N, J), both NaN if unknown; limit: (N, 1), largest distance of a hit in px.
+    distance: (N, J) px, see `distances_to_labels`; confused: (N, J), see `_confused`; both are NaN if unknown. limit: (N, 1),
+    largest distance of a hit in px.
     """
     counted = ~np.isnan(distance) & ~np.isnan(limit)
     rows = []
@@ -88,7 +90,7 @@ def _divisions(joints: tuple[str, ...], people: People, counted: np.ndarray) -> 
 def _draw_worst(path: Path, data: DatasetFiles, people: People, preds: np.ndarray, relative: np.ndarray) -> None:
     """Draw labels, and predictions below them, of the people with the largest mean error.
 
-    relative: (N, J), errors / largest distance of a hit; a joint's error is capped at 10.
+    relative: (N, J), errors / largest distance of a hit; values above 10 count as 10.
     """
     errors = np.minimum(relative, 10.0)
     known = ~np.isnan(errors)

@@ -1,9 +1,9 @@
 """Write the accuracy of each joint and of each action to per_joint.csv and per_action.csv; rates are in per cent.
 
 Columns of both files: split, metric, threshold (as a multiple of the metric's reference length).
-Further columns of per_joint.csv: joint, labelled (number of labels that count), rate.
-Further columns of per_action.csv: action, people (number of people), labelled (number of labels that count), mean (mean of the
-joints' rates), total (number of hits / number of labels, over all joints).
+Further columns of per_joint.csv: joint, labelled (number of scored labels), rate.
+Further columns of per_action.csv: action, people (number of people), labelled (number of scored labels), mean (mean of the
+joints' rates), total (number of hits / number of scored labels, over all joints).
 
 Joints that are not predicted for any person have no row. Datasets without actions have no per_action.csv.
 """
@@ -25,7 +25,7 @@ Scored = list[tuple[str, People, np.ndarray]]
 
 
 def write(folder: Path, scored: Scored, dataset: Dataset) -> None:
-    """Write per_joint.csv and per_action.csv for the splits in `scored`, which must have labels.
+    """Write per_joint.csv and per_action.csv for the splits in `scored`; each of these splits must have labels.
 
     Raises OSError, for example for a full disk.
     """

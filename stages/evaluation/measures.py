@@ -8,7 +8,7 @@ from datasets.skeletons import Skeleton
 from stages.evaluation import metrics
 from stages.evaluation.accuracy import MeasureFigures
 
-STEPS = 50  # number of threshold steps of a PCK curve; MPII's evaluation also has 50, from 0 to 0.5 in steps of 0.01
+STEPS = 50  # number of threshold steps of a PCK curve, as in MPII's evaluation: from 0 to 0.5 in steps of 0.01
 PEOPLE = 4096  # number of people scored at a time, to limit memory
 
 
@@ -29,8 +29,21 @@ def known_joints(preds: np.ndarray) -> np.ndarray:
     return np.flatnonzero(~np.isnan(preds).all(axis=(0, 2)))
 
 
+def distances_to_labels(preds: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """Return the distance (N, J) in px from each prediction to its label, both (N, J, 2).
+
+    The distance is infinite for a labelled joint that was not predicted, which counts as a miss. It is NaN without a label, and
+    for joints that the network does not know.
+    """
+    distance = np.linalg.norm(preds - labels, axis=-1)
+    missed = np.isnan(distance) & ~np.isnan(labels).any(axis=-1)
+    missed[:, np.setdiff1d(np.arange(preds.shape[1]), known_joints(preds))] = False
+    distance[missed] = np.inf
+    return distance
+
+
 def joints_in_mean(preds: np.ndarray, skeleton: Skeleton) -> list[int]:
-    """Return the indices of the predicted joints that enter the mean; preds: (N, J, 2), NaN where not predicted."""
+    """Return the indices of the predicted joints in the mean hit rate; preds: (N, J, 2), NaN where not predicted."""
     return [j for j in known_joints(preds) if skeleton.joints[j] not in skeleton.not_in_mean]
 
 
@@ -61,5 +74,5 @@ def _score(people: People, preds: np.ndarray, dataset: Dataset, measure: Measure
 
 
 def number(value: float) -> float | None:
-    """Return a number for JSON, with None for NaN, which JSON does not have."""
+    """Return a value as a number for JSON: NaN becomes None, because JSON has no NaN."""
     return None if np.isnan(value) else float(value)

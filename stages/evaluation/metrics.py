@@ -20,10 +20,10 @@ PCKH_THRESHOLDS = (0.1, 0.2, 0.3, 0.4, 0.5)  # thresholds of PCKh, as fractions 
 def training_accuracy(predicted: np.ndarray, target: np.ndarray, scoring: Sequence[int], threshold: float = 0.5) -> float:
     """Return the published training accuracy of one batch (pose-hg-train, branch image-play); NaN if no joint counts.
 
-    predicted, target: heatmaps (N, J, h, w). A joint is a hit if the largest pixels of both heatmaps are at most
-    threshold * (longer side / 10) px apart. A joint does not count if the target's largest pixel lies in the first row or
-    column, which is the case for absent joints. The accuracy is the mean hit rate of the `scoring` joints that count in at
-    least one sample; all joints have equal weight, independent of the number of samples.
+    predicted, target: heatmaps (N, J, h, w). A joint is a hit if the largest pixels of the two heatmaps are at most
+    threshold * (longer side of the heatmap / 10) px apart. A joint does not count if the target's largest pixel lies in the
+    first row or column; the target of an absent joint is 0 everywhere, so its largest pixel is the first one. The accuracy is
+    the mean hit rate of the `scoring` joints that count in at least one sample; all these joints have equal weight.
     """
     found, true = (decode_argmax(heatmaps)[0][:, list(scoring)] for heatmaps in (predicted, target))
     counts = (true > 0).all(axis=-1)
@@ -35,7 +35,7 @@ def training_accuracy(predicted: np.ndarray, target: np.ndarray, scoring: Sequen
 
 
 def training_hits(predicted: Tensor, target: Tensor, scoring: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the hits and the counted joints of `training_accuracy`, two tensors (N, S) of 0 and 1, on any device.
+    """Return the hits and the counted joints of `training_accuracy` (threshold 0.5), two float tensors (N, S) of 0 and 1.
 
     predicted, target: heatmaps (N, J, h, w); scoring: indices of S joints (S,), on the device of the heatmaps. To get the
     accuracy, sum both tensors over the samples and pass the sums to `mean_rate`.
@@ -56,7 +56,7 @@ def mean_rate(hits: Tensor, seen: Tensor) -> float:
 class TrainingAccuracy:
     """The mean of `training_accuracy` over batches; all batches have equal weight, as in the published training.
 
-    Batches without any counted joint are skipped; the published program would divide by zero.
+    Batches in which no joint counts are skipped; the published program divides by zero for such a batch.
     """
 
     def __init__(self, scoring: Sequence[int], threshold: float = 0.5) -> None:
@@ -64,7 +64,7 @@ class TrainingAccuracy:
         self.sum, self.batches = 0.0, 0
 
     def update(self, predicted: np.ndarray, target: np.ndarray) -> float:
-        """Add a batch of heatmaps (N, J, h, w); returns the accuracy of this batch, NaN if no joint counts."""
+        """Add a batch of heatmaps (N, J, h, w); return the accuracy of this batch, NaN if no joint counts."""
         accuracy = training_accuracy(predicted, target, self.scoring, self.threshold)
         if not np.isnan(accuracy):
             self.sum += accuracy
@@ -87,8 +87,8 @@ class PckResult:
 
     thresholds: np.ndarray  # (T,)
     joints: np.ndarray  # (T, J): hit rate of each joint
-    mean: np.ndarray  # (T,): mean of the joints' rates, as in tables on MPII's validation split
-    total: np.ndarray  # (T,): hits of all joints / labelled joints, as in MPII's own evaluation
+    mean: np.ndarray  # (T,): mean of the rates of the joints `Pck.in_mean`, as in tables on MPII's validation split
+    total: np.ndarray  # (T,): number of hits / number of labels, over the joints `Pck.in_mean`, as in MPII's own evaluation
     counts: np.ndarray  # (J,) int64: number of labels of each joint
     pixels: np.ndarray  # (J,): mean distance in px from label to prediction
     mean_pixels: float  # mean distance in px from label to prediction, over all joints that enter `mean`
@@ -96,7 +96,7 @@ class PckResult:
     def auc(self) -> float:
         """Return the area under the curve of `total`, divided by the range of the thresholds.
 
-        Needs at least two thresholds in rising order. MPII's own evaluation uses 0, 0.01 .. 0.5.
+        Needs at least two thresholds in rising order. MPII's own evaluation uses the thresholds 0, 0.01 .. 0.5.
         """
         return float(np.trapezoid(self.total, self.thresholds) / (self.thresholds[-1] - self.thresholds[0]))
 
@@ -104,9 +104,9 @@ class PckResult:
 class Pck:
     """Percentage of correct keypoints (distance / reference length <= threshold) at several thresholds.
 
-    Each person has one reference length in px of the points. With the head size (`Annotations.normalize`) the result is PCKh;
-    `measures` has the other reference lengths. A person without a positive reference length does not count. A labelled joint
-    without a prediction is a miss.
+    Each person has one reference length, in px like the points. If it is the head size (`Annotations.normalize`), the result is
+    PCKh; `Measure.reference` computes the reference lengths of a dataset's measures. A person without a positive reference
+    length does not count. A labelled joint without a prediction is a miss.
     """
 
     def __init__(self, thresholds: Sequence[float], joints: int, in_mean: Sequence[int] | None = None) -> None:
@@ -156,7 +156,7 @@ def pckh_joints(skeleton: Skeleton) -> list[int]:
 
 
 def by_part(rates: np.ndarray, joints: Sequence[str]) -> dict[str, np.ndarray]:
-    """Return the rates (...) of body parts from rates (..., J) of joints: the mean of left and right, as in PCKh tables.
+    """Return body part -> mean (...) of the rates (..., J) of its left and its right joint, as in PCKh tables.
 
     A part's name is the joint's name without the side: ankle, knee, hip ... head_top.
     """

@@ -16,10 +16,10 @@ SIGMA = {
     "nose": 0.026, "eye": 0.025, "ear": 0.035, "shoulder": 0.079, "elbow": 0.072, "wrist": 0.062, "hip": 0.107, "knee": 0.087,
     "ankle": 0.089,
 }  # fmt: skip
-OTHER_SIGMA = 0.079  # value for joints that COCO does not have, as for head and neck in CrowdPose
-THRESHOLDS = np.linspace(0.5, 0.95, 10)  # thresholds: smallest similarity of a match
+OTHER_SIGMA = 0.079  # sigma of joints that COCO does not have; CrowdPose uses this value for head and neck
+THRESHOLDS = np.linspace(0.5, 0.95, 10)  # smallest similarity at which a prediction matches a person
 RECALLS = np.linspace(0, 1, 101)  # recalls at which the precision is read, for the average precision
-MOST = 20  # only this many predictions of an image count: those with the highest scores
+MOST = 20  # largest number of scored predictions of an image: those with the highest scores
 
 
 def sigmas(joints: tuple[str, ...]) -> np.ndarray:
@@ -49,11 +49,11 @@ def score(rows: Annotations, preds: np.ndarray, confidence: np.ndarray, joints: 
         hits.append(np.stack([_matched(found, threshold) for threshold in THRESHOLDS], axis=1))
         order.append(scores[ranked])
     ranks = np.argsort(-np.concatenate(order), kind="stable")
-    # (N, thresholds): row k has the number of matches among the k + 1 best predictions.
+    # (N, thresholds): row k has the number of matches among the k + 1 predictions with the highest scores.
     counts = np.concatenate(hits)[ranks].cumsum(axis=0)
     recall = counts / len(rows)
     precision = counts / np.arange(1, len(counts) + 1)[:, None]
-    # Replace each precision by the largest one at an equal or larger recall.
+    # Replace each precision by the largest precision at an equal or larger recall.
     envelope = np.maximum.accumulate(precision[::-1])[::-1]
     read = np.stack([_read_off(recall[:, t], envelope[:, t]) for t in range(len(THRESHOLDS))])
     ap = read.mean(axis=1)
@@ -88,6 +88,6 @@ def _matched(found: np.ndarray, threshold: float) -> np.ndarray:
 
 
 def _read_off(recall: np.ndarray, precision: np.ndarray) -> np.ndarray:
-    """Return the precision at each of `RECALLS`, 0 at recalls that are not reached; recall, precision: (N,), by rank."""
+    """Return the precision at each of `RECALLS`, 0 at recalls that are not reached; recall, precision: (N,), by score."""
     places = np.searchsorted(recall, RECALLS, side="left")
     return np.where(places < len(precision), precision[places.clip(max=len(precision) - 1)], 0.0)

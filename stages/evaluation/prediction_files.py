@@ -22,9 +22,10 @@ from datasets.formats.matlab_values import Record
 from datasets.mpii import MPII
 
 NAMES = ("preds", "pred", "predictions", "keypoints", "pos_pred_src", "annolist")  # possible names of the variable in a file
-MOST = 1 << 28  # largest size of a file in bytes; a file for MPII's 2,958 people has 0.4e6 bytes, as .json 5e6
+MOST = 1 << 28  # largest accepted size of a file in bytes; for MPII's 2,958 people, a file has 0.4e6 bytes (.json: 5e6)
 JOINTS = len(MPII.skeleton.joints)
-# Possible orders of the axes. The usual orders come first, because the first order that fits an array is used.
+# Possible orders of the axes: N people, J joints, C coordinates. The usual orders come first, because the first order that fits
+# an array is used.
 _ORDERS = ("N J C", "J C N", "C J N", "N C J", "J N C", "C N J")
 
 
@@ -102,7 +103,7 @@ def _of_h5(path: Path) -> tuple[str, Any, int]:
         name = next((name for name in NAMES if name in file), next(iter(file)) if len(file) == 1 else NAMES[0])
         dataset = h5_field(file, path, name)
         if dataset.nbytes > path.stat().st_size:
-            raise DataError(f"{path}: {name} claims more numbers than the file has bytes; the file is damaged. Write it again.")
+            raise DataError(f"{path}: {name} should have more bytes than the file has; the file is damaged. Write it again.")
         return name, dataset[()], 1
 
 

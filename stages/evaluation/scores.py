@@ -1,4 +1,4 @@
-"""Make tables of accuracies, by body part and in total, with confidence intervals and published rows, and tables of tests.
+"""Make tables of accuracies, by body part and in total, with confidence intervals and published results, and tables of tests.
 
 The tables are made from the result folders of `evaluate` alone.
 """
@@ -58,10 +58,10 @@ class Scored:
 def part_table(scored: list[Scored]) -> pd.DataFrame:
     """Return a table with one row per split, measure and network; rates are in per cent, NaN if unknown.
 
-    The rows of `scored` come first. A published row follows if its number of people is that of a row of `scored`.
-    Columns: split, measure, network, published (yes or nothing), people, the body parts, overall (the rate that the dataset's
-    owners report), low and high (95 % confidence interval of overall), visible, total, auc, pixels (mean error in px, equal
-    for all measures).
+    In each split and measure, the networks in `scored` come first. A published result follows if it was computed on as many
+    people as one of these networks. Columns: split, measure, network, published (yes or empty), people, the body parts, overall
+    (the rate that the dataset's owners report), low and high (95 % confidence interval of overall), visible, total and auc (see
+    `MeasureFigures`), pixels (mean error in px, which does not depend on the measure).
     """
     rows = []
     for dataset, split in dict.fromkeys((s.accuracy.dataset, split) for s in scored for split in s.accuracy.labelled):
@@ -127,7 +127,7 @@ def joint_table(scored: list[Scored]) -> pd.DataFrame:
 
 
 def compared(first: Scored, second: Scored, split: str) -> Difference | None:
-    """Return how much better the second network is, by the first measure of the dataset, on the joints that both know.
+    """Return by how much the second network is better than the first, by the dataset's first measure, on the joints of both.
 
     Returns None if the two networks were scored on different people.
     """
@@ -161,7 +161,7 @@ def pair_table(pairs: list[tuple[Scored, Scored]]) -> pd.DataFrame:
 
 
 def part_text(table: pd.DataFrame, form: str = "simple") -> str:
-    """Return the table of `part_table` as text, one text table for each split and measure; form = github: in Markdown."""
+    """Return the table of `part_table` as text, one text table for each split and measure; form = github means Markdown."""
     tables = []
     for (split, measure), rows in table.groupby(["split", "measure"], sort=False):
         shown = rows.assign(network=rows["network"] + np.where(rows["published"] == "yes", " *", ""))

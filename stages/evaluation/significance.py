@@ -39,15 +39,16 @@ class Difference:
     value: float
     low: float  # lower end of the 95 % confidence interval
     high: float  # upper end of the 95 % confidence interval
-    p: float  # p-value: probability of a difference at least as large if the networks are equally good
+    p: float  # p-value: probability of a difference at least as large as |value| if the networks are equally good
     groups: int
 
 
 def hits_by_group(distance: np.ndarray, reference: np.ndarray, threshold: float, group: np.ndarray, joints: np.ndarray,
                   overall: Literal["mean", "total"]) -> Hits:  # fmt: skip
-    """Return the hits and the labelled joints of each group.
+    """Return the numbers of hits, and of joints that count, of each group.
 
-    distance: (N, J) px, NaN if not labelled; reference: (N,) px; group: (N,); joints: (J,) bool, the joints that count.
+    distance: (N, J) px, see `measures.distances_to_labels`; a joint with distance NaN does not count; reference: (N,) px;
+    group: (N,), number of each person's group; joints: (J,) bool, the joints that count.
     """
     scored = np.isfinite(reference) & (reference > 0)
     counted = ~np.isnan(distance) & scored[:, None] & joints

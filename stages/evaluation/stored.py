@@ -1,6 +1,7 @@
 """Score other programs' prediction files for MPII, on the validation people on whom our own networks are scored.
 
-Each prediction file gets a result folder like that of `evaluate`, so a comparison treats the program as another network.
+The results of each prediction file are stored in a folder like that of `evaluate`, so that a comparison can treat the program
+like a network.
 """
 
 from collections.abc import Mapping
@@ -23,8 +24,8 @@ SPLIT = "valid"
 def score_stored(folder: Path, files: Mapping[str, Path], order: Path, data: DatasetFiles) -> dict[str, Any]:
     """Score prediction files; write a folder named after each program below `folder`. Returns program -> number of people.
 
-    order: the published valid.h5. files: program -> file with predictions for all people of valid.h5, in the same order. Raises
-    DataError for files that cannot be read, and for validation people of `data` who are not in valid.h5.
+    order: the published valid.h5. files: program -> file with predictions for all people of valid.h5, in the order of valid.h5.
+    Raises DataError for files that cannot be read, and for validation people of `data` who are not in valid.h5.
     """
     people = data.split(SPLIT)
     every = annotations.read(order.parent, order.stem)
@@ -48,7 +49,7 @@ def rows_in(every: Annotations, some: Annotations, order: Path, file: Path) -> n
     if strangers := [person for person in wanted if person not in row_of]:
         image, number = strangers[0]
         raise DataError(
-            f"{len(strangers)} people of {file} are not in {order}, first person {number} of {image}; give a conversion "
+            f"{len(strangers)} people of {file} are not in {order}; the first is person {number} of {image}. Give a conversion "
             "whose validation people are among the published ones ([mpii] split_file)."
         )
     return np.array([row_of[person] for person in wanted], np.int64)

@@ -2,12 +2,12 @@
 
 model.safetensors  the network with its description, for `checkpoints.load_network`
 model.onnx         images (N, 3, R, R) in [0, 1] -> heatmaps (N, J, R/4, R/4) of the last stack; any N
-best_model.t7      for the option -hgModel of image-play and skeleton2d3d (cudnn, GPU tensors), if Torch7 has all layers
-best_model_cpu.t7  for Torch7 without a GPU (nn, float tensors), if Torch7 has all layers
-weights.h5         the arrays by name, and the description of model.safetensors as the attribute `description`
-model.json         the description: options, joints, input, output, accuracies, and the largest heatmap error of each file
+best_model.t7      for the option -hgModel of image-play and skeleton2d3d (cudnn, GPU tensors), if Torch7 has all its layers
+best_model_cpu.t7  for Torch7 without a GPU (nn, float tensors), if Torch7 has all its layers
+weights.h5         the weight arrays by name; the attribute `description` describes the network, as in model.safetensors
+model.json         for programs: options, joints, input, output, accuracies, largest error of the heatmaps of each file
 use_onnx.py        finds a person's joints with model.onnx, numpy and onnxruntime alone
-MODEL_CARD.md      for people: data, settings, accuracies, and the largest heatmap error of each file
+MODEL_CARD.md      for people: data, settings, accuracies, largest error of the heatmaps of each file
 """
 
 import json
@@ -39,12 +39,12 @@ from stages.torch7.export_network import as_torch7, obstacle
 from stages.torch7.import_network import read_hourglass
 
 CHECKED = 4  # number of images on which each written file is compared with the network
-TOLERANCE = 1e-4  # largest allowed difference between two heatmaps, whose peaks are about 1 high
+TOLERANCE = 1e-4  # largest allowed difference from the network's heatmaps, whose peaks are about 1 high
 
 
 @dataclass(frozen=True)
 class Format:
-    """A file format of the export: its purpose, a function that writes the file, and one that computes heatmaps with it."""
+    """A file format of the export: its purpose, a function that writes a file, and one that computes a file's heatmaps."""
 
     what_for: str
     write: Callable[[Path, HourglassNet, Description], None]
@@ -54,8 +54,8 @@ class Format:
 def export(folder: Path, model: Path, data: DatasetFiles, history: History, report: Report = silent) -> dict[str, Any]:
     """Write the network of the file `model` in every format, and compare each file with the network on images of `data`.
 
-    history: the origin and accuracy of the network, for MODEL_CARD.md. Returns the number of parameters and each file's largest
-    heatmap difference. Raises DataError if a file does not reproduce the network's heatmaps.
+    history: the origin and accuracy of the network, for MODEL_CARD.md. Returns the number of parameters and, for each file, the
+    largest difference from the network's heatmaps. Raises DataError if a file does not reproduce the network's heatmaps.
     """
     network, description = checkpoints.load_network(model)
     images = _validation_images(data, description.resolution)
@@ -104,7 +104,7 @@ def _write_safetensors(path: Path, network: HourglassNet, description: Descripti
 
 
 def _heatmaps_of_onnx(path: Path, images: Tensor) -> np.ndarray:
-    """Return the heatmaps of an .onnx file. The first image is computed alone, to test that the file accepts any batch size."""
+    """Return the heatmaps that an .onnx file computes. The first image is a batch of its own, to test two batch sizes."""
     import onnxruntime
 
     session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])

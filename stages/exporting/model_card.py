@@ -14,7 +14,7 @@ USE_ONNX = "use_onnx.py"
 
 @dataclass(frozen=True)
 class Step:
-    """A stage of the chain whose result the network depends on."""
+    """A stage of the chain on whose result the exported network depends."""
 
     name: str
     fingerprint: str  # 64 hexadecimal digits
@@ -45,14 +45,14 @@ def model_card(model: ExportedModel, uses: dict[str, str], images: int, not_torc
     return "\n".join([
         f"# {history.experiment}: {joints} joints of a person",
         "",
-        f"An hourglass network of {model.parameters:,} parameters. It takes images (N, 3, {r}, {r}), RGB in [0, 1], of one",
-        f"person in the middle, and returns heatmaps (N, {joints}, {h}, {h}). Image normalisation is part of the network.",
+        f"An hourglass network of {model.parameters:,} parameters. It takes images (N, 3, {r}, {r}), RGB in [0, 1], each with",
+        f"one person in the middle, and returns heatmaps (N, {joints}, {h}, {h}). Image normalisation is part of the network.",
         "",
         f"- Joints, in the order of the channels: {', '.join(model.joints)}.",
-        f"- Images: {model.input.crop}.",
-        f"- Joints of a heatmap: {model.output.decoding}.",
+        f"- Crop of a person: {model.input.crop}.",
+        f"- Position of a joint in its heatmap: {model.output.decoding}.",
         f"- From heatmap to crop: {model.output.crop_from_heatmap}.",
-        f"- Channels that change places in a mirrored image: {', '.join(f'{a} and {b}' for a, b in model.flip_pairs)}.",
+        f"- Channels to exchange if the image is mirrored: {', '.join(f'{a} and {b}' for a, b in model.flip_pairs)}.",
         "",
         "## In a program",
         "",
@@ -113,7 +113,7 @@ def _percent(value: float | None) -> str:
 
 
 def _data(steps: tuple[Step, ...]) -> list[str]:
-    """Return lines that name the authors, if others trained the network, and its datasets with their terms of use."""
+    """Return lines that list the network's datasets with their terms of use, and its authors if others trained it."""
     elsewhere = [f"{step.trained_by} The data below was used to score the network." for step in steps if step.trained_by]
     lines = [
         f"- {origin.name}, {origin.page}. Owners: {origin.owners}. Terms: {origin.terms}"
@@ -125,7 +125,7 @@ def _data(steps: tuple[Step, ...]) -> list[str]:
 
 
 def _steps(steps: tuple[Step, ...], network: dict[str, Any]) -> list[str]:
-    """Return lines with the stages' fingerprints and external files, and all settings."""
+    """Return lines with the fingerprints, external files and settings of the stages, and the options of the network."""
     rows = [[step.name, step.fingerprint, _as_text(step.sources)] for step in steps]
     settings = [f"- {step.name}: {_as_text(step.settings)}" for step in steps if step.settings]
     return [

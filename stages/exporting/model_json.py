@@ -15,7 +15,7 @@ NAME = "model.json"
 
 
 class Images(BaseModel):
-    """The description of the network's input."""
+    """The description of the network's input, a batch of images."""
 
     name: Literal["images"] = "images"
     shape: tuple[Literal["N"], int, int, int]  # N, colours, height, width
@@ -26,14 +26,14 @@ class Images(BaseModel):
 
 
 class Heatmaps(BaseModel):
-    """The description of the network's output."""
+    """The description of the network's output, one heatmap per joint."""
 
     name: Literal["heatmaps"] = "heatmaps"
     shape: tuple[Literal["N"], int, int, int]  # N, joints, height, width
     crop_from_heatmap: str  # formula from heatmap px to crop px
     decoding: str = (
-        "the largest pixel of a joint's heatmap, moved on each axis by 0.25 px towards the larger of its two neighbours; its "
-        "value is the confidence"
+        "the largest pixel of a joint's heatmap, moved on each axis by 0.25 px towards the larger of its two neighbours; the "
+        "value of the largest pixel is the confidence"
     )
 
 
@@ -48,7 +48,7 @@ class ExportedModel(BaseModel):
     flip_pairs: list[tuple[int, int]]  # pairs of channels that are exchanged when the image is mirrored
     input: Images
     output: Heatmaps
-    metrics: dict[str, int | float]  # accuracies of the best epoch
+    metrics: dict[str, int | float]  # number and validation accuracy of the best epoch
     onnx_opset: int = OPSET
     largest_difference_of_heatmaps: dict[str, float]  # exported file -> largest difference from the network's heatmaps
 

@@ -10,8 +10,8 @@ import onnxruntime
 def find_joints(model: str, image: np.ndarray, box: tuple[float, float, float, float]) -> dict[str, tuple[float, float, float]]:
     """Return joint name -> (x, y, confidence) of the person in a box of an image (H, W, 3) uint8 RGB.
 
-    box: left, top, right, bottom in px of the image. Pixel centres are at integers, also for x and y. An image in which the box
-    is more than twice as large as the network's input should first be reduced.
+    box: left, top, right, bottom in px of the image. In the box and in the result, pixel centres are at integers. If the box
+    is more than twice as large as the network's input, first reduce the image: linear interpolation would skip pixels.
     """
     session = onnxruntime.InferenceSession(model, providers=["CPUExecutionProvider"])
     names = session.get_modelmeta().custom_metadata_map["joints"].split(",")
@@ -20,7 +20,7 @@ def find_joints(model: str, image: np.ndarray, box: tuple[float, float, float, f
     # side below the box's centre.
     left, top, right, bottom = box
     longer = max(right - left, bottom - top)
-    step = 1.25 * longer / side  # coordinates in the image of each pixel of the square
+    step = 1.25 * longer / side  # side of one pixel of the square, in px of the image
     center = np.array([(left + right) / 2, (top + bottom) / 2 + 0.075 * longer])
     square = image.astype(np.float32) / 255
     for axis, middle in ((0, center[1]), (1, center[0])):  # linear interpolation along y, then x; black outside of the image
@@ -37,7 +37,7 @@ def find_joints(model: str, image: np.ndarray, box: tuple[float, float, float, f
         around = np.pad(heatmap, 1, mode="edge")[peak[0] : peak[0] + 3, peak[1] : peak[1] + 3]
         slope = np.sign([around[2, 1] - around[0, 1], around[1, 2] - around[1, 0]])
         inside = (peak > 0) & (peak < len(heatmap) - 1)
-        y, x = peak + 0.25 * slope * inside  # move the peak by a quarter of a pixel towards its larger neighbour
+        y, x = peak + 0.25 * slope * inside  # move the peak by a quarter of a pixel towards the larger neighbour
         at = center + step * ((np.array([x, y]) + 0.5) * side / len(heatmap) - side / 2)
         found[name] = (float(at[0]), float(at[1]), float(heatmap.max()))
     return found

@@ -1,6 +1,6 @@
 """Get files from paths and addresses, and unpack archives.
 
-sources      paths and addresses in the settings as files; digests and records of downloads
+sources      files for the paths and addresses in the settings; digests and records of downloads
 download     resumable downloads
 archives     safe unpacking of .zip, .tar and .7z (unpacking, seven_zip)
 kinds        the kind of a file, recognised by its first bytes

@@ -32,13 +32,13 @@ else:
     from backports import zstd  # comes with py7zr
 
 _T = TypeVar("_T", bound=tarfile.TarInfo)
-LONGEST_END = 22 + 0xFFFF  # bytes: largest size of the record at the end of a .zip, which holds a comment
+LONGEST_END = 22 + 0xFFFF  # bytes: largest size of the record at the end of a .zip, which may contain a comment
 LONGEST_HEADER = 1 << 20  # bytes; tarfile reads extended headers (long names and other metadata) into memory
 HEADERS = (
     tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK, tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.SOLARIS_XHDTYPE,
 )  # fmt: skip
 ROOM = 1.1  # disk space of a tar's contents / size of the tar: JPEGs hardly compress, but each file occupies whole disk blocks
-MOST_LAYERS = 3  # number of layers of compression: a server or a browser may have compressed a .tar.gz again
+MOST_LAYERS = 3  # largest number of layers of compression: a server or a browser may have compressed a .tar.gz again
 
 OPENERS: dict[bytes, Any] = {b"\x1f\x8b": gzip.open, b"BZh": bz2.open, b"\xfd7zXZ\0": lzma.open, b"\x28\xb5\x2f\xfd": zstd.open}
 SEVEN_ZIP = b"7z\xbc\xaf\x27\x1c"
@@ -51,13 +51,14 @@ DAMAGE = (
 def unpack(archive: Path, pattern: str, folder: Path, report: Report = silent, expected: str = "") -> int:
     """Unpack the members of a .zip, .7z, .tar or .tar.{gz,bz2,xz,zst} whose name matches `pattern` into `folder`.
 
-    pattern: regular expression of a member's whole name, with a group `to`, the path below `folder`, or a group `images`, the
-    name below `folder`/images. expected: a description of the matching members, for error messages.
+    pattern: regular expression for a member's whole name. Its group `to` matches the path below `folder`, or its group `images`
+    matches the name below `folder`/images. expected: a description of the matching members, for error messages.
 
-    Returns the number of members that were unpacked. Files of an earlier, interrupted call are compared with the archive and
-    kept where they are equal.
-    Raises DataError for a damaged archive (names the member where reading failed), a file that is not an archive (names its
-    kind), a member whose path leads outside the folder, a decompression bomb, a full disk, and an archive without a match.
+    Returns the number of members that were unpacked. If an earlier call was interrupted, its files are compared with the
+    archive, and only bytes that differ are written again.
+    Raises DataError for a damaged archive (the message names the member where reading failed), a file that is not an archive
+    (the message states its kind), a member whose path leads outside the folder, a decompression bomb, a full disk, and an
+    archive without a matching member.
     """
     output = Output(archive, folder, pattern)
     try:
@@ -83,7 +84,7 @@ def _damaged(output: Output, error: Exception) -> DataError:
 
 
 def _reader(raw: IO[bytes], archive: Path, expected: str) -> Callable[[IO[bytes], Output], None]:
-    """Return the function that unpacks this kind of archive. Raises DataError, with the kind of the file, for other files."""
+    """Return the function that unpacks this kind of archive. Raises DataError, with the file's kind, if it is no archive."""
     begin = raw.read(CHUNK)
     raw.seek(0)
     if is_web_page(begin):
@@ -91,7 +92,7 @@ def _reader(raw: IO[bytes], archive: Path, expected: str) -> Callable[[IO[bytes]
     if begin.startswith((b"PK\3\4", b"PK\5\6")):
         return _unpack_zip
     if begin.startswith(SEVEN_ZIP):
-        from stages.fetching.seven_zip import unpack_7z  # a heavy import
+        from stages.fetching.seven_zip import unpack_7z  # imported only here, because the import is slow
 
         return unpack_7z
     kind = kind_of_bytes(begin)
@@ -135,7 +136,7 @@ def _unpack_tar(raw: IO[bytes], output: Output) -> None:
                 assert content  # None only for members that are not regular files
                 output.write(to, member.size, content)
             output.passed(member.name + "/" * member.isdir())
-            tar.members.clear()  # tarfile would keep every member in memory
+            tar.members.clear()  # otherwise tarfile keeps every member in memory
     while stream.read(CHUNK):  # read to the end, so that the checksum of a compressed file is verified
         pass
 
@@ -153,7 +154,7 @@ def _decompressed(raw: IO[bytes], output: Output) -> "_Bounded":
 
 
 def _check_is_tar(stream: "_Bounded", archive: Path) -> None:
-    """Raise DataError for an undamaged compressed file without a tar in it; reading a damaged file raises its own error."""
+    """Raise DataError for an undamaged compressed file without a tar in it; if the file is damaged, reading raises an error."""
     begin = stream.peek(tarfile.BLOCKSIZE)
     kind = kind_of_bytes(begin)
     if not begin or kind == ARCHIVE or _begins_tar(begin):
@@ -164,7 +165,7 @@ def _check_is_tar(stream: "_Bounded", archive: Path) -> None:
 
 
 class _Bounded:
-    """A stream that raises DataError when more bytes are read from it than the archive may hold (decompression bomb)."""
+    """A stream that raises DataError if more bytes are read from it than the archive may unpack to (decompression bomb)."""
 
     def __init__(self, stream: IO[bytes], output: Output) -> None:
         self.stream, self.output, self.left, self.ahead = stream, output, output.most, b""

@@ -21,7 +21,7 @@ from datasets.files import require_space, size_in_words
 from datasets.progress import Report, silent
 from stages.fetching.kinds import is_web_page
 
-WAITS = (1, 2, 4, 8, 16, 32)  # seconds before each retry; an attempt that received data starts the list again
+WAITS = (1, 2, 4, 8, 16, 32)  # seconds before each retry; after an attempt that received data, the first wait is used again
 LONGEST_WAIT = 120  # seconds; the longest wait, even if the server's Retry-After asks for more
 SILENCE = 60  # seconds without data until the connection times out
 PIECE = 1 << 17  # bytes per write; a broken connection loses at most one such block
@@ -40,7 +40,7 @@ class _Interrupted(Exception):
 
 
 class _UnknownHost(_Interrupted):
-    """An attempt that failed because the host name is unknown: retried only if the host has sent data before."""
+    """An attempt that failed because the host name is unknown: retried only if the host sent data earlier."""
 
 
 def download(address: str, target: Path, report: Report = silent, unpacked: bool = False) -> Path:
@@ -86,7 +86,7 @@ def _size(part: Path) -> int:
 
 def _receive(address: str, part: Path, name: str, report: Report, copies: int) -> None:
     """Make one attempt: request the missing bytes of `part` and append them. Raises _Interrupted for temporary errors."""
-    tag = part.with_suffix(".part-tag")  # holds the ETag or Last-Modified of the file on the server
+    tag = part.with_suffix(".part-tag")  # contains the ETag or Last-Modified of the file on the server
     start = _size(part) if tag.exists() else 0
     headers = {"Accept-Encoding": "identity"}  # no compression, so that lengths and ranges count bytes of the file itself
     if start:
@@ -148,7 +148,7 @@ def _page(address: str) -> DataError:
 
 
 def _begin(part: Path, tag: Path, reply: requests.Response) -> None:
-    """Start the part file empty, then write its tag.
+    """Create an empty part file, then write its tag file.
 
     The order matters: if the process is killed between the two steps, no old bytes are left next to the tag of a new file.
     """

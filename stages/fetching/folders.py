@@ -17,7 +17,7 @@ from datasets.errors import DataError
 from datasets.progress import Report, silent
 from datasets.sources import Part, Wanted
 
-DEPTH = 3  # levels of subfolders that are searched: Downloads/Penn_Action 2/Penn_Action/frames
+DEPTH = 3  # number of levels of subfolders that are searched, as in Downloads/Penn_Action 2/Penn_Action/frames
 NAMED = 6  # number of names in a folder that an error message lists
 NOT_OURS = ("__MACOSX",)
 
@@ -31,7 +31,7 @@ class Found:
     copied: tuple[Path, ...]  # paths of the single files, which are copied into a result
 
     def give(self, result: Path) -> None:
-        """Copy the single files into a result folder, and create its symlinks to the parts."""
+        """Copy the single files into a result folder, and create symlinks in it to the parts."""
         for path in self.copied:
             shutil.copyfile(path, result / path.name)
         point(result, self.parts)
@@ -40,7 +40,7 @@ class Found:
 def point(result: Path, parts: dict[str, Path]) -> None:
     """Create or update the symlinks in a result folder that lead to the dataset's folders in `parts`.
 
-    Raises DataError on a disk without symlinks.
+    Raises DataError on a disk that does not support symlinks.
     """
     for name, folder in parts.items():
         link = result / name
@@ -77,7 +77,8 @@ def identity(
 ) -> str:
     """Return the hex sha256 of the names, sizes and modification times of all parts' files, and of the single files' digests.
 
-    contents: function that computes a file's digest, which is used instead of the modification time; None: use the time.
+    digest: function that returns the digest of a single file. contents: function that returns the digest of a file of a part,
+    which is used instead of the modification time; None: use the modification time.
     The path of the folder does not change the result.
     """
     rows: list[tuple[str, int, int | str]] = [(path.name, 0, digest(path)) for path in found.copied]
@@ -92,7 +93,7 @@ def identity(
 def tree_identity(
     folder: Path, suffixes: tuple[str, ...], without: Path, contents: Callable[[Path], str] | None, report: Report = silent
 ) -> str:
-    """Return the hex sha256 of the names, sizes and modification times of a folder's files with a suffix, on all levels.
+    """Return the hex sha256 of the names, sizes and modification times of all files with these suffixes below a folder.
 
     Symlinks are followed. Hidden files, hidden folders, dead symlinks and the folder `without` are left out. contents: as for
     `identity`. The path of the folder does not change the result.
@@ -139,9 +140,10 @@ def _names(folder: Path, pattern: str) -> list[str]:
 
 
 def _one(folder: Path, fits: Callable[[Path], bool], name: str, wanted: Wanted) -> Path:
-    """Return the folder for which `fits` is true, on the first level that has one; among several, the one called `name`.
+    """Return the folder for which `fits` is true, on the first level that has such a folder.
 
-    Raises DataError if no folder fits, or if several fit but not exactly one of them is called `name`.
+    Among several such folders, the folder called `name` is returned; a folder called `name` also wins over its parent. Raises
+    DataError if no folder fits, or if several fit but not exactly one of them is called `name`.
     """
     level = [folder]
     for _ in range(DEPTH + 1):

@@ -7,7 +7,7 @@ from pathlib import Path
 from datasets.sources import JSON, JSON_GZ, MATLAB
 
 ARCHIVE = "an archive"
-_LOOKED_AT = 1024  # bytes
+_LOOKED_AT = 1024  # number of bytes that are read from the beginning of a file
 _BEGINNINGS = (
     (b"%PDF", "a PDF document"), (b"\xff\xd8\xff", "a JPEG image"), (b"\x89PNG", "a PNG image"), (b"GIF8", "a GIF image"),
     (b"MATLAB ", MATLAB), (b"\x89HDF\r\n\x1a\n", "an HDF5 file"), (b"Rar!\x1a\x07", "a RAR archive, which is not supported"),

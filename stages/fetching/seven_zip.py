@@ -39,7 +39,7 @@ def unpack_7z(raw: IO[bytes], output: Output) -> None:
 
 
 class _SevenZipWriters(WriterFactory):
-    """A factory that py7zr calls for each member, for an object to which py7zr writes the member."""
+    """A factory of writers: py7zr requests a writer for each member, and writes the member's bytes to this writer."""
 
     def __init__(self, output: Output, sizes: dict[str, int]) -> None:
         self.output, self.sizes = output, sizes
@@ -47,7 +47,7 @@ class _SevenZipWriters(WriterFactory):
     def create(self, filename: str, mode: str = "wb") -> Py7zIO:
         to = self.output.wanted(filename)
         if not to or filename not in self.sizes:
-            raise ValueError(f"member {filename!r} is not the one that was listed")
+            raise ValueError(f"member {filename!r} is not in the list of wanted members")
         self.output.begin(filename)
         return _SevenZipWriter(self.output, to, self.sizes[filename])
 

@@ -1,7 +1,7 @@
 """Turn sources into files: a path is read in place; the file at an address is downloaded once, verified, and reused.
 
 A source is the text of a setting: a path, or one or more addresses of one file, separated by spaces. A path or an address may
-end in #sha256=..., the digest that the file must have, or at least the first 8 digits of the digest.
+end in #sha256=DIGEST, the digest that the file must have; the first 8 or more of its digits suffice.
 """
 
 import hashlib
@@ -19,18 +19,18 @@ from datasets.errors import DataError
 from datasets.files import NotEnoughSpace, disk_trouble_as_data_error, lock_file, sha256, write_atomically
 from datasets.progress import Report, silent
 
-RECORD = ".record.json"  # suffix of a file next to a download: the size and digest of the download when it was first fetched
+RECORD = ".record.json"  # name of the file next to a download that contains the download's address, size, digest and date
 PIN = re.compile(r"#sha256=(?P<digest>.*)$")
 _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class Source:
-    """The location of a file: a path, or addresses that are tried in order. Also the file's digest, if the settings give it."""
+    """The location of a file: a path, or addresses that are tried in order. Also the file's digest, if the setting has it."""
 
     path: Path | None
     addresses: tuple[str, ...]
-    sha256: str | None  # the digest, or its first digits
+    sha256: str | None  # the digest, or its first digits; None if it is unknown
 
     def accepts(self, digest: str) -> bool:
         return digest.startswith(self.sha256 or "")
@@ -68,11 +68,11 @@ def _is_address(word: str) -> bool:
 
 
 def obtain(source: str, downloads: Path, report: Report = silent, unpacked: bool = False) -> Path:
-    """Return the path of a source's file: the path that the source names, or the download of its address below `downloads`.
+    """Return the path of a source's file: the path in the source, or the download of its address below `downloads`.
 
-    An existing download is verified, not fetched again. The file must have the digest that the source names, or else the
-    digest of the first download; a file with another digest is set aside. unpacked: also require disk space for the
-    unpacked contents. Raises DataError that says why each address failed, and what to do.
+    An existing download is verified, not fetched again. It must have the digest in the source or, if the source has none,
+    the digest of the first download; a file with another digest is renamed to *.wrong. unpacked: also require disk space for
+    the unpacked contents. Raises DataError, which states why each address failed, and what to do.
     """
     wanted = read_source(source)
     if wanted.path:
@@ -103,7 +103,7 @@ def download_of(source: str, downloads: Path) -> Path:
 def record_of(download: Path) -> dict[str, Any]:
     """Return the address, size, sha256 and date of a download; an empty dictionary if nothing was fetched yet.
 
-    The record is kept when the file itself is deleted.
+    The record remains if the download is deleted.
     """
     try:
         found = json.loads((download.parent / RECORD).read_text())
@@ -113,10 +113,10 @@ def record_of(download: Path) -> dict[str, Any]:
 
 
 def _is_verified(target: Path, wanted: Source, report: Report) -> bool:
-    """Return whether the download exists and has the right digest; a file with a wrong digest is set aside."""
+    """Return whether the download exists and has the right digest; rename a file with a wrong digest to *.wrong."""
     aside = _aside(target)
     if not target.exists() and wanted.sha256 and aside.exists() and wanted.accepts(sha256(aside, report)):
-        os.replace(aside, target)  # an earlier run set this file aside; since then its digest was written into the settings
+        os.replace(aside, target)  # an earlier run renamed this file; since then the user wrote its digest into the settings
     if not target.exists():
         return False
     try:
@@ -128,7 +128,7 @@ def _is_verified(target: Path, wanted: Source, report: Report) -> bool:
 
 
 def _fetch(target: Path, wanted: Source, report: Report, unpacked: bool) -> None:
-    """Download from the first address that has the right file."""
+    """Download from the first address that has the right file. Raises DataError, with all failures, if no address has it."""
     from stages.fetching.download import download  # slow imports, which other commands should not wait for
 
     failures: list[str] = []
@@ -151,7 +151,7 @@ def _fetch(target: Path, wanted: Source, report: Report, unpacked: bool) -> None
 def _check(path: Path, target: Path, address: str, wanted: Source, report: Report) -> None:
     """Move a file with the right digest to `target` and record the digest.
 
-    Raises DataError for a file with a wrong digest, after setting the file aside.
+    Raises DataError for a file with a wrong digest, after renaming the file to *.wrong.
     """
     known, digest = record_of(target), sha256(path, report)
     expected = wanted.sha256 or known.get("sha256", digest)
@@ -176,10 +176,10 @@ def _aside(target: Path) -> Path:
 
 
 def how_to_replace(path: Path) -> str:
-    """Return the advice for a damaged file.
+    """Return a sentence that tells the user how to replace a damaged file.
 
-    The folder of a download holds the digest of the first download. After the whole folder is deleted, the next download may
-    have another digest.
+    For a download, the user should delete the whole folder, because the folder also contains the recorded digest, which a new
+    download would have to match.
     """
     if record_of(path):
         return f"Delete the folder {path.parent} and run again to fetch the file again."

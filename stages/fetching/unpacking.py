@@ -1,4 +1,4 @@
-"""Write the files that are unpacked from an archive: to safe paths, and within limits that ignore the archive's claims."""
+"""Write the files that are unpacked from an archive: to safe paths, and within limits independent of the archive's claims."""
 
 import os
 import re
@@ -15,12 +15,12 @@ LARGEST_MEMBER = 4 << 30
 MOST_MEMBERS = 1_000_000  # six times the number of files of Penn Action
 MOST_TIMES, AT_LEAST = 100, 1 << 30  # limit of the unpacked bytes: 100 times the archive's size, but never below 1 GiB
 LONGEST_NAME = 255  # bytes; the limit of common file systems
-IMAGES = "images"  # group of the pattern -> folder for the files whose names this group matches
+IMAGES = "images"  # name of a group of the pattern, and of the folder for files whose names this group matches
 NOT_PUBLISHED = "This is not the published archive; fetch it again from its owner."
 
 
 class Output:
-    """The files that are unpacked from one archive; counts the files and their bytes."""
+    """A writer of the files that are unpacked from one archive; it counts the files and their bytes."""
 
     def __init__(self, archive: Path, folder: Path, pattern: str) -> None:
         self.archive, self.folder, self.count = archive, folder, 0
@@ -68,7 +68,7 @@ class Output:
         self.progress()
 
     def require_room(self, needed: int) -> None:
-        """Raise DataError if `needed` bytes, less those already unpacked, do not fit on the disk or exceed the limit."""
+        """Raise DataError if `needed` bytes exceed the limit, or if the bytes not yet unpacked do not fit on the disk."""
         if needed > self.most:
             raise self.too_much()
         written = sum(path.stat().st_size for path in self.folder.rglob("*") if path.is_file())
@@ -89,7 +89,7 @@ class Output:
         file.finish()
 
     def repeat(self, to: str, name: str) -> None:
-        """Write a copy of the unpacked member `name` to the path `to`: the tar's hard link to that member."""
+        """Write a copy of the unpacked member `name` to the path `to`, where the tar has a hard link to this member."""
         before = self.wanted(name)
         if not before or not (self.folder / before).is_file() or before == to:
             return  # the link leads to a member that is not unpacked, or to itself
@@ -114,9 +114,9 @@ class Output:
 
 
 class OutputFile:
-    """One file that is being unpacked. If the file exists, only the bytes that differ are written.
+    """One file that is being unpacked. If the file exists, only bytes that differ from the archive's are written.
 
-    After a kill or a power loss an existing file may be incomplete or hold blocks of zeros, so every byte is compared.
+    After a kill or a power loss an existing file may be incomplete or contain blocks of zeros, so every byte is compared.
     """
 
     def __init__(self, path: Path, size: int, output: Output) -> None:
@@ -135,7 +135,7 @@ class OutputFile:
         self.done += len(chunk)
 
     def finish(self) -> None:
-        """Truncate the file if an older version was longer, and close it. Raises EOFError if bytes are missing."""
+        """Truncate the file if it was longer before this call, and close it. Raises EOFError if bytes are missing."""
         with self.file:
             if self.file.seek(0, os.SEEK_END) > self.done:
                 self.file.truncate(self.done)
@@ -144,7 +144,7 @@ class OutputFile:
 
 
 def unreadable(archive: Path, what: str) -> DataError:
-    """Return the error for an undamaged archive that cannot be read here."""
+    """Return the error for an undamaged archive that this program cannot read; what: the reason, as in "is encrypted"."""
     return DataError(f"{archive} {what}; unpack it with the program that made it, and give the folder instead.")
 
 

@@ -1,8 +1,9 @@
 """Forecast without a network: by repeating the pose, by nearest neighbours among the training frames, or by a linear map.
 
-The queries are poses (N, J, 2) of the starts' first frames in 0-based px, labelled or predicted; NaN joints are unknown.
+A query is the pose of a start's first frame, labelled or predicted. Queries: (N, J, 2) in 0-based px, NaN for unknown joints.
 `nearest_neighbour` follows Chao et al. (CVPR 2017): NN-all searches all training frames, NN-oracle only the frames of the
-query's true action. `nearest_mean` and `linear_map` work on centred poses in units of the cropped frame's longer side.
+query's true action. `nearest_mean` and `linear_map` compute with poses minus their mean, in units of the cropped frame's
+longer side.
 """
 
 from collections.abc import Callable, Iterator
@@ -14,8 +15,8 @@ from stages.forecasting.movements import STEPS, Movements, Starts, published_sta
 
 CHUNK = 1024  # number of queries that are computed at a time
 ENOUGH = 9  # smallest number of visible joints of a frame in the database; chosen by Chao et al. on the validation split
-NEAREST = 50  # number of neighbours in a mean
-RIDGE = 1e-3  # added to the diagonal of the linear map's normal equations; the poses are about 0.3 in size
+NEAREST = 50  # number of neighbours whose displacements `nearest_mean` averages
+RIDGE = 1e-3  # added to the diagonal of the linear map's normal equations; the inputs, centred poses, are about 0.3
 
 Forecasts = Iterator[tuple[np.ndarray, np.ndarray]]  # indices of starts (n,), and the forecasts from these starts (n, T, J, 2)
 
@@ -57,12 +58,13 @@ class Database:
 
 
 def nearest_neighbour(train: Movements, query: np.ndarray, actions: np.ndarray | None = None) -> Forecasts:
-    """Yield for each query the movement after the most similar training frame, shifted and scaled to fit the query.
+    """Yield for each query the movement from the most similar training frame on, shifted and scaled to fit the query.
 
     actions: (N,) text, true action of each query, to search only training frames with this action (NN-oracle); None: all
-    training frames (NN-all). Query and neighbour are normalised on the joints that the training frame shows: minus the mean of
-    these joints, divided by the largest distance from this mean. The distance between poses is the sum of squared differences
-    divided by the number of these joints. A joint that the neighbour does not show at a step has no forecast.
+    training frames (NN-all). Query and training frame are normalised on the joints that are visible in the training frame:
+    minus the mean of these joints, divided by the largest distance of a joint from this mean. The distance between poses is the
+    sum of squared differences divided by the number of these joints. A joint that is hidden in the neighbour's movement at a
+    step has no forecast (NaN) at this step.
     """
     database = Database.of(train, ENOUGH)
     shown = ~np.isnan(database.poses).any(axis=-1)
@@ -96,7 +98,7 @@ def _by_pattern(
 ) -> list[tuple[np.ndarray, np.ndarray, np.ndarray]]:
     """Group the candidates by their V visible joints.
 
-    Return each group's mask (J,), rows (M,) and normalised poses (M, 2 V).
+    Return each group's mask of visible joints (J,), rows in the database (M,) and normalised poses (M, 2 V).
     """
     if not len(candidates):
         return []
@@ -139,7 +141,7 @@ def nearest_mean(train: Movements, query: np.ndarray, side: np.ndarray, actions:
     """Yield the query plus the mean displacement of the 50 most similar training frames that show all joints.
 
     side: (N,) px, longer side of the queries' cropped frames; actions: as for `nearest_neighbour`. Poses are centred and
-    compared on the joints that the query shows. If no training frame shows all joints, the forecast repeats the query.
+    compared on the joints that are known in the query. If no training frame shows all joints, the forecast repeats the query.
     """
     database = Database.of(train, train.joints.shape[1])
     theirs, displacements = database.poses / database.side[:, None, None], _displacements(database)
@@ -165,8 +167,8 @@ def linear_map(train: Movements, query: np.ndarray, side: np.ndarray, actions: n
     """Yield the query plus the displacements that a linear map predicts from the pose.
 
     There is one map for all queries, or one map for each action if `actions` are given. The maps are fitted by least squares to
-    the training frames that show all joints. For a query that does not show all joints, the forecast repeats the query.
-    Arguments as for `nearest_mean`.
+    the training frames that show all joints. For a query with an unknown joint, the forecast repeats the query.
+    The arguments are those of `nearest_mean`.
     """
     database = Database.of(train, train.joints.shape[1])
     theirs, displacements = _centred(database.poses / database.side[:, None, None]), _displacements(database)
@@ -180,7 +182,7 @@ def linear_map(train: Movements, query: np.ndarray, side: np.ndarray, actions: n
 
 
 def _fit(poses: np.ndarray, displacements: np.ndarray) -> np.ndarray:
-    """Return the weights (F + 1, T, J, 2) that map poses (M, F) to displacements (M, T, J, 2), NaN for hidden joints."""
+    """Return the weights (F + 1, T, J, 2) that map poses (M, F) and 1 to displacements (M, T, J, 2), NaN for hidden joints."""
     inputs = _with_one(poses)
     known = ~np.isnan(displacements).any(axis=-1)
     features, (_, steps, joints, _) = inputs.shape[1], displacements.shape
@@ -215,7 +217,7 @@ def _normalised(poses: np.ndarray) -> np.ndarray:
 
 
 def _squared_distances(first: np.ndarray, second: np.ndarray) -> np.ndarray:
-    """Return the squared distances (N, M) of vectors (N, F) and (M, F)."""
+    """Return the squared distance (N, M) of each vector in `first` (N, F) from each vector in `second` (M, F)."""
     squares = (first**2).sum(axis=1)[:, None] + (second**2).sum(axis=1)[None]
     return squares - 2 * first @ second.T
 
@@ -232,7 +234,7 @@ def _chunks(count: int) -> Iterator[np.ndarray]:
 
 
 def baselines(train: Movements, movements: Movements, starts: Starts, query: np.ndarray) -> dict[str, Callable[[], Forecasts]]:
-    """Return name of a baseline -> function that yields its forecasts; query: poses (N, J, 2) of the starts' first frames."""
+    """Return baseline -> function that yields the baseline's forecasts; query: poses (N, J, 2) of the starts' first frames."""
     side, actions = movements.side[starts.sequence], np.array(movements.action)[starts.sequence]
     return {
         "zero velocity": lambda: zero_velocity(query),

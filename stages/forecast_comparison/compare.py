@@ -1,14 +1,14 @@
 """Compare forecasts with baselines: tables and curves by step, tests, strips of poses and animations.
 
 Files in the result folder, for the test split:
-    forecasts.csv, .md, .txt   PCK@0.05 of the network and of all baselines at each step, for each kind of start
+    forecasts.csv, .md, .txt   PCK@0.05 of all forecasters at each step, for each kind of start
     actions.csv, joints.csv    PCK@0.05 of the network at each step, for each action and for each joint
-    summary.txt                PCK@0.05 at some steps, with every frame as a start
-    tests.csv, .md, .txt       significance tests at each step: the network against zero velocity, and the mean of 50 nearest
+    summary.txt                PCK@0.05, and the errors of space.csv, at some steps, with every frame as a start
+    tests.csv, .md, .txt       significance tests at each step: the network and pose-only against the baselines `RIVALS`
     forecasts.png, .pdf, .svg  curves of PCK over the steps
-    strips.png                 for some movements, the forecast poses on the input image, and the labelled poses below
+    strips.png                 for some movements, the forecast poses on the input image, and the labelled poses below them
     movement-<k>.gif           animations of the movements in strips.png
-    movements3d.html           with a converter: a page in which the mouse turns the 3D poses of these movements
+    movements3d.html           with a converter: a page in which the mouse turns the 3D poses of the movements in strips.png
     movements3d.png            with a converter: still views of these 3D poses from three sides
     space.csv, .md, .txt, space-tests.csv, .md, .txt    for the drawn sample, with a converter: errors of 3D poses in mm by step
 """
@@ -42,20 +42,20 @@ SHOWN = 4  # number of movements that are drawn
 PROJECTED = ", projected 3D joints"  # added to a network's name for the joints that are projected from its 3D poses
 KNOWN = ", action known"
 POSE_ONLY = {"any-action.safetensors": "pose-only", "action-known.safetensors": f"pose-only{KNOWN}"}
-DASHED = {space.PREDICTED: "zero velocity", "NN-oracle": "NN-all"}  # dashed curve -> curve of the same colour
+DASHED = {space.PREDICTED: "zero velocity", "NN-oracle": "NN-all"}  # dashed curve -> solid curve in the same colour
 SUMMARY = ("1", "2", "4", "8", "12", "16")  # steps in summary.txt
-RIVALS = ("zero velocity", "mean of 50 nearest")  # baselines in the tests
+RIVALS = ("zero velocity", "mean of 50 nearest")  # baselines in the significance tests
 
 
 def compare(folder: Path, evaluation: Path, name: str, pose_only: Path, data: ForecastFiles, stride: int,
             truth: dict[int, np.ndarray] | None = None, report: Report = silent) -> dict[str, Any]:  # fmt: skip
-    """Compare a network's forecasts with baselines, and write all files.
+    """Compare a network's forecasts with those of baselines, and write all files.
 
     evaluation: folder of the network's evaluation; name: name of the network in the tables; pose_only: folder of the pose-only
     forecasters; stride: frames from step to step of the fixed-rate starts; truth: number of a sequence -> its true 3D poses (T,
-    J, 3) in mm, for the drawn sample. Baselines and pose-only forecasters start from the labelled poses. The baseline zero
-    velocity also starts from the network's own first pose. Returns the mean PCK over the steps, and the mean error in 3D, of
-    the network and of zero velocity. Raises DataError for a damaged file.
+    J, 3) in mm, for the drawn sample. Baselines and pose-only forecasters start from the labelled poses. A second
+    zero-velocity baseline starts from the first pose that the network predicts. Returns the mean PCK over the steps, and the
+    mean error in 3D, of the network and of zero velocity. Raises DataError for a damaged file.
     """
     train, movements = data.movements("train"), data.movements(SPLIT)
     kinds = starts_by_kind(movements, stride)
@@ -121,7 +121,7 @@ def table(counts: dict[str, dict[str, Counts]]) -> pd.DataFrame:
 
 
 def summary(rates: pd.DataFrame) -> pd.DataFrame:
-    """Shorten a result of `table` to fit on a screen: some steps, with every frame as a start."""
+    """Return the part of a `table` that fits on a screen: the steps `SUMMARY`, with every frame as a start."""
     chosen = rates.loc[rates["starts"] == "all", ["forecaster", *SUMMARY, "mean"]]
     return chosen.rename(columns={step: f"step {step}" for step in SUMMARY} | {"forecaster": "PCK@0.05, Penn Action test"})
 
@@ -167,7 +167,7 @@ def draw_curves(path: Path, counts: dict[str, Counts]) -> None:
 
 
 def _from_predicted(evaluation: Path, starts: Starts) -> Forecasts:
-    """Yield, for each start, the pose that the network predicts at its first frame, repeated at every step."""
+    """Yield, for each start, the pose that the network predicts at the start's first frame, repeated at every step."""
     path = evaluation / f"forecasts_{SPLIT}.h5"
     with open_h5(path) as file:
         first = h5_field(file, path, "joints")[:, 0].astype(np.float64) - 1
@@ -175,7 +175,7 @@ def _from_predicted(evaluation: Path, starts: Starts) -> Forecasts:
 
 
 def _from_poses(folder: Path, movements: Movements, starts: Starts, query: np.ndarray) -> dict[str, Callable[[], Forecasts]]:
-    """Return name of a pose-only forecaster -> function that yields its forecasts; folder: folder of the two networks."""
+    """Return pose-only forecaster -> function that yields its forecasts; folder: the folder of the two networks."""
     found: dict[str, Callable[[], Forecasts]] = {}
     for file, name in POSE_ONLY.items():
         network, names = load(folder / file)
@@ -189,7 +189,7 @@ def _from_poses(folder: Path, movements: Movements, starts: Starts, query: np.nd
 def _draw_movements(
     folder: Path, evaluation: Path, movements: Movements, data: ForecastFiles, truth: dict[int, np.ndarray] | None
 ) -> None:
-    """Draw forecasts for one sequence of each of SHOWN actions, from a frame a quarter into the sequence, in mid-movement."""
+    """Draw forecasts for one sequence of each of SHOWN actions, starting a quarter into the sequence, in mid-movement."""
     actions, starts = np.array(movements.action), published_starts(movements)
     distinct = np.sort(np.unique(actions, return_index=True)[1])
     chosen = distinct[np.unique(np.linspace(0, len(distinct) - 1, SHOWN).astype(int))]
@@ -209,7 +209,7 @@ def _draw_movements(
             poses, true = space.read_poses(path, frame).steady(), None
             shown = (
                 poses.repos if truth else poses.repos + poses.trans[:, None]
-            )  # the truth has no position in front of a camera
+            )  # the true poses have no position in space, so the forecast is drawn without its position, too
             if truth:
                 true = space.true_poses(truth, movements)[starts.rows[frame]]
             turnable.append(Movement3D(str(actions[sequence]), shown.numpy(), true, image, predicted))

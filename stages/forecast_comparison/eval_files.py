@@ -1,7 +1,7 @@
 """Read and write forecasts in image-play's file format: `eval_<split>/00001.mat` and so on, one file for each start.
 
-The number of a file is the row of the start in image-play's annotation file, from 1. Each file holds `eval` (16, 13, 2):
-joints in px of the cropped frame, counted from 1; and `conf` (16, 13): the heatmaps' maxima.
+The number of a file is the row of the start in image-play's annotation file, from 1. Each file contains `eval` (16, 13,
+2), joints in 1-based px of the cropped frame, and `conf` (16, 13), the heatmaps' maxima.
 """
 
 import re
@@ -21,14 +21,14 @@ CHUNK = 512  # number of files that are read at a time
 
 
 def read_forecasts(folder: Path, movements: Movements) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Yield the forecasts (n, 16, J, 2), in 0-based px, of all files in a folder, after the indices (n,) of their starts.
+    """Yield pairs for the files in a folder: the indices of n starts (n,), and their forecasts (n, 16, J, 2) in 0-based px.
 
-    Raises DataError for a folder without files of image-play, and for a file that is damaged, has another shape, or belongs to
-    no start.
+    Raises DataError for a folder without files of image-play, for a file that is damaged or has an array of a wrong shape, and
+    for a file whose number belongs to no start.
     """
     paths = sorted(path for path in folder.glob("*.mat") if re.fullmatch(r"\d{5,}", path.stem))
     if not paths:
-        raise DataError(f"{folder} holds no files 00001.mat and so on; give a folder eval_test or eval_val of image-play.")
+        raise DataError(f"{folder} contains no files 00001.mat and so on; give a folder eval_test or eval_val of image-play.")
     joints = movements.joints.shape[1]
     for begin in range(0, len(paths), CHUNK):
         some = paths[begin : begin + CHUNK]

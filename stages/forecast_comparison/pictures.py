@@ -39,7 +39,7 @@ def write_animation(path: Path, image: np.ndarray, joints: np.ndarray, labels: n
         if labels is not None:
             parts.append(_posed(canvas, labels[step], factor))
         frames.append(Image.fromarray(_titled(np.hstack(parts), f"step {step + 1}")))
-    colours = frames[0].quantize()  # one palette for all frames; a palette for each frame would take fifteen times as long
+    colours = frames[0].quantize()  # one palette for all frames; computing one for each frame takes fifteen times as long
     frames = [frame.quantize(palette=colours, dither=Image.Dither.NONE) for frame in frames]
     buffer = io.BytesIO()
     duration = [round(1000 * SECONDS)] * (len(frames) - 1) + [round(4000 * SECONDS)]

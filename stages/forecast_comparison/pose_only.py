@@ -32,11 +32,11 @@ WIDTH, BLOCKS, DROPOUT = 512, 3, 0.3
 JOINTS = len(PENN_ACTION.skeleton.joints)
 REACH = 0.2  # unit of the displacements that the network predicts, as a fraction of the frame's longer side
 NEAR = 0.05  # distance at which the loss is steepest, as a fraction of the frame's longer side
-FAR = 0.5  # weight of the distance in the loss, which gives a gradient to joints that are far away
+FAR = 0.5  # weight of the loss's linear term, whose gradient also reaches joints that are far from their labels
 CHUNK = 4096
 # Augmentation of a training pose.
-ROTATION, SCALE, SHIFT = 0.25, 0.2, 0.05  # largest: radians; change of scale; fraction of the frame's longer side
-HIDDEN, NOISE = 0.1, 0.005  # fraction of joints hidden in half of the poses; standard deviation of the noise on positions
+ROTATION, SCALE, SHIFT = 0.25, 0.2, 0.05  # largest rotation in radians, change of scale, shift / frame's longer side
+HIDDEN, NOISE = 0.1, 0.005  # hidden fraction of joints in half of the poses; std of noise / frame's longer side
 _ORDER, _AUGMENTATION = 0, 1  # independent RNG streams of one seed
 
 
@@ -84,9 +84,9 @@ class PoseOnlyNet(nn.Module):
 class PoseOnlyObjective:
     """Trains a pose-only forecaster on labelled movements; see `stages.training.objective.Objective`.
 
-    The loss of a visible joint at a distance d from its label is 1 - exp(-d^2 / (2 NEAR^2)) + FAR d. Its mean is close to the
-    share of joints that PCK@0.05 counts as wrong. acc is PCK@0.05 over all steps. Steps beyond the sequence's end count like
-    the other steps, as they do in PCK.
+    The loss of a visible joint at a distance d from its label is 1 - exp(-d^2 / (2 NEAR^2)) + FAR d. The mean loss is
+    close to the share of joints that PCK@0.05 counts as wrong. acc is PCK@0.05 over all steps. Steps beyond the sequence's end
+    count like steps inside the sequence, as in PCK.
     """
 
     parts = tuple(f"pck_{step}" for step in range(1, STEPS + 1))
@@ -95,7 +95,7 @@ class PoseOnlyObjective:
     def __init__(self, movements: dict[str, Movements], training: Training, with_actions: bool) -> None:
         """Build the network. movements: split (train, valid) -> movements.
 
-        with_actions: whether the network gets the action.
+        with_actions: whether the action is an input of the network.
         """
         torch.manual_seed(training.seed)
         self.names = sorted(set(movements["train"].action))
@@ -105,7 +105,7 @@ class PoseOnlyObjective:
         self.resources = Resources(torch.device("cpu"), torch.float32, 1, (0, 1))
 
     def begin(self, resources: Resources, networks: Sequence[nn.Module]) -> None:
-        """Store the resources."""
+        """Store the device and the share of each batch that this process computes."""
         self.resources = resources
 
     def phase(self, epoch: int) -> Hashable:
@@ -113,7 +113,7 @@ class PoseOnlyObjective:
         return 0
 
     def batches(self, first: int, count: int) -> Iterator[dict[str, Tensor]]:
-        """Yield batches of movement (N, 16, 13, 2), pose (N, 13, 2), size (N, 2) and action (N,)."""
+        """Yield the batches `first` to `count` - 1: movement (N, 16, 13, 2), pose (N, 13, 2), size (N, 2) and action (N,)."""
         movement, size, action = self.poses["train"]
         rank, processes = self.resources.share
         for number in range(first, count):
@@ -129,7 +129,7 @@ class PoseOnlyObjective:
         return model(batch["pose"], batch["size"], batch["action"])
 
     def loss(self, outputs: Tensor, batch: dict[str, Tensor], share: float) -> tuple[Tensor, Tensor]:
-        """Return the loss, and its sums (33,): loss, then hits (16,) and visible joints (16,) of each step."""
+        """Return the loss, and sums (33,): the loss, then the numbers of hits (16,) and of visible joints (16,) by step."""
         distance, seen = _distances(outputs.float(), batch["movement"])
         errors = (1 - torch.exp(-(distance**2) / (2 * NEAR**2)) + FAR * distance) * seen
         loss = errors.sum() / seen.sum().clamp(min=1) * share
@@ -137,13 +137,13 @@ class PoseOnlyObjective:
         return loss, torch.cat([loss.detach()[None], hits.float(), seen.sum(dim=(0, 2)).float()])
 
     def figures(self, sums: Tensor) -> dict[str, float]:
-        """Return loss, acc and the PCK of each step."""
+        """Return loss, acc and the PCK of each step, computed from the sums of `loss`."""
         return {"loss": sums[0].item()} | _rates(sums[1:].double())
 
     def validate(self, network: nn.Module, phase: Any, report: Report) -> tuple[Tensor, np.ndarray]:
-        """Return sums (34,) over all starts, and an empty picture.
+        """Return sums (34,) over this process's share of the starts, and a picture of one black pixel.
 
-        The sums: number of starts, loss, then hits (16,) and visible joints (16,) of each step.
+        The sums: number of starts, loss, then the numbers of hits (16,) and of visible joints (16,) by step.
         """
         movement, size, action = self.poses["valid"]
         rank, processes = self.resources.share
@@ -164,13 +164,13 @@ class PoseOnlyObjective:
         return {"loss": (sums[1] / sums[0]).item()} | _rates(sums[2:])
 
     def save(self, path: Path, network: nn.Module, metrics: dict[str, float]) -> None:
-        """Write the network's weights and the names of the actions that it knows."""
+        """Write the network's weights, and the names of the actions that the network has as input."""
         known = "\n".join(self.names) if network.get_parameter("first.weight").shape[1] > 3 * JOINTS + 4 else ""
         tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in network.state_dict().items()}
         save_file(tensors, path, {"actions": known})
 
     def arrays(self, iteration: int) -> dict[str, np.ndarray]:
-        """Return the batch of an iteration."""
+        """Return the batch of an iteration, for a person to inspect."""
         return {name: tensor.numpy() for name, tensor in next(self.batches(iteration, iteration + 1)).items()}
 
 
@@ -180,7 +180,7 @@ FILES = {"any-action": False, "action-known": True}  # name -> whether the netwo
 def train_both(
     folder: Path, data: ForecastFiles, settings: PoseOnly, workspace: Workspace, report: Report
 ) -> dict[str, dict[str, float]]:
-    """Train a forecaster without the action as input, and one with it; write NAME.safetensors and the folder logs/NAME of each.
+    """Train one forecaster without and one with the action as input; write NAME.safetensors and the folder logs/NAME of each.
 
     Returns name of the forecaster -> accuracies of its best epoch. Raises DataError if a file of Penn Action is missing or
     damaged.
@@ -188,7 +188,7 @@ def train_both(
     movements = {split: data.movements(split) for split in ("train", "valid")}
     found = {}
     for name, with_actions in FILES.items():
-        place = folder / "logs" / name  # files in logs/ do not count in a result's digest: they contain times
+        place = folder / "logs" / name  # a result's digest leaves out files in logs/, because they contain times
         place.mkdir(parents=True, exist_ok=True)
         objective = PoseOnlyObjective(movements, settings.training(), with_actions)
         alone = workspace.model_copy(update={"device": "cpu", "processes": 1, "machines": 1})  # a GPU would not be faster
@@ -198,9 +198,9 @@ def train_both(
 
 
 def load(path: Path) -> tuple[PoseOnlyNet, list[str]]:
-    """Return a network that `PoseOnlyObjective.save` wrote, and the names of the actions that it knows, in order of index.
+    """Return a network that `PoseOnlyObjective.save` wrote, and the names of its actions, in order of index.
 
-    Raises DataError for a damaged file, and for a file of another kind.
+    Raises DataError for a file that is damaged or is not a pose-only forecaster.
     """
     try:
         with safe_open(path, framework="pt") as file:
@@ -258,7 +258,7 @@ def augment(movement: Tensor, size: Tensor, generator: torch.Generator) -> tuple
 
 
 def _tensors(movements: Movements, names: list[str]) -> tuple[Tensor, Tensor, Tensor]:
-    """Return movements (N, 16, 13, 2) and sizes (N, 2) in units of the frame's longer side, and actions (N,), of all starts."""
+    """Return movements (N, 16, 13, 2) and sizes (N, 2) / frame's longer side, and indices of actions (N,), of all starts."""
     starts = published_starts(movements)
     side = movements.side[starts.sequence]
     movement = movements.joints[starts.rows] / side[:, None, None, None]

@@ -1,7 +1,7 @@
 """Score forecast 3D poses where the truth is known: on the drawn sequences of the sample.
 
-Poses are repos as in `stages.lifting.network.Pose3D`: joints minus their mean, in the camera frame, in mm. Errors are distances
-in mm, without alignment, and after the best rotation, shift and scale of each pose (Procrustes).
+The poses are `repos` of `stages.lifting.network.Pose3D`: joints minus their mean, in the camera frame, in mm. Errors are
+distances in mm, computed once without alignment, and once after the best rotation, shift and scale of each pose (Procrustes).
 """
 
 from collections.abc import Callable, Iterator
@@ -83,7 +83,7 @@ def table(errors: dict[tuple[str, str], np.ndarray], starts: Starts) -> pd.DataF
 
 
 def tests(errors: dict[tuple[str, str], np.ndarray], name: str, starts: Starts) -> pd.DataFrame:
-    """Return a table of significance tests, paired by sequence: is the network better at a step than zero velocity, in mm?"""
+    """Return a table of significance tests, paired by sequence: is the network's error below that of zero velocity?"""
     rows = []
     for alignment in ALIGNMENTS:
         for rival in (PREDICTED, TRUE):

@@ -44,7 +44,10 @@ def save_forecaster(path: Path, network: ForecastNet, joints: tuple[str, ...], r
 
 
 def load_forecaster(path: Path) -> tuple[ForecastNet, ForecasterDescription]:
-    """Return the network in evaluation mode on the CPU, and its description. Raises DataError for any other file."""
+    """Return the network in evaluation mode on the CPU, and its description.
+
+    Raises DataError for a file that is not a forecasting network of this workspace.
+    """
     tensors, raw = load_tensors(path)
     return build(tensors, raw, path)
 
@@ -57,7 +60,7 @@ def build(tensors: dict[str, torch.Tensor], raw: dict[str, Any], path: Path) -> 
     if isinstance(raw, dict) and "state" in raw:
         raise DataError(f"{path} is the state of a training; give its best.safetensors.")
     if not isinstance(raw, dict) or "forecaster" not in raw:
-        raise DataError(f"{path} is no forecasting network; give the best.safetensors of a Forecast, or an ExportForecast.")
+        raise DataError(f"{path} is no forecasting network; give a .safetensors file of the stage Forecast or ExportForecast.")
     try:
         parts: dict[str, Any] = {"options": Network(**raw["options"]), "forecaster": Forecaster(**raw["forecaster"])}
         parts |= {"converter": Converter(**raw["converter"])} if raw.get("converter") else {}

@@ -2,7 +2,7 @@
 
 Files in the result folder:
     forecasts_<split>.h5   joints (N, T, J, 2) float32, px of the cropped frame counted from 1; confidence (N, T, J) float32,
-                           height of the heatmap's peak; a row for each start, every frame of the split. With a converter
+                           height of the heatmap's peak; one row for each frame of the split, as a start. With a converter
                            also repos (N, T, J, 3) mm, trans (N, T, 3) mm and focal (N, T) heatmap px, float32: see `Pose3D`
     counts_<split>_<starts>.h5    hits and seen (S, T, J), curve: see `scoring.Counts`, for each kind of start
     counts_<split>_<starts>_projected.h5    with a converter: the counts of the projected 3D joints
@@ -77,7 +77,7 @@ class ForecastAccuracy(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     splits: dict[str, dict[str, StepFigures]]  # split -> kind of starts -> figures of the heatmaps' joints
-    projected: dict[str, dict[str, StepFigures]] | None = None  # of the projected 3D joints; None without a converter
+    projected: dict[str, dict[str, StepFigures]] | None = None  # `splits` for the projected 3D joints; None without a converter
 
 
 @dataclass(frozen=True)

@@ -3,8 +3,9 @@
 forecaster.safetensors  the network, self-describing, for `stages.forecasting.checkpoints.load_forecaster`
 forecaster.onnx         images (N, 3, R, R) in [0, 1] -> heatmaps (N, T, J, R/4, R/4), joints (N, T, J, 2) in px of the input,
                         and with a converter repos (N, T, J, 3), trans (N, T, 3) and focal (N, T), see `Pose3D`
-forecaster.json         the description: options, joints, input, outputs, accuracies, and the largest error of each file
-MODEL_CARD.md           a text for users: the network's input, output, accuracy and data, and the stages that made it
+forecaster.json         the description: options, joints, input, outputs, accuracies, and each file's largest difference from
+                        the network
+MODEL_CARD.md           a text for users: the network's input, output, accuracy and data, and the stages that made the network
 """
 
 from dataclasses import dataclass
@@ -33,14 +34,14 @@ from stages.settings.sections import Input
 SAFETENSORS, ONNX, NAME = "forecaster.safetensors", "forecaster.onnx", "forecaster.json"
 CHECKED = 2  # number of images on which the written files are compared with the network
 TOLERANCE = 1e-4  # largest allowed difference of heatmaps, whose peaks are about 1 high
-POSE_TOLERANCE = 0.5  # mm and heatmap px, largest allowed difference of 3D poses, which are some metres away
+POSE_TOLERANCE = 0.5  # largest allowed difference of 3D poses, in mm (focal: heatmap px); the poses are some metres away
 
 
 _SPACE = [
     "",
     "A converter turns the heatmaps of each step into a 3D pose in the frame of the camera (x right, y down, z forward):",
     "`repos`, the joints in mm around their mean; `trans`, the position of this mean in mm; `focal`, the focal length in",
-    "heatmap px. Size and distance are only known up to a common factor, as in every single image.",
+    "heatmap px. A single image shows size and distance only up to a common factor, so both are estimates.",
 ]  # in the model card of a network with a converter
 
 
@@ -78,8 +79,8 @@ def export(folder: Path, model: Path, data: ForecastFiles, training: ForecastTra
            upstream: tuple[Upstream, ...], report: Report = silent) -> dict[str, Any]:  # fmt: skip
     """Write the network of the file `model` in every format, and compare each file with the network on validation images.
 
-    Returns the number of parameters and the largest differences of each file. Raises DataError if a file does not reproduce the
-    network's heatmaps and 3D poses.
+    Returns the number of parameters, and each file's largest differences from the network's outputs. Raises DataError if a
+    file does not reproduce the network's heatmaps and 3D poses.
     """
     network, about = load_forecaster(model)
     images = _images(data, about.resolution, training)
@@ -154,7 +155,7 @@ def _computed(network: ForecastNet, images: Tensor) -> dict[str, np.ndarray]:
 
 
 def _of_onnx(path: Path, images: Tensor) -> dict[str, np.ndarray]:
-    """Return name -> output of an .onnx file. Each image is a batch of its own, because any batch size should work."""
+    """Return name -> output of an .onnx file, run with batches of one image; the file was exported with a batch of two."""
     import onnxruntime
 
     session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
@@ -209,7 +210,7 @@ def _card(told: ExportedForecaster, accuracy: ForecastAccuracy, upstream: tuple[
         "## Files",
         "",
         *[
-            f"- `{name}`: largest difference of heatmaps {d:.1e}" + (f", of 3D poses {poses[name]:.1e}" if poses else "")
+            f"- `{name}`: difference from the network: heatmaps {d:.1e}" + (f", 3D poses {poses[name]:.1e}" if poses else "")
             for name, d in told.largest_difference_of_heatmaps.items()
         ],
         "",

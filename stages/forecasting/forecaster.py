@@ -20,14 +20,14 @@ from stages.forecasting.network import ForecastNet
 from stages.inference.predict import compute_type, joints_in_image, pick_device, set_tf32
 from stages.settings.forecasting import STEPS
 
-FILES = ("forecaster.safetensors", "best.safetensors")  # names in the folders of an export and of a training
+FILES = ("forecaster.safetensors", "best.safetensors")  # names of the network's file in an export and in a training
 
 
 @dataclass(frozen=True)
 class Poses3D:
     """A movement of T steps in the camera frame: x right, y down, z forward. The focal length is the same at all steps.
 
-    Only the ratio of size and distance to focal length can be seen in an image: sizes in mm are estimates.
+    Sizes and distances are estimates, because multiplying both by one factor does not change the image.
     """
 
     repos: np.ndarray  # (T, J, 3) float32 mm: joints minus their mean
@@ -45,9 +45,9 @@ class PoseForecast:
 
 
 class PoseForecaster:
-    """A forecasting network together with cropping and decoding, which turns an image into poses.
+    """A forecasting network with cropping and decoding: it turns an image into poses.
 
-    `joints` holds the names of the joints; `skeleton` is for drawing.
+    joints: names of the joints; skeleton: limbs between the joints, for drawing.
     """
 
     def __init__(
@@ -62,14 +62,14 @@ class PoseForecaster:
 
     @classmethod
     def load(cls, source: str | Path, device: str = "auto", precision: str = "auto") -> "PoseForecaster":
-        """Return a forecaster for the folder of a Forecast or an ExportForecast, or for a .safetensors file in it.
+        """Return a forecaster from the result folder of the stage Forecast or ExportForecast, or from a .safetensors file.
 
-        Raises DataError if the folder or the file holds no forecasting network.
+        Raises DataError if the folder or the file contains no forecasting network.
         """
         path = follow(Path(source).expanduser())
         found = [path / name for name in FILES if (path / name).is_file()] if path.is_dir() else [path]
         if not found:
-            raise DataError(f"{path} holds none of {', '.join(FILES)}; give the folder of a Forecast or of an ExportForecast.")
+            raise DataError(f"{path} contains none of {', '.join(FILES)}; give the folder of a Forecast or an ExportForecast.")
         return cls(*load_forecaster(found[0]), device, precision)
 
     def forecast(
@@ -78,8 +78,9 @@ class PoseForecaster:
         """Return the poses of a person at `steps` steps, of which the first is the image itself.
 
         image: a path, or (H, W, 3) uint8 RGB. box: (4,), left, top, right, bottom of the person's whole movement in 0-based px;
-        None: the whole image, which must be cropped to the whole movement, like the frames of the training. flip: average with
-        the mirrored image. Raises DataError for an invalid image or box, and for steps outside of 1 to 16.
+        None: the whole image, which must be cropped to the whole movement, like the frames of the training. flip: average the
+        outputs for the image and for the mirrored image. Raises DataError for an invalid image or box, and for steps outside
+        of 1 to 16.
         """
         pixels = image if isinstance(image, np.ndarray) else read_upright(Path(image))
         if pixels.ndim != 3 or pixels.shape[2] != 3 or pixels.dtype != np.uint8 or not pixels.size:

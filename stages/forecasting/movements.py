@@ -23,7 +23,7 @@ class Movements:
     """The poses of one split: F frames of S sequences, one sequence after the other."""
 
     sequence: np.ndarray  # (S,) int64, number of each sequence: 1 for 0001
-    first: np.ndarray  # (S + 1,) int64, row of each sequence's first frame; the last is F
+    first: np.ndarray  # (S + 1,) int64, row of each sequence's first frame; the last value is F
     joints: np.ndarray  # (F, J, 2) float64, (x, y) in 0-based px of the cropped frame, NaN where not visible
     size: np.ndarray  # (S, 2) int64 px, width and height of each sequence's cropped frames
     action: tuple[str, ...]  # (S,)
@@ -50,7 +50,7 @@ class Starts:
 
     rows: np.ndarray  # (N, T) int64: row of each step's frame in `Movements.joints`
     sequence: np.ndarray  # (N,) int64: index of the sequence
-    repeated: np.ndarray  # (N, T) bool: whether the step lies beyond the sequence's end and repeats an earlier one
+    repeated: np.ndarray  # (N, T) bool: whether the step lies beyond the sequence's end and repeats an earlier step
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -70,7 +70,7 @@ def read_movements(annotations: Path, labels: Path, split: str) -> Movements:
     path = annotations / "penn-crop" / f"{FILES[split]}.h5"
     numbers, joints = read_image_play(path)
     if not len(numbers):
-        raise DataError(f"{path} holds no frame; there is nothing to forecast.")
+        raise DataError(f"{path} contains no frame; there is nothing to forecast.")
     begins = np.flatnonzero(np.r_[True, numbers[1:, 0] != numbers[:-1, 0]])
     first = np.r_[begins, len(numbers)]
     whole = np.concatenate([np.arange(1, length + 1) for length in np.diff(first)])
@@ -107,6 +107,6 @@ def fixed_rate_starts(movements: Movements, stride: int, steps: int = STEPS) -> 
     end = movements.first[1:][movements.of_frame]
     begins = np.flatnonzero(np.arange(len(movements.joints)) + reach < end)
     if not len(begins):
-        raise DataError(f"no sequence has {reach + 1} frames in a row; take fewer steps or a smaller stride.")
+        raise DataError(f"no sequence has {reach + 1} frames in a row; use fewer steps or a smaller stride.")
     rows = begins[:, None] + np.arange(steps) * stride
     return Starts(rows, movements.of_frame[begins], np.zeros(rows.shape, bool))

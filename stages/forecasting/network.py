@@ -22,7 +22,7 @@ from stages.settings.forecasting import Forecaster
 
 
 class SplitHourglass(nn.Module):
-    """A network cut at the skip edges and at the bottleneck of its last hourglass; earlier stacks are part of `encode`.
+    """A network cut at the skip edges and at the bottleneck of its last hourglass; the stacks before it are part of `encode`.
 
     `decode(*encode(images))` equals the last stack's heatmaps, bit for bit. Tensors may have any leading dimensions: one image
     (3, R, R), a batch (N, 3, R, R), sequences (N, T, 3, R, R). Gradients flow through both halves. A loaded network is in
@@ -81,7 +81,7 @@ class SplitHourglass(nn.Module):
 
 
 class PixelLstm(nn.Module):
-    """A 1x1 convolutional LSTM: every pixel of a feature map is a sequence of its own; all pixels share the weights.
+    """A 1x1 convolutional LSTM: each pixel of a feature map is a separate sequence; all pixels share the weights.
 
     The outputs equal those of torch.nn.LSTM on the pixel's feature followed by zeros. Products with these zeros, and with the
     initial state, which is zero, are not computed.
@@ -112,7 +112,7 @@ class PixelLstm(nn.Module):
         return torch.stack(outputs, dim=1)
 
     def _cell(self, layer: int, x: Tensor | None, hidden: Tensor | None, cell: Tensor | None) -> tuple[Tensor, Tensor]:
-        """Return the next hidden state and cell (P, hidden); None stands for zeros."""
+        """Return the next hidden state and cell (P, hidden) of P pixels; an argument None means zeros."""
         parameters = (getattr(self.lstm, f"{kind}_l{layer}") for kind in ("weight_ih", "weight_hh", "bias_ih", "bias_hh"))
         of_input, of_hidden, input_bias, hidden_bias = parameters
         gates: Tensor | None = None
@@ -154,7 +154,7 @@ class ConvGru(nn.Module):
         return torch.stack(outputs, dim=1)
 
     def _cell(self, layer: int, x: Tensor | None, hidden: Tensor | None) -> Tensor:
-        """Return the next hidden state (N, hidden, h, w); None stands for zeros."""
+        """Return the next hidden state (N, hidden, h, w); an argument None means zeros."""
         ours, theirs = (
             layers[layer].get_parameter("bias").view(1, -1, 1, 1) if value is None else layers[layer](value)
             for layers, value in ((self.of_input, x), (self.of_hidden, hidden))
@@ -169,7 +169,7 @@ KINDS = {"lstm": PixelLstm, "conv_gru": ConvGru}
 
 
 class Outputs(NamedTuple):
-    """What a forecasting network returns for N images and T steps."""
+    """The outputs of a forecasting network for N images and T steps."""
 
     heatmaps: Tensor  # (N, T, J, R/4, R/4)
     poses: Pose3D | None  # 3D poses with leading dimensions (N, T); None without a converter
@@ -209,8 +209,8 @@ class ForecastNet(nn.Module):
 
 
 def new_forecaster(model: Path, options: Forecaster, seed: int, converter: Path | None = None) -> ForecastNet:
-    """Return a forecasting network of the hourglass in the file `model`, random recurrent layers drawn with `seed`, and the
-    converter in the file `converter`, if there is one.
+    """Return a forecasting network built from the hourglass in the file `model`, random recurrent layers drawn with `seed`, and
+    the converter in the file `converter`, if there is one.
 
     Raises DataError if a file is not a network of this workspace, and if the converter does not fit the hourglass.
     """
@@ -220,7 +220,7 @@ def new_forecaster(model: Path, options: Forecaster, seed: int, converter: Path 
         return ForecastNet(network, options)
     lifting, described = load_converter(converter)
     if not isinstance(lifting, ConverterNet):
-        raise DataError(f"{converter} is a lifter; give the best.safetensors of a TrainConverter.")
+        raise DataError(f"{converter} is a lifter; give the best.safetensors of the stage TrainConverter.")
     if (described.joints, described.side) != (about.joints, about.resolution // 4):
         raise DataError(
             f"{converter} takes heatmaps of {len(described.joints)} joints and {described.side} px, but {model} gives "

@@ -1,6 +1,6 @@
 """Define the objective of the forecasting network: the error of its heatmaps at the steps that the curriculum trains.
 
-With a converter, the loss also has the error of the 3D joints' projections.
+With a converter, the loss includes the error of the 3D joints' projections.
 """
 
 from collections.abc import Iterator, Sequence
@@ -27,7 +27,7 @@ from stages.training.objective import Resources
 from stages.training.optimizer import cancelled_biases
 
 VALIDATION_BATCH = 4
-SHOWN, SHOWN_STEPS = 4, (0, 1, 3, 7, 15)  # number of people, and steps (from 0), in the picture
+SHOWN, SHOWN_STEPS = 4, (0, 1, 3, 7, 15)  # number of people, and steps (counted from 0), in the validation picture
 
 
 class ForecastObjective:
@@ -36,16 +36,19 @@ class ForecastObjective:
     The loss is the sum over steps of the mean squared error of each step's heatmaps. acc is the PCK@0.05 of the heatmaps'
     largest pixels over all steps; loss_t and pck_t are the loss and the PCK@0.05 of step t.
 
-    With a converter, projection_weight times the figure `projection` is added to the loss: the sum over steps of the mean
-    squared error, in square heatmap px, of the projected coordinates of the 3D joints. Hidden joints do not count.
+    With a converter, `projection_weight` * `projection` is added to the loss. The figure `projection` is the sum over steps of
+    the mean squared error, in square heatmap px, of the projected coordinates of the 3D joints; hidden joints do not count.
     """
 
     parts: tuple[str, ...] = tuple(f"{name}_{step}" for name in ("loss", "pck") for step in range(1, STEPS + 1))
-    loss_limit = 1e4 * STEPS  # the limit of `HeatmapObjective`, for each step
+    loss_limit = 1e4 * STEPS  # `HeatmapObjective.loss_limit` for each step
 
     def __init__(self, network: ForecastNet, movements: dict[str, Movements], frames: Path, size: Input,
                  training: ForecastTraining) -> None:  # fmt: skip
-        """Open the data. movements: split (train, valid) -> movements; frames: exp/penn_action_cropped/data/frames."""
+        """Open the data, and freeze the parameters that are not trained.
+
+        movements: split (train, valid) -> movements; frames: exp/penn_action_cropped/data/frames.
+        """
         self.network, self.size, self.training = network, size, training
         starts = {split: starts_of(found, training) for split, found in movements.items()}
         self.stream = PennSequences(movements["train"], starts["train"], frames, size, training, training.seed)
@@ -59,7 +62,7 @@ class ForecastObjective:
             network.converter.requires_grad_(training.converter_changes == "everything")
 
     def begin(self, resources: Resources, networks: Sequence[nn.Module]) -> None:
-        """Store the resources."""
+        """Store the device, dtype, workers, and the share of each batch that this process computes."""
         self.resources = resources
 
     def phase(self, epoch: int) -> int:
@@ -75,11 +78,11 @@ class ForecastObjective:
     def forward(self, model: nn.Module, batch: dict[str, Tensor], phase: Any) -> Outputs:
         """Return the model's outputs for the first `phase` steps."""
         if self.network.converter and self.training.converter_changes == "nothing":
-            self.network.converter.eval()  # batch normalisation uses and keeps the statistics of the converter's own training
+            self.network.converter.eval()  # batch normalisation keeps the statistics of the converter's own training
         return model(batch["input"].to(memory_format=torch.channels_last), phase)
 
     def loss(self, outputs: Outputs, batch: dict[str, Tensor], share: float) -> tuple[Tensor, Tensor]:
-        """Return the loss, and its sums (50,): loss, projection, loss (16,), hits (16,) and visible joints (16,) by step."""
+        """Return the loss, and sums (50,): loss, projection, and by step loss (16,), hits (16,) and visible joints (16,)."""
         maps = outputs.heatmaps
         errors = (self._errors(maps, batch).mean(dim=(0, 2)) * share).float()
         hits, seen = correct(maps.detach(), batch)
@@ -114,9 +117,9 @@ class ForecastObjective:
         return {"loss": sums[0].item()} | self._figures(losses, hits, seen, sums[1].item())
 
     def validate(self, network: nn.Module, phase: Any, report: Report) -> tuple[Tensor, np.ndarray]:
-        """Return sums (50,) over the starts, and a picture.
+        """Return sums (50,) over this process's share of the starts, and a picture of the first forecasts.
 
-        The sums: number of starts, projection, then loss (16,), hits (16,) and visible joints (16,) of each step.
+        The sums: number of starts, projection, and by step loss (16,), hits (16,) and visible joints (16,).
         """
         place, count, steps = self.resources, len(self.valid), self.training.score_steps
         stream = batches(self.valid, VALIDATION_BATCH, place.workers, share=place.share)  # type: ignore[arg-type]
@@ -158,7 +161,7 @@ class ForecastObjective:
         return found | ({"projection": projection} if self.network.converter else {})
 
     def save(self, path: Path, network: nn.Module, metrics: dict[str, float]) -> None:
-        """Write the network with its joints and resolution."""
+        """Write the network with the names of its joints and its input resolution."""
         save_forecaster(path, cast(ForecastNet, network), PENN_ACTION.skeleton.joints, self.size.resolution, metrics)
 
     def arrays(self, iteration: int) -> dict[str, np.ndarray]:

@@ -33,8 +33,8 @@ _SPLIT = [VIEW, "SplitTable"]  # the modules before an output, which separate th
 def read_forecaster(path: Path) -> tuple[ForecastNet, int]:
     """Return the forecasting network of a .t7 file, in evaluation mode, and the side in px of the images that it takes.
 
-    The network has a converter if the file has one. Raises DataError for a damaged file, other modules, or layers of other
-    shapes; see `read_hourglass`.
+    The network has a converter if the file has one. Raises DataError for a damaged file, and for modules or layer shapes
+    that differ from the published network's; see `read_hourglass`.
     """
     graph = HourglassGraph.read(path)
     outputs = graph.outputs
@@ -43,7 +43,7 @@ def read_forecaster(path: Path) -> tuple[ForecastNet, int]:
     nodes = _without_steps(graph, graph.path_to(outputs[0]))
     options, joints = graph.options(nodes)
     if options.stacks != 1:
-        raise DataError(f"{path} holds a forecasting network of {options.stacks} hourglasses, expected one.")
+        raise DataError(f"{path} contains a forecasting network of {options.stacks} hourglasses; expected one hourglass.")
     _, side = _before_split(graph, outputs[0])
     with torch.device("meta"):
         converter = sized_converter(graph, _before_split(graph, outputs[3])[0]) if len(outputs) == OUTPUTS else None
@@ -57,7 +57,7 @@ def read_forecaster(path: Path) -> tuple[ForecastNet, int]:
     if (converter.joints, converter.side) != (joints, side):
         raise DataError(
             f"{path}: the converter takes heatmaps of {converter.joints} joints and {converter.side} px, but the hourglass "
-            f"gives {joints} joints and {side} px."
+            f"returns heatmaps of {joints} joints and {side} px."
         )
     heads = add_converter(build, heatmaps, converter, "converter.")
     projected = add_projection(build, heads, converter)
@@ -78,7 +78,10 @@ class _ForecasterBuilder(HourglassBuilder):
         self.sides = [side >> level for level in range(depth) if network.options.upper] + [side >> depth]
 
     def edge(self, x: int) -> int:
-        """Add the recurrent layer of the next edge, outermost first; x: index of the layer that computes the edge's feature."""
+        """Add the recurrent layer of the next edge, outermost first; return the index of the last added layer.
+
+        x: index of the layer that computes the edge's feature.
+        """
         c, side, name = self.width, self.sides[self.edges], f"layers.{self.edges}.lstm"
         self.edges += 1
         repeated = self.add("Replicate", x, nfeatures=STEPS, dim=2)
@@ -91,7 +94,10 @@ class _ForecasterBuilder(HourglassBuilder):
         return self.add(VIEW, self.add(SUM, repeated, y), size=(-1, c, side, side))
 
     def split(self, x: int, *size: int) -> int:
-        """Add the layers that separate the steps of an output x from the batch dimension; size: shape of one step's output."""
+        """Add the layers that separate the steps of an output x from the batch dimension; return the index of the last layer.
+
+        size: shape of one step's output.
+        """
         return self.add("SplitTable", self.add(VIEW, x, size=(-1, STEPS, *size)), dimension=-len(size) - 1)
 
 
@@ -110,7 +116,7 @@ def _without_steps(graph: HourglassGraph, nodes: list[Table]) -> list[Table]:
 def _before_split(graph: HourglassGraph, output: Table) -> tuple[Table, int]:
     """Return the node that computes an output of all steps in one batch, and the size of the output's last dimension.
 
-    Raises DataError if other modules than a View and a SplitTable precede the output.
+    Raises DataError if the modules before the output are not a View and a SplitTable.
     """
     data = output
     for kind in reversed(_SPLIT):
@@ -128,7 +134,8 @@ def convert(source: Path, folder: Path, known: KnownModel | None = None) -> dict
     """Convert a forecasting network for Penn Action to `folder`/best.safetensors; return the options of its hourglass.
 
     source: a .safetensors file of this workspace, a .t7 file as for `read_forecaster`, or the published archive of image-play;
-    known: the published network that `source` holds. Raises DataError for any other file, and for other joints.
+    known: the published network in `source`. Raises DataError for any other file, and for a network of other joints than
+    Penn Action's.
     """
     joints, metrics = PENN_ACTION.skeleton.joints, dict[str, int | float]()
     with network_file(source, "forecaster", folder, known) as file:

@@ -21,8 +21,8 @@ from stages.settings.forecasting import STEPS, ForecastTraining
 from stages.settings.sections import Evaluation, Input, Workspace
 
 IMAGES = {"train": 512, "valid": 64}  # largest number of images from which the network forecasts, by split
-POSES = 4  # largest number of recorded poses in one forecast
-_SEED = 0  # of the choice of images and poses
+POSES = 4  # largest number of recorded poses per forecast
+_SEED = 0  # seed of the random choice of images and poses
 
 
 @killed_reader_as_data_error()
@@ -30,9 +30,9 @@ def record(folder: Path, model: Path, data: ForecastFiles, training: ForecastTra
            workspace: Workspace, report: Report = silent) -> dict[str, int]:  # fmt: skip
     """Write train.npz and valid.npz; return the number of recorded poses in each split.
 
-    The network forecasts from images chosen at random, without mirrored images. `training` defines the frames of the steps, as
-    in the network's own training. Only poses with a label for every joint are recorded. Raises DataError for a file that is
-    not a forecasting network, for an unreadable frame, and for a split without such a pose.
+    The network forecasts from images chosen at random; mirrored images are not used. `training` defines the frames of the
+    steps, as in the network's own training. Only poses with a label for every joint are recorded. Raises DataError for a file
+    that is not a forecasting network, for an unreadable frame, and for a split without a completely labelled pose.
     """
     network, about = load_forecaster(model)
     device = pick_device(workspace.device)
@@ -62,7 +62,7 @@ def _choose(movements: Movements, training: ForecastTraining, most: int, split: 
     """Return at most `most` random starts, and which of their steps to record, (N, T) bool."""
     rng, starts = np.random.default_rng(_SEED), starts_of(movements, training)
     labelled = ~np.isnan(movements.joints[starts.rows]).any(axis=(2, 3))
-    if not training.repeated_weight:  # the network has not learnt the repeated steps
+    if not training.repeated_weight:  # the network was not trained on the repeated steps
         labelled &= ~starts.repeated
     possible = rng.permutation(np.flatnonzero(labelled.any(axis=1)))[:most]
     if not len(possible):

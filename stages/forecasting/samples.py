@@ -1,4 +1,4 @@
-"""Load the training and evaluation samples of forecasts: one image, and the joints of all steps in its crop."""
+"""Load the training and evaluation samples of forecasts: the cropped first image, and the joints of all steps."""
 
 from dataclasses import fields
 from pathlib import Path
@@ -31,7 +31,7 @@ class PennSequences(Dataset):
     """The starts of one split as samples, indexed by position.
 
     With a seed, the dataset is the endless, augmented stream of a training, with each start once in every pass. Without a seed,
-    it holds each start once, without augmentation. Only the image of the first step is read.
+    the dataset contains each start once, without augmentation. Only the image of the first step is read.
     """
 
     def __init__(self, movements: Movements, starts: Starts, frames: Path, size: Input, training: ForecastTraining,
@@ -59,7 +59,7 @@ class PennSequences(Dataset):
         return np.random.default_rng([self.seed or 0, stream, number])
 
     def image_path(self, start: int) -> Path:
-        """Return the path of the image that a forecast starts from."""
+        """Return the path of the image from which a forecast starts; start: index of the start."""
         sequence = self.starts.sequence[start]
         frame = self.starts.rows[start, 0] - self.movements.first[sequence]
         return self.frames / f"{self.movements.sequence[sequence]:04d}" / frame_name(int(frame))
@@ -87,7 +87,7 @@ class PennSequences(Dataset):
         to_heatmap = geometry.compose(sample.image_to_crop, geometry.crop_to_heatmap(res, small))
         part = part[:, MIRRORED] if variation.flip else part
         points = geometry.apply(to_heatmap, part)
-        # The box has 1.25 times the side of the frame. The limit is 0.05 of the frame's side: 2.56 px of a heatmap of 64 px.
+        # The box is 1.25 times the frame's longer side, so the limit, 0.05 of this side, is 2.56 px in a heatmap of 64 px.
         limit = small / 25 / variation.scale
         return {
             "input": sample.input, "points": points.astype(np.float32), "weights": self._weights(start, part),

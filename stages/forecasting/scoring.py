@@ -1,7 +1,7 @@
 """Compute the PCK of forecasts by step, from counts on which all tables, curves, intervals and tests are based.
 
 A forecast joint is correct if it is less than 0.05 of the cropped frame's longer side away from the joint's label in the frame
-of the same step (image-play). Joints that are not visible at that frame do not count; a joint without a forecast is a miss.
+of the same step (image-play). Joints that are not visible in that frame do not count; a joint without a forecast is a miss.
 """
 
 from dataclasses import dataclass, field
@@ -25,7 +25,7 @@ class Counts:
 
     @classmethod
     def empty(cls, movements: Movements, steps: int) -> "Counts":
-        """Return counts of 0."""
+        """Return counts of 0 for all sequences of `movements`."""
         shape = (len(movements.sequence), steps, movements.joints.shape[1])
         return cls(np.zeros(shape, np.int64), np.zeros(shape, np.int64), np.zeros((len(THRESHOLDS), steps), np.int64))
 
@@ -67,9 +67,9 @@ def _rate(hits: np.ndarray, seen: np.ndarray) -> np.ndarray:
 
 
 def difference_by_step(first: Counts, second: Counts) -> list[Difference]:
-    """Return how much better the second forecaster is at each step, with paired intervals and tests over sequences.
+    """Return by how much the second forecaster is better than the first at each step, with paired tests over sequences.
 
-    Both counts must be of the same starts.
+    Both forecasters must be scored on the same starts.
     """
     return [difference(_hits(first, step), _hits(second, step)) for step in range(first.hits.shape[1])]
 

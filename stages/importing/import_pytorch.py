@@ -91,8 +91,8 @@ def read_hourglass(path: Path) -> HourglassNet:
     """Return the network of a checkpoint, in evaluation mode.
 
     The files of bearpaw's networks do not contain a mean colour, so these networks get BEARPAW_MEAN. Raises DataError for a
-    damaged file, a file with code, or another network. The message gives the layer's name in the checkpoint and in
-    HourglassNet, the value found and the value expected.
+    damaged file, a file with code, or a network of another kind. For a tensor of a wrong shape, the message states the
+    tensor's name in the checkpoint and in HourglassNet, the shape found and the shape expected.
     """
     theirs = _state(path, _load(path))
     bearpaw = "conv1.weight" in theirs
@@ -110,7 +110,8 @@ def normalise(network: HourglassNet, normalisation: Normalisation) -> None:
     """Change a network that was trained on normalised images so that it takes images in [0, 1].
 
     The mean is stored in the buffer `mean`, and the weights of the first convolution are divided by the standard deviation. The
-    convolution pads with 0 after the mean is subtracted, as in the original program, so results at the image border agree.
+    convolution pads with 0 after the mean is subtracted, as in the original program, so the results agree with that program's
+    results at the image border, too.
     """
     with torch.no_grad():
         network.mean.copy_(torch.tensor(normalisation.mean))
@@ -212,7 +213,7 @@ def _renamed(path: Path, theirs: dict[str, torch.Tensor], bearpaw: bool) -> dict
 def _level(name: str, depth: int) -> str:
     """Translate the name of a residual in bearpaw's hourglasses to the name in HourglassNet; return other names unchanged.
 
-    bearpaw's hourglasses have a list of levels; in HourglassNet each level contains the next.
+    bearpaw's hourglasses have a list of levels; in HourglassNet each level contains the next inner level.
     """
     match = _LEVEL.fullmatch(name)
     if not match or int(match["level"]) >= depth:
@@ -251,7 +252,7 @@ def _options(path: Path, ours: dict[str, tuple[str, torch.Tensor]]) -> tuple[Net
 
 
 def _tensors(path: Path, ours: dict[str, tuple[str, torch.Tensor]], network: HourglassNet) -> dict[str, torch.Tensor]:
-    """Return the network's tensors as float32. Raises DataError for a missing, unused or unfit tensor."""
+    """Return the network's tensors as float32. Raises DataError for missing, unused, misshapen or non-finite tensors."""
     expected = network.state_dict()
     tensors: dict[str, torch.Tensor] = {}
     for name, (theirs, tensor) in ours.items():
@@ -259,7 +260,7 @@ def _tensors(path: Path, ours: dict[str, tuple[str, torch.Tensor]], network: Hou
             # princeton-vl's residuals also have a skip convolution if input and output widths are equal, but never use it.
             if ".skip." in name and name.replace(".skip.", ".conv3.") in expected:
                 continue
-            raise DataError(f"{path}: {theirs} is not used: the network of the other layers has no such tensor.")
+            raise DataError(f"{path}: {theirs} is not used: the network that the other tensors form has no such tensor.")
         shape = tuple(expected[name].shape)
         if tuple(tensor.shape) != shape:
             raise DataError(f"{path}: {theirs} ({name}) has shape {tuple(tensor.shape)}, expected {shape}.")

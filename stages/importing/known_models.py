@@ -42,15 +42,15 @@ class KnownModel:
     """A published network."""
 
     name: str
-    dataset: str  # the dataset on which the network was trained, and whose joints it predicts
+    dataset: str  # the dataset whose joints the network predicts; also its training data, if `trained_on` is empty
     accuracy: str  # the accuracy that the publisher states
     address: str
     licence: str  # licence of the weights, as far as known
     sha256: str = ""  # first digits of the file's digest, if the publisher states them
     normalisation: Normalisation | None = None  # normalisation of the images, if the network's file does not determine it
-    file: str = ""  # the network's file in its archive, if the archive has several networks of a kind; * is any name
-    uses: tuple[str, ...] = ()  # settings of [models] that may name the network; empty: the setting of the dataset
-    trained_on: str = ""  # what the network was trained on, if it was not the dataset
+    file: str = ""  # the network's file in its archive, if the archive has several networks of this kind; * is any name
+    uses: tuple[str, ...] = ()  # settings of [models] that may name the network; empty: the setting named like the dataset
+    trained_on: str = ""  # dataset on which the network was trained, if it is not `dataset`
 
     @property
     def settings(self) -> tuple[str, ...]:
@@ -62,14 +62,14 @@ class KnownModel:
         return len(DATASETS[self.dataset].skeleton.joints)
 
     def source(self, given: str = "") -> str:
-        """Return the source of the network's file: `given`, or else the address, with the digest that the file must have."""
+        """Return the source of the network's file: `given`, or else the address; the digest is added if it is known."""
         source = given or self.address
         return source if PIN.search(source) or not self.sha256 else f"{source}#sha256={self.sha256}"
 
 
-# These numbers are in the settings of Rockwell's fork of princeton-vl's port (train: mean, stdev). The links to the two
-# networks on the fork's web page are interchanged. bearpaw's networks need no entry: `import_pytorch` recognises them by their
-# tensors and sets their mean.
+# The mean and the deviation are those in the settings of Rockwell's fork of princeton-vl's port (train: mean, stdev). The links
+# to the two networks on the fork's web page are interchanged. bearpaw's networks need no entry: `import_pytorch` recognises
+# them by their tensors and sets their mean.
 _REGULARISED = Normalisation((0.3643, 0.3437, 0.3156), (0.1510, 0.1469, 0.1472))
 
 
@@ -118,8 +118,8 @@ def read_choice(text: str, setting: str) -> tuple[KnownModel | None, str]:
     """Return the known network that a setting of [models] names, or None, and the source of the network's file.
 
     text: the name of a known network, a source, or both, as in `hg2 /models/hg2.pth`. If the source is a folder, the network
-    for this setting is searched in the folder. Raises DataError if the folder has no network or several, and for the name of a
-    network for another setting.
+    for this setting is searched in the folder. Raises DataError if the folder has no network or several, and if the
+    named network is for another setting.
     """
     name, _, rest = text.strip().partition(" ")
     model = KNOWN.get(name)
@@ -149,10 +149,10 @@ def _in_folder(folder: Path, setting: str, model: KnownModel | None) -> Path:
 
 
 def newest(place: Path, found: list[Path], setting: str, file: str) -> Path:
-    """Return the latest state of the one network among `found`, which may be model_3.t7, model_4.t7 and so on.
+    """Return the latest of the files `found` of one network: the highest number of model_3.t7, model_4.t7 and so on.
 
     place: path of the archive or folder, for error messages; found: paths of the network files in the archive or folder. Raises
-    DataError if there is no network, and for several networks.
+    DataError if `found` is empty, or has files of several networks.
     """
     if len({path.parent for path in found}) != 1:
         what = "several networks" if found else "no network"

@@ -29,8 +29,8 @@ def convert(source: Path, dataset: Dataset, folder: Path, known: KnownModel | No
     source: a .safetensors file of this workspace, a .t7 file of a published hourglass, a checkpoint of one of the two PyTorch
     ports (of torch.save or .safetensors), or the published archive of
     .../{mpii,penn_action_cropped}/<experiment>/best_model.t7.
-    known: the published network that `source` holds; its normalisation of images becomes part of the network.
-    Raises DataError for any other file, and for a network with other joints.
+    known: the published network in `source`, if it is one; its normalisation of images becomes part of the converted network.
+    Raises DataError for a file of another kind, and for a network with other joints than those of `dataset`.
     """
     with network_file(source, dataset.name, folder, known) as file:
         network, description = read_network(file, dataset)
@@ -52,8 +52,8 @@ def convert(source: Path, dataset: Dataset, folder: Path, known: KnownModel | No
 def network_file(source: Path, setting: str, folder: Path, known: KnownModel | None) -> Iterator[Path]:
     """Yield the path of the network's file: `source`, or the file unpacked from the archive `source` to `folder`.
 
-    The unpacked file is deleted at the end. setting: the setting of [models] that the network is for; known: the published
-    network that `source` holds. Raises DataError for an archive without a file of this network, or with several.
+    The unpacked file is deleted when the `with` block ends. setting: the setting of [models] that the network is for; known:
+    the published network in `source`, if it is one. Raises DataError if the archive has no file of this network, or several.
     """
     if not _is_archive(source):
         refuse_web_page(source)
@@ -87,7 +87,7 @@ def read_network(path: Path, dataset: Dataset | None = None) -> tuple[HourglassN
     """Return the network of a .safetensors file of this workspace, a .t7 file, or a checkpoint of the two PyTorch ports.
 
     Only files of this workspace name their joints; for other files, `dataset` is the dataset that the network was trained on.
-    Raises DataError for any other file, if the dataset is needed but not given, or if it has another number of joints.
+    Raises DataError for a file of another kind, and if the dataset is missing or has another number of joints than the network.
     """
     refuse_web_page(path)
     if path.suffix == ".safetensors" or checkpoints.is_safetensors(path):
@@ -112,7 +112,7 @@ def read_network(path: Path, dataset: Dataset | None = None) -> tuple[HourglassN
 
 
 def refuse_web_page(path: Path) -> None:
-    """Raise DataError if a file is a web page: some sites send one instead of a large file."""
+    """Raise DataError if a file is a web page: some sites send a web page instead of a large file."""
     if path.is_file():
         with open(path, "rb") as file:
             if is_web_page(file.read(1000)):

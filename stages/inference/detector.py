@@ -23,7 +23,7 @@ class Detector:
     def __init__(self, path: Path, score: float, label: int | None) -> None:
         """Load a detector. score: smallest score of a person; label: the class of people; None: all classes count as people.
 
-        Raises DataError for a missing file, and for a network with other inputs or outputs.
+        Raises DataError for a missing file, and for a network with other inputs or outputs than described above.
         """
         import onnxruntime
 
@@ -36,7 +36,7 @@ class Detector:
             raise DataError(f"{path} cannot be read as an ONNX network ({why}); give another detector.") from None
         (given, *more), outputs = self._session.get_inputs(), [output.name for output in self._session.get_outputs()]
         fits = not more and given.type in DTYPES and len(given.shape) in (3, 4)
-        fits = fits and (given.shape[-3] == 3 or not isinstance(given.shape[-3], int))  # a name means any size
+        fits = fits and (given.shape[-3] == 3 or not isinstance(given.shape[-3], int))  # a named axis has any size
         if not fits or not {"boxes", "scores"} <= set(outputs) or (label is not None and "labels" not in outputs):
             raise DataError(
                 f"{path} takes {given.name} {given.shape} {given.type} and returns {', '.join(outputs)}; a detector takes one "
@@ -48,7 +48,7 @@ class Detector:
     def detect(self, image: np.ndarray) -> np.ndarray:
         """Return the boxes of P people, (P, 4), in descending order of score: left, top, right, bottom in px.
 
-        image: (H, W, 3) uint8 RGB. Raises DataError if the network fails, or returns other shapes, NaN or infinite numbers.
+        image: (H, W, 3) uint8 RGB. Raises DataError if the network fails, or returns wrong shapes, NaN or infinite numbers.
         """
         height, width = image.shape[:2]
         high, wide = self._input.shape[-2:]

@@ -1,4 +1,4 @@
-"""Assign the boxes that a file gives for people to the pictures in which poses are predicted."""
+"""Assign boxes of people, read from a file, to the pictures in which poses are predicted."""
 
 import os
 import re
@@ -15,12 +15,12 @@ from stages.inference.pictures import Images, Picture, Video
 
 
 class GivenBoxes:
-    """The boxes that a file gives, by picture. After prediction, `failed` lists the boxes outside of their picture."""
+    """Boxes of people from a file, by picture. After prediction, `failed` has a message for each box outside of its picture."""
 
     def __init__(self, boxes: Iterable[Box], sources: "Sequence[Images | Video]") -> None:
         """Assign each box to an image or a video of the sources.
 
-        A box names a file, if necessary with the folders that distinguish this file from others of the same name. The
+        `Box.image` is a file name, preceded by folders if several files have this name. The
         `image_id` in COCO results is the file name without suffix, or the number at the end of this name: 42 means
         000000000042.jpg. Raises DataError for a name that fits no file or several files, for two names that fit one file, for a
         box in a video without a frame number, and for a box in an image with a frame number.
@@ -73,7 +73,7 @@ class GivenBoxes:
 
 
 class _Files:
-    """The images and videos that boxes may name, indexed by name."""
+    """An index of the images and videos to which boxes may belong, by file name."""
 
     def __init__(self, paths: Iterable[Path]) -> None:
         self._by_name, self._by_id = defaultdict[str, list[Path]](list), defaultdict[str, list[Path]](list)
@@ -113,6 +113,6 @@ class _Files:
 
 
 def _shared(first: Sequence[str], second: Sequence[str]) -> int:
-    """Return the number of parts at the end of two paths that are equal."""
+    """Return how many parts two paths have in common, counted from the ends of the paths."""
     pairs = zip(reversed(first), reversed(second), strict=False)
     return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], pairs))

@@ -17,7 +17,7 @@ def unsure(confidence: np.ndarray) -> np.ndarray:
 
 
 def flicker(joints: np.ndarray, size: np.ndarray) -> np.ndarray:
-    """Return how far the joints of each frame are from the middle of their positions in the frames before and after, (N,).
+    """Return how far each frame's joints are from the midpoint of their positions in the previous and next frame, (N,).
 
     The value of a frame is the distance of the joint that is farthest away, divided by the longer side of the image; the first
     and the last frame have NaN. joints: (N, J, 2) px, of consecutive frames; size: (N,) px, longer side of each image.
@@ -49,7 +49,7 @@ def mirrored_back(joints: np.ndarray, width: np.ndarray, mirrored: list[int]) ->
 
 
 def common(first: tuple[str, ...], second: tuple[str, ...]) -> tuple[list[int], list[int]]:
-    """Return the indices of the common joints, first in the first network, then in the second; joints match by name."""
+    """Return the common joints of two networks: their indices in the first, and in the second network; joints match by name."""
     partners = matching_joints(second, first)
     return [j for j, partner in enumerate(partners) if partner is not None], [p for p in partners if p is not None]
 
@@ -57,8 +57,8 @@ def common(first: tuple[str, ...], second: tuple[str, ...]) -> tuple[list[int], 
 def choose(measures: Mapping[str, np.ndarray], count: int, apart: int) -> list[tuple[int, str]]:
     """Return up to `count` pairs of a frame and the name of the measure by which the frame was chosen, in the order of choice.
 
-    measures: name -> value of each frame. The measures take turns. Each turn chooses the worst frame, by this measure, that is
-    at least `apart` frames away from all chosen frames, because neighbouring frames of a video show nearly the same picture.
+    measures: name -> value of each frame. The measures take turns. In its turn, a measure chooses the worst frame of those
+    that are at least `apart` frames away from all chosen frames: neighbouring frames of a video show nearly the same picture.
     """
     ranked = {name: iter(_worst_first(values)) for name, values in measures.items()}
     chosen: list[tuple[int, str]] = []

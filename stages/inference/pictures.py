@@ -18,7 +18,7 @@ from datasets.errors import DataError
 from datasets.imaging.images import PICTURES, looks_like_picture, read_upright
 from stages.inference.video import VideoReader, VideoWriter
 
-DRAWN = (".jpg", ".jpeg", ".png")  # suffixes that drawings keep; drawings of other images become PNG
+DRAWN = (".jpg", ".jpeg", ".png")  # image suffixes that drawings keep; a drawing of an image with another suffix is a PNG file
 TABLES = ("poses.json", "poses.csv")  # names of the files with poses in a results folder
 
 
@@ -40,8 +40,9 @@ class Picture:
 def find_sources(paths: list[Path], out: Path) -> "list[tuple[Images | Video, Path]]":
     """Return the sources at the given paths, each with the folder for its results.
 
-    The results of a single source, or of several images with different names, go to `out`. Else the results of each source go
-    to a folder in `out`, see `folder_names`. Raises DataError as `find_source` does, and for a path that is given twice.
+    The results of a single source, or of several images with different names, are written to `out`. Otherwise the results of
+    each source are written to a folder in `out`, see `folder_names`. Raises DataError as `find_source` does, and for a path
+    that is given twice.
     """
     if len(paths) == 1:
         return [(find_source(paths[0], out), out)]
@@ -77,7 +78,7 @@ def folder_names(paths: list[Path]) -> list[str]:
 
 
 def is_image(path: Path) -> bool:
-    """Return whether a file is a single image, by its suffix or its content; .gif does not count (often animations)."""
+    """Return whether a file is a single image, by its suffix or its content; .gif does not count: it is often an animation."""
     return (path.suffix.lower() in PICTURES and path.suffix.lower() != ".gif") or looks_like_picture(path)
 
 
@@ -123,7 +124,7 @@ def refuse_other_files(out: Path, drawn: list[str]) -> None:
 
 
 class Images:
-    """A source of one or several images, in the given order. Errors of unreadable images, which are skipped, go to `failed`."""
+    """A source of one or several images, in the given order. Unreadable images are skipped; `failed` lists their errors."""
 
     unit = "image"
 
@@ -146,7 +147,7 @@ class Images:
                 self.failed.append(str(error))
 
     def copy(self, out: Path) -> "ImageFiles":
-        """Return a writer of drawings of these images to the folder `out`."""
+        """Return a writer that writes drawings of these images to the folder `out`."""
         return ImageFiles(out)
 
 
@@ -168,7 +169,7 @@ class ImageFiles:
         pass
 
     def add(self, picture: Picture, image: np.ndarray) -> None:
-        """Write the drawing `image`, (H, W, 3) uint8 RGB, in the format of its file name."""
+        """Write the drawing `image`, (H, W, 3) uint8 RGB, in the format of its file name's suffix."""
         path = self.folder / drawn_name(picture.name)
         path.write_bytes(cv2.imencode(path.suffix, cv2.cvtColor(image, cv2.COLOR_RGB2BGR))[1].tobytes())
 
@@ -195,7 +196,7 @@ class Video:
         reader.close()
 
     def copy(self, out: Path) -> "VideoFile":
-        """Return a writer of the drawn frames to a video in the folder `out`."""
+        """Return a writer that writes drawn frames to a video in the folder `out`."""
         return VideoFile(out / self.drawn[0], self.rate)
 
 

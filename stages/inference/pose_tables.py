@@ -14,7 +14,7 @@ class Table:
     """A writer of poses.json, a list of people, and poses.csv, one row per person. Use as a context manager.
 
     Both files are valid even if an exception or Ctrl-C ends the block. The files are line-buffered: if the process is killed,
-    poses.csv holds all people so far, and only the closing bracket of poses.json is missing.
+    poses.csv contains all people added so far, and only the closing bracket of poses.json is missing.
     """
 
     def __init__(self, folder: Path, joints: tuple[str, ...]) -> None:

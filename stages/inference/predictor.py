@@ -48,7 +48,7 @@ class Poses:
 class PosePredictor:
     """A network together with cropping and decoding, which turns images into joints.
 
-    `joints` holds the names of the joints; `skeleton` is for drawing.
+    `joints` are the names of the joints; `skeleton` has the limbs, for drawing.
     """
 
     def __init__(self, network: HourglassNet, about: Description, runtime: str = "torch", device: str = "auto",
@@ -75,8 +75,8 @@ class PosePredictor:
 
         A name is an experiment below exp/, such as hg-256-ft or penn_action_cropped/hg-256-ft, or a network in `known_models`,
         which is downloaded. dataset: the dataset that the network was trained on, such as mpii; needed for .t7 files and
-        PyTorch checkpoints, which do not name their joints. Raises DataError if `source` names no network, several networks,
-        or an unreadable file.
+        PyTorch checkpoints, which do not name their joints. Raises DataError if no network is found, or several
+        networks, or an unreadable file.
         """
         path = find(source)
         onnx = path.with_name("model.onnx")
@@ -90,7 +90,7 @@ class PosePredictor:
         """Return the joints of the people in one image or several.
 
         images: an image is a path, an (H, W, 3) uint8 RGB array, or a (3, H, W) tensor, uint8 or float in [0, 1]. Several
-        images are a list, an (N, H, W, 3) array or an (N, 3, H, W) tensor. Files are read one after the other, when needed.
+        images are a list, an (N, H, W, 3) array or an (N, 3, H, W) tensor. A file is read shortly before it is needed.
         The EXIF orientation of a file is applied, and the joints are in px of the upright image.
         boxes: boxes around people, (4,) or (P, 4): left, top, right, bottom in 0-based px. As in training, the network sees
         each box moved down a little and enlarged 1.25 times. Without boxes, the whole image is the box of one person.

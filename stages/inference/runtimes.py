@@ -22,14 +22,14 @@ from stages.network.hourglass import Head, HourglassNet, Stem
 from stages.settings.sections import RUNTIMES
 
 Run = Callable[[Tensor], Tensor]
-COARSEST = 0.25  # largest step between neighbouring numbers of a dtype, relative to the standard deviation of activations
+COARSEST = 0.25  # largest allowed step between neighbouring numbers of a dtype, in standard deviations of the activations
 
 
 def start(runtime: str, network: HourglassNet, about: Description, device: torch.device, compute: torch.dtype,
           onnx: Path | None = None) -> Run:  # fmt: skip
-    """Return the network as a function in one of the `RUNTIMES`.
+    """Return a function that runs the network in one of the `RUNTIMES`.
 
-    device, compute: see `predict`. OpenVINO computes on the CPU. onnxruntime computes in float32, and on CUDA only if its
+    compute: see `predict.compute_type`. OpenVINO computes on the CPU. onnxruntime computes in float32, and on CUDA only if its
     installed build supports CUDA. onnx: the network's ONNX file, if it exists already.
     Raises DataError for a runtime that is not installed, and for a damaged file.
     """
@@ -42,7 +42,7 @@ def start(runtime: str, network: HourglassNet, about: Description, device: torch
         return in_other(_graph(network, about, onnx), device, fine_enough(network, compute))
     except ImportError:
         raise DataError(f"{runtime} is not installed; run: pip install {runtime}, or use runtime = torch.") from None
-    except Exception as error:  # each runtime raises its own kinds of exceptions
+    except Exception as error:  # each runtime raises exceptions of its own classes
         if not onnx:
             raise
         why = " ".join(str(error).split())[-200:]
@@ -52,8 +52,8 @@ def start(runtime: str, network: HourglassNet, about: Description, device: torch
 def with_flip(run: Run, mirrored: list[int]) -> Run:
     """Return a function that averages the heatmaps of an image and of its mirror image (flip test).
 
-    The heatmaps of the mirror image are mirrored back, with left and right joints exchanged. mirrored: the network's
-    channels in mirrored order. Both images go through the network in one batch.
+    The heatmaps of the mirror image are mirrored back, with left and right joints exchanged. mirrored: for each
+    channel, the channel of the left-right partner. Both images go through the network in one batch.
     """
 
     def run_both(images: Tensor) -> Tensor:
@@ -64,7 +64,7 @@ def with_flip(run: Run, mirrored: list[int]) -> Run:
 
 
 def in_torch(network: nn.Module, device: torch.device, compute: torch.dtype) -> Run:
-    """Return the network as a function in PyTorch.
+    """Return a function that runs the network in PyTorch.
 
     The function uses a copy of the network, with normalisation folded into convolutions and weights of dtype `compute`. A
     network for which `compute` is too coarse is computed in float32, with a warning. On CUDA the kernels are recorded, because
@@ -92,7 +92,7 @@ def fine_enough(network: nn.Module, compute: torch.dtype) -> torch.dtype:
     grow without any change of its loss. Measured PCKh@0.5 of a network whose means were 1,000 standard deviations: 72.2 % in
     float32 and 63.4 % in bfloat16 (70.6 % and 68.1 % if the normalisation statistics were computed in bfloat16). `compute` is
     too coarse if in any normalisation layer the median channel's mean is so large that neighbouring numbers of the dtype are
-    COARSEST standard deviations apart. The median is used, because single channels that are almost constant do no harm.
+    more than COARSEST standard deviations apart. The median is used, because single almost constant channels do no harm.
     """
     if compute == torch.float32:
         return compute
@@ -144,7 +144,7 @@ def _graph(network: HourglassNet, about: Description, onnx: Path | None) -> byte
 
 
 def in_onnxruntime(graph: bytes, device: torch.device, _: torch.dtype) -> Run:
-    """Return the network of an .onnx file's contents as a function in onnxruntime."""
+    """Return a function that runs the network of an .onnx file in onnxruntime; graph: the contents of the file."""
     import onnxruntime
 
     wanted = ["CUDAExecutionProvider"] if device.type == "cuda" else []
@@ -154,7 +154,7 @@ def in_onnxruntime(graph: bytes, device: torch.device, _: torch.dtype) -> Run:
 
 
 def in_openvino(graph: bytes, _: torch.device, compute: torch.dtype) -> Run:
-    """Return the network of an .onnx file's contents as a function in OpenVINO."""
+    """Return a function that runs the network of an .onnx file in OpenVINO; graph: the contents of the file."""
     import openvino
 
     core = openvino.Core()

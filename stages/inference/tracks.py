@@ -5,9 +5,9 @@ from OneEuroFilter import OneEuroFilter
 from scipy.optimize import linear_sum_assignment
 
 LEAST_OVERLAP = 0.3  # smallest intersection over union of a person's boxes in two frames
-KEPT = 30  # number of frames after which a person without a box loses the number
+KEPT = 30  # largest number of frames between two boxes of a person; after more frames, the person is forgotten
 REST = 1.0  # Hz, cutoff frequency of the filter for a joint at rest
-SPEED = 12.0  # Hz, added to the cutoff frequency for each box side per second of the joint's speed
+SPEED = 12.0  # Hz, added to the cutoff frequency of a joint for each box side that it moves per second
 
 
 class Tracker:
@@ -25,7 +25,7 @@ class Tracker:
         numbers, known = [-1] * len(boxes), list(self._last)
         if known and len(boxes):
             overlap = overlaps(np.array([self._last[number][0] for number in known]), boxes)
-            # Otherwise pairs with little overlap could change the assignment of the other pairs.
+            # Pairs with little overlap must not change the assignment of the other pairs.
             overlap[overlap < LEAST_OVERLAP] = 0
             for before, now in zip(*linear_sum_assignment(-overlap), strict=True):
                 if overlap[before, now]:
@@ -59,7 +59,7 @@ class Smoother:
     """
 
     def __init__(self, rate: float) -> None:
-        """Prepare a smoother without people; rate: frames per second of the video."""
+        """Create a smoother for one video; rate: frames per second of the video."""
         self._rate, self._filters = rate, dict[int, list[OneEuroFilter]]()
 
     def smooth(self, person: int, joints: np.ndarray, time: float, side: float) -> np.ndarray:

@@ -18,10 +18,10 @@ from av.video.reformatter import ColorRange, Colorspace
 
 from datasets.errors import DataError
 
-MOST_PIXELS = 1 << 26  # pixels per frame: twice 8K; a decoder holds several frames in memory
+MOST_PIXELS = 1 << 26  # largest number of pixels of a frame, twice 8K; a decoder keeps several frames in memory
 # Clock ticks per second of written videos: a multiple of the usual frame rates; times are rounded by up to 6 us.
 _TICKS = 90_000
-_WIDEST = 10  # largest pixel aspect ratio, either way; a larger one means a damaged file
+_WIDEST = 10  # largest ratio of a pixel's longer side to its shorter side; a larger ratio means a damaged file
 _NO_TRANSFORM = (1, 0, 0, 1)
 _BT709 = 1  # H.264's code for BT.709: colour matrix, primaries and transfer curve
 
@@ -40,7 +40,7 @@ class VideoReader:
     Interlaced frames are deinterlaced (yadif, one frame for two fields). Frames with non-square pixels are resized in width to
     square pixels. Frames are rotated and mirrored by the file's display matrix. Frames that an edit list removes are skipped.
 
-    `count` estimates the number of frames, for a progress bar. After the last frame, `failed` lists what could not be read.
+    `count` estimates the number of frames, for a progress bar. After the last frame, `failed` lists messages about damage.
     """
 
     def __init__(self, path: Path) -> None:
@@ -64,7 +64,7 @@ class VideoReader:
         try:
             self._stream = self._video_stream()
             rates = [rate for rate in (self._stream.average_rate, self._stream.guessed_rate) if rate]
-            # Frames per second; the smaller rate, because the larger may count clock ticks.
+            # Frames per second: the smaller of the two rates, because the larger rate may be that of the clock's ticks.
             self.rate = min(rates, default=Fraction(25))
             self.count = max(1, self._stream.frames or round((self._seconds() or 0) * self.rate))
             frames = self._shown()
@@ -102,11 +102,11 @@ class VideoReader:
         if context.width * context.height > MOST_PIXELS:
             raise DataError(f"{self.path} claims frames of {context.width} x {context.height} px; convert it to smaller ones.")
         context.options = {"max_pixels": str(MOST_PIXELS)}
-        context.thread_type = "NONE"  # one thread: with several, the decoder also loses random frames next to a damaged one
+        context.thread_type = "NONE"  # one thread: several also lose random frames next to a damaged frame
         return stream
 
     def _seconds(self) -> float | None:
-        """Return the video's duration in s according to the file; None if the file does not say."""
+        """Return the video's duration in s according to the file; None if the file does not state it."""
         stream = self._stream
         if stream.duration is not None and stream.time_base is not None:
             return float(stream.duration * stream.time_base)
@@ -119,7 +119,7 @@ class VideoReader:
             following = max(0.0, time + step)
             if frame.pts is not None and frame.time_base:
                 shown = float(frame.pts * frame.time_base) + offset
-                if shown <= time:  # the times restart at 0 in a file of several recordings, as from camcorders or `cat`
+                if shown <= time:  # the times restart at 0 in a file of joined recordings, as by camcorders or `cat`
                     offset += following - shown
                     shown = following
                 time = shown
@@ -239,13 +239,13 @@ def _transformed(pixels: np.ndarray, transform: tuple[int, ...]) -> np.ndarray:
 class VideoWriter:
     """A writer of H.264 videos in MP4 (yuv420p, index at the start); each frame is shown until the time of the next frame.
 
-    The first frame determines the video's size; odd sides are extended by one column or row. Frames of other sizes are scaled.
+    The first frame determines the video's size; odd sides are extended by one row or column. Later frames are scaled to it.
     """
 
     def __init__(self, path: Path, rate: Fraction) -> None:
         """Open the file. rate: approximate frames per second; only the last frame's duration may depend on it.
 
-        `add` raises DataError for a size that H.264 does not allow; all methods raise OSError.
+        `add` raises DataError for a size that H.264 does not allow; all methods raise OSError for a failed write.
         """
         self.path, self.rate = path, rate
         self._container = av.open(f"file:{path}", "w", format="mp4", options={"movflags": "+faststart"})
@@ -261,7 +261,7 @@ class VideoWriter:
             self._container.close()
 
     def add(self, image: np.ndarray, time: float) -> None:
-        """Add a frame, (H, W, 3) uint8 RGB, shown from `time` s on, which is not before the time of the previous frame."""
+        """Add a frame, (H, W, 3) uint8 RGB, shown from `time` s on; times must not decrease from frame to frame."""
         if self._stream is None:
             self._stream = self._start(*(side + side % 2 for side in image.shape[1::-1]))
         fitted = _fitted(image, self._stream.width, self._stream.height)

@@ -1,20 +1,21 @@
-"""Estimate 3D poses from 2D poses: two networks, the converter and the lifter, and baselines without a network.
+"""Estimate 3D poses from 2D poses with two networks, the converter and the lifter, and with baselines that use no network.
 
-The converter takes heatmaps of joints (the "3D skeleton converter" of Chao et al., CVPR 2017). The lifter takes 2D joints; the
-evaluation compares it with the converter. Both networks learn from motion capture that random cameras see.
+The input of the converter is heatmaps of joints (the "3D skeleton converter" of Chao et al., CVPR 2017). The input of the
+lifter is 2D joints; the evaluation compares the lifter with the converter. Both networks are trained on poses of motion
+capture that are projected by random cameras.
 
 convert      check motion capture and split it into training and validation
 cameras      draw random cameras that see a whole person, and project points
 bodies       change the proportions of bodies at random
-samples      make training samples: poses of motion capture as random cameras see them
-recordings   heatmaps of a forecasting network, moved to the joints of training samples
-network      the converter and the lifter
+samples      make training samples: poses of motion capture, seen by random cameras
+recordings   move recorded heatmaps of a forecasting network to the joints of training samples
+network      define the converter and the lifter
 checkpoints  write both networks to disk and read them
-objective    batches, loss and validation of both trainings
+objective    define batches, loss and validation of both trainings
 train        train the converter, and train the lifter
 baselines    estimate 3D poses without a network
 scoring      compute errors in mm and px
 evaluate     score both networks and the baselines on the validation clips of motion capture
-published    read and write the converter in the files of skeleton2d3d
-export       converters for other programs
+published    read and write converters as files of skeleton2d3d
+export       export converters for other programs
 """

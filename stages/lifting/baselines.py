@@ -1,7 +1,7 @@
 """Estimate 3D poses without a network: by the mean pose, the nearest 2D pose, or a linear map.
 
 The baselines learn from synthetic samples of the training poses. Each baseline maps queries to outputs. Queries are 2D joints
-(N, J, 2) in px, NaN where unknown. Outputs are (N, 3 J + 4) in mm and px, in the order of `stages.lifting.network.Pose3D`.
+(N, J, 2) in px, NaN for unknown joints. Outputs are (N, 3 J + 4) in mm and px, in the order of `stages.lifting.network.Pose3D`.
 """
 
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ import torch
 from stages.lifting.network import normalised_joints
 from stages.lifting.samples import Scenes
 
-RIDGE = 1.0  # added to the diagonal of the normal equations, where thousands of samples of variance 1 sum up to far more
+RIDGE = 1.0  # added to the diagonal of the normal equations; small, because each entry is a sum over thousands of samples
 CHUNK = 1024  # number of queries that are computed at a time, to limit memory
 
 
@@ -21,7 +21,7 @@ class Baselines:
     """The three baselines, after learning from M samples with J joints and F features."""
 
     features: np.ndarray  # (M, F) float64: `normalised_joints` of the samples
-    targets: np.ndarray  # (M, 3 J + 4): the right outputs for the samples, in mm and px
+    targets: np.ndarray  # (M, 3 J + 4): the correct outputs for the samples, in mm and px
     side: int  # side of the heatmaps in px
 
     @classmethod
@@ -31,7 +31,7 @@ class Baselines:
         return cls(_features(scenes.points, side), np.concatenate(found, axis=1), side)
 
     def mean_pose(self, points: np.ndarray) -> np.ndarray:
-        """Return the outputs (N, 3 J + 4) of the mean pose: for every query, the mean of the samples' right outputs."""
+        """Return the outputs (N, 3 J + 4) of the mean pose: for every query, the mean of the samples' correct outputs."""
         return np.repeat(self.targets.mean(axis=0)[None], len(points), axis=0)
 
     def nearest(self, points: np.ndarray) -> np.ndarray:
@@ -46,7 +46,7 @@ class Baselines:
         best = np.empty(len(points), np.int64)
         for start in range(0, len(points), CHUNK):
             some = slice(start, start + CHUNK)
-            # |q - t|^2 over the known joints of query q and sample t, without |q|^2, which is equal for all samples.
+            # |q - t|^2 over the known joints of query q and sample t, without |q|^2, which does not depend on t.
             best[some] = (known[some] @ (theirs**2).T - 2 * (known[some] * places[some]) @ theirs.T).argmin(axis=1)
         return self.targets[best]
 

@@ -6,21 +6,21 @@ from datasets.penn_action import PENN_ACTION
 
 JOINTS = PENN_ACTION.skeleton.joints
 MIRRORED = PENN_ACTION.skeleton.mirrored()
-# Pairs of joints with a bone between them: their distance stays the same however a person moves.
+# Pairs of joints that a bone connects: the distance of the two joints does not change when the person moves.
 RIGID_LIMBS = tuple(
     (JOINTS.index(f"{side}_{first}"), JOINTS.index(f"{side}_{second}"))
     for first, second in (("shoulder", "elbow"), ("elbow", "wrist"), ("hip", "knee"), ("knee", "ankle"))
     for side in ("right", "left")
 )
-# Body parts whose lengths `scale_limbs` changes, in the order of its factors.
+# Body parts whose lengths `scale_limbs` changes, in the order of the columns of its argument `factors`.
 FACTORS = ("torso", "hips", "thighs", "shanks", "shoulders", "upper arms", "forearms", "neck")
 
 
 def scale_limbs(poses: np.ndarray, factors: np.ndarray) -> np.ndarray:
-    """Return poses (N, 13, 3) in mm whose limbs are longer or shorter, but keep their directions.
+    """Return poses (N, 13, 3) in mm in which the limbs have new lengths and unchanged directions.
 
-    poses: (N, 13, 3) mm; factors: (N, 8), the factor of the length of each body part in FACTORS. A factor applies to the right
-    and to the left limb.
+    poses: (N, 13, 3) mm; factors: (N, 8), the number by which the length of each body part in FACTORS is multiplied. One
+    factor applies to both the right and the left limb.
     """
     torso, hips, thighs, shanks, shoulders, upper_arms, forearms, neck = factors.T[:, :, None]
     joint = {name: poses[:, i] for i, name in enumerate(JOINTS)}

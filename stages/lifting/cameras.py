@@ -2,10 +2,10 @@
 
 World frame: z up, mm. Camera frame: x right, y down, z forward, mm. Image: a square heatmap; points (u, v) are in 0-based px of
 the heatmap, with pixel centres at integers. The distribution of the cameras and the formulas are those of skeleton2d3d (Chao et
-al., CVPR 2017) for heatmaps of 64 px; for other sizes, the focal length in px is scaled in proportion.
+al., CVPR 2017) for heatmaps of 64 px; for other sizes, the focal length in px is proportional to the size.
 
-With `published`, three mistakes of skeleton2d3d are repeated: negative focal lengths are allowed, a joint counts as in front of
-the camera if its depth in mm is at least the focal length in px, and the image's centre lies half a pixel off.
+With `published` = True, three mistakes of skeleton2d3d are repeated: negative focal lengths are allowed, a joint counts as in
+front of the camera if its depth in mm is at least the focal length in px, and the image's centre is off by half a pixel.
 """
 
 from dataclasses import dataclass
@@ -15,13 +15,13 @@ from numpy.random import Generator
 
 from datasets.errors import DataError
 
-FOCAL, FOCAL_STD = 73.6 / 64, 28.8 / 64  # mean and standard deviation of the focal length / the image's side
-DISTANCE = (1000.0, 5000.0)  # mm from the camera to the world's origin, where the person is
-ELEVATION = (-5.0, 30.0)  # degrees above the horizontal; the angles in the next line are in degrees, too
-ROLL, PAN, TILT = (-5.0, 5.0), (-45.0, 45.0), (-30.0, 5.0)
-NEAR = 200.0  # mm; smallest depth of a joint that the camera sees
-LEAST_AREA = 0.1  # smallest fraction of the image that the bounding box of the joints covers
-MOST_DRAWS = 100_000  # largest number of cameras drawn for one person; 1,500 real poses needed at most 213 (FORECAST.md 4)
+FOCAL, FOCAL_STD = 73.6 / 64, 28.8 / 64  # mean and standard deviation of (focal length / side of the image)
+DISTANCE = (1000.0, 5000.0)  # mm from the camera to the origin of the world frame, where the person is
+ELEVATION = (-5.0, 30.0)  # degrees; angle of the camera above the horizontal plane through the origin
+ROLL, PAN, TILT = (-5.0, 5.0), (-45.0, 45.0), (-30.0, 5.0)  # degrees by which the camera is rotated
+NEAR = 200.0  # mm; smallest depth at which a joint counts as in front of the camera
+LEAST_AREA = 0.1  # smallest fraction of the image that the bounding box of the joints must cover
+MOST_DRAWS = 100_000  # largest number of cameras drawn for one person; none of 1,500 real poses needed more than 213
 _AT_ONCE = 1 << 20  # number of joints that are projected at a time, to limit memory
 
 
@@ -34,7 +34,7 @@ class Cameras:
     focal: np.ndarray  # (N,) px
 
     def view(self, points: np.ndarray) -> np.ndarray:
-        """Return points (N, ..., J, 3) of the world frame in the frames of the N cameras, in the same shape; all in mm."""
+        """Return points (N, ..., J, 3) mm, transformed from the world frame to the frames of the N cameras."""
         single = (len(points), *[1] * (points.ndim - 3))
         turn = self.rotation.transpose(0, 2, 1).reshape(*single, 3, 3)
         return (points - self.position.reshape(*single, 1, 3)) @ turn
@@ -44,17 +44,17 @@ class Cameras:
 
 
 def principal_point(side: int, published: bool) -> float:
-    """Return the coordinate, u as well as v, of the image's centre in 0-based px; side: side of the image in px.
+    """Return the coordinate of the image's centre, equal for u and v, in 0-based px; side: side of the image in px.
 
-    published: whether to return the centre of skeleton2d3d, half a pixel off: for a side of 64 px, pixel 32 counted from 1.
+    published: whether to return the centre of skeleton2d3d, which is off by half a pixel: for a side of 64 px, 31 and not 31.5.
     """
     return side / 2 - 1 if published else (side - 1) / 2
 
 
 def project(points: np.ndarray, focal: np.ndarray, center: float) -> np.ndarray:
-    """Return the image coordinates (N, ..., 2) of points in px.
+    """Return the image coordinates (N, ..., 2) in px of points in the camera frame.
 
-    points: (N, ..., 3) mm, camera frame; focal: (N,) px; center: u and v of the principal point in px. Points at depth 0 have
+    points: (N, ..., 3) mm; focal: (N,) px; center: u and v of the principal point in px. Points at depth 0 have
     infinite or NaN coordinates.
     """
     with np.errstate(divide="ignore", invalid="ignore"):
@@ -62,12 +62,12 @@ def project(points: np.ndarray, focal: np.ndarray, center: float) -> np.ndarray:
 
 
 def draw_cameras(poses: np.ndarray, side: int, rng: Generator, published: bool = False) -> Cameras:
-    """Return a random camera for each of N people, which sees all joints of the person at all T moments.
+    """Return for each of N people a random camera that sees all joints of the person at all T moments.
 
-    poses: (N, T, J, 3) mm, world frame, around the origin; side: side of the image in px. Cameras are drawn until each joint
-    lies in front of the camera and within [0, side - 1] in the image, and the joints' bounding box covers at least LEAST_AREA
-    of the image on average over the moments. Equal states of `rng` give equal cameras. Raises DataError if about MOST_DRAWS
-    cameras were drawn and none of them sees a person.
+    poses: (N, T, J, 3) mm, world frame, centred on the origin; side: side of the image in px. Cameras are drawn until each
+    joint lies in front of the camera and within [0, side - 1] in the image, and the joints' bounding box covers at least
+    LEAST_AREA of the image on average over the moments. Equal states of `rng` give equal cameras. Raises DataError if none of
+    about MOST_DRAWS cameras that were drawn for a person sees the person.
     """
     count = len(poses)
     found = Cameras(np.empty((count, 3, 3)), np.empty((count, 3)), np.empty(count))
@@ -75,7 +75,7 @@ def draw_cameras(poses: np.ndarray, side: int, rng: Generator, published: bool =
     while len(missing):
         if draws >= MOST_DRAWS:
             raise DataError(
-                f"none of {draws} random cameras sees all joints of one of the poses; does it show a person, in mm?"
+                f"a pose is not completely visible to any of {draws} random cameras; check that it is of a person, in mm."
             )
         each = int(np.clip(_AT_ONCE // (len(missing) * poses[0, ..., 0].size), 1, 64))
         cameras = _random_cameras(len(missing) * each, side, rng)

@@ -1,4 +1,4 @@
-"""Save and load converters and lifters: one self-describing .safetensors file per network, see `stages.network.checkpoints`."""
+"""Save and load converters and lifters: one .safetensors file, with a description, per network."""
 
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,7 @@ class LiftingDescription:
     side: int  # side of the heatmaps in px
     converter: Converter | None  # options of the converter; None for a lifter
     width: int | None  # width of the lifter's layers; None for a converter
-    metrics: dict[str, int | float]  # accuracies at the time of saving
+    metrics: dict[str, int | float]  # accuracies when the network was saved
 
 
 def save(path: Path, network: ConverterNet | LifterNet, joints: tuple[str, ...], metrics: dict[str, float]) -> None:

@@ -16,8 +16,8 @@ def convert(source: Path, valid: Sequence[str], folder: Path) -> dict[str, dict[
     """Write train.npz and valid.npz with the 13 joints of Penn Action; return the number of clips and of poses in each split.
 
     source: a file or folder that `datasets.mocap` can read; valid: clips whose names begin with one of these texts become the
-    validation split. Raises DataError for files that are missing or damaged or lack a joint, and if a text in `valid` fits no
-    clip or no clip is left for training.
+    validation split. Raises DataError for files that are missing or damaged or lack a joint, if no clip's name begins with a
+    text in `valid`, and if no clip is left for training.
     """
     found = read_clips(source)
     try:

@@ -1,15 +1,16 @@
 """Evaluate the converter, the lifter and the baselines on the validation clips of motion capture.
 
-Each pose of the validation clips is seen by one random camera; evaluations with equal settings use equal cameras. All methods
-get the same heatmaps: the converter takes the heatmaps, the other methods take the joints that `joints_of` finds in the
-heatmaps. `sharp` heatmaps have a peak of 1 at each joint. `noisy` heatmaps are blurred, low, shifted or empty, like those of
-forecasts. `forecast` heatmaps are recorded ones of a forecasting network (`stages.lifting.recordings`), if there are any.
+Each pose of the validation clips is seen by one random camera; two evaluations with equal settings use the same cameras. All
+methods are tested on the same heatmaps: the input of the converter is the heatmaps; the input of the other methods is the
+joints that `joints_of` finds in the heatmaps. `sharp` heatmaps have a peak of 1 at each joint. `noisy` heatmaps are blurred,
+low, shifted or empty, like those of forecasts. `forecast` heatmaps were recorded from a forecasting network
+(`stages.lifting.recordings`); without recordings, this kind of heatmaps is left out.
 
 Files in the result folder:
-    lifting.json               all figures
-    lifting.csv, .md, .txt     mean errors of each method with sharp and with noisy heatmaps
-    actions.csv, joints.csv    error in mm without alignment by action and by joint, with sharp heatmaps
-    tests.csv, .md, .txt       significance tests of the converter against each other method, with sharp heatmaps
+    lifting.json               all mean errors
+    lifting.csv, .md, .txt     mean errors of each method with each kind of heatmaps
+    actions.csv, joints.csv    errors in mm, without Procrustes alignment, by action and by joint, with sharp heatmaps
+    tests.csv, .md, .txt       significance tests of the converter against every other method, with sharp heatmaps
 """
 
 from collections.abc import Callable
@@ -43,9 +44,9 @@ from stages.settings.sections import Workspace
 
 NAME = "lifting.json"
 BATCH = 256
-MOMENTS = 16  # length of a row of consecutive poses, seen by one camera, over which limbs should keep their lengths
+MOMENTS = 16  # number of consecutive poses in a row; one camera sees a row, and limb lengths should not change within it
 NOISY = Noise(blur_std=2, lowest_peak=0.3, jitter_std=1, missing_probability=0.1)  # as in the preset res-64-modern
-# Name of a kind of heatmaps -> its noise.
+# Kind of heatmaps -> the noise with which they are drawn.
 INPUTS = {"sharp": NONE, "noisy": NOISY}
 _NOISE, _CAMERAS, _RECORDED = 0, 1, 2  # independent RNG streams of the evaluation
 # Field of LiftingFigures -> column of the table in lifting.csv.
@@ -54,7 +55,7 @@ COLUMNS = {
     "magnification_percent": "magnification %", "reprojection_px": "reprojection px", "limbs_percent": "limbs %",
 }  # fmt: skip
 
-# Takes heatmaps (N, J, S, S) and the joints (N, J, 2) in the heatmaps in px; returns outputs (N, 3 J + 4), see `Pose3D`.
+# Function of heatmaps (N, J, S, S) and the joints (N, J, 2) px in these heatmaps, which returns outputs (N, 3 J + 4).
 Method = Callable[[Tensor, Tensor], np.ndarray]
 
 
@@ -63,17 +64,17 @@ class LiftingFigures(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    error_mm: float  # error without alignment
+    error_mm: float  # error without Procrustes alignment
     low: float  # lower end of the 95 % confidence interval of error_mm, by a bootstrap over clips
-    high: float  # upper end of this interval
+    high: float  # upper end of the interval whose lower end is `low`
     aligned_mm: float
     depth_mm: float
     focal_px: float
     magnification_percent: float
     reprojection_px: float
     limbs_percent: float | None  # see `scoring.limb_unsteadiness`; None if no clip has MOMENTS poses
-    by_joint: dict[str, float]  # joint -> error in mm without alignment
-    by_action: dict[str, float]  # action -> error in mm without alignment
+    by_joint: dict[str, float]  # joint -> error in mm without Procrustes alignment
+    by_action: dict[str, float]  # action -> error in mm without Procrustes alignment
 
 
 class LiftingAccuracy(BaseModel):
@@ -95,10 +96,10 @@ class _Trial:
     side: int  # side of the heatmaps in px
     training: ConverterTraining  # defines how heatmaps are drawn
     noise: Noise  # noise of drawn heatmaps
-    recordings: Recordings | None = None  # heatmaps that are shown instead of drawn ones
+    recordings: Recordings | None = None  # recorded heatmaps that replace the drawn ones
 
     def outputs(self, methods: dict[str, Method], device: torch.device, rows: bool) -> dict[str, np.ndarray]:
-        """Return method -> outputs (N, 3 J + 4); rows: for the rows of consecutive poses, not for all single poses."""
+        """Return method -> outputs (N, 3 J + 4) for the rows of consecutive poses if `rows`, else for all single poses."""
         scenes = self.rows if rows else self.scenes
         whole = observed(scenes, self.training, self.noise, np.random.default_rng([_NOISE, rows]))
         count = len(self.recordings) if self.recordings else 1
@@ -117,11 +118,11 @@ class _Trial:
 
 def evaluate(folder: Path, models: dict[str, Path], clips: dict[str, Clips], recordings: Recordings | None, options: Converter,
              training: ConverterTraining, workspace: Workspace, report: Report = silent) -> dict[str, Any]:  # fmt: skip
-    """Score networks and baselines; return kind of heatmaps -> method -> mean error in mm without alignment.
+    """Score networks and baselines; return kind of heatmaps -> method -> mean error in mm without Procrustes alignment.
 
     models: name -> file of a network; the converter comes first. clips: split -> clips; the baselines learn from `train`, and
     all methods are scored on `valid`. recordings: heatmaps of the validation split, or None. Raises DataError for a file that
-    holds no converter or lifter, and for a network whose heatmaps have another size than those of the first network.
+    contains no converter or lifter, and for a network whose heatmaps have another size than the heatmaps of the first network.
     """
     device = pick_device(workspace.device)
     methods, side = _methods(models, clips["train"], options, training, device)
@@ -145,7 +146,10 @@ def evaluate(folder: Path, models: dict[str, Path], clips: dict[str, Clips], rec
 
 
 def in_rows(clips: Clips) -> np.ndarray:
-    """Return the clips cut into W rows of MOMENTS consecutive poses, (W, MOMENTS, J, 3) mm; a clip's remainder is left out."""
+    """Return the clips cut into W rows of MOMENTS consecutive poses, (W, MOMENTS, J, 3) mm.
+
+    Poses that are left over at the end of a clip are omitted.
+    """
     cut = [
         clips.poses[start : start + MOMENTS]
         for first, end in zip(clips.first[:-1].tolist(), clips.first[1:].tolist(), strict=True)
@@ -164,12 +168,12 @@ def read(folder: Path) -> LiftingAccuracy:
 
 def _methods(models: dict[str, Path], train: Clips, options: Converter, training: ConverterTraining,
              device: torch.device) -> tuple[dict[str, Method], int]:  # fmt: skip
-    """Return name -> method, and the side in px of the heatmaps that all networks take."""
+    """Return name -> method, and the side in px of the heatmaps that all networks are built for."""
     networks = {name: load(path)[0].to(device) for name, path in models.items()}
     side = next(iter(networks.values())).side
     for name, network in networks.items():
         if network.side != side:
-            raise DataError(f"{models[name]} sees heatmaps of {network.side} px, not of {side} px; train both again.")
+            raise DataError(f"{models[name]} sees heatmaps of {network.side} px, not of {side} px; train both networks again.")
 
     learnt = Baselines.learn(PoseSamples(train.poses, side, options, training).statistics(), side)
     baselines = {"linear map": learnt.linear_map, "nearest 2D pose": learnt.nearest, "mean pose": learnt.mean_pose}
@@ -218,10 +222,11 @@ def table(accuracy: LiftingAccuracy) -> pd.DataFrame:
 
 
 def tests(sharp: dict[str, Errors], clip: np.ndarray) -> pd.DataFrame:
-    """Return a table of paired tests of the first method against each other method, one row per other method.
+    """Return a table of paired tests that compare the first method with every other method, one test per row.
 
-    The differences are the first method's error minus the other method's error, in mm without alignment. sharp: method ->
-    errors with sharp heatmaps; clip: (N,), number of the clip of each pose. Clips are the independent samples.
+    A difference is the first method's error minus the error of the method in the column `than`, in mm, without Procrustes
+    alignment. sharp: method -> errors with sharp heatmaps; clip: (N,), number of the clip of each pose. Clips are the
+    independent samples of the tests.
     """
     first, *rivals = sharp
     rows = []

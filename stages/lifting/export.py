@@ -1,9 +1,11 @@
 """Export a trained converter for other programs, into one folder.
 
-converter.safetensors  the network, self-describing, for `stages.lifting.checkpoints.load`
+converter.safetensors  the network with its description, for `stages.lifting.checkpoints.load`
 converter.onnx         heatmaps (N, J, S, S) -> repos (N, J, 3), trans (N, 3) in mm and focal (N,) in px, see `Pose3D`; any N
-model_best.t7          -s3Model of image-play and skeleton2d3d (res-64: cudnn, GPU tensors), if Torch7 can express the network
-converter.json         the description: options, joints, input, outputs, accuracies, and the largest difference of each file
+model_best.t7          res-64 for the option -s3Model of image-play and skeleton2d3d (cudnn classes, GPU tensors); only for
+                       networks that `stages.lifting.published.obstacle` allows
+converter.json         the description: options, joints, input, outputs, accuracies, and for each file the largest difference
+                       of its outputs from the network's outputs
 """
 
 from collections.abc import Callable
@@ -29,7 +31,7 @@ from stages.torch7 import t7 as torch7
 
 NAME, SAFETENSORS, ONNX, TORCH7 = "converter.json", "converter.safetensors", "converter.onnx", "model_best.t7"
 CHECKED = 8  # number of poses on whose heatmaps the written files are compared with the network
-TOLERANCE = 0.05  # mm and px, largest allowed difference of outputs, which are up to some thousand mm
+TOLERANCE = 0.05  # mm and px, largest allowed difference between outputs, which reach several thousand mm
 
 
 class ExportedConverter(BaseModel):
@@ -41,7 +43,7 @@ class ExportedConverter(BaseModel):
     parameters: int
     joints: tuple[str, ...]
     side: int  # S, side of the heatmaps in px
-    heatmaps: str = "(N, J, S, S): a blob 1 high where a joint is seen, as forecasting networks and hourglasses return them"
+    heatmaps: str = "(N, J, S, S): a blob with a peak of 1 at each visible joint, as in the outputs of hourglasses"
     outputs: str = (
         "repos (N, J, 3): joints minus their mean, mm; trans (N, 3): that mean, mm; focal (N,): focal length, px of the "
         "heatmaps; camera frame: x right, y down, z forward"
@@ -49,15 +51,15 @@ class ExportedConverter(BaseModel):
     center: float  # principal point of the cameras: u = focal * x / z + center, v = focal * y / z + center, 0-based heatmap px
     metrics: dict[str, int | float]
     onnx_opset: int = OPSET
-    largest_difference: dict[str, float]  # file -> difference from the network's outputs, mm and px
+    largest_difference: dict[str, float]  # file -> largest difference of its outputs from the network's outputs, mm and px
     no_torch7: str  # the reason why there is no Torch7 file; "" if the file exists
 
 
 def export(folder: Path, model: Path, clips: dict[str, Clips], training: ConverterTraining) -> dict[str, Any]:
     """Write the converter of the file `model` in every format, and compare each file with the network on validation poses.
 
-    clips: split -> clips of motion capture. Returns the number of parameters and the largest difference of each file. Raises
-    DataError for a lifter, and if a file does not reproduce the network's outputs.
+    clips: split -> clips of motion capture. Returns the number of parameters, and for each file the largest difference of its
+    outputs from the network's. Raises DataError for a lifter, and if a difference exceeds TOLERANCE.
     """
     network, about = checkpoints.load(model)
     if not isinstance(network, ConverterNet):
@@ -121,7 +123,7 @@ def _outputs(network: nn.Module, maps: Tensor) -> np.ndarray:
 
 
 def _of_onnx(path: Path, maps: Tensor) -> np.ndarray:
-    """Return the outputs (N, 3 J + 4) of an .onnx file. The first pose is a batch of its own: any batch size works."""
+    """Return the outputs (N, 3 J + 4) of an .onnx file, from batches of 1 and N - 1 poses to test that any batch size works."""
     import onnxruntime
 
     session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])

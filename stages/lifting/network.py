@@ -1,7 +1,7 @@
 """Define two networks for 3D poses: the converter, which takes heatmaps, and the lifter, which takes 2D joints.
 
-Both networks return one tensor (N, 3 J + 4): repos (3 J, mm), the J joints around their mean, each joint as x, y, z; trans (3,
-mm), the position of this mean; focal (1, px), the focal length. `Pose3D` splits this tensor. `Units` converts the values of a
+Both networks return one tensor (N, 3 J + 4): repos (3 J, mm), the J joints minus their mean, each joint as x, y, z; trans (3,
+mm), the mean of the joints; focal (1, px), the focal length. `Pose3D` splits this tensor. `Units` converts the values of a
 network's last layer to mm and px: output = unit * layer + offset.
 """
 
@@ -15,10 +15,10 @@ from stages.lifting.cameras import FOCAL, principal_point
 from stages.network.blocks import Residual
 from stages.settings.lifting import Converter
 
-DEPTH = 2500.0  # mm, offset of the depth in trans, as in skeleton2d3d
+DEPTH = 2500.0  # mm, constant that is added to the depth in trans, as in skeleton2d3d
 HALVINGS = 4  # how often the converter halves the resolution of the heatmaps
 HIDDEN = 256  # width of the hidden layer in each of the converter's three heads
-LOWEST = 0.1  # smallest peak that shows a joint; lower peaks are not raised to 1, and `joints_of` finds no joint there
+LOWEST = 0.1  # smallest peak that counts as a joint; a lower peak is not scaled up to 1, and `joints_of` returns NaN for it
 BLOCKS = 2  # number of residual blocks in the lifter
 
 
@@ -40,15 +40,15 @@ class Pose3D(NamedTuple):
         return joints[..., :2] / joints[..., 2:] * self.focal[..., None, None] + center
 
     def mirrored(self, exchanged: list[int]) -> "Pose3D":
-        """Return the poses that the mirrored image shows; exchanged: the joints with left and right exchanged."""
+        """Return the poses that the mirrored image shows; exchanged: for each joint, the index of its mirror joint."""
         sign = self.repos.new_tensor([-1, 1, 1])
         return Pose3D(self.repos[..., exchanged, :] * sign, self.trans * sign, self.focal)
 
     def steady(self) -> "Pose3D":
-        """Return movements (..., T) with the focal length of the first step at all steps, and unchanged image coordinates.
+        """Return movements (..., T) in which all steps have the focal length of the first step.
 
-        An image shows only the ratio of size and distance to focal length. So image-play multiplies repos and trans of each
-        step by focal(1) / focal(t), which keeps a person's size more constant over time.
+        As in image-play, repos and trans of each step t are multiplied by focal(1) / focal(t), because an image does not
+        determine a person's size and the focal length, so that both may change from step to step.
         """
         factor = self.focal[..., :1] / self.focal
         focal = self.focal[..., :1].expand_as(self.focal)
@@ -65,13 +65,13 @@ class Units(nn.Module):
     offset: Tensor
 
     def __init__(self, joints: int, side: int) -> None:
-        """Set the published units: 1 mm and 1 px, with offsets of 2.5 m for the depth and of the mean focal length."""
+        """Set the published units, 1 mm and 1 px, and offsets: 2.5 m for the depth, the mean focal length for focal."""
         super().__init__()
         self.register_buffer("unit", torch.ones(3 * joints + 4))
         self.register_buffer("offset", torch.cat([torch.zeros(3 * joints + 2), torch.tensor([DEPTH, FOCAL * side])]))
 
     def standardise(self, values: Tensor) -> None:
-        """Set the offset to the mean, and the unit to the standard deviation, of right outputs (N, 3 J + 4).
+        """Set the offset to the mean, and the unit to the standard deviation, of correct outputs (N, 3 J + 4).
 
         All coordinates of repos get one common unit: the root mean square of their deviations from the offset.
         """
@@ -116,7 +116,7 @@ class ConverterNet(nn.Module):
 
     @property
     def center(self) -> float:
-        """Return the coordinate in px, u as well as v, of the principal point in the images of the training cameras."""
+        """Return the coordinate in px, equal for u and v, of the principal point in the images of the training cameras."""
         return principal_point(self.side, self.options.cameras == "published")
 
     def forward(self, heatmaps: Tensor) -> Tensor:
@@ -141,11 +141,12 @@ class _Block(nn.Module):
 
 
 class LifterNet(nn.Module):
-    """The lifter: maps 2D joints (N, J, 2) in px, NaN where unknown, to outputs (N, 3 J + 4) in mm and px, see `Pose3D`.
+    """The lifter: maps 2D joints (N, J, 2) in px, NaN if unknown, to outputs (N, 3 J + 4) in mm and px, see `Pose3D`.
 
     The architecture is that of Martinez et al., "A simple yet effective baseline for 3d human pose estimation", ICCV 2017: a
-    layer, two residual blocks of two layers, and an output layer. The first layer takes `normalised_joints`. Unlike the
-    published network, this network has no dropout: every training sample has another camera, so samples cannot be memorised.
+    layer, two residual blocks of two layers, and an output layer. The input of the first layer is `normalised_joints`.
+    Unlike the published network, this network has no dropout: each training sample is seen by a new random camera, so the
+    network cannot memorise samples.
     """
 
     def __init__(self, joints: int, side: int, width: int) -> None:

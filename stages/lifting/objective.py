@@ -21,7 +21,7 @@ from stages.settings.lifting import Converter
 from stages.settings.trainings import Training
 from stages.training.objective import Resources
 
-VALIDATION_BATCH = 256  # number of poses
+VALIDATION_BATCH = 256  # number of poses in a batch
 HEADS = ("repos", "trans", "focal")  # parts of an output, see `Pose3D`
 METRE = 1000.0  # mm
 SHOWN, CANVAS = 4, 224  # number of people in the picture, and side in px of each drawing of a person
@@ -31,9 +31,10 @@ class LiftingObjective:
     """The objective of a converter or a lifter, trained on synthetic samples; see `stages.training.objective.Objective`.
 
     The loss is the sum of three mean squared errors: of repos, trans and focal, in the units of the network's last layer. The
-    figure error_mm is the mean distance in mm between the estimated and the true joints of repos, without alignment. The figure
-    acc is 1 minus this error in metres, so that the best epoch has the lowest error on the validation clips, as published. All
-    validations use equal cameras, sharp heatmaps, and the recorded proportions of the bodies.
+    figure error_mm is the mean distance in mm between the estimated and the true joints of repos, without Procrustes
+    alignment. The figure acc is 1 minus this error in metres, so that the best epoch, which has the highest acc, is the one
+    with the lowest error on the validation clips, as published. All validations use the same cameras, sharp heatmaps, and
+    bodies with unchanged proportions.
     """
 
     parts: tuple[str, ...] = ("error_mm", *HEADS)
@@ -51,7 +52,7 @@ class LiftingObjective:
         self.valid_poses = clips["valid"].poses
         self.valid: Scenes | None = None
         self.resources = Resources(torch.device("cpu"), torch.float32, 1, (0, 1))
-        self.loss_limit = 1e9  # mm^2, for errors of tens of metres; the published training starts at 5e5
+        self.loss_limit = 1e9  # mm^2, reached by errors of tens of metres; the published training starts with a loss of 5e5
         if options.outputs == "normalised":
             network.units.standardise(targets(tensors(observed(self.samples.statistics(), training, NONE, _unused()))))
             self.loss_limit = 1e6
@@ -86,14 +87,14 @@ class LiftingObjective:
         return loss, torch.cat([loss.detach()[None], error[None], losses.detach()])
 
     def figures(self, sums: Tensor) -> dict[str, float]:
-        """Return the figures loss, acc and `parts` of an iteration from its added-up sums (5,)."""
+        """Return the figures of an iteration (loss, acc and those in `parts`); sums: (5,), added-up results of `loss`."""
         loss, error, *losses = sums.tolist()
         return {"loss": loss, "acc": 1 - error / METRE, "error_mm": error} | dict(zip(HEADS, losses, strict=True))
 
     def validate(self, network: nn.Module, phase: Any, report: Report) -> tuple[Tensor, np.ndarray]:
         """Validate on this process's share of the validation poses; return sums (6,), and a picture of the first poses.
 
-        The sums are the number of poses, and the sums of `loss` with the number of poses as the share. `draw_poses` draws the
+        The sums are the number of poses, then the sums of `loss`, where `share` is the number of poses. `draw_poses` draws the
         picture.
         """
         assert self.valid is not None, "begin comes first"
@@ -115,7 +116,7 @@ class LiftingObjective:
         return sums, picture
 
     def validation_figures(self, sums: Tensor) -> dict[str, float]:
-        """Return the figures loss, acc and `parts` over all validation poses; sums: (6,), see `validate`."""
+        """Return the figures over all validation poses: loss, acc and those in `parts`; sums: (6,), see `validate`."""
         return self.figures(sums[1:] / sums[0])
 
     def save(self, path: Path, network: nn.Module, metrics: dict[str, float]) -> None:
@@ -124,7 +125,7 @@ class LiftingObjective:
         checkpoints.save(path, network, JOINTS, metrics)
 
     def arrays(self, iteration: int) -> dict[str, np.ndarray]:
-        """Return the whole batch of an iteration, counted from 0, as `observed` returns it."""
+        """Return the whole batch of an iteration (counted from 0), as `PoseSamples.batches` yields it."""
         return next(self.samples.batches(iteration, iteration + 1))
 
 
@@ -134,14 +135,14 @@ def tensors(batch: dict[str, np.ndarray]) -> dict[str, Tensor]:
 
 
 def targets(batch: dict[str, Tensor]) -> Tensor:
-    """Return the right outputs for a batch, (N, 3 J + 4): repos and trans in mm, then focal in px, see `Pose3D`."""
+    """Return the correct outputs for a batch, (N, 3 J + 4): repos and trans in mm, then focal in px, see `Pose3D`."""
     return torch.cat([batch["repos"].flatten(1), batch["trans"], batch["focal"][:, None]], dim=1)
 
 
 def compute(model: nn.Module, batch: dict[str, Tensor], network: ConverterNet | LifterNet, training: Training) -> Tensor:
     """Return the outputs (N, 3 J + 4) of a model for a batch of `observed`.
 
-    network: the model itself, or the network inside if `model` is a wrapper such as DistributedDataParallel.
+    network: the model itself, or the wrapped network if `model` is a wrapper such as DistributedDataParallel.
     """
     if isinstance(network, LifterNet):
         return model(batch["seen"])
@@ -151,7 +152,7 @@ def compute(model: nn.Module, batch: dict[str, Tensor], network: ConverterNet | 
 def draw_poses(batch: dict[str, Tensor], outputs: Tensor) -> np.ndarray:
     """Return a picture (H, W, 3) uint8 RGB of the first SHOWN poses of a batch, in three rows; outputs: (N, 3 J + 4).
 
-    The rows show each pose in the image, the estimated pose from the right side of the camera, and the true pose from there.
+    The rows show each pose in the image, the estimated pose seen from the camera's right, and the true pose seen from there.
     """
     found = Pose3D.of(outputs[:SHOWN].float().cpu())
     points, truth = batch["points"][:SHOWN].cpu().numpy(), batch["repos"][:SHOWN].cpu().numpy()
@@ -175,5 +176,5 @@ def _drawn(points: np.ndarray, extent: float | None = None) -> np.ndarray:
 
 
 def _unused() -> np.random.Generator:
-    """Return a generator for `observed` without noise: its random numbers do not change the result."""
+    """Return a random generator for a call of `observed` without noise, whose result does not depend on random numbers."""
     return np.random.default_rng(0)

@@ -1,8 +1,8 @@
 """Read and write the converter in the Torch7 files of the published programs skeleton2d3d and image-play.
 
-A file holds the converter alone (res-64), or a converter behind a network that makes its heatmaps: hg-256-res-64 of
-skeleton2d3d (an hourglass, a converter, a projection), or hg-256-res-clstm-res-64 of image-play. The five outputs of such a
-network are heatmaps, repos, trans, focal and the projected joints.
+A file contains the converter alone (res-64), or a network that computes heatmaps and then a converter: hg-256-res-64 of
+skeleton2d3d (an hourglass, a converter, a projection), or hg-256-res-clstm-res-64 of image-play. The five outputs of a network
+with a converter are heatmaps, repos, trans, focal and the projected joints.
 """
 
 import copy
@@ -50,11 +50,11 @@ _KINDS = {
     nn.Conv2d: CONV, nn.BatchNorm2d: NORM, nn.ReLU: RELU, nn.MaxPool2d: POOL, Residual: RESIDUAL, nn.Flatten: VIEW,
     nn.Linear: LINEAR,
 }  # fmt: skip
-_LARGEST = 4096  # largest number of joints, features, or px of the heatmaps; the published converter has 13, 64 and 64
+_LARGEST = 4096  # largest accepted number of joints, of features, and of px per side of the heatmaps
 
 
 class Heads(NamedTuple):
-    """The last layers of a converter: their indices in the list of a `Builder`."""
+    """The indices of a converter's last layers in the list `layers` of a `Builder`."""
 
     repos: int
     trans: int
@@ -64,9 +64,9 @@ class Heads(NamedTuple):
 
 
 def read_converter(path: Path) -> ConverterNet:
-    """Return the converter of a .t7 file, in evaluation mode: of res-64 or hg-256-res-64, saved by skeleton2d3d.
+    """Return the converter, in evaluation mode, from a .t7 file in which skeleton2d3d saved res-64 or hg-256-res-64.
 
-    Raises DataError for a damaged file, other modules, or layers of other shapes; see `read_hourglass`.
+    Raises DataError for a damaged file, and if its modules or their shapes are not those of a converter; see `read_hourglass`.
     """
     graph = HourglassGraph.read(path)
     if len(graph.outputs) == OUTPUTS and graph.holds(LINEAR):
@@ -80,7 +80,7 @@ def read_converter(path: Path) -> ConverterNet:
 
 
 def read_combined(path: Path) -> tuple[HourglassNet, ConverterNet]:
-    """Return the hourglass and the converter of a file of hg-256-res-64. Raises DataError for any other file."""
+    """Return the hourglass and the converter from a file of the network hg-256-res-64. Raises DataError for any other file."""
     return _read_combined(HourglassGraph.read(path))
 
 
@@ -101,7 +101,7 @@ def _read_combined(graph: HourglassGraph) -> tuple[HourglassNet, ConverterNet]:
     *_, heatmaps = build.network_from_image()
     heads = add_converter(build, heatmaps, converter, "converter.")
     if converter.joints != joints:
-        raise DataError(f"{graph.path}: the converter takes {converter.joints} joints, but the hourglass gives {joints}.")
+        raise DataError(f"{graph.path}: the converter has {converter.joints} joints, but the hourglass has {joints}.")
     nodes = graph.match(build.layers, [heatmaps, *heads[:3], add_projection(build, heads, converter)])
     with_tensors(both, converter_tensors(graph, build.layers, nodes, heads, both, "converter."))
     return hourglass, converter
@@ -127,7 +127,7 @@ def sized_converter(graph: Graph, focal: Table) -> ConverterNet:
 
 
 def add_converter(build: Builder, heatmaps: int, network: ConverterNet, prefix: str = "") -> Heads:
-    """Add the layers of a converter behind the layer `heatmaps`; `prefix` precedes the names of the converter's modules."""
+    """Add a converter's layers after the layer `heatmaps`; return its `Heads`. prefix: added before its modules' names."""
     x = heatmaps
     for i, module in enumerate(network.trunk):
         kind, name = _KINDS[type(module)], f"{prefix}trunk.{i}"
@@ -181,10 +181,10 @@ def obstacle(network: ConverterNet) -> str:
 
 
 def as_torch7(network: ConverterNet) -> TorchObject:
-    """Return the nn.gModule of a converter without an `obstacle`, with the modules of res-64: cudnn classes, GPU tensors.
+    """Return the nn.gModule of a converter that has no `obstacle`, with the modules of res-64: cudnn classes, GPU tensors.
 
-    The published modules have constants for the depth and the focal length alone. All other units and offsets become part of
-    the weights of the last layers.
+    The published modules add constants only to the depth and to the focal length. All other units and offsets are folded into
+    the weights and biases of the last layers.
     """
     plain = copy.deepcopy(network)
     unit, offset = plain.units.unit, plain.units.offset.clone()
@@ -205,10 +205,11 @@ def as_torch7(network: ConverterNet) -> TorchObject:
 
 
 def convert(source: Path, folder: Path, known: KnownModel | None = None) -> dict[str, Any]:
-    """Convert a converter for the joints of Penn Action to `folder`/best.safetensors; return the options of its network.
+    """Write a converter for the joints of Penn Action to `folder`/best.safetensors; return the options of the network.
 
     source: a .safetensors file of this workspace, a .t7 file as for `read_converter`, or the published archive of skeleton2d3d;
-    known: the published network that `source` holds. Raises DataError for any other file, and for other joints.
+    known: the published network that `source` contains. Raises DataError for any other file, and for a converter of other
+    joints than Penn Action's.
     """
     metrics: dict[str, int | float] = {}
     with network_file(source, "converter", folder, known) as file:

@@ -1,8 +1,9 @@
 """Read the recorded heatmaps of a forecasting network, and move them to the joints of synthetic samples.
 
-Drawn blobs are sharper and more accurate than the heatmaps that the converter sees behind a forecasting network. The recorded
-heatmaps are those of such a network, for photographs with labelled joints. If a heatmap is moved so that its label lies on the
-joint of a synthetic sample, it keeps its errors: its shape, its height, and the distance of its peaks from the label.
+Drawn blobs are sharper and more accurate than the heatmaps that a forecasting network passes to the converter. Recorded
+heatmaps are the outputs of a forecasting network for photographs with labelled joints. A recorded heatmap is moved so that its
+label lies on the joint of a synthetic sample. The errors of the heatmap remain: its shape, its height, and the distance of its
+peaks from the label.
 """
 
 from dataclasses import dataclass
@@ -20,7 +21,7 @@ from stages.lifting.network import joints_of
 
 @dataclass(frozen=True)
 class Recordings:
-    """M recordings: the heatmaps of J joints in one forecast pose, and the labelled joints."""
+    """M recordings, each with the heatmaps of the J joints of one forecast pose, and with the labelled joints of the pose."""
 
     maps: np.ndarray  # (M, J, S, S) float16
     points: np.ndarray  # (M, J, 2) float32, px of the heatmaps: the labels
@@ -32,8 +33,9 @@ class Recordings:
         """Return a batch of `stages.lifting.samples.observed` in which recorded heatmaps replace the blobs of some samples.
 
         chosen: (N,) int64, index of the recording for each sample, or -1 for a sample that keeps its blobs. The returned batch
-        has two more arrays: recorded (N, J, S, S) float16, the heatmaps before they are moved, and shift (N, J, 2) float32, px
-        from label to joint, NaN for a sample that keeps its blobs. `seen` is where the moved heatmaps show the joints.
+        has two additional arrays: recorded (N, J, S, S) float16, the heatmaps before they are moved, and shift (N, J, 2)
+        float32, px from label to joint, NaN for a sample that keeps its blobs. For the other samples, the returned `seen` has
+        the joints that the moved heatmaps show.
         """
         maps, shift = self.maps[chosen], batch["points"] - self.points[chosen]
         shift[chosen < 0] = np.nan
@@ -50,14 +52,14 @@ def read(path: Path, joints: int, side: int) -> Recordings:
     """Return the recordings in a file of `Recordings.write`.
 
     joints, side: the expected number of joints, and side of the heatmaps in px. Raises DataError for a missing or damaged file,
-    and for heatmaps of another size.
+    and if the file has no heatmaps or heatmaps of another number or side.
     """
     arrays = read_npz(path, "maps", "points")
     found = Recordings(arrays["maps"], arrays["points"])
     if found.maps.shape[1:] != (joints, side, side) or not len(found):
         raise DataError(
-            f"{path} has heatmaps {found.maps.shape}, but the converter sees {joints} heatmaps of {side} px; give "
-            "[converter] heatmaps_from a network with the resolution of [input]."
+            f"{path} has heatmaps {found.maps.shape}, but the converter sees {joints} heatmaps of {side} px; set "
+            "[converter] heatmaps_from to a network with the resolution of [input]."
         )
     return found
 
@@ -65,7 +67,7 @@ def read(path: Path, joints: int, side: int) -> Recordings:
 def moved(maps: Tensor, shift: Tensor) -> Tensor:
     """Return heatmaps (N, J, S, S) moved by shift (N, J, 2) px, as float32, interpolated bicubically.
 
-    Pixels from outside of a heatmap are 0.
+    Pixels that are moved in from outside of a heatmap are 0.
     """
     n, joints, side, _ = maps.shape
     pixels = torch.linspace(-1, 1, side, device=maps.device)

@@ -1,6 +1,6 @@
-"""Make synthetic samples without images: poses of motion capture as random cameras see them, and heatmaps of their joints.
+"""Make synthetic samples without images: poses of motion capture, projected by random cameras, and heatmaps of their joints.
 
-Units and frames are those of `stages.lifting.cameras`.
+The units and coordinate frames are those of `stages.lifting.cameras`.
 """
 
 from collections.abc import Iterator
@@ -17,10 +17,10 @@ from stages.lifting.recordings import Recordings, moved
 from stages.settings.lifting import Converter
 from stages.settings.trainings import Training
 
-VALIDATION_SEED = 0  # seed of the cameras for validation: equal for all epochs, trainings and networks
+VALIDATION_SEED = 0  # fixed seed, so that all epochs, trainings and networks are validated with the same cameras
 _ORDER, _SAMPLES, _VALIDATION, _STATISTICS, _RECORDED = range(5)  # independent RNG streams of one seed, one per purpose
 STATISTICS = 4096  # number of scenes that `PoseSamples.statistics` returns
-RECORDED_SHARE = 0.5  # share of the training samples that are seen in recorded heatmaps, if there are any
+RECORDED_SHARE = 0.5  # fraction of the training samples whose drawn heatmaps are replaced, if there are recorded heatmaps
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ class Scenes:
         return len(self.focal)
 
     def mirrored(self, chosen: np.ndarray) -> "Scenes":
-        """Return the scenes, of which the chosen ones are mirrored left to right, with left and right joints exchanged.
+        """Return all scenes; the chosen ones are mirrored left to right, and their left and right joints are exchanged.
 
         chosen: (N,) bool.
         """
@@ -66,7 +66,7 @@ NONE = Noise()  # leaves heatmaps unchanged
 
 
 def synthesise(poses: np.ndarray, side: int, rng: Generator, published: bool = False) -> Scenes:
-    """Return N * T scenes: the poses of N people at T moments, where one random camera per person sees all moments.
+    """Return N * T scenes: the poses of N people at T moments; one random camera per person sees the person at all moments.
 
     poses: (N, T, J, 3) mm, world frame; side: side of the heatmaps in px; published: see `stages.lifting.cameras`. Raises
     DataError if no camera sees a person; see `draw_cameras`.
@@ -82,7 +82,7 @@ def synthesise(poses: np.ndarray, side: int, rng: Generator, published: bool = F
 
 
 def validation_scenes(poses: np.ndarray, side: int, published: bool = False) -> Scenes:
-    """Return a scene of each pose (N, J, 3), mm, world frame; the random cameras depend only on the arguments."""
+    """Return N scenes, one of each pose (N, J, 3) mm, world frame; the random cameras depend only on the arguments."""
     return synthesise(poses[:, None], side, np.random.default_rng([VALIDATION_SEED, _VALIDATION]), published)
 
 
@@ -91,9 +91,9 @@ class PoseSamples:
 
     def __init__(self, poses: np.ndarray, side: int, options: Converter, training: Training,
                  recordings: Recordings | None = None) -> None:  # fmt: skip
-        """Store the source of the samples; poses: (M, 13, 3) mm, world frame; side: side of the heatmaps in px.
+        """Store the poses and settings; poses: (M, 13, 3) mm, world frame; side: side of the heatmaps in px.
 
-        recordings: heatmaps that replace the drawn blobs in half of the samples, chosen at random.
+        recordings: heatmaps that replace the drawn blobs in half of the samples, which are chosen at random.
         """
         self.poses, self.side, self.options, self.training, self.recordings = poses, side, options, training, recordings
         self.noise = noise_of(options)
@@ -109,7 +109,7 @@ class PoseSamples:
             yield self.recordings.replace(batch, self._recordings(number, len(self.recordings))) if self.recordings else batch
 
     def statistics(self) -> Scenes:
-        """Return STATISTICS random scenes, for the units of normalised outputs and for the baselines to learn from."""
+        """Return STATISTICS random scenes, from which the units of normalised outputs are computed and the baselines learn."""
         rng = self._random(_STATISTICS, 0)
         return self._scenes(rng.integers(len(self.poses), size=STATISTICS), rng)
 
@@ -127,7 +127,7 @@ class PoseSamples:
         return int(self.shuffle[1][offset])
 
     def _recordings(self, number: int, count: int) -> np.ndarray:
-        """Return which of `count` recordings each sample of a batch shows, (N,) int64; -1 for a sample with drawn blobs."""
+        """Return the index of the recording for each sample of batch `number`, (N,) int64; -1 for a sample with drawn blobs."""
         rng, size = self._random(_RECORDED, number), self.training.batch
         return np.where(rng.random(size) < RECORDED_SHARE, rng.integers(count, size=size), -1)
 
@@ -141,9 +141,9 @@ def noise_of(options: Converter) -> Noise:
 
 
 def observed(scenes: Scenes, training: Training, noise: Noise, rng: Generator) -> dict[str, np.ndarray]:
-    """Return the arrays of scenes, and random parameters of their heatmaps, all float32.
+    """Return the arrays of the scenes and random parameters of their heatmaps, by name; all are float32.
 
-    Names: repos (N, J, 3), trans (N, 3), focal (N,), points (N, J, 2), as in `Scenes`; seen (N, J, 2), centre of each blob in
+    Arrays: repos (N, J, 3), trans (N, 3), focal (N,), points (N, J, 2), as in `Scenes`; seen (N, J, 2), centre of each blob in
     px, NaN for an empty heatmap; std (N, J), standard deviation of each blob in px; peak (N, J), height of each blob.
     """
     shape = scenes.points.shape[:2]
@@ -167,7 +167,7 @@ def draw_heatmaps(batch: dict[str, Tensor], side: int, training: Training) -> Te
     centers, std, peak = batch["seen"], batch["std"][..., None], batch["peak"]
     pixels = torch.arange(side, device=centers.device, dtype=centers.dtype)
     reach = std[..., None] * (training.target_radius / training.target_sigma) + 1e-3  # so that rounding cuts off no pixel
-    near = (pixels - (centers + 0.5).floor()[..., None]).abs() <= reach  # false for NaN; (N, J, 2, side)
+    near = (pixels - (centers + 0.5).floor()[..., None]).abs() <= reach  # (N, J, 2, side) bool, false for NaN
     distance = (pixels - centers[..., None]) / std[..., None]
     columns, rows = torch.where(near, (-0.5 * distance.square()).exp(), 0.0).unbind(dim=2)
     blobs = (rows * peak[..., None])[..., :, None] * columns[..., None, :]

@@ -1,6 +1,6 @@
-"""Compute errors of estimated 3D poses and cameras in mm and px, with and without alignment (FORECAST.md 8).
+"""Compute errors of estimated 3D poses and cameras in mm and px, with and without Procrustes alignment of the poses.
 
-Estimates are outputs (N, 3 J + 4) as in `stages.lifting.network.Pose3D`; the truth is `Scenes` of N poses.
+The estimates are outputs (N, 3 J + 4) as in `stages.lifting.network.Pose3D`; the true values are `Scenes` of N poses.
 """
 
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ from stages.lifting.samples import Scenes
 class Errors:
     """The errors of N estimated poses with J joints."""
 
-    joints: np.ndarray  # (N, J) mm: distance of each joint of repos, without alignment
+    joints: np.ndarray  # (N, J) mm: distance from each estimated joint to the true joint of repos, without alignment
     aligned: np.ndarray  # (N, J) mm: distance of each joint after Procrustes alignment, see `aligned`
     depth: np.ndarray  # (N,) mm: absolute error of the depth in trans
     focal: np.ndarray  # (N,) px: absolute error of the focal length
@@ -44,7 +44,7 @@ def errors(outputs: np.ndarray, scenes: Scenes) -> Errors:
 
 
 def aligned(poses: np.ndarray, truth: np.ndarray) -> np.ndarray:
-    """Return poses (N, J, 3), each rotated, shifted and scaled to fit truth (N, J, 3) best in least squares.
+    """Return poses (N, J, 3), each rotated, shifted and scaled to the best least-squares fit to truth (N, J, 3).
 
     Poses are never mirrored (Umeyama, "Least-squares estimation of transformation parameters between two point patterns",
     1991).

@@ -19,10 +19,10 @@ LIFTER = "lifter.safetensors"  # file of the trained lifter in the result folder
 
 def train_converter(folder: Path, clips: Path, heatmaps: Path | None, settings: Settings,
                     report: Report = silent) -> dict[str, float]:  # fmt: skip
-    """Train the converter that [converter] defines; return the best epoch's figures. The result folder is that of `train`.
+    """Train the converter that [converter] defines; return the best epoch's figures. `train` writes the files in `folder`.
 
     clips: the folder that `convert` wrote; heatmaps: the folder that `stages.forecasting.record` wrote, None for drawn heatmaps
-    only. Raises DataError for damaged files, and for heatmaps whose side the network cannot halve often enough.
+    only. Raises DataError for damaged files, and if the converter cannot halve the side of the heatmaps HALVINGS times.
     """
     training = settings.train_converter
     torch.manual_seed(training.seed)
@@ -48,12 +48,13 @@ def train_lifter(folder: Path, clips: Path, heatmaps: Path | None, settings: Set
     # Files in logs/ do not count in the digest of the result, so the times in the log of the training do not change the digest.
     place = folder / "logs" / "lifter"
     place.mkdir(parents=True)
-    alone = settings.workspace.model_copy(update={"device": "cpu", "processes": 1, "machines": 1})  # a GPU is no faster
+    # A GPU would not be faster than the CPU for this small network.
+    alone = settings.workspace.model_copy(update={"device": "cpu", "processes": 1, "machines": 1})
     found = train(Job(place, objective, training, alone), report)
     shutil.copyfile(place / "best.safetensors", folder / LIFTER)
     return found
 
 
 def read_recordings(heatmaps: Path | None, split: str, settings: Settings) -> Recordings | None:
-    """Return the recorded heatmaps of a split; None without a folder. Errors as in `stages.lifting.recordings.read`."""
+    """Return the recorded heatmaps of a split; None if `heatmaps` is None. Raises DataError; see `recordings.read`."""
     return read(heatmaps / f"{split}.npz", len(JOINTS), settings.input.heatmap) if heatmaps else None

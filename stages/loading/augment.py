@@ -1,7 +1,8 @@
 """Compute training samples on the device: warp, colour-jitter and erase a whole batch of crops, and draw its heatmaps.
 
-The worker processes send plans (`loader.Plans`): the numbers that define a sample, and perhaps its unprocessed crop. The
-samples equal those of `loader.PoseDataset`, except that OpenCV rounds the weights of bilinear interpolation to 1/32 px.
+The worker processes send plans (`loader.Plans`): the numbers that define a sample. A plan also contains the sample's
+unprocessed crop if the device cannot store all crops. The samples equal those of `loader.PoseDataset`, except that OpenCV
+rounds the weights of bilinear interpolation to 1/32 px.
 """
 
 import torch
@@ -19,7 +20,7 @@ PART_OF_MEMORY = 0.5  # fraction of the device's free memory that cached crops m
 
 
 def plans(data: DatasetFiles, size: Input, training: Training, device: torch.device) -> "tuple[Plans, DeviceSamples]":
-    """Return the stream of a training's plans, and the function that turns a batch of plans into samples.
+    """Return the stream of plans for a training, and the function that computes the samples of a batch of plans.
 
     data.crops: the folder of the crop cache. All crops stay on the device if they fit in PART_OF_MEMORY of its free memory.
     """
@@ -43,7 +44,7 @@ def load(stream: Plans, device: torch.device) -> Tensor:
 
 
 class DeviceSamples:
-    """Turns batches of plans into samples. crops: (P, side, side, 3) uint8 of all rows; None if the plans hold their crops."""
+    """Computes the samples of a batch of plans. crops: (P, side, side, 3) uint8 of all rows; None if plans contain crops."""
 
     def __init__(self, target: CropSpec, crops: Tensor | None) -> None:
         self.target, self.crops = target, crops
@@ -59,7 +60,7 @@ class DeviceSamples:
         images = crops.permute(0, 3, 1, 2).float()
         heatmaps = draw(batch["centers"], target.heatmap_res, target.sigma, target.radius)
         for step in batch["to_source"].unbind(dim=1):
-            images = warp(images, step, target.input_res).round()  # round colours to integers, which uint8 images have
+            images = warp(images, step, target.input_res).round()  # colours become integers, as in PoseDataset
         if target.twice:
             heatmaps = warp(heatmaps, batch["heatmap_source"], target.heatmap_res)
         images = (images * (batch["colour"] / 255)[:, :, None, None]).clamp(max=1)
@@ -85,12 +86,12 @@ def warp(images: Tensor, to_source: Tensor, side: int) -> Tensor:
 
 
 def draw(centers: Tensor, side: int, sigma: float, radius: int) -> Tensor:
-    """Return heatmaps (N, J, side, side) with Gaussian blobs, equal to those of `heatmaps.draw` with `outside`.
+    """Return heatmaps (N, J, side, side) with Gaussian blobs, equal to those of `heatmaps.draw` with outside = True.
 
     centers: (N, J, 2) in heatmap px; NaN draws no blob.
     """
     pixels = torch.arange(side, device=centers.device, dtype=centers.dtype)
-    near = (pixels - (centers + 0.5).floor()[..., None]).abs() <= radius  # false for NaN; (N, J, 2, side)
+    near = (pixels - (centers + 0.5).floor()[..., None]).abs() <= radius  # (N, J, 2, side) bool, false for NaN
     profiles = torch.where(near, ((pixels - centers[..., None]).square() * (-0.5 / sigma**2)).exp(), 0.0)
     columns, rows = profiles.unbind(dim=2)
     return rows[..., :, None] * columns[..., None, :]

@@ -1,7 +1,7 @@
 """Cache the crops of training samples. A crop exceeds the person's box by a margin for augmentation.
 
-Decoding the image takes most of the time of making a sample, and decoding a JPEG of the crop would still take half of that
-time. So the cache stores raw pixels, `side * side * 3` bytes per person, in files of 64 people.
+Decoding the image takes most of the time that a sample needs, and decoding a JPEG of the crop would still take half of the
+time that decoding the image takes. So the cache stores raw pixels, `side * side * 3` bytes per person, in files of 64 people.
 """
 
 import math
@@ -20,13 +20,13 @@ from datasets.imaging.samples import CropSpec, Person, SampledAugmentation, bloc
 from datasets.progress import Report, silent
 from stages.machine.pool import each
 
-# Side of a cached crop / side of the box, at the resolution of the network's input. The crop contains the box at every
-# rotation, and a box scaled by 1.25 at rotations up to 13 degrees. Scaled by 1.25 and rotated by 45 degrees, the box loses 1 %
-# of its area at each corner; these corners become black. (With the recipe's `crop = published`, the augmentation scales and
-# rotates a crop of the box that is already cut, so it needs no pixels outside the box, apart from rounding the box to whole
-# pixels.)
+# Side of a cached crop / side of the person's box, where the box has the resolution of the network's input. The crop contains
+# the box at every rotation, and a box scaled by 1.25 at rotations up to 13 degrees. If the box is scaled by 1.25 and rotated by
+# 45 degrees, 1 % of its area lies outside of the crop at each corner; these corners become black. (With the recipe's
+# `crop = published`, the augmentation scales and rotates an image that was already cut to the box. So it needs no pixels
+# outside the box, except for those that are added when the box is rounded to whole pixels.)
 MARGIN = 1.5
-_PEOPLE = 64  # number of people whose crops one file holds
+_PEOPLE = 64  # number of crops in one file
 
 
 def cache_crops(data: DatasetFiles, resolution: int, out: Path, workers: int = 0, report: Report = silent) -> dict[str, int]:
@@ -34,7 +34,7 @@ def cache_crops(data: DatasetFiles, resolution: int, out: Path, workers: int = 0
 
     workers: number of processes, 0 for one per core. Files are written atomically, and existing files are skipped, so a call
     after an interruption resumes. Returns the number of crops (`crops`) and their side in px (`side`). Raises DataError for an
-    unreadable image, with its row and name, and for a full disk.
+    unreadable image, whose row and name the message contains, and for a full disk.
     """
     rows, side = data.split("train"), crop_side(resolution)
     parts = [range(first, min(first + _PEOPLE, len(rows.images))) for first in range(0, len(rows.images), _PEOPLE)]
@@ -77,7 +77,7 @@ def crop_map(rows: Annotations, row: int, resolution: int) -> np.ndarray:
 
 
 def _read(folder: Path, first: int, skipped: int, count: int, rows: int, side: int) -> np.ndarray:
-    """Return the bytes of `count` crops of a file, after skipping the first `skipped`.
+    """Return the bytes of `count` crops of a file as a flat uint8 array; the first `skipped` crops of the file are left out.
 
     first: row of the file's first crop in the split; rows: number of rows of the whole split. Raises DataError as `read_crop`
     does.

@@ -1,7 +1,8 @@
 """Load batches from annotation files and images, as a stream that does not depend on the number of worker processes.
 
-A training sample's person and augmentation are random functions of (seed, position); the position counts samples from the
-start of the training. So a training that resumes at iteration i continues with exactly the batches of an uninterrupted one.
+The person and the augmentation of a training sample are random, but depend only on the seed and on the position: the number
+of the sample, counted from the start of the training. So a training that resumes at iteration i continues with exactly
+the batches of an uninterrupted training.
 """
 
 import math
@@ -49,8 +50,8 @@ _SHARED_MEMORY = "/dev/shm"  # the folder of shared memory on Linux; in Docker c
 class PoseDataset(Dataset):
     """The rows of one split as network inputs and target heatmaps, indexed by position.
 
-    With a seed, the dataset is the endless, augmented stream of a training in batches of `batch`. Without a seed, it holds
-    each row once, without augmentation; the targets have the recipe's Gaussian blobs at the exact positions of the joints.
+    With a seed, the dataset is the endless, augmented stream of a training in batches of `batch`. Without a seed, it
+    contains each row once, without augmentation; the targets have the recipe's Gaussian blobs at the joints' exact positions.
     """
 
     def __init__(self, data: DatasetFiles, split: str, size: Input, recipe: Recipe = PUBLISHED, seed: int | None = None,
@@ -122,7 +123,7 @@ class PoseDataset(Dataset):
 class Plans(PoseDataset):
     """The stream of `PoseDataset` as plans, from which `stages.loading.augment` computes the samples on a device.
 
-    With `pixels`, each plan holds its crop. Without `pixels`, the device holds the crops of all rows.
+    With `pixels`, each plan contains its crop. Without `pixels`, the crops of all rows are stored on the device.
     """
 
     def __init__(self, data: DatasetFiles, size: Input, recipe: Recipe, seed: int, batch: int, pixels: bool = True) -> None:
@@ -135,7 +136,7 @@ class Plans(PoseDataset):
 
         row: number in the annotation file; crop (side, side, 3) uint8 RGB, only with `pixels`; to_source (K, 2, 3) float32: for
         each of the K warps, in order, the map from px of its result to px of its source; heatmap_source (2, 3) float32: the
-        map from px of the final heatmaps to px of the drawn ones; centers (J, 2) float32: blob centers in heatmap px;
+        map from px of the final heatmaps to px of the heatmaps as drawn; centers (J, 2) float32: blob centers in heatmap px;
         colour (3,) float32: factors of R, G, B; erased (4,) int64: left, top, right, bottom in input px; weights (J,) float32.
         """
         row, rows, variation = self.row_at(position), self.rows, self.variation_at(position)
@@ -158,7 +159,7 @@ class Plans(PoseDataset):
 
 
 def channel_mean(data: DatasetFiles, seed: int) -> np.ndarray:
-    """Return the mean red, green and blue in [0, 1] of the training split's images, (3,) float64; images have equal weight.
+    """Return the mean red, green and blue in [0, 1] of the training images, (3,) float64; all images have equal weight.
 
     Uses at most 500 images, drawn by the seed: the standard deviation of an image's mean is about 0.15, so the standard error
     of the result is 0.007. Raises DataError for an unreadable image.
@@ -172,9 +173,9 @@ def _collate(trainers: int, samples: list) -> Any:
     """Return the batch of the samples, or the first DataError among the samples.
 
     The DataError is returned, because a raised exception would lose its message on the way to the training process.
-    Tensors reach the training process through shared memory. If shared memory is too small, as in containers, the batch
-    consists of arrays, which are sent through a pipe. Shared memory must hold one batch of every worker of every training
-    process.
+    Tensors reach the training process through shared memory, which needs space for one batch of each worker of each training
+    process. If shared memory is too small, as in containers, the batch consists of arrays, which are sent through a pipe.
+    trainers: number of training processes.
     """
     error = next((s for s in samples if isinstance(s, DataError)), None)
     if error:
@@ -196,17 +197,18 @@ def _shared_memory_left() -> float:
 
 def _begin(_worker: int) -> None:
     cv2.setNumThreads(0)
-    # When the training is interrupted, the connection of the thread that sends tensors breaks; the traceback of this error
+    # When the training is interrupted, the thread that sends tensors loses its connection and raises an error, whose traceback
     # would only confuse users.
     sys.excepthook = lambda *error: None
 
 
 def batches(samples: PoseDataset, batch: int, workers: int, first: int = 0, count: int | None = None,
             share: tuple[int, int] = (0, 1)) -> Iterator[dict]:  # fmt: skip
-    """Yield the batches `first` to `count` - 1 of the stream; count = None: of one epoch, whose last batch may be smaller.
+    """Yield the batches `first` to `count` - 1 of the stream; count = None: up to the end of one pass over the rows.
 
     workers: number of processes that prefetch (0: one per core). share: (k, n) selects the samples k, k + n, k + 2 n ... of
-    each batch, for process k of n; a batch without a selected sample is skipped. Raises DataError for an unreadable image.
+    each batch, for process k of n; a batch without a selected sample is skipped. The last batch of a pass may have
+    fewer than `batch` samples. Raises DataError for an unreadable image.
     """
     end = len(samples) if count is None else count * batch
     shares = (list(range(i, min(i + batch, end)))[share[0] :: share[1]] for i in range(first * batch, end, batch))
@@ -228,7 +230,7 @@ def batches(samples: PoseDataset, batch: int, workers: int, first: int = 0, coun
 def killed_reader_as_data_error() -> Iterator[None]:
     """Raise DataError if a worker process of `batches` is killed or runs out of shared memory.
 
-    Torch reports a killed worker process by its own error, which it may raise at any point of the block.
+    Torch reports a killed worker process by a RuntimeError, which can be raised at any line of the block.
     """
     try:
         yield

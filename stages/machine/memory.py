@@ -16,7 +16,8 @@ def keep_big_blocks() -> None:
     """Stop glibc from returning large freed blocks to the OS, so that the next batch reuses them.
 
     By default glibc returns the memory of a freed feature map to the OS at once, and the OS clears the pages of every new
-    feature map. This cost a third of the speed at 24 images per iteration. With other C libraries this function is a no-op.
+    feature map. At 24 images per iteration, clearing the pages cost a third of the speed. With other C libraries than glibc,
+    this function is a no-op.
     """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt:

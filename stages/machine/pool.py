@@ -13,7 +13,7 @@ from typing import Any
 
 from datasets.errors import DataError
 
-MOST = 16  # largest number of processes; more would only wait for the disk
+MOST = 16  # largest number of processes if the setting is 0; further processes would only wait for the disk
 
 
 def processes(workers: int) -> int:
@@ -32,7 +32,7 @@ def each(function: Callable[..., Any], jobs: Iterable[tuple], workers: int) -> I
     if not jobs:
         return
     with _pool(min(processes(workers), len(jobs))) as pool:
-        # The worker processes inherit the blocked SIGINT, so that Ctrl-C reaches only this process from the start.
+        # SIGINT is blocked while the worker processes start. They inherit the block, so that Ctrl-C reaches only this process.
         mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
         try:
             futures = [pool.submit(function, *job) for job in jobs]
@@ -73,7 +73,7 @@ def one_opencv_thread() -> Iterator[None]:
 
 @contextmanager
 def _pool(workers: int) -> Iterator[ProcessPoolExecutor]:
-    """Provide a pool of spawned processes: forks of a process that has used OpenCV or torch can hang."""
+    """Provide a pool of spawned processes, because forks of a process that has used OpenCV or torch can hang."""
     pool = ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), initializer=_begin)
     try:
         yield pool
@@ -82,7 +82,7 @@ def _pool(workers: int) -> Iterator[ProcessPoolExecutor]:
 
 
 def _begin() -> None:
-    """Set up a worker process: one OpenCV thread, no messages of OpenCV, and an end when the parent process ends."""
+    """Set up a worker process: it uses one OpenCV thread, prints no OpenCV messages, and ends when its parent process ends."""
     import cv2
 
     cv2.setNumThreads(1)
@@ -91,7 +91,7 @@ def _begin() -> None:
 
 
 def end_with_parent() -> None:
-    """End this process as soon as its parent ends, even if the parent is killed; to be run in a thread."""
+    """End this process as soon as its parent process ends, even if the parent is killed. Run this function in a thread."""
     parent = multiprocessing.parent_process()
     if parent is not None:
         parent.join()

@@ -12,9 +12,9 @@ from importlib.util import find_spec
 import torch
 from torch import Tensor
 
-# Number of images from which compiling pays: on an H100 it takes 50 s and saves 150 microseconds per image.
+# Number of training images from which compiling is worthwhile: on an H100, compiling takes 50 s and saves 150 us per image.
 WORTH_COMPILING = 1_000_000
-WARM_UP = 3  # number of calls before the recording, in which libraries choose their kernels
+WARM_UP = 3  # number of calls before the recording; during these calls, libraries choose their kernels
 MOST_SHAPES = 4  # largest number of input shapes that a RecordedByShape records: each recording occupies device memory
 
 
@@ -27,11 +27,11 @@ def is_compiled(chosen: str, images: int, device: torch.device, processes: int) 
 
 
 class Recorded:
-    """A function of tensors that is recorded at its fourth call and replayed from then on, with identical kernels and results.
+    """A function of tensors that is recorded at its fourth call; later calls replay the same kernels, with the same results.
 
-    `work` takes tensors by name, on the device, with constant shapes, and returns one tensor. `work` may change tensors in
-    place (such as weights), but must not read anything else that changes between calls, or wait for the device. Not
-    thread-safe.
+    The argument of `work` is a dictionary of tensors on the device, with constant shapes; the result of `work` is one tensor.
+    `work` may change tensors in place (such as weights). It must not read other data that changes between calls, and it must
+    not wait for the device. Objects of this class are not thread-safe.
     """
 
     def __init__(self, work: Callable[[dict[str, Tensor]], Tensor], device: torch.device) -> None:
@@ -58,7 +58,7 @@ class Recorded:
         return self.result.clone()
 
     def _warm_up(self) -> Tensor:
-        """Run `work` without recording, in the stream that is recorded later, as torch requires."""
+        """Return the result of `work` without recording, in the stream that is recorded later, as torch requires."""
         here = torch.cuda.current_stream(self.device)
         self.stream.wait_stream(here)
         with torch.cuda.stream(self.stream):

@@ -13,14 +13,14 @@ SIGNALS = (signal.SIGTERM, signal.SIGUSR1)
 
 
 class Stop:
-    """Whether this process has been asked to stop; a context manager in whose block signals only set `asked`.
+    """A context manager in whose block the stop signals only set `asked` to True, instead of ending this process.
 
-    An error in the block after the request is raised as KeyboardInterrupt, because processes that read images may have ended by
-    the same signal.
+    An error that occurs in the block after such a signal is raised as KeyboardInterrupt, because the error may only mean that
+    the signal has also ended the processes that read images.
     """
 
     def __init__(self, signals: tuple[signal.Signals, ...] = SIGNALS) -> None:
-        """signals: the signals that ask."""
+        """Store `signals`, the signals that set `asked`."""
         self.asked, self.signals = False, signals
         self._before: dict[signal.Signals, Any] = {}
 
@@ -41,7 +41,7 @@ class Stop:
 
 @contextmanager
 def passed_to_children() -> Iterator[None]:
-    """Pass the signals of `SIGNALS` on to the child processes of this process, as SIGUSR1, instead of ending by them."""
+    """Pass the signals of `SIGNALS` on to the child processes of this process, as SIGUSR1, and do not end this process."""
 
     def pass_on(_number: int, _frame: FrameType | None) -> None:
         for child in multiprocessing.active_children():

@@ -1,7 +1,7 @@
 """Save and load networks, one self-describing .safetensors file per network.
 
-The tensors are the network's state. The file's metadata holds one JSON text with the network's options, joint names, input
-resolution and, for a training in progress, the training's state. Reading a file never executes anything from it.
+The tensors are the network's state. The file's metadata contains one JSON text with the network's options, joint names,
+input resolution and, for a training in progress, the training's state. Reading a file never executes code from the file.
 """
 
 import json
@@ -23,7 +23,7 @@ from stages.network.hourglass import HourglassNet
 from stages.settings.sections import Input, Network
 
 Net = TypeVar("Net", bound=nn.Module)
-# Exceptions that mean that the description in a file is invalid, or that its tensors do not fit it.
+# Exceptions that mean that the description in a file is invalid, or that the file's tensors do not fit the description.
 UNFIT = (DataError, ValidationError, LookupError, TypeError, ValueError, RuntimeError)
 
 
@@ -34,7 +34,7 @@ class Description:
     options: Network
     joints: tuple[str, ...]  # output channel -> joint name
     resolution: int  # side of the input in px
-    metrics: dict[str, int | float]  # accuracies at the time of saving
+    metrics: dict[str, int | float]  # accuracies when the network was saved
     limbs: tuple[tuple[int, int], ...] = ()  # pairs of joints, counted from 0, to connect when a person is drawn
 
 
@@ -47,8 +47,8 @@ def save_tensors(path: Path, tensors: dict[str, torch.Tensor], description: dict
 class Writer:
     """Saves tensors while the training continues: `save` copies the tensors at once, and a thread writes the copies.
 
-    Use as a context manager: when the block ends, all files are written. A write error is raised by the next save, or at the
-    end of the block.
+    Use as a context manager: when the block ends, all files are written. A write error is raised by the next call of `save`,
+    or at the end of the block.
     """
 
     def __init__(self) -> None:
@@ -70,7 +70,7 @@ class Writer:
     def save(
         self, path: Path, tensors: dict[str, torch.Tensor], description: dict[str, Any], before: Path | None = None
     ) -> None:
-        """Copy tensors and description now; write them in the background as `save_tensors` does."""
+        """Copy tensors and description now; write the copies in the background as `save_tensors` does."""
         copies = {name: t.detach().to("cpu", copy=True, memory_format=torch.contiguous_format) for name, t in tensors.items()}
         text = json.dumps(description)
         self.wait()
@@ -83,16 +83,16 @@ def below(prefix: str, tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tens
 
 
 def with_tensors(make: Callable[[], Net], tensors: dict[str, torch.Tensor]) -> Net:
-    """Return the network that `make` builds, with its tensors, in evaluation mode on the CPU.
+    """Return the network that `make` builds, filled with `tensors`, in evaluation mode on the CPU.
 
-    The network is built on the device `meta`, which allocates no memory, because the options in a file may claim any size.
+    The network is built on the device `meta`, which allocates no memory, because the options in a file may specify any size.
     Raises ValueError if the names, shapes or dtypes of the tensors are not those of the network.
     """
     with torch.device("meta"):
         network = make()
     expected, found = ({name: (t.shape, t.dtype) for name, t in of.items()} for of in (network.state_dict(), tensors))
     if expected != found:
-        raise ValueError("its tensors are not those of its options")
+        raise ValueError("its tensors do not fit its options")
     network.load_state_dict(tensors, assign=True)
     return network.eval()
 
@@ -104,9 +104,9 @@ def is_safetensors(path: Path) -> bool:
 
 
 def is_ours(path: Path) -> bool:
-    """Return whether a .safetensors file has a description as `save_tensors` writes it; other programs write only tensors.
+    """Return whether a .safetensors file has the description that `save_tensors` writes; other programs write only tensors.
 
-    Also true for an unreadable file: reading it raises an error that says what is wrong.
+    Also true for an unreadable file, because the function that reads the file next raises a clearer error.
     """
     try:
         with safe_open(path, framework="pt") as file:
@@ -116,7 +116,7 @@ def is_ours(path: Path) -> bool:
 
 
 def load_tensors(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
-    """Read the tensors and the description that `save_tensors` wrote.
+    """Return the tensors, by name, and the description from a file that `save_tensors` wrote.
 
     Raises DataError for a missing or truncated file, or a file of another program.
     """
@@ -147,7 +147,7 @@ def save_network(path: Path, network: HourglassNet, joints: tuple[str, ...], res
 
 
 def load_network(path: Path) -> tuple[HourglassNet, Description]:
-    """Return the network, in evaluation mode on the CPU, and its description. Raises DataError; see `load_tensors`, `build`."""
+    """Return the network, in evaluation mode on the CPU, and its description. Raises DataError, see `load_tensors`, `build`."""
     return build(*load_tensors(path), path)
 
 
@@ -160,13 +160,13 @@ def build(tensors: dict[str, torch.Tensor], raw: dict[str, Any], path: Path) -> 
         raise DataError(f"{path} is the state of a training; give its best.safetensors.")
     try:
         description = Description(**raw | {"options": Network(**raw["options"])})
-        with torch.device("meta"):  # allocates no memory for tensors that the file may not have
+        with torch.device("meta"):  # allocates no memory, because the options may specify any size
             network = HourglassNet(description.options, len(description.joints))
         network.load_state_dict(tensors, assign=True)
         if Input(resolution=description.resolution).heatmap % 2 ** max(description.options.depth):
             raise DataError(f"resolution = {description.resolution} gives heatmaps that are not divisible by 2**depth")
         if not all(0 <= joint < len(description.joints) for limb in description.limbs for joint in limb):
-            raise DataError(f"its limbs connect other joints than its {len(description.joints)}")
+            raise DataError(f"its limbs contain joints that are not among its {len(description.joints)}")
         for name, tensor in tensors.items():
             if not (tensor.is_floating_point() or name.endswith("num_batches_tracked")):
                 raise DataError(f"{name} has dtype {tensor.dtype}")

@@ -1,7 +1,8 @@
 """Define the hourglass network in the order of its data flow: stem, hourglass, head, join, then the complete network.
 
-One class covers every published variant: `presets` names the variants, `settings.Network` holds the options. The default is
-the customised hourglass hg-256 of "Forecasting Human Dynamics from Static Images" (Chao et al., CVPR 2017).
+The class HourglassNet implements every published variant. `stages.settings.presets` lists the variants, and
+`stages.settings.sections.Network` defines the options. The default is the customised hourglass hg-256 of "Forecasting Human
+Dynamics from Static Images" (Chao et al., CVPR 2017).
 """
 
 from collections.abc import Sequence
@@ -15,7 +16,7 @@ from stages.settings.sections import Network
 
 
 def _residuals(widths: Sequence[int], options: Network) -> nn.Sequential:
-    """Return a sequence of residual blocks, one from each width (channels) to the next."""
+    """Return a sequence of residual blocks; block i converts widths[i] channels to widths[i + 1] channels."""
     block = BLOCKS[options.block]
     return nn.Sequential(*(block(a, b, options.norm) for a, b in zip(widths, widths[1:], strict=False)))
 
@@ -42,7 +43,7 @@ class Stem(nn.Module):
 class Hourglass(nn.Module):
     """One hourglass of `depth` nested levels: (N, inputs, h, w) -> (N, outputs, h, w).
 
-    Each level returns the sum of an upper and a lower branch. The upper branch `upper` works at full size. The lower branch
+    Each level returns the sum of an upper and a lower branch. The upper branch `upper` keeps the size h x w. The lower branch
     halves the size, applies `lower1`, the next level `inner` (in the last level: residual blocks) and `lower2`, and doubles the
     size again. Both branches have `features` channels inside.
     """
@@ -127,7 +128,8 @@ class HourglassNet(nn.Module):
         inputs = [features] + [features + pooled] * (stacks - 1)
         depths = options.depth * (stacks // len(options.depth))
         self.hourglasses = nn.ModuleList(Hourglass(depth, n, options) for depth, n in zip(depths, inputs, strict=True))
-        # A head whose features are concatenated reduces them to `features` channels; the last head keeps `outputs`.
+        # With join = concatenate, all heads except the last reduce their features to `features` channels. All other heads have
+        # `outputs` channels.
         widths = [features if pooled else outputs] * (stacks - 1) + [outputs]
         self.heads = nn.ModuleList(Head(outputs, width, joints, options) for width in widths)
         remapped = [] if options.join == "sum" else widths[:-1]
@@ -168,7 +170,7 @@ def replace_head(network: HourglassNet, sources: Sequence[int | None]) -> Hourgl
     kept = [source for source in sources if source is not None]
     targets = [target for target, source in enumerate(sources) if source is not None]
     gone = [source for source in range(network.joints) if source not in kept]
-    # Changing these tensors changes the networks, because they share memory.
+    # These tensors share memory with the networks, so changing the tensors changes the networks.
     old, new = network.state_dict(), fresh.state_dict()
     for name, tensor in new.items():
         if ".output." in name:
@@ -179,7 +181,7 @@ def replace_head(network: HourglassNet, sources: Sequence[int | None]) -> Hourgl
         else:
             tensor.copy_(old[name])
     # Heatmaps are linear in the features. So the contribution of a removed output to the next hourglass is added to the
-    # remapping of the features, and the next hourglass receives the same input as before.
+    # remapping of the features, and the next hourglass receives the same input as in `network`.
     for i in range(len(network.joins)):
         remap = old[f"joins.{i}.heatmaps.weight"][:, gone, 0, 0]
         weight, bias = old[f"heads.{i}.output.weight"][gone, :, 0, 0], old[f"heads.{i}.output.bias"][gone]

@@ -28,7 +28,7 @@ class _LastStack(nn.Module):
 
 
 def write_onnx(path: Path, network: HourglassNet, description: Description) -> None:
-    """Write the network as an ONNX graph: any number of images -> the last stack's heatmaps."""
+    """Write the network as an ONNX graph that maps any number of images to the last stack's heatmaps."""
     images = {"images": (3, description.resolution, description.resolution)}
     write_graph(path, _LastStack(network), images, ["heatmaps"], description.joints)
 
@@ -36,10 +36,10 @@ def write_onnx(path: Path, network: HourglassNet, description: Description) -> N
 def write_graph(
     path: Path, module: nn.Module, inputs: Mapping[str, tuple[int, ...]], outputs: list[str], joints: Sequence[str]
 ) -> None:
-    """Write a module as an ONNX graph: one input (N, ...), any N -> tensors named by `outputs`.
+    """Write a module as an ONNX graph with one input (N, ...), for any N, and with the output tensors named in `outputs`.
 
-    inputs: name of the module's argument -> its shape without N. The graph's metadata has the joints' names under the key
-    `joints`, separated by commas.
+    inputs: name of the module's argument -> shape of the argument without N. The graph's metadata has the joints' names under
+    the key `joints`, separated by commas.
     """
     ((name, shape),) = inputs.items()
     example = torch.zeros(2, *shape)
@@ -56,7 +56,7 @@ def write_graph(
 
 
 def _set_metadata(path: Path, joints: Sequence[str]) -> None:
-    """Replace the exporter's notes about source files by the joints, so that equal networks give equal bytes in any folder."""
+    """Replace the exporter's notes about source files by the joints, so that the file's bytes do not depend on source paths."""
     import onnx
 
     model = onnx.load(str(path))

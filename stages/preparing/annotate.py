@@ -40,9 +40,9 @@ def annotate(
     """Read a dataset's own files in `raw`, and write its annotation files into `out`.
 
     settings, files: see `datasets.dataset.Reader`. Returns for each split the counts of rows, images, joints and suspicious
-    rows (see `label_checks.check`), which `suspicious.csv` lists. Raises DataError if the dataset's files are wrong, an image
-    is missing, or the train or valid split is empty. If the dataset's files do not state the sizes of the images, every image
-    is decoded, in `workers` processes (0: one per core). So a damaged image is found now, not in the middle of a training.
+    rows (see `label_checks.check`); `suspicious.csv` lists the suspicious rows. Raises DataError if the dataset's files
+    are wrong, an image is missing, or the train or valid split is empty. If the dataset's files do not state the sizes of the
+    images, every image is decoded, in `workers` processes (0: one per core). So a damaged image is found before a training.
     """
     found = dataset.read(raw, settings, files or {}, report)
     for note in found.notes:
@@ -61,7 +61,10 @@ def annotate(
 
 
 def write_conversion(dataset: Dataset, found: Conversion, out: Path) -> Summary:
-    """Write all annotation files of a dataset that was read; return the counts of `annotate`. found.size must not be None."""
+    """Write the annotation files of `found`, the contents of a dataset; return the counts that `annotate` returns.
+
+    found.size must not be None.
+    """
     assert found.size
     summary = _write_checked(out, found.splits, found.size, dataset)
     if found.also_write:
@@ -81,10 +84,10 @@ def _decoded_sizes(needed: list[str], images: Path, workers: int, report: Report
 
 
 def _write_checked(out: Path, splits: Mapping[str, Split], size: Callable[[str], tuple[int, int]], dataset: Dataset) -> Summary:
-    """Write every split and check its labels; return counts of each split.
+    """Write every split and check its labels; return split -> counts.
 
-    size: image -> (width, height) px. Suspicious rows (see `label_checks.check`) are counted, and listed in `suspicious.csv`:
-    split, row in the split's h5 file (from 0), image, person, kind. Raises DataError for an empty train or valid split.
+    size: image -> (width, height) px. Suspicious rows (see `label_checks.check`) are counted, and listed in `suspicious.csv`
+    with split, row in the split's h5 file (from 0), image, person, kind. Raises DataError for an empty train or valid split.
     """
     out.mkdir(parents=True, exist_ok=True)
     summary = {}
@@ -121,7 +124,7 @@ def _sum(counts: list[dict[str, Any]]) -> dict[str, Any]:
 
 
 def _counts(rows: Annotations, sizes: np.ndarray, odd: dict[str, np.ndarray]) -> dict[str, Any]:
-    """Return counts of some rows of one split: rows, images, joints, suspicious rows in total and by kind."""
+    """Return the numbers of rows, images, joints and suspicious rows (in total and by kind) in a part of one split."""
     return {
         "rows": len(rows),
         "images": len(set(rows.images)),

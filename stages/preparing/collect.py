@@ -18,15 +18,15 @@ from stages.fetching.folders import point
 
 @dataclass(frozen=True)
 class Sources:
-    """The files and folders that a section [dataset:NAME] names."""
+    """The files and folders to which the settings of a section [dataset:NAME] point."""
 
     labels: dict[str, Path]  # setting (labels, valid, test) -> file, or folder of a DeepLabCut project
-    images: Path | None  # folder of images or videos; None: the file of labels contains the images
+    images: Path | None  # folder of images or videos; None: the images are inside the file of labels
     section: str  # the section's name in brackets, for messages
 
     @classmethod
     def of(cls, settings: OwnDataset, section: str) -> "Sources":
-        """Return the sources that a section names. Raises DataError if `labels` is empty, and if `images` is a file."""
+        """Return the sources in a section's settings. Raises DataError if `labels` is empty, and if `images` is a file."""
         if not settings.labels:
             raise DataError(f"{section} labels is empty; give the file of labels, or the folder of a DeepLabCut project.")
         given = {which: str(getattr(settings, which)) for which in LABELS}
@@ -45,7 +45,7 @@ class Sources:
 
     @property
     def folder(self) -> Path:
-        """Return the absolute path of the folder of images. Raises DataError if the settings name no such folder."""
+        """Return the absolute path of the folder of images. Raises DataError if `images` is None."""
         if self.images is None:
             raise DataError(f"{self.section} images is empty; give the folder of the images that the labels name.")
         return self.images.absolute()
@@ -81,12 +81,12 @@ def collect(sources: Sources, out: Path, report: Report = silent) -> dict[str, A
 
 
 def _require_only_these(sources: Sources, read: dict[str, Labels]) -> None:
-    """Raise DataError if some labels are of videos and others of image files, because images/ cannot hold both."""
+    """Raise DataError if some labels are of videos and others of image files, because images/ cannot contain both."""
     others = [path for which, path in sources.labels.items() if which not in read and path.suffix.lower() != ".txt"]
     others += [sources.labels[which] for which, labels in read.items() if any(frame.image for frame in labels.frames)]
     if others:
         raise DataError(
-            f"{sources.section}: {others[0]} labels image files, and other labels are of videos; give all of them in one form."
+            f"{sources.section}: {others[0]} labels image files, but other labels are of videos; give all labels in one form."
         )
 
 
@@ -110,19 +110,19 @@ def _require_one(first: Path, second: Path, file: Path, which: str, sources: Sou
     if first != second:
         raise DataError(
             f"{sources.labels[which]} labels both {first} and {second}, and in {sources.folder} both are {file}; set "
-            "`images` to the folder above, in which they are apart."
+            "`images` to the folder above, in which the two are different files."
         )
 
 
 def _below(wanted: Path, folder: Path, labels: Path) -> str:
     """Return the path of an image or a video, relative to a folder.
 
-    If no file is at the path `wanted`, the folder is searched for the last three, two or one parts of this path. Raises
-    DataError if the folder does not contain the file.
+    If the path `wanted` does not lead to a file in the folder, the folder is searched for the last three, two or one parts of
+    the path. Raises DataError if the folder does not contain the file.
     """
     if wanted.is_relative_to(folder) and wanted.is_file():
         return wanted.relative_to(folder).as_posix()
-    for parts in (3, 2, 1):  # labeled-data/VIDEO/img001.png, VIDEO/img001.png, img001.png
+    for parts in (3, 2, 1):  # such as labeled-data/VIDEO/img001.png, VIDEO/img001.png, img001.png
         place = Path(*wanted.parts[-parts:])
         if not place.is_absolute() and (folder / place).is_file():
             return place.as_posix()
@@ -134,8 +134,8 @@ def _write_frames(
 ) -> list[str]:
     """Write each labelled frame to a PNG file; return the paths of these files, relative to `folder`.
 
-    taken: name of a folder of frames -> the video of these frames; calls for several files of labels share this dictionary.
-    Raises DataError for videos that do not exist, and if two different videos in the labels lead to one file.
+    taken: name of a folder of frames -> the video of these frames; the calls for all files of labels share this dictionary.
+    Raises DataError for videos that do not exist, and if two different video paths in the labels lead to one file.
     """
     places, names = dict[str, str](), []  # video in the labels -> path relative to the folder of images
     for done, frame in enumerate(frames, 1):

@@ -1,4 +1,4 @@
-"""Combine several converted datasets into one dataset with the joints of the first, to train on the people of all datasets."""
+"""Combine several converted datasets into one dataset with the joints of the first dataset, to train on all people."""
 
 from collections.abc import Mapping
 from dataclasses import fields, replace
@@ -56,7 +56,8 @@ def _named(dataset: str, people: Annotations) -> Annotations:
 def _with_joints(people: Annotations, skeleton: Skeleton, joints: tuple[str, ...], title: str, first: str) -> Annotations:
     """Return the people with the joints `joints` instead of those of `skeleton`; joints that `skeleton` lacks are NaN.
 
-    title, first: titles of this dataset and of the first dataset, for messages. Raises DataError if no joint is known.
+    title, first: titles of the people's dataset and of the first dataset, for messages. Raises DataError if `skeleton` has none
+    of the joints.
     """
     sources = matching_joints(skeleton.joints, joints)
     if all(source is None for source in sources):

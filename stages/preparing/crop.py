@@ -15,21 +15,21 @@ from stages.machine.pool import each
 
 # Some JPEG qualities, and the bytes per pixel that cropped sports photographs have at each quality.
 QUALITIES, BYTES_A_PIXEL = (0, 50, 80, 95, 100), (0.0, 0.10, 0.15, 0.30, 0.56)
-HALF_A_BLOCK = 2048  # bytes of a file's last disk block that are unused on average
+HALF_A_BLOCK = 2048  # average number of unused bytes in the last disk block of a file
 LABELS_READ = 100  # largest number of label files from which the disk space of all sequences is estimated
 
 
 def crop_penn(source: Path, out: Path, quality: int, workers: int = 0, report: Report = silent) -> dict[str, int]:
-    """Crop the sequences of `source` into `out`; both have `frames/NNNN/FFFFFF.jpg` and `labels/NNNN.mat`.
+    """Crop the sequences of `source` into `out`; both folders have `frames/NNNN/FFFFFF.jpg` and `labels/NNNN.mat`.
 
-    quality: of the written JPEG files, 1 to 100; workers: number of processes, 0 for one per core. A sequence's label is
+    quality: JPEG quality of the new frames, 1 to 100; workers: number of processes, 0 for one per core. A sequence's label is
     written last and atomically, so a sequence with a label in `out` is complete. Complete sequences are skipped, so a call
     after an interruption resumes. Returns the numbers of sequences, of frames, and of frame files without a label, which are
-    not cropped. Raises DataError, with sequence and frame, for a damaged or missing frame or label, and for a full disk.
-    OSError and KeyboardInterrupt are raised after all processes have ended.
+    not cropped. Raises DataError for a damaged or missing frame or label, whose sequence and frame the message contains, and
+    for a full disk. OSError and KeyboardInterrupt are raised after all processes have ended.
     """
     labels = penn_labels.label_paths(source)
-    # Longest sequences first (they have the largest labels), so that all processes finish at about the same time.
+    # The longest sequences, whose label files are the largest, come first, so that all processes end at about the same time.
     labels.sort(key=lambda path: path.stat().st_size, reverse=True)
     sequences = [path.stem for path in labels]
     _check_folders(source, sequences)
@@ -47,7 +47,7 @@ def crop_penn(source: Path, out: Path, quality: int, workers: int = 0, report: R
 
 
 def crop_sequence(source: Path, out: Path, sequence: str, quality: int) -> None:
-    """Crop one sequence; writes its label last. Raises DataError for a damaged or missing frame or label."""
+    """Crop the frames of one sequence, then its label. Raises DataError for a damaged or missing frame or label."""
     label = penn_labels.read_label(source / "labels" / f"{sequence}.mat")
     window = penn_action.crop_window(label)
     rows = slice(window.top, window.top + window.height)
@@ -71,7 +71,7 @@ def crop_sequence(source: Path, out: Path, sequence: str, quality: int) -> None:
 
 
 def _space(source: Path, sequences: list[str], quality: int) -> int:
-    """Return an estimate of the cropped frames' size in bytes, from a sample of `sequences`, which are sorted by length."""
+    """Return an estimate of the total bytes of the cropped frames, from a sample of `sequences`, which are sorted by length."""
     chosen = sequences[:: len(sequences) // LABELS_READ + 1]
     labels = [penn_labels.read_label(source / "labels" / f"{sequence}.mat") for sequence in chosen]
     windows = [(label.frames, penn_action.crop_window(label)) for label in labels]

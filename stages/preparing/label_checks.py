@@ -32,8 +32,8 @@ def check(rows: Annotations, sizes: np.ndarray, skeleton: Skeleton) -> dict[str,
       20 % of the person's extent;
     - shoulders against hips: the vectors from right to left shoulder and from right to left hip are both longer than 0.3 times
       the torso, and more than 143 degrees apart (cosine below -0.8);
-    - exchanged: swapping two joints would make their movement since the previous frame at least 60 % shorter, and shorter by at
-      least 5 % of the person's extent; only for consecutive frames of one folder.
+    - exchanged: swapping a right and a left joint would make their motion since the previous frame at least 60 % shorter,
+      and shorter by at least 5 % of the person's extent; only consecutive frames of one folder are tested.
 
     Measured on the published labels: the share of all rows that the first two tests report, and the share of rows that they
     report after a pair of labelled joints was swapped on purpose:
@@ -43,8 +43,9 @@ def check(rows: Annotations, sizes: np.ndarray, skeleton: Skeleton) -> dict[str,
         Penn Action        0.3 %       85 %     71 %    65 %   68 %   32 %    31 %        78 %        64 %
         FLIC               1.1 %      100 %    100 %    95 %  100 %      -       -       100 %           -
 
-    The third test reports 7 of Penn Action's 163,650 frames, and 96 to 100 % of swaps between two frames. In 4 of the 7 frames
-    (sequences 0003, 0872, 1997) the labels are swapped; in the other 3 people turn fast.
+    The third test reports 7 of Penn Action's 163,650 frames, and 96 to 100 % of the joints that were swapped on purpose from
+    one frame to the next. In 4 of the 7 frames (sequences 0003, 0872, 1997) the labels are swapped; in the other 3 frames,
+    people turn fast.
     """
     labelled = ~np.isnan(rows.part).any(axis=2)
     outside = joints_outside(rows, sizes)
@@ -91,7 +92,7 @@ def _exchanged(rows: Annotations, skeleton: Skeleton) -> Iterator[tuple[str, np.
 
 
 def _better_exchanged(first: np.ndarray, second: np.ndarray, share: float, least: np.ndarray) -> np.ndarray:
-    """Return a mask (N,) bool: whether swapping the two points of `second` brings them closer to those of `first`.
+    """Return a mask (N,) bool: whether swapping the two points of `second` brings them closer to the points of `first`.
 
     first, second: pairs of points (N, 2, 2) px. The sum of the two distances must become smaller than `share` times the sum
     without swapping, and smaller by more than `least` (N,) px.

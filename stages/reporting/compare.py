@@ -1,10 +1,11 @@
 """Compare networks: make tables, significance tests, curves, and pictures of predictions on validation images.
 
 Files in the result folder:
-    accuracy.csv, .md, .txt    accuracies before and after fine-tuning, and of a network from scratch if there is one
-    parts.csv, .md, .txt       accuracies by body part and in total, with 95 % intervals and published rows
+    accuracy.csv, .md, .txt    accuracies before and after fine-tuning, and of a network trained from scratch, if there is one
+    parts.csv, .md, .txt       accuracies by body part and in total, with 95 % intervals and published results
     joints.csv                 accuracies by joint
-    tests.csv, .md, .txt       significance tests: the fine-tuned network against the others
+    tests.csv, .md, .txt       significance tests: the fine-tuned network against the other networks, and the network
+                               before fine-tuning against stored predictions of other programs
     curves_<dataset>           loss and accuracy by epoch, .png, .pdf and .svg
     pck_<dataset>              PCK by threshold, .png, .pdf and .svg
     predictions.png            labels and predictions of people of both validation splits
@@ -30,13 +31,13 @@ SHOWN = 6  # number of people in a row of predictions.png
 
 @dataclass(frozen=True)
 class Experiment:
-    """A network of the chain: the network before or after fine-tuning, or a network from scratch."""
+    """A network of the chain: before or after fine-tuning, or trained from scratch."""
 
     column: str  # name of the column in tables: before, after or scratch
     name: str  # path of the network below exp/, such as mpii/hg-256
     training: Path  # folder of the training, or of the precomputed network
-    dataset: str  # the dataset of the last training
-    scores: dict[str, Path]  # dataset -> folder of the evaluation on it
+    dataset: str  # name of the dataset on which the network was trained last
+    scores: dict[str, Path]  # dataset -> folder of the evaluation on this dataset
 
     def scored(self, dataset: str) -> Scored:
         return Scored(self.name, self.scores[dataset])
@@ -47,8 +48,8 @@ def compare(
 ) -> dict[str, Any]:
     """Write all files of a comparison; return the number of rows of the accuracy table.
 
-    experiments: the first two are `before` and `after` fine-tuning; data: dataset -> its files; stored: program -> folder of
-    the evaluation of its stored predictions on MPII.
+    experiments: the first two are the network before and after fine-tuning; data: dataset -> its files; stored: program ->
+    folder of the evaluation of its stored predictions on MPII.
     """
     table = accuracy_table(experiments)
     table.to_csv(folder / "accuracy.csv", index=False)
@@ -71,8 +72,8 @@ def compare(
 def accuracy_table(experiments: list[Experiment]) -> pd.DataFrame:
     """Return a table with a row per split and measure, and one column of accuracies per experiment.
 
-    Accuracies are in per cent, NaN if missing. Column `joints`: number of joints in the mean; a/b if the networks know
-    different joints.
+    Accuracies are in per cent, NaN if missing. Column `joints`: number of joints in the mean; a/b if this number differs
+    between networks.
     """
     rows, before = [], experiments[0]
     for dataset, split in dict.fromkeys((d, s) for d in before.scores for s in before.scored(d).accuracy.labelled):

@@ -20,8 +20,8 @@ from matplotlib.ticker import MaxNLocator
 
 from stages.evaluation.scores import Scored
 
-# Colours that can be told apart with all common kinds of colour blindness (after Okabe and Ito). DARK maps each colour to a
-# lighter variant for dark mode.
+# Colours that readers with any common kind of colour blindness can distinguish (after Okabe and Ito). DARK maps each colour to
+# a lighter variant for dark mode.
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#8a6100", "#2b8cbe", "#777777")
 INK = "#1c1e21"
 DARK = dict(zip((*COLOURS, INK), ("#4db8ff", "#ff8c42", "#2fd3a2", "#eda4cb", "#e6b84d", "#9ad7f7", "#a8a8a8", "#e8eaed"),
@@ -46,7 +46,7 @@ class Training:
 
 @matplotlib.rc_context(STYLE)
 def draw_training(path: Path, trainings: Sequence[Training]) -> None:
-    """Draw accuracy and loss by epoch of trainings on one dataset, as `path`.png, .pdf and .svg; no-op if none has logs.
+    """Draw accuracy and loss by epoch of trainings on one dataset, as `path`.png, .pdf and .svg; no-op without logs.
 
     The style is the published one (pose-hg-train, branch image-play, compare_acc_*.m): one colour per network, dashed lines for
     training, solid lines for validation, and a dotted line for the test accuracy.
@@ -96,7 +96,7 @@ def new_figure(columns: int, rows: int = 1) -> tuple[Figure, list[Axes]]:
 
 
 def save_figure(figure: Figure, path: Path, named: Axes, columns: int = 1) -> None:
-    """Write the figure as .png, .pdf and .svg, with a legend of the lines of `named` below it."""
+    """Write the figure as .png, .pdf and .svg; a legend below the figure lists the lines of the axes `named`."""
     figure.legend(*named.get_legend_handles_labels(), fontsize="small", loc="outside lower left", ncols=columns)
     figure.savefig(path.with_suffix(".png"), dpi=110, metadata={"Software": None})
     figure.savefig(path.with_suffix(".pdf"), metadata={"Creator": None, "Producer": None, "CreationDate": None})
@@ -106,7 +106,7 @@ def save_figure(figure: Figure, path: Path, named: Axes, columns: int = 1) -> No
 
 
 def _light_and_dark(svg: str) -> str:
-    """Return the SVG text with every colour replaced by a CSS variable, which has another value in dark mode."""
+    """Return the SVG text with every colour replaced by a CSS variable whose value differs between light and dark mode."""
     names = {colour: f"--c{i}" for i, colour in enumerate(DARK)}
     for colour, name in names.items():
         svg = svg.replace(f": {colour}", f": var({name})")
@@ -115,4 +115,4 @@ def _light_and_dark(svg: str) -> str:
         for values in (dict(zip(DARK, DARK, strict=True)), DARK)
     )
     style = f"<style>svg{{{light}}}@media(prefers-color-scheme:dark){{svg{{{dark}}}}}</style>"
-    return svg[svg.index("<svg") :].replace("<defs>", f"{style}<defs>", 1)  # without the text before <svg, the document type
+    return svg[svg.index("<svg") :].replace("<defs>", f"{style}<defs>", 1)  # the document type before <svg is dropped

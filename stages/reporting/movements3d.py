@@ -21,10 +21,10 @@ from datasets.files import write_atomically
 from datasets.imaging import draw
 from datasets.skeletons import Skeleton
 
-SHOWN = (0, 1, 3, 5, 7, 9, 11, 13, 15)  # steps of a strip, from 0
+SHOWN = (0, 1, 3, 5, 7, 9, 11, 13, 15)  # steps drawn in a strip, counted from 0
 SECONDS = 0.15  # duration of a step in an animation
 SIDE = 176  # px, longer side of a picture in a strip
-MIDDLE = (139, 144, 153)  # RGB, colour of limbs in the middle of the body, on light and on dark ground
+MIDDLE = (139, 144, 153)  # RGB, colour of limbs in the middle of the body, visible on light and on dark backgrounds
 TRUTH = (0, 158, 115)  # RGB, colour of the true pose where it is drawn over the forecast
 PICTURE = 360  # px, longest side of a picture in the page
 Axis = tuple[int, int, int]
@@ -75,7 +75,7 @@ def write_page(path: Path, title: str, movements: Sequence[Movement3D], skeleton
 def strips(movements: Sequence[Movement3D], skeleton: Skeleton, side: int = SIDE) -> np.ndarray:
     """Return a picture (H, W, 3) uint8 RGB with three rows of still views for each movement: front, side and above.
 
-    A row has steps 1, 2, 4 ... 16 in squares of `side` px; the first row begins with the picture, if there is one. True poses
+    A row has steps 1, 2, 4 ... 16 in squares of `side` px; the first row begins with the movement's picture, if any. True poses
     are thin and green. All squares of a movement have the same scale.
     """
     rows, titles = [], []
@@ -112,9 +112,9 @@ def _still(
     scale: float,
     skeleton: Skeleton,
 ) -> np.ndarray:
-    """Return a copy of the canvas (S, S, 3) on which the true pose, if there is one, and then the pose are drawn.
+    """Return a copy of the canvas (S, S, 3) with the true pose, if there is one, and the forecast pose over it.
 
-    pose, truth: (J, 3) mm; axes: of a view in VIEWS; scale: px per mm. A limb is drawn over the limbs that are farther away.
+    pose, truth: (J, 3) mm; axes: a value of VIEWS; scale: px per mm. A limb is drawn over the limbs that are farther away.
     """
     canvas, (right, down, away) = canvas.copy(), np.array(axes, dtype=np.float64)
     sides = [MIDDLE if not side else draw.COLOURS[side] for side in (draw.limb_side(skeleton, limb) for limb in skeleton.limbs)]
@@ -138,7 +138,7 @@ def _numbers(movement: Movement3D) -> dict[str, Any]:
         "poses": _rounded(movement.poses),
         "truth": None if movement.truth is None else _rounded(movement.truth),
         "joints": None if movement.joints is None else _rounded(movement.joints),
-        "size": None if picture is None else picture.shape[1::-1],  # width and height in px, which `joints` refer to
+        "size": None if picture is None else picture.shape[1::-1],  # width and height in px of the picture with the `joints`
     }
 
 
@@ -149,7 +149,7 @@ def _rounded(points: np.ndarray) -> list[list[list[int] | None]]:
 
 
 def _data_uri(picture: np.ndarray | None) -> str:
-    """Return a picture (H, W, 3) uint8 RGB as the address of an embedded JPEG, at most PICTURE px large; empty without one."""
+    """Return a picture (H, W, 3) uint8 RGB as the address of an embedded JPEG, at most PICTURE px large; "" for None."""
     if picture is None:
         return ""
     image, buffer = Image.fromarray(picture), io.BytesIO()

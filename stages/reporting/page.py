@@ -1,8 +1,8 @@
 """Write the report, a folder with index.html, which opens from disk without a server, network access or scripts.
 
 The folder has index.html, copies of the comparison's curves and pictures, copies of the evaluations' worst images, and the
-manifests of all results in manifests/. If the comparison of forecasts has movements in space, the folder also has their page,
-movements3d.html, which has a script of its own.
+manifests of all results in manifests/. If the comparison of forecasts has movements in space, the folder also has the page
+movements3d.html, which contains a script.
 """
 
 import csv
@@ -29,7 +29,7 @@ HEADINGS = {
 
 STARTS = {"all": "from every frame", "first": "from first frames", "fixed_rate": "at a fixed rate"}
 
-# FIRST: columns that follow the name of a row. MINOR: columns that a phone does not show.
+# FIRST: columns that come directly after the name of a row. MINOR: columns that are hidden on a phone.
 FIRST, MINOR = ["verdict", "difference", "overall", "low", "rate"], ("people", "joints", "groups")
 
 
@@ -55,7 +55,7 @@ class StageFacts:
     place: str  # path of the result below exp/
     state: str  # the state, a value of pipeline.engine.stage.Status
     why: str
-    reads: list[str]  # names of the stages that this stage reads
+    reads: list[str]  # names of the stages whose results this stage reads
     made: Made | None = None  # None: there is no result
 
 
@@ -91,17 +91,17 @@ class Facts:
     written: str  # date and time
     stages: list[StageFacts]
     settings: list[Setting]
-    sources: list[tuple[str, str, str]]  # stage, file or address, digest
+    sources: list[tuple[str, str, str]]  # (stage, file or address, sha256 digest)
     sample: bool  # whether the data is the drawn sample
     comparison: Path | None = None  # folder of CompareAccuracy's result
     forecasts: Path | None = None  # folder of CompareForecasts' result
     evaluations: dict[str, Path] = field(default_factory=dict)  # path below exp/ -> folder of the result
-    further: list[Evaluated] = field(default_factory=list)  # evaluations outside the comparison
+    further: list[Evaluated] = field(default_factory=list)  # evaluations that are not in the comparison
 
 
 @dataclass(frozen=True)
 class Table:
-    """A table of text cells; numbers: whether each column holds numbers; bars: heading of the column drawn as bars."""
+    """A table of text cells; numbers: whether each column has only numbers; bars: heading of the column drawn as bars."""
 
     caption: str
     columns: list[str]
@@ -151,7 +151,7 @@ def write(folder: Path, facts: Facts) -> Path:
         ],
         forecast_curves=_pictures(folder, facts.forecasts, "forecasts.svg", "PCK@0.05 of forecasts by step, test split"),
         strips=_pictures(folder, facts.forecasts, "strips.png", "Test images with forecast poses, and the labels below them"),
-        movements=_pictures(folder, facts.forecasts, "movement-*.gif", "A forecast movement; to its right, labels"),
+        movements=_pictures(folder, facts.forecasts, "movement-*.gif", "A forecast movement, and the labels to its right"),
         strips3d=_pictures(folder, facts.forecasts, "movements3d.png", "Forecast poses in space, seen from three sides"),
         movements3d=_pictures(folder, facts.forecasts, "movements3d.html", "Turn and play the forecast poses in space"),
     )  # fmt: skip
@@ -233,7 +233,7 @@ def _by(rows: list[dict[str, str]], column: str) -> dict[str, list[dict[str, str
 
 
 def _write_further(folder: Path, evaluated: list[Evaluated]) -> Path:
-    """Write tables of evaluations, and curves of their networks' trainings on the same dataset, into a folder; return it."""
+    """Write tables of evaluations, and training curves of networks scored on their training dataset; return `folder`."""
     folder.mkdir()
     if evaluated:
         scored = [Scored(one.network, one.folder) for one in evaluated]
@@ -258,7 +258,7 @@ def _failures(place: str, evaluation: Path) -> Iterator[tuple[str, Table]]:
 
 
 def _worst(folder: Path, place: str, split: str, evaluation: Path) -> Picture | None:
-    """Copy the picture of a split's largest errors to the report; return the picture, or None without one."""
+    """Copy the picture of a split's largest errors to the report; return it as a Picture, None if there is none."""
     source, name = evaluation / f"worst_{split}.png", f"worst-{place.replace('/', '-')}-{split}.png"
     if not source.is_file():
         return None
@@ -267,9 +267,9 @@ def _worst(folder: Path, place: str, split: str, evaluation: Path) -> Picture | 
 
 
 def _pictures(folder: Path, comparison: Path | None, pattern: str, shows: str) -> list[Picture]:
-    """Copy pictures or pages of the comparison to the report.
+    """Copy the comparison's files that match `pattern` to the report; return them as pictures.
 
-    Return them. In `shows`, {} is replaced by the dataset that a file's name contains.
+    shows: the caption, in which {} is replaced by the title of the dataset in a file's name.
     """
     found = sorted(comparison.glob(pattern)) if comparison else []
     for path in found:

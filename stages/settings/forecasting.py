@@ -97,7 +97,7 @@ class PoseOnly(Section):
     seed: int = setting(1, "Seed of the weights, the order of the poses and the augmentation.", ge=0, lt=2**32)
 
     def training(self) -> Training:
-        """Return the settings of this training for the training loop."""
+        """Return the settings with which the training loop trains each of the two pose-only forecasters."""
         return Training(
             optimizer="adamw", learning_rate=1e-3, warmup=min(200, self.iterations // 10), schedule="cosine", weight_decay=0.05,
             ema=0.998, epochs=1, iterations=self.iterations, batch=self.batch, seed=self.seed, snapshot_epochs=0,

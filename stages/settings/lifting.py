@@ -1,4 +1,4 @@
-"""Define the settings of the converter and the lifter, two networks for 3D poses: networks, samples and trainings."""
+"""Define the settings of the converter and the lifter, two networks for 3D poses, and of their samples and trainings."""
 
 from typing import Any, Literal
 
@@ -20,7 +20,7 @@ CONVERTERS: dict[str, dict[str, Any]] = {
 class Converter(Section):
     """The settings of the converter's network, and of the synthetic samples for converter, lifter and baselines.
 
-    Empty settings get their values from the preset. So naming a preset, or writing out its settings, gives equal objects.
+    Empty settings get their values from the preset. So the name of a preset and its written-out settings give equal objects.
     """
 
     intro = (
@@ -29,7 +29,7 @@ class Converter(Section):
         "has the value of the preset."
     )
 
-    preset: str = insignificant("res-64", "res-64 (published), or res-64-modern (normalised, and robust to noisy heatmaps).")
+    preset: str = insignificant("res-64", "res-64 (published), or res-64-modern (normalised heatmaps and loss, noisy samples).")
     features: int = setting(64, "Channels of the network.", ge=8, le=1024, multiple_of=2)
     initial: Literal["torch7", "pytorch"] = setting(
         "torch7", "Initial scale of batch normalisation: torch7 (uniform in 0..1) or pytorch (1)."
@@ -55,7 +55,9 @@ class Converter(Section):
         ge=0,
         le=64,
     )
-    lowest_peak: float = setting(1.0, "Height of the lowest peak of a training heatmap; 1: as published.", ge=0.01, le=1)
+    lowest_peak: float = setting(
+        1.0, "Lower limit of the random peak height of training heatmaps; 1: as published.", ge=0.01, le=1
+    )
     jitter_std: float = setting(
         0.0, "Standard deviation of random shifts of joints in training heatmaps, in heatmap pixels.", ge=0, le=64
     )
@@ -76,7 +78,7 @@ class Converter(Section):
         return CONVERTERS[name] | {key: value for key, value in given.items() if value != ""}
 
     def of_samples(self) -> dict[str, Any]:
-        """Return name -> value of the settings that change the synthetic samples, not of those for the network alone."""
+        """Return name -> value of the settings that change the synthetic samples; settings of the network are left out."""
         of_network = ("features", "initial", "heatmaps", "outputs")
         return {name: value for name, value in self.significant().items() if name not in of_network}
 
@@ -108,7 +110,7 @@ class Lifter(Section):
 
     intro = (
         "The lifter of Martinez et al. (ICCV 2017), which EvaluateConverter compares with the converter: a residual network "
-        "from 2D joints instead of heatmaps. It learns from the samples of [converter]."
+        "whose input is 2D joints instead of heatmaps. It learns from the samples of [converter]."
     )
 
     width: int = setting(1024, "Number of features in each hidden layer of the lifter.", ge=16, le=8192)
@@ -117,7 +119,7 @@ class Lifter(Section):
     seed: int = setting(1, "Seed of the weights and of the samples.", ge=0, lt=2**32)
 
     def training(self) -> Training:
-        """Return the settings of the training loop for the lifter."""
+        """Return the settings with which the training loop trains the lifter."""
         return Training(
             optimizer="adamw", learning_rate=1e-3, warmup=min(200, self.iterations // 10), schedule="cosine", weight_decay=0.01,
             ema=0.998, flip_probability=0.5, target_sigma=2, targets="subpixel", epochs=1, iterations=self.iterations,

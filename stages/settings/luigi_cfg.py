@@ -66,11 +66,12 @@ def in_words(value: Any) -> str:
 def _section(name: str, section: Section) -> str:
     """Return the text of one section: its comment and its settings.
 
-    The section of a training leaves out the settings of its recipe. If a section has a preset, all its other settings are
-    empty.
+    The section of a training leaves out the settings of its recipe. In a section with a preset, all settings except the
+    preset are empty.
     """
     fields = type(section).model_fields
-    known = Training.model_fields if isinstance(section, Training) and type(section) is not Training else {}  # no comment
+    known = Training.model_fields if isinstance(section, Training) and type(section) is not Training else {}
+    # Settings in `known` have no comment: the comments of [pretrain] explain them.
     lines = [_comment(section.intro)] if section.intro else []
     lines.append(f"[{name}]\n")
     for setting, field in fields.items():

@@ -2,9 +2,9 @@
 
 Sources:
     hg-stacked, hg-generic           pose-hg-train
-    other names up to hg-stacked     pose-hg-train, branch image-play
+    hg-256*, hg-512, hg-single*      pose-hg-train, branch image-play
     princeton-1hg, -2hg and -8hg     princeton-vl's pytorch_stacked_hourglass, without the skip convolutions that it builds
-                                     but never uses; pose-hg-train's model hg with nModules = 1 is the same network
+                                     but never uses; equal to pose-hg-train's model hg with nModules = 1
     hg1, hg2, hg8                    bearpaw's pytorch-pose and anibali's pytorch-stacked-hourglass
 """
 
@@ -28,8 +28,8 @@ PRESETS: dict[str, dict[str, Any]] = {
     "princeton-8hg": _LATER | {"stacks": 8},
     "hg1": _BEARPAW,
     "hg2": _BEARPAW | {"stacks": 2},
-    # Eight modifications of hg8 from a published table, whose first row is hg8 itself. The table's "64 channels" are the
-    # channels inside a bottleneck, half of `features`.
+    # hg8, and seven modifications of hg8 from a published table. The table's "64 channels" are the channels inside a
+    # bottleneck, half of `features`.
     "hg8": _HG8,
     "hg8-64": _HG8 | {"features": 128},
     "hg6": _HG8 | {"stacks": 6},

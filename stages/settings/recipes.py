@@ -1,6 +1,6 @@
 """Define recipes, which set how a network is trained.
 
-A section `[recipe:NAME]` in luigi.cfg or in a profile holds the settings in which the recipe differs from its `base`.
+A section `[recipe:NAME]` in luigi.cfg or in a profile contains the settings in which the recipe differs from its `base`.
 The published recipe is that of pose-hg-train, branch image-play (options of its scripts and src/opts.lua).
 """
 
@@ -78,10 +78,10 @@ class Recipe(Section):
     """
 
     intro = (
-        "Recipes: how a network is trained. The setting `recipe` of [pretrain], [finetune] and [forecast] names the recipe of "
-        "that training. Every setting of a recipe can also be given in the section of a training, for that training alone. "
-        "To define a recipe, write a section [recipe:NAME] with `base`, the recipe that it is built on (published if empty), "
-        "and only the settings that differ from the base. Lengths are in heatmap pixels."
+        "Recipes: how a network is trained. The setting `recipe` in the section of a training, such as [pretrain], names the "
+        "recipe of that training. Every setting of a recipe can also be given in the section of a training, for that training "
+        "alone. To define a recipe, write a section [recipe:NAME] with `base`, the recipe that it is built on (published if "
+        "empty), and only the settings that differ from the base. Lengths are in heatmap pixels."
     )
 
     optimizer: Literal["rmsprop", "adam", "adamw"] = setting("rmsprop", "Optimizer: rmsprop, adam or adamw.")
@@ -124,10 +124,10 @@ class Recipe(Section):
         1.0, "Loss weight of joints without a label: 1 teaches empty heatmaps, 0 ignores the joint.", ge=0, le=1
     )
     target_sigma: float = setting(
-        3.25, "Standard deviation of the target blob in heatmap pixels; published for several stacks: 1.75.", gt=0, le=64
+        3.25, "Standard deviation of the target blob in heatmap pixels; with several stacks, 1.75 is published.", gt=0, le=64
     )
     target_radius: int = setting(
-        6, "Radius of the target blob in heatmap pixels; published for several stacks: 3.", ge=1, le=128
+        6, "Radius of the target blob in heatmap pixels; with several stacks, 3 is published.", ge=1, le=128
     )
     scale_std: float = setting(
         0.25, "Augmentation: standard deviation of the change of scale; the change is limited to this value.", ge=0, lt=1

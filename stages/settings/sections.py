@@ -88,7 +88,7 @@ Width = Annotated[int, Field(ge=2, le=2048, multiple_of=2)]
 class Network(Section):
     """Settings of the hourglass network: a preset, and the options that differ from the preset. The default is hg-256.
 
-    A validated object has the value of every option. So naming a preset, or writing out its options, gives equal settings.
+    A validated object has the value of every option. So the name of a preset and its written-out options give equal settings.
     """
 
     intro = "The hourglass network. A setting that is empty has the value of the preset."
@@ -190,13 +190,13 @@ class Models(Section):
     penn_action: str = insignificant("hg-256-ft", "The Penn Action network, given in the same way as `mpii`.")
     converter: str = insignificant(
         "res-64",
-        "The converter, in the same forms: a .safetensors file of TrainConverter, or a model_best.t7 of skeleton2d3d. Empty: "
-        "train it.",
+        "The converter, given in the same way as `mpii`: a .safetensors file of TrainConverter, or a model_best.t7 of "
+        "skeleton2d3d. Empty: train the converter.",
     )
     forecaster: str = insignificant(
         "hg-256-res-clstm-res-64",
-        "The forecasting network, in the same forms: a .safetensors file of Forecast, or a .t7 file of image-play. Empty: "
-        "train it, from the Penn Action network.",
+        "The forecasting network, given in the same way as `mpii`: a .safetensors file of Forecast, or a .t7 file of "
+        "image-play. Empty: train the forecasting network, from the Penn Action network.",
     )
 
 
@@ -232,12 +232,12 @@ class Comparison(Section):
     predictions: str = insignificant(
         "",
         "Predictions of other programs for MPII's validation people, to be compared with our networks on the same people: "
-        "NAME=FILE, several separated by spaces. tools.score reads the same kinds of files.",
+        "NAME=FILE, several separated by spaces. FILE may have any format that tools.score reads.",
     )
     order: str = insignificant(
         "",
-        "Path of the published valid.h5, in a folder with valid_images.txt. This file lists the people in the order of the "
-        "predictions.",
+        "Path of the published valid.h5, which lists the people in the order of the predictions. Its folder must also contain "
+        "valid_images.txt.",
     )
 
     @model_validator(mode="after")
@@ -246,7 +246,7 @@ class Comparison(Section):
         return self
 
     def files(self) -> dict[str, str]:
-        """Return name -> path of the stored predictions. Raises ValueError for a malformed list, or an empty `order`."""
+        """Return name -> path of the stored predictions. Raises ValueError for a malformed list, or a missing `order`."""
         pairs = [word.partition("=") for word in self.predictions.split()]
         found = {name: path for name, _, path in pairs}
         if len(found) < len(pairs) or not all(re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", n) and p for n, p in found.items()):
@@ -263,7 +263,7 @@ class Sample(Section):
 
     people: int = setting(1200, "Number of people in the MPII sample.", ge=20, le=100_000)
     sequences: int = setting(12, "Number of sequences of each action in the Penn Action sample.", ge=10, le=1000)
-    frames: int = setting(20, "Smallest number of frames of a sequence; the largest is 4 more.", ge=4, le=600)
+    frames: int = setting(20, "Smallest number of frames of a sequence; the largest number is 4 higher.", ge=4, le=600)
     seed: int = setting(1, "Seed of the drawings.", ge=0, lt=2**32)
 
     @property
@@ -342,7 +342,7 @@ class Settings(Section):
         return DATASETS | described
 
     def slurm_of(self, stage: str) -> Slurm:
-        """Return the settings of a stage's jobs, from the section [slurm:NAME] with the longest NAME that fits the stage."""
+        """Return the settings of a stage's jobs: of the section [slurm:NAME] with the longest fitting NAME, else of [slurm]."""
         fitting = [name for name in self.slurm_stages if f"{stage}:".startswith(f"{name}:")]
         return self.slurm_stages[max(fitting, key=len)] if fitting else self.slurm
 
@@ -365,7 +365,7 @@ class Settings(Section):
     def from_text(cls, sections: Mapping[str, Mapping[str, str]]) -> "Settings":
         """Return all settings, built from the sections of luigi.cfg: section -> setting -> text.
 
-        A training takes settings that its section leaves out from the recipe that the section names. Raises DataError, with
+        Settings that are missing in the section of a training come from the recipe of this section. Raises DataError, with
         the section and the setting, for an unknown name or a wrong value.
         """
         defaults = cls.defaults()
@@ -393,7 +393,7 @@ class Settings(Section):
 def _own_datasets(sections: Mapping[str, Mapping[str, str]]) -> dict[str, own.OwnDataset]:
     """Return name -> settings of the sections [dataset:NAME].
 
-    Raises DataError, with the section's name, for a wrong section.
+    Raises DataError, with the section's name, for an invalid name or setting.
     """
     found: dict[str, own.OwnDataset] = {}
     for section in (name for name in sections if name.startswith(own.PREFIX)):

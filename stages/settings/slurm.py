@@ -30,10 +30,10 @@ class Slurm(Section):
     time: int = insignificant(
         1440,
         "Time limit of a job in minutes. A training that needs longer writes a checkpoint and returns to the queue, as often "
-        "as needed; any other stage fails.",
+        "as needed; any other stage that needs longer fails.",
         ge=5,
     )
-    jobs: int = insignificant(4, "Largest number of stages that are made at the same time.", ge=1, le=64)
+    jobs: int = insignificant(4, "Largest number of stages that run at the same time.", ge=1, le=64)
     options: str = insignificant(
         "", "Further options of sbatch, NAME=VALUE, several separated by spaces, such as account=vision qos=low."
     )
@@ -55,7 +55,7 @@ class Slurm(Section):
 
 
 def read_slurm_stages(sections: Mapping[str, Mapping[str, str]]) -> dict[str, Slurm]:
-    """Return stage -> settings of its section [slurm:STAGE], completed from [slurm]. Raises DataError for a wrong setting."""
+    """Return stage -> settings of [slurm:STAGE], completed by those of [slurm]. Raises DataError for a wrong setting."""
     found: dict[str, Slurm] = {}
     for section in (name for name in sections if name.startswith(SLURM_PREFIX)):
         values = {key: unquoted(text) for key, text in {**sections.get("slurm", {}), **sections[section]}.items()}

@@ -63,7 +63,7 @@ class Training(Recipe):
 
     @property
     def branch_file(self) -> str:
-        """Return the path of the checkpoint that `branch_from` names, which may be a folder's last.safetensors; "" if none."""
+        """Return the path of the checkpoint in `branch_from`; for a folder, its last.safetensors; for an empty setting, ""."""
         named = self.branch_from
         return named if not named or named.endswith(".safetensors") else f"{named.rstrip('/')}/last.safetensors"
 

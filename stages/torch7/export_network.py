@@ -1,8 +1,8 @@
-"""Convert networks to Torch7 networks: the nn.gModule that image-play and skeleton2d3d load, for example by -hgModel.
+"""Convert networks to Torch7 networks: the nn.gModule that image-play and skeleton2d3d load by options such as -hgModel.
 
 The object has the structure of the files that pose-hg-train saves: all weights are views of one storage, all gradients, which
-are zero, are views of another storage, and all references to a node share one `data` table. Buffers that only a forward pass
-fills are left empty.
+are zero, are views of a second storage, and all references to a node share one `data` table. Buffers that a forward pass fills
+are left empty.
 """
 
 import math
@@ -42,7 +42,7 @@ def obstacle(network: HourglassNet) -> str:
 
 
 def as_torch7(network: HourglassNet, cudnn: bool) -> TorchObject:
-    """Return the nn.gModule of a network without an `obstacle`.
+    """Return the nn.gModule of a network that has no `obstacle`.
 
     cudnn: use the classes cudnn.* and GPU tensors; otherwise nn.* and CPU tensors.
     """
@@ -83,7 +83,7 @@ class _Modules:
         return made
 
     def module(self, class_name: str, fields: dict[str, Any], version: int = 1) -> TorchObject:
-        """Return a Torch7 module with `fields` and the fields that all modules share."""
+        """Return a Torch7 module with `fields` and the fields that every module has."""
         common = {"_type": self.type, "output": self._empty(), "gradInput": self._empty(), "train": False}
         return TorchObject(class_name, Table((common | fields).items()), version)
 
@@ -169,8 +169,8 @@ def _array(tensor: Tensor) -> np.ndarray:
 def _graph(expected: list[Layer], built: list[TorchObject], outputs: list[int]) -> dict[str, Any]:
     """Return the fields of nn.gModule that connect the modules.
 
-    The nodes are the layers, then one node for the image and one that collects the heatmaps. Each node occurs in a forward
-    graph (fg) and in a backward graph (bg), which share its table `data`. Numbers and orders are those of nngraph.
+    The nodes are the layers, then one node for the image and one node that collects the outputs. Each node occurs in a forward
+    graph (fg) and in a backward graph (bg), which share its table `data`. Nodes are numbered and ordered as in nngraph.
     """
     start, end = len(built), len(built) + 1
     reads = [list(layer.inputs) or [start] for layer in expected] + [[], outputs]
@@ -195,7 +195,7 @@ def _graph(expected: list[Layer], built: list[TorchObject], outputs: list[int]) 
 
 
 class _Nodes:
-    """One direction of the graph: its `nodes`, the indices of each node's `followers`, and the Torch7 object `graph`."""
+    """The graph in one direction (fg or bg): `nodes`, the indices of each node's `followers`, and the Torch7 object `graph`."""
 
     def __init__(self, edges: list[tuple[int, int]], data: list[Table]) -> None:
         self.followers: list[list[int]] = [[] for _ in data]

@@ -12,7 +12,7 @@ from stages.network.hourglass import Hourglass, HourglassNet
 CONV, NORM, RELU = "SpatialConvolution", "SpatialBatchNormalization", "ReLU"
 POOL, UPSAMPLE, SUM, CONCATENATE = "SpatialMaxPooling", "SpatialUpSamplingNearest", "CAddTable", "JoinTable"
 IDENTITY, RESIDUAL = "Identity", "Sequential"
-# Kinds of layers that only the other published networks have: converters and forecasting networks.
+# Kinds of layers that occur only in published converters and forecasting networks, not in hourglasses.
 LINEAR, VIEW, NARROW, ADD_CONSTANT, LSTM = "Linear", "View", "Narrow", "AddConstant", "LSTM"
 
 # A residual is Sequential{ConcatTable{Sequential{BRANCH}, skip}, CAddTable}; the skip is Identity or Sequential{CONV}.
@@ -29,11 +29,11 @@ class Layer:
 
     kind: str  # name of the Torch7 class, without its package (nn or cudnn)
     inputs: tuple[int, ...]  # indices of the layers whose outputs are this layer's inputs
-    name: str = ""  # name of the module in the network that holds the layer's weights
+    name: str = ""  # name of the network's module with the layer's weights
     # Fields of the Torch7 object that decide what the layer computes; None: the object has no such field. A LongStorage or a
-    # list is written as a tuple.
+    # list of the object is a tuple here.
     fields: Mapping[str, Any] = field(default_factory=dict)
-    cudnn: bool = False  # whether the class is cudnn.* in exports with cudnn classes; false: the kind's usual package
+    cudnn: bool = False  # whether the class is cudnn.* in exports with cudnn classes; False: the kind's default package
 
 
 def layers(network: HourglassNet) -> tuple[list[Layer], list[int]]:
@@ -66,7 +66,7 @@ class HourglassBuilder(Builder):
         self.network, self.prefix = network, prefix
 
     def edge(self, x: int) -> int:
-        """Return x, the features of a skip edge or of the innermost residuals; subclasses add the layers of an edge here."""
+        """Return x, the last layer of an upper branch or of the innermost residuals; subclasses add layers after x."""
         return x
 
     def network_from_image(self) -> list[int]:
@@ -86,7 +86,7 @@ class HourglassBuilder(Builder):
         return self.add(kind, *inputs, name=self.prefix + name)
 
     def residuals(self, x: int, name: str, begin: int = 0, end: int | None = None) -> int:
-        """Add the residuals `begin` to `end` of the nn.Sequential `name`; returns the index of the last layer."""
+        """Add the residuals [begin:end] of the nn.Sequential `name` after the layer x; return the index of the last layer."""
         for i in range(len(self.network.get_submodule(name)))[begin:end]:  # type: ignore[arg-type]
             x = self.named(RESIDUAL, f"{name}.{i}", x)
         return x

@@ -28,8 +28,8 @@ def read_hourglass(path: Path) -> HourglassNet:
     """Return the network in a .t7 file, in evaluation mode. The file's classes may be nn.* or cudnn.*.
 
     If the file also holds a converter behind the hourglass, like skeleton2d3d's hg-256-res-64, only the hourglass is read.
-    Raises DataError for a damaged file, another topology, or layers of other shapes. The message names the module's number in
-    the file's module list (from 1), its name in HourglassNet, the found and the expected value.
+    Raises DataError for a damaged file, and for a topology or shapes that no hourglass has. The message contains the module's
+    number in the file's module list (from 1), its name in HourglassNet, the found value and the expected value.
     """
     graph = HourglassGraph.read(path)
     part = graph.outputs[:1] if graph.holds(LINEAR) else None
@@ -83,7 +83,7 @@ class HourglassGraph(Graph):
             raise DataError(f"{self.path} holds an hourglass that is not supported: {error}") from None
 
     def _above(self, total: Table, fork: Table) -> int:
-        """Return the number of residuals of an upper branch, between the fork and the sum of a level."""
+        """Return the number of residuals in a level's upper branch, from the node `fork` to the sum node `total`."""
         data, seen = self.inputs(total)[0], set[Table]()
         while data is not fork and data not in seen and (inputs := self.inputs(data)):
             seen.add(data)

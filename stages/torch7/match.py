@@ -58,7 +58,7 @@ _Net = TypeVar("_Net", bound=nn.Module)
 
 
 class Graph:
-    """The nodes of an nn.gModule. A node is represented by the table `data`, which holds the node's module and input nodes."""
+    """The nodes of an nn.gModule. A node is represented by the table `data`, which contains its module and its input nodes."""
 
     def __init__(self, path: Path, network: object) -> None:
         self.path = path
@@ -71,7 +71,7 @@ class Graph:
 
     @classmethod
     def read(cls, path: Path) -> Self:
-        """Return the graph in a .t7 file. Raises DataError for a damaged file, and for a file that holds no network."""
+        """Return the graph in a .t7 file. Raises DataError for a damaged file, and for a file without a network."""
         return cls(path, torch7.read(path))
 
     def inputs(self, data: Table) -> list[Table]:
@@ -80,7 +80,7 @@ class Graph:
 
     @property
     def outputs(self) -> list[Table]:
-        """Return the nodes that compute the network's outputs, at least one."""
+        """Return the nodes that compute the network's outputs. Raises DataError if no node does."""
         found = self.inputs(self.end)
         if not found:
             raise DataError(f"{self.path}: the graph does not lead from its innode to its outnode.")
@@ -116,7 +116,8 @@ class Graph:
         """Return the node of each expected layer; outputs: indices of the layers that compute the outputs.
 
         ends: the nodes in the file that compute these outputs, if `expected` is only a part of the file's network; None: the
-        outputs of the file's network. Raises DataError for a node that differs, and, without `ends`, for unused modules.
+        outputs of the file's network. Raises DataError for a node that differs from the expected layer and, without
+        `ends`, for modules in the file that no expected layer uses.
         """
         found: dict[int, Table] = {}
         last = zip(outputs, ends, strict=True) if ends else self._pair(self.end, "the output", tuple(outputs))
@@ -149,9 +150,9 @@ class Graph:
         return list(zip(places, inputs, strict=True))
 
     def tensors(self, expected: list[Layer], nodes: list[Table], network: nn.Module) -> dict[str, Tensor]:
-        """Return the weights and statistics of all layers by their names in `network`, which defines their shapes.
+        """Return the weights and batch statistics of all layers, by their names in `network`, which defines their shapes.
 
-        nodes: the node of each layer, from `match`. Raises DataError for a layer whose settings or shapes differ.
+        nodes: the node of each layer, from `match`. Raises DataError for settings or shapes that differ from `network`.
         """
         found: dict[str, Tensor] = {}
         for layer, data in zip(expected, nodes, strict=True):
@@ -195,8 +196,8 @@ class Graph:
     def _of(self, place: int, module: TorchObject, kind: str, name: str, ours: nn.Module) -> dict[str, Tensor]:
         """Return the tensors of a module that contains no other modules; `ours` is its counterpart in our network.
 
-        Raises DataError if settings or shapes differ from the counterpart's, or if a tensor is
-        missing, repeats elements or is not finite.
+        Raises DataError if settings or shapes differ from the counterpart's, or if a tensor is missing, repeats elements or is
+        not finite.
         """
         settings = _SETTINGS.get(kind, {})
         if isinstance(ours, nn.Conv2d):
@@ -221,7 +222,7 @@ class Graph:
         return {f"{name}.{key}": piece.reshape(shapes[key]).clone() for key, piece in zip(order, pieces, strict=True)}
 
     def _check(self, place: int, name: str, module: TorchObject, expected: Mapping[str, Any], usual: Mapping[str, Any]) -> None:
-        """Raise DataError if fields of a module differ from the expected ones; usual: defaults of fields."""
+        """Raise DataError if fields of a module differ from `expected`; usual: defaults for fields that the module lacks."""
         for key, value in expected.items():
             found = _plain(module.fields.get(key, usual.get(key)))
             if found != value:
@@ -287,7 +288,7 @@ class Graph:
 
 
 def with_tensors(network: _Net, tensors: dict[str, Tensor]) -> _Net:
-    """Return a network that was built on the device `meta`, after filling it with `tensors`; missing tensors become 0."""
+    """Return a network that was built on `meta`, filled with `tensors`, in evaluation mode; missing tensors become 0."""
     rest = {name: torch.zeros(t.shape, dtype=t.dtype) for name, t in network.state_dict().items() if name not in tensors}
     network.load_state_dict(rest | tensors, assign=True)
     return network.eval()

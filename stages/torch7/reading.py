@@ -56,7 +56,7 @@ def read_mapped(path: Path, data: mmap.mmap, long_size: int | None) -> Value:
             return _Reader(_BinarySource(path, data, size)).read()
         except _Damaged as failure:
             failures.append(failure)
-    # Report the attempt that read more bytes: its size of longs is more likely to be right.
+    # Report the error of the attempt that read furthest, because its size of longs is probably the right one.
     raise max(failures, key=lambda failure: failure.reached) from None
 
 
@@ -70,10 +70,10 @@ class _Source:
         return _Damaged(self.path, self.position if offset is None else offset, text, self.position)
 
     def take(self, size: int) -> int:
-        """Advance by `size` bytes; returns the position where they begin. Raises DataError if fewer are left."""
+        """Advance by `size` bytes; return the old position. Raises DataError if fewer than `size` bytes are left."""
         left = len(self.data) - self.position
         if not 0 <= size <= left:
-            raise self.damaged(f"the file announces {size} bytes here, but has only {left} more")
+            raise self.damaged(f"the file specifies {size} bytes here, but only {left} bytes are left")
         self.position += size
         return self.position - size
 
@@ -109,7 +109,7 @@ class _AsciiSource(_Source):
     """An ascii file: decimal numbers, one array per line. An empty array has no line at all."""
 
     def numbers(self, dtype: np.dtype, count: int) -> np.ndarray:
-        """Return the numbers of the next line, (count,), parsed word by word, because a list of all words takes more memory."""
+        """Return the numbers of the next line, (count,), parsed one by one, because a list of words would need much memory."""
         if not count:
             return np.empty(0, dtype)
         start, end = self.position, self.data.find(b"\n", self.position)
@@ -119,7 +119,7 @@ class _AsciiSource(_Source):
         line, parse = self.data[start:end], int if dtype.kind == "i" else float
         words = _WORD.finditer(line)
         try:
-            if count > len(line) or b"_" in line:  # Python allows 1_000, C does not
+            if count > len(line) or b"_" in line:  # Python reads 1_000 as a number, C does not
                 raise ValueError
             with np.errstate(over="ignore"):
                 numbers = np.fromiter((parse(word[0]) for word in words), dtype, count)
@@ -209,7 +209,7 @@ class _Reader:
     def _indexed(self, *types: type) -> Value:
         """Read an object's index; return the object with this index, or None for a new index, after which the object follows.
 
-        Torch7 numbers objects from 1 in order of occurrence, so a new index is always one more than the last.
+        Torch7 numbers objects from 1 in order of occurrence, so a new index is always the last new index plus 1.
         """
         start = self.source.position
         index = self.source.integer()
@@ -316,7 +316,7 @@ class _Reader:
         raise self.source.damaged(f"found {class_name[:60]!r}, expected {wanted}", start)
 
     def _function(self, kind: int) -> Function:
-        if kind != FUNCTION:  # functions of the oldest kind have no index
+        if kind != FUNCTION:  # functions of the oldest kind, FUNCTION, have no index
             known = self._indexed(Function)
             if known is not None:
                 return known

@@ -12,9 +12,10 @@ Torch7 type          Python value
 
 Tables, tensors, storages, objects and functions are compared by identity. An object that occurs twice in a file is one Python
 object.
-`write(read(path))` gives the same bytes for files that Torch7 wrote: objects are numbered by first occurrence.
+Writing the object that `read` returned for a file of Torch7 reproduces the bytes of the file, because objects are numbered by
+first occurrence.
 
-The layout is that of torch7's File.lua, DiskFile.c and generic/Tensor.c, Storage.c.
+The file layout is that of torch7's File.lua, DiskFile.c and generic/Tensor.c, Storage.c.
 """
 
 import math
@@ -52,10 +53,10 @@ __all__ = ["Function", "Storage", "Table", "Tensor", "TorchObject", "read", "str
 def read(path: Path, long_size: int | None = None) -> Value:
     """Return the object in a .t7 file.
 
-    The first byte shows whether the file is binary or ascii: a type number 0..8, or its digit. The file does not record the
-    size of its longs (4 or 8 bytes). Without `long_size`, 8 is tried, then 4; the wrong size does not fit the file's length,
-    because every tensor and storage holds longs. Raises DataError, naming file and byte, for truncated or trailing bytes,
-    sizes beyond the end of the file, and indices out of order.
+    The first byte shows whether the file is binary (a type number from 0 to 8) or ascii (the digit of a type number). The file
+    does not record the size of its longs (4 or 8 bytes). Without `long_size`, 8 is tried, then 4; the wrong size does not fit
+    the file's length, because every tensor and storage contains longs. Raises DataError, naming file and byte, for
+    truncated or trailing bytes, sizes beyond the end of the file, and indices out of order.
     """
     try:
         with path.open("rb") as file:
@@ -68,10 +69,10 @@ def read(path: Path, long_size: int | None = None) -> Value:
 
 
 def write(path: Path, value: Value, ascii: bool = False, long_size: int = 8) -> None:
-    """Write one object as Torch7's torch.save does; an object that is shared in memory is shared in the file.
+    """Write one object as Torch7's torch.save does; an object that occurs several times in `value` is written once.
 
     Numbers may be int or float, strings str or bytes. Raises DataError for an integer that the format cannot represent
-    exactly, and TypeError for objects of other types.
+    exactly, and TypeError for objects of types that the format does not have.
     """
     with path.open("wb") as file:
         _Writer(_AsciiSink(file) if ascii else _BinarySink(file, long_size)).write(value)

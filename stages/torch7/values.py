@@ -1,4 +1,4 @@
-"""Define the Python values that represent the contents of a Torch7 file; `t7` has the table of types."""
+"""Define the Python values that represent the contents of a Torch7 file; the docstring of `t7` lists the types."""
 
 import math
 import re
@@ -30,8 +30,8 @@ _ARRAY_CLASS = re.compile(rf"torch\.(?:Cuda)?({'|'.join(ELEMENTS)})(Tensor|Stora
 class Table(MutableMapping[Value, Value]):
     """A Lua table: a mapping in file order whose keys may be strings, numbers, booleans and objects (by identity).
 
-    As in Lua, 1 and 1.0 are one key while 1 and True are two, storing None removes the entry, and neither None nor NaN
-    can be a key. Tables equal only themselves.
+    As in Lua, 1 and 1.0 are the same key, 1 and True are different keys, storing None removes the entry, and neither None nor
+    NaN can be a key. A table equals only itself.
     """
 
     __slots__ = ("_entries",)
@@ -91,7 +91,7 @@ class Table(MutableMapping[Value, Value]):
     __hash__ = object.__hash__
 
     def __repr__(self) -> str:
-        return f"<Table of {len(self)}>"  # a table may hold itself
+        return f"<Table of {len(self)}>"  # without the entries, because a table may contain itself
 
 
 @dataclass(eq=False, slots=True)
@@ -100,7 +100,7 @@ class TorchObject:
 
     class_name: str
     fields: Table = field(default_factory=Table, repr=False)
-    version: int = 1  # 0: written before classes had versions
+    version: int = 1  # 0: the file was written before classes had versions
 
 
 @dataclass(eq=False, slots=True)
@@ -167,7 +167,7 @@ class Function:
 
 
 def string_bytes(text: str | bytes) -> bytes:
-    """Return the bytes of a Lua string in a file."""
+    """Return the bytes of a Lua string, as they are in a file."""
     return text if isinstance(text, bytes) else text.encode("utf-8", "surrogateescape")
 
 
@@ -177,7 +177,7 @@ def text_of(data: bytes) -> str:
 
 
 def array_class(class_name: str) -> tuple[np.dtype, str] | None:
-    """Return the dtype of a Torch7 class, and "Tensor" or "Storage"; None for other classes. torch.CudaTensor holds floats."""
+    """Return the dtype of a Torch7 class, and "Tensor" or "Storage"; None for other classes. torch.CudaTensor has floats."""
     match = _ARRAY_CLASS.fullmatch(class_name)
     return (ELEMENTS[match[1] or "Float"], match[2] or match[3]) if match else None
 

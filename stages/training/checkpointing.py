@@ -50,15 +50,15 @@ class Checkpoints:
     def __exit__(self, error: type[BaseException] | None, *rest: object) -> None:
         self._writer.__exit__(error, *rest)
         if self.writes and not error:
-            (self.folder / BEFORE).unlink(missing_ok=True)  # delete it: its content depends on timing, and a result must not
+            (self.folder / BEFORE).unlink(missing_ok=True)  # not part of the result: its content depends on timing
 
     def require_space(self, learner: Learner) -> None:
-        """Raise DataError if the disk lacks space for the files of all epochs, and for two more while `LAST` is replaced."""
+        """Raise DataError if the disk lacks space for the files of all epochs, and for two more checkpoints."""
         if not self.writes:
             return
         t = self.training
         network = sum(tensor.nbytes for tensor in learner.network.state_dict().values())
-        # Weights, one or two moments of the optimizer, EMA.
+        # A checkpoint contains the weights, one or two moments of the optimizer, and the EMA.
         checkpoint = network * (2 + (t.optimizer != "rmsprop") + bool(t.ema))
         snapshots = t.epochs // t.snapshot_epochs if t.snapshot_epochs else 0
         needed = (3 + t.keep_last) * checkpoint + (1 + snapshots) * network

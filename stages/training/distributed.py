@@ -1,6 +1,6 @@
 """Run a training in several processes, on one or more machines, with torch's elastic launcher.
 
-Every process takes its share of each batch. DistributedDataParallel averages the gradients, and BatchNorm sees the whole
+Every process computes its share of each batch. DistributedDataParallel averages the gradients, and BatchNorm sees the whole
 batch, so that the training equals a training in one process up to rounding. If a process is killed, the launcher ends the
 other processes and starts all of them again, and they continue from the last checkpoint.
 """
@@ -39,7 +39,7 @@ RESTARTS = 3
 
 
 class Stopped(Enum):
-    """What a process returns in place of a result if the training was asked to stop."""
+    """The value that a process returns instead of a result if the training was asked to stop."""
 
     STOPPED = "stopped"
 
@@ -81,7 +81,7 @@ def group() -> Group:
 
 
 def parallel(network: nn.Module, device: torch.device) -> nn.Module:
-    """Return a module to call instead of `network`, with gradients and BatchNorm statistics over all processes.
+    """Return a module to call instead of `network`; it computes gradients and BatchNorm statistics over all processes.
 
     In a group of one process, return `network`.
     """
@@ -120,7 +120,7 @@ class GlobalBatchNorm2d(nn.BatchNorm2d):
 
     @classmethod
     def of(cls, norm: nn.BatchNorm2d) -> "GlobalBatchNorm2d":
-        """Return a layer that shares the weights and statistics of `layer`."""
+        """Return a layer that shares the weights and statistics of `norm`."""
         made = cls(norm.num_features, norm.eps, norm.momentum, norm.affine, norm.track_running_stats)
         made.weight, made.bias = norm.weight, norm.bias
         made.running_mean, made.running_var = norm.running_mean, norm.running_var
@@ -128,7 +128,7 @@ class GlobalBatchNorm2d(nn.BatchNorm2d):
         return made.train(norm.training)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return this process's batch x (N, C, H, W), normalised; in evaluation mode as the usual BatchNorm does."""
+        """Return x (N, C, H, W), normalised by the batches of all processes; in evaluation mode, by the running statistics."""
         if not self.training:
             return super().forward(x)
         assert self.running_mean is not None and self.running_var is not None and self.momentum is not None
@@ -152,8 +152,8 @@ def launch(work: Callable[[Work, Report], Result], job: Work, name: str, workspa
            report: Report = silent) -> Result:  # fmt: skip
     """Run work(job, report) in the processes and machines of [workspace]; return the result of this machine's first process.
 
-    Each process gets a pickled copy of the job. name: name of the training, equal on all machines. Raises a DataError of any
-    process, DataError if processes are killed repeatedly, and KeyboardInterrupt if the processes were asked to stop.
+    Each process gets a pickled copy of the job. name: name of the training, equal on all machines. Raises the DataError of a
+    failed process, DataError if processes are killed repeatedly, and KeyboardInterrupt if the processes were asked to stop.
     """
     from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError

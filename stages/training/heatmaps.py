@@ -37,8 +37,8 @@ def new_network(options: Network, joints: int, seed: int) -> HourglassNet:
 def network_for(model: Path, skeleton: Skeleton, settings: Finetuning) -> HourglassNet:
     """Return the network of the file `model` with a new output layer for the joints of `skeleton`.
 
-    With head = matching, joints with a name that the network knows keep their output channel. All other output channels have
-    random weights.
+    With head = matching, the output channels of joints that the network already predicts keep their weights. All other output
+    channels have random weights.
     """
     torch.manual_seed(settings.seed)
     network, description = checkpoints.load_network(model)
@@ -47,10 +47,10 @@ def network_for(model: Path, skeleton: Skeleton, settings: Finetuning) -> Hourgl
 
 
 class HeatmapObjective:
-    """Trains an hourglass to predict the heatmaps of a dataset's people; see `stages.training.objective.Objective`."""
+    """An `Objective` (`stages.training.objective`) that trains an hourglass to predict the heatmaps of a dataset's people."""
 
     parts: tuple[str, ...] = ()
-    loss_limit = 1e4  # mean squared error of outputs that are a hundred times as high as the target's peak
+    loss_limit = 1e4  # the squared error of outputs that are 100 times as high as the target's peak
 
     def __init__(self, network: HourglassNet, data: DatasetFiles, size: Input, training: Training) -> None:
         Settings(network=network.options, input=size)  # checks that the heatmap size is divisible by 2**depth
@@ -59,7 +59,7 @@ class HeatmapObjective:
         self.scoring = torch.tensor(data.skeleton.scoring)
         self.valid: PoseDataset | None = None
         self.stream: PoseDataset | None = None
-        self.make: augment.DeviceSamples | None = None  # computes samples from the plans of `stream`
+        self.make: augment.DeviceSamples | None = None  # computes samples from the plans of `stream`, see `augment`
         if not training.train_redundant_biases:
             for bias in cancelled_biases(network):
                 bias.requires_grad_(False)
@@ -67,8 +67,8 @@ class HeatmapObjective:
     def begin(self, resources: Resources, networks: Sequence[nn.Module]) -> None:
         """Open the train and valid splits, and set the networks' `mean` if the recipe subtracts the mean colour.
 
-        With cached crops and a CUDA device, the device computes the training samples from plans. Raises DataError if the valid
-        split has no label of any joint that counts in the training accuracy (`Skeleton.scoring`).
+        With cached crops and a CUDA device, the device computes the training samples (`augment.plans`). Raises DataError if the
+        valid split has no label of any joint that counts in the training accuracy (`Skeleton.scoring`).
         """
         t, self.resources = self.training, resources
         self.scoring = self.scoring.to(resources.device)
@@ -95,10 +95,10 @@ class HeatmapObjective:
         """Yield batches of input (N, 3, R, R), heatmaps (N, J, h, w) and weights (N, J), or of plans for these tensors."""
         assert self.stream
         for batch in batches(self.stream, self.training.batch, self.resources.workers, first, count, self.resources.share):
-            yield {name: batch[name] for name in batch if name != "image_to_crop"}  # drop the map, which only evaluations need
+            yield {name: batch[name] for name in batch if name != "image_to_crop"}  # only evaluations need image_to_crop
 
     def forward(self, model: nn.Module, batch: dict[str, Tensor], phase: Any) -> list[Tensor]:
-        """Return the heatmaps of every stack. If `batch` holds plans, add their samples to it in place."""
+        """Return the heatmaps of every stack. If `batch` contains plans, compute their samples and add these to `batch`."""
         if self.make:
             batch |= self.make(batch)
         return model(batch["input"].to(memory_format=torch.channels_last))

@@ -1,4 +1,4 @@
-"""Hold the state of a training: network, optimizer, weight EMA, gradient scaler, and progress."""
+"""Define the state of a training: network, optimizer, weight EMA, gradient scaler, and progress."""
 
 from dataclasses import asdict, field
 from typing import Any
@@ -19,8 +19,8 @@ class State:
     iteration: int = 0  # finished iterations since the start
     epoch_start: int = 0  # finished iterations before the current epoch
     sums: dict[str, float] = field(default_factory=dict)  # figure -> sum of the figure over the epoch's finished iterations
-    counts: dict[str, int] = field(default_factory=dict)  # figure -> number of iterations in `sums`, without NaN
-    best: list[int | float] = field(default_factory=list)  # the row with the best accuracy among the rows `valid`
+    counts: dict[str, int] = field(default_factory=dict)  # figure -> number of iterations that were added to its sum
+    best: list[int | float] = field(default_factory=list)  # the row of `valid` with the best accuracy; else empty
     # One row per finished epoch: epoch, loss, acc, LR, and the objective's other figures.
     train: list[list[int | float]] = field(default_factory=list)
     valid: list[list[int | float]] = field(default_factory=list)
@@ -45,7 +45,7 @@ class State:
 class Learner:
     """A network in training with its optimizer and gradient scaler, and its weight EMA if the recipe sets `ema`.
 
-    The gradient scaler works only with float16.
+    The gradient scaler is enabled only for float16.
     """
 
     def __init__(self, network: nn.Module, training: Training, device: torch.device, compute: torch.dtype) -> None:
@@ -75,8 +75,8 @@ class Learner:
     def load(self, tensors: dict[str, Tensor], description: dict[str, Any]) -> State:
         """Load the contents of a checkpoint; return the state of its training.
 
-        The optimizer's state is loaded only if the checkpoint is of the same kind of optimizer. Raises RuntimeError for a
-        checkpoint of another network, and LookupError, TypeError or ValueError for data that is not a checkpoint.
+        The optimizer's state is loaded only if the checkpoint was written with this kind of optimizer. Raises RuntimeError for
+        a checkpoint of another network, and LookupError, TypeError or ValueError for data that is not a checkpoint.
         """
         state = State(**description["state"])
         weights = checkpoints.below("network.", tensors)

@@ -1,8 +1,8 @@
 """Write the logs by which a person follows a training: logs/metrics.csv, and TensorBoard events in the same folder.
 
-The files hold times, so they are in the folder logs/, which a result's content digest excludes. The columns of metrics.csv
-are COLUMNS. A row holds the mean over the last EVERY iterations (`what` = train), the mean of training over an epoch (epoch),
-or the result of a validation (valid).
+The files contain times, so they are in the folder logs/, which a result's content digest excludes. The columns of metrics.csv
+are COLUMNS. The column `what` states what a row contains: the mean over the last EVERY iterations (train), the mean over all
+iterations of an epoch (epoch), or the result of a validation (valid).
 """
 
 import csv
@@ -115,7 +115,7 @@ class Logs:
     def epoch(self, epoch: int, iteration: int, train: list[float], valid: list[float], picture: np.ndarray) -> None:
         """Log an epoch. train, valid: the epoch's rows of train.log and valid.log.
 
-        Picture: (H, W, 3) uint8 RGB for TensorBoard.
+        picture: an image (H, W, 3) uint8 RGB for TensorBoard.
         """
         for what, (_, loss, acc, rate, *parts) in (("epoch", train), ("valid", valid)):
             figures = {"loss": loss, "acc": acc} | dict(zip(self.parts, parts, strict=True))

@@ -23,7 +23,7 @@ class Resources:
 
 
 class Objective(Protocol):
-    """All that differs between trainings: network, batches, loss, figures (metrics), validation and picture.
+    """The part of the code that differs between trainings: network, batches, loss, figures (metrics), validation and picture.
 
     The loop does the rest: optimizer, learning rate, precision, gradient accumulation, weight EMA, processes, checkpoints,
     logs, resuming. An objective is pickled for other processes before `begin`. Figures are named numbers of one iteration or

@@ -14,7 +14,7 @@ def make_optimizer(recipe: Recipe, network: nn.Module) -> torch.optim.Optimizer:
     """Return the recipe's optimizer for all weights. Weight decay applies to convolutions, not to biases and normalisation.
 
     On CUDA the optimizer keeps all values that change between iterations, such as the learning rate, on the device, because a
-    recorded iteration (`stages.machine.recorded`) reads nothing else.
+    recorded iteration (`stages.machine.recorded`) reads only memory of the device.
     """
     parameters = list(network.parameters())
     on_cuda = parameters[0].is_cuda
@@ -34,8 +34,8 @@ def cancelled_biases(network: HourglassNet) -> list[Tensor]:
 
     The true gradient of these biases is zero, but RMSprop and Adam turn its rounding noise into full steps. When the biases
     have drifted far from zero, the sums of the residual blocks are rounded coarsely, in bfloat16 so coarsely that joints move.
-    In networks without batch normalisation, and with blocks that begin with a convolution, biases have an effect; the list is
-    empty.
+    In networks without batch normalisation, and with blocks that begin with a convolution, biases have an effect; then the
+    list is empty.
     """
     if network.options.norm != "batch" or network.options.block == "four":
         return []
@@ -96,7 +96,7 @@ class Ema:
 
     @torch.no_grad()
     def update(self, network: nn.Module, share: Tensor) -> None:
-        """Update the average with the weights after an iteration; share: a scalar on their device, see the method `share`."""
+        """Update the average with the weights after an iteration; share: the result of `share`, as a scalar on their device."""
         pairs = list(zip(self.network.state_dict().values(), network.state_dict().values(), strict=True))
         weights = [pair for pair in pairs if pair[0].is_floating_point()]
         # Integers: how many batches each BatchNorm has seen.

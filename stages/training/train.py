@@ -1,9 +1,8 @@
 """Train a network with any objective: the training loop.
 
 A training is a pure function of its settings, its data and the initial weights. A training that is killed at any moment
-continues from its last checkpoint with the result of an uninterrupted one. After SIGTERM or SIGUSR1 it writes a checkpoint and
-stops. The folder of a training holds the checkpoints
-(`stages.training.checkpointing`) and
+continues from its last checkpoint, and its result equals that of an uninterrupted training. After SIGTERM or SIGUSR1, a
+training writes a checkpoint and stops. The folder of a training contains the checkpoints (`stages.training.checkpointing`) and
     train.log, valid.log   epoch, loss, acc, LR and the objective's parts: one line per epoch
     logs/                  times and speed, see `stages.training.logs`
 """
@@ -39,7 +38,7 @@ from stages.training.optimizer import learning_rate, set_rate
 
 READ_EVERY = {"cpu": 1}  # device type -> the loss is read once in this many iterations
 READ_SELDOM = 25  # for other devices, where reading the loss waits for the device; must divide logs.EVERY
-# Number of algorithms that cuDNN tries for a convolution; with cuDNN's own limit, the trials take a minute for 128 images.
+# Number of algorithms that cuDNN tries for a convolution; with cuDNN's own limit, the trials take a minute for a batch of 128.
 MOST_TRIALS = 3
 
 
@@ -176,7 +175,8 @@ class Trainer:
     def begin_phase(self, phase: Hashable) -> None:
         """Start a phase; if every iteration of the phase launches the same CUDA kernels, record them as a CUDA graph.
 
-        Several processes, and float16, which may skip the optimizer's step, launch different kernels and are not recorded.
+        Trainings in several processes, or in float16 (which may skip the optimizer's step), are not recorded, because their
+        iterations may launch different kernels.
         """
         if phase == self.phase:
             return
@@ -197,7 +197,7 @@ class Trainer:
     def _iterate(self, inputs: dict[str, Tensor]) -> Tensor:
         """Do one iteration; return its sums (S,) of `Objective.loss`.
 
-        inputs: a batch on the device, and `rates` (2,): the learning rate, and the share of the weights in the EMA.
+        inputs: a batch on the device, and `rates` (2,): the learning rate, and the result of `Ema.share`.
         """
         learner, (rate, share) = self.learner, inputs["rates"]
         set_rate(learner.optimizer, rate)
@@ -309,14 +309,16 @@ class Trainer:
         try:
             self.state = self.learner.load(found.tensors, found.description)
         except RuntimeError:
-            raise DataError(f"{found.path} is of another network; a branch needs equal [network] and joints.") from None
+            raise DataError(
+                f"{found.path} is of another network; a branch needs the [network] settings and the joints of this checkpoint."
+            ) from None
         except (LookupError, TypeError, ValueError):
             raise DataError(f"{found.path} is not a checkpoint of a training; give a last.safetensors.") from None
         if found.branches:
             self._check_branch(found.path)
 
     def _check_branch(self, path: Path) -> None:
-        """Reset the best epoch, because a branch has its own. Raises DataError if the branch has nothing to train."""
+        """Reset the best epoch: only epochs of the branch count. Raises DataError if the branch has nothing to train."""
         state = self.state
         state.best = []
         if self._finished() or 0 < self.training.stop_after <= state.iteration:

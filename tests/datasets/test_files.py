@@ -1,4 +1,4 @@
-"""Writing files, and the error messages for full disks and for limits of the system."""
+"""Tests of writing files, and of the error messages for full disks and for limits of the operating system."""
 
 import errno
 import os
@@ -17,7 +17,7 @@ LIMIT = "import resource; resource.setrlimit(resource.{name}, ({soft}, {hard}));
 
 
 def limited(name, soft, hard, code):
-    """Run code in a process with a limit; return the last line of stderr, and stdout."""
+    """Run `code` in a process with the limit `name`; return the last line of its stderr, and its stdout."""
     program = LIMIT.format(name=name, soft=soft, hard=hard) + code
     environment = os.environ | {"PYTHONPATH": python_path()}
     found = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, env=environment)
@@ -62,7 +62,7 @@ def test_errors_that_the_user_can_remedy_are_data_errors(tmp_path, error, senten
     with pytest.raises(DataError, match=f"{sentence}.*Finished results are kept"), disk_trouble_as_data_error(tmp_path):
         raise error
     with pytest.raises(OSError), disk_trouble_as_data_error(tmp_path):
-        raise OSError(errno.EIO, "x")  # other errors, which may show a broken disk or an error in the code, must not be hidden
+        raise OSError(errno.EIO, "x")  # errors that the user cannot remedy must be raised unchanged
 
 
 def test_the_previous_file_is_kept_on_request(tmp_path):

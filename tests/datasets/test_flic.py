@@ -1,4 +1,4 @@
-"""FLIC's annotation files: synthetic ones and the published ones."""
+"""Tests of reading FLIC's annotation files: files that the tests write, and the published files."""
 
 import zipfile
 
@@ -19,7 +19,7 @@ PUBLISHED = SHARED / "flic_annot"
 
 @pytest.fixture
 def raw(tmp_path):
-    """Write images and annotation files of 4 training and 2 validation people, as the stage Fetch:flic does."""
+    """Return a folder like the result of Fetch:flic, with images and labels of 4 training and 2 validation people."""
     write_flic(tmp_path / "FLIC.zip", tmp_path / "FLIC/annot", 4, 2)
     with zipfile.ZipFile(tmp_path / "FLIC.zip") as archive:
         archive.extractall(tmp_path)
@@ -71,12 +71,12 @@ def test_published_files(tmp_path):
         turned = (a.part != b.part).any(axis=(1, 2))
         assert np.array_equal(a.part[turned][:, FLIC.skeleton.mirrored()], b.part[turned])
         exchanged += turned.sum()
-        # Sides as an observer names them, as if everybody faced the camera: the left shoulder is on the right of the picture.
+        # An observer names the sides as if everybody faced the camera: the left shoulder is always on the right of the image.
         assert (b.part[:, 0, 0] > b.part[:, 3, 0]).all() and (a.part[turned, 0, 0] < a.part[turned, 3, 0]).all()
         torso = np.linalg.norm(a.part[:, 3] - a.part[:, 6], axis=1)
         assert np.allclose(a.normalize, torso) and (a.scale == 2.2).all()
         eyes, hips = a.part[:, 8:10, 1].mean(), a.part[:, 6:8, 1].mean()
-        # The nose is below the eyes, and the eyes are above all other joints.
+        # On average, the eyes are above the nose, the nose is above the shoulders, and the shoulders are above the hips.
         assert eyes < a.part[:, 10, 1].mean() < a.part[:, [0, 3], 1].mean() < hips
     assert exchanged == 247
     assert len(set(own["train"].images) & set(own["valid"].images)) == 2

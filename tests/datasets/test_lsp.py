@@ -1,4 +1,4 @@
-"""joints.mat of LSP and LSPET: both orders of the axes, both meanings of the third number, boxes, splits, damaged files."""
+"""Tests of reading joints.mat of LSP and LSPET: axes, meaning of the third number, boxes, splits and damaged files."""
 
 import zipfile
 
@@ -19,7 +19,7 @@ NAMES = [f"im{i:04d}.jpg" for i in range(1, 7)]
 
 @pytest.fixture
 def joints():
-    """Return joints 6 x 14 x 3: x, y (1-based) and the third number, which is 1 for two joints of the first person."""
+    """Return (6, 14, 3) float64: x, y (1-based px) and the third number, which is 1 for two joints of the first person."""
     values = np.random.default_rng(0).uniform(20, 80, (6, 14, 3)).round(3)
     values[..., 2] = 0
     values[0, [4, 11], 2] = 1
@@ -53,7 +53,7 @@ def test_in_lspet_1_marks_labelled_joints(tmp_path, joints):
 
 def test_small_integer_types_are_read(tmp_path, joints):
     whole = joints.round().astype(np.uint8)
-    whole[0, 0, :2] = 0  # no label
+    whole[0, 0, :2] = 0  # (0, 0) means that the joint has no label
     whole[1, 0, 0] = 0  # a label one pixel outside the image
     people = lsp.read_people(write(tmp_path, whole), NAMES, "occluded")
     assert np.isnan(people.part[0, 0]).all() and not people.visible[0, 0]
@@ -66,10 +66,10 @@ def test_boxes_and_torsos(tmp_path, joints):
     joints[1] = (30, 40, 0)
     joints[1, [9, 2]] = (10, 100, 1), (40, 60, 1)  # the left shoulder and the right hip are 50 px apart
     joints[2] = (30, 40, 0)
-    joints[2, [8, 3]] = (10, 40, 1), (10, 100, 1)  # the other shoulder and hip are 60 px apart
+    joints[2, [8, 3]] = (10, 40, 1), (10, 100, 1)  # the right shoulder and the left hip are 60 px apart
     joints[3] = (30, 40, 0)
-    joints[3, [0, 1]] = (10, 40, 1), (50, 40, 1)  # no torso
-    joints[4] = (30, 40, 1)  # all joints at one place: the person has no box
+    joints[3, [0, 1]] = (10, 40, 1), (50, 40, 1)  # no labelled shoulder and hip, so no torso
+    joints[4] = (30, 40, 1)  # all joints are at one point: this person has no box and is left out
     joints[5] = (30, 40, 0)
     joints[5, 0] = (30, 40, 1)
     people = lsp.read_people(write(tmp_path, joints), [f"im{i}.jpg" for i in range(12)], "visible")
@@ -95,7 +95,7 @@ def test_splits(tmp_path):
 
 def test_wrong_files_are_refused(tmp_path, joints):
     cases = [
-        (joints, NAMES[:5], "labels 6 images, but 5 are there"),
+        (joints, NAMES[:5], "labels 6 images, but 5 exist"),
         (joints[:, :13], NAMES, r"shape \(3, 13, 6\), expected 3 x 14 x N or 14 x 3 x N"),
         (joints.astype(object), NAMES, "field .joints. .*a cell does not hold structs"),
         (np.where(joints == 1, 2, joints), NAMES, "neither 0 nor 1"),

@@ -1,4 +1,4 @@
-"""Reading MPII's .mat file with its irregularities, and the ways to split its people."""
+"""Tests of reading MPII's .mat file with its irregularities, and of all methods to split its people."""
 
 import gzip
 import json
@@ -42,7 +42,10 @@ PERSON = {
 
 
 def write_release(path: Path, people: list[Any], training: list[int]) -> Path:
-    """Write an annotation file with the given annorect of every image; the images are called 0.jpg, 1.jpg and so on."""
+    """Write an annotation file for the images 0.jpg, 1.jpg and so on; return its path.
+
+    people: the field annorect of each image; training: 1 for each training image, 0 for each test image.
+    """
     images = [
         {"image": struct({"name": f"{i}.jpg"}), "annorect": annorect, "vididx": EMPTY} for i, annorect in enumerate(people)
     ]
@@ -165,7 +168,7 @@ def test_image_names_stay_in_their_folder(tmp_path: Path) -> None:
 
 @pytest.fixture
 def release(tmp_path: Path) -> mpii_release.Release:
-    """A release of four training images, of which the first two show two people each, and a test image of one person."""
+    """Return a release of four training images, of which the first two show two people each, and a test image of one person."""
     two, one = struct(PERSON, PERSON), struct(PERSON)
     return mpii_release.read(write_release(tmp_path / "r.mat", [two, two, one, one, one], [1, 1, 1, 1, 0]))
 
@@ -210,7 +213,7 @@ def test_a_list_that_a_windows_editor_wrote(release: mpii_release.Release, tmp_p
 
 @pytest.mark.parametrize("offset", [0, 1])
 def test_people_are_found_by_position_for_hrnet_and_mmpose(tmp_path: Path, offset: int) -> None:
-    """In these files, center is objpos, and scale is that of the .mat file; some of the files count pixels from 0."""
+    """A person must be found by image, objpos and scale, because the files have no numbers of people; some count px from 0."""
     first, second = (PERSON | {"objpos": struct({"x": x, "y": 300.0}), "scale": 2.5} for x in (200.0, 260.0))
     release = mpii_release.read(write_release(tmp_path / "r.mat", [struct(first, second), struct(first)], [1, 1]))
     entry = {"image": "0.jpg", "center": [260.0 - offset, 300.0 - offset], "scale": 2.5, "joints": [[0, 0]] * 16}
@@ -268,7 +271,7 @@ def test_every_field_of_the_published_validation_people(tmp_path: Path) -> None:
     release = mpii_release.read(SHARED / "mpii_human_pose_v1_u12_1.mat")
     splits = mpii_split.split(release, SHARED / "valid.h5", 0, 0)
     assert {name: len(people) for name, people in splits.items()} == {"train": 22246, "valid": 2958, "test": 0}
-    part = release.people.part + 1  # labels outside the image or on its edge are kept
+    part = release.people.part + 1  # 1-based px; labels outside the image or on its edge are kept
     assert (part < 0).any(axis=2).sum() == 366 and ((part == 0).sum(axis=2) == 1).sum() == 9
     from_json = mpii_split.split(release, SHARED / "mpii_annotations.json.gz", 0, 0)
     assert rows(from_json["valid"]) == rows(splits["valid"]) and rows(from_json["train"]) == rows(splits["train"])

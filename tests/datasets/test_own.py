@@ -1,4 +1,4 @@
-"""Datasets that sections [dataset:NAME] define: COCO keypoints, names of joints, splits, measures, and wrong labels."""
+"""Tests of datasets that sections [dataset:NAME] define: COCO keypoints, joint names, splits, measures and wrong labels."""
 
 import json
 
@@ -39,7 +39,7 @@ def test_people_joints_boxes_and_flags_are_those_of_the_file(tmp_path):
     first = fish.fish(0)[0]
     np.testing.assert_allclose(people.rows.part[0, [0, 2, 3, 4]], first[[0, 2, 3, 4]])
     assert np.isnan(people.rows.part[0, 1]).all() and people.rows.visible[0].tolist() == [False, False, True, True, True]
-    # `PosePredictor.predict` makes the same square from the box: moved down by 0.075 of its side, then enlarged 1.25 times.
+    # The square must be that of `PosePredictor.predict`: the box, moved down by 0.075 of its side, then enlarged 1.25 times.
     side = np.ptp(first, axis=0).max()
     middle = (first.min(axis=0) + first.max(axis=0)) / 2
     np.testing.assert_allclose(people.rows.center[0], middle + (0, 0.075 * side))
@@ -228,7 +228,7 @@ def broken(change):
         (lambda c: c["categories"][0]["keypoints"].__setitem__(1, "Nose"), "names the joint Nose twice"),
         (
             lambda c: c["categories"][0].update(skeleton=[[0, 1]]),
-            "`skeleton` of the category fish has no pairs of joints, 1 to 5",
+            "`skeleton` of the category fish should contain pairs of joint numbers from 1 to 5",
         ),
         (lambda c: c.pop("categories"), "has no list `categories`"),
         (lambda c: c["annotations"].clear(), "has no person with labelled joints"),
@@ -236,7 +236,7 @@ def broken(change):
             lambda c: c["annotations"][2]["keypoints"].__setitem__(0, 10**400),
             "annotation with id 3 has keypoints .* no numbers",
         ),
-        (lambda c: c["categories"][0].update(flip_pairs=[[2.0, 3.0]]), "`flip_pairs` of the category fish has no pairs"),
+        (lambda c: c["categories"][0].update(flip_pairs=[[2.0, 3.0]]), "`flip_pairs` of the category fish should contain"),
     ],
 )
 def test_wrong_labels_name_file_record_and_remedy(tmp_path, change, said):
@@ -280,7 +280,7 @@ def test_images_of_another_size_and_turned_images_are_refused(tmp_path):
     conversion(tmp_path, fish.coco(5))
     content = fish.coco(5)
     content["images"][2]["width"] = 640
-    with pytest.raises(DataError, match=r"002\.png has 320 x 240 px, and the labels are of an image of 640 x 240 px"):
+    with pytest.raises(DataError, match=r"002\.png has 320 x 240 px, but the labels state 640 x 240 px"):
         conversion(tmp_path, content)
     turned = Image.fromarray(fish.picture(3))
     exif = turned.getexif()

@@ -1,4 +1,4 @@
-"""Penn Action's labels with their irregularities, the crop window, the published split, and the rows of cropped frames."""
+"""Tests of reading Penn Action's irregular labels, of the crop window, the published split, and rows of cropped frames."""
 
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ from datasets.penn_action import Window
 
 
 def content(frames: int = 3) -> dict[str, Any]:
-    """Return the content of a label file as distributed: whole numbers have small unsigned types."""
+    """Return the content of a label file like the published ones, in which whole numbers have small unsigned types."""
     return {
         "action": "pullup",
         "pose": "back",
@@ -56,7 +56,8 @@ def test_read_casts_before_arithmetic(tmp_path: Path) -> None:
     assert (read.width, read.height, read.frames) == (480, 270, 3)
     assert read.joints.dtype == np.float64 and read.joints[2, 12].tolist() == [-1, 19]
     moved = penn_action.crop_label(read, penn_action.crop_window(read))
-    assert moved.joints[0, 0].tolist() == [-30, -20]  # 0 - 30 and 20 - 40 in 0-based px: unsigned arithmetic would overflow
+    # The label minus the box is 0 - 30 and 20 - 40 px, which would overflow in unsigned arithmetic.
+    assert moved.joints[0, 0].tolist() == [-30, -20]
     assert moved.bbox[0].tolist() == [0, 0, 60, 60]
     assert (moved.width, moved.height) == (61, 61)
 
@@ -140,7 +141,7 @@ def test_halves_round_away_from_zero(value: float, rounded: int) -> None:
     [
         # boxes in 1-based px, as in the files; windows in 0-based px
         ([[3, 4, 10, 12]], Window(2, 3, 8, 9)),
-        ([[3.5, 4.5, 10.5, 12.5]], Window(3, 4, 8, 9)),  # rows and columns in MATLAB: 4:11, 5:13
+        ([[3.5, 4.5, 10.5, 12.5]], Window(3, 4, 8, 9)),  # in MATLAB: columns 4:11, rows 5:13
         ([[3.4, 4, 10, 12], [5, 2, 20.4, 11]], Window(2, 1, 18, 11)),
         ([[0.67, 0.67, 5, 5]], Window(0, 0, 5, 5)),
         ([[3, 4, 10, 12], [6, 6, 6, 6]], Window(2, 3, 8, 9)),  # a box without an area
@@ -172,8 +173,9 @@ def test_frames_count_by_the_joints_below_the_shoulders() -> None:
 
 
 def test_split_takes_the_last_sequences_of_each_action() -> None:
-    # Action a has 17 training sequences with counted frames, and a last one without; 0.092 x 17 = 1.564 is rounded to 2.
-    # b: 16 that count and one that does not; 0.092 x 16 = 1.472 -> 1, though 0.092 x 17 would give 2
+    # The number of validation sequences of an action is 0.092 x its training sequences with counted frames, rounded.
+    # Action a has 17 such sequences and one without counted frames: 0.092 x 17 = 1.564 is rounded to 2.
+    # Action b has 16 such sequences and one without: 0.092 x 16 = 1.472 is rounded to 1, but 0.092 x 17 would give 2.
     labels = [label(f"{i:04d}", action="b" if i % 2 else "a") for i in range(1, 33)] + [label("0033", action="a")]
     labels += [label("0034", action="a", visible=unseen([0])), label("0035", action="b", visible=unseen([]))]
     labels += [label("0036", action="a", train=False), label("0037", action="c")]
@@ -190,7 +192,7 @@ def test_rows_of_a_frame_that_is_not_square() -> None:
     visible[2, 4] = False
     rows = penn_action.annotations([label("0042", frames=3, visible=visible, width=40, height=30)], {"0042": 100})
     assert rows.images == ["0042/000001.jpg", "0042/000003.jpg"] and rows.index.tolist() == [100, 102]
-    # as published, in 1-based px: centre (20.5, 15.5) and scale 40 / 200; then y + 15 x 0.2 and scale x 1.25
+    # As published, in 1-based px: the centre (20.5, 15.5) moves down by 15 x 0.2, and the scale 40 / 200 grows 1.25 times.
     np.testing.assert_allclose(rows.center + 1, [[20.5, 18.5]] * 2)
     np.testing.assert_allclose(rows.scale, [0.25, 0.25])
     assert np.isnan(rows.part[1, 4]).all() and rows.part[1, 5].tolist() == [5, 5]

@@ -1,4 +1,4 @@
-"""Joints, pairs and limbs, compared with those of the datasets' owners and of the published training program."""
+"""Tests that joints, pairs and limbs equal those of the datasets' authors and of the published training program."""
 
 import pytest
 
@@ -10,7 +10,7 @@ from datasets.mpii import MPII
 from datasets.penn_action import PENN_ACTION
 from datasets.skeletons import matching_joints, mirrored
 
-PAIRS = {  # the published numbers of the joints, counted from 0
+PAIRS = {  # the published pairs of a left and a right joint, as joint numbers from 0
     "mpii": [(0, 5), (1, 4), (2, 3), (10, 15), (11, 14), (12, 13)],
     "penn_action": [(1, 2), (3, 4), (5, 6), (7, 8), (9, 10), (11, 12)],
     "flic": [(0, 3), (1, 4), (2, 5), (6, 7), (8, 9)],

@@ -1,4 +1,4 @@
-"""Reading text in the encodings that editors write."""
+"""Tests of reading text in the encodings that text editors use for saving."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""Fixtures: a finished tiny chain, which is made once, and the command line as a user runs it."""
+"""Fixtures: folders with the results of a tiny chain, which is run only once, and the command line as a user runs it."""
 
 import json
 import os
@@ -78,7 +78,7 @@ class Place:
     """A folder with a luigi.cfg and an exp/, in which the program can be run."""
 
     folder: Path
-    variables: dict[str, str] = field(default_factory=dict)  # of the environment
+    variables: dict[str, str] = field(default_factory=dict)  # environment variables of the processes that `start` begins
 
     @property
     def exp(self) -> Path:
@@ -105,10 +105,10 @@ class Place:
         (self.folder / "profile.cfg").write_text(text)
 
     def results(self) -> dict[str, str]:
-        """Return, for all finished results, folder -> content digest and time of finishing."""
+        """Return a dict: folder of each finished result -> its content digest, followed by its time of finishing in ns."""
         found = {}
         for path in sorted(self.exp.glob("**/manifest.json")):
-            # If a process was killed between writing the manifest and renaming the folder, the folder has no final name.
+            # If a process was killed between writing the manifest and renaming the folder, the name still ends in .partial.
             is_final = "@" in path.parent.name and not path.parent.name.endswith(".partial")
             if is_final and not path.parent.is_symlink() and ".trash" not in path.parts:
                 facts = json.loads(path.read_text())
@@ -126,7 +126,7 @@ def made_again(folder: Path) -> None:
 
 @pytest.fixture(scope="session")
 def finished_chain(tmp_path_factory) -> Path:
-    """A place in which `run` has finished the whole chain; all test processes share it."""
+    """A folder in which `run` has finished the whole chain; all test processes share this folder."""
     base = tmp_path_factory.getbasetemp()  # the folder of this test session or, with several test processes, of this process
     shared = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "finished-chain"
     with FileLock(str(shared) + ".lock"):
@@ -141,9 +141,9 @@ def finished_chain(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="session")
 def chain_in_3d(finished_chain) -> Path:
-    """A place with a chain whose forecasts are in 3D, and heatmaps large enough for that; shared by the test processes.
+    """A folder with a chain that forecasts in 3D, which needs larger heatmaps; all test processes share this folder.
 
-    It begins as a copy of the finished chain, which is in 2D to save time.
+    The folder begins as a copy of the finished chain, whose forecasts are in 2D to save time.
     """
     shared = finished_chain.with_name("chain-in-3d")
     with FileLock(str(shared) + ".lock"):
@@ -168,7 +168,7 @@ def place(finished_chain, tmp_path) -> Place:
 
 @pytest.fixture
 def empty(tmp_path) -> Place:
-    """A place without any results."""
+    """A folder with the settings of the tiny chain, but without any results."""
     (tmp_path / "empty").mkdir()
     (tmp_path / "empty" / "luigi.cfg").write_text(TINY)
     return Place(tmp_path / "empty")

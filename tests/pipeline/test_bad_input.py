@@ -17,7 +17,7 @@ def results_of(place, pattern):
 
 @pytest.fixture
 def archive(place):
-    """A copy of the sample's Penn Action archive; the settings give its path as the source."""
+    """A copy of the sample's Penn Action archive; the settings specify its path as the source."""
     shutil.copy((place.exp / "sample").resolve() / "Penn_Action.tar.gz", place.folder / "given.tar.gz")
     place.set("[penn_action]\narchive = given.tar.gz\n")
     shutil.rmtree(place.exp / "penn_action")
@@ -25,7 +25,7 @@ def archive(place):
 
 
 def rewritten(path, change):
-    """Rewrite the archive with `change(name, content)` applied to every regular file; `more` lists (name, content) to add."""
+    """Replace each regular file of the archive by the (name, content) pairs that `change(name, content)` returns."""
     out = io.BytesIO()
     with tarfile.open(path) as old, tarfile.open(fileobj=out, mode="w:gz") as new:
         for member in old:
@@ -51,7 +51,7 @@ def test_missing_archive(place):
 
 
 def test_files_that_are_no_networks_are_refused(place):
-    """If a file of [models] is not the right network, only the stages that need it fail; `status` shows all other stages."""
+    """If a file in [models] is not the right network, only the stages that need this file fail; `status` lists all stages."""
     (place.folder / "empty").mkdir()
     options = ("--models", "precomputed", "--config", "profile.cfg")
     for wrong, words in (
@@ -75,7 +75,7 @@ def test_truncated_archive(place, archive):
 def test_not_an_archive(place, archive):
     archive.write_bytes(gzip.compress(b"no tar at all" * 1000))
     fails(place, "FetchPennAction", "given.tar.gz is a compressed file that holds a text file; expected an archive")
-    assert not list(place.exp.glob("penn_action/raw@*"))  # no partial folder either, because nothing could be continued
+    assert not list(place.exp.glob("penn_action/raw@*"))  # also no partial folder, because there is no work to resume
 
 
 def test_member_that_points_outside(place, archive):
@@ -175,7 +175,7 @@ def test_only_refuses_and_names_the_missing_stage(empty):
     ("error", "command"), [("ENOLCK", ["run", "MakeSample"]), ("ENOSYS", ["run", "MakeSample"]), ("EOPNOTSUPP", ["report"])]
 )
 def test_a_disk_that_cannot_lock_files(empty, error, command):
-    """NFS without lockd gives ENOLCK, Lustre mounted without flock ENOSYS."""
+    """Locking a file raises ENOLCK on NFS without lockd, and ENOSYS on Lustre that is mounted without flock."""
     code = (
         "import sys, errno, fcntl\n"
         f"def flock(*_): raise OSError(errno.{error}, 'No locks available')\n"

@@ -43,7 +43,7 @@ def test_exported_formats_agree(finished_chain):
         expected = network(torch.from_numpy(images))[-1].numpy()
     session = onnxruntime.InferenceSession(str(export / "model.onnx"))
     assert np.allclose(session.run(["heatmaps"], {"images": images})[0], expected, atol=1e-5)
-    # The file contains no path of the folder in which it was made.
+    # The ONNX file must not contain the path of this source tree.
     assert str(ROOT).encode() not in (export / "model.onnx").read_bytes()
     facts = json.loads((export / "model.json").read_text())
     assert facts["joints"] == list(description.joints) and len(description.joints) == 13
@@ -138,7 +138,7 @@ def test_the_whole_chain_is_made_again_when_asked(place):
 
 
 def test_changed_content_reruns_downstream_stages(place):
-    """If the content of an input changes under the same fingerprint, downstream stages run again."""
+    """If an input is made again with different content under an unchanged fingerprint, downstream stages run again."""
     annot = (place.exp / "mpii/annot").resolve()
     (annot / "another.txt").write_text("")
     made_again(annot)
@@ -165,11 +165,11 @@ def test_a_changed_archive_reruns_downstream_stages(place):
     place.run("run", "--config", "profile.cfg")
     before = place.results()
     with open(place.folder / "Penn_Action.tar.gz", "ab") as file:
-        file.write(b"\0" * 512)  # an archive with the same members but another digest
+        file.write(b"\0" * 512)  # the archive keeps its members, but its digest changes
     assert "file Penn_Action.tar.gz changed" in place.run("why", "FetchPennAction", "--config", "profile.cfg")
     place.run("run", "CropPenn", "--config", "profile.cfg")
     assert new_places(before, place.results()) == {"penn_action/raw", "penn_action_cropped/data"}
-    # The archive is deleted to free space; results that were made from it stay valid.
+    # The archive is deleted to free space; results that were made from this archive stay valid.
     (place.folder / "Penn_Action.tar.gz").unlink()
     assert "done" in place.run("why", "CropPenn", "--config", "profile.cfg")
 

@@ -1,4 +1,4 @@
-"""The command `clean` lists results, asks for confirmation and moves them to the trash; other results and folders are kept."""
+"""The command `clean` lists results, asks for confirmation and moves the listed results to the trash, but nothing else."""
 
 import json
 import os
@@ -12,11 +12,11 @@ from filelock import FileLock
 
 from tests.python_path import python_path
 
-OTHER = "f" * 56  # the last digits of an invented fingerprint
+OTHER = "f" * 56  # the last 56 of the 64 digits of an invented fingerprint
 
 
 def leftover(place, like, digits, unfinished, **settings):
-    """Make a copy of a result that looks like a result of other settings, finished or unfinished."""
+    """Copy the result `like` so that it looks like a finished or unfinished result of other settings; return the new folder."""
     whole = (place.exp / like).resolve()
     folder = whole.with_name(f"{like.rpartition('/')[2]}@{digits}" + ".partial" * unfinished)
     shutil.copytree(whole, folder)
@@ -34,7 +34,7 @@ def leftover(place, like, digits, unfinished, **settings):
 
 @pytest.fixture
 def littered(place):
-    """The finished chain, and results of other settings: an interrupted training, interrupted crops, and a finished export."""
+    """The finished chain, and three results of earlier settings: interrupted training, interrupted crops, finished export."""
     place.training = leftover(place, "penn_action_cropped/hg-256-ft", "11111111", True, learning_rate=0.5)
     place.crops = leftover(place, "penn_action_cropped/data", "22222222", True, jpeg_quality=12)
     place.export = leftover(place, "export", "33333333", False)
@@ -88,8 +88,8 @@ def test_the_user_is_asked_for_confirmation(littered, answer):
 
 
 def test_another_exp_below_is_never_entered(littered):
-    """A folder inside exp/ that is another exp/ with its own results, such as exp/demo, is left out, even at the path of a
-    dataset's results, such as exp/mpii.
+    """`clean` skips a folder inside exp/ that is itself the exp/ of another chain, such as exp/demo, even if this folder is at
+    the path of a dataset's results, such as exp/mpii.
     """
     place = littered
     for inner in (place.exp / "demo", place.exp / "mpii"):
@@ -131,7 +131,7 @@ def test_without_the_archives_results_that_may_be_current_are_kept(littered):
 def test_results_in_use_are_kept(littered):
     place = littered
     partial = json.loads((place.training / "partial.json").read_text())
-    partial["input_contents"]["model"] = "33333333"  # simulates a process that reads the other export
+    partial["input_contents"]["model"] = "33333333"  # as if the training were reading the export 33333333
     (place.training / "partial.json").write_text(json.dumps(partial))
     with FileLock(place.exp / ".locks/11111111.lock"):
         said = place.run("clean", "--others", "--interrupted", "--yes")
@@ -155,7 +155,7 @@ def test_several_clean_commands_at_a_time(littered):
 
 
 def test_symlinks_to_moved_results_are_removed(littered):
-    """One symlink points at another experiment, and one at an export; the current settings have an export of their own."""
+    """The symlink to a moved experiment is removed; the symlink to a moved export then points at the current export."""
     place = littered
     whole = leftover(place, "penn_action_cropped/hg-256-ft", "66666666", False, learning_rate=0.25)
     other = whole.rename(whole.with_name("other@66666666"))

@@ -1,4 +1,4 @@
-"""Comparisons from the command line, on the finished tiny chain."""
+"""Comparisons of networks, run from the command line on the finished tiny chain."""
 
 import json
 import shutil
@@ -28,7 +28,7 @@ def tool(place, monkeypatch, capsys):
     """A function that runs a tool in the folder of the chain and returns its output: tool(compare_acc, *arguments)."""
 
     def settings_of(folder):
-        """Make Luigi read the luigi.cfg of this folder, and forget settings of another folder."""
+        """Make Luigi read the luigi.cfg of this folder, and forget the settings that it read in another folder."""
         monkeypatch.chdir(folder)
         LuigiConfigParser.reload()
         config.settings.cache_clear()
@@ -75,7 +75,7 @@ def test_all_evaluations_are_compared(place, tool):
 def test_the_folder_of_an_experiment_selects_its_evaluations(place, tool):
     text = tool(compare_acc, "exp/mpii/hg-256")
     assert "MPII valid" in text and "Penn Action test" in text and "hg-256-ft " not in text
-    assert "verdict" not in text  # there is no second network with which it could be compared
+    assert "verdict" not in text  # there is no second network with which hg-256 could be compared
     link = place.exp / "mpii/hg-256"
     result = link.resolve()
     link.unlink()
@@ -106,7 +106,7 @@ def test_networks_get_the_shortest_unique_names(tmp_path):
 
 
 def test_evaluations_of_one_network_get_different_names(tmp_path):
-    # The last evaluation used other annotations.
+    # The last two evaluations have equal settings, so only their fingerprints distinguish them.
     for digits, flip in (("aaaaaaaa", True), ("bbbbbbbb", False), ("cccccccc", False)):
         folder = tmp_path / f"mpii/evaluate-pretrained@{digits}"
         folder.mkdir(parents=True)
@@ -132,7 +132,7 @@ def test_decoders_are_compared_on_the_chain_s_own_network(tool):
 
 @pytest.fixture(scope="module")
 def with_more(finished_chain, tmp_path_factory):
-    """The chain with a network from scratch, predictions for MPII's test people, and two scales."""
+    """The chain with a network trained from scratch, predictions for MPII's test people, and evaluation at two image scales."""
     place = Place(shutil.copytree(finished_chain, tmp_path_factory.mktemp("more") / "place", symlinks=True))
     place.set("[compare]\nscratch = true\n[evaluate]\nmpii_test = true\ntest_scales = 1 0.9\n")
     place.run("run", "--config", "profile.cfg")
@@ -142,7 +142,7 @@ def with_more(finished_chain, tmp_path_factory):
 def test_from_scratch_is_compared_when_asked(with_more):
     table = (with_more.exp / "compare/accuracy.csv").read_text().splitlines()
     assert table[0] == "split,people,measure,joints,before,after,scratch"
-    assert table[1].endswith(",") and not table[-1].endswith(",")  # the network from scratch is scored on Penn Action alone
+    assert table[1].endswith(",") and not table[-1].endswith(",")  # the network from scratch is scored only on Penn Action
     assert "penn_action_cropped/hg-256 " in (with_more.exp / "compare/tests.txt").read_text()
     assert (with_more.exp / "penn_action_cropped/evaluate-scratch/preds_test.h5").exists()
 
@@ -156,7 +156,7 @@ def test_mpii_s_test_people_are_predicted_when_asked(with_more):
 
 
 def test_stored_predictions_are_compared_on_the_same_people(place):
-    """Our own predictions, stored in another order and mixed with those of other people, get the accuracy of our evaluation."""
+    """Our network's predictions, shuffled and mixed with those for other people, must get the accuracy of our evaluation."""
     rows = annotations.read(place.exp / "mpii/annot", "valid")
     with h5py.File(place.exp / "mpii/evaluate-pretrained/preds_valid.h5") as file:
         preds = file["preds"][()]

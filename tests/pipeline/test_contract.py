@@ -1,4 +1,4 @@
-"""The stage contract under damage: damaged manifests, files that change during the work, inputs that were deleted."""
+"""The stage contract after damage: damaged manifests, files that change while a stage runs, and deleted inputs."""
 
 import json
 import shutil
@@ -22,7 +22,7 @@ def test_damaged_manifests_are_ignored(place):
 
 
 def test_an_archive_replaced_during_a_run_is_noticed(place):
-    """The digest of an archive is computed when the run begins, but a later stage reads the archive."""
+    """The digest of an archive is computed when the run begins; a change before the archive is unpacked must stop the run."""
     sample = (place.exp / "sample").resolve()
     archive = place.folder / "Penn_Action.tar.gz"
     shutil.copy(sample / archive.name, archive)
@@ -36,12 +36,12 @@ def test_an_archive_replaced_during_a_run_is_noticed(place):
     out, err = process.communicate(timeout=300)
     if len(early) > 1:  # the archive was unpacked before it was changed
         pytest.skip("the archive was read before it could be replaced")
-    assert process.returncode == 30 and "was changed while it was at work" in err, out + err
+    assert process.returncode == 30 and "was changed while the stage was at work" in err, out + err
     assert list(place.exp.glob("penn_action/raw@*")) == early
 
 
 def test_a_deleted_input_is_made_again_with_other_content(place):
-    """Luigi plans with the stages that are done at the beginning; a result that becomes stale later must not stop the run."""
+    """Luigi plans a run by the stages that are done at its start; a result that becomes stale later must not stop the run."""
     model = (place.exp / "mpii/hg-256").resolve()
     dependent = (place.exp / "penn_action_cropped/hg-256-ft").resolve()
     facts = json.loads((dependent / "manifest.json").read_text())
@@ -117,7 +117,7 @@ def test_work_on_a_replaced_archive_is_not_continued(place):
     )
     process = place.start("-c", code)
     _, err = process.communicate(timeout=120)
-    assert process.returncode == 30 and "was changed while it was at work" in err, err
+    assert process.returncode == 30 and "was changed while the stage was at work" in err, err
     assert not list(place.exp.glob("penn_action/*.partial"))
 
 

@@ -1,4 +1,4 @@
-"""Finished results with changed files, and damaged manifests: they are reported, and made again unless they are trainings."""
+"""Finished results with changed files or damaged manifests are reported, and made again unless they are trainings."""
 
 import json
 import os
@@ -20,7 +20,8 @@ def test_a_missing_or_emptied_file_is_seen_and_made_again(place):
     assert "model.onnx is missing" in told and "accuracy.txt is missing" in told
     assert "valid.h5 has 0 bytes in place of" in " ".join(told.split())
     place.run("run")
-    assert [s for s, old in made.items() if place.results()[s][:64] != old[:64]] == []  # the new result has the same content
+    # Each new result has the content of the deleted or damaged one.
+    assert [s for s, old in made.items() if place.results()[s][:64] != old[:64]] == []
     assert "damaged" not in place.run("status") and "whole" in place.run("verify")
 
 
@@ -82,7 +83,7 @@ def test_a_training_with_unknown_inputs_is_moved_to_the_trash(place):
     last = (partial / "last.safetensors").read_bytes()
     (partial / "manifest.json").write_text("")
     (partial / "partial.json").write_text("")
-    assert "is not of these inputs; it is now in exp/.trash/" in place.run("run", "PretrainMpii")
+    assert "was started from unknown or changed inputs; it is now in exp/.trash/" in place.run("run", "PretrainMpii")
     (kept,) = place.exp.glob(".trash/*/*/last.safetensors")
     assert kept.read_bytes() == last == (folder / "last.safetensors").read_bytes()
 
@@ -128,7 +129,7 @@ def test_a_check_of_sizes_is_reused_for_a_minute(result, monkeypatch):
     assert len(looks) == 2
     made = manifest.read(result)
     begun = manifest.Begun(fingerprint=made.fingerprint, identity=made.identity, input_contents={})
-    manifest.write(result, begun, {}, 1.0, silent)  # the result is made again, which gives another manifest
+    manifest.write(result, begun, {}, 1.0, silent)  # the result is made again, so its manifest is a new file
     manifest.quick_damage(result, content)
     assert len(looks) == 3
 
@@ -143,12 +144,12 @@ def test_the_digests_of_a_copy_are_checked_once(result, monkeypatch):
     for _ in range(2):
         manifest.check_contents(result, content, silent)
     assert taken == ["a.txt"]
-    os.utime(result / "a.txt", ns=(0, 0))  # the times are set back as in a copy; only the ctime cannot be set
+    os.utime(result / "a.txt", ns=(0, 0))  # the time is set back, as copying does; only the ctime cannot be set
     (result / "a.txt").write_text("b")
     with pytest.raises(manifest.Damaged, match=r"a\.txt has another content"):
         manifest.check_contents(result, content, silent)
     (result / "files.csv").write_text("path,bytes,sha256\n")
-    with pytest.raises(manifest.Damaged, match=r"files\.csv is not that of"):
+    with pytest.raises(manifest.Damaged, match=r"files\.csv does not match"):
         manifest.check_sizes(result, content)
 
 

@@ -20,7 +20,7 @@ def site():
 
 @pytest.fixture
 def sample(finished_chain):
-    """Return the content of the sample's Penn Action archive."""
+    """Return the path of the sample's Penn Action archive."""
     return (finished_chain / "exp/sample").resolve() / "Penn_Action.tar.gz"
 
 
@@ -95,9 +95,9 @@ def test_a_download_by_hand_is_explained(empty, site):
 
 
 def test_a_damaged_download_is_fetched_again_once_its_folder_is_deleted(empty, site, sample):
-    """At first the server has only half an archive, which HTTP does not show.
+    """At first the server sends only half of the archive, without an HTTP error.
 
-    The digest of this half must not be required later.
+    The digest of this half must not be required when the archive is fetched again.
     """
     site.files[ARCHIVE] = sample.read_bytes()[: sample.stat().st_size // 2]
     output = fetch(empty, site.address + ARCHIVE, code=30)

@@ -18,7 +18,7 @@ from tests.published_networks import Published3D
 
 @pytest.fixture(scope="module")
 def forecast(chain_in_3d, tmp_path_factory) -> Place:
-    """A copy of the chain with forecasts in 3D for the tests of this module, which only add files to it."""
+    """A copy of the chain with forecasts in 3D for the tests of this module, which only add files to this copy."""
     return Place(shutil.copytree(chain_in_3d, tmp_path_factory.mktemp("forecast") / "place", symlinks=True))
 
 
@@ -35,7 +35,7 @@ def test_the_comparison_has_the_network_and_its_baselines_for_every_kind_of_star
     assert float(zero["1"]) == 100 and 0 < float(zero["16"]) < 100
     with open(folder / "tests.csv", newline="") as file:
         assert {row["than"] for row in csv.DictReader(file)} == {"zero velocity", "mean of 50 nearest"}
-    assert cv2.imread(str(folder / "strips.png")).shape[1] == 10 * 182 + 6  # the image and nine steps
+    assert cv2.imread(str(folder / "strips.png")).shape[1] == 10 * 182 + 6  # a row shows the image and nine steps
     with Image.open(folder / "movement-1.gif") as animation:
         assert animation.n_frames == 16
 
@@ -45,7 +45,7 @@ def test_the_drawn_sequences_have_true_3d_poses_against_which_forecasts_are_scor
     with open(folder / "space.csv", newline="") as file:
         rows = {(row["forecaster"], row["alignment"]): row for row in csv.DictReader(file)}
     true = rows["zero velocity, from the true pose", "none"]
-    assert float(true["1"]) == 0 and 20 < float(true["8"]) < 400  # mm; the people move
+    assert float(true["1"]) == 0 and 20 < float(true["8"]) < 400  # errors in mm, above 0 because the people move
     network = rows["hg-256-res-clstm", "none"]
     assert float(network["1"]) == float(rows["zero velocity, from the predicted pose", "none"]["1"]) > 0
     assert float(network["low"]) <= float(network["mean"]) <= float(network["high"])
@@ -59,7 +59,7 @@ def test_steps_are_logged_and_scored(forecast):
     training = forecast.exp / "penn_action_cropped/hg-256-res-clstm"
     head, *rows = [line.split("\t") for line in (training / "train.log").read_text().splitlines()]
     trained = [sum(row[head.index(f"loss_{step}")] != "nan" for step in range(1, 17)) for row in rows]
-    assert trained == [2, 4, 8]  # the curriculum
+    assert trained == [2, 4, 8]  # the curriculum doubles the number of trained steps in each epoch
     found = json.loads((forecast.exp / "penn_action_cropped/forecast-scores/forecast.json").read_text())["splits"]
     assert found["test"]["first"]["starts"] == found["test"]["first"]["sequences"] == found["test"]["all"]["sequences"]
 
@@ -122,7 +122,7 @@ def test_forecasts_go_out_as_image_play_s_files_and_come_back_with_the_same_scor
 
 
 def test_published_networks_forecast_without_a_training(forecast, tmp_path):
-    """A published archive is read and scored; then a training starts from two parts of another published file."""
+    """A published network is read and scored; then a training is planned from two parts of another published file."""
     Published3D("hg-256-res-clstm-res-64", joints=13, frozen=True).write(tmp_path / "model_4.t7")
     with tarfile.open(forecast.folder / "implay.tar.gz", "w:gz") as tar:
         tar.add(tmp_path / "model_4.t7", "exp/penn-crop/hg-256-res-clstm-res-64/model_4.t7")

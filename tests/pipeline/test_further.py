@@ -43,7 +43,7 @@ def test_lsp_trained_tuned_and_scored(place):
         assert {split: facts["people"] for split, facts in splits.items()} == {"valid": 3, "test": 10}
         torso = splits["test"]["measures"]["PCK@0.2 of the torso"]
         assert set(torso["by_joint"]) >= {"neck", "head_top", "left_wrist"}
-        assert len(torso["in_mean"]) == 14  # the MPII network knows every joint of LSP by name
+        assert len(torso["in_mean"]) == 14  # every network, also that of MPII, predicts all 14 joints of LSP
     status = place.run("status", "--config", "profile.cfg")
     assert "Finetune:lsp" in status and "Evaluate:lsp:scratch" in status and "lspet" not in status
     place.run("run", "Export:lsp:scratch", "--config", "profile.cfg")
@@ -152,7 +152,7 @@ def test_lsp_and_flic_from_unpacked_folders(empty):
 
 
 def test_lspet_is_called_lspet(place):
-    """LSPET has the same joints as LSP, but files, tables and titles name it as a dataset of its own."""
+    """LSPET has the joints of LSP, but files, tables and titles must call the dataset LSPET, not LSP."""
     write_lsp(place.folder / "lspet.zip", 12, extended=True)
     place.set("[lspet]\narchive = lspet.zip\nvalid_fraction = 0.5\n")
     place.run("run", "Evaluate:lspet:pretrained", "--config", "profile.cfg")

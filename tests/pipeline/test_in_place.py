@@ -1,4 +1,4 @@
-"""Unpacked datasets: they are read in place, changed, moved and deleted."""
+"""Unpacked datasets are read where they are; between two runs they are changed, moved or deleted."""
 
 import json
 import os
@@ -15,7 +15,7 @@ PENN = "[penn_action]\narchive = penn\n"
 
 @pytest.fixture
 def unpacked(empty, finished_chain):
-    """The two datasets of the sample, unpacked, and an empty exp/."""
+    """A folder with the two unpacked datasets of the sample, and without results."""
     sample = (finished_chain / "exp/sample").resolve()
     for name, place in (("Penn_Action.tar.gz", "unpacked"), ("mpii_human_pose_v1.tar.gz", "mpii")):
         with tarfile.open(sample / name) as tar:
@@ -72,7 +72,7 @@ def test_mpii_from_a_folder_of_images_and_loose_annotations(unpacked, finished_c
 
 
 def test_mpii_from_a_json_file(unpacked, finished_chain):
-    """The people are those of the .mat file, but without head sizes; a message says so."""
+    """A JSON file with the people of the .mat file gives equal annotations, except for head sizes; a message reports this."""
     annot = (finished_chain / "exp/mpii/annot").resolve()
     entries = []
     for split in ("train", "valid"):

@@ -14,7 +14,7 @@ def wait_for(condition, seconds=120):
         if condition():
             return
         time.sleep(0.02)
-    raise AssertionError("it did not happen")
+    raise AssertionError(f"the condition was not true within {seconds} s")
 
 
 LONG = "[finetune]\nexperiment = {}\niterations = 100\nepochs = 1\n"
@@ -41,7 +41,7 @@ def test_a_killed_training_resumes_to_the_same_result(place, number):
 
 
 def test_kill_at_any_moment_then_the_same_command(empty, finished_chain):
-    """The whole chain is killed several times; its final results equal those of an undisturbed run."""
+    """The chain is killed several times and started again; its exported network equals that of an undisturbed run."""
     finished: set[str] = set()
     for pause in (0.6, 2.5, 4, 5.5, 7.5):
         process = empty.start("-m", "pipeline", "run", "ExportWeights")

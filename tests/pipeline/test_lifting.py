@@ -1,4 +1,4 @@
-"""The converter from the command line: conversion of motion capture, both trainings, and the evaluation."""
+"""The converter from the command line: conversion of motion capture, training of converter and lifter, and evaluation."""
 
 import csv
 import hashlib
@@ -63,7 +63,7 @@ def test_the_converter_learns_from_the_heatmaps_of_a_forecasting_network(lifted:
     network = "exp/penn_action_cropped/hg-256-res-clstm/best.safetensors"
     given = ("--set", f"converter.heatmaps_from={network}", "--set", "train_converter.experiment=recorded")
     said = lifted.run("run", "RecordHeatmaps", *given, code=30)
-    assert "this will be the network with the converter that learns from its heatmaps" in said
+    assert "this is the result of a training that itself needs these heatmaps" in said
     given += ("--set", "forecaster.converter=none")
     lifted.run("run", "EvaluateConverter", *given)
     maps = np.load(lifted.exp / "mocap/heatmaps/train.npz")
@@ -72,7 +72,7 @@ def test_the_converter_learns_from_the_heatmaps_of_a_forecasting_network(lifted:
     with open(lifted.exp / "mocap/converter-scores/lifting.csv", newline="") as file:
         rows = list(csv.DictReader(file))
     assert [row["heatmaps"] for row in rows[::5]] == ["sharp", "noisy", "forecast"] and rows[10]["method"] == "recorded"
-    assert float(rows[12]["mm"]) != float(rows[2]["mm"])  # the linear map sees other joints than in sharp heatmaps
+    assert float(rows[12]["mm"]) != float(rows[2]["mm"])  # joints in forecast heatmaps are not where sharp heatmaps show them
     assert "Nothing would be made" in lifted.run("run", "RecordHeatmaps", *given, "--dry-run")
 
 
@@ -96,7 +96,7 @@ def test_human36m_is_read_from_a_folder_and_a_changed_file_is_noticed(empty: Pla
     [
         ({"mocap.source": "missing.npz"}, "missing.npz does not exist"),
         ({"mocap.source": "https://example.org/a.npz"}, "motion capture is not downloaded"),
-        ({"mocap.source": "."}, "holds no motion capture; correct [mocap] source"),
+        ({"mocap.source": "."}, "contains no motion capture; correct [mocap] source"),
         ({"mocap.source": "luigi.cfg"}, "luigi.cfg is none of these: a .npz file, a folder with train.mat"),
         ({"mocap.valid_clips": "nobody"}, "no clip has a name that begins with nobody"),
         ({"input.resolution": "32"}, "resolution = 32 gives heatmaps of 8 px, which the converter cannot halve 4 times"),

@@ -50,7 +50,7 @@ def test_one_section_and_two_commands_as_the_page_says(empty: Place):
     people = annotations.read(folder / "annot", "valid")
     number = int(people.images[0].removesuffix(".png"))
     np.testing.assert_allclose(people.part[0], fish.fish(number)[0])
-    # Settings of the measure change only evaluations.
+    # If a setting of the accuracy measure changes, only the evaluation runs again.
     options = ("--config", "fish.cfg", *small, "--set", "dataset:fish.reference=px", "--set", "dataset:fish.threshold=9")
     plan = empty.run("run", "Evaluate:fish:scratch", "--dry-run", *options)
     assert "Evaluate:fish:scratch" in plan and "Pretrain:fish" not in plan and "Annotate:fish" not in plan
@@ -155,7 +155,7 @@ def test_wrong_labels_and_images_are_named(tmp_path, monkeypatch, settings, said
 
 
 def labelled_videos(folder: Path, videos: dict[str, range], name: str) -> None:
-    """Write a SLEAP file with labels of frames of videos. videos: path -> frames; a frame shows the fish of its number."""
+    """Write a SLEAP file with labels of video frames. videos: path -> frame numbers; frame n has the labels `fish.fish(n)`."""
     sleap_io = pytest.importorskip("sleap_io")
     skeleton, frames = sleap_io.Skeleton(list(fish.JOINTS), symmetries=[("FinL", "FinR")]), []
     for path, numbers in videos.items():
@@ -232,5 +232,5 @@ def test_only_changes_of_images_make_a_dataset_stale(tmp_path):
 def test_labels_of_the_user_are_not_overwritten(empty: Place):
     (empty.folder / "mine.json").write_text("mine")
     process = empty.start("-m", "tools.export_labels", "mpii", "--out", "mine.json")
-    assert "--out mine.json exists and may hold labels of yours" in process.communicate(timeout=60)[1]
+    assert "--out mine.json exists and may contain your labels" in process.communicate(timeout=60)[1]
     assert process.returncode == 1 and (empty.folder / "mine.json").read_text() == "mine"

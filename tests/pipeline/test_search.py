@@ -1,4 +1,4 @@
-"""Searches with Optuna: what is proposed, and that a stopped search continues."""
+"""Searches with Optuna: the settings that a search proposes, and the continuation of a stopped search."""
 
 import math
 
@@ -28,7 +28,7 @@ def test_a_wrong_range_is_refused(text):
 
 
 class Process:
-    """A process that has ended, or was asked to."""
+    """A simulated process, which has ended or was asked to end."""
 
     def __init__(self) -> None:
         self.returncode, self.asked = 0, False
@@ -38,7 +38,7 @@ class Process:
 
 
 def run(folder, count, monkeypatch, broken_at=None, epochs=1, prune=False):
-    """Search with an accuracy that is highest at a learning rate of 1e-3; the names of the trials that ran."""
+    """Search with a simulated accuracy, highest at a learning rate of 1e-3; return the names of the trials that ran."""
     names, known = [], {}
 
     def run_each(stage, combinations, at_once, logs, watch):
@@ -85,7 +85,7 @@ def test_trainings_that_fall_behind_are_stopped(tmp_path, monkeypatch):
     finished = []
     for trial in trials:
         first = trial.intermediate_values[1]
-        # the median pruner: after five finished trials, the accuracy is below the median of theirs at the same epoch
+        # after five trials, the median pruner stops a trial if its first accuracy is below the median of all earlier ones
         behind = len(finished) >= 5 and first < np.median(finished)
         assert trial.state.name == ("PRUNED" if behind else "COMPLETE"), trial
         assert list(trial.intermediate_values) == ([1] if behind else [1, 2, 3])

@@ -23,7 +23,7 @@ def call(tmp_path):
 
 def test_the_files_that_were_read_are_printed(call, tmp_path):
     code, output = call("-m", "pipeline", "models")
-    assert code == 0 and f"Settings: no file; there is no luigi.cfg in {tmp_path}, so the published defaults hold." in output
+    assert code == 0 and f"Settings: no file; there is no luigi.cfg in {tmp_path}, so the published defaults apply." in output
     (tmp_path / "luigi.cfg").write_text("[workspace]\nexp = results\n")
     (tmp_path / "mine.cfg").write_text("[mpii]\nsplit_seed = 4\n")
     code, output = call("-m", "pipeline", "models", "--config", "mine.cfg")

@@ -40,7 +40,7 @@ def test_people_boxes_and_flags_are_those_of_the_annotation_files(place: Place, 
         assert (found[~labelled] == 0).all() and person["num_keypoints"] == labelled.sum()
         np.testing.assert_array_equal(found[:, 2], labelled.astype(int) + (labelled & (visible[row] > 0)))
         left, top, width, height = person["bbox"]
-        # The network sees the box after it was moved down by 0.075 of its side and enlarged.
+        # The annotations contain the box after it was moved down by 0.075 of its side and enlarged 1.25 times.
         np.testing.assert_allclose([left + width / 2 + 1, top + height / 2 + 0.075 * height + 1], center[row])
         assert width == height == pytest.approx(200 * scale[row] / 1.25)
     category = coco.loadCats(1)[0]
@@ -72,10 +72,9 @@ def test_predictions_are_those_of_the_evaluation(place: Place):
 
 
 def test_object_keypoint_similarity_of_pycocotools_is_the_formula_by_hand(tmp_path):
-    """The joints of two people are 4 px and 40 px off. The formula is exp(-d^2 / (2 area (2 sigma)^2)), with area 100^2 and
-    sigma 0.05.
+    """The predictions for two people are wrong by 4 px and 40 px; the similarities must be 0.923 and 0.0003.
 
-    The similarities are 0.923 and 0.0003.
+    The formula is exp(-d^2 / (2 area (2 sigma)^2)), with the distance d in px, the area 100^2 px and sigma 0.05.
     """
     part = np.full((2, 3, 2), 150.0) + np.arange(3)[:, None] * 20
     part[0, 2] = np.nan
@@ -85,7 +84,7 @@ def test_object_keypoint_similarity_of_pycocotools_is_the_formula_by_hand(tmp_pa
         torsoangle=np.zeros(2),
     )  # fmt: skip
     preds = np.nan_to_num(part, nan=7.0) + np.array([[[4.0, 0.0]], [[0.0, 40.0]]])
-    preds[0, 2] = np.nan  # a joint that the network does not know, and that is not labelled either
+    preds[0, 2] = np.nan  # a joint that the network does not predict, and that has no label
     write_coco(tmp_path / "labels.json", rows, ["a", "b", "c"], [(0, 1)], {"a.jpg": (300, 300), "b.jpg": (300, 300)}, "")
     write_coco_results(tmp_path / "found.json", rows, preds, np.full((2, 3), 0.5))
     found = json.loads((tmp_path / "found.json").read_text())

@@ -1,4 +1,4 @@
-"""Forecasts of one's own pictures: the files of poses in space."""
+"""tools.forecast on a picture: files with 3D poses are written if the network predicts 3D poses, and only then."""
 
 import argparse
 import json
@@ -32,4 +32,4 @@ def test_poses_in_space_are_written_where_the_network_gives_them(tmp_path, monke
     if with_space:
         assert told["space"][1] == {"joints": told["space"][1]["joints"], "mean": [100, -50, 3000], "focal": 73.46}
         assert told["space"][1]["joints"]["right_shoulder"] == [42.3, 43.3, 44.3]  # pose 1, joint 1
-        assert "[142,-7,3044]" in (tmp_path / "out/person.png.html").read_text()  # the same joint in the camera frame
+        assert "[142,-7,3044]" in (tmp_path / "out/person.png.html").read_text()  # right_shoulder of pose 1 in the camera frame

@@ -10,7 +10,7 @@ from pipeline.engine.result import lock_of
 from stages.training.logs import COLUMNS, METRICS
 from tools import monitor
 
-# 100 iterations in 20 s, a pause of an hour, and 100 iterations in 20 s: 0.2 s per iteration.
+# 100 iterations in 20 s, a pause of an hour, and 100 iterations in 20 s. The pause must not change the pace of 0.2 s/iteration.
 RUNNING = """\
 1000.0,train,1,50,1000,0.4,0.1,0.001,5.00,0.5
 1010.0,train,1,100,1000,0.3,0.2,0.001,10.00,0.25
@@ -51,7 +51,7 @@ def test_running_stopped_and_finished_trainings(exp, capsys, monkeypatch):
     assert rows == [
         ["lsp/hg@00000003", "stopped"],
         ["mpii/hg-b@00000002", "finished", "100%", "62.5%", "50.0%", "75.0%"],
-        # 750 iterations of 0.2 s remain.
+        # The remaining 750 iterations take 0.2 s each.
         ["mpii/hg@00000001", "running", "25%", "40.0%", "62.5%", "62.5%", "12.5", "0:02:30"],
     ]  # fmt: skip
 

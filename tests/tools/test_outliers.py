@@ -1,4 +1,4 @@
-"""tools.outliers from the command line: the corrected frames are used as a dataset."""
+"""tools.outliers from the command line: frames are chosen, and their corrected labels can be used as a dataset."""
 
 import json
 import os
@@ -47,14 +47,14 @@ def test_outliers_of_a_video_are_a_dataset_after_correction(empty: Place, model)
     assert len(table) == 24 and set(chosen["chosen for"]) == {"unsure", "flicker", "mirror", "second"}
     frames = chosen["frame"].to_numpy()
     assert len(frames) == 6 and np.diff(frames).min() >= 3
-    assert table["unsure"].idxmax() in frames  # the first frame is chosen by the first measure
+    assert table["unsure"].idxmax() in frames  # the first measure, unsure, chooses its worst frame first
     content = json.loads((empty.folder / "outliers/labels.json").read_text())
     assert [image["file_name"] for image in content["images"]] == [f"swim-{frame:06d}.png" for frame in frames]
     for frame, name in zip(frames, sorted(os.listdir(empty.folder / "outliers/images")), strict=True):
         shown = cv2.imread(str(empty.folder / "outliers/images" / name))[:, :, ::-1]
         assert np.abs(shown.astype(int) - fish.picture(frame)).mean() < 8
     assert cv2.imread(str(empty.folder / "outliers/outliers.png")) is not None
-    # A user corrects a joint, and uses the file as a dataset.
+    # Correct a joint, as a user would, and use the corrected file as a dataset.
     content["annotations"][0]["keypoints"][:2] = [12.5, 34.5]
     (empty.folder / "corrected.json").write_text(json.dumps(content))
     for labels, joint in (("corrected.json", (12.5, 34.5)), ("outliers/labels.slp", None)):

@@ -43,7 +43,7 @@ def noise(count, height=48, width=64):
 
 @pytest.fixture
 def folder(tmp_path):
-    """A folder with three images and another file; the names a.png and a.jpg differ only in their suffix."""
+    """Return a folder with three images, a truncated image b.jpg and a text file; a.png and a.jpg differ only in suffix."""
     place = tmp_path / "in"
     place.mkdir()
     for name, image in zip(("a.jpg", "a.png", "c.JPG"), noise(3), strict=True):
@@ -123,15 +123,15 @@ def test_old_drawings_are_deleted_and_other_files_kept(model, folder, tmp_path, 
     out, options = tmp_path / "out", ("--model", model, "--out", tmp_path / "out")
     assert run(monkeypatch, folder, *options) == 1 and (out / "c.JPG").exists()
     (out / ".DS_Store").touch()
-    (folder / "c.JPG").write_bytes(b"")  # the same command again, after an image was damaged
+    (folder / "c.JPG").write_bytes(b"")  # the same command is run again after an image was damaged
     assert run(monkeypatch, folder, *options) == 1
     assert {path.name for path in out.iterdir()} == {"a.jpg", "a.png", "poses.json", "poses.csv", ".DS_Store"}
     before = {path.name: path.read_bytes() for path in out.iterdir()}
-    (folder / "a.jpg").rename(folder / "d.jpg")  # a run with another source
+    (folder / "a.jpg").rename(folder / "d.jpg")  # so a.jpg in `out` is not a drawing of this source any more
     assert run(monkeypatch, folder, *options) == 1
     assert "holds files that are not from an earlier run on this source: a.jpg; give another" in capsys.readouterr().err
     (tmp_path / "mine").mkdir()
-    (tmp_path / "mine/a.png").write_text("mine")  # a file with the name of a drawing
+    (tmp_path / "mine/a.png").write_text("mine")  # a user's file with the name of a drawing
     assert run(monkeypatch, folder / "a.png", "--model", model, "--out", tmp_path / "mine") == 1
     assert "a.png" in capsys.readouterr().err and (tmp_path / "mine/a.png").read_text() == "mine"
     assert {path.name: path.read_bytes() for path in out.iterdir()} == before
@@ -168,7 +168,7 @@ def test_a_video_is_drawn_frame_by_frame_with_its_times(model, tmp_path, monkeyp
 
 
 def test_the_source_is_checked_before_torch_is_loaded(tmp_path):
-    """The program runs in a process that cannot import torch."""
+    """In this process, importing torch fails; so the error messages show that the source was checked before the import."""
     (tmp_path / "cut.mp4").write_bytes(video(tmp_path / "v.mp4", [0, 0.1, 0.2]).read_bytes()[:300])
     (tmp_path / "empty").mkdir()
     for source, words in (("nowhere", "does not exist"), ("cut.mp4", "holds no video"), ("empty", "holds no image")):

@@ -1,4 +1,4 @@
-"""tools.predict for several people: boxes from files, a detector, numbers of people in videos."""
+"""tools.predict for several people: boxes from a file or a detector, and the numbers that identify people in videos."""
 
 import gc
 import json
@@ -65,7 +65,7 @@ def test_people_in_the_boxes_are_found_and_drawn(model, pictures, tmp_path, monk
 
 
 def test_two_people_in_one_image_have_their_own_joints(tmp_path, monkeypatch):
-    """A simulated network finds dots of 13 colours for two people side by side; the joints lie where the dots were drawn."""
+    """A simulated network finds dots of 13 colours; each of two people must get the dots that are in the person's box."""
     image, left = dots(600, 300, right=300, bottom=300)
     other, right = dots(600, 300, left=320, top=20, right=580, bottom=280)
     cv2.imwrite(str(tmp_path / "a.png"), np.maximum(image, other)[..., ::-1])
@@ -98,10 +98,10 @@ def test_people_keep_their_numbers_in_a_video_and_videos_have_folders_of_their_o
     assert run(monkeypatch, tmp_path / "one.mp4", tmp_path / "two.mp4", *options) == 0
     found = poses(tmp_path / "out/one")
     assert found["frame"].tolist() == [frame for frame in range(6) for _ in range(2)]
-    # The file lists the two people in the opposite order in every second frame.
+    # boxes.csv swaps the order of the two people in every second frame, so their numbers must swap too.
     assert found["person"].tolist() == [0, 1, 1, 0] * 3
     assert len(poses(tmp_path / "out/two")) == 0 and (tmp_path / "out/two/two.mp4").exists()
-    # Smoothing changes all frames but the first.
+    # Smoothing must change joints, but not in the first frame, and no confidence.
     assert run(monkeypatch, tmp_path / "one.mp4", *options[:2], "--out", tmp_path / "raw", *options[4:6]) == 0
     raw = poses(tmp_path / "raw")
     assert raw["person"].tolist() == found["person"].tolist()
@@ -137,7 +137,7 @@ def test_other_programs_read_the_poses(model, tmp_path, monkeypatch, capsys):
         "nwb",
         "deeplabcut",
     )
-    for _ in range(2):  # the second run overwrites the files of the first
+    for _ in range(2):  # the second run must overwrite the files of the first run
         assert run(monkeypatch, tmp_path / "v.mp4", *options) == 0, capsys.readouterr().err
     found = poses(tmp_path / "out")
     expected = values(found).reshape(2, 2, 13, 3)  # rows of frames 0 and 2, each with people 0 and 1
@@ -308,7 +308,7 @@ def test_the_same_command_gives_the_same_bytes_and_a_long_video_takes_little_mem
         assert run(monkeypatch, video, *options, "--out", tmp_path / out) == 0
     for name in ("poses.json", "poses.csv", "v.mp4"):
         assert (tmp_path / "one" / name).read_bytes() == (tmp_path / "two" / name).read_bytes()
-    # Five batches: one each being read, waiting, predicted and drawn, and one being passed on.
+    # At most five batches of two pictures exist at once: one each being read, waiting, predicted, drawn, and passed on.
     assert len(alive) == 30 and max(alive) <= 10
 
 
@@ -342,14 +342,14 @@ def test_a_detector_finds_the_people(model, tmp_path, monkeypatch):
     from stages.inference.detector import Detector
 
     write_detector(tmp_path / "d.onnx")
-    white = np.full((48, 64, 3), 255, np.uint8)  # the image is shown at half size with 8 black rows below, so its mean is 0.75
+    white = np.full((48, 64, 3), 255, np.uint8)  # the detector gets it at half size with 8 black rows below: mean 0.75
     found = Detector(tmp_path / "d.onnx", 0.7, None).detect(white)
-    # Boxes in descending order of score, limited to the image.
+    # The boxes must be in descending order of score, and be clipped to the image.
     np.testing.assert_allclose(found, [[16, 8, 56, 40], [20, 20, 63, 44], [2, 4, 22, 24]])
     np.testing.assert_allclose(Detector(tmp_path / "d.onnx", 0.7, 1).detect(white), [[16, 8, 56, 40], [2, 4, 22, 24]])
     assert len(Detector(tmp_path / "d.onnx", 0.95, None).detect(white)) == 0
     write_detector(tmp_path / "free.onnx", shape=("N", "channels", "H", "W"))
-    # The image's mean is 1.
+    # This detector gets the white image at full size, without black rows; so the mean, which is the first score, is 1.
     np.testing.assert_allclose(Detector(tmp_path / "free.onnx", 0.95, None).detect(white), [[1, 2, 11, 12]])
     cv2.imwrite(str(tmp_path / "a.png"), white)
     options = ("--model", model, "--out", tmp_path / "out", "--detector", tmp_path / "d.onnx", "--detector-label", "1")

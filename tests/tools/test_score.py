@@ -34,7 +34,7 @@ def table(text, threshold):
 
 def test_published_predictions_give_the_published_table(run):
     if not DETECTIONS.exists():
-        pytest.skip(f"{DETECTIONS} is not here: it holds published detections for MPII's validation people")
+        pytest.skip(f"{DETECTIONS} does not exist; it contains published detections for MPII's validation people")
     text = run(DETECTIONS)
     assert table(text, 0.5)[:8] == ["95.60", "92.71", "83.36", "76.74", "81.93", "73.36", "65.45", "81.46"]
     assert [table(text, t)[7] for t in (0.1, 0.2, 0.3, 0.4)] == ["28.40", "57.45", "71.00", "77.63"]
@@ -42,7 +42,7 @@ def test_published_predictions_give_the_published_table(run):
 
 @pytest.fixture
 def truth(tmp_path):
-    """Write TRUTH with three people with heads of 10 px.
+    """Write a file TRUTH of three people with heads of 10 px; return its path.
 
     Only the third person's head top is labelled; all predictions in TRUTH are wrong.
     """
@@ -57,9 +57,9 @@ def truth(tmp_path):
 
 
 def write(path, preds):
-    """Write predictions (3, 16, 2) in 1-based px, in the layout that the file's name stands for.
+    """Write predictions (3, 16, 2) in 1-based px, in the layout that belongs to the file's name.
 
-    Return a description of the layout.
+    Return the description of the layout that tools.score should print.
     """
     people = [{"keypoints": np.insert(p - 1, 2, 0.9, axis=1).tolist(), "bbox_id": i} for i, p in enumerate(preds)]
     match path.name:
@@ -87,14 +87,14 @@ def write(path, preds):
         case "flat.json":
             path.write_text(json.dumps({"preds": preds.reshape(3, 32).tolist()}))
             return "preds, 3 x 32 (people, joints with x and y), px counted from 1"
-        case "mmpose.json":  # joints in another order, and 0-based px
+        case "mmpose.json":  # people in another order, with their numbers as bbox_id, and 0-based px
             path.write_text(json.dumps([people[i] for i in (2, 0, 1)]))
             return "keypoints, 3 x 16 x 3 (people, joints, x, y and confidence), px counted from 0"
     raise ValueError(path)
 
 
 def points(joints):
-    """Return predictions as the struct array of MPII's toolkit, with joints in another order."""
+    """Return predictions as the struct array of MPII's toolkit, with the joints in reverse order."""
     array = np.empty((1, 16), dtype=[(name, object) for name in ("id", "x", "y")])
     array[0] = [(float(j), *joints[j]) for j in reversed(range(16))]
     return array
@@ -106,7 +106,7 @@ FORMS = "torch.mat ours.mat toolkit.mat torch.h5 matlab.h5 confident.npy fortran
 @pytest.mark.parametrize("form", FORMS.split())
 def test_predictions_of_any_layout_are_scored(run, truth, tmp_path, form):
     preds = np.ones((3, 16, 2))
-    preds[2, 9, 1] = 6  # an error of 5 px is a hit only at 0.5
+    preds[2, 9, 1] = 6  # an error of 5 px is a hit only at the threshold 0.5
     preds[0, 0, 0] = 7  # one of two right ankles is correct
     layout = write(tmp_path / form, preds)
     own, ours = run(truth, tmp_path / form).split(f"{form}: ")
@@ -129,7 +129,7 @@ def test_a_joint_that_was_not_found_is_a_miss(run, truth, tmp_path):
 @pytest.mark.parametrize(("name", "mean"), [("tompson.h5", "81.46"), ("bearpaw-hg_s2_b1.mat", "86.76")])
 def test_published_files_give_their_published_means(run, name, mean):
     if not DETECTIONS.exists():
-        pytest.skip(f"{DETECTIONS} is not here")
+        pytest.skip(f"{DETECTIONS} does not exist")
     assert table(run(DETECTIONS, DETECTIONS.with_name(name)).split(f"{name}: ")[1], 0.5)[7] == mean
 
 
@@ -149,7 +149,7 @@ def test_files_of_another_kind_are_refused_in_a_sentence(run, truth, tmp_path):
 
 
 def annotated(folder, people):
-    """Write a valid.h5 with the given (image, person), and its list of images."""
+    """Write valid.h5 for people given as (image, number in the image), and the list of images; return the path of valid.h5."""
     folder.mkdir()
     count = len(people)
     nothing = np.full(count, -1.0)
@@ -162,7 +162,7 @@ def annotated(folder, people):
 
 
 def test_published_and_our_predictions_are_scored_on_the_same_people(run, truth, tmp_path):
-    """The second and then the first of three people are scored; our file holds only these two, and one prediction is right."""
+    """Score the second and the first of three people, in this order; our.npy contains only these two, one of them correct."""
     order = annotated(tmp_path / "published", [("a.jpg", 0), ("a.jpg", 1), ("b.jpg", 0)])
     people = annotated(tmp_path / "ours", [("a.jpg", 1), ("a.jpg", 0)])
     every, some = np.ones((3, 16, 2)), np.ones((2, 16, 2))
@@ -176,7 +176,7 @@ def test_published_and_our_predictions_are_scored_on_the_same_people(run, truth,
     tests = {
         line.split()[0].rpartition("/")[2]: line.split()[1:] for line in text.splitlines() if line.startswith(str(tmp_path))
     }
-    # All people are on one image, so all resampled groups are equal, and the intervals have width 0.
+    # All scored people are on one image, so all resamples are equal, and the intervals have width 0.
     assert tests["truth.mat"][:6] == ["0.00", "0.00", "0.00", "50.00", "50.00", "50.00"]
     assert tests["theirs.npy"] == ["50.00", "50.00", "50.00", "0.00", "0.00", "0.00", "1.0000"]
     assert tests["our.npy"] == ["50.00", "50.00", "50.00"]

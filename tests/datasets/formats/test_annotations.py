@@ -44,7 +44,7 @@ def test_writing_in_parts_equals_writing_at_once(tmp_path: Path) -> None:
         assert (tmp_path / "parts" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
     with pytest.raises(ValueError, match="do not fit"), annotations.Writer(tmp_path, "train", 1) as writer:
         writer.append(rows)
-    with pytest.raises(ValueError, match="wants 2 more rows"), annotations.Writer(tmp_path, "train", len(rows) + 2) as writer:
+    with pytest.raises(ValueError, match="needs 2 more rows"), annotations.Writer(tmp_path, "train", len(rows) + 2) as writer:
         writer.append(rows)
 
 

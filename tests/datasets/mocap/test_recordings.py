@@ -285,7 +285,7 @@ def test_a_movement_needs_its_body(tmp_path: Path) -> None:
     ("old", "new", "said"),
     [
         ("MOTION", "NOTION", "no line MOTION"),
-        ("Frames: 2", "Frames: 999999999", "announces 999999999 frames of 57 numbers, and has 2 of 57"),
+        ("Frames: 2", "Frames: 999999999", "announces 999999999 frames of 57 numbers, but has 2 frames of 57"),
         ("Frames: 2", "Frames: 99999999999", "Frames: and Frame Time: should follow MOTION"),
         ("Frames: 2", "Frames: 0", "announces 0 frames"),
         ("Frame Time: 0.04", "Frame Time: 0", "frames of 0.0 s"),
@@ -302,7 +302,7 @@ def test_a_movement_needs_its_body(tmp_path: Path) -> None:
         ("OFFSET 0.0 20.0 0.0", "OFFSET 0 1e300 0", "a coordinate that is no number or beyond"),
         ("OFFSET 0.0 20.0 0.0", "OFFSET 0", "OFFSET should be 3 finite numbers, and is .0"),
         ("JOINT LeftLeg", "JOINT LeftPart", "a.bvh: no bone has a known name of left_knee, such as leftleg;"),
-        ("OFFSET 0.0 -42.0 0.0", "OFFSET 0 -4200 0", "the legs are .* long, not like those of a person in mm, cm, inches"),
+        ("OFFSET 0.0 -42.0 0.0", "OFFSET 0 -4200 0", "the legs are .* units long, too long or too short for a person in mm"),
     ],
 )
 def test_damaged_bvh_files_as_data_error(tmp_path: Path, old: str, new: str, said: str) -> None:

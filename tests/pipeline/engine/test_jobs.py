@@ -21,7 +21,7 @@ IGNORES = "import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('
 
 
 def in_job(code: str, minutes: float = 1) -> InJob:
-    """Return the function of a job that runs Python code; minutes: the time limit."""
+    """Return the function that a job executes to run Python code; minutes: time limit of the job."""
     return InJob(Job("a", (sys.executable, "-c", code), minutes, {}), Path("exp"))
 
 
@@ -29,7 +29,7 @@ def in_job(code: str, minutes: float = 1) -> InJob:
     ("code", "ran", "returns"), [(SAVES, 2.0, True), (LOSES, 2.0, False), (LOSES, 0.0, True), (IGNORES, 2.0, True)]
 )
 def test_only_what_gets_further_returns_to_the_queue(code, ran, returns):
-    """A command that ran longer than half of the limit of 3 s without saving anything would not finish in its next run."""
+    """A command that ran for more than half of the limit of 3 s and saved nothing would not finish in its next run either."""
     job = in_job(code, minutes=0.05)
     process = subprocess.Popen(job.job.command, stdout=subprocess.PIPE)
     assert process.stdout and process.stdout.readline() == b"ready\n"

@@ -60,7 +60,7 @@ class Add(Sums):
 
 @pytest.fixture
 def place(tmp_path, monkeypatch):
-    """A folder with numbers.txt. The fixture is a function that clears Luigi's cache of tasks, as a new process would."""
+    """A function that clears Luigi's cache of tasks, as a new process would, and returns the folder with numbers.txt."""
 
     def new_process(factor=2):
         Register.clear_instance_cache()
@@ -92,7 +92,7 @@ def test_results_are_made_found_and_distinguished_by_settings(place):
 
 
 def test_the_fingerprint_is_the_digest_of_a_document_that_others_can_compute(place):
-    """The digests of numbers.txt and of the JSON text are computed by sha256sum of coreutils."""
+    """The expected digests, of numbers.txt and of the identity as JSON text, were computed by sha256sum of coreutils."""
     assert Read().identity.external_inputs == {"numbers": "7c8f5059290305cec8323d79521f0353c9ac308b60cb4c1976340d0ce4a121d5"}
     assert Read().fingerprint == "5357292b28fecd07f66dd56478399d3beb952c7d51b69f1be4a54b76ba57bd9f"
 

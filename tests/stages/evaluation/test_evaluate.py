@@ -23,7 +23,7 @@ from stages.settings.sections import Evaluation, Input, Network, Workspace
 
 
 class Oracle(torch.nn.Module):
-    """A network that looks up the targets of the input image and returns them, moved by `shift` px along x for some joints."""
+    """A network that returns the target heatmaps of the input image, moved by `shift` px along x for the joints in `moved`."""
 
     def __init__(self, samples, joints, moved=(), shift=0):
         super().__init__()
@@ -44,7 +44,7 @@ class Oracle(torch.nn.Module):
 
 @pytest.fixture
 def score(penn_sequences, tmp_path, monkeypatch):
-    """Score an `Oracle` that knows some joints; return the results on the validation split in accuracy.json."""
+    """A function that evaluates an `Oracle` for given joints and returns the validation split's results in accuracy.json."""
 
     def run(joints, evaluation=Evaluation(flip_test=False), **oracle):  # noqa: B008
         samples = PoseDataset(penn_sequences, "valid", Input(resolution=64), Recipe(target_sigma=1.5, target_radius=5))
@@ -65,7 +65,7 @@ def test_a_perfect_network_scores_everything(score, penn_sequences, tmp_path):
     assert result["acc"] == 1 and result["measures"]["PCK@0.05"]["value"] == 1 and result["people"] == 2
     rows = annotations.read(penn_sequences.annotations, "valid")
     with h5py.File(tmp_path / "preds_valid.h5") as file:
-        # A box of 60 px has a heatmap of 16 px, so a heatmap pixel is 3.75 image pixels wide. The joints are off by much less.
+        # A box of 60 px has a heatmap of 16 px, so a heatmap pixel is 3.75 image pixels wide. The error must be below 0.2 px.
         assert np.abs(file["preds"][:] - 1 - rows.part).max() < 0.2
         assert file["confidence"].shape == (2, 13)
         np.testing.assert_array_equal(loadmat(tmp_path / "preds_valid.mat")["preds"].transpose(2, 0, 1), file["preds"][:])
@@ -78,21 +78,22 @@ def test_a_perfect_network_scores_everything(score, penn_sequences, tmp_path):
     with h5py.File(tmp_path / "people_valid.h5") as file:
         np.testing.assert_allclose(file["distance"][:], np.linalg.norm(preds - rows.part, axis=-1), atol=1e-9)
         np.testing.assert_array_equal(file["group"][:], [0, 1])
-        # The longer sides of the image and of the labelled box.
+        # The first two reference lengths: the longer sides of the image and of the labelled box.
         np.testing.assert_allclose(file["reference"][:, :2], [[48, 40]] * 2)
-        # The torso: from the left shoulder to the right hip.
+        # The third reference length: the torso, from the left shoulder to the right hip.
         np.testing.assert_allclose(file["reference"][:, 2], np.linalg.norm(rows.part[:, 2] - rows.part[:, 7], axis=-1))
 
 
 def test_joints_that_are_wrong_cost_their_share(score, penn_sequences, tmp_path):
-    # An error of 4 of 16 px exceeds both thresholds; it affects 2 of 10 scoring joints and 2 of 13 joints.
+    # An error of at least 5 of 16 heatmap px exceeds the thresholds of both measures. It affects 2 of the 10 joints of the
+    # training metric, and 2 of the 13 joints of PCK.
     result = score(PENN_ACTION.skeleton.joints, moved=("left_knee", "right_wrist"), shift=5)
     assert result["acc"] == pytest.approx(0.8)
     pck = result["measures"]["PCK@0.05"]
     assert pck["value"] == pck["visible"] == pytest.approx(11 / 13) and len(pck["in_mean"]) == 13
     assert pck["by_joint"]["left_knee"] == 0 and pck["by_joint"]["head"] == 1
     joints = pd.read_csv(tmp_path / "per_joint.csv").set_index(["split", "metric", "threshold", "joint"])
-    assert joints.loc["valid", "PCK@0.05", 0.05, "left_knee"].tolist() == [2, 0]  # number of labels, hit rate
+    assert joints.loc["valid", "PCK@0.05", 0.05, "left_knee"].tolist() == [2, 0]  # number of labels, and hit rate in %
     assert joints.loc["valid", "PCK@0.05", 0.05, "head"].tolist() == [2, 100] and len(joints) == 3 * 13
     actions = pd.read_csv(tmp_path / "per_action.csv").set_index(["split", "metric", "threshold", "action"])
     named = penn_sequences.people("valid").actions

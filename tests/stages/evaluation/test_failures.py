@@ -15,9 +15,9 @@ KNEES = [PENN_ACTION.skeleton.joints.index(name) for name in ("right_knee", "lef
 
 @pytest.fixture
 def table(penn_sequences, tmp_path):
-    """Analyse predictions for two people, in which the knees of the first person are exchanged.
+    """A function that analyses predictions for two people; by default, the first person's knees are exchanged in them.
 
-    Return the rows of the table.
+    The function returns the table as a dict: (by, value) -> [joints, rate, median, confused].
     """
 
     def run(preds=None, hidden=()):

@@ -27,7 +27,7 @@ def people(part, scale=1.0, normalize=-1.0, visible=None):
 
 def test_pckh_is_the_mean_over_joints_without_pelvis_and_thorax():
     part = np.zeros((4, 16, 2))
-    part[1:, 0] = np.nan  # one right ankle is labelled, and four of each other joint
+    part[1:, 0] = np.nan  # only one right ankle is labelled, but four of each other joint
     preds = part.copy()
     preds[:, [6, 7]] = 1000  # pelvis and thorax, which the mean leaves out
     preds[0, 0, 0] = 6  # the error exceeds 0.5 x 10 px
@@ -40,7 +40,7 @@ def test_pckh_is_the_mean_over_joints_without_pelvis_and_thorax():
     assert half.total == pytest.approx(52 / 53) and half.visible == 1
     assert tenth.value == pytest.approx((12 + 0.5) / 14)
     assert half.by_joint["pelvis"] == 0 and half.by_joint["right_knee"] == 1
-    # The total is 50/53 at the thresholds 0, 0.01 ... below 0.5, and 52/53 at 0.5.
+    # The total rate is 50/53 at the thresholds 0, 0.01 ... below 0.5, and 52/53 at 0.5.
     assert len(half.curve) == 51 and half.curve[0] == pytest.approx(12.5 / 14)
     assert half.auc == pytest.approx((50 / 53) + 0.02 * 0.5 * 2 / 53)
 

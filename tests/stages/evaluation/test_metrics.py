@@ -109,7 +109,8 @@ def test_pck_by_hand():
     found = np.array([[[3, 4], [10, 10], [1, 1]], [[0, 10.5], [10, 10], [nan, nan]], [[1, 1], [1, 1], [1, 1]]], float)
     pck = metrics.Pck([0.25, 0.5, 0.625], joints=3)
     pck.update(found[:1], target[:1], np.array([10.0]))  # relative distances 0.5 and 0; the third joint has no label
-    pck.update(found[1:], target[1:], np.array([16.8, -1.0]))  # 0.625; no label; no prediction; no reference length
+    # The second person: relative distance 0.625, no label, no prediction. The third person has no reference length.
+    pck.update(found[1:], target[1:], np.array([16.8, -1.0]))
     result = pck.result()
     np.testing.assert_array_equal(result.counts, [2, 1, 1])
     np.testing.assert_allclose(result.joints, [[0, 1, 0], [0.5, 1, 0], [1, 1, 0]])
@@ -117,7 +118,7 @@ def test_pck_by_hand():
     np.testing.assert_allclose(result.total, [1 / 4, 2 / 4, 3 / 4])
     np.testing.assert_allclose(result.pixels, [7.75, 0, nan])
     assert result.mean_pixels == pytest.approx(15.5 / 3)
-    # The area under the total: trapezoids of widths 0.25 and 0.125, divided by the range 0.375.
+    # The area under the curve of total rates: trapezoids of widths 0.25 and 0.125, divided by the range 0.375.
     assert result.auc() == pytest.approx((0.25 * 3 / 8 + 0.125 * 5 / 8) / 0.375)
 
 
@@ -188,7 +189,7 @@ def test_parts_are_the_mean_of_left_and_right():
 def mpii_evaluation():
     """Return labels and published predictions (2958, 16, 2), and head sizes (2958,), of MPII's validation people."""
     if not EVALUATION.exists():
-        pytest.skip(f"{EVALUATION} is not here: it holds published detections for MPII's validation people")
+        pytest.skip(f"{EVALUATION} is missing: it contains published detections for MPII's validation people")
     from scipy.io import loadmat
 
     data = loadmat(EVALUATION)

@@ -35,7 +35,7 @@ def people(seed, images=12, error=6.0):
 def test_figures_are_those_of_pycocotools(tmp_path, seed):
     rows, preds, confidence = people(seed)
     if seed == 1:
-        preds[:, 1] = np.nan  # a joint that the network does not know
+        preds[:, 1] = np.nan  # a joint that the network does not predict
     if seed == 2:
         confidence[:] = 0.5  # all predictions have equal scores
     write_coco(tmp_path / "labels.json", rows, JOINTS, [], dict.fromkeys(rows.images, (400, 400)), "")

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from scipy.stats import binom
 
+from stages.evaluation.measures import distances_to_labels
 from stages.evaluation.significance import Hits, difference, hits_by_group, interval
 
 
@@ -24,6 +25,17 @@ def test_hits_are_counted_in_groups():
     assert found.only(np.array([True, False])).rate() == pytest.approx(2 / 3)
 
 
+def test_a_labelled_joint_that_was_not_predicted_is_a_miss():
+    """The first joint has a hit, a miss, and no label; the network does not know the second joint."""
+    nan = np.nan
+    labels = np.array([[[3, 4], [1, 1]], [[3, 4], [1, 1]], [[nan, nan], [1, 1]]])
+    preds = np.array([[[0, 0], [nan, nan]], [[nan, nan], [nan, nan]], [[0, 0], [nan, nan]]])
+    distance = distances_to_labels(preds, labels)
+    np.testing.assert_array_equal(distance, [[5, nan], [np.inf, nan], [nan, nan]])
+    found = hits_by_group(distance, np.full(3, 10.0), 0.5, np.arange(3), np.array([True, True]), "total")
+    assert found.hits.tolist() == [[1, 0], [0, 0], [0, 0]] and found.counts.tolist() == [[1, 0], [1, 0], [0, 0]]
+
+
 def test_interval_of_independent_people_is_the_binomial_one():
     low, high = interval(single([1] * 60 + [0] * 140))
     expected = binom.ppf([0.025, 0.975], 200, 0.3) / 200
@@ -42,7 +54,7 @@ def test_p_counts_the_ways_to_exchange_the_networks():
     worse, better = single([0] * 6), single([1] * 6)
     found = difference(worse, better)
     assert found.value == pytest.approx(1) and found.low == found.high == 1 and found.groups == 6
-    assert found.p == pytest.approx(2 / 2**6)  # of 64 ways to exchange the networks, two give differences as far from 0
+    assert found.p == pytest.approx(2 / 2**6)  # 2 of 64 ways to exchange the networks give a difference of 1 or -1
     assert difference(better, worse).value == pytest.approx(-1)
 
 
@@ -58,7 +70,8 @@ def test_equal_networks_differ_by_nothing():
 
 
 def test_a_small_difference_on_the_same_people_is_seen():
-    # The second network is right for 20 of 1000 more people: less than each network's own interval, but clear in a paired test.
+    # The second network is right for 20 of 1000 people more than the first. This is less than the interval of either network,
+    # but significant in a paired test.
     first = np.arange(1000) % 2
     second = first.copy()
     second[:40:2] = 1

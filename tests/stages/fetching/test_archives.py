@@ -1,4 +1,4 @@
-"""Unpacking archives: completely, in bounded memory, and only below the target folder."""
+"""Archives are unpacked completely, in bounded memory, and only below the target folder."""
 
 import gzip
 import io
@@ -116,7 +116,7 @@ def test_members_that_a_damaged_list_hides_are_missed(tmp_path):
     content = bytearray(archive.read_bytes())
     first = content.index(b"PK\1\2")
     second = content.index(b"PK\1\2", first + 1)
-    # Changes the length of the comment of member a.
+    # Lengthen the comment of member a in the list, so that the comment hides the entry of member b.
     content[first + 32 : first + 34] = (content.index(b"PK\5\6") - second).to_bytes(2, "little")
     archive.write_bytes(content)
     with pytest.raises(DataError, match="1 of 2 members are listed"):
@@ -163,7 +163,7 @@ def test_an_interrupted_unpacking_resumes(tmp_path):
 
 
 def test_files_damaged_by_a_power_loss_are_corrected(tmp_path):
-    """Existing files: one of the right size with blocks of zeros, an incomplete one, and a longer one of another archive."""
+    """The folder has a file of the right size with blocks of zeros, an incomplete file, and a file that is too long."""
     members = {f"images/{i}.jpg": os.urandom(3 << 20) for i in range(4)}
     folder = tmp_path / "out/images"
     folder.mkdir(parents=True)
@@ -241,9 +241,9 @@ def test_impossible_names_are_refused(tmp_path, name):
 
 @pytest.mark.parametrize("make", [make_tar, make_zip])
 def test_disk_space_is_checked_before_writing(tmp_path, monkeypatch, make):
-    """A zip states the size of its contents.
+    """The needed space is the size of the contents that a zip states, or about the size of a tar.
 
-    The contents of a tar have about the size of the tar. Existing files need no further space.
+    Files that are already unpacked need no further space.
     """
     archive = make(tmp_path / "archive", {f"images/{i}.jpg": os.urandom(1 << 20) for i in range(5)} | {"notes": os.urandom(9)})
     usage = namedtuple("usage", "free")
@@ -311,7 +311,7 @@ def test_hard_links_count_with_the_size_of_their_copies(tmp_path, monkeypatch):
 
 
 def sparse_tar(path, size, pax):
-    """Return a tar with one sparse file of `size` bytes without any data."""
+    """Write a gzipped tar with one sparse file of `size` bytes that contains no data; return its path."""
     info = tarfile.TarInfo("images/a.jpg")
     if pax:
         info.pax_headers = {

@@ -1,4 +1,4 @@
-"""Folders of unpacked datasets: finding and distinguishing their parts, and the digest of their contents."""
+"""Folders of unpacked datasets: finding the parts of a dataset in a folder, and the digest of the folder's contents."""
 
 import os
 import shutil
@@ -81,7 +81,7 @@ def test_a_changed_folder_is_noticed(tmp_path, contents):
     folder = put(tmp_path / "penn", *(f"frames/0001/00000{i}.jpg" for i in range(1, 5)), "labels/0001.mat", "labels/0002.mat")
     known = {identity(folder, contents=contents)}
     put(folder, "notes.txt", "frames/0001/.DS_Store")
-    assert identity(folder, contents=contents) in known  # files that no dataset needs
+    assert identity(folder, contents=contents) in known  # files that no dataset needs do not change the digest
     frame = folder / "frames/0001/000002.jpg"
     for change in (
         lambda: frame.write_text("other"),
@@ -105,7 +105,7 @@ def test_times_count_only_without_content_digests(tmp_path):
 
 
 def test_a_missing_folder_keeps_its_digest(tmp_path):
-    """Finished results stay valid, as for an archive; only a stage that must read the folder reports that it is missing."""
+    """Results made from a folder stay valid if it is deleted; only a stage that must read the folder reports an error."""
     folder = put(tmp_path / "penn", "frames/0001/000001.jpg", "labels/0001.mat")
     known = identity(folder)
     shutil.rmtree(folder)

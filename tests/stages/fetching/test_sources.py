@@ -68,7 +68,7 @@ def test_broken_downloads_are_resumed(site, tmp_path, waits):
     site.answers = [Answer(sent=0.5), Answer(sent=0.5), Answer(sent=0.5), Answer(sent=0.5), Answer(sent=0)]
     assert obtain(f"{site.address}/a.tar", tmp_path).read_bytes() == CONTENT
     starts = [int(asked[6:-1]) for _, asked in site.requests[1:]]
-    # Each attempt gets half of the rest; the last block before the connection breaks may be lost.
+    # Each attempt receives half of the missing bytes; the last block before the connection breaks may be lost.
     for i, start in enumerate(starts[:4]):
         whole = len(CONTENT) * (1 - 0.5 ** (i + 1))
         assert whole - (i + 1) * download.PIECE <= start <= whole
@@ -78,7 +78,7 @@ def test_broken_downloads_are_resumed(site, tmp_path, waits):
 
 @pytest.mark.parametrize(("number", "tries"), [(socket.EAI_NONAME, 1), (socket.EAI_AGAIN, 4)])
 def test_a_host_that_does_not_exist_is_tried_once(tmp_path, monkeypatch, waits, number, tries):
-    """If the DNS server cannot be reached for a moment, the download is tried again."""
+    """Only if the DNS server cannot be reached, which may be temporary, the download is tried again."""
     monkeypatch.setattr(download, "WAITS", (1, 2, 4))
     asked = []
 
@@ -155,7 +155,7 @@ def test_a_length_that_is_too_long(site, tmp_path):
 
 
 def test_a_length_that_is_too_short_does_not_pass_a_digest(site, tmp_path):
-    """HTTP does not show that bytes are missing. For a file without a digest, reading the archive shows it."""
+    """HTTP does not show that bytes are missing; only a digest shows it, or else an error when the archive is unpacked."""
     site.answers = [Answer(length=-1000)]
     with pytest.raises(DataError, match=f"not {digest(CONTENT)} as the settings say"):
         obtain(f"{site.address}/a.tar#sha256={digest(CONTENT)}", tmp_path)
@@ -224,7 +224,7 @@ def test_the_first_digest_of_an_address_is_remembered_until_another_is_accepted(
     assert not path.exists()
     requests = len(site.requests)
     assert obtain(f"{address}#sha256={digest(OTHER)}", tmp_path).read_bytes() == OTHER
-    assert len(site.requests) == requests  # the file that was set aside
+    assert len(site.requests) == requests  # the refused file was kept, and is used now
     assert record_of(path)["sha256"] == digest(OTHER)
 
 
@@ -245,7 +245,7 @@ def test_a_damaged_record_counts_as_none(site, tmp_path):
 
 @pytest.mark.parametrize(("free", "fits"), [(6, True), (5, False)])
 def test_disk_space_is_checked_before_writing(site, tmp_path, monkeypatch, free, fits):
-    """The download has 3 MiB, and its unpacked contents another 3 MiB."""
+    """The download needs 3 MiB, and its unpacked contents need another 3 MiB."""
     usage = namedtuple("usage", "total used free")(0, 0, free << 20)
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage)
     if fits:
@@ -276,7 +276,7 @@ def test_names_in_addresses_stay_in_the_folder(site, tmp_path, name):
 @pytest.fixture
 def drive(site, monkeypatch):
     """The test server acts as Google Drive: gdown itself runs, but without the confirmation pages of Google."""
-    monkeypatch.setattr(random, "uniform", lambda *_: 0)  # the time for which gdown waits between two attempts
+    monkeypatch.setattr(random, "uniform", lambda *_: 0)  # gdown waits for this time between two attempts
     monkeypatch.setattr(download, "GOOGLE_DRIVE", ("127.0.0.1",))
     return site
 
@@ -286,7 +286,7 @@ def test_google_drive(drive, tmp_path):
     for _ in range(2):
         path = obtain(f"{drive.address}/a.tar", tmp_path)
         assert path.read_bytes() == CONTENT and record_of(path)["sha256"] == digest(CONTENT)
-    # The download was resumed; then the file was complete.
+    # The second request resumed the download; the second call of `obtain` needed no request.
     assert [asked is None for _, asked in drive.requests] == [True, False]
     assert {p.name for p in path.parent.iterdir()} == {"a.tar", ".record.json", ".lock"}
 
@@ -321,7 +321,7 @@ def test_paths(tmp_path):
     path = tmp_path / "a b.tar"
     path.touch()
     assert obtain(str(path), tmp_path) == obtain(f"file://{tmp_path}/a%20b.tar", tmp_path) == path
-    # The digest of a path is checked when fingerprints are computed.
+    # The digest of a local file is not checked here, but when fingerprints are computed.
     assert obtain(f"{path}#sha256={'0' * 64}", tmp_path) == path
     with pytest.raises(DataError, match=r"c\.tar does not exist"):
         obtain(str(tmp_path / "c.tar"), tmp_path)

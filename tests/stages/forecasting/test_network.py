@@ -1,4 +1,4 @@
-"""The forecasting network: its two halves equal the hourglass, and its recurrent layers equal those of torch."""
+"""The forecasting network: encoder and decoder together equal the hourglass, and recurrent layers equal those of torch."""
 
 import pytest
 import torch
@@ -80,7 +80,7 @@ def test_the_published_network_has_as_many_parameters_as_published():
     count = [sum(p.numel() for p in module.parameters()) for module in (network, network.hourglass, network.layers[0])]
     assert count == [5_842_829, 3_211_149, 526_336]
     bounds = [p.abs().max().item() for layer in network.layers for p in layer.parameters()]
-    assert max(bounds) <= 1 / 16 and min(bounds) > 0.06  # U(-1/16, 1/16)
+    assert max(bounds) <= 1 / 16 and min(bounds) > 0.06  # drawn uniformly between -1/16 and 1/16
 
 
 @pytest.mark.parametrize(("hidden", "layers"), [(0, 1), (0, 2), (5, 2)])
@@ -132,7 +132,7 @@ def test_a_forecaster_begins_with_the_weights_of_the_chain_s_network_and_is_kept
 
 @pytest.fixture
 def models(tmp_path):
-    """A folder with an hourglass with heatmaps of 16 px, pose.safetensors, and a converter, converter.safetensors."""
+    """A folder with an hourglass whose heatmaps have 16 px (pose.safetensors), and a converter (converter.safetensors)."""
     hourglass = HourglassNet(Network(**SMALL), 13)
     save_network(tmp_path / "pose.safetensors", hourglass, PENN_ACTION.skeleton.joints, 64, {})
     converter = ConverterNet(13, 16, Converter(features=8))
@@ -171,13 +171,14 @@ def test_a_converter_of_another_size_and_a_lifter_are_refused(models):
 def test_poses_are_projected_mirrored_and_made_steady():
     """A point 2 m in front of the camera and 200 mm to the right, at focal length 100 px, is 10 px right of the centre."""
     pose = Pose3D(
-        torch.tensor([[[200.0, -100.0, 0.0]], [[0.0, 0.0, 0.0]]]),
+        torch.tensor([[[200.0, -100.0, 0.0]], [[400.0, 0.0, 0.0]]]),
         torch.tensor([[0.0, 0.0, 2000.0]] * 2),
         torch.tensor([100.0, 50.0]),
     )
-    assert pose.projected(31.5).tolist() == [[[41.5, 26.5]], [[31.5, 31.5]]]
+    assert pose.projected(31.5).tolist() == [[[41.5, 26.5]], [[41.5, 31.5]]]
     other = pose.mirrored([0])
     torch.testing.assert_close(other.projected(31.5)[..., 0], 63 - pose.projected(31.5)[..., 0])
     steady = pose.steady()
     assert steady.focal.tolist() == [100, 100] and steady.trans[:, 2].tolist() == [2000, 4000]
-    torch.testing.assert_close(steady.projected(31.5), pose.projected(31.5))
+    # Both 800 mm and 4 m are twice the values of the second pose, so its image only grows with the focal length.
+    assert steady.repos[1].tolist() == [[800, 0, 0]] and steady.projected(31.5).tolist() == [[[41.5, 26.5]], [[51.5, 31.5]]]

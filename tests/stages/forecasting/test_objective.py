@@ -134,7 +134,7 @@ def test_it_resumes_bit_for_bit_also_where_the_curriculum_changes(files, whole, 
 
 
 def test_two_processes_give_what_one_gives_though_one_is_killed(files, whole, tmp_path):
-    """The results are equal up to rounding, because two processes add their sums in another order."""
+    """The results are equal only up to rounding, because two processes add numbers in a different order from one process."""
     two = ALONE.model_copy(update={"processes": 2})
     distributed.launch(train_and_die, job(tmp_path / "two", files, workspace=two), "two", two)
     for name in ("train.log", "valid.log"):

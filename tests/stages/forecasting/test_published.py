@@ -86,7 +86,7 @@ def test_other_networks_are_refused(tmp_path):
 
 
 def archive(path, files):
-    """Write a .tar.gz with the given members (name -> file)."""
+    """Write a .tar.gz with the given members (name -> file); return its path."""
     with tarfile.open(path, "w:gz", compresslevel=1) as tar:
         for name, file in files.items():
             tar.add(file, name)
@@ -94,7 +94,7 @@ def archive(path, files):
 
 
 def test_the_published_archive_becomes_a_checkpoint_of_ours(tmp_path):
-    """The archive has several networks and their forecasts; the last epoch of the chosen experiment is read."""
+    """The archive contains several networks and their forecasts; the last epoch of the chosen network is read."""
     for seed, name in enumerate(("old", "new")):
         Published3D("hg-256-res-clstm-res-64", seed, joints=13).write(tmp_path / f"{name}.t7")
     Published3D("hg-256-res-clstm", joints=13).write(tmp_path / "flat.t7")
@@ -119,12 +119,12 @@ def test_the_published_archive_becomes_a_checkpoint_of_ours(tmp_path):
 
 
 def kept(network):
-    """Return name -> tensor of a network, for `same`."""
+    """Return the (name, tensor) pairs of a network that `same` compares."""
     return [(k, v) for k, v in network.state_dict().items() if "num_batches" not in k and k.split(".")[-1] != "mean"]
 
 
 def test_a_file_of_hourglass_and_converter_starts_a_training_of_forecasts(tmp_path):
-    """The second published start of a training: two settings of [models] select two parts of one file."""
+    """A training may start from one published file: one setting in [models] selects its hourglass, another its converter."""
     path = Published3D("hg-256-res-64", joints=13, side=64, frozen=True).write(tmp_path / "model_best.t7")
     for name in ("hourglass", "converter"):
         (tmp_path / name).mkdir()

@@ -83,7 +83,7 @@ def test_numpy_numbers_of_old_versions(tmp_path):
 
 
 def test_options_that_would_run_code_are_not_built(tmp_path):
-    """A placeholder replaces argparse.Namespace with any contents; a class that is not in the list is refused."""
+    """An argparse.Namespace is read as a placeholder, whatever it contains; a class that is not permitted is refused."""
     torch.save({"state_dict": port(Princeton).state_dict(), "args": Namespace(__setstate__=2, lr=0.1)}, tmp_path / "c.pth")
     assert read_hourglass(tmp_path / "c.pth").options.stacks == 2
     for value in (Decimal(1), Fraction(1, 2)):
@@ -106,7 +106,7 @@ def test_a_checkpoint_that_an_old_torch_saved_on_a_gpu(tmp_path):
 
 
 def test_normalisation_of_the_ports(tmp_path):
-    """The results also agree at the edges, where padding enters the first convolution."""
+    """The heatmaps equal the port's also at the edges, where padding enters the first convolution."""
     theirs = port(Princeton)
     ours = read_hourglass(save_as(tmp_path / "c.pth", theirs))
     mean, deviation = (0.3643, 0.3437, 0.3156), (0.1510, 0.1469, 0.1472)
@@ -125,7 +125,7 @@ def test_normalisation_of_the_ports(tmp_path):
         (lambda s: s.update({"hgs.0.0.up9.weight": torch.zeros(1)}), r"hgs\.0\.0\.up9\.weight is not used"),
         (lambda s: s["pre.0.conv.bias"].fill_(torch.nan), r"pre\.0\.conv\.bias .*finite"),
         (lambda s: s.update({"epoch": 3}), "'epoch'"),
-        # A tensor without elements.
+        # A tensor whose elements are not in the file.
         (lambda s: s.update({"outs.0.conv.bias": torch.zeros(16, device="meta")}), "outs.0.conv.bias"),
         (lambda s: s.update({"\x1b[2Jlow2.": torch.zeros(1)}), r"'\\x1b\[2Jlow2\.'"),
         (lambda s: s.update({"low2." * 9999: torch.zeros(1)}), r"'(low2\.){5}.{1,80} in its state_dict"),
@@ -164,7 +164,7 @@ def test_damaged_files_are_refused(tmp_path):
         member = max(whole.infolist(), key=lambda info: info.file_size)
     at = data.index(b"PK\3\4", member.header_offset) + 400
     flipped = data[:at] + bytes([data[at] ^ 1]) + data[at + 1 :]
-    disks = data.replace(b"PK\6\7\0", b"PK\6\7\1")  # every checkpoint has exactly one member of this name
+    disks = data.replace(b"PK\6\7\0", b"PK\6\7\1")  # changes the disk number in the record that locates the list of members
     files = {"cut": data[:-500], "flipped": flipped, "disks": disks, "text": b"no network", "empty": b""}
     assert disks != data
     for name, content in files.items():
@@ -208,7 +208,7 @@ def test_compressed_members_are_refused(tmp_path):
 @pytest.mark.parametrize("name", ["bearpaw_hg1.pth", "princeton_2hg_64_checkpoint.pth.tar"])
 def test_checkpoints_that_the_ports_wrote(name):
     if not PEERS.exists():
-        pytest.skip("the ports' checkpoints are not here (shared/data/peers)")
+        pytest.skip("the ports' checkpoints (shared/data/peers) are missing")
     network = read_hourglass(PEERS / name)
     network.mean.zero_()  # the recorded heatmaps were computed from images without normalisation
     stem = re.split(r"_checkpoint|\.pth", name)[0]
@@ -225,7 +225,7 @@ def test_checkpoints_that_the_ports_wrote(name):
 )
 def test_the_published_sizes_by_names_and_shapes(tmp_path, name, preset):
     if not PEERS.exists():
-        pytest.skip("the ports' lists of names are not here (shared/data/peers)")
+        pytest.skip("the ports' lists of tensors (shared/data/peers) are missing")
     shapes = json.loads((PEERS / f"{name}_keys.json").read_text())
     state = {key: torch.zeros(shape, dtype=torch.float16) for key, shape in shapes.items()}
     torch.save({"state_dict": state}, tmp_path / "c.pth")

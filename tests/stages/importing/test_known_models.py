@@ -31,7 +31,7 @@ def test_a_name_a_source_or_both():
 
 
 def test_a_name_for_the_other_dataset_is_refused():
-    """The archive of image-play holds both networks, so a wrong name would silently select the right network."""
+    """The archive of image-play contains networks for both datasets, so the name of the wrong network could go unnoticed."""
     with pytest.raises(DataError, match="penn_action = hg-256, which is a network for mpii; give hg-256-ft, hg-256-res-64-hg0"):
         read_choice("hg-256 /models/precomputed_hg_models.tar.gz", "penn_action")
 
@@ -66,7 +66,7 @@ def test_networks_of_one_archive_are_told_apart_by_their_names(tmp_path):
     (tmp_path / "h36m/res-64").mkdir(parents=True)
     (tmp_path / "h36m/res-64/model_best.t7").touch()
     model, source = read_choice(f"hg-256-res-clstm-res-64 {tmp_path}", "forecaster")
-    assert model and Path(source) == tmp_path / "penn-crop/hg-256-res-clstm-res-64/model_10.t7"  # the last epoch
+    assert model and Path(source) == tmp_path / "penn-crop/hg-256-res-clstm-res-64/model_10.t7"  # epoch 10 is the last
     assert Path(read_choice(str(tmp_path), "converter")[1]) == tmp_path / "h36m/res-64/model_best.t7"
     with pytest.raises(DataError, match=r"several networks for forecaster \(penn-crop/"):
         read_choice(str(tmp_path), "forecaster")

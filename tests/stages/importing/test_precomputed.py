@@ -91,7 +91,7 @@ def test_a_web_page_is_recognised(tmp_path, name):
 def test_a_network_that_torch7_wrote(tmp_path, packed):
     source = TORCH7 / "hg256_cudnn_cuda.t7"
     if not source.exists():
-        pytest.skip("the network that Torch7 wrote is not here (shared/data/torch7)")
+        pytest.skip("the network that Torch7 wrote (shared/data/torch7) is missing")
     if packed:
         with tarfile.open(tmp_path / "precomputed.tar.gz", "w:gz", compresslevel=1) as tar:
             tar.add(source, "precomputed_hg_models/mpii/hg-256/best_model.t7")

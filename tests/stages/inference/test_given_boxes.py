@@ -1,4 +1,4 @@
-"""Boxes that a file gives, assigned to images and videos."""
+"""Boxes that are read from a file are assigned to images and videos."""
 
 from fractions import Fraction
 from pathlib import Path

@@ -17,7 +17,7 @@ def test_a_jump_flickers():
     joints[12, 1] += (30, 40)
     found = outliers.flicker(joints, SIZE)
     assert np.isnan(found[[0, -1]]).all() and found[12] == 0.5
-    assert found[11] == found[13] == 0.25  # half of the length of the jump
+    assert found[11] == found[13] == 0.25  # in the neighbouring frames, half of the value at the jump
     np.testing.assert_allclose(np.delete(found, [0, 11, 12, 13, 29]), 0, atol=1e-12)
     assert np.isnan(outliers.flicker(joints[:2], SIZE[:2])).all()
 

@@ -41,7 +41,7 @@ def test_flip_averages_each_joint_with_its_mirrored_partner():
 
 
 def test_flip_averages_at_the_same_place():
-    """The simulated network is symmetric; it averages over blocks of 4 x 4 px, the size of a heatmap pixel."""
+    """The simulated network averages over blocks of 4 x 4 px, the size of a heatmap pixel, so flipping changes nothing."""
 
     class Blocks(nn.Module):
         def forward(self, images):
@@ -121,10 +121,10 @@ def test_only_tf32_shortens_the_factors_of_float32_products():
 
 
 def test_a_joint_comes_back_from_image_crop_and_heatmap():
-    """The error is below 0.25 heatmap px at any size, position, rotation and mirroring, with the blob of the recipe.
+    """The error is below 0.25 heatmap px at any size, position, rotation and mirroring, with the blob of the published recipe.
 
-    This also holds if the border cuts off the blob. With decoder = quarter, it holds on each axis, except for the outermost
-    pixels.
+    This limit also holds if the border cuts off the blob. With decoder = quarter, the limit holds for the error along each
+    axis, except in the outermost pixels.
     """
     rng, mirrored = np.random.default_rng(0), MPII.skeleton.mirrored()
     target = CropSpec(256, 64, Recipe().target_sigma, Recipe().target_radius)

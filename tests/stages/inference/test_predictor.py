@@ -166,7 +166,7 @@ def test_invalid_images_and_boxes_are_refused(predictor, images, options, words)
 
 
 def network(**options):
-    """Return a network whose statistics and scales differ from their initial values."""
+    """Return a network whose batch statistics and mean colour differ from their initial values."""
     torch.manual_seed(1)
     net = HourglassNet(Network(**{"stem": "4 8 8", "features": 8, "depth": 2} | options), 13)
     for name, tensor in net.state_dict().items():
@@ -196,7 +196,7 @@ def test_folding_changes_nothing_but_rounding(options):
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory):
-    """A folder that holds a network and its ONNX file."""
+    """A folder with a network and its ONNX file."""
     from stages.network.onnx_graph import write_onnx
 
     folder = tmp_path_factory.mktemp("model")

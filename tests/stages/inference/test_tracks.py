@@ -37,9 +37,9 @@ def test_a_person_who_is_not_seen_for_a_while_keeps_the_number_and_a_new_one_get
 
 
 def test_a_pair_with_too_little_overlap_takes_no_box_away():
-    """Boxes of 10 x 10 px.
+    """Two people have boxes of 10 x 10 px.
 
-    Exchanging the boxes of two people would increase the sum of the overlaps, but each overlap would be too small.
+    Exchanging their boxes would increase the sum of the overlaps, but one of the overlaps is too small to count.
     """
     before = np.array([[0, 0, 10, 10], [10.2, 0, 20.2, 10.0]])
     now = np.array([[5.0, 0, 15, 10], [-5.6, 0, 4.4, 10]])

@@ -1,4 +1,4 @@
-"""Reading videos as cameras, phones and editors write them, all made by the tests; and writing videos."""
+"""Reading videos like those of cameras, phones and editors, which the tests themselves make; and writing videos."""
 
 import itertools
 from fractions import Fraction
@@ -17,8 +17,8 @@ BUGS = SHARED / "bugs"
 def made(path, images, *, codec="libx264", pixels="yuv420p", times=None, edit=lambda number, packet: packet, **options):
     """Write a video of RGB images, without losses if the codec allows it.
 
-    times: in s; edit: function that changes a packet; format, container: file format and its options; encoder: options of the
-    codec; stream: attributes of the stream, or arguments of its methods.
+    times: times of the frames in s; edit: function that changes a packet; format, container: file format and its options;
+    encoder: options of the codec; stream: attributes of the stream, or arguments of its methods.
     """
     with av.open(f"file:{path}", "w", format=options.get("format"), options=options.get("container", {})) as file:
         out = file.add_stream(codec, rate=25)
@@ -149,7 +149,7 @@ def test_size_and_pixel_format_change_in_mid_stream(tmp_path):
     writer.close()
     drawn, _ = read(tmp_path / "b.mp4")
     assert len(drawn) == 8 and drawn[7].pixels.shape == (48, 64, 3)
-    # The second image has 40 x 48 px and is in the middle.
+    # The larger frames are reduced to 40 x 48 px and drawn in the middle of the video's frame.
     assert drawn[7].pixels[:, 14:50].min() > 190 and drawn[7].pixels[:, :10].max() < 10
 
 
@@ -233,7 +233,7 @@ def test_files_that_are_no_videos_are_refused(tmp_path):
         assert name in str(raised.value)
 
 
-@pytest.mark.skipif(not BUGS.is_dir(), reason="the files that once failed are not here")
+@pytest.mark.skipif(not BUGS.is_dir(), reason="the videos that once could not be read are missing")
 @pytest.mark.parametrize(("name", "count"), [("trimmed_edit_list.mp4", 67), ("camcorder.mts", 25), ("interlaced_1080i.mov", 5)])
 def test_files_that_once_failed(name, count):
     frames, reader = read(BUGS / name)

@@ -1,4 +1,4 @@
-"""Poses in space, made for tests."""
+"""3D poses for tests."""
 
 import numpy as np
 

@@ -29,7 +29,7 @@ def test_outputs_are_offset_by_the_published_depth_and_focal_length() -> None:
             head[2].bias.zero_()
     found = Pose3D.of(network(torch.rand(1, 13, 64, 64)))
     assert (found.repos == 0).all() and found.trans.tolist() == [[0, 0, 2500]]
-    assert found.focal.item() == pytest.approx(73.6)  # 1150 px at 1000 px, at 64 px
+    assert found.focal.item() == pytest.approx(73.6)  # 1150 px in an image of 1000 px, scaled to 64 px
 
 
 def test_smaller_heatmaps_have_shorter_focal_lengths_and_odd_sizes_are_refused() -> None:

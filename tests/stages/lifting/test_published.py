@@ -116,7 +116,7 @@ def test_a_written_converter_computes_what_ours_does_and_comes_back(tmp_path, ou
 
 
 def test_a_written_converter_has_the_published_modules_in_their_order(tmp_path):
-    """skeleton2d3d finds the modules of a converter by their positions and classes."""
+    """skeleton2d3d finds a converter's modules by their positions and classes, so both must be those of the published files."""
     network = read_converter(Published3D("res-64").write(tmp_path / "theirs.t7"))
     torch7.write(tmp_path / "ours.t7", as_torch7(network))
     ours, theirs = (torch7.read(tmp_path / f"{name}.t7").fields for name in ("ours", "theirs"))

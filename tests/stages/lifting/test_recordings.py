@@ -1,4 +1,4 @@
-"""Recordings heatmaps: they are moved to the joints of synthetic samples, and keep their errors."""
+"""Recorded heatmaps are moved to the joints of synthetic samples, and keep their errors."""
 
 from pathlib import Path
 
@@ -64,7 +64,7 @@ def test_a_recording_shows_the_joint_with_its_error() -> None:
     ]
     assert len(inside) > 50
     for sample, joint, x, y in inside:
-        np.testing.assert_allclose(heatmaps[sample, joint], blob(x, y), atol=0.03)  # bicubic, from a blob on a whole pixel
+        np.testing.assert_allclose(heatmaps[sample, joint], blob(x, y), atol=0.03)  # bicubic interpolation is inexact
 
 
 def test_an_accurate_recording_moved_by_whole_pixels_is_the_drawn_blob() -> None:

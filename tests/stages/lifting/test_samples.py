@@ -72,7 +72,7 @@ def test_cameras_see_whole_people_the_right_way_up() -> None:
 
 
 def test_published_cameras_may_be_upside_down() -> None:
-    """Negative focal lengths are possible: the published condition Z >= f always holds for them (0.13 %, FORECAST.md 4)."""
+    """0.13 % of the published cameras have a negative focal length f, so that the condition Z >= f is true (FORECAST.md 4)."""
     poses = standing(6000)
     found = synthesise(poses[:, None], SIDE, np.random.default_rng(0), published=True)
     assert 0 < (found.focal < 0).mean() < 0.02

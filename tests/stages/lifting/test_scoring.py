@@ -63,7 +63,7 @@ def test_alignment_removes_rotation_scale_and_place_but_no_mirror_image() -> Non
     np.testing.assert_allclose(aligned(turned, truth), truth, atol=1e-6)
     assert np.linalg.norm(aligned(truth * [-1, 1, 1], truth) - truth, axis=-1).mean() > 50
     for pose, goal, found in zip(turned + rng.normal(0, 50, turned.shape), truth, aligned(turned, truth), strict=True):
-        # SciPy's rotation for the noisy pose, with the best scale, does not give a smaller error.
+        # The noisy pose is aligned like SciPy's best rotation with the best scale.
         own = aligned(pose[None], goal[None])[0]
         centred, target = pose - pose.mean(axis=0), goal - goal.mean(axis=0)
         turn = Rotation.align_vectors(target, centred)[0].as_matrix()
@@ -118,9 +118,9 @@ def test_the_linear_map_is_the_least_squares_fit(scenes: Scenes) -> None:
 
 @pytest.mark.skipif(not (SHARED / "mocap").is_dir(), reason="needs the motion capture of ../shared/data/mocap")
 def test_baselines_on_real_motion_capture_have_the_errors_that_others_measured() -> None:
-    """Errors in FORECAST.md 8, with 1,000 random training samples and 500 test samples:
+    """The expected errors are in FORECAST.md 8, measured with 1,000 random training samples and 500 test samples:
 
-    mean pose 242 mm, nearest 2D pose 142, linear map 112.
+    mean pose 242 mm, nearest 2D pose 142 mm, linear map 112 mm.
     """
     poses = read_clips(SHARED / "mocap/mocap17.npz").with_joints(JOINTS).poses
     chosen = poses[np.random.default_rng(0).permutation(len(poses))[:1500]]

@@ -1,4 +1,4 @@
-"""Samples that the device computes from plans equal the samples of the worker processes."""
+"""Samples that the device computes from augmentation plans equal the samples that worker processes compute."""
 
 from dataclasses import replace
 
@@ -41,15 +41,15 @@ def test_samples_are_equal_up_to_interpolation(data, name, pixels):
     )
     expected = default_collate([samples[i] for i in range(COUNT)])
     torch.testing.assert_close(made["weights"], expected["weights"], rtol=0, atol=0)
-    # OpenCV rounds sampling positions by up to 1/64 px, and a double crop rounds pixels once more.
+    # Tolerances: OpenCV rounds sampling positions by up to 1/64 px, and a crop in two steps rounds pixels twice.
     steepest = (expected["heatmaps"].diff(dim=-1)).abs().max().item()
     torch.testing.assert_close(made["heatmaps"], expected["heatmaps"], rtol=0, atol=1e-5 if name == "modern" else steepest / 32)
     difference = (made["input"] - expected["input"]).abs() * 255
     assert difference.mean() < 0.5 and (difference > 6).float().mean() < 1e-3
-    # The erased square, and pixels outside the image.
+    # The pixels of the erased square and outside the image are black; nearly the same pixels must be black in both samples.
     assert ((made["input"] == 0) == (expected["input"] == 0)).float().mean() > 0.995
     moved = (made["input"].roll(1, dims=-1) - expected["input"]).abs() * 255
-    assert moved.mean() > 3 * difference.mean()  # a shift by one pixel would give a larger difference
+    assert moved.mean() > 3 * difference.mean()  # a shift by one pixel would give three times this difference
 
 
 def test_crops_and_plans_meet_on_the_device_only(data):

@@ -35,7 +35,7 @@ def test_same_stream_for_any_number_of_workers(tiny_penn, how):
 
 
 def test_the_same_stream_where_shared_memory_is_short(tiny_penn, monkeypatch):
-    """In containers, /dev/shm has 64 MB or is missing."""
+    """In containers, the shared memory in /dev/shm often has only 64 MB, or is missing."""
     roomy = stream(tiny_penn, 2)
     monkeypatch.setattr("stages.loading.loader._shared_memory_left", lambda: 1000)
     short = stream(tiny_penn, 2)
@@ -150,7 +150,8 @@ def test_input_shows_the_box(tiny_penn):
 
 @pytest.mark.parametrize("how", [MODERN, PUBLISHED], ids=["modern", "published"])
 def test_labels_lie_on_bright_dots_of_images_that_are_reduced_when_read(tiny_penn, tmp_path, how):
-    # Boxes of 45 to 640 px are shown at 32 px, with blocks of 1 to 13 px. The JPEG decoder reduces the image by 1, 2, 4 or 8.
+    # Boxes of 45 to 640 px are shown at 32 px, after averaging blocks of 1 to 13 px. The JPEG decoder already reduces the
+    # image by a factor of 1, 2, 4 or 8.
     rows = tiny_penn.split("train").select(np.arange(6))
     y, x = np.mgrid[:500, :700]
     for i, scale in enumerate((0.225, 0.45, 0.9, 1.2, 1.92, 3.2)):

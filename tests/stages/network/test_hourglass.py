@@ -29,7 +29,8 @@ def count(network):
     return sum(p.numel() for p in network.parameters())
 
 
-# Numbers of parameters that other programs counted in the published networks: exact from Torch7, otherwise in millions.
+# Numbers of parameters that other programs counted in the published networks: those of Torch7 are exact, those below are
+# rounded to thousands.
 @pytest.mark.parametrize(
     ("preset", "joints", "parameters"),
     [("hg-256", 16, 3_211_920), ("hg-256", 13, 3_211_149), ("hg-generic", 16, 6_071_200), ("hg-stacked", 16, 26_353_824)],
@@ -59,13 +60,13 @@ def test_cost_at_256_pixels(preset, millions, billions):
 def test_cost_of_single_layers():
     found = {layer.name: layer for layer in layers(build("hg-256"), 256)}
     assert found["stem.conv"].output == (64, 128, 128) and found["stem.conv"].multiply_adds == 128 * 128 * 64 * 3 * 49
-    upper = found["hourglasses.0.inner.upper.0"]  # at 32 x 32: 256 -> 128, 3x3 128 -> 128, 128 -> 256
+    upper = found["hourglasses.0.inner.upper.0"]  # channels of convolutions: 256 -> 128, 3x3 128 -> 128, 128 -> 256
     assert upper.multiply_adds == 32 * 32 * (256 * 128 + 9 * 128 * 128 + 128 * 256)
     assert upper.parameters == 2 * (256 + 128 + 128) + (256 * 128 + 128) + (9 * 128 * 128 + 128) + (128 * 256 + 256)
 
 
 def test_wide_networks_have_the_layers_of_the_published_graph():
-    # Numbers that Torch7 lists: convolutions, normalisations, residuals, and the 1x1 layers in order.
+    # Torch7's list of modules has these numbers of convolutions, normalisations and residuals, and these 1x1 convolutions.
     network = build("hg-stacked")
     kinds = Counter(type(module) for module in network.modules())
     assert (kinds[nn.Conv2d], kinds[nn.BatchNorm2d], kinds[Residual]) == (209, 191, 62)
@@ -79,7 +80,7 @@ def test_wide_networks_have_the_layers_of_the_published_graph():
 @pytest.mark.parametrize("name", ["bearpaw_hg1", "bearpaw_hg8", "princeton_1hg", "princeton_2hg", "princeton_8hg"])
 def test_tensors_of_the_peers_checkpoints(name):
     if not PEERS.is_dir():
-        pytest.skip("the peers' lists of tensors (shared/data/peers) are not here")
+        pytest.skip("the peers' lists of tensors (shared/data/peers) are missing")
     theirs = {k: tuple(v) for k, v in json.loads((PEERS / f"{name}_keys.json").read_text()).items()}
     preset = name.removeprefix("bearpaw_").replace("_", "-")
     ours = [tuple(v.shape) for k, v in build(preset).state_dict().items() if k != "mean"]
@@ -109,7 +110,7 @@ def test_other_kinds_of_residual_block():
         nn.BatchNorm2d,
     ]
     assert four(x).shape == (2, 8, 5, 5)
-    # Instead of 9 * 4 * 4 weights, the middle convolution has 9 weights for each of 4 channels, and 4 * 4.
+    # Instead of 9 * 4 * 4 weights, the middle convolution has 9 weights for each of 4 channels, and 4 * 4 for a 1x1 layer.
     mobile = MobileResidual(4, 8)
     assert sum(p.numel() for p in mobile.conv2.parameters()) == (9 * 4 + 4) + (4 * 4 + 4)
     assert mobile(x).shape == (2, 8, 5, 5)

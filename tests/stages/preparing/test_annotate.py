@@ -36,7 +36,7 @@ def struct(*rows: dict[str, Any]) -> np.ndarray:
 def raw_mpii(tmp_path: Path) -> Path:
     """Four images of 60 x 40 px, of which the last is a test image.
 
-    Each shows a person with one joint inside and one below the image.
+    Each shows a person; the first three have one labelled joint inside and one below the image.
     """
     raw = tmp_path / "mpii"
     (raw / "images").mkdir(parents=True)
@@ -140,7 +140,7 @@ def test_penn_missing_frames_and_empty_splits_are_refused(cropped: Path, tmp_pat
         annotate(PENN_ACTION, cropped, tmp_path / "a", PennAction())
     for number in (4, 5, 6):
         (cropped / f"labels/{number:04d}.mat").unlink()
-    with pytest.raises(DataError, match="valid split"):  # 0.092 x 4 is rounded to 0
+    with pytest.raises(DataError, match="valid split"):  # of 4 sequences, 0.092 x 4 is rounded to 0
         annotate(PENN_ACTION, cropped, tmp_path / "a", PennAction())
 
 
@@ -171,7 +171,7 @@ def test_labels_that_cannot_be_stored_are_refused(cropped: Path, tmp_path: Path)
 def test_published_counts_of_the_real_labels(tmp_path: Path) -> None:
     archive = SHARED / "penn_real_labels.tar.gz"
     if not archive.is_file():
-        pytest.skip("Penn Action's real labels are not at hand")
+        pytest.skip("Penn Action's real labels are missing")
     with tarfile.open(archive) as tar:
         tar.extractall(tmp_path, filter="data")
     labels = [penn_labels.read_label(path) for path in penn_labels.label_paths(tmp_path / "Penn_Action")]
@@ -179,8 +179,8 @@ def test_published_counts_of_the_real_labels(tmp_path: Path) -> None:
     cropped = [penn_action.crop_label(label, penn_action.crop_window(label)) for label in labels]
     assert max(label.width for label in cropped) == 479 and max(label.height for label in cropped) == 440
     assert (cropped[1515].sequence, cropped[1515].width, cropped[1515].height) == ("1516", 7, 7)
-    # In the real labels, a few sequences have visible joints far outside. More of them would show an error in windows or frame
-    # numbers.
+    # In the real labels, a few sequences have visible joints far outside the crop. More such sequences would show an error in
+    # crop windows or frame numbers.
     seen = [(label.joints[label.visible] + 1, label) for label in cropped]
     before = [(label.sequence, int((xy < 0.5).any(axis=1).sum())) for xy, label in seen]
     beyond = [(label.sequence, int((xy > (label.width, label.height)).any(axis=1).sum())) for xy, label in seen]

@@ -152,7 +152,7 @@ def test_a_full_disk_raises_oserror(source: Path, out: Path, monkeypatch: pytest
 
 
 def test_disk_space_is_checked_before_cropping(source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """4 frames of 30 x 22 px need 0.3 bytes per pixel at quality 95, and half a disk block each: 8984 bytes."""
+    """The 4 frames of 30 x 22 px need 8984 bytes: 0.3 bytes per pixel at quality 95, and half a disk block per frame."""
     usage = namedtuple("usage", "free")
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage(8983))
     with pytest.raises(DataError, match=r"Cropping 2 sequences needs 9 kB in .*, where 9 kB are free"):

@@ -42,7 +42,7 @@ def exchange(rows: Annotations, skeleton: Skeleton, row: int, *names: str) -> No
 
 
 def odd(rows: Annotations, skeleton: Skeleton, size: tuple[int, int] = (200, 200)) -> dict[str, list[int]]:
-    """Return kind of suspicion -> its rows, for the kinds that occur."""
+    """Return a dict: each kind of suspicion that occurs -> the numbers of its rows."""
     found = check(rows, np.full((len(rows), 2), size, np.float64), skeleton)
     return {kind: np.flatnonzero(mask).tolist() for kind, mask in found.items() if mask.any()}
 
@@ -82,7 +82,7 @@ def test_exchanged_pairs_are_found(names: list[str], kinds: set[str]) -> None:
 
 def test_exchanged_legs_in_a_stride_are_found() -> None:
     rows = people(PENN_ACTION.skeleton, 2)
-    rows.part[:, -4:, 0] += [-40, 40, -60, 60]  # knees and ankles, each the right one first
+    rows.part[:, -4:, 0] += [-40, 40, -60, 60]  # right and left knee, right and left ankle
     exchange(rows, PENN_ACTION.skeleton, 1, "ankle")
     assert odd(rows, PENN_ACTION.skeleton) == {"lower legs crossed": [1]}
     exchange(rows, PENN_ACTION.skeleton, 1, "knee")
@@ -99,7 +99,8 @@ def test_labels_exchanged_between_frames_are_found() -> None:
         exchange(rows, PENN_ACTION.skeleton, row, "ankle", "knee", "hip", "shoulder", "elbow", "wrist")
     kinds = {f"{name}s exchanged" for name in ("ankle", "knee", "hip", "shoulder", "elbow", "wrist")}
     assert odd(rows, PENN_ACTION.skeleton) == dict.fromkeys(kinds, [2])
-    assert odd(replace(rows, images=["a.jpg"] * 6), PENN_ACTION.skeleton) == {}  # images that are no frames of a sequence
+    # Rows of one image are not frames of a sequence.
+    assert odd(replace(rows, images=["a.jpg"] * 6), PENN_ACTION.skeleton) == {}
 
 
 def test_people_outside_their_image() -> None:
@@ -121,7 +122,7 @@ def share(rows: Annotations, skeleton: Skeleton) -> np.ndarray:
 
 def test_rates_on_published_people() -> None:
     if not SHARED.is_dir():
-        pytest.skip("the published annotations are not at hand")
+        pytest.skip("the published annotations are missing")
     for folder, skeleton, least in (("mpii_real_annotations", MPII.skeleton, 0.6), ("flic_annot", FLIC.skeleton, 0.9)):
         rows = annotations.read(SHARED / folder, "valid")
         assert 0 < share(rows, skeleton).mean() < 0.02

@@ -21,7 +21,7 @@ from stages.reporting.compare import Experiment, accuracy_table
 def write_evaluation(folder: Path, dataset, rates, splits=("valid",), people=40, labelled=1.0, size=1.0):
     """Write an evaluation in which joint j is correct for the fraction rates[j] of the people, by every measure.
 
-    NaN: an unknown joint.
+    A rate of NaN means that the network does not predict the joint. Returns the folder.
     """
     folder.mkdir()
     counts = np.round(np.asarray(rates) * people)

@@ -1,4 +1,4 @@
-"""Movements in space: the page with skeletons to turn, and the strips of still views."""
+"""Movements in 3D: the page with skeletons that a user can turn, and the strips of still images."""
 
 import base64
 import io
@@ -13,17 +13,17 @@ from datasets.skeletons import Skeleton
 from stages.reporting.movements3d import MIDDLE, TRUTH, Movement3D, strips, write_page
 from tests.browser import dump
 
-ORANGE, BLUE = (255, 140, 30), (40, 150, 255)  # right and left, as in all other drawings
+ORANGE, BLUE = (255, 140, 30), (40, 150, 255)  # colours of the right and the left side, as in all other drawings
 SKELETON = Skeleton(("head", "right_hand", "left_hand"), (0,), ((0, 1), (0, 2), (1, 2)))
 HOSTILE = '</script><script>document.title = "harmed"</script>&"'
-# In POSE the right hand is left in the image. In TURNED the right hand is nearer to the camera than the left hand.
+# In POSE the right hand is on the left of the image. In TURNED the right hand is nearer to the camera than the left hand.
 POSE = np.array([[0.0, -600, 0], [-300, 300, 0], [300, 300, 0]])
 TURNED = np.array([[0.0, -600, 0], [0, 300, -300], [0, 300, 300]])
 
 
 @pytest.fixture
 def page(tmp_path):
-    """A page with two movements: three steps with truth, picture and 2D joints; and a single step with only poses."""
+    """A page with two movements: three steps with true poses, picture and 2D joints, and a single step with poses only."""
     poses = np.stack([POSE + [100 * t, 0, 2500] for t in range(3)])
     truth = poses + 40.4
     truth[1, 2] = np.nan
@@ -88,7 +88,7 @@ window.addEventListener("load", () => {
   canvas.dispatchEvent(new WheelEvent("wheel", { deltaY: 300 }));
   found.smaller = view.zoom < 1.5;
   key("ArrowUp");
-  state.step = 0;  // the page plays from the start: on a slow machine it has moved on
+  state.step = 0;  // the page begins to play when it is loaded, so it may have left step 0
   key(">");
   found.keys = [view.pitch, state.step, part("shown").textContent];
   key(" ");
@@ -109,8 +109,8 @@ def test_skeletons_turn_zoom_and_play_in_a_browser(page, tmp_path):
     found = json.loads(re.search(r'<pre id="found">(.*?)</pre>', shown)[1])
     assert "<title>harmed" not in shown
     right, left = (",".join(map(str, colour)) for colour in (ORANGE, BLUE))
-    assert found["camera"][right] < 0.5 < found["camera"][left]  # the right hand is left in the image
-    assert found["pressed"] == found["dragged"] == [150, 10]  # half a degree per px; a released button turns nothing
+    assert found["camera"][right] < 0.5 < found["camera"][left]  # the right hand is on the left of the image
+    assert found["pressed"] == found["dragged"] == [150, 10]  # half a degree per px while the button is pressed
     assert found["behind"][left] < 0.5 < found["behind"][right]
     assert found["zoom"] == 1.5 and found["smaller"] and found["playing"]
     assert found["keys"] == [0, 1, "2 of 3"]
@@ -118,7 +118,7 @@ def test_skeletons_turn_zoom_and_play_in_a_browser(page, tmp_path):
 
 
 def coloured(square, colour):
-    """Return the mean position (x, y), from -0.5 to 0.5, of the pixels in a square that nearly have a colour; None without."""
+    """Return the mean position (x, y), from -0.5 to 0.5, of a square's pixels of about this colour; None if there are none."""
     y, x = np.nonzero((np.abs(square.astype(int) - colour) < 20).all(axis=2))
     return None if not len(x) else (np.mean(x) / square.shape[1] - 0.5, np.mean(y) / square.shape[0] - 0.5)
 
@@ -134,11 +134,11 @@ def test_strips_show_steps_from_the_front_from_the_side_and_from_above():
     assert sheet.shape == (3 * 132, 9 * 106 + 6, 3)
     for (front, *_, last), signs in zip(squares(sheet, 100, 9), ((0, 0), (1, 0), (0, -1)), strict=True):
         right, left = coloured(front, ORANGE), coloured(front, BLUE)
-        if not any(signs):  # both hands are at one place in the image: the nearer right hand hides the left hand
+        if not any(signs):  # both hands are at one place in the image, where the nearer right hand hides the left
             assert right is not None and left is None
         for axis, sign in enumerate(signs):
             if sign:
-                assert sign * (left[axis] - right[axis]) > 0.1  # the left hand is farther away
+                assert sign * (left[axis] - right[axis]) > 0.1  # the left hand is farther from the camera
         np.testing.assert_array_equal(front, last)
     assert coloured(squares(sheet, 100, 9)[1][0], MIDDLE)[1] > 0.05  # the line between the hands is below the middle
 

@@ -53,7 +53,7 @@ def made(seconds=75.0):
 
 @pytest.fixture
 def full(tmp_path):
-    """Write a report with all parts, whose names contain HTML code."""
+    """Write a report with all parts, in which names contain HTML code; return the path of its page."""
     compared, evaluated = tmp_path / "compare", tmp_path / "evaluate"
     compared.mkdir()
     evaluated.mkdir()
@@ -94,7 +94,7 @@ def full(tmp_path):
 
 @pytest.fixture
 def bare(tmp_path):
-    """Write a report of a chain without any results."""
+    """Write a report of a chain without any results; return the path of its page."""
     stages = [StageFacts("FetchMpii", "mpii/raw", "missing", "", [])]
     (tmp_path / "report").mkdir()
     return report.write(tmp_path / "report", Facts("exp", "now", stages, [Setting("[a] b", "1", "1", True)], [], False))
@@ -142,7 +142,7 @@ def test_the_page_is_accessible(page):
 
 
 def contrast(first, second):
-    """Return the contrast of two colours, as the Web Content Accessibility Guidelines 2.1 define it."""
+    """Return the contrast ratio of two colours, as the Web Content Accessibility Guidelines 2.1 define it."""
 
     def luminance(colour):
         parts = [int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)]

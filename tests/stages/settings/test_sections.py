@@ -24,7 +24,8 @@ def read_sections(text):
 
 
 def test_defaults_are_the_published_recipe():
-    # Numbers in the published scripts: 100 x 4000 x 6 on MPII, 10 x 13121 x 6 on Penn Action, RMSprop at 2.5e-4.
+    # The published scripts train 100 epochs of 4000 batches of 6 on MPII, and 10 epochs of 13121 batches of 6 on Penn Action,
+    # both by RMSprop with the learning rate 2.5e-4.
     s = Settings()
     assert (s.pretrain.epochs, s.pretrain.iterations, s.pretrain.batch) == (100, 4000, 6)
     assert (s.finetune.epochs, s.finetune.iterations, s.finetune.batch) == (10, 13121, 6)

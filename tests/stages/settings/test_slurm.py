@@ -1,4 +1,4 @@
-"""The settings of jobs of Slurm, as parameters of submitit, and those of single stages."""
+"""The settings of Slurm jobs: how they become parameters of submitit, and the sections for single stages."""
 
 import pytest
 

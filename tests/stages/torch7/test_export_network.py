@@ -19,7 +19,7 @@ SAMPLES = SHARED / "torch7"
 LEFT_BY_A_RUN = {"iSize", "input_offset", "output_offset", "weight_offset", "nElem", "_debugLabel"}
 SMALL = {"stem": "4 8 8", "features": 8, "depth": 2}
 WIDE = {"features": 8, "outputs": 16, "depth": 2}
-# Preset, or another combination of options -> options for a small version of the network.
+# Preset -> options for a small version of the network.
 VARIANTS = {
     "hg-256": SMALL,
     "hg-256-no-skip": SMALL,
@@ -148,7 +148,7 @@ def test_networks_that_the_format_cannot_express():
     assert "mean" in obstacle(subtracting)
 
 
-needs_samples = pytest.mark.skipif(not SAMPLES.is_dir(), reason="the files that Torch7 wrote (shared/data/torch7) are not here")
+needs_samples = pytest.mark.skipif(not SAMPLES.is_dir(), reason="the files that Torch7 wrote (shared/data/torch7) are missing")
 
 
 @needs_samples
@@ -167,7 +167,7 @@ def test_the_interpreter_computes_what_torch7_did():
 
 
 def differences(theirs, ours):
-    """Yield the places at which two objects differ, also in identity; gradients and buffers are not compared."""
+    """Yield the paths at which two objects differ, or share parts differently; gradients and buffers are not compared."""
     partner, pending = {}, [("", theirs, ours)]
     while pending:
         path, a, b = pending.pop()
@@ -218,10 +218,10 @@ def parts(path, a, b):
 
 @pytest.fixture(scope="module", params=[("hg-256", "hg256_cudnn"), ("hg-stacked", "hg_stacked2")], ids=lambda p: p[0])
 def printed_and_ours(request):
-    """Return the structure of a network as Torch7 printed it, and our object for the same kind of network."""
+    """Return the structure of a network as Torch7 printed it, and our Torch7 object for a network of the same preset."""
     preset, name = request.param
     if not SAMPLES.is_dir():
-        pytest.skip("what Torch7 printed (shared/data/torch7) is not here")
+        pytest.skip("the structures that Torch7 printed (shared/data/torch7) are missing")
     with torch.device("meta"):
         network = HourglassNet(Network(preset=preset), 16)
     return (SAMPLES / f"{name}_structure.txt").read_text(), as_torch7(network.to_empty(device="cpu"), name.endswith("cudnn"))

@@ -17,7 +17,7 @@ SAMPLES = SHARED / "torch7"
 class Published:
     """A builder of a small nn.gModule like that of hg-256, in nngraph's structure: 8 features, 3 joints, 2 levels.
 
-    `arrays` holds the weights by the names that `read_hourglass` should give them; `modules` is the list of modules.
+    `arrays` maps names to weights, with the names that `read_hourglass` should use; `modules` is the list of modules.
     """
 
     def __init__(self, package="nn", pool_first=False, upper_last=False):
@@ -258,7 +258,7 @@ def test_files_that_hold_something_else(tmp_path):
 
 def test_heatmaps_equal_those_that_torch7_computed():
     if not SAMPLES.is_dir():
-        pytest.skip("the network that Torch7 wrote (shared/data/torch7) is not here")
+        pytest.skip("the network that Torch7 wrote (shared/data/torch7) is missing")
     network = read_hourglass(SAMPLES / "hg256_cudnn_cuda.t7")
     assert network.options == Network() and network.joints == 16
     assert sum(parameter.numel() for parameter in network.parameters()) == 3_211_920

@@ -67,7 +67,7 @@ def file(tmp_path):
 @pytest.fixture
 def samples():
     if not SAMPLES.is_dir():
-        pytest.skip("the files that Torch7 wrote (shared/data/torch7) are not here")
+        pytest.skip("the files that Torch7 wrote (shared/data/torch7) are missing")
     return SAMPLES
 
 
@@ -402,7 +402,7 @@ def test_altered_bytes_give_an_object_or_a_data_error(tmp_path, file, options):
 
 
 def same(expected, value, objects):
-    """Compare an object with Torch7's description of the file; equal ids (and storage numbers) must be one object."""
+    """Compare an object with Torch7's description of the file; parts with equal ids or storage numbers must be one object."""
     kind = expected["type"]
     if kind == "string":
         assert torch7.string_bytes(value).hex() == expected["hex"]

@@ -11,7 +11,7 @@ __all__ = ["finished"]  # the fixture
 
 
 def branch(settings, origin, **changes):
-    """Return settings of a branch with a constant learning rate, so that iterations do not depend on their total number."""
+    """Return settings of a branch with a constant learning rate, which does not depend on the total number of iterations."""
     return settings.model_copy(update={"schedule": "constant", "branch_from": str(origin)} | changes)
 
 
@@ -57,7 +57,7 @@ def test_a_branch_from_the_middle_of_an_epoch_that_is_longer_than_its_own(tiny_p
             raise Killed
 
     with pytest.raises(Killed):
-        trainer(tmp_path / "origin", tiny_penn, seconds=1e-9).run(kill)  # the checkpoint is 3 iterations after the first epoch
+        trainer(tmp_path / "origin", tiny_penn, seconds=1e-9).run(kill)  # its checkpoint is of iteration 8, in the second epoch
     t = trainer(tmp_path / "branch", tiny_penn, branch(SETTINGS, tmp_path / "origin", epochs=4, iterations=2))
     assert (t.state.iteration, t.iterations) == (8, 12)
     t.run()

@@ -1,4 +1,4 @@
-"""A training in two processes equals a training in one, restarts if a process is killed, and reports errors clearly."""
+"""A training in two processes equals a training in one process, restarts if a process is killed, and reports errors clearly."""
 
 import os
 import signal
@@ -25,7 +25,7 @@ TWO = ALONE.model_copy(update={"processes": 2})
 
 
 def job(folder, data, workspace, settings=SETTINGS):
-    """Return a job in float64: where the true gradient is 0, RMSprop turns rounding errors of the gradient into full steps."""
+    """Return a job in float64, because RMSprop turns rounding errors into full steps where the true gradient is 0."""
     folder.mkdir(exist_ok=True)
     network = new_network(Network(stem="2 4 4", features=8, depth=2), len(data.skeleton.joints), settings.seed)
     objective = HeatmapObjective(network.double(), data, Input(resolution=32), settings)
@@ -43,7 +43,7 @@ def train_and_die(job, told):
 
 
 def test_two_processes_give_what_one_gives_though_one_is_killed(tiny_penn, tmp_path):
-    """Two processes share batches of 5 people and a validation of 2 people."""
+    """Two processes share batches of 5 people, and a validation split of 2 people."""
     alone = train(job(tmp_path / "alone", tiny_penn, ALONE))
     seen = []
     given = job(tmp_path / "two", tiny_penn, TWO)

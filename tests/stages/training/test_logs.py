@@ -25,7 +25,7 @@ def clock(monkeypatch):
 
 
 def iterate(log, clock, first, last):
-    """Log iterations that take 0.5 s, a tenth of it waiting. The loss is the iteration's number; every second acc is NaN."""
+    """Log iterations of 0.5 s, of which 0.1 s is waiting. The loss is the iteration's number; every second acc is NaN."""
     log.begin_epoch()
     for i in range(first, last + 1):
         with log.waiting():

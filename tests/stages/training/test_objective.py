@@ -78,9 +78,9 @@ def test_any_objective_is_trained_logged_and_kept(tmp_path):
     assert (weight[0] - TRUE[0]).abs().max() < 0.15
     rows = log(tmp_path / "train.log")
     assert (tmp_path / "train.log").read_text().startswith("epoch\tloss\tacc\tLR\tfirst\tsecond\n")
-    # The second component no longer enters the loss.
+    # From the third epoch on, the second component does not enter the loss.
     assert rows[0][5] > rows[1][5] > 0 and np.isnan([row[5] for row in rows[2:]]).all()
-    # From the third epoch on, its weights change only by Adam's remaining momentum.
+    # From the third epoch on, the second component's weights change only by Adam's remaining momentum.
     assert log(tmp_path / "valid.log")[2][5] == pytest.approx(log(tmp_path / "valid.log")[3][5], rel=0.05)
 
 

@@ -31,7 +31,7 @@ def test_steps_fall_at_parts_of_the_training():
 
 
 def test_a_cosine_falls_to_nothing():
-    # The cosines of 0, 45, 90 and 135 degrees.
+    # The rates are (1 + cos(a)) / 2 for the angles a of 0, 45, 90 and 135 degrees.
     assert rates(4, schedule="cosine") == pytest.approx([1, (1 + 0.5**0.5) / 2, 0.5, (1 - 0.5**0.5) / 2])
 
 
@@ -54,7 +54,7 @@ def one_step(network, optimizer):
 
 
 def test_rmsprop_is_torch7s():
-    """optim.rmsprop: m = 0.99 m + 0.01 g^2 from m = 0; x = x - rate g / (sqrt(m) + 1e-8)."""
+    """Torch7's optim.rmsprop computes m = 0.99 m + 0.01 g^2 from m = 0; x = x - rate g / (sqrt(m) + 1e-8)."""
     network = small_network()
     before = [p.detach().clone() for p in network.parameters()]
     one_step(network, make_optimizer(Recipe(learning_rate=0.01), network))
@@ -97,7 +97,7 @@ def test_the_weight_ema_follows_its_formula():
         ema.update(network, torch.tensor(ema.share(i)))
         weights.append(network[0].weight.detach().clone())
         statistics.append(network[1].running_mean.clone())
-    # (1 + i) / (10 + i) = 0.1, 0.1818..., 0.25; the last value is limited by the decay of 0.2.
+    # The decay of update i is (1 + i) / (10 + i) = 0.1, 0.1818..., 0.25, but at most 0.2.
     decays = [1 / 10, 2 / 11, 0.2]
     for values, mean in ((weights, ema.network[0].weight), (statistics, ema.network[1].running_mean)):
         expected = values[0]

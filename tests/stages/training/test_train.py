@@ -131,7 +131,7 @@ def test_killed_and_resumed_is_as_if_never_killed(tiny_penn, finished, tmp_path,
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1])
 def test_a_signal_asks_for_a_checkpoint_and_the_end(tiny_penn, finished, tmp_path, number):
-    """No checkpoint is due within the epoch: the one of iteration 3 is written because of the signal."""
+    """No checkpoint is due before the end of the epoch, so that of iteration 3 is written because of the signal."""
     before = signal.getsignal(number)
     with pytest.raises(KeyboardInterrupt):
         trainer(tmp_path / "asked", tiny_penn).run(lambda done, *_: os.kill(os.getpid(), number) if done == 3 else None)
@@ -198,13 +198,13 @@ def test_float16_scales_its_gradients_and_resumes(tiny_penn, tmp_path, monkeypat
         trainer(tmp_path / "killed", tiny_penn, settings, seconds=1e-9).run(kill)
     trainer(tmp_path / "killed", tiny_penn, settings).run()
     assert contents(tmp_path / "killed") == contents(tmp_path / "one")
-    # Torch's initial scale, which is too large here.
+    # Torch's initial scale of 65536 is too large here, so the training reduced it.
     assert load_tensors(tmp_path / "one" / "last.safetensors")[1]["scaler"]["scale"] < 65536
     assert not torch.equal(trainer(tmp_path / "one", tiny_penn, settings).network.stem.conv.weight, before)
 
 
 def test_figures_that_are_read_seldom_are_the_same(tiny_penn, finished, tmp_path, monkeypatch):
-    """As on a GPU, the sums are read only sometimes: here twice per epoch, and for each checkpoint."""
+    """As on a GPU, the sums of losses are read only sometimes: here at every fourth iteration and at the end of an epoch."""
     monkeypatch.setattr("stages.training.train.READ_EVERY", {})
     monkeypatch.setattr("stages.training.train.READ_SELDOM", 4)
     told = []
@@ -259,7 +259,7 @@ def test_the_best_epoch_is_kept(tiny_penn, tmp_path, monkeypatch, accuracies, be
     network, description = load_network(tmp_path / "best.safetensors")
     assert description.metrics == {"epoch": best, "valid_accuracy": accuracies[best - 1]}
     last, _ = load_tensors(tmp_path / "last.safetensors")
-    # Best.safetensors is not the network of the last epoch.
+    # The file best.safetensors does not contain the network of the last epoch.
     assert not torch.equal(network.stem.conv.weight, last["network.stem.conv.weight"])
 
 
@@ -279,7 +279,7 @@ def test_best_is_the_epoch_with_the_best_validation_accuracy(finished):
 
 
 def test_a_batch_in_parts_is_one_batch(tiny_penn, tmp_path):
-    """Loss, accuracy and gradient of a batch of 5 are computed in 3 micro-batches, with BatchNorm in evaluation mode."""
+    """With BatchNorm in evaluation mode, 3 micro-batches give the loss, accuracy and gradient of the whole batch of 5."""
     figures, gradients = [], []
     for accumulate in (1, 3):
         t = trainer(tmp_path / str(accumulate), tiny_penn, Training(batch=5, gradient_accumulation=accumulate, **BLOB))
@@ -354,7 +354,7 @@ def test_a_nan_loss_stops_the_training(tiny_penn, tmp_path):
 def test_a_validation_split_without_labels_is_refused_before_a_day_of_training(tiny_penn, tmp_path):
     annotations = shutil.copytree(tiny_penn.annotations, tmp_path / "annot")
     with h5py.File(annotations / "valid.h5", "r+") as file:
-        file["part"][...] = 0  # (0, 0): not labelled
+        file["part"][...] = 0  # (0, 0) means that a joint has no label
     with pytest.raises(DataError, match=r"valid\.h5 labels none of the joints that score"):
         trainer(tmp_path / "t", replace(tiny_penn, annotations=annotations)).run()
     assert not (tmp_path / "t/last.safetensors").exists()
@@ -379,7 +379,7 @@ def test_the_batch_of_an_exploding_loss_and_the_last_good_checkpoint_are_named(t
 
 
 def test_infinite_weights_are_not_saved_as_a_good_checkpoint(tiny_penn, tmp_path, monkeypatch):
-    """This also holds if a checkpoint is still being written when the infinite weights are found."""
+    """Infinite weights are not saved even if the previous checkpoint is still being written when they are found."""
 
     def save_slowly(*arguments):
         time.sleep(0.3)
@@ -403,12 +403,12 @@ def test_a_full_disk_is_reported_as_an_error_in_every_process(tiny_penn, tmp_pat
         raise OSError(errno.ENOSPC, "No space left on device", str(path))
 
     monkeypatch.setattr("stages.network.checkpoints.write_atomically", full)
-    with pytest.raises(DataError, match="The disk is full"):  # the function that each process of a training runs
+    with pytest.raises(DataError, match="The disk is full"):  # each process of a training calls `run`
         run(job(tmp_path, tiny_penn), lambda *_: None)
 
 
 def test_a_killed_reader_of_images_is_reported_as_an_error(tiny_penn, tmp_path):
-    """The training loop may notice the killed process at any point."""
+    """The training loop may notice the killed process at any point, and must always report the same clear error."""
 
     def kill(done, *_):
         if done == 2:
