@@ -1,4 +1,4 @@
-"""All predefined datasets. To add a dataset, write a module for it and add its object to this module (docs/extending.md)."""
+"""All predefined datasets. To add a dataset, write a module for it and add its `Dataset` to this module (docs/extending.md)."""
 
 from datasets.dataset import Dataset
 from datasets.flic import FLIC

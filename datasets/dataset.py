@@ -25,7 +25,7 @@ class Split:
 
     rows: int  # number of people in all parts
     parts: Iterable[Annotations]  # at least one part, which may be empty
-    # Name -> count, for the summary of a conversion, such as the number of sequences.
+    # Name -> count, such as the number of sequences, for the summary of a conversion.
     counts: Mapping[str, int] = field(default_factory=dict)
 
     @classmethod

@@ -62,7 +62,7 @@ SOURCES = {
 
 
 class Flic(Section):
-    """Settings of FLIC: the sources of the images and annotation files, and whose left and right the joints mean."""
+    """Settings of FLIC: the sources of the images and annotation files, and whether left is the person's or the observer's."""
 
     intro = "FLIC, a dataset outside the chain, for Pretrain, Finetune and Evaluate."
 

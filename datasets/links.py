@@ -44,7 +44,7 @@ def point(link: Path, name: str) -> None:
 
 
 def follow(path: Path) -> Path:
-    """Return a path in which a text file with a result's name is replaced by the result's folder.
+    """Return a path in which a text file that stands for a symlink is replaced by the result's folder that it names.
 
     On a disk without symlinks, exp/mpii/hg-256/best.safetensors becomes exp/mpii/hg-256@3f9c2a1b/best.safetensors. Symlinks in
     the path stay, because the operating system follows them.

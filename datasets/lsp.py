@@ -3,8 +3,8 @@
 The array `joints` is 3 x 14 x N in LSP and 14 x 3 x N in LSPET; both orders are accepted for both datasets. The three numbers
 of a joint are x and y in pixels counted from 1 (MATLAB), and a flag with opposite meanings in the two datasets. In LSP, flag 1
 marks an occluded joint, whose coordinates are labelled nevertheless. In LSPET, flag 1 marks a visible joint, and a joint with
-flag 0 has no label: its coordinates are meaningless. The i-th of the N columns belongs to the i-th image in the order of the
-numbers in the file names. HR-LSPET has the photographs of LSPET in full size, but lacks some images and their columns.
+flag 0 has no label: its coordinates are meaningless. The i-th of the N people is in the i-th image in the order of the
+numbers in the file names. HR-LSPET has the photographs of LSPET in full size, but lacks some images and their labels.
 The first half of LSP is for training, the second half for testing. LSPET is for training only. Some photographs are in both
 datasets.
 """

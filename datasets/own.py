@@ -28,7 +28,7 @@ from datasets.skeletons import Skeleton, standard_names
 from datasets.sources import Origin
 
 ORIENTATION = 0x0112  # number of the EXIF tag for the orientation
-PREFIX = "dataset:"  # prefix of the names of the sections
+PREFIX = "dataset:"  # beginning of the names of the sections [dataset:NAME], which define datasets
 NAME = re.compile(r"[a-z][a-z0-9_]{0,39}")
 # Setting that specifies a labels file -> name of the copy of this file in the collected dataset.
 LABELS = {"labels": "labels.json", "valid": "valid.json", "test": "test.json"}
@@ -133,7 +133,7 @@ class OwnDataset(Section):
     )
 
     def scoring(self) -> dict[str, Any]:
-        """Return the settings that change only accuracies."""
+        """Return the settings that affect no results except accuracies."""
         return {"reference": self.reference, "threshold": self.threshold}
 
 
@@ -275,7 +275,7 @@ def _groups(images: list[str], split_by: str) -> np.ndarray:
 
 
 def _listed(path: Path, images: list[str]) -> list[str]:
-    """Return the images that a list file selects; none if it is missing. Raises DataError for a line that matches no image."""
+    """Return the images that a list file selects; [] if there is no file. Raises DataError for a line that matches no image."""
     if not path.is_file():
         return []
     # Path of an image or of a folder -> the image itself, or all images in the folder.

@@ -144,8 +144,8 @@ def split(labels: Sequence[Label], counted_only: bool = True) -> dict[str, list[
     The labels state whether a sequence is for training or for testing. The last 9.2 % of each action's training sequences, in
     file order (their number is rounded, halves up), are used for validation. `valid` is ordered by action, and the actions by
     their first appearance; `train` and `test` have the order of `labels`. counted_only: whether sequences without a counted
-    frame (`Label.counted`) are left out before the 9.2 % are taken, so that they stay in training. pose-hg-train leaves these
-    sequences out and has 115 validation sequences of Penn Action; image-play includes them and has 116.
+    frame (`Label.counted`) always stay in training, and the 9.2 % are taken from the other sequences. This is so in
+    pose-hg-train, which has 115 validation sequences of Penn Action; image-play takes them from all sequences and has 116.
     """
     actions: dict[str, list[Label]] = {}
     for label in labels:
@@ -194,7 +194,7 @@ def annotations(labels: Sequence[Label], first: dict[str, int]) -> Annotations:
 
 
 def frame_box(size: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return the centre (..., 2) px and scale (side / 200 px) (...) of the box that the network sees in cropped frames.
+    """Return the centre (..., 2) px and the scale (...), side / 200 px, of the box that the network sees in cropped frames.
 
     size: (..., 2) px, (width, height) of the frames. `person_box` computes the box from the centre and the longer side of
     the frame.
@@ -232,7 +232,7 @@ def conversion(heads: list[Label], whole: Callable[[Label], Label]) -> Conversio
     splits = split(heads)
 
     def parts(members: list[Label]) -> Iterator[Annotations]:
-        yield annotations([], first)  # even an empty split needs one part, from which its file gets the fields
+        yield annotations([], first)  # even an empty split needs one part, which defines the fields of its file
         for member in members:
             yield annotations([whole(member)], first)
 
@@ -251,7 +251,7 @@ def conversion(heads: list[Label], whole: Callable[[Label], Label]) -> Conversio
 def _write_image_play(
     ours: Mapping[str, list[Label]], theirs: Mapping[str, list[Label]], whole: Callable[[Label], Label], folder: Path
 ) -> None:
-    """Write `valid_ind.txt` of our split, and into `penn-crop/` image-play's files with every frame of image-play's split.
+    """Write our split as `valid_ind.txt`, and image-play's files, with every frame of image-play's split, into `penn-crop/`.
 
     ours, theirs: split -> labels of our split and of image-play's; whole: see `conversion`. image-play's files are ordered by
     sequence number.

@@ -71,7 +71,7 @@ def unquoted(text: str) -> str:
 
 
 def _numbers(value: Any) -> Any:
-    """Return the numbers of `4`, `2 2 3` or `2, 2, 3` as a tuple."""
+    """Return the numbers in a text such as `4`, `2 2 3` or `2, 2, 3` as a tuple."""
     if isinstance(value, str):
         return tuple(value.replace(",", " ").split())
     return (value,) if isinstance(value, (int, float)) else value

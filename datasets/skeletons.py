@@ -23,7 +23,7 @@ class Skeleton:
     not_in_mean: tuple[str, ...] = ()  # joints that the dataset's evaluation leaves out of the mean over joints
 
     def mirrored(self) -> list[int]:
-        """Return the index of each joint's left-right partner; see `mirrored`.
+        """Return the index of each joint's left-right partner; see the function `mirrored`.
 
         `values[..., mirrored, :]` relabels the joints of a mirrored image.
         """

@@ -28,9 +28,9 @@ class Origin:
 class Part:
     """A folder of many files, such as images/. The source given by the user is this folder or a folder that contains it."""
 
-    name: str  # name of the folder's symlink in the result
-    pattern: str  # regular expression of the names of the folder's files
-    inner: str = ""  # regular expression of the names of subfolders with the files; "": the files are in the folder
+    name: str  # name of the symlink to this folder in the stage's result folder
+    pattern: str  # regular expression of the names of the files in this folder
+    inner: str = ""  # regular expression of the names of its subfolders that contain the files; "": it contains them itself
     named: bool = False  # true if the user's folder must also be called `name`
 
 
@@ -38,12 +38,12 @@ class Part:
 class Wanted:
     """The files that are needed from one source, which may be an archive, a folder or a single file."""
 
-    # Regular expression of the needed members, if the source is an archive. The group `to` is the member's path below the
-    # result's folder; members that match the group `images` are written to images/ instead.
+    # Regular expression of the needed members, if the source is an archive. The group `to` is the path below the result's
+    # folder to which a member is written; members that match the group `images` are written to images/ instead.
     members: str
     expected: str  # the names of the needed files, for messages
-    parts: tuple[Part, ...] = ()  # if the source is a folder: its subfolders of many files, which are read in place
+    parts: tuple[Part, ...] = ()  # if the source is a folder: subfolders of many files, which are linked, not copied
     copied: str = ""  # if the source is a folder: regular expression of the files that are copied, all from one subfolder
-    into: str = ""  # the subfolder of the result for all files; "": the result's folder itself
-    single: tuple[tuple[str, str], ...] = ()  # if the source is a single file: pairs (kind of file, name in the result)
+    into: str = ""  # subfolder of the result's folder to which all files are written; "": the folder itself
+    single: tuple[tuple[str, str], ...] = ()  # if the source is a single file: (kind of file, its name in the result)
     in_sample: str = ""  # the file of the built-in sample that replaces this source; "": none

@@ -49,7 +49,7 @@ def write_lsp(path: Path, count: int, extended: bool = False) -> np.ndarray:
 
 
 def peak_error(data: DatasetFiles, split: str) -> np.ndarray:
-    """Return the distances (K,) in px of the network's input from joints inside the box to the peaks of their heatmaps."""
+    """Return the larger of the x and y distances (K,) from each joint inside the box to its heatmap's peak, in input px."""
     samples, errors = PoseDataset(data, split, Input(resolution=128)), []
     for row in range(len(samples)):
         sample = samples[row]

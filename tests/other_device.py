@@ -25,7 +25,7 @@ class OnOtherDevice(Tensor):
         if func is Tensor.cpu:
             return args[0].as_subclass(Tensor)
         tensors = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)]
-        # torch accepts CPU tensors without dimensions together with tensors on any device, except in lists, as for `stack`.
+        # torch accepts zero-dimensional CPU tensors together with tensors on any device, except in lists, as for `stack`.
         if any(not isinstance(tensor, cls) and (tensor.dim() or func is torch.stack) for tensor in tensors):
             raise RuntimeError("Expected all tensors to be on the same device, but found at least two devices, cuda:0 and cpu!")
         return super().__torch_function__(func, types, args, kwargs)

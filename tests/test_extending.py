@@ -21,7 +21,7 @@ JOINTS = {"right_shoulder": (12, 10), "left_shoulder": (28, 10), "right_hip": (1
 
 @pytest.fixture
 def extended(place: Place, monkeypatch) -> Place:
-    """Return a finished chain with gym.zip and a copy of the code, to which the page's module and catalog entry were added."""
+    """Return a finished chain with gym.zip, and a copy of the code with the module and catalog entry of docs/extending.md."""
     code = place.folder / "code"
     for package in ("datasets", "stages", "pipeline", "tools"):
         shutil.copytree(ROOT / package, code / package, ignore=shutil.ignore_patterns("__pycache__"))

@@ -46,7 +46,7 @@ def test_pictures_that_claim_too_many_pixels(tmp_path: Path) -> None:
 
 
 def segments(jpeg: bytes) -> list[bytes]:
-    """Return the segments of a JPEG; the data of a scan belongs to the segment of its header."""
+    """Return the segments of a JPEG; header and data of a scan form one segment."""
     starts = [m.start() for m in re.finditer(rb"\xff[^\x00\xd0-\xd7\xff]", jpeg)]
     return [jpeg[a:b] for a, b in zip(starts, [*starts[1:], len(jpeg)], strict=True)]
 
@@ -66,7 +66,7 @@ def test_a_jpeg_of_many_scans(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"a\.jpg is refused: it is a JPEG of more than 100 scans"):
         read_image(tmp_path / "a.jpg")
     assert time.perf_counter() - began < 1
-    # A phone's picture may contain a film after the image; the film's bytes must not be counted as scans.
+    # A phone's picture may contain a video after the image; the video's bytes must not be counted as scans.
     (tmp_path / "a.jpg").write_bytes(file.getvalue() + b"\xff\xda" * 200)
     assert read_image(tmp_path / "a.jpg").shape == (6400, 6400, 3)
 

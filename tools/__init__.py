@@ -9,7 +9,7 @@ forecast            forecasts the movement of people in images and videos
 inspect_dataset     prints statistics of a dataset's annotations, and draws some of them
 inspect_checkpoint  prints the description of a checkpoint
 monitor             shows the progress of trainings in the terminal
-outliers            finds frames on which a network is probably wrong, and writes the predictions as labels to correct
+outliers            finds frames on which a network is probably wrong, and writes the predictions as labels for you to correct
 predict             finds poses in images and videos
 score               prints PCKh on MPII's validation people for predictions of any program
 score_forecasts     prints the PCK of each forecast step, for forecasts in the file format of image-play

@@ -25,7 +25,7 @@ from tools.bench_parts import in_process, photograph, seconds, show, write_peopl
 
 
 def training() -> None:
-    """Measure the speed of training steps of hg-256 at 256 x 256 px, with PyTorch's defaults and as this workspace trains.
+    """Measure the speed of training steps of hg-256 at 256 x 256 px, with PyTorch's defaults and the workspace's settings.
 
     Each measurement runs in a new process, because the memory allocator is configured for a whole process.
     """
@@ -43,7 +43,7 @@ def training() -> None:
 
 
 def _ratios(runs: list[tuple[float, float]]) -> str:
-    """Return, as text, the median and the range over all runs of the second value divided by the first."""
+    """Divide the second value of each run by the first; return the median and the range of these ratios as text."""
     ratios = [b / a for a, b in runs]
     return f"{statistics.median(ratios):.2f} x ({min(ratios):.2f} to {max(ratios):.2f})"
 

@@ -40,7 +40,7 @@ def _peak() -> int:
 
 
 def _make_labels(root: Path, count: int) -> None:
-    """Write `count` label files of 15 actions with 18 to 123 frames (70 on average); about half of them are for training."""
+    """Write labels of `count` sequences of 18 to 123 frames (70 on average) and 15 actions; about half are for training."""
     from datasets.formats import penn_labels
 
     (root / "labels").mkdir(parents=True)
@@ -75,8 +75,8 @@ def _convert_labels(root: Path, out: Path) -> int:
 def _make_release(root: Path, count: int) -> None:
     """Write a synthetic MPII annotation file (the struct RELEASE) with `count` images; `count` is a multiple of 50.
 
-    The file repeats the same 50 images, with 58 people in total; seven of eight images are for training. SciPy's
-    writer is not used, because it needs gigabytes of memory for so many records.
+    The file repeats a block of 50 images with 58 people; seven of eight images are for training. SciPy's writer is not
+    used, because it needs gigabytes of memory for so many records.
     """
     from datasets.formats import mpii_release
 

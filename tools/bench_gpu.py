@@ -55,7 +55,7 @@ BATCHES = (6, 32, 128) if CUDA else (2,)
 def rate(work: Callable[[], object], count: int, seconds: float = 1.0) -> float:
     """Return how many items per second `work` processes, including its work on the GPU; one call processes `count` items.
 
-    The result is the median of five measurements; each measures as many calls as take a fifth of `seconds` s.
+    The result is the median of five measurements; each of them takes about a fifth of `seconds` s.
     """
 
     def span(calls: int) -> float:
@@ -88,9 +88,9 @@ def facts() -> float:
 
 
 def settings(batch: int, precision: str, **more: Any) -> Training:
-    """Return settings of a training by the recipe `modern`.
+    """Return the settings of a training with the recipe `modern`.
 
-    The optimizer and weight EMA of this recipe need more kernel launches than other recipes.
+    The optimizer and weight EMA of this recipe need more kernel launches than those of other recipes.
 
     more: further settings that override the recipe.
     """
@@ -125,7 +125,7 @@ def on_device(samples: PoseDataset, first: int, count: int) -> dict[str, Tensor]
 
 
 def correct(data: DatasetFiles) -> None:
-    """Print how much results of the GPU differ from the CPU's, and whether equal trainings give equal weights, bit for bit."""
+    """Print how much the GPU's results differ from the CPU's, and whether CUDA graphs or interruptions change weights."""
     torch.manual_seed(0)
     network = HourglassNet(Network(), 16).eval()
     images = torch.rand(4, 3, SIZE.resolution, SIZE.resolution)
@@ -309,7 +309,7 @@ def prediction(folder: Path) -> None:
 def training_for(minutes: float, data: DatasetFiles, batch: int) -> None:
     """Train hg-256 for about `minutes` minutes, including validations, and score the network."""
     network = HourglassNet(Network(), 16)
-    with tempfile.TemporaryDirectory() as name:  # a short training, whose speed gives the number of iterations
+    with tempfile.TemporaryDirectory() as name:  # a short training: its speed determines `count`
         train(job(Path(name), network, data, settings(batch, "auto", iterations=400 if CUDA else 4)))
         images = [float(row["samples_per_second"]) for row in read_metrics(Path(name)) if row["what"] == "train"] or [1.0]
     count = max(4, round(minutes * 60 * 0.95 * images[-1] / batch))
@@ -328,7 +328,7 @@ def training_for(minutes: float, data: DatasetFiles, batch: int) -> None:
 
 
 def measure(minutes: float, people: Path | None) -> None:
-    """Run all checks and measurements; people: folder with annotation files and images/, on which to train for `minutes`."""
+    """Run all checks and measurements; train for `minutes` minutes if `people` (folder of annotations and images/) is given."""
     with tempfile.TemporaryDirectory() as name:
         place = Path(name)
         write_people(place)

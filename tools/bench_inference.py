@@ -21,7 +21,7 @@ from stages.network.hourglass import HourglassNet
 from stages.settings.sections import Network
 from tools.bench_parts import seconds, show
 
-FLOP = 2 * 2 * 4.278e9  # number of multiplications plus additions per image, in two forward passes
+FLOP = 2 * 2 * 4.278e9  # multiplications plus additions per image: two forward passes of hg-256, for the flip test
 ROUNDS = 5
 CPU = torch.device("cpu")
 
@@ -54,7 +54,7 @@ def measure() -> None:
 
 
 def _ways() -> dict[str, Callable[[torch.Tensor], object]]:
-    """Return a function for every runtime and dtype (name -> function), which computes heatmaps of a batch with flip test.
+    """Return functions (name -> function) that compute a batch's heatmaps with flip test: one for each runtime and dtype.
 
     The first entry is plain PyTorch, which processes the image and the mirrored image one after the other in float32.
     """

@@ -64,7 +64,7 @@ def compare(results: list[Path], out: Path | None) -> None:
 
 
 def evaluations_of(path: Path) -> list[Path]:
-    """Return the folders of the evaluations that a path selects (see the module's docstring), earliest trained network first.
+    """Return the folders of the evaluations that a path selects (see the module's docstring), oldest network first.
 
     Raises DataError if the path selects no evaluation.
     """

@@ -1,8 +1,8 @@
 """Measure the effect of decoders, flip test and scales: python -m tools.decoders NETWORK ANNOTATIONS IMAGES
 
-NETWORK is a .safetensors file, ANNOTATIONS the folder with train.h5, valid.h5 and test.h5, IMAGES the folder of the images,
-such as exp/demo/mpii/hg-64/best.safetensors exp/demo/mpii/annot exp/demo/mpii/raw/images. The program prints a row for every
-decoder without flip test, with flip test, and with flip test and several scales. A row shows the accuracies in per cent.
+NETWORK is a .safetensors file, ANNOTATIONS is the folder with train.h5, valid.h5 and test.h5, and IMAGES is the folder of the
+images. Example: exp/demo/mpii/hg-64/best.safetensors exp/demo/mpii/annot exp/demo/mpii/raw/images. For every decoder, the
+program prints three rows of accuracies in per cent: without flip test, with flip test, and with flip test and several scales.
 """
 
 import argparse

@@ -87,7 +87,7 @@ def forecast(options: argparse.Namespace) -> int:
 
 
 def _write_space(path: Path, name: str, pixels: np.ndarray, found: "PoseForecast", skeleton: Skeleton) -> dict[str, Any]:
-    """Write the page with the 3D poses; return the values for NAME.json. Without 3D poses, write no page and return {}."""
+    """Write the web page of the 3D poses; return their part of NAME.json. Without 3D poses, write no page and return {}."""
     from stages.reporting.movements3d import Movement3D, write_page
 
     poses = found.poses

@@ -1,8 +1,11 @@
 """Show the progress of trainings until Ctrl-C: python -m tools.monitor [NAME ...] [--once | --tensorboard] [--config FILE]
 
-Columns: acc is the training accuracy in the last 50 iterations or the last epoch. valid is the accuracy of the last validation,
-and best is the highest accuracy of all validations. per s is the number of images per second. left is the remaining time,
-estimated from the speed in the last rows of the training's log, metrics.csv.
+Columns of the table:
+acc    mean training accuracy over the last 50 iterations or, right after the end of an epoch, over this epoch
+valid  accuracy of the last validation
+best   highest accuracy of all validations
+per s  number of training samples per second
+left   remaining time, estimated from the speed in the last rows of the training's log, metrics.csv
 """
 
 import argparse
@@ -63,7 +66,7 @@ def follow(exp: Path, names: list[str], once: bool, seconds: float) -> None:
             print(table, flush=True)
         else:
             width = shutil.get_terminal_size().columns
-            # Each line ends with the code that clears the rest of the line on the terminal.
+            # Each line ends with the escape code that clears the rest of the terminal's line.
             lines = [line[:width] + "\033[K\n" for line in table.splitlines()]
             print("\033[H" + "".join(lines) + "\033[J", end="", flush=True)
         if once:

@@ -2,9 +2,9 @@
 
 The program chooses frames by several measures in turn: the lowest confidence, the largest jump of a joint between frames
 (flicker), the largest difference from the prediction on the mirrored image, and with --second the largest difference between
-the two networks. It writes these frames into images/, and the predictions as labels to correct: labels.json (COCO keypoints,
-for CVAT and other programs) and, if sleap-io is installed, labels.slp (SLEAP). The corrected labels can be used as a dataset of
-your own: see docs/own_data.md. Each image should show one person who fills most of it.
+the two networks. It writes these frames into images/, and the predictions as labels for you to correct: labels.json (COCO
+keypoints, for CVAT and other programs) and, if sleap-io is installed, labels.slp (SLEAP). The corrected labels can be used as a
+dataset of your own: see docs/own_data.md. Each image should show one person who fills most of it.
 """
 
 import argparse
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from stages.inference.predictor import PosePredictor
 
 BATCH = 8
-ACROSS = 6  # pictures in a row of outliers.png
+ACROSS = 6  # number of pictures per row of outliers.png
 
 
 @dataclass(frozen=True)
@@ -140,7 +140,7 @@ def predict_all(pictures: Iterable[Picture], networks: "list[PosePredictor]") ->
 
 
 def write(out: Path, source: Iterable[Picture], found: Predicted, chosen: list[tuple[int, str]], skeleton: "Skeleton") -> None:
-    """Write the chosen frames with labels to correct, a table of all frames, and a picture of the chosen frames.
+    """Write the chosen frames, their predictions as labels, a table of all frames, and a picture of the chosen frames.
 
     chosen: pairs of a frame's index and the name of the measure for which the frame was chosen.
     """

@@ -48,7 +48,7 @@ if TYPE_CHECKING:
     from stages.inference.predictor import PosePredictor, Poses
 
 ALSO = {"slp": "poses.slp", "nwb": "poses.nwb", "deeplabcut": "poses_deeplabcut.csv"}
-NEEDS = {"slp": "sleap_io", "nwb": "ndx_pose"}  # kind of --also -> module that it needs and that sleap-io installs
+NEEDS = {"slp": "sleap_io", "nwb": "ndx_pose"}  # value of --also -> module that it needs; sleap-io installs both
 Boxes = Callable[[Picture], np.ndarray]  # the boxes (P, 4) of the people in a picture: left, top, right, bottom in 0-based px
 
 
@@ -101,7 +101,7 @@ def main() -> int:
     try:
         return predict(options)
     except OSError as error:
-        # The video writer opens files by names that begin with file:, which the message leaves out.
+        # The video writer puts the prefix file: before file names; the message leaves this prefix out.
         name = str(error.filename or options.out).removeprefix("file:")
         print(f"error: {name} cannot be written ({error.strerror}).", file=sys.stderr)
         return 1
@@ -165,7 +165,7 @@ def _detector(options: argparse.Namespace) -> Boxes | None:
 
 
 def _write_also(path: Path, source: "Images | Video", out: Path, predictor: "PosePredictor") -> None:
-    """Write the poses of poses.csv in the format to which `ALSO` assigns the file name of `path`.
+    """Write the poses of poses.csv to `path`, whose file name selects the format (see `ALSO`).
 
     Raises DataError if a package that the format needs, such as sleap-io, is not installed.
     """

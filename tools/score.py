@@ -3,9 +3,9 @@
 TRUTH is detections_our_format.mat, which is published with several reimplementations of the hourglass network. The fields
 pos_gt_src, jnt_missing and headboxes_src of this file are the labels, and the field pos_pred_src contains predictions, which
 are scored first. PREDICTIONS are .mat, .h5, .npy or .json files for the people of TRUTH in TRUTH's order, such as
-preds_valid.mat of an evaluation. A file contains an array `preds` with the axes people, 16 joints, x and y (and confidence) in
-any order, or MPII's annolist structs, or a list of people with keypoints. The tool prints the layout that it recognised.
-Coordinates are 1-based px of the original images; keypoints in .json are 0-based.
+preds_valid.mat of an evaluation. A file contains either an array `preds`, whose axes are people, joints (16) and coordinates
+(x, y and perhaps confidence) in any order, or MPII's annolist structs, or a list of people with keypoints. The tool
+prints the layout that it recognised. Coordinates are 1-based px of the original images; only keypoints in .json are 0-based.
 
 --people valid.h5 scores only the people in this annotation file (such as exp/mpii/annot/valid.h5). Use it if your network was
 evaluated on only some of the validation people; then published predictions are scored on only these people, too. --people
@@ -56,7 +56,7 @@ class Chosen:
 
 
 def people_of(order: Path, people: Path) -> Chosen:
-    """Return the people of the file `people` as rows of the file `order`, found by the image and the person's number in it.
+    """Return the rows of the file `order` that contain the people of `people`, matched by image and number in the image.
 
     Raises DataError if a file cannot be read or a person of `people` is not in `order`.
     """
@@ -70,8 +70,8 @@ def people_of(order: Path, people: Path) -> Chosen:
 def print_tables(path: Path, predictions: list[Path], chosen: Chosen | None = None) -> None:
     """Print a table for each file of predictions: a row for each threshold, and a row of mean errors in px.
 
-    chosen: the people to score, all if None. With chosen people, also print 95 % intervals of the mean PCKh@0.5, and tests of
-    the last file against each other file; intervals and tests resample images.
+    chosen: the people to score; None for all. If given, also print 95 % intervals of the mean PCKh@0.5, and test the last file
+    against each of the others; intervals and tests resample images.
     """
     from tabulate import tabulate
 
@@ -123,7 +123,7 @@ def print_tables(path: Path, predictions: list[Path], chosen: Chosen | None = No
 def _read(file: Path, people: int, chosen: int) -> tuple[np.ndarray, str]:
     """Return a file's predictions and their layout. Raises DataError for an invalid file.
 
-    people: number of people in TRUTH; chosen: number of chosen people. The file contains predictions for one of these numbers.
+    people: number of people in TRUTH; chosen: number of chosen people. The file has predictions for all or only for the chosen.
     """
     from stages.evaluation.prediction_files import read_predictions
 
@@ -136,9 +136,10 @@ def _read(file: Path, people: int, chosen: int) -> tuple[np.ndarray, str]:
 
 
 def _print_tests(distances: dict[Path, np.ndarray], head: np.ndarray, image: np.ndarray) -> None:
-    """Print the mean PCKh@0.5 of each file with its interval, and a test of the last file against each of the others.
+    """Print the mean PCKh@0.5 of each file with its interval, and test the last file against each of the others.
 
-    distances: (N, 16) px, NaN without a label, infinite for a joint that was not found; head: (N,) px; image: (N,) numbers.
+    distances: (N, 16) px, NaN for a joint without label, infinite for a joint that was not found; head: (N,) head sizes in px;
+    image: (N,) number of each person's image.
     """
     from tabulate import tabulate
 
@@ -156,7 +157,7 @@ def _print_tests(distances: dict[Path, np.ndarray], head: np.ndarray, image: np.
             than = difference(one, ours)
             found += [100 * than.value, 100 * than.low, 100 * than.high, than.p]
         lines.append([file, *found])
-    print(f"Mean PCKh@0.5 with 95 % intervals over images, and the difference {last} minus each other file:\n")
+    print(f"Mean PCKh@0.5 with 95 % intervals over images, and the difference {last} minus each of the other files:\n")
     print(tabulate(lines, ["file", "mean", "from", "to", "difference", "from", "to", "p"], floatfmt=("", *[".2f"] * 6, ".4f")))
 
 

@@ -42,7 +42,7 @@ class Annotations:
         return len(self.images)
 
     def select(self, rows: np.ndarray) -> "Annotations":
-        """Return some of the rows. rows: row numbers in the wanted order, or a mask of N bools."""
+        """Return the annotations of some rows. rows: row numbers in the wanted order, or a mask of N bools."""
         numbers = np.arange(len(self))[rows]
         arrays = {field.name: getattr(self, field.name)[numbers] for field in fields(self) if field.name != "images"}
         return Annotations(images=[self.images[i] for i in numbers], **arrays)
@@ -62,7 +62,7 @@ def hold_out(images: np.ndarray, fraction: float, seed: int) -> np.ndarray:
 
 
 def person_box(objpos: np.ndarray, scale: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return the centre (..., 2) px and the scale (side / 200 px) (...) of the box that the network sees.
+    """Return the centre (..., 2) px and the scale (...), which is side / 200 px, of the box that the network sees.
 
     objpos: (..., 2) px, a person's position; scale: (...), the person's size / 200 px. The box is moved down by 15 * scale px
     and enlarged by 1.25, as in pose-hg-train.
@@ -143,7 +143,7 @@ class Writer:
         self._listing.writelines(f"{image}\n" for image in annotations.images)
 
     def _columns(self, annotations: Annotations) -> dict[str, np.ndarray]:
-        """Return field -> values in the conventions of the file."""
+        """Return field -> values as the file stores them: pixels count from 1, joints without a label are (0, 0)."""
         try:
             imgname = [image.encode("ascii") for image in annotations.images]
         except UnicodeEncodeError as error:

@@ -1,7 +1,8 @@
 """Read boxes around people in images and frames of videos from .csv tables and COCO files.
 
-A table has the columns image, left, top, right, bottom in 0-based px, and for videos frame, counted from 0. A COCO file (.json)
-is an object with `images` and `annotations`, or a list of detection results; in both a box is `bbox`: left, top, width, height.
+A table has the columns `image`, and `left`, `top`, `right` and `bottom` in 0-based px; for videos also `frame`, counted from 0.
+A COCO file (.json) is an object with `images` and `annotations`, or a list of detection results; in both, the field `bbox` has
+left, top, width and height of a box.
 """
 
 import csv

@@ -73,7 +73,7 @@ def _size(record: dict[str, Any]) -> tuple[int, int] | None:
 
 
 def _content(path: Path) -> dict[str, list[dict[str, Any]]]:
-    """Return the content of a file, with its lists of records. Raises DataError if one of the lists is missing."""
+    """Return the lists `images`, `annotations` and `categories` of a COCO file by name. Raises DataError if one is missing."""
     try:
         content = json.loads(decode_text(path.read_bytes()))
     except OSError as error:

@@ -19,7 +19,7 @@ _LAYOUT_BYTES = 1 << 16  # upper limit of the bytes that the HDF5 library writes
 LARGEST = 2.0**53
 
 
-Layout = dict[str, tuple[tuple[int, ...], np.dtype]]  # name of a field -> shape of a row, dtype
+Layout = dict[str, tuple[tuple[int, ...], np.dtype]]  # name of a field -> (shape of a row, dtype)
 
 
 class RowsH5:
@@ -31,11 +31,11 @@ class RowsH5:
     """
 
     def __init__(self, path: Path, rows: int, layout: Layout, **attributes: str) -> None:
-        path.write_bytes(bytes(_LAYOUT_BYTES))  # makes sure that the HDF5 library's own data fit on the disk
+        path.write_bytes(bytes(_LAYOUT_BYTES))  # reserves disk space for what the HDF5 library itself writes
         places = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
         places.set_alloc_time(h5py.h5d.ALLOC_TIME_EARLY)
         places.set_fill_time(h5py.h5d.FILL_TIME_NEVER)
-        places.set_obj_track_times(False)  # no times, so that equal rows give equal bytes
+        places.set_obj_track_times(False)  # no time stamps, so that equal rows give equal bytes
         self._places: dict[str, int] = {}
         with h5py.File(path, "w") as file:
             file.attrs.update(attributes)
@@ -97,7 +97,7 @@ def open_h5(path: Path) -> Iterator[h5py.File]:
 
 
 def _opened(path: Path) -> h5py.File:
-    """Open an HDF5 file for reading. A disk without locks needs none, because nothing writes to the file any more."""
+    """Open an HDF5 file for reading. If the disk cannot lock files, no lock is taken: nothing writes to the file any more."""
     try:
         return h5py.File(path, "r")
     except OSError as error:
@@ -123,7 +123,7 @@ def h5_field(file: h5py.File, path: Path, name: str) -> h5py.Dataset:
 
 
 def read_field(file: h5py.File, path: Path, name: str, shape: tuple[int | None, ...]) -> np.ndarray:
-    """Return the HDF5 dataset `name` as float64. shape: the expected shape; None is the number of joints (1 to 256).
+    """Return the HDF5 dataset `name` as float64. shape: the expected shape; None stands for the number of joints (1 to 256).
 
     The shape is checked before the values are read. Raises DataError, with file and field, for another shape, or for a value
     that is NaN or not below `LARGEST`.

@@ -27,9 +27,9 @@ def write_image_play(path: Path, sequences: Iterable[tuple[int, np.ndarray, np.n
 
 
 def read_image_play(path: Path) -> tuple[np.ndarray, np.ndarray]:
-    """Return the numbers and joints in a file that `write_image_play` wrote.
+    """Return the sequence and frame numbers, and the joints, in a file that `write_image_play` wrote.
 
-    The numbers of sequence and frame are (N, 2) int64, counted from 1. The joints are (N, 13, 2) float64, in px of the cropped
+    The numbers are (N, 2) int64, counted from 1. The joints are (N, 13, 2) float64, in px of the cropped
     frame counted from 0, NaN if not visible. Raises DataError, with file and field, for a damaged file.
     """
     with open_h5(path) as file:

@@ -47,7 +47,7 @@ class Labels:
 
 
 def is_coco(path: Path) -> bool:
-    """Return whether a file is .json and contains no list. A COCO file contains an object, a file of Label Studio a list."""
+    """Return whether a .json file can be a COCO file, which contains an object; a file of Label Studio contains a list."""
     return path.suffix.lower() == ".json" and path.is_file() and decode_text(path.read_bytes()).lstrip()[:1] != "["
 
 
@@ -91,7 +91,7 @@ def read(path: Path) -> Labels:
 
 
 def _require_images(table: Path) -> None:
-    """Raise DataError if an image is missing next to DeepLabCut's table of labels; sleap-io would shift all later labels."""
+    """Raise DataError if an image is missing next to DeepLabCut's table: sleap-io would give later labels to other images."""
     with open(table, newline="", encoding="utf-8", errors="replace") as file:
         for row in csv.reader(file):
             # a row contains the path of its image, labeled-data/VIDEO/img.png, in one cell or in three cells
@@ -217,9 +217,9 @@ def write_deeplabcut(
 ) -> None:  # fmt: skip
     """Write predictions as a table of DeepLabCut: x, y and likelihood of each joint, with one row per frame or image.
 
-    frames: each person's frame or image; scorer: the first header level; preds: (N, J, 2) in 0-based px; confidence: (N, J);
-    numbers: each person's number in the frame or video. If there are several numbers, the table has DeepLabCut's header level
-    `individuals`. Raises OSError, e.g. for a full disk.
+    frames: each person's frame or image; scorer: name in the first level of the header; preds: (N, J, 2) in 0-based px;
+    confidence: (N, J); numbers: each person's number in the frame or video. If people have different numbers, the table has
+    DeepLabCut's header level `individuals`. Raises OSError, e.g. for a full disk.
     """
     values = np.concatenate((preds, confidence[:, :, None]), axis=2).reshape(len(frames), 3 * len(joints))
     rows = {frame: row for row, frame in enumerate(dict.fromkeys(frames))}

@@ -101,7 +101,7 @@ def read_mat(path: Path, *names: str) -> dict[str, Value]:
 
 
 def is_hdf5(path: Path) -> bool:
-    """Return whether a file is of MATLAB 7.3, which is HDF5 after a header of 512 bytes or, from other programs, without it."""
+    """Return whether a file is of MATLAB 7.3: HDF5 after a header of 512 bytes, which other programs may leave out."""
     with open(path, "rb") as file:
         begin = file.read(_SIGNATURE_AT + len(_HDF5))
     return begin.startswith(_HDF5) or begin.endswith(_HDF5)
@@ -119,7 +119,7 @@ class _Elements:
         raise DataError(f"{self.what} is not readable as MATLAB 5 data ({why}); unpack the archive again.")
 
     def unpacked(self, start: int, stop: int, room: int) -> "_Elements":
-        """Return the decompressed bytes `start` to `stop`. Raises DataError if they are damaged or more than `room`.
+        """Return the decompressed bytes `start` to `stop`. Raises DataError for damaged bytes, or more than `room`.
 
         A stream without its end marker is accepted, because two label files of Penn Action lack only this marker.
         """
@@ -164,7 +164,7 @@ class _Elements:
         return head[2] & 0xFF, dimensions, self.data[first:last].decode("latin-1"), position
 
     def value(self, start: int, stop: int) -> Value:
-        """Return the value of the variable at `start` to `stop`; see `read_mat`."""
+        """Return the value of the variable in the bytes `start` to `stop`; its type is as in `read_mat`."""
         if self.data[start + 16 : start + 40] == _SINGLE and start + 48 <= stop and self.data[start + 8] in _NUMBERS:
             return self._number(start + 40, stop)
         if start == stop:
@@ -190,7 +190,7 @@ class _Elements:
         self.fail(f"it holds class {kind} of {dimensions} stored as type {stored}, expected numbers, a row of text or structs")
 
     def _cell(self, count: int, position: int, stop: int) -> list[Record]:
-        """Return the structs in a cell array, as SciPy saves a struct array. Raises DataError for cells without structs."""
+        """Return the structs in a cell array, which SciPy writes for a struct array. Raises DataError for other cells."""
         records: list[Record] = []
         for _ in range(count):
             kind, start, end, position = self.element(position, stop)

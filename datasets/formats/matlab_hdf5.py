@@ -114,5 +114,5 @@ class _Hdf5:
 
 
 def _is_of_array(found: Any) -> bool:
-    """Return whether a group's member contains references to one field's values in all records of a struct array."""
+    """Return whether a member of a group belongs to a struct array: references to the values of one field in all records."""
     return isinstance(found, h5py.Dataset) and found.dtype == h5py.ref_dtype and "MATLAB_class" not in found.attrs

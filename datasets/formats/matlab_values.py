@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 
-MOST = 1 << 29  # largest size in bytes of a file, and of all its variables unpacked; MPII's file has 0.12e9 bytes
+MOST = 1 << 29  # largest size in bytes of a file, and of all its decompressed variables; MPII's file has 0.12e9 bytes
 
 
 class Record:

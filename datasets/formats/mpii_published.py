@@ -98,7 +98,7 @@ def open_json(path: Path) -> Iterator[Any]:
 def _row(entry: dict[str, Any], path: Path, number: int) -> list[float]:
     """Return the numbers of image and person (from 1), the position, the size / 200 px, and x, y and visible of every joint.
 
-    Pixels count from 1. Raises DataError for a wrong or invalid number; number: the person's number in the file, from 1.
+    Pixels count from 1. Raises DataError for missing or invalid values; number: the person's number in the file, from 1.
     """
     joints = [float(value) for joint in entry["joint_self"] for value in joint]
     head = [float(entry[name]) for name in ("annolist_index", "people_index")]

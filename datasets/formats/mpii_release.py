@@ -121,7 +121,7 @@ def _read_joints(person: Record, where: str) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _visibility(value: Value | None) -> bool | None:
-    """Return the visibility in a field `is_visible`, the number or text 0 or 1; None for another value.
+    """Return whether a field `is_visible`, the number or text 1 or 0, means visible; None for any other value.
 
     A missing or empty field means visible.
     """

@@ -19,8 +19,9 @@ def split(release: Release, split_file: Path | None, fraction: float, seed: int)
 
     `test` has all people on test images. `valid` has the people that `split_file` lists. The split file is one of:
     - `*.h5`: published annotations of the validation people (index and person, counted from 0);
-    - `*.json`, `*.json.gz`: mpii_annotations.json (isValidation; annolist_index and people_index, counted from 1), or the
-      validation people of HRNet (valid.json) and mmpose (mpii_val.json), found by image, center and scale;
+    - `*.json`, `*.json.gz`: mpii_annotations.json, of which the fields isValidation, annolist_index and people_index are used
+      (the indices count from 1), or the validation people of HRNet (valid.json) or mmpose (mpii_val.json), who are found
+      by image, center and scale;
     - `*.txt`: names of images, one per line; all people on these images are validation people.
     Without a split file, `valid` has all people on a random fraction `fraction` of the training images with usable people,
     drawn by `numpy.random.default_rng(seed)`. (Tompson et al. hold out 2,958 of 25,204 people, a fraction of 0.12.) `train` has
@@ -88,15 +89,15 @@ def _find_people_of_json(release: Release, path: Path) -> np.ndarray:
 
 
 def _place(entry: dict[str, Any]) -> tuple[str, np.ndarray]:
-    """Return the image name of a person in HRNet's layout, and an array (3,): x and y of objpos in px from 1, size / 200 px."""
+    """Return image name and place (3,) of a person in HRNet's layout: x and y of objpos in px from 1, and size / 200 px."""
     x, y = entry["center"]
     return str(entry["image"]), np.array([float(x), float(y), float(entry["scale"])])
 
 
 def _find_places(release: Release, wanted: Iterable[tuple[str, np.ndarray]], path: Path) -> np.ndarray:
-    """Return a mask (N,) bool of the people at the wanted places; each place is a pair that `_place` returns.
+    """Return a mask (N,) bool of the people at the wanted places; wanted: (image name, place) of each, as `_place` returns.
 
-    Positions may differ by 1 px, because some files count pixels from 0, and scales by 1 %; any two people of MPII differ by
+    Positions may differ by 1 px, because some files count pixels from 0, and sizes by 1 %; any two people of MPII differ by
     more. Raises DataError unless exactly one training person matches each place.
     """
     people = release.people

@@ -17,12 +17,12 @@ import numpy as np
 from datasets.errors import DataError
 from datasets.files import write_atomically
 
-MOST = 1 << 30  # largest total size in bytes, unpacked, of the arrays that are read
+MOST = 1 << 30  # largest total size in bytes of the arrays that are read, after decompression
 _LONGEST_HEADER = 10_000  # largest size of an array's header in bytes; numpy has the same limit
 
 
 def write_npz(path: Path, arrays: dict[str, np.ndarray]) -> None:
-    """Write name -> array to a .npz file atomically. Equal arrays give equal bytes. Raises OSError, e.g. for a full disk."""
+    """Write arrays by name to a .npz file atomically. Equal arrays give equal bytes. Raises OSError, e.g. for a full disk."""
     content = io.BytesIO()
     np.savez_compressed(content, **arrays)  # type: ignore[arg-type]
     write_atomically(path, content.getvalue())

@@ -40,7 +40,7 @@ class Label:
 
     @property
     def counted(self) -> np.ndarray:
-        """The frames that are used, (T,) bool: those in which at least one of the ten joints below the shoulders is visible."""
+        """A mask (T,) bool of the frames used: those in which at least one of the ten joints below the shoulders is visible."""
         return np.any(self.visible[:, BELOW_SHOULDERS], axis=1)
 
 

@@ -80,10 +80,10 @@ def decode_subpixel(heatmaps: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
     The heatmap is smoothed around its largest pixel by a Gaussian with a standard deviation of 1/32 of its longer side: 2 px at
     64 px, as in Zhang et al., "Distribution-Aware Coordinate Representation for Human Pose Estimation", 2020; in our
-    measurements this value was the best one for blobs of any width. Near a border, the smoothing is limited to a symmetric
-    range, because otherwise a blob that the border cuts off would move inwards. Then a paraboloid is fitted by least squares to
-    the logarithms of the 3 x 3 pixels around the largest smoothed pixel, because the logarithm of a Gaussian is a paraboloid.
-    If the fit has no peak, the result is the largest pixel of the heatmap.
+    measurements this value was the best one for blobs of any width. Near a border, the Gaussian is cut off
+    equally on both sides, because otherwise a blob that the border cuts off would move inwards. Then a paraboloid is fitted by
+    least squares to the logarithms of the 3 x 3 pixels around the largest smoothed pixel, because the logarithm of a Gaussian
+    is a paraboloid. If the fit has no peak, the result is the largest pixel of the heatmap.
     """
     points, confidence = decode_argmax(heatmaps)
     flat, largest = heatmaps.reshape(-1, *heatmaps.shape[-2:]), points.reshape(-1, 2).astype(np.int64)
@@ -95,7 +95,7 @@ def decode_subpixel(heatmaps: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _smooth_peaks(heatmaps: np.ndarray, largest: np.ndarray) -> np.ndarray:
-    """Return the sub-pixel peaks (M, 2) in px of heatmaps (M, h, w); largest: (M, 2), their largest pixels."""
+    """Return the sub-pixel peaks (M, 2) in px of heatmaps (M, h, w); largest: (M, 2), positions of the largest pixels."""
     (x, y), (height, width) = largest.T, heatmaps.shape[1:]
     if min(height, width) < 3:
         return largest.astype(np.float64)
@@ -105,7 +105,8 @@ def _smooth_peaks(heatmaps: np.ndarray, largest: np.ndarray) -> np.ndarray:
     windows = np.lib.stride_tricks.sliding_window_view(heatmaps, (from_rows.shape[2], from_columns.shape[2]), axis=(1, 2))
     window = windows[at, top[y], left[x]]
     smooth = from_rows[y] @ window @ from_columns[x].swapaxes(1, 2)  # (M, 5, 5): smoothed values around the largest pixel
-    # Offsets of the middle of 3 x 3 pixels from the largest pixel; all 3 x 3 pixels must lie in the heatmap.
+    # Offsets, from the largest pixel, of the candidates for the middle of the fitted 3 x 3 pixels, which must all lie in the
+    # heatmap.
     near = np.arange(-1, 2)
     inside = _inside(y[:, None] + near - 1, height - 2)[:, :, None] & _inside(x[:, None] + near - 1, width - 2)[:, None, :]
     middle = np.where(inside, smooth[:, 1:-1, 1:-1], -np.inf).reshape(len(heatmaps), 9)

@@ -22,11 +22,11 @@ MOST_SCANS = 100
 PICTURES = (".jpg", ".jpeg", ".jfif", ".png", ".webp", ".avif", ".heic", ".heif", ".hif", ".tif", ".tiff", ".bmp", ".gif")
 _BY_PILLOW = ("WEBP", "AVIF", "HEIF", "TIFF", "BMP", "GIF")  # formats that Pillow may read, by Pillow's names
 _MARKER = re.compile(rb"\xff+([^\x00\xff])")
-# JPEG markers that a segment with a length follows; not the markers within the data of a scan.
+# JPEG markers that begin a segment with a length; markers within the data of a scan are excluded.
 _SEGMENT = re.compile(rb"\xff+([^\x00\x01\xd0-\xd7\xff])")
 _START_OF_SCAN, _END_OF_IMAGE = b"\xda", b"\xd9"
-# Kinds of JPEG (frame markers) in which each block takes some bits in each scan, so that the file's size limits the decoding
-# time.
+# Frame markers of the types of JPEG in which each scan spends some bits on every block of the image, so that the file's size
+# limits the decoding time.
 _HUFFMAN_SEQUENTIAL = b"\xc0", b"\xc1"
 _JPEG, _PNG = b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n"
 _EXIF = b"Exif\0\0", b"eXIf"  # beginning of the EXIF block in JPEG and in PNG files
@@ -45,7 +45,7 @@ def read_image(path: Path) -> np.ndarray:
 
 
 def looks_like_picture(path: Path) -> bool:
-    """Return whether a file begins like a JPEG or PNG, for any file name."""
+    """Return whether a file's first bytes are those of a JPEG or PNG, whatever its name."""
     with open(path, "rb") as file:
         return file.read(8).startswith((_JPEG, _PNG))
 
@@ -54,7 +54,7 @@ def read_upright(path: Path) -> np.ndarray:
     """Read an image of any format in `PICTURES` as (H, W, 3) uint8 RGB, rotated and mirrored by its EXIF orientation.
 
     Transparency is ignored. Raises DataError for a file that is missing, damaged or of another format, for an image that would
-    take too much memory or time, and for a file with several images; of a HEIF file, the main image is read.
+    take too much memory or time, and for a file with several images, except HEIF, of which the main image is read.
     """
     data = _load(path)
     try:
@@ -75,10 +75,10 @@ def read_reduced(path: Path, block: int) -> tuple[np.ndarray, int]:
 
     The function is for callers that afterwards average blocks of block x block px. A JPEG is reduced by the largest factor of
     1, 2, 4 and 8 that divides `block`, which is faster than decoding all pixels; a PNG is not reduced (factor 1). A pixel of
-    the result covers factor x factor pixels, so `geometry.crop_to_heatmap(factor, 1)` is the map to the result; pixels of the
-    last row or column may cover fewer. Raises DataError, with the file's name, for a file that is missing, empty, neither JPEG
-    nor PNG, truncated, or damaged (even if JPEG decoders can hide the damage), and for an image that would take too much memory
-    or time.
+    the result covers factor x factor pixels of the file, or fewer in the last row and column. Therefore
+    `geometry.crop_to_heatmap(factor, 1)` maps px of the file to px of the result. Raises DataError, with the file's name, for a
+    file that is missing, empty, neither JPEG nor PNG, truncated, or damaged (even if JPEG decoders can hide the damage), and
+    for an image that would take too much memory or time.
     """
     data = _load(path)
     if not data.startswith((_JPEG, _PNG)):
@@ -150,13 +150,16 @@ def _decode_jpeg(data: bytes, block: int) -> tuple[np.ndarray, int]:
 
 
 def _has_too_many_scans(data: bytes) -> bool:
-    """Return whether a JPEG has more than `MOST_SCANS` scans; in a scan, a few bytes can encode all blocks of an image."""
+    """Return whether a JPEG has more than `MOST_SCANS` scans and is of a type in which this makes decoding too slow.
+
+    In the types `_HUFFMAN_SEQUENTIAL`, it does not; in a scan of other types, a few bytes can encode all blocks of an image.
+    """
     scans, at = 0, 2
     while (marker := _SEGMENT.search(data, at)) and marker[1] != _END_OF_IMAGE and scans <= MOST_SCANS:
         if marker[1] in _HUFFMAN_SEQUENTIAL:
             return False
         if marker[1] == _START_OF_SCAN:
-            if not scans and data.count(b"\xff" + _START_OF_SCAN) <= MOST_SCANS:  # an upper bound, which is faster to compute
+            if not scans and data.count(b"\xff" + _START_OF_SCAN) <= MOST_SCANS:  # upper bound of the scans, fast to compute
                 return False
             scans += 1
         at = marker.end() + int.from_bytes(data[marker.end() : marker.end() + 2], "big")

@@ -42,15 +42,15 @@ class CropSpec:
     def centers(self, joints: np.ndarray, part: np.ndarray) -> np.ndarray:
         """Return the blob centers (J, 2) in heatmap px, NaN for a joint without a blob.
 
-        joints: (J, 2) heatmap px; part: (J, 2), the labels in image px.
+        joints: (J, 2) heatmap px; part: (J, 2), the labelled joints in image px.
         """
         if not self.truncated:
             nearest = np.floor(joints + 0.5)
             # This condition is also true for NaN.
             outside = ~((nearest >= 0) & (nearest < self.heatmap_res)).all(axis=1, keepdims=True)
             return np.where(outside, np.nan, joints)
-        # As published: coordinates have integers at pixel edges; labels left of the image count as absent (x > 0 in 1-based
-        # coordinates); for joints outside the map, the part of the patch inside the map is drawn.
+        # As published: coordinates have integers at pixel edges; a joint counts as absent unless its labelled x is > 0 in
+        # 1-based coordinates; for joints outside the map, the part of the patch inside the map is drawn.
         pixels = np.trunc(joints + (0.5 + 1e-4))
         pixels[~(part[:, 0] > -1)] = np.nan
         return pixels
@@ -87,10 +87,11 @@ class Augmentation:
     def draw(self, rng: np.random.Generator) -> SampledAugmentation:
         """Draw the augmentation of one sample. Always draws two normal and nine uniform numbers from rng.
 
-        The box side is multiplied by 1 + scale_std * N(0, 1), limited to 1 +- scale_std. With rotation_probability the crop is
-        rotated by rotation_std * N(0, 1) degrees, limited to +- 2 * rotation_std. With rotate180_probability 180 degrees are
-        added. Each channel is multiplied by U(1 - colour_jitter, 1 + colour_jitter). With flip_probability the crop is
-        mirrored. With cutout_probability a square is erased whose centre is uniformly distributed in the crop.
+        The box side is multiplied by 1 + scale_std * N(0, 1), limited to 1 +- scale_std. With probability
+        rotation_probability, the crop is rotated by rotation_std * N(0, 1) degrees, limited to +- 2 * rotation_std. With
+        probability rotate180_probability, 180 degrees are added to the rotation. Each channel is multiplied by
+        U(1 - colour_jitter, 1 + colour_jitter). With probability flip_probability, the crop is mirrored. With probability
+        cutout_probability, a square is erased; its centre is uniformly distributed in the crop.
         """
         size, angle = rng.standard_normal(2).tolist()
         rotate, red, green, blue, flip, turn, erase, x, y = rng.random(9).tolist()
@@ -170,7 +171,7 @@ def plan(person: Person, mirrored: list[int], target: CropSpec, variation: Sampl
 def block(person: Person, target: CropSpec, variation: SampledAugmentation) -> int:
     """Return the side in image px of the blocks over which `warp` averages an image for a sample.
 
-    An image may be reduced by a divisor of this number before it is given to `make_sample`.
+    Before an image is given to `make_sample`, it may be reduced in size by a factor that divides this number.
     """
     scale = person.scale if target.twice else person.scale * variation.scale
     return _block(geometry.invert(geometry.image_to_crop(person.center, scale, target.input_res)))
@@ -188,10 +189,11 @@ def warp(image: np.ndarray, affine: np.ndarray, res: int) -> np.ndarray:
     """Return the crop (res, res, 3) uint8 of an image (H, W, 3) uint8; 0 outside the image.
 
     affine: map (2, 3) from image px to crop px. A box much larger than the crop is first averaged over blocks of whole pixels,
-    because bilinear sampling would skip pixels. The block size leaves a reduction by about 1.5 to bilinear sampling. For
-    reductions up to 6, the PSNR between these crops of photographs and ideally averaged crops was at least 37 dB; without
-    blocks it fell to 27 dB, with larger blocks to 33 dB. If the JPEG decoder does a part of the reduction, by a divisor of the
-    block size, the PSNR changes by less than 0.5 dB; a reduction by 2, which does not divide blocks of 3 px, cost 4 dB.
+    because bilinear sampling would skip pixels. The blocks are so large that bilinear sampling reduces the averaged image by
+    only about 1.5. For reductions up to 6, the PSNR between crops of photographs made in this way and ideally averaged crops
+    was at least 37 dB; without blocks it fell to 27 dB, with larger blocks to 33 dB. If the JPEG decoder already reduces the
+    image by a factor that divides the block size, the PSNR changes by less than 0.5 dB; a factor of 2, which does not divide
+    blocks of 3 px, cost 4 dB.
     """
     back = geometry.invert(affine)
     part, to_part = _cut(image, back, res, min(_block(back), max(image.shape)))
@@ -210,9 +212,9 @@ def _block(crop_to_image: np.ndarray) -> int:
 
 
 def _cut(image: np.ndarray, crop_to_image: np.ndarray, res: int, block: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return the part of the image that the crop shows, averaged over block x block px, and the map (2, 3) to px of the part.
+    """Return the part of the image that the crop shows, averaged over block x block px, and the map (2, 3) to its px.
 
-    The part is empty if the crop lies outside the image.
+    The returned part is empty if the crop lies outside the image.
     """
     edges = (-0.5, res - 0.5)
     corners = geometry.apply(crop_to_image, [(x, y) for x in edges for y in edges])

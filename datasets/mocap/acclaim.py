@@ -2,8 +2,8 @@
 
 A .asf file describes a body: the direction and the length of each bone in the body's first pose, in the world frame, and the
 axes of the bone. A .amc file contains a movement: the angles about these axes in each frame. The unit of length is 1 inch
-divided by the number `length` in the part :units. CMU's files have the number 0.45, so the unit is 56.44 mm. The y axis points
-up.
+divided by the number `length` in the section :units. CMU's files have the number 0.45, so the unit is 56.44 mm. The y axis
+points up.
 """
 
 import re
@@ -117,7 +117,7 @@ def _frames(text: str, bones: list[Bone]) -> np.ndarray:
 
 
 def _parts(text: str) -> Iterator[list[str]]:
-    """Yield each part of a .asf file: its name, then its lines. Text behind the name counts as a line."""
+    """Yield each section of a .asf file: its name, then its lines. Text after the name, on the same line, counts as a line."""
     for part in re.split(r"^:(?=\w)", text, flags=re.MULTILINE)[1:]:
         first, *lines = part.split("\n")
         name, *rest = first.split(None, 1)
@@ -130,7 +130,7 @@ def _fields(lines: list[str]) -> dict[str, list[str]]:
 
 
 def _blocks(lines: list[str]) -> Iterator[list[str]]:
-    """Yield the blocks of a part; a block is the list of lines between `begin` and `end`."""
+    """Yield the blocks of a section; a block is the list of lines between `begin` and `end`."""
     block: list[str] = []
     for line in lines:
         match line.split():
@@ -143,7 +143,7 @@ def _blocks(lines: list[str]) -> Iterator[list[str]]:
 
 
 def _pairs(lines: list[str]) -> Iterator[tuple[str, str]]:
-    """Yield (parent, child) for the bones in :hierarchy. Each of its lines lists a parent and then its children."""
+    """Yield (parent, child) for the bones in the section :hierarchy. Each line lists a parent and then its children."""
     for words in (line.split() for block in _blocks(lines) for line in block):
         for name in words[1:]:
             yield words[0], name

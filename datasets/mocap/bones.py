@@ -29,7 +29,7 @@ _SIDED = {
     "ankle": ("foot", "ankle"),
 }
 _SIDES = {"right": ("right{}", "r{}", "{}right", "{}r"), "left": ("left{}", "l{}", "{}left", "{}l")}
-# Joint of Penn Action -> names of the bone in files, in lower case, reduced to letters and digits; the first one is used.
+# Joint of Penn Action -> names of the bone in files, in lower case, reduced to letters and digits; the first one found is used.
 NAMES = {"head": ("head",)} | {
     f"{side}_{joint}": tuple(form.format(name) for name in names for form in forms)
     for joint, names in _SIDED.items()
@@ -43,11 +43,11 @@ class Bone:
 
     name: str
     parent: int  # number of the parent, which comes earlier in the list of bones; -1 for the root
-    offset: np.ndarray  # (3,) from the parent's beginning to this bone's beginning in the parent's frame
-    places: tuple[int, ...] = ()  # columns of x, y and z, which replace `offset` in each frame; empty: constant `offset`
-    order: str = ""  # axes of the rotations: ZXY turns about the bone's own axes, in this order; zxy about the parent's axes
-    turns: tuple[int, ...] = ()  # columns of the angles, in degrees, one for each axis
-    axes: Rotation | None = None  # from the bone's axes to the axes of `offset`; None if these axes are equal
+    offset: np.ndarray  # (3,) vector from the parent's beginning to this bone's beginning, in the parent's frame
+    places: tuple[int, ...] = ()  # columns of x, y and z in `Recording.values`, which replace `offset`; empty: fixed `offset`
+    order: str = ""  # axes of the rotations: ZXY turns about the bone's own axes, in this order; lower case: the parent's axes
+    turns: tuple[int, ...] = ()  # columns of the angles in `Recording.values`, in degrees, one for each axis
+    axes: Rotation | None = None  # rotation from the bone's axes to the axes of `offset`; None if these axes are equal
 
 
 @dataclass(frozen=True)
@@ -72,7 +72,7 @@ def read_text(path: Path) -> str:
 
 
 def numbers(words: Sequence[str], count: int, what: str) -> list[float]:
-    """Return `count` words as finite numbers; what: name of the numbers in messages. Raises ValueError for other words."""
+    """Return `words` as numbers; what: their name in messages. Raises ValueError unless they are `count` finite numbers."""
     try:
         found = [float(word) for word in words]
     except ValueError:

@@ -48,7 +48,7 @@ def read(path: Path) -> Recording:
 
 
 def _hierarchy(text: str, path: Path) -> list[Bone]:
-    """Return the joints in the part HIERARCHY. The channels of all joints are numbered in the order of the file."""
+    """Return the joints in the section HIERARCHY. The channels of all joints are numbered in the order of the file."""
     bones: list[Bone] = []
     opened: list[int] = []  # numbers of the joints whose blocks are open, the innermost last
     found, columns = _END, 0
@@ -87,7 +87,7 @@ def _hierarchy(text: str, path: Path) -> list[Bone]:
 
 
 def _with_channels(bone: Bone, names: list[str], first: int) -> Bone:
-    """Return a joint with channels added; first: column of the first channel. Raises ValueError for an unknown channel."""
+    """Return `bone` with the channels `names`; first: column of the first channel. Raises ValueError for invalid channels."""
     columns = {name.lower(): column for column, name in enumerate(names, first)}
     places: tuple[int, ...] = tuple(columns.pop(f"{axis}position", -1) for axis in "xyz")  # -1 for a channel that is missing
     order = "".join(name[0] for name in columns)

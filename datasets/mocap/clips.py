@@ -119,7 +119,7 @@ def read(path: Path) -> Clips:
 
 
 def checked(clips: Clips, path: Path) -> Clips:
-    """Return `clips` unchanged. Raises DataError, with `path` in its message, for clips that are not people in mm with z up."""
+    """Return `clips` unchanged. Raises DataError, with `path` in its message, unless they can be people in mm with z up."""
     if not len(clips.poses):
         raise DataError(f"{path} holds no pose; give another file.")
     if len(set(clips.joints)) < len(clips.joints) or not all((*clips.joints, *clips.names)):

@@ -19,7 +19,7 @@ READERS: dict[str, Callable[[Path], Recording]] = {".bvh": bvh.read, ".amc": acc
 # Usual units of length in .bvh files, in mm. A unit of CMU's files is 1/0.45 inch.
 UNITS = {"mm": 1.0, "cm": 10.0, "inches": 25.4, "units of CMU": 25.4 / 0.45, "m": 1000.0}
 LEG = 835.0  # mm, length of the leg from hip to ankle of a person who is 1.70 m tall
-_FARTHEST = 1.6  # largest factor by which legs may be longer or shorter than LEG in the unit that fits best
+_FARTHEST = 1.6  # in the unit that fits best, legs may be longer or shorter than LEG by at most this factor
 
 
 def files(path: Path) -> list[Path]:
@@ -69,7 +69,7 @@ def _poses(recording: Recording) -> tuple[tuple[str, ...], np.ndarray]:
 
 
 def _unit(places: dict[str, np.ndarray]) -> float:
-    """Return the unit of length of a movement in mm: the unit in UNITS in which the person's legs are closest to LEG.
+    """Return the unit of length of a movement in mm: the unit in UNITS that brings the legs' length closest to LEG.
 
     places: joint -> positions (F, 3). Raises DataError if the legs are too long or too short in all units.
     """

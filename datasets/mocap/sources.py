@@ -22,7 +22,7 @@ def _npz_files(path: Path) -> list[Path]:
     return [path] if path.suffix == ".npz" else []
 
 
-# Description of each kind, for messages -> the kind.
+# Description of a kind of files, as messages show it -> the kind.
 KINDS: dict[str, Kind] = {
     "a .npz file": Kind(_npz_files, clips.read),
     "a folder with train.mat and val.mat of Human3.6M": Kind(human36m.files, human36m.read),

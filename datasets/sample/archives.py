@@ -89,7 +89,7 @@ def _mpii_record(rng: Generator, name: str, number: int, crowd: list[Person], si
 def _annorect(rng: Generator, person: Person, serial: int, train: bool, size: tuple[int, int]) -> dict[str, Any]:
     """Return one person's entry annorect: head box, points, scale and objpos, with 1-based coordinates.
 
-    As in the official file, test people have only scale and objpos. serial: a number that selects the oddities of `_points`.
+    As in the official file, test people have only scale and objpos. serial: a number, see `_points`.
     """
     figure, h = person.figure, person.figure.height
     inside = _inside(figure.points[:16, :2], size)
@@ -255,7 +255,7 @@ def _compact(values: Any) -> np.ndarray:
 
 
 def _struct(rows: list[dict[str, Any]]) -> np.ndarray:
-    """Return a 1 x n MATLAB struct array of rows with equal fields."""
+    """Return records with equal fields as a 1 x n MATLAB struct array."""
     out = np.empty((1, len(rows)), [(name, object) for name in rows[0]])
     for i, row in enumerate(rows):
         out[0, i] = tuple(row.values())

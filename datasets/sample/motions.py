@@ -1,4 +1,4 @@
-"""Compute the 3D movements of the drawn people: as motion capture, and as true 3D poses for the drawn Penn Action.
+"""Compute the 3D movements of the drawn people: as motion capture, and as true 3D poses for the drawn Penn Action sequences.
 
 World frame, in mm: x points forward from the person, y to the person's left, z up. The joints are those of Penn Action.
 """
@@ -63,7 +63,7 @@ def penn_poses(sequences: int, frames: tuple[int, int], seed: int = 0) -> dict[i
     """
     found = {}
     for number, _, _, clip in penn_clips(sequences, frames, seed=seed):
-        figures = clip.figures[::3]  # the labelled figure of each frame
+        figures = clip.figures[::3]  # the first of the three figures of a frame is the labelled one
         joints = penn_joints(np.stack([figure.points for figure in figures])) * [1, 1, -1]
         joints *= sum(HEIGHTS) / 2 / figures[0].height
         found[number] = (joints - joints.mean(axis=1, keepdims=True)).astype(np.float32)

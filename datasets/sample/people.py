@@ -18,8 +18,8 @@ TORSO, NECK, HEAD = 12, 13, 14
 OBJECT = 255  # the value of objects in front of people in a label image
 LABELS_PER_PERSON = 20
 
-# Limbs: first point, last point, radius at each end, and number added to the depth; lengths as fractions of the person's
-# height. The index in the table is the limb's part number; the part numbers of torso, neck and head follow.
+# Limbs: first point, last point, radius at each end, and a number that is added to the depth; lengths are fractions of the
+# person's height. A limb's row in this table is its part number; TORSO, NECK and HEAD are the next part numbers.
 _LIMBS = np.array([
     (0, RIGHT_TOE, 0.025, 0.019, 0.005), (5, LEFT_TOE, 0.025, 0.019, 0.005),
     (1, 0, 0.037, 0.024, -0.005), (4, 5, 0.037, 0.024, -0.005),
@@ -28,7 +28,7 @@ _LIMBS = np.array([
     (14, 15, 0.027, 0.019, 0.035), (10, RIGHT_HAND, 0.021, 0.015, 0.040), (15, LEFT_HAND, 0.021, 0.015, 0.040),
 ])  # fmt: skip
 _FROM, _TO = _LIMBS[:, 0].astype(int), _LIMBS[:, 1].astype(int)
-# The parts that meet in each of MPII's joints: a joint covered by one of these parts is visible.
+# Numbers of the parts that meet at each of MPII's joints; these parts never hide the joint.
 _MEETING = (
     (0, 2), (2, 4), (4,), (5,), (3, 5), (1, 3), (TORSO,), (TORSO, NECK), (NECK, HEAD), (HEAD,),
     (8, 10), (6, 8), (6,), (7,), (7, 9), (9, 11),
@@ -100,7 +100,10 @@ class Look:
 
 
 def draw_person(image: np.ndarray, labels: np.ndarray, figure: Figure, look: Look, person: int) -> None:
-    """Draw one person into `image` (H, W, 3) uint8, and 1 + 20 * person + part into `labels` (H, W) uint8."""
+    """Draw one person into `image` (H, W, 3) uint8.
+
+    In `labels` (H, W) uint8, the pixels that the person covers are set to 1 + 20 * person + number of the covering part.
+    """
     base = 1 + LABELS_PER_PERSON * person
     depth = part_depths(figure)
     layers = _limb_layers(figure, look)
@@ -119,7 +122,7 @@ def draw_person(image: np.ndarray, labels: np.ndarray, figure: Figure, look: Loo
 
 
 def part_depths(figure: Figure) -> np.ndarray:
-    """Return the nearness (15,) of each part to the viewer in px; parts are drawn in ascending order."""
+    """Return how near each part is to the viewer, (15,) in px; the parts are drawn in ascending order."""
     z, h = figure.points[:, 2], figure.height
     limbs = (z[_FROM] + z[_TO]) / 2 + _LIMBS[:, 4] * h
     torso = (z[6] + z[7]) / 2
@@ -161,7 +164,10 @@ def draw_ground_shadow(image: np.ndarray, figure: Figure) -> None:
 
 
 def _layers_of(look: Look) -> list[tuple[int, float, float, float, Colour]]:
-    """Return the layers of all limbs, from skin to clothes: (limb, start and end / its length, factor of radius, colour)."""
+    """Return the layers of all limbs, from skin to clothes: (limb, start, end, factor of the radius, colour).
+
+    start and end are fractions of the limb's length.
+    """
     layers = [(limb, 0.0, 1.0, 1.0, look.shoes if limb < 2 else look.skin) for limb in range(len(_LIMBS))]
     clothes = (
         ((4, 5), look.leg, look.trousers, 1.10), ((2, 3), look.leg - 1, look.trousers, 1.18),
@@ -180,7 +186,7 @@ def _layers_of(look: Look) -> list[tuple[int, float, float, float, Colour]]:
 
 
 def _limb_layers(figure: Figure, look: Look) -> list[list[tuple[np.ndarray, Colour]]]:
-    """Return for each limb its layers from skin to clothes: (tone polygons (4 or 1, n, 2) in 1/16 px, colour)."""
+    """Return for each limb its layers from skin to clothes: (polygons of the tones (4 or 1, n, 2) in 1/16 px, colour)."""
     xy, h = figure.points[:, :2], figure.height
     rows = _layers_of(look)
     limbs_of_rows = np.array([row[0] for row in rows])
@@ -235,7 +241,7 @@ def _draw_print(image: np.ndarray, figure: Figure, look: Look, corners: np.ndarr
     """Draw the pattern of the shirt; then collar and badge in front views, number and yoke in back views."""
 
     def at(u: float | np.ndarray, v: float | np.ndarray) -> np.ndarray:
-        """Return image positions (..., 2); u: the person's right (0) to left (1) side; v: shoulders (0) to waist (1)."""
+        """Return image positions (..., 2) on the shirt; u: 0 at the person's right, 1 left; v: 0 at the shoulders, 1 waist."""
         u, v = np.asarray(u)[..., None], np.asarray(v)[..., None]
         return (1 - v) * ((1 - u) * corners[0] + u * corners[1]) + v * ((1 - u) * corners[3] + u * corners[2])
 
@@ -297,7 +303,7 @@ def _draw_long_hair(image: np.ndarray, labels: np.ndarray, figure: Figure, look:
 
 
 def _draw_head(image: np.ndarray, labels: np.ndarray, figure: Figure, look: Look, label: int) -> None:
-    """Draw the head as an ellipsoid: its outline in hair colour, and the visible part of the face as a cap on it."""
+    """Draw the head: ears, an ellipsoid in hair colour, and on it the visible parts of face, cap and features."""
     h, axes = figure.height, figure.head
     neck, top = figure.points[8], figure.points[9]
     length = float(np.linalg.norm(top - neck))
@@ -361,7 +367,7 @@ def _cap_outline(
     points = ring @ project
     if middle @ axes[:, 2] <= 0:
         points = points[near]
-    else:  # the far side of the cap ends at the head's outline
+    else:  # the far side of the patch ends at the head's outline
         reach = np.linalg.norm(np.linalg.solve(outline, points.T), axis=0)
         points = np.where(near[:, None], points, points / np.maximum(reach, 1e-3)[:, None])
     if len(points) < 3:
@@ -370,7 +376,7 @@ def _cap_outline(
 
 
 def _hulls(centres: np.ndarray, radii: np.ndarray) -> list[np.ndarray]:
-    """Return the outlines of the hull around circles in four tones, in 1/16 px."""
+    """Return four polygons in 1/16 px, one for each tone in `_TONES`: the hull of the circles as shrunk for that tone."""
     middle = centres.mean(0)
     out = []
     for (size, offset, _, _), edge in zip(_TONES, (0.7, 0, 0, 0), strict=True):
@@ -384,7 +390,7 @@ def _hulls(centres: np.ndarray, radii: np.ndarray) -> list[np.ndarray]:
 def _fill_toned(
     image: np.ndarray, labels: np.ndarray, polygons: "np.ndarray | list[np.ndarray]", colour: Colour, label: int
 ) -> None:
-    """Fill up to four polygons: outline, body, light side, highlight. A single polygon is filled with the plain colour."""
+    """Fill up to four polygons in tones of a colour: outline, body, light side, highlight; a single one in the plain colour."""
     tones = _TONES if len(polygons) > 1 else _TONES[1:2]
     for polygon, (_, _, gain, add) in zip(polygons, tones, strict=False):
         cv2.fillConvexPoly(image, polygon, _scaled(colour, gain, add), cv2.LINE_AA, _SHIFT)

@@ -119,7 +119,7 @@ class Clip:
     look: Look
     place: np.ndarray  # (H, W + 2 * _PAN, 3) uint8 BGR, the background
     pan: np.ndarray  # (T,) integer px: how far the camera has moved to the right
-    thing: str  # object in front of the person: "", box or post
+    thing: str  # object in front of the person: "" (none), box or post
     thing_x: np.ndarray  # (T,) position of the object in px
     tint: tuple[float, float, float]
     sharpness: float

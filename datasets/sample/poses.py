@@ -129,7 +129,7 @@ def _reach(
 
 
 def everyday_pose(rng: Generator) -> tuple[Movement, str]:
-    """Return a still pose of daily life, and its kind: standing, walking, raised, sitting, squatting or leaning."""
+    """Return a still pose of daily life, and its kind: standing, walking, raised (arms), sitting, squatting or leaning."""
     kind = str(
         rng.choice(["standing", "walking", "raised", "sitting", "squatting", "leaning"], p=[0.28, 0.2, 0.2, 0.14, 0.08, 0.1])
     )
@@ -260,16 +260,16 @@ def _half_wave(phase: np.ndarray) -> np.ndarray:
 
 
 def _pair(outward: "np.ndarray | float", forward: "np.ndarray | float") -> np.ndarray:
-    """Return angles (T, 2) from two values or series."""
+    """Return the angles (..., 2) of one segment; each argument is one angle or an array (T,) of angles."""
     return np.stack(np.broadcast_arrays(outward, forward), -1)
 
 
 def _pairs(outward: "np.ndarray | float", forward: "np.ndarray | float") -> np.ndarray:
-    """Return angles (T, 2, 2); the angles of right and left are equal."""
+    """Return the angles (T, 2, 2) of a right and a left segment, which are equal; arguments as for `_pair`."""
     return np.repeat(np.atleast_2d(_pair(outward, forward))[:, None], 2, 1)
 
 
-# Penn Action's name -> (movement over phases in cycles, usual range of the yaw to either side in degrees)
+# Penn Action's name of an action -> (function that returns its movement, usual range of the yaw to either side in degrees)
 ACTIONS: dict[str, tuple[Callable[[np.ndarray, Generator], Movement], tuple[float, float]]] = {
     "bowl": (bowl, (35, 65)),
     "golf_swing": (golf_swing, (0, 30)),

@@ -131,7 +131,7 @@ def _wall_pattern(rng: Generator, image: np.ndarray, horizon: int, wall: Colour,
 
 
 def _sports_marks(rng: Generator, image: np.ndarray, horizon: int, wall: Colour, floor: Colour) -> None:
-    """Draw a sports place: a band on the hall's wall or a row of trees, lines on the ground, and mown strips."""
+    """Draw what marks a sports ground: a band on the hall's wall or a row of trees, lines on the ground, and mown strips."""
     height, width = image.shape[:2]
     if rng.random() < 0.5:
         cv2.rectangle(image, (0, int(horizon * 0.62)), (width, int(horizon * 0.76)), hsv(rng.uniform(0, 180), 150, 140), -1)

@@ -90,7 +90,7 @@ def _clean(options: argparse.Namespace, stages: dict[str, Stage]) -> None:
 
 
 def _leftovers(stages: dict[str, Stage]) -> Iterator[Leftover]:
-    """Yield the results of other than the current settings that no process is making or reading; print the results in use."""
+    """Yield the results of other settings that no process is making or reading; print the results that are in use."""
     folders = list(_results({stage.link.parent for stage in stages.values()}))
     facts = {folder: _facts(folder) for folder in folders}
     at_work = [folder for folder in folders if folder.name.endswith(PARTIAL) and is_locked(_of(folder), config.exp())]

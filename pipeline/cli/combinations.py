@@ -1,4 +1,4 @@
-"""Combinations of settings: run a stage with each of them, some at the same time, and find the results."""
+"""Combinations of settings: run a stage with each combination, several at the same time, and find the results."""
 
 import hashlib
 import os
@@ -37,7 +37,7 @@ class Combination:
 
     @property
     def file_name(self) -> str:
-        """Return the name as a name of files: without other characters than legal ones, and not too long."""
+        """Return the name for use as a file name: illegal characters are replaced, and a long name is shortened."""
         name = legal_name(self.name)
         return name if len(name) <= 100 else f"{name[:90]}-{hashlib.sha256(name.encode()).hexdigest()[:8]}"
 
@@ -46,11 +46,11 @@ class Combination:
 class Scores:
     """An evaluation with the settings of a combination, and the training of the network that it scores."""
 
-    name: str  # of the combination
+    name: str  # name of the combination
     evaluation: str  # name of the evaluation
     folder: Path  # result folder of the evaluation
     training: Path | None  # result folder of the training; None if the network was not trained here
-    unfinished: Path | None  # folder of the training until it is finished
+    unfinished: Path | None  # folder in which the training's result is made
 
 
 def legal_name(text: str) -> str:
@@ -71,7 +71,7 @@ def split_values(text: str) -> list[Choice]:
 
 
 def combination_of(chosen: Sequence[Choice]) -> Combination:
-    """Return the combination of one value of each setting.
+    """Return the combination that consists of one chosen value for each varied setting.
 
     If settings of a training vary, the experiment of this training gets a new name: its name in the settings, followed by the
     varied settings and their values.
@@ -132,7 +132,7 @@ def _start(stage: str, combination: Combination, logs: Path | None) -> Running:
         if log:
             log.parent.mkdir(parents=True, exist_ok=True)
             file = stack.enter_context(open(log, "a"))
-        # A group of its own, so that Ctrl-C reaches only this process, which then asks the others to stop.
+        # The process gets its own process group, so that Ctrl-C reaches only this program, which then asks the others to stop.
         process = subprocess.Popen(
             [sys.executable, *words, *extra], stdin=subprocess.DEVNULL, stdout=file, stderr=file, process_group=0
         )

@@ -32,8 +32,8 @@ from pipeline.tasks.forecast import CompareForecasts
 from stages.importing.known_models import KNOWN
 from stages.settings.slurm import SLURM_PREFIX
 
-# Exit codes for an error in the input outside a stage, and for a failed stage if luigi.cfg has no section [retcode]. Luigi's
-# manual recommends these values.
+# Exit codes for an error in the input that is found while no stage runs, and for a failed stage if luigi.cfg has no section
+# [retcode]. Luigi's manual recommends these values.
 MISSING_DATA, TASK_FAILED = 20, 30
 UNKNOWN = "an input is unknown"  # reason that is printed if an archive that an upstream stage reads is missing
 
@@ -111,7 +111,7 @@ def _behind(tasks: list) -> list[Stage]:
 
 
 def _damaged(tasks: list) -> list[Stage]:
-    """Return the stages among `tasks` and their inputs whose results are damaged, so that `run` makes them again.
+    """Return the stages among `tasks` and their inputs whose results are damaged, so that `run` can make them again.
 
     This function is needed because Luigi does not check the inputs of a finished task. Raises DataError if only
     `rerun` may make a damaged result again, as for trainings.

@@ -28,7 +28,8 @@ def find(name: str) -> list[Stage]:
     names = ["Pipeline", *(s.name for s in chain + further)]
     near = difflib.get_close_matches(name.title() if name.islower() else name, names, n=1)
     hint = f" Did you mean {near[0]}?" if near else ""
-    kinds = dict.fromkeys(stage.name.partition(":")[0] for stage in further)  # dozens of names, if they included the datasets
+    # Only the first parts of the names, such as Evaluate: with the datasets, there would be dozens of names.
+    kinds = dict.fromkeys(stage.name.partition(":")[0] for stage in further)
     raise UsageError(
         f"there is no stage {name}.{hint} The stages of the chain are {', '.join(stage.name for stage in chain)}. "
         f"Stages outside the chain have names like Evaluate:lsp:pretrained; the names begin with {', '.join(kinds)}."

@@ -33,8 +33,9 @@ def search(options: argparse.Namespace) -> int:
     """Let Optuna choose combinations until there are `options.search` trials; return the exit code.
 
     The trials are compared by their accuracy on the validation split. Failed trials are listed at the end, and the exit code is
-    then 1. Raises UsageError for a stage that is not exactly one evaluation, for an invalid range, and for `--prune` if no
-    training can be stopped. Raises DataError if Optuna is not installed, or if another command runs the same search.
+    then 1. Raises UsageError if the stage's name does not select exactly one evaluation, for an invalid range, and for
+    `--prune` if no training can be stopped. Raises DataError if Optuna is not installed, or if another command runs the same
+    search.
     """
     try:
         import optuna
@@ -62,9 +63,10 @@ def search(options: argparse.Namespace) -> int:
 
 
 def _distribution(text: str) -> "BaseDistribution":
-    """Return the values from which Optuna chooses: of `finetune.batch=4,6,8` or of `finetune.learning_rate=1e-5..1e-2`.
+    """Return the list or range of values from which Optuna chooses.
 
-    Raises UsageError for an invalid range.
+    text: a list such as `finetune.batch=4,6,8`, or a range such as `finetune.learning_rate=1e-5..1e-2`. Raises UsageError
+    for an invalid range.
     """
     from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
@@ -130,7 +132,7 @@ class Search:
         return say_failures(failed)
 
     def _trials(self, count: int) -> Iterator[Combination]:
-        """Yield the combinations of unfinished trials, and then of new trials until there are `count`."""
+        """Yield the combinations of unfinished trials, and then of new trials until there are `count` trials."""
         from optuna.samplers import TPESampler
         from optuna.trial import TrialState
 
@@ -145,7 +147,8 @@ class Search:
                 number, params = asked.number, asked.params
             combination = _combination(params)
             self.numbers.setdefault(combination, []).append(number)
-            if len(self.numbers[combination]) == 1:  # if an equal trial is running, both get its accuracy
+            # An equal trial that is already running is not run twice: both trials get its accuracy.
+            if len(self.numbers[combination]) == 1:
                 print(f"\ntrial {number + 1} of {max(count, number + 1)}: {combination.name}", flush=True)
                 yield combination
 
@@ -165,7 +168,7 @@ class Search:
 
         if not self.prune or one.combination in self.pruned:
             return
-        epochs = self._epochs(one.combination)  # without the last epoch, after which the training ends
+        epochs = self._epochs(one.combination)  # without the last epoch, after which there is nothing to stop
         if len(epochs) <= self.reported.get(one.combination, 0):
             return
         self.reported[one.combination] = len(epochs)
@@ -195,7 +198,7 @@ class Search:
 
         done = self.study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
         best_first = sorted(done, key=lambda trial: trial.value or 0.0, reverse=True)
-        found = list(dict.fromkeys(_combination(trial.params) for trial in best_first))  # equal trials are compared once
+        found = list(dict.fromkeys(_combination(trial.params) for trial in best_first))  # trials with equal settings count once
         if found:
             compare(self.folder, self.stage, found)
             print(f"best on the validation split: {found[0].name}, {100 * (best_first[0].value or 0.0):.2f} %")

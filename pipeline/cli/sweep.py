@@ -83,7 +83,7 @@ def say_failures(failed: list[Running]) -> int:
 
 
 def compare(folder: Path, stage: str, chosen: list[Combination]) -> None:
-    """Print the accuracies of combinations, and tests of each against the first; write them and more to `folder`."""
+    """Print the combinations' accuracies, and tests of each against the first; write these, and curves, to `folder`."""
     from stages.evaluation.scores import Scored, as_text, pair_table, part_text
     from stages.reporting.compare import write_tables, write_tests
 

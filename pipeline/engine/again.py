@@ -53,6 +53,6 @@ class Again(luigi.Task):
 
 
 def again(stages: Iterable[Stage]) -> list[Again]:
-    """Return one `Again` task for each stage. stages: each stage comes after the stages that it reads."""
+    """Return one `Again` task for each stage. stages: sorted so that each stage comes after the stages that it reads."""
     request = tuple(stages)
     return [Again(stage=stage, request=request) for stage in request]

@@ -13,13 +13,13 @@ from datasets.errors import DataError
 from datasets.files import lock_file, sha256, write_atomically
 from datasets.progress import Report
 
-SMALL = 64 << 20  # bytes: files up to this size are read even in a block of `without_reading`
+SMALL = 64 << 20  # bytes; files up to this size are read even in a `without_reading` block
 _may_read: ContextVar[bool] = ContextVar("may_read", default=True)
 
 
 @contextmanager
 def without_reading() -> Iterator[None]:
-    """Forbid reading large files in the with block: the digest of a large file that is not cached raises DataError."""
+    """Forbid reading large files in the with block: `Digests` raises DataError if a large file's digest is not cached."""
     token = _may_read.set(False)
     try:
         yield

@@ -28,11 +28,11 @@ ENDED = {
     "TIMEOUT",
 }  # fmt: skip
 FORGOTTEN = "no longer known to Slurm"  # Slurm forgets a job some minutes after its end
-FIRST_POLL, LAST_POLL = 0.5, 10.0  # s between two queries of the job's state: at first, and later
-SEEN_SECONDS = 60  # s that a network file system may take to show files that another machine has written
-MOST_SECONDS = 120  # s between Slurm's signal to stop and the time limit; at most a quarter of the limit
+FIRST_POLL, LAST_POLL = 0.5, 10.0  # seconds between two queries of the job's state: at first, and later
+SEEN_SECONDS = 60  # seconds until a network file system shows the files that another machine has written
+MOST_SECONDS = 120  # longest notice in seconds; see `Job.notice`
 STOPPED = (130, -signal.SIGTERM)  # exit codes after SIGTERM: of a training that wrote a checkpoint, and of other stages
-LONGEST_END = 300  # s that Slurm may take to end a job that was requeued
+LONGEST_END = 300  # seconds that Slurm may take to end a job that was requeued
 WITHOUT_END = 10**6  # more requeues at the time limit than any training needs
 
 
@@ -48,7 +48,7 @@ class Job:
 
     @property
     def notice(self) -> int:
-        """Return the seconds between Slurm's signal to stop and the time limit."""
+        """Return the seconds between Slurm's signal to stop and the time limit: at most a quarter of the limit."""
         return min(MOST_SECONDS, self.minutes * 15)
 
 
@@ -104,10 +104,10 @@ class InJob:
             if _state(number, self.job.name) == "RUNNING":
                 print("The job is preempted; it returns to the queue.", flush=True)
                 if subprocess.run(["scontrol", "requeue", number]).returncode == 0:
-                    time.sleep(LONGEST_END)  # until Slurm ends this process
+                    time.sleep(LONGEST_END)  # wait until Slurm ends this process
 
     def checkpoint(self) -> Any:
-        """Stop the command, and return the call for the job's next run; None if it would not get further than this run.
+        """Stop the command; return the call for the job's next run, or None if that run would not get further than this one.
 
         Called by submitit before it requeues the job. A training writes a checkpoint and ends by itself. Any other stage saves
         nothing: if it has already run for half of the time limit, its next run would probably reach the limit, too.
@@ -130,7 +130,8 @@ def run(job: Job, folder: Path, done: Callable[[], bool]) -> None:
     """Submit a job, or find the job that another command has submitted for the same stage, and wait until the job ends.
 
     folder: folder of the job's files; done: function that returns whether the stage's result exists. Raises DataError if
-    the job ends without the result (with the path of the log), if Slurm is not installed, or if Slurm refuses the job.
+    the job ends without the result (the message contains the path of the log), if Slurm is not installed, or if Slurm
+    refuses the job.
     """
     number = _submitted(job, folder)
     state = _wait(job, number)

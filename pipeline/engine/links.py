@@ -44,7 +44,7 @@ def check(link: Path) -> None:
 
 
 def _name_of_copy(link: Path, found: Manifest) -> str:
-    """Return the proper name, NAME@<8 digits>, of a result folder that lies at the path of a symlink; found: its manifest."""
+    """Return the proper name, NAME@<8 digits>, for a result folder at the path of a symlink; found: the folder's manifest."""
     return f"{link.name}@{found.fingerprint[:8]}"
 
 

@@ -17,7 +17,7 @@ from pipeline.engine.digests import MEMORY
 from pipeline.engine.manifest import PARTIAL
 
 CHECKPOINT = (PARTIAL, "last.safetensors", "before-last.safetensors")  # files from which a training continues
-FIRST_PORT, PORTS = 20_000, 40_000  # the ports from which a job gets one for the rendezvous of its machines
+FIRST_PORT, PORTS = 20_000, 40_000  # first port, and number of ports, for the rendezvous of a job's machines
 
 
 def is_first() -> bool:
@@ -27,10 +27,10 @@ def is_first() -> bool:
 
 @contextlib.contextmanager
 def settings_here(nodes: int, exp: Path, fingerprint: str) -> Iterator[list[str]]:
-    """Yield the settings, as arguments of the command line, of a training's command on this machine of its job.
+    """Yield command-line arguments: the settings that a training's command needs on this machine of the Slurm job.
 
-    nodes: number of machines; exp: the folder of all results; fingerprint: first 8 digits of the training's. Raises OSError or
-    CalledProcessError if Slurm does not know the machines of the job.
+    nodes: number of machines; exp: the folder of all results; fingerprint: first 8 digits of the training's fingerprint.
+    Raises OSError or CalledProcessError if Slurm does not know the machines of the job.
     """
     if nodes == 1:
         yield []
@@ -60,7 +60,7 @@ def link_results(exp: Path, copy: Path) -> None:
 
 
 def copy_checkpoint(exp: Path, copy: Path, fingerprint: str) -> None:
-    """Copy the checkpoints of an unfinished training. No machine writes any before all machines have met."""
+    """Copy the checkpoints of an unfinished training; they do not change before the rendezvous of all machines."""
     for partial in exp.glob(f"*/*@{fingerprint}.partial"):
         place = copy / partial.relative_to(exp)
         place.mkdir(parents=True)

@@ -23,7 +23,7 @@ class Result:
     """
 
     def __init__(self, exp: Path, path: str, fingerprint: Callable[[], str]) -> None:
-        """fingerprint: called when it is first needed, because external files may have to be read to compute it."""
+        """fingerprint: function that returns the fingerprint; called only at first use, because it may read external files."""
         self.exp, self.link, self.trash = exp, exp / path, Trash(exp)
         self._fingerprint = fingerprint
 
@@ -94,7 +94,8 @@ class Result:
     def lock(self, wait: Callable[[], object]) -> Iterator[None]:
         """Hold the result's lock in the with block, so that one process at a time makes the result.
 
-        wait: called before waiting for another process. The operating system releases the lock of a killed process.
+        wait: function that is called before this process waits for another one. The operating system releases the lock of
+        a killed process.
         """
         held = lock_of(self.folder, self.exp)
         try:
@@ -114,8 +115,8 @@ class Result:
     def open_partial(self, begun: Begun, forget: Callable[[Path], object]) -> float:
         """Prepare the partial folder; return the seconds of work already spent on it.
 
-        If the partial folder was started from unknown inputs, or from other inputs than `begun`, `forget` is called with its
-        path, and the folder is deleted.
+        If the folder was made with inputs that are unknown or differ from those in `begun`, `forget` is called with the
+        folder's path, and the folder is then deleted.
         """
         found = manifest.read_partial(self.partial)
         spent = found.seconds if found else 0.0

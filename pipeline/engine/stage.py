@@ -23,7 +23,7 @@ from pipeline.engine.manifest import PARTIAL, Begun, Manifest
 from pipeline.engine.progress import Progress, say
 from pipeline.engine.result import Result
 
-JOBS = ".jobs"  # folder below exp/ of the scripts and logs of jobs
+JOBS = ".jobs"  # folder below exp/ with the scripts and logs of Slurm jobs
 
 
 @dataclass(frozen=True)
@@ -77,7 +77,7 @@ class Stage(luigi.Task):
 
     @property
     def remedy(self) -> str:
-        """The advice to the user in the error for a missing external input."""
+        """The advice to the user in the error message for a missing external input."""
         return "put the file in this place or correct its path in the settings"
 
     def requires(self) -> dict[str, "Stage"]:
@@ -304,7 +304,7 @@ class Stage(luigi.Task):
                 try:
                     self._check_outside()
                 except DataError:
-                    # An external file changed: continuing would mix results of its old and its new content.
+                    # An external file changed: a run that continued would mix results of the file's old and new contents.
                     self.result.trash.discard(partial)
                     raise
             manifest.write(partial, begun, summary, elapsed(), report)
@@ -318,7 +318,7 @@ class Stage(luigi.Task):
     def _check_outside(self) -> None:
         """Raise DataError if an external file has changed since the fingerprint was computed.
 
-        Without this check, a result of the new file would get the fingerprint of the old file.
+        Without this check, a result made from the new file would get the fingerprint of the old file.
         """
         if self.digest_external_inputs() != self.external_digests:
             raise DataError(f"A file that {self.name} reads was changed while the stage was at work; run again.")

@@ -18,7 +18,7 @@ class Trash:
     def take(self, folder: Path) -> Path:
         """Move a folder below exp/ to the trash atomically, so that no part of it looks like a result; return its new path.
 
-        Raises FileNotFoundError if the folder does not exist (any more), and DataError if it is on another disk.
+        Raises FileNotFoundError if the folder does not exist (any more), and DataError if it is on another disk than the trash.
         """
         while True:
             self.folder.mkdir(parents=True, exist_ok=True)

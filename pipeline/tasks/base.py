@@ -47,7 +47,7 @@ class ChainStage(Stage):
         return config.exp()
 
     def command(self, words: str) -> str:
-        """Return the full command line of `words`, such as `run FinetunePenn`: `python -m pipeline run FinetunePenn`.
+        """Return the full command line for `words`: `run FinetunePenn` becomes `python -m pipeline run FinetunePenn`.
 
         The command line contains the --workspace, --config, --set and --models options of this process.
         """

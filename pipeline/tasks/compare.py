@@ -110,7 +110,7 @@ def known() -> list[Stage]:
 
 
 def result_at(source: str) -> str:
-    """Return the result folder of a stage with the current settings, found by the stage's path or the last parts of the path.
+    """Return the result folder, with the current settings, of the stage whose path is, or ends with, `source`.
 
     source: a path such as exp/export, export or hg-256. If no result or several are found, `source` itself is returned. Raises
     DataError if the stage has a result, but not of the current settings.

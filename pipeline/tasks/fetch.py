@@ -73,7 +73,7 @@ class FromSources(ChainStage):
         return {}
 
     def sources(self) -> dict[str, tuple[str, str]]:
-        """Return name of a source -> (source, name of the file in the built-in sample that replaces the source `sample`)."""
+        """Return name of a source -> (source, name of the built-in sample's file that is used if the source is `sample`)."""
         raise AttributeError(f"{type(self).__name__} has no sources")
 
     def requires(self) -> dict[str, Stage]:
@@ -140,7 +140,7 @@ class FromSources(ChainStage):
         self._point_at_folders()
 
     def _point_at_folders(self) -> None:
-        """Update the symlinks of the finished result to the folders' current paths."""
+        """Point the symlinks in the finished result at the current paths of the folders that are read in place."""
         for name, found in self.in_folders():
             folders.point(self.folder / self.wanted[name].into, found.parts)
 
@@ -196,7 +196,7 @@ def digest_of_folder(folder: Path, wanted: Wanted, by_content: bool, digests: Di
 
 @contextmanager
 def origin_told(raw: Stage) -> Iterator[None]:
-    """If a DataError contains the path of the result of the stage `raw`, add the sources of this stage to its message."""
+    """Add the sources of the stage `raw` to the message of a DataError that contains the path of this stage's result."""
     try:
         yield
     except DataError as error:
@@ -287,7 +287,10 @@ class FetchNetwork(FromSources):
         return getattr(config.settings().models, self.setting)
 
     def choice(self) -> tuple[KnownModel | None, str]:
-        """Return the known network that is set, None for another network, and its source. Raises DataError if none is set."""
+        """Return (known network, source) of the network in the settings; the first is None if the network is not a known one.
+
+        Raises DataError if the settings have no network.
+        """
         if self.chosen.strip() in ("", SAMPLE):
             raise DataError(f"[models] {self.setting} = {self.chosen} is no network; give a network's name, path or address.")
         return read_choice(self.chosen, self.setting)

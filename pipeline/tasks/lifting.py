@@ -91,7 +91,7 @@ class RecordHeatmaps(ChainStage):
         return {"network": str(follow(Path(network).expanduser()))} if network else {}
 
     def digest_external_inputs(self) -> dict[str, str]:
-        """Return name -> digest. Raises DataError for a network whose own training needs the recorded heatmaps."""
+        """Return name -> digest of each file. Raises DataError for a network whose own training needs the recorded heatmaps."""
         settings = config.settings()
         own = config.exp() / PENN_ACTION.result_path / settings.forecast.experiment
         folder = Path(settings.converter.heatmaps_from).expanduser().parent
@@ -114,7 +114,7 @@ class RecordHeatmaps(ChainStage):
 
 
 def _clips_and_heatmaps() -> dict[str, Stage]:
-    """Return name -> stage for the data of the converter's training, with recorded heatmaps if heatmaps_from is set."""
+    """Return name -> stage for the stages that make the converter's training data: clips and, if set, recorded heatmaps."""
     found: dict[str, Stage] = {"clips": ConvertMocap()}
     return found | {"heatmaps": RecordHeatmaps()} if config.settings().converter.heatmaps_from else found
 

@@ -245,5 +245,5 @@ def converted(dataset: Dataset, further: Sequence[str] = ()) -> dict[str, Stage]
 
 
 def files_of(dataset: Dataset, inputs: dict[str, Path]) -> DatasetFiles:
-    """Return a converted dataset's files. inputs: name -> result folder of each stage of `converted` and of a crop cache."""
+    """Return a converted dataset's files. inputs: name -> result folder of the stages from `converted`, and of a crop cache."""
     return DatasetFiles.of(dataset, inputs["annot"], inputs["images"] / dataset.images, inputs.get("crops"))

@@ -47,7 +47,7 @@ class CacheCrops(ChainStage):
 
 
 def _data(dataset: str, training: Training) -> dict[str, Stage]:
-    """Return name -> stage for the data of a training: its dataset, further datasets, and the crop cache if `cache` is set."""
+    """Return name -> stage for the stages that make a training's data: its datasets and, if `cache` is set, the crop cache."""
     further = [name for name in training.further if name != dataset]
     crops = {"crops": CacheCrops(names=JOINED.join((dataset, *further)))} if training.cache else {}
     return converted(config.datasets()[dataset], further) | crops
@@ -178,7 +178,7 @@ class FinetunePenn(Finetune):
 
 
 def reserved_names() -> set[str]:
-    """Return the names of all results, in the folders of datasets, that are not results of trainings.
+    """Return the names that stages other than trainings give to their results: no experiment may have such a name.
 
     A name that ends in - represents all names that begin with it.
     """

@@ -1,6 +1,6 @@
 """Measure the accuracy of networks.
 
-oks               object keypoint similarity, as COCO scores it
+oks               object keypoint similarity (OKS), as in COCO's evaluation
 metrics           training accuracy, PCKh, PCK
 measures          each dataset's standard metrics
 accuracy          accuracy.json, the results of an evaluation

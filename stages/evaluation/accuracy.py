@@ -14,31 +14,31 @@ Rate = float | None  # a hit rate in [0, 1]; None if no joint counts
 
 
 class MeasureFigures(BaseModel):
-    """The results on one split by one measure (`datasets.measures.Measure`)."""
+    """The results on one split, scored by one measure (`datasets.measures.Measure`)."""
 
     model_config = ConfigDict(extra="forbid")
 
     threshold: float  # largest distance of a hit, as a fraction of the reference length
-    overall: Literal["mean", "total"]  # the field that `value` equals: `mean` or `total`
+    overall: Literal["mean", "total"]  # which of the fields `mean` and `total` is copied to `value`
     value: Rate  # the rate that the dataset's owners report
     visible: Rate  # `value`, computed from the visible joints only
-    mean: Rate  # mean of the hit rates of the joints in `in_mean`
-    total: Rate  # number of hits / number of labels, over the joints in `in_mean`
-    auc: Rate  # area under the curve of `total` up to the threshold, divided by the threshold
+    mean: Rate  # hit rate averaged over the joints listed in `in_mean`
+    total: Rate  # number of hits / number of labels, of all joints listed in `in_mean`
+    auc: Rate  # area under the curve of `total` from threshold 0 to `threshold`, divided by `threshold`
     curve: list[Rate]  # `value` at evenly spaced thresholds from 0 to `threshold`
-    in_mean: list[str]  # names of the joints that enter `mean` and `total`
+    in_mean: list[str]  # names of the joints that count in `mean` and `total`
     by_joint: dict[str, Rate]  # hit rate of each joint that the network knows
 
 
 class OksFigures(BaseModel):
-    """COCO's figures of object keypoint similarity; see `stages.evaluation.oks`."""
+    """COCO's average precisions and recall by object keypoint similarity; see `stages.evaluation.oks`."""
 
     model_config = ConfigDict(extra="forbid")
 
-    ap: float  # average precision: mean over the thresholds 0.5, 0.55 ... 0.95
+    ap: float  # average precision: mean over the similarity thresholds 0.5, 0.55 ... 0.95
     ap50: float
     ap75: float
-    ar: float  # average recall: mean over the thresholds of `ap`
+    ar: float  # average recall: mean over the thresholds 0.5, 0.55 ... 0.95
 
 
 class SplitFigures(BaseModel):
@@ -48,7 +48,7 @@ class SplitFigures(BaseModel):
 
     people: int
     acc: Rate  # training accuracy, see `metrics.TrainingAccuracy`
-    acc_joints: int  # number of joints that enter `acc`
+    acc_joints: int  # number of joints that count in `acc`
     pixels: float | None  # mean distance in px from prediction to label; None if the split has no labels
     oks: OksFigures | None = None  # only for datasets that are scored by object keypoint similarity
     measures: dict[str, MeasureFigures]  # name of the measure -> results, in the order of the dataset's measures

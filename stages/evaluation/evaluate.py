@@ -1,4 +1,4 @@
-"""Evaluate a network on the splits of one dataset: compute accuracies, predictions, and an error analysis.
+"""Evaluate a network on the splits of one dataset: write predictions, accuracies and an error analysis.
 
 Files in the result folder:
     accuracy.json          the dataset, and for each split: number of people, training accuracy, mean error in px, and the
@@ -9,7 +9,7 @@ Files in the result folder:
                            reference (N, M): reference lengths of the M measures in px;
                            group (N,): number of each person's group (an image or a sequence)
     preds_<split>.mat      preds (J, 2, N): the joints of preds_<split>.h5
-    heatmaps_<split>.h5    heatmaps (N, J, h, w) float32, only with [evaluate] heatmaps
+    heatmaps_<split>.h5    heatmaps (N, J, h, w) float32, only with the setting [evaluate] heatmaps
     pred_keypoints_mpii.mat    the submission for MPII's evaluation, only for MPII's test people
     per_joint.csv, per_action.csv              see `groups`
     failures_<split>.csv, worst_<split>.png    see `failures`
@@ -50,9 +50,9 @@ def evaluate(folder: Path, model: Path, data: DatasetFiles, splits: list[str], e
              report: Report = silent) -> dict[str, Any]:  # fmt: skip
     """Score the network in the file `model` on splits of `data`, and write all files of the result.
 
-    Returns split -> training accuracy, and value of the dataset's first measure. Joints whose names the network does not know
-    are not scored. All people have equal weight in the training accuracy. Raises DataError for an unreadable file, and for a
-    network without any of the dataset's joints.
+    Returns split -> the training accuracy and the accuracy by the dataset's first measure. Joints whose names the network does
+    not know are not scored. All people have equal weight in the training accuracy. Raises DataError for an unreadable file, and
+    for a network without any of the dataset's joints.
     """
     memory.keep_big_blocks()
     network, description = load_network(model)
@@ -89,10 +89,10 @@ def evaluate(folder: Path, model: Path, data: DatasetFiles, splits: list[str], e
 
 def heatmaps_of(network: HourglassNet, samples: PoseDataset, mirror: list[int], evaluation: Evaluation,
                 workspace: Workspace) -> Iterator[tuple[dict, Tensor]]:  # fmt: skip
-    """Yield batches of samples with the network's heatmaps (N, network's joints, h, w), averaged over flips and scales.
+    """Yield each batch of samples, and the network's heatmaps (N, network's joints, h, w) averaged over flips and scales.
 
-    mirror: for each channel of the network, the channel of the mirrored joint. With several scales, the yielded batch is the
-    batch of the first scale.
+    mirror: for each channel of the network, the channel of the mirrored joint. With several scales, the yielded samples are
+    those of the first scale.
     """
     device = pick_device(workspace.device)
     compute = compute_type(evaluation.precision, device)
@@ -141,7 +141,7 @@ def write_split(folder: Path, split: str, data: DatasetFiles, preds: np.ndarray,
     """Write all files of a split; return the split's entry in accuracy.json.
 
     preds: (N, J, 2) in 0-based px of the images, NaN where unknown; confidence: (N, J); training: the training accuracy and the
-    number of joints in it, None for predictions without heatmaps.
+    number of joints that count in it; None for predictions without heatmaps.
     """
     people = data.people(split)
     write_h5(folder / f"preds_{split}.h5", {"preds": preds + 1, "confidence": confidence})

@@ -1,10 +1,11 @@
-"""Analyse the errors of a network: by joint, action, visibility and size of the person, left-right confusion, worst images.
+"""Analyse a network's errors by joint, action, visibility and person size; count left-right confusions; draw the worst images.
 
-`failures_<split>.csv` has one row per joint, action, visibility and size range. Columns: by, value, joints (number of labelled
-joints), measure, rate (in per cent), median (of the error in px), confused (in per cent). The measure is the first one of the
-dataset; the rate is the number of hits / the number of labelled joints. A joint is confused if its prediction lies within the
-measure's threshold of the opposite joint's label (left for right), and nearer to this label than to the joint's own label; only
-joints whose opposite joint is labelled too are examined.
+`failures_<split>.csv` has a row for all joints, and one row per joint, action, visibility and size range. Columns: by and value
+(what the row covers, such as joint and knee), joints (number of labelled joints), measure (the dataset's first measure), rate
+(hits / labelled joints, in per cent), median (of the error, in px), confused (share of confused joints, in per cent). A joint
+is confused if its prediction lies within the measure's threshold of the opposite joint's label (left for right), and nearer to
+this label than to the joint's own label; only joints whose opposite joint is labelled too are examined.
+
 `worst_<split>.png` shows labels and predictions of the people with the largest errors, at most one person per image or
 sequence.
 """
@@ -37,7 +38,7 @@ def write_failures(folder: Path, split: str, data: DatasetFiles, people: People,
     confused = _confused(people, preds, distance, limit, data.skeleton.mirrored())
     table = failures(data.skeleton.joints, people, distance, limit, confused)
     table.insert(table.columns.get_loc("rate"), "measure", measure.name)
-    table["value"] = table["value"].map(csv_text)  # names of actions come from archives, which are not trusted
+    table["value"] = table["value"].map(csv_text)  # names of actions come from downloaded archives, which are not trusted
     table.to_csv(folder / f"failures_{split}.csv", index=False)
     _draw_worst(folder / f"worst_{split}.png", data, people, preds, distance / limit)
 
@@ -71,7 +72,7 @@ def failures(joints: tuple[str, ...], people: People, distance: np.ndarray, limi
 
 
 def _divisions(joints: tuple[str, ...], people: People, counted: np.ndarray) -> Iterator[tuple[str, str, np.ndarray]]:
-    """Yield (by, value, mask that broadcasts to (N, J)) of each row of the table."""
+    """Yield (by, value, mask) for each row of the table; the mask, which broadcasts to (N, J), selects the row's joints."""
     yield "all", "all", np.array(True)
     for j, joint in enumerate(joints):
         yield "joint", joint, np.arange(len(joints)) == j
@@ -88,9 +89,9 @@ def _divisions(joints: tuple[str, ...], people: People, counted: np.ndarray) -> 
 
 
 def _draw_worst(path: Path, data: DatasetFiles, people: People, preds: np.ndarray, relative: np.ndarray) -> None:
-    """Draw labels, and predictions below them, of the people with the largest mean error.
+    """Draw the people with the largest mean error: a row of pictures with labels, and below it a row with predictions.
 
-    relative: (N, J), errors / largest distance of a hit; values above 10 count as 10.
+    relative: (N, J), error of each joint / largest distance of a hit; values above 10 count as 10.
     """
     errors = np.minimum(relative, 10.0)
     known = ~np.isnan(errors)

@@ -2,8 +2,8 @@
 
 Columns of both files: split, metric, threshold (as a multiple of the metric's reference length).
 Further columns of per_joint.csv: joint, labelled (number of scored labels), rate.
-Further columns of per_action.csv: action, people (number of people), labelled (number of scored labels), mean (mean of the
-joints' rates), total (number of hits / number of scored labels, over all joints).
+Further columns of per_action.csv, for the joints that count in the dataset's mean: action, people (number of people), labelled
+(number of scored labels), mean (mean of the joints' rates), total (number of hits / number of scored labels).
 
 Joints that are not predicted for any person have no row. Datasets without actions have no per_action.csv.
 """
@@ -20,7 +20,7 @@ from datasets.measures import Measure, People
 from stages.evaluation.measures import joints_in_mean
 from stages.evaluation.metrics import Pck, PckResult
 
-# For each split: its name, its N people, and their predicted joints (N, J, 2) in 0-based px of the images.
+# For each split: its name, its N people, and the predicted joints (N, J, 2) of these people in 0-based px of the images.
 Scored = list[tuple[str, People, np.ndarray]]
 
 

@@ -1,4 +1,4 @@
-"""Score predictions by the measures of a dataset."""
+"""Score predictions by the accuracy measures of a dataset, such as PCKh@0.5."""
 
 import numpy as np
 
@@ -8,12 +8,12 @@ from datasets.skeletons import Skeleton
 from stages.evaluation import metrics
 from stages.evaluation.accuracy import MeasureFigures
 
-STEPS = 50  # number of threshold steps of a PCK curve, as in MPII's evaluation: from 0 to 0.5 in steps of 0.01
+STEPS = 50  # number of steps between the thresholds of a PCK curve, as in MPII's evaluation: 0 to 0.5 in steps of 0.01
 PEOPLE = 4096  # number of people scored at a time, to limit memory
 
 
 def score(people: People, preds: np.ndarray, dataset: Dataset) -> dict[str, MeasureFigures]:
-    """Return the results of predictions by all measures of a dataset: name of the measure -> results.
+    """Return name of a measure -> results of the predictions by this measure, for all measures of the dataset.
 
     preds: (N, J, 2) in 0-based px of the images. A joint that is NaN for all people is unknown to the network and is not
     scored.
@@ -30,10 +30,10 @@ def known_joints(preds: np.ndarray) -> np.ndarray:
 
 
 def distances_to_labels(preds: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """Return the distance (N, J) in px from each prediction to its label, both (N, J, 2).
+    """Return the distance (N, J) in px from each prediction to its label; preds and labels: (N, J, 2) px.
 
-    The distance is infinite for a labelled joint that was not predicted, which counts as a miss. It is NaN without a label, and
-    for joints that the network does not know.
+    The distance is infinite for a labelled joint that was not predicted, which counts as a miss. It is NaN for a joint without
+    a label, and for joints that the network does not know.
     """
     distance = np.linalg.norm(preds - labels, axis=-1)
     missed = np.isnan(distance) & ~np.isnan(labels).any(axis=-1)
@@ -43,7 +43,7 @@ def distances_to_labels(preds: np.ndarray, labels: np.ndarray) -> np.ndarray:
 
 
 def joints_in_mean(preds: np.ndarray, skeleton: Skeleton) -> list[int]:
-    """Return the indices of the predicted joints in the mean hit rate; preds: (N, J, 2), NaN where not predicted."""
+    """Return the indices of the predicted joints that count in the mean hit rate; preds: (N, J, 2), NaN if not predicted."""
     return [j for j in known_joints(preds) if skeleton.joints[j] not in skeleton.not_in_mean]
 
 

@@ -35,7 +35,7 @@ def training_accuracy(predicted: np.ndarray, target: np.ndarray, scoring: Sequen
 
 
 def training_hits(predicted: Tensor, target: Tensor, scoring: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the hits and the counted joints of `training_accuracy` (threshold 0.5), two float tensors (N, S) of 0 and 1.
+    """Return two float tensors (N, S) of 0 and 1: which joints are hits in `training_accuracy` (threshold 0.5), which count.
 
     predicted, target: heatmaps (N, J, h, w); scoring: indices of S joints (S,), on the device of the heatmaps. To get the
     accuracy, sum both tensors over the samples and pass the sums to `mean_rate`.
@@ -49,14 +49,14 @@ def training_hits(predicted: Tensor, target: Tensor, scoring: Tensor) -> tuple[T
 
 
 def mean_rate(hits: Tensor, seen: Tensor) -> float:
-    """Return the mean of hits / seen, both (S,), over the joints with seen > 0; NaN without such joints."""
+    """Return the mean of hits / seen, both (S,), over the joints with seen > 0; NaN if there is no such joint."""
     return (hits.double() / seen)[seen > 0].mean().item()
 
 
 class TrainingAccuracy:
     """The mean of `training_accuracy` over batches; all batches have equal weight, as in the published training.
 
-    Batches in which no joint counts are skipped; the published program divides by zero for such a batch.
+    A batch without a joint that counts is skipped; the published program divides by zero for such a batch.
     """
 
     def __init__(self, scoring: Sequence[int], threshold: float = 0.5) -> None:
@@ -87,8 +87,8 @@ class PckResult:
 
     thresholds: np.ndarray  # (T,)
     joints: np.ndarray  # (T, J): hit rate of each joint
-    mean: np.ndarray  # (T,): mean of the rates of the joints `Pck.in_mean`, as in tables on MPII's validation split
-    total: np.ndarray  # (T,): number of hits / number of labels, over the joints `Pck.in_mean`, as in MPII's own evaluation
+    mean: np.ndarray  # (T,): mean hit rate of the joints listed in `Pck.in_mean`, as in tables on MPII's validation split
+    total: np.ndarray  # (T,): hits / labels of all joints listed in `Pck.in_mean`, as in MPII's own evaluation
     counts: np.ndarray  # (J,) int64: number of labels of each joint
     pixels: np.ndarray  # (J,): mean distance in px from label to prediction
     mean_pixels: float  # mean distance in px from label to prediction, over all joints that enter `mean`
@@ -96,7 +96,7 @@ class PckResult:
     def auc(self) -> float:
         """Return the area under the curve of `total`, divided by the range of the thresholds.
 
-        Needs at least two thresholds in rising order. MPII's own evaluation uses the thresholds 0, 0.01 .. 0.5.
+        There must be at least two thresholds, in ascending order. MPII's own evaluation uses 0, 0.01, 0.02 ... 0.5.
         """
         return float(np.trapezoid(self.total, self.thresholds) / (self.thresholds[-1] - self.thresholds[0]))
 
@@ -104,13 +104,13 @@ class PckResult:
 class Pck:
     """Percentage of correct keypoints (distance / reference length <= threshold) at several thresholds.
 
-    Each person has one reference length, in px like the points. If it is the head size (`Annotations.normalize`), the result is
-    PCKh; `Measure.reference` computes the reference lengths of a dataset's measures. A person without a positive reference
-    length does not count. A labelled joint without a prediction is a miss.
+    Each person has one reference length, in px like the points. If this length is the head size (`Annotations.normalize`), the
+    result is PCKh; `Measure.reference` computes the reference lengths of a dataset's measures. A person without a positive
+    reference length does not count. A labelled joint without a prediction is a miss.
     """
 
     def __init__(self, thresholds: Sequence[float], joints: int, in_mean: Sequence[int] | None = None) -> None:
-        """Start with zero counts; joints: J; in_mean: indices of the joints in `mean` and `total`, by default all."""
+        """Start with zero counts; joints: J; in_mean: indices of the joints that count in `mean` and `total`, default all."""
         self.thresholds = np.asarray(thresholds, dtype=np.float64)
         self.in_mean = np.arange(joints) if in_mean is None else np.asarray(in_mean, dtype=np.int64)
         self.hits = np.zeros((len(self.thresholds), joints), np.int64)
@@ -151,14 +151,14 @@ def _divide(values: ArrayLike, counts: np.ndarray) -> np.ndarray:
 
 
 def pckh_joints(skeleton: Skeleton) -> list[int]:
-    """Return the indices of the joints in the mean of PCKh tables."""
+    """Return the indices of the joints that count in the mean of PCKh tables."""
     return [i for i, name in enumerate(skeleton.joints) if name not in skeleton.not_in_mean]
 
 
 def by_part(rates: np.ndarray, joints: Sequence[str]) -> dict[str, np.ndarray]:
     """Return body part -> mean (...) of the rates (..., J) of its left and its right joint, as in PCKh tables.
 
-    A part's name is the joint's name without the side: ankle, knee, hip ... head_top.
+    The name of a body part is the joint's name without the side: ankle, knee, hip ... head_top.
     """
     parts: dict[str, list[int]] = {}
     for i, name in enumerate(joints):

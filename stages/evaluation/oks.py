@@ -19,7 +19,7 @@ SIGMA = {
 OTHER_SIGMA = 0.079  # sigma of joints that COCO does not have; CrowdPose uses this value for head and neck
 THRESHOLDS = np.linspace(0.5, 0.95, 10)  # smallest similarity at which a prediction matches a person
 RECALLS = np.linspace(0, 1, 101)  # recalls at which the precision is read, for the average precision
-MOST = 20  # largest number of scored predictions of an image: those with the highest scores
+MOST = 20  # at most this many predictions of an image are scored: those with the highest scores
 
 
 def sigmas(joints: tuple[str, ...]) -> np.ndarray:
@@ -31,8 +31,8 @@ def score(rows: Annotations, preds: np.ndarray, confidence: np.ndarray, joints: 
     """Return average precisions and the average recall of predictions, one prediction per labelled person.
 
     preds: (N, J, 2) in 0-based px, NaN for joints that are not predicted; confidence: (N, J). People without a labelled joint
-    do not count. The area of a person is the area of the square box, as in the files of `write_coco`. The score of a prediction
-    is the mean confidence of the predicted joints.
+    do not count. A person's area is the area of the person's square box, as in the files that `write_coco` writes. The score of
+    a prediction is the mean confidence of the predicted joints.
     """
     labelled = np.flatnonzero(~np.isnan(rows.part).any(axis=2).all(axis=1))
     rows, preds, confidence = rows.select(labelled), preds[labelled], confidence[labelled]
@@ -49,7 +49,7 @@ def score(rows: Annotations, preds: np.ndarray, confidence: np.ndarray, joints: 
         hits.append(np.stack([_matched(found, threshold) for threshold in THRESHOLDS], axis=1))
         order.append(scores[ranked])
     ranks = np.argsort(-np.concatenate(order), kind="stable")
-    # (N, thresholds): row k has the number of matches among the k + 1 predictions with the highest scores.
+    # (N, len(THRESHOLDS)): row k has the number of matches among the k + 1 predictions with the highest scores.
     counts = np.concatenate(hits)[ranks].cumsum(axis=0)
     recall = counts / len(rows)
     precision = counts / np.arange(1, len(counts) + 1)[:, None]
@@ -88,6 +88,6 @@ def _matched(found: np.ndarray, threshold: float) -> np.ndarray:
 
 
 def _read_off(recall: np.ndarray, precision: np.ndarray) -> np.ndarray:
-    """Return the precision at each of `RECALLS`, 0 at recalls that are not reached; recall, precision: (N,), by score."""
+    """Return the precision at each recall in RECALLS, 0 if not reached; recall, precision: (N,), after 1 to N predictions."""
     places = np.searchsorted(recall, RECALLS, side="left")
     return np.where(places < len(precision), precision[places.clip(max=len(precision) - 1)], 0.0)

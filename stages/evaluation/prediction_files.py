@@ -1,6 +1,6 @@
 """Read predictions of other programs for MPII's people, in the common layouts of the field.
 
-An array has an axis of people, an axis of the 16 joints and an axis of x and y (perhaps with confidence), in any order:
+An array has one axis for the N people, one for the 16 joints, and one for x and y (or x, y and confidence), in any order:
 N x 16 x 2 (most PyTorch programs), 16 x 2 x N (detections_our_format.mat), 2 x 16 x N (MATLAB, including its .h5 files). MPII's
 own toolkit uses a struct annolist(i).annorect(k).annopoints.point(j) with x, y and id. People are in the order of the labels.
 """
@@ -21,7 +21,7 @@ from datasets.formats.matlab import read_mat
 from datasets.formats.matlab_values import Record
 from datasets.mpii import MPII
 
-NAMES = ("preds", "pred", "predictions", "keypoints", "pos_pred_src", "annolist")  # possible names of the variable in a file
+NAMES = ("preds", "pred", "predictions", "keypoints", "pos_pred_src", "annolist")  # names under which a file may hold the array
 MOST = 1 << 28  # largest accepted size of a file in bytes; for MPII's 2,958 people, a file has 0.4e6 bytes (.json: 5e6)
 JOINTS = len(MPII.skeleton.joints)
 # Possible orders of the axes: N people, J joints, C coordinates. The usual orders come first, because the first order that fits
@@ -46,7 +46,7 @@ def read_predictions(path: Path, people: int) -> tuple[np.ndarray, str]:
 
 
 def arranged(path: Path, name: str, values: Any, people: int, first: int = 1) -> tuple[np.ndarray, str]:
-    """Return an array of predictions in any layout as (N, 16, 2) float64 in 1-based px, and a description of the layout.
+    """Return `values`, predictions in any layout, as (N, 16, 2) float64 in 1-based px, and a description of their layout.
 
     first: coordinate of the first pixel in the array, 0 or 1. Raises DataError for an unknown layout.
     """
@@ -115,7 +115,7 @@ def _of_npy(path: Path) -> tuple[str, Any, int]:
 
 
 def _of_json(path: Path) -> tuple[str, Any, int]:
-    """Read a .json file: nested lists, alone or under one of the keys `NAMES`, or a list of people with 0-based keypoints."""
+    """Read a .json file: nested lists, which may be under a key listed in NAMES, or a list of people with 0-based keypoints."""
     try:
         with gzip.open(path) if path.suffix == ".gz" else open(path, "rb") as file:
             content = file.read(MOST + 1)

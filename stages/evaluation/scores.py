@@ -1,6 +1,6 @@
-"""Make tables of accuracies, by body part and in total, with confidence intervals and published results, and tables of tests.
+"""Make tables of accuracies by body part and in total, with confidence intervals and published results, and of tests.
 
-The tables are made from the result folders of `evaluate` alone.
+The only inputs are the result folders of `evaluate`.
 """
 
 from dataclasses import dataclass
@@ -40,7 +40,7 @@ class Scored:
         return self.accuracy.measures[0]
 
     def people(self, split: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Return distance (N, J) and reference (N, M) in px, and group (N,) of a split's people; see `evaluate`."""
+        """Return distance (N, J) and reference (N, M) in px, and group (N,), from people_<split>.h5; see `evaluate`."""
         path = self.folder / f"people_{split}.h5"
         with open_h5(path) as file:
             distance, reference, group = (h5_field(file, path, name)[()] for name in ("distance", "reference", "group"))
@@ -58,10 +58,10 @@ class Scored:
 def part_table(scored: list[Scored]) -> pd.DataFrame:
     """Return a table with one row per split, measure and network; rates are in per cent, NaN if unknown.
 
-    In each split and measure, the networks in `scored` come first. A published result follows if it was computed on as many
-    people as one of these networks. Columns: split, measure, network, published (yes or empty), people, the body parts, overall
-    (the rate that the dataset's owners report), low and high (95 % confidence interval of overall), visible, total and auc (see
-    `MeasureFigures`), pixels (mean error in px, which does not depend on the measure).
+    For each split and measure, the networks in `scored` come first. A published result follows if it was computed on as many
+    people as one of these networks. Columns: split, measure, network, published (yes or empty), people (number), the body
+    parts, overall (the rate that the dataset's owners report), low and high (95 % confidence interval of overall), visible,
+    total and auc (see `MeasureFigures`), pixels (mean error in px, which does not depend on the measure).
     """
     rows = []
     for dataset, split in dict.fromkeys((s.accuracy.dataset, split) for s in scored for split in s.accuracy.labelled):
@@ -127,7 +127,9 @@ def joint_table(scored: list[Scored]) -> pd.DataFrame:
 
 
 def compared(first: Scored, second: Scored, split: str) -> Difference | None:
-    """Return by how much the second network is better than the first, by the dataset's first measure, on the joints of both.
+    """Return by how much the second network is better than the first, by the dataset's first measure.
+
+    Only the joints that both networks predict are compared.
 
     Returns None if the two networks were scored on different people.
     """
@@ -161,7 +163,7 @@ def pair_table(pairs: list[tuple[Scored, Scored]]) -> pd.DataFrame:
 
 
 def part_text(table: pd.DataFrame, form: str = "simple") -> str:
-    """Return the table of `part_table` as text, one text table for each split and measure; form = github means Markdown."""
+    """Return the result of `part_table` as text: one table for each split and measure; form = github means Markdown."""
     tables = []
     for (split, measure), rows in table.groupby(["split", "measure"], sort=False):
         shown = rows.assign(network=rows["network"] + np.where(rows["published"] == "yes", " *", ""))

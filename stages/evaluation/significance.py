@@ -1,7 +1,7 @@
 """Compute confidence intervals of accuracies, and significance tests between two networks.
 
-People in one image, and frames of one sequence, are not independent samples. So whole groups are resampled: images of MPII,
-sequences of Penn Action.
+People in one image, and frames of one sequence, are not independent samples. So the bootstrap resamples whole groups: images
+of MPII, sequences of Penn Action.
 """
 
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ from scipy.stats import permutation_test
 
 RESAMPLES = 10_000
 SURE = 0.95  # confidence level of the intervals
-_CHUNK = 2**22  # how many random numbers are drawn at a time, to limit memory
+_CHUNK = 2**22  # number of random numbers that are drawn at a time, to limit memory
 
 
 @dataclass(frozen=True)
@@ -21,7 +21,7 @@ class Hits:
 
     hits: np.ndarray  # (G, J): number of hits
     counts: np.ndarray  # (G, J): number of labelled joints; 0 for joints that do not count
-    overall: Literal["mean", "total"]  # whether `rate` returns the mean of the joints' rates, or all hits / all labels
+    overall: Literal["mean", "total"]  # `rate` returns: mean = mean of the joints' rates; total = all hits / all labels
 
     def rate(self) -> float:
         """Return the rate in [0, 1]; NaN if no joint counts."""
@@ -45,7 +45,7 @@ class Difference:
 
 def hits_by_group(distance: np.ndarray, reference: np.ndarray, threshold: float, group: np.ndarray, joints: np.ndarray,
                   overall: Literal["mean", "total"]) -> Hits:  # fmt: skip
-    """Return the numbers of hits, and of joints that count, of each group.
+    """Return, for each group, the number of hits and the number of joints that count.
 
     distance: (N, J) px, see `measures.distances_to_labels`; a joint with distance NaN does not count; reference: (N,) px;
     group: (N,), number of each person's group; joints: (J,) bool, the joints that count.
@@ -79,7 +79,7 @@ def difference(first: Hits, second: Hits, seed: int = 0) -> Difference:
     if first.overall == "total":
         weight = np.where(counts > 0, 1 / max(counts.sum(), 1), 0.0)
     shares = (second.hits - first.hits) @ weight
-    # Scipy does not accept a single group; swapping the results of one group changes only the sign, so p = 1.
+    # Scipy does not accept a single group. Swapping the networks' results in one group changes only the sign, so p = 1.
     if len(shares) < 2:
         return Difference(float(shares.sum()), low, high, 1.0, len(shares))
     test = permutation_test(
@@ -90,7 +90,7 @@ def difference(first: Hits, second: Hits, seed: int = 0) -> Difference:
 
 
 def _resampled(groups: int, networks: list[Hits], seed: int) -> list[np.ndarray]:
-    """Return the rates (RESAMPLES,) of each network on groups drawn with replacement; all networks share the drawn groups."""
+    """Return each network's rates (RESAMPLES,) on groups drawn with replacement; the draws are the same for all networks."""
     rng = np.random.default_rng(seed)
     at_once = max(1, _CHUNK // max(groups, 1))
     rates: list[list[np.ndarray]] = [[] for _ in networks]
@@ -104,7 +104,7 @@ def _resampled(groups: int, networks: list[Hits], seed: int) -> list[np.ndarray]
 
 
 def _rates(hits: np.ndarray, counts: np.ndarray, overall: str) -> np.ndarray:
-    """Return the rates (...) of hits and counts (..., J); NaN if no joint counts."""
+    """Return the rates (...) computed from hits and counts, both (..., J); NaN if no joint counts."""
     if overall == "total":
         hits, counts = hits.sum(axis=-1, keepdims=True), counts.sum(axis=-1, keepdims=True)
     counted = counts > 0

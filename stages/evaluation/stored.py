@@ -22,10 +22,10 @@ SPLIT = "valid"
 
 
 def score_stored(folder: Path, files: Mapping[str, Path], order: Path, data: DatasetFiles) -> dict[str, Any]:
-    """Score prediction files; write a folder named after each program below `folder`. Returns program -> number of people.
+    """Score prediction files; write each program's results to `folder`/<program>. Returns program -> number of people.
 
-    order: the published valid.h5. files: program -> file with predictions for all people of valid.h5, in the order of valid.h5.
-    Raises DataError for files that cannot be read, and for validation people of `data` who are not in valid.h5.
+    order: path of the published valid.h5. files: program -> file with predictions for all people of valid.h5, in the order of
+    valid.h5. Raises DataError for files that cannot be read, and for validation people of `data` who are not in valid.h5.
     """
     people = data.split(SPLIT)
     every = annotations.read(order.parent, order.stem)
@@ -40,9 +40,10 @@ def score_stored(folder: Path, files: Mapping[str, Path], order: Path, data: Dat
 
 
 def rows_in(every: Annotations, some: Annotations, order: Path, file: Path) -> np.ndarray:
-    """Return the row in `every` of each person in `some`, (N,) int64. People are matched by image and by number in the image.
+    """Return, for each person in `some`, the person's row in `every`, (N,) int64.
 
-    order, file: paths of the files of `every` and `some`, for error messages. Raises DataError if a person is not in `every`.
+    People are matched by image and by number in the image. order, file: paths of the files from which `every` and `some` were
+    read, for error messages. Raises DataError if a person is not in `every`.
     """
     row_of = {person: row for row, person in enumerate(zip(every.images, every.person.tolist(), strict=True))}
     wanted = list(zip(some.images, some.person.tolist(), strict=True))

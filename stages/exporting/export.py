@@ -2,12 +2,14 @@
 
 model.safetensors  the network with its description, for `checkpoints.load_network`
 model.onnx         images (N, 3, R, R) in [0, 1] -> heatmaps (N, J, R/4, R/4) of the last stack; any N
-best_model.t7      for the option -hgModel of image-play and skeleton2d3d (cudnn, GPU tensors), if Torch7 has all its layers
-best_model_cpu.t7  for Torch7 without a GPU (nn, float tensors), if Torch7 has all its layers
+best_model.t7      for the option -hgModel of image-play and skeleton2d3d (cudnn, GPU tensors)
+best_model_cpu.t7  for Torch7 without a GPU (nn, float tensors)
 weights.h5         the weight arrays by name; the attribute `description` describes the network, as in model.safetensors
-model.json         for programs: options, joints, input, output, accuracies, largest error of the heatmaps of each file
+model.json         for programs: options, joints, input, output, accuracies, largest error of each file's heatmaps
 use_onnx.py        finds a person's joints with model.onnx, numpy and onnxruntime alone
-MODEL_CARD.md      for people: data, settings, accuracies, largest error of the heatmaps of each file
+MODEL_CARD.md      for people: data, settings, accuracies, largest error of each file's heatmaps
+
+The .t7 files are missing if Torch7 lacks a layer of the network.
 """
 
 import json
@@ -44,7 +46,7 @@ TOLERANCE = 1e-4  # largest allowed difference from the network's heatmaps, whos
 
 @dataclass(frozen=True)
 class Format:
-    """A file format of the export: its purpose, a function that writes a file, and one that computes a file's heatmaps."""
+    """A file format of the export: its purpose, a function that writes a file, and one that runs the network in a file."""
 
     what_for: str
     write: Callable[[Path, HourglassNet, Description], None]

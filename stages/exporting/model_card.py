@@ -93,7 +93,7 @@ def model_card(model: ExportedModel, uses: dict[str, str], images: int, not_torc
 
 
 def _accuracy(found: Accuracy) -> list[str]:
-    """Return the lines of two tables: accuracies by split and measure, and the first measure by joint and split."""
+    """Return the lines of two tables: all measures of each split, and the first measure of each joint and split."""
     rows, by_joint, first = [], {}, found.measures[0]
     for split, figures in found.splits.items():
         rates = {TRAINING_METRIC: figures.acc} | {name: measure.value for name, measure in figures.measures.items()}
@@ -113,7 +113,7 @@ def _percent(value: float | None) -> str:
 
 
 def _data(steps: tuple[Step, ...]) -> list[str]:
-    """Return lines that list the network's datasets with their terms of use, and its authors if others trained it."""
+    """Return lines with the datasets and their terms of use, and with the network's authors if others trained the network."""
     elsewhere = [f"{step.trained_by} The data below was used to score the network." for step in steps if step.trained_by]
     lines = [
         f"- {origin.name}, {origin.page}. Owners: {origin.owners}. Terms: {origin.terms}"

@@ -49,7 +49,7 @@ DAMAGE = (
 
 
 def unpack(archive: Path, pattern: str, folder: Path, report: Report = silent, expected: str = "") -> int:
-    """Unpack the members of a .zip, .7z, .tar or .tar.{gz,bz2,xz,zst} whose name matches `pattern` into `folder`.
+    """Unpack into `folder` the members whose names match `pattern`, from a .zip, .7z, .tar or .tar.{gz,bz2,xz,zst}.
 
     pattern: regular expression for a member's whole name. Its group `to` matches the path below `folder`, or its group `images`
     matches the name below `folder`/images. expected: a description of the matching members, for error messages.

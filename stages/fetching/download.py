@@ -1,8 +1,8 @@
 """Download one file from one address, resumably: with requests, or with gdown for Google Drive.
 
 The bytes that have arrived are kept in a file .*.part. After a broken connection, or in a later run, the server is asked for
-the remaining bytes, provided that its file has not changed (If-Range). If the server cannot send a part of a file, the download
-starts from the beginning.
+the remaining bytes, provided that the file on the server has not changed (If-Range). If the server cannot send a part of a
+file, the download starts from the beginning.
 """
 
 import hashlib
@@ -44,7 +44,7 @@ class _UnknownHost(_Interrupted):
 
 
 def download(address: str, target: Path, report: Report = silent, unpacked: bool = False) -> Path:
-    """Download the file at an address; return the path of the complete file, in the folder of `target`.
+    """Download the file at an address; return the path of the downloaded file, which lies next to `target`.
 
     The caller verifies the file and moves it to `target`. unpacked: also require disk space for the unpacked contents. Raises
     DataError if the download fails.
@@ -148,7 +148,7 @@ def _page(address: str) -> DataError:
 
 
 def _begin(part: Path, tag: Path, reply: requests.Response) -> None:
-    """Create an empty part file, then write its tag file.
+    """Empty the file `part`, then write the ETag or Last-Modified of the file on the server to the file `tag`.
 
     The order matters: if the process is killed between the two steps, no old bytes are left next to the tag of a new file.
     """

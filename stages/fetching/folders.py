@@ -61,7 +61,7 @@ def point(result: Path, parts: dict[str, Path]) -> None:
 
 
 def find(folder: Path, wanted: Wanted) -> Found:
-    """Return the wanted parts and files of a folder, searching its subfolders up to three levels deep.
+    """Return the wanted folders of images ("parts") and single files in a folder and its subfolders, up to three levels deep.
 
     Raises DataError, with the expected and the found names, if a part is missing or several folders match.
     """
@@ -75,7 +75,7 @@ def find(folder: Path, wanted: Wanted) -> Found:
 def identity(
     found: Found, wanted: Wanted, digest: Callable[[Path], str], contents: Callable[[Path], str] | None, report: Report = silent
 ) -> str:
-    """Return the hex sha256 of the names, sizes and modification times of all parts' files, and of the single files' digests.
+    """Return the hex sha256 of names, sizes and modification times of the files in all parts, and of single files' digests.
 
     digest: function that returns the digest of a single file. contents: function that returns the digest of a file of a part,
     which is used instead of the modification time; None: use the modification time.
@@ -116,7 +116,7 @@ def tree_identity(
 
 
 def count(found: Found, wanted: Wanted) -> int:
-    """Return the number of wanted files."""
+    """Return the number of wanted files that were found."""
     return len(found.copied) + sum(1 for part in wanted.parts for _ in _files(found.parts[part.name], part))
 
 
@@ -142,7 +142,7 @@ def _names(folder: Path, pattern: str) -> list[str]:
 def _one(folder: Path, fits: Callable[[Path], bool], name: str, wanted: Wanted) -> Path:
     """Return the folder for which `fits` is true, on the first level that has such a folder.
 
-    Among several such folders, the folder called `name` is returned; a folder called `name` also wins over its parent. Raises
+    Among several such folders, the folder called `name` is returned; it is also preferred to its parent folder. Raises
     DataError if no folder fits, or if several fit but not exactly one of them is called `name`.
     """
     level = [folder]
@@ -151,7 +151,7 @@ def _one(folder: Path, fits: Callable[[Path], bool], name: str, wanted: Wanted) 
         below = [Path(e.path) for place in level for e in _scan(place) if e.is_dir()]
         named = [place for place in (found if len(found) > 1 else below) if name and place.name == name and fits(place)]
         if len(named) == 1:
-            # A folder of the right name wins over its parent, which may fit only because of a stray image.
+            # A folder of the right name is preferred to its parent, which may fit only because of a stray image.
             return named[0].absolute()
         if len(found) == 1:
             return found[0].absolute()

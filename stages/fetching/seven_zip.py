@@ -8,7 +8,7 @@ from py7zr.io import Py7zIO, WriterFactory
 
 from stages.fetching.unpacking import Output, unreadable
 
-LARGEST_LIST = 1 << 28  # bytes of the packed list of members, which py7zr reads into memory
+LARGEST_LIST = 1 << 28  # bytes; limit of the packed list of members, which py7zr reads into memory
 
 
 def unpack_7z(raw: IO[bytes], output: Output) -> None:

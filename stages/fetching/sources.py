@@ -26,7 +26,7 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Source:
-    """The location of a file: a path, or addresses that are tried in order. Also the file's digest, if the setting has it."""
+    """The location of a file: a path, or addresses that are tried in order. Also its digest, if the setting states it."""
 
     path: Path | None
     addresses: tuple[str, ...]
@@ -68,7 +68,7 @@ def _is_address(word: str) -> bool:
 
 
 def obtain(source: str, downloads: Path, report: Report = silent, unpacked: bool = False) -> Path:
-    """Return the path of a source's file: the path in the source, or the download of its address below `downloads`.
+    """Return the path of a source's file: the path in the source, or that of the file downloaded to a folder in `downloads`.
 
     An existing download is verified, not fetched again. It must have the digest in the source or, if the source has none,
     the digest of the first download; a file with another digest is renamed to *.wrong. unpacked: also require disk space for

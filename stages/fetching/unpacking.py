@@ -15,7 +15,8 @@ LARGEST_MEMBER = 4 << 30
 MOST_MEMBERS = 1_000_000  # six times the number of files of Penn Action
 MOST_TIMES, AT_LEAST = 100, 1 << 30  # limit of the unpacked bytes: 100 times the archive's size, but never below 1 GiB
 LONGEST_NAME = 255  # bytes; the limit of common file systems
-IMAGES = "images"  # name of a group of the pattern, and of the folder for files whose names this group matches
+# A group of this name in the regular expression matches the names of files that are unpacked to a folder of this name.
+IMAGES = "images"
 NOT_PUBLISHED = "This is not the published archive; fetch it again from its owner."
 
 
@@ -30,7 +31,7 @@ class Output:
         self._pattern, self._written = re.compile(pattern), 0
 
     def check(self, name: str, size: int, number: int) -> None:
-        """Raise DataError if a member, wanted or not, has an unsafe path, or a size or number (from 0) beyond the limits."""
+        """Raise DataError if a member, wanted or not, has an unsafe path, or its size or number (from 0) is too large."""
         path = _portable(name)  # plain strings, because PurePath would keep every part of every name in memory
         if path.startswith("/") or ".." in path.split("/") or "\0" in name:
             raise DataError(
@@ -54,11 +55,11 @@ class Output:
         return match["to"] or f"{IMAGES}/{match[IMAGES]}"
 
     def begin(self, name: str) -> None:
-        """Note that a member is about to be read: an error message says that reading failed in this member."""
+        """Note that a member is about to be read, so that an error message can say that reading failed in this member."""
         self.where = f"in {name!r}"
 
     def passed(self, name: str) -> None:
-        """Note that a member was read: an error message says that reading failed after this member.
+        """Note that a member was read, so that an error message can say that reading failed after this member.
 
         The name of the first unwanted member is an example in the error message about an archive without wanted members.
         """
@@ -135,7 +136,7 @@ class OutputFile:
         self.done += len(chunk)
 
     def finish(self) -> None:
-        """Truncate the file if it was longer before this call, and close it. Raises EOFError if bytes are missing."""
+        """Cut off what an earlier, longer file has left at the end; close the file. Raises EOFError if bytes are missing."""
         with self.file:
             if self.file.seek(0, os.SEEK_END) > self.done:
                 self.file.truncate(self.done)
@@ -149,5 +150,5 @@ def unreadable(archive: Path, what: str) -> DataError:
 
 
 def _portable(name: str) -> str:
-    """Return a member's name with slashes, because old programs for Windows write backslashes."""
+    """Return a member's name with slashes for the backslashes that old programs for Windows write."""
     return name.replace("\\", "/").removeprefix("./")

@@ -1,9 +1,9 @@
 """Forecast without a network: by repeating the pose, by nearest neighbours among the training frames, or by a linear map.
 
-A query is the pose of a start's first frame, labelled or predicted. Queries: (N, J, 2) in 0-based px, NaN for unknown joints.
+A query is the pose of a start frame, labelled or predicted. Queries: (N, J, 2) in 0-based px, NaN for unknown joints.
 `nearest_neighbour` follows Chao et al. (CVPR 2017): NN-all searches all training frames, NN-oracle only the frames of the
-query's true action. `nearest_mean` and `linear_map` compute with poses minus their mean, in units of the cropped frame's
-longer side.
+query's true action. `nearest_mean` and `linear_map` subtract each pose's mean, and use the cropped frame's longer side
+as the unit.
 """
 
 from collections.abc import Callable, Iterator
@@ -16,9 +16,9 @@ from stages.forecasting.movements import STEPS, Movements, Starts, published_sta
 CHUNK = 1024  # number of queries that are computed at a time
 ENOUGH = 9  # smallest number of visible joints of a frame in the database; chosen by Chao et al. on the validation split
 NEAREST = 50  # number of neighbours whose displacements `nearest_mean` averages
-RIDGE = 1e-3  # added to the diagonal of the linear map's normal equations; the inputs, centred poses, are about 0.3
+RIDGE = 1e-3  # added to the diagonal of the linear map's normal equations; the inputs, centred poses, have values of about 0.3
 
-Forecasts = Iterator[tuple[np.ndarray, np.ndarray]]  # indices of starts (n,), and the forecasts from these starts (n, T, J, 2)
+Forecasts = Iterator[tuple[np.ndarray, np.ndarray]]  # indices of n start frames (n,), and the forecasts (n, T, J, 2)
 
 
 def zero_velocity(query: np.ndarray) -> Forecasts:
@@ -32,7 +32,7 @@ class Database:
     """The training frames among which neighbours are searched, with the movement that follows each frame."""
 
     movements: Movements
-    starts: Starts  # starts at the frames with enough visible joints
+    starts: Starts  # the frames with enough visible joints, as start frames
 
     @classmethod
     def of(cls, movements: Movements, visible: int) -> "Database":
@@ -58,7 +58,7 @@ class Database:
 
 
 def nearest_neighbour(train: Movements, query: np.ndarray, actions: np.ndarray | None = None) -> Forecasts:
-    """Yield for each query the movement from the most similar training frame on, shifted and scaled to fit the query.
+    """Yield for each query the movement that follows the most similar training frame, shifted and scaled to fit the query.
 
     actions: (N,) text, true action of each query, to search only training frames with this action (NN-oracle); None: all
     training frames (NN-all). Query and training frame are normalised on the joints that are visible in the training frame:
@@ -84,7 +84,7 @@ def nearest_neighbour(train: Movements, query: np.ndarray, actions: np.ndarray |
 
 
 def _by_action(database: Database, count: int, actions: np.ndarray | None) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Yield the indices of some queries, and the rows of the database that may be neighbours of these queries."""
+    """Yield, for each action, the indices of its queries, and its rows in the database; with actions = None, yield all once."""
     if actions is None:
         yield np.arange(count), np.arange(len(database.starts))
         return
@@ -96,9 +96,9 @@ def _by_action(database: Database, count: int, actions: np.ndarray | None) -> It
 def _by_pattern(
     database: Database, shown: np.ndarray, candidates: np.ndarray
 ) -> list[tuple[np.ndarray, np.ndarray, np.ndarray]]:
-    """Group the candidates by their V visible joints.
+    """Group the candidates, rows of the database, so that all frames of a group show the same V joints.
 
-    Return each group's mask of visible joints (J,), rows in the database (M,) and normalised poses (M, 2 V).
+    Return for each group: the mask of these joints (J,), its rows in the database (M,) and its normalised poses (M, 2 V).
     """
     if not len(candidates):
         return []
@@ -109,7 +109,7 @@ def _by_pattern(
 
 
 def _nearest(queries: np.ndarray, vectors: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return the index of the vector (M, F) nearest to each query (N, F), and the squared distance, both (N,)."""
+    """Return for each query (N, F) the index of the nearest of the vectors (M, F), and its squared distance, both (N,)."""
     # |q - v|^2 = |q|^2 + |v|^2 - 2 q v: the first term is equal for all vectors, so it does not decide which is nearest.
     scores = queries @ vectors.T
     scores *= -2
@@ -182,7 +182,10 @@ def linear_map(train: Movements, query: np.ndarray, side: np.ndarray, actions: n
 
 
 def _fit(poses: np.ndarray, displacements: np.ndarray) -> np.ndarray:
-    """Return the weights (F + 1, T, J, 2) that map poses (M, F) and 1 to displacements (M, T, J, 2), NaN for hidden joints."""
+    """Return the weights (F + 1, T, J, 2) of a linear map from poses (M, F) to displacements (M, T, J, 2); the bias is last.
+
+    displacements: NaN for hidden joints, which are left out of the fit.
+    """
     inputs = _with_one(poses)
     known = ~np.isnan(displacements).any(axis=-1)
     features, (_, steps, joints, _) = inputs.shape[1], displacements.shape
@@ -234,7 +237,7 @@ def _chunks(count: int) -> Iterator[np.ndarray]:
 
 
 def baselines(train: Movements, movements: Movements, starts: Starts, query: np.ndarray) -> dict[str, Callable[[], Forecasts]]:
-    """Return baseline -> function that yields the baseline's forecasts; query: poses (N, J, 2) of the starts' first frames."""
+    """Return name of a baseline -> function that yields its forecasts; query: poses (N, J, 2) of the start frames."""
     side, actions = movements.side[starts.sequence], np.array(movements.action)[starts.sequence]
     return {
         "zero velocity": lambda: zero_velocity(query),

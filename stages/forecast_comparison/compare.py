@@ -1,10 +1,10 @@
 """Compare forecasts with baselines: tables and curves by step, tests, strips of poses and animations.
 
 Files in the result folder, for the test split:
-    forecasts.csv, .md, .txt   PCK@0.05 of all forecasters at each step, for each kind of start
+    forecasts.csv, .md, .txt   PCK@0.05 of all forecasters at each step, for each kind of start frames
     actions.csv, joints.csv    PCK@0.05 of the network at each step, for each action and for each joint
-    summary.txt                PCK@0.05, and the errors of space.csv, at some steps, with every frame as a start
-    tests.csv, .md, .txt       significance tests at each step: the network and pose-only against the baselines `RIVALS`
+    summary.txt                PCK@0.05, and the errors of space.csv, at some steps; every frame is a start frame
+    tests.csv, .md, .txt       significance tests at each step: the network and pose-only against the baselines in RIVALS
     forecasts.png, .pdf, .svg  curves of PCK over the steps
     strips.png                 for some movements, the forecast poses on the input image, and the labelled poses below them
     movement-<k>.gif           animations of the movements in strips.png
@@ -39,7 +39,7 @@ from stages.reporting.movements3d import Movement3D, strips, write_page
 
 SPLIT = "test"
 SHOWN = 4  # number of movements that are drawn
-PROJECTED = ", projected 3D joints"  # added to a network's name for the joints that are projected from its 3D poses
+PROJECTED = ", projected 3D joints"  # suffix of a network's name in tables, for joints projected from its 3D poses
 KNOWN = ", action known"
 POSE_ONLY = {"any-action.safetensors": "pose-only", "action-known.safetensors": f"pose-only{KNOWN}"}
 DASHED = {space.PREDICTED: "zero velocity", "NN-oracle": "NN-all"}  # dashed curve -> solid curve in the same colour
@@ -52,10 +52,11 @@ def compare(folder: Path, evaluation: Path, name: str, pose_only: Path, data: Fo
     """Compare a network's forecasts with those of baselines, and write all files.
 
     evaluation: folder of the network's evaluation; name: name of the network in the tables; pose_only: folder of the pose-only
-    forecasters; stride: frames from step to step of the fixed-rate starts; truth: number of a sequence -> its true 3D poses (T,
-    J, 3) in mm, for the drawn sample. Baselines and pose-only forecasters start from the labelled poses. A second
-    zero-velocity baseline starts from the first pose that the network predicts. Returns the mean PCK over the steps, and the
-    mean error in 3D, of the network and of zero velocity. Raises DataError for a damaged file.
+    forecasters; stride: number of frames from step to step, for the kind fixed_rate of start frames; truth: number of a
+    sequence -> the true 3D poses of its frames (frames, J, 3) in mm, for the drawn sample. Baselines and pose-only forecasters
+    start from the labelled poses. A second zero-velocity baseline starts from the first pose that the network predicts. Returns
+    the mean PCK over the steps, and the mean error in 3D, of the network and of zero velocity. Raises DataError for a damaged
+    file.
     """
     train, movements = data.movements("train"), data.movements(SPLIT)
     kinds = starts_by_kind(movements, stride)
@@ -93,7 +94,7 @@ def compare(folder: Path, evaluation: Path, name: str, pose_only: Path, data: Fo
 def _compare_in_space(
     folder: Path, evaluation: Path, name: str, movements: Movements, truth: dict[int, np.ndarray]
 ) -> dict[tuple[str, str], np.ndarray]:
-    """Write the tables of 3D errors; return (forecaster, alignment) -> error of each start and step, (N, T) mm."""
+    """Write the tables of 3D errors; return (forecaster, alignment) -> error of each forecast and step, (N, T) mm."""
     starts = published_starts(movements)
     path = evaluation / f"forecasts_{SPLIT}.h5"
     errors = space.errors_by_step(path, name, starts, space.true_poses(truth, movements))
@@ -103,7 +104,7 @@ def _compare_in_space(
 
 
 def count(movements: Movements, starts: Starts, forecasts: Callable[[], Forecasts]) -> Counts:
-    """Return the counts of correct and visible joints over the forecasts of all starts."""
+    """Return the numbers of correct and of visible joints, counted over the forecasts from all start frames."""
     counts = Counts.empty(movements, STEPS)
     for numbers, joints in forecasts():
         counts.add(movements, starts.select(numbers), joints)
@@ -111,7 +112,7 @@ def count(movements: Movements, starts: Starts, forecasts: Callable[[], Forecast
 
 
 def table(counts: dict[str, dict[str, Counts]]) -> pd.DataFrame:
-    """Return a table with a row per kind of start and forecaster: PCK@0.05 in per cent at each step, and the mean."""
+    """Return a table of PCK@0.05 in per cent at each step, and the mean; one row per kind of start frames and forecaster."""
     rows = []
     for kind, found in counts.items():
         for forecaster, counted in found.items():
@@ -121,13 +122,13 @@ def table(counts: dict[str, dict[str, Counts]]) -> pd.DataFrame:
 
 
 def summary(rates: pd.DataFrame) -> pd.DataFrame:
-    """Return the part of a `table` that fits on a screen: the steps `SUMMARY`, with every frame as a start."""
+    """Return the rows of `table` for the forecasts from every frame, at the steps in SUMMARY; they fit on a screen."""
     chosen = rates.loc[rates["starts"] == "all", ["forecaster", *SUMMARY, "mean"]]
     return chosen.rename(columns={step: f"step {step}" for step in SUMMARY} | {"forecaster": "PCK@0.05, Penn Action test"})
 
 
 def space_summary(errors: dict[tuple[str, str], np.ndarray]) -> pd.DataFrame:
-    """Return a table of the mean errors in mm without alignment at some steps, with every frame as a start."""
+    """Return a table of mean errors in mm, without alignment, of the forecasts from every frame, at the steps in SUMMARY."""
     rows = []
     for (forecaster, alignment), wrong in errors.items():
         if alignment == "none":
@@ -139,7 +140,7 @@ def tests(counts: dict[str, dict[str, Counts]], name: str) -> pd.DataFrame:
     """Return a table of significance tests, paired by sequence, with one row per learned forecaster, baseline and step.
 
     Each test asks whether a learned forecaster (the network `name`, or pose-only) is better at a step than one of the baselines
-    `RIVALS`. Every frame is a start. Differences are in percentage points.
+    listed in RIVALS. Every frame is a start frame. Differences are in percentage points.
     """
     rows = []
     for learned in (name, "pose-only"):
@@ -167,7 +168,7 @@ def draw_curves(path: Path, counts: dict[str, Counts]) -> None:
 
 
 def _from_predicted(evaluation: Path, starts: Starts) -> Forecasts:
-    """Yield, for each start, the pose that the network predicts at the start's first frame, repeated at every step."""
+    """Yield, for each start frame, the pose that the network predicts for this frame, repeated at every step."""
     path = evaluation / f"forecasts_{SPLIT}.h5"
     with open_h5(path) as file:
         first = h5_field(file, path, "joints")[:, 0].astype(np.float64) - 1
@@ -175,7 +176,7 @@ def _from_predicted(evaluation: Path, starts: Starts) -> Forecasts:
 
 
 def _from_poses(folder: Path, movements: Movements, starts: Starts, query: np.ndarray) -> dict[str, Callable[[], Forecasts]]:
-    """Return pose-only forecaster -> function that yields its forecasts; folder: the folder of the two networks."""
+    """Return name of a pose-only forecaster -> function that yields its forecasts; folder: folder that holds both networks."""
     found: dict[str, Callable[[], Forecasts]] = {}
     for file, name in POSE_ONLY.items():
         network, names = load(folder / file)
@@ -189,7 +190,7 @@ def _from_poses(folder: Path, movements: Movements, starts: Starts, query: np.nd
 def _draw_movements(
     folder: Path, evaluation: Path, movements: Movements, data: ForecastFiles, truth: dict[int, np.ndarray] | None
 ) -> None:
-    """Draw forecasts for one sequence of each of SHOWN actions, starting a quarter into the sequence, in mid-movement."""
+    """Draw one forecast for each of SHOWN actions; its start frame is a quarter into a sequence, in mid-movement."""
     actions, starts = np.array(movements.action), published_starts(movements)
     distinct = np.sort(np.unique(actions, return_index=True)[1])
     chosen = distinct[np.unique(np.linspace(0, len(distinct) - 1, SHOWN).astype(int))]
@@ -209,7 +210,7 @@ def _draw_movements(
             poses, true = space.read_poses(path, frame).steady(), None
             shown = (
                 poses.repos if truth else poses.repos + poses.trans[:, None]
-            )  # the true poses have no position in space, so the forecast is drawn without its position, too
+            )  # true poses have no position in space; next to them, the forecast is drawn without its position, too
             if truth:
                 true = space.true_poses(truth, movements)[starts.rows[frame]]
             turnable.append(Movement3D(str(actions[sequence]), shown.numpy(), true, image, predicted))

@@ -1,7 +1,7 @@
-"""Read and write forecasts in image-play's file format: `eval_<split>/00001.mat` and so on, one file for each start.
+"""Read and write forecasts in image-play's file format: `eval_<split>/00001.mat` and so on, one file for each start frame.
 
-The number of a file is the row of the start in image-play's annotation file, from 1. Each file contains `eval` (16, 13,
-2), joints in 1-based px of the cropped frame, and `conf` (16, 13), the heatmaps' maxima.
+The number of a file is the row, counted from 1, of the start frame in image-play's annotation file. Each file contains `eval`
+(16, 13, 2), joints in 1-based px of the cropped frame, and `conf` (16, 13), the heatmaps' maxima.
 """
 
 import re
@@ -21,10 +21,10 @@ CHUNK = 512  # number of files that are read at a time
 
 
 def read_forecasts(folder: Path, movements: Movements) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Yield pairs for the files in a folder: the indices of n starts (n,), and their forecasts (n, 16, J, 2) in 0-based px.
+    """Yield, for n files of a folder at a time, the start frames' indices (n,) and the forecasts (n, 16, J, 2) in 0-based px.
 
     Raises DataError for a folder without files of image-play, for a file that is damaged or has an array of a wrong shape, and
-    for a file whose number belongs to no start.
+    for a file whose number is not the number of a frame of the split.
     """
     paths = sorted(path for path in folder.glob("*.mat") if re.fullmatch(r"\d{5,}", path.stem))
     if not paths:
@@ -50,7 +50,7 @@ def _read(path: Path, joints: int) -> np.ndarray:
 
 
 def count(folder: Path, movements: Movements, report: Report = silent) -> Counts:
-    """Return the counts of correct and visible joints over all forecasts in a folder of image-play's files."""
+    """Return the numbers of correct and of visible joints, counted over all forecasts in a folder of image-play's files."""
     starts, counts, done = published_starts(movements), Counts.empty(movements, STEPS), 0
     for numbers, joints in read_forecasts(folder, movements):
         counts.add(movements, starts.select(numbers), joints)

@@ -35,8 +35,8 @@ NEAR = 0.05  # distance at which the loss is steepest, as a fraction of the fram
 FAR = 0.5  # weight of the loss's linear term, whose gradient also reaches joints that are far from their labels
 CHUNK = 4096
 # Augmentation of a training pose.
-ROTATION, SCALE, SHIFT = 0.25, 0.2, 0.05  # largest rotation in radians, change of scale, shift / frame's longer side
-HIDDEN, NOISE = 0.1, 0.005  # hidden fraction of joints in half of the poses; std of noise / frame's longer side
+ROTATION, SCALE, SHIFT = 0.25, 0.2, 0.05  # largest rotation (radians), relative scaling, shift / frame's longer side
+HIDDEN, NOISE = 0.1, 0.005  # probability of hiding a joint, in half of the poses; std of noise / frame's longer side
 _ORDER, _AUGMENTATION = 0, 1  # independent RNG streams of one seed
 
 
@@ -84,9 +84,9 @@ class PoseOnlyNet(nn.Module):
 class PoseOnlyObjective:
     """Trains a pose-only forecaster on labelled movements; see `stages.training.objective.Objective`.
 
-    The loss of a visible joint at a distance d from its label is 1 - exp(-d^2 / (2 NEAR^2)) + FAR d. The mean loss is
-    close to the share of joints that PCK@0.05 counts as wrong. acc is PCK@0.05 over all steps. Steps beyond the sequence's end
-    count like steps inside the sequence, as in PCK.
+    The loss of a visible joint at a distance d from its label is 1 - exp(-d^2 / (2 NEAR^2)) + FAR d. The mean loss is close to
+    the fraction of joints that PCK@0.05 counts as wrong. acc is PCK@0.05 over all steps. Steps beyond the sequence's end have
+    the same weight as steps inside the sequence, as in PCK.
     """
 
     parts = tuple(f"pck_{step}" for step in range(1, STEPS + 1))
@@ -129,7 +129,7 @@ class PoseOnlyObjective:
         return model(batch["pose"], batch["size"], batch["action"])
 
     def loss(self, outputs: Tensor, batch: dict[str, Tensor], share: float) -> tuple[Tensor, Tensor]:
-        """Return the loss, and sums (33,): the loss, then the numbers of hits (16,) and of visible joints (16,) by step."""
+        """Return the loss, and sums (33,): the loss, then by step: numbers of hits (16,) and of visible joints (16,)."""
         distance, seen = _distances(outputs.float(), batch["movement"])
         errors = (1 - torch.exp(-(distance**2) / (2 * NEAR**2)) + FAR * distance) * seen
         loss = errors.sum() / seen.sum().clamp(min=1) * share
@@ -141,9 +141,9 @@ class PoseOnlyObjective:
         return {"loss": sums[0].item()} | _rates(sums[1:].double())
 
     def validate(self, network: nn.Module, phase: Any, report: Report) -> tuple[Tensor, np.ndarray]:
-        """Return sums (34,) over this process's share of the starts, and a picture of one black pixel.
+        """Return sums (34,) over this process's share of the start frames, and a picture of one black pixel.
 
-        The sums: number of starts, loss, then the numbers of hits (16,) and of visible joints (16,) by step.
+        The sums: number of start frames, loss, then the numbers of hits (16,) and of visible joints (16,) by step.
         """
         movement, size, action = self.poses["valid"]
         rank, processes = self.resources.share
@@ -160,11 +160,11 @@ class PoseOnlyObjective:
         return sums, np.zeros((1, 1, 3), np.uint8)
 
     def validation_figures(self, sums: Tensor) -> dict[str, float]:
-        """Return loss, acc and the PCK of each step, over all starts."""
+        """Return loss, acc and the PCK of each step; sums: the results of `validate`, added up over all processes."""
         return {"loss": (sums[1] / sums[0]).item()} | _rates(sums[2:])
 
     def save(self, path: Path, network: nn.Module, metrics: dict[str, float]) -> None:
-        """Write the network's weights, and the names of the actions that the network has as input."""
+        """Write the network's weights and, if the action is an input of the network, the names of the actions."""
         known = "\n".join(self.names) if network.get_parameter("first.weight").shape[1] > 3 * JOINTS + 4 else ""
         tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in network.state_dict().items()}
         save_file(tensors, path, {"actions": known})
@@ -180,10 +180,10 @@ FILES = {"any-action": False, "action-known": True}  # name -> whether the netwo
 def train_both(
     folder: Path, data: ForecastFiles, settings: PoseOnly, workspace: Workspace, report: Report
 ) -> dict[str, dict[str, float]]:
-    """Train one forecaster without and one with the action as input; write NAME.safetensors and the folder logs/NAME of each.
+    """Train one forecaster without and one with the action as input; write NAME.safetensors and logs/NAME/ of each.
 
-    Returns name of the forecaster -> accuracies of its best epoch. Raises DataError if a file of Penn Action is missing or
-    damaged.
+    Returns NAME -> accuracies of the forecaster's best epoch; the names are the keys of FILES. Raises DataError if a file of
+    Penn Action is missing or damaged.
     """
     movements = {split: data.movements(split) for split in ("train", "valid")}
     found = {}
@@ -198,7 +198,7 @@ def train_both(
 
 
 def load(path: Path) -> tuple[PoseOnlyNet, list[str]]:
-    """Return a network that `PoseOnlyObjective.save` wrote, and the names of its actions, in order of index.
+    """Return a network that `PoseOnlyObjective.save` wrote, and the list of its actions' names, indexed by action number.
 
     Raises DataError for a file that is damaged or is not a pose-only forecaster.
     """
@@ -217,7 +217,7 @@ def load(path: Path) -> tuple[PoseOnlyNet, list[str]]:
 def forecast(network: PoseOnlyNet, query: np.ndarray, sizes: np.ndarray, actions: np.ndarray) -> Forecasts:
     """Yield forecasts from poses (N, J, 2) in 0-based px, NaN where unknown, in frames of sizes (N, 2) px.
 
-    actions: (N,) indices of the actions in the names that `load` returns; ignored by a network without actions.
+    actions: (N,) positions of the actions in the list of names that `load` returns; ignored by a network without actions.
     """
     side = sizes.max(axis=1)
     network.eval()
@@ -258,7 +258,7 @@ def augment(movement: Tensor, size: Tensor, generator: torch.Generator) -> tuple
 
 
 def _tensors(movements: Movements, names: list[str]) -> tuple[Tensor, Tensor, Tensor]:
-    """Return movements (N, 16, 13, 2) and sizes (N, 2) / frame's longer side, and indices of actions (N,), of all starts."""
+    """Return movements (N, 16, 13, 2) and sizes (N, 2), / frame's longer side, and action indices (N,), by start frame."""
     starts = published_starts(movements)
     side = movements.side[starts.sequence]
     movement = movements.joints[starts.rows] / side[:, None, None, None]

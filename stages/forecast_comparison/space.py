@@ -4,7 +4,7 @@ The poses are `repos` of `stages.lifting.network.Pose3D`: joints minus their mea
 distances in mm, computed once without alignment, and once after the best rotation, shift and scale of each pose (Procrustes).
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -16,21 +16,19 @@ from stages.forecasting.movements import STEPS, Movements, Starts
 from stages.lifting.network import Pose3D
 from stages.lifting.scoring import aligned, compare, mean_with_interval
 
-CHUNK = 512  # number of starts that are read at a time
+CHUNK = 512  # number of forecasts that are read at a time
 ALIGNMENTS = ("none", "Procrustes")
-STEADY = ", steady focal length"  # added to a network's name for poses that `Pose3D.steady` returns
+STEADY = ", steady focal length"  # suffix of a network's name in tables, for its poses rescaled by `Pose3D.steady`
 PREDICTED, TRUE = "zero velocity, from the predicted pose", "zero velocity, from the true pose"
-
-Poses = Callable[[slice], np.ndarray]  # slice of the starts -> poses of these starts (n, T, J, 3) mm
 
 
 def true_poses(truth: dict[int, np.ndarray], movements: Movements) -> np.ndarray:
-    """Return the true pose of every frame of a split, (F, J, 3) mm; truth: number of a sequence -> poses (T, J, 3) mm."""
+    """Return the true pose of every frame of a split, (F, J, 3) mm; truth: number of a sequence -> poses of its frames, mm."""
     return np.concatenate([truth[number] for number in movements.sequence.tolist()])
 
 
 def read_poses(path: Path, rows: slice | int) -> Pose3D:
-    """Return the 3D poses in rows of a file forecasts_<split>.h5: leading dimensions (n, T), or (T,) for a single row.
+    """Return the 3D poses in some rows of a forecasts_<split>.h5; their leading dimensions are (n, T), or (T,) for one row.
 
     Raises DataError for a damaged file.
     """
@@ -39,9 +37,10 @@ def read_poses(path: Path, rows: slice | int) -> Pose3D:
 
 
 def errors_by_step(path: Path, name: str, starts: Starts, truth: np.ndarray) -> dict[tuple[str, str], np.ndarray]:
-    """Return (forecaster, alignment) -> error of each start and step, (N, T) float32 mm, averaged over the joints.
+    """Return (forecaster, alignment) -> error of each forecast at each step, (N, T) float32 mm, averaged over the joints.
 
-    path: forecasts_<split>.h5 of the network `name`, with a row for each of `starts`; truth: (F, J, 3) mm, see `true_poses`.
+    path: forecasts_<split>.h5 of the network `name`, with a row for each start frame in `starts`; truth: (F, J, 3) mm, see
+    `true_poses`.
     """
     found: dict[tuple[str, str], list[np.ndarray]] = {}
     for begin in range(0, len(starts), CHUNK):
@@ -56,7 +55,7 @@ def errors_by_step(path: Path, name: str, starts: Starts, truth: np.ndarray) -> 
 
 
 def _forecasts(name: str, poses: Pose3D, goal: np.ndarray) -> Iterator[tuple[str, np.ndarray]]:
-    """Yield the name of each forecaster, and its poses (n, T, J, 3) mm."""
+    """Yield the name and the poses (n, T, J, 3) mm of the network, of its steady poses, and of both zero-velocity baselines."""
     forecast = poses.repos.numpy()
     yield name, forecast
     yield f"{name}{STEADY}", poses.steady().repos.numpy()

@@ -55,7 +55,7 @@ def load_forecaster(path: Path) -> tuple[ForecastNet, ForecasterDescription]:
 def build(tensors: dict[str, torch.Tensor], raw: dict[str, Any], path: Path) -> tuple[ForecastNet, ForecasterDescription]:
     """Return the network and its description from the contents of `path`: tensors by name, and the values of `as_json`.
 
-    Raises DataError for the state of a training, and for anything that is not a forecasting network.
+    Raises DataError for a file with the state of a training, and for any other file without a forecasting network.
     """
     if isinstance(raw, dict) and "state" in raw:
         raise DataError(f"{path} is the state of a training; give its best.safetensors.")

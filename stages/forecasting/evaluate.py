@@ -2,13 +2,14 @@
 
 Files in the result folder:
     forecasts_<split>.h5   joints (N, T, J, 2) float32, px of the cropped frame counted from 1; confidence (N, T, J) float32,
-                           height of the heatmap's peak; one row for each frame of the split, as a start. With a converter
-                           also repos (N, T, J, 3) mm, trans (N, T, 3) mm and focal (N, T) heatmap px, float32: see `Pose3D`
-    counts_<split>_<starts>.h5    hits and seen (S, T, J), curve: see `scoring.Counts`, for each kind of start
-    counts_<split>_<starts>_projected.h5    with a converter: the counts of the projected 3D joints
-    forecast.json          PCK@0.05 by step, for each kind of start
-Kinds of starts: all (every frame, by the published rule), first (the first frame of each sequence), fixed_rate (a constant
-stride).
+                           height of the heatmap's peak; one row for the forecast from each frame of the split. With a
+                           converter also repos (N, T, J, 3) mm, trans (N, T, 3) mm and focal (N, T) heatmap px, float32: see
+                           `Pose3D`
+    counts_<split>_<kind>.h5    hits and seen (S, T, J), and curve, for each kind of start frames: see `scoring.Counts`
+    counts_<split>_<kind>_projected.h5    with a converter: the counts of the projected 3D joints
+    forecast.json          PCK@0.05 by step, for each kind of start frames
+Kinds of start frames: all (every frame, by the published rule), first (the first frame of each sequence), fixed_rate (steps are
+[forecast] stride frames apart; the start frames are the frames from which all steps lie inside the sequence).
 """
 
 from collections.abc import Iterator
@@ -46,13 +47,13 @@ KINDS = ("all", "first", "fixed_rate")
 
 @dataclass(frozen=True)
 class ForecastFiles:
-    """The folders of cropped Penn Action that forecasts need."""
+    """The folders of the cropped Penn Action dataset that a forecasting network reads."""
 
-    annotations: Path  # with image-play's files in penn-crop/
-    cropped: Path  # with frames/ and labels/
+    annotations: Path  # folder that has image-play's annotation files in penn-crop/
+    cropped: Path  # folder that contains frames/ and labels/
 
     def movements(self, split: str) -> Movements:
-        """Return the movements of train, valid or test. Raises DataError if a file is missing or damaged."""
+        """Return the movements of a split: train, valid or test. Raises DataError if a file is missing or damaged."""
         return read_movements(self.annotations, self.cropped / "labels", split)
 
     @property
@@ -62,7 +63,7 @@ class ForecastFiles:
 
 
 class StepFigures(BaseModel):
-    """The PCK@0.05 of the forecasts from one kind of starts."""
+    """The PCK@0.05 of the forecasts from one kind of start frames."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -76,15 +77,15 @@ class ForecastAccuracy(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    splits: dict[str, dict[str, StepFigures]]  # split -> kind of starts -> figures of the heatmaps' joints
-    projected: dict[str, dict[str, StepFigures]] | None = None  # `splits` for the projected 3D joints; None without a converter
+    splits: dict[str, dict[str, StepFigures]]  # split -> kind of start frames -> PCK of the heatmaps' joints
+    projected: dict[str, dict[str, StepFigures]] | None = None  # like `splits`, for projected 3D joints; None: no converter
 
 
 @dataclass(frozen=True)
 class Forecast:
-    """The forecasts from n starts, in the coordinates of the cropped frames."""
+    """The forecasts from n start frames, in the coordinates of the cropped frames."""
 
-    starts: np.ndarray  # (n,) int64: indices of the starts
+    starts: np.ndarray  # (n,) int64: indices of the start frames
     joints: np.ndarray  # (n, T, J, 2) 0-based px: joints in the heatmaps
     confidence: np.ndarray  # (n, T, J): height of each heatmap's peak
     poses: Pose3D | None  # 3D poses (n, T) on the CPU; None without a converter
@@ -100,7 +101,7 @@ def read(folder: Path) -> ForecastAccuracy:
 
 
 def starts_by_kind(movements: Movements, stride: int) -> dict[str, Starts]:
-    """Return kind -> starts; fixed_rate is left out if no sequence is long enough."""
+    """Return kind -> start frames of this kind; the kind fixed_rate is left out if no sequence is long enough."""
     every = published_starts(movements)
     kinds = {"all": every, "first": every.select(np.isin(every.rows[:, 0], movements.first[:-1]))}
     try:
@@ -148,14 +149,14 @@ def evaluate(folder: Path, model: Path, data: ForecastFiles, splits: list[str], 
 
 
 def _layout(joints: int, converter: bool) -> Layout:
-    """Return the fields of forecasts_<split>.h5 with their shapes for one start."""
+    """Return field of forecasts_<split>.h5 -> (shape of one row, dtype); a row is the forecast from one start frame."""
     number, shapes = np.dtype("<f4"), {"joints": (STEPS, joints, 2), "confidence": (STEPS, joints)}
     shapes |= {"repos": (STEPS, joints, 3), "trans": (STEPS, 3), "focal": (STEPS,)} if converter else {}
     return {name: (shape, number) for name, shape in shapes.items()}
 
 
 def _save(path: Path, counts: dict[str, Counts], kinds: dict[str, Starts]) -> dict[str, StepFigures]:
-    """Write one file of counts for each kind of starts; return the figures of each kind. The kind replaces {} in `path`."""
+    """For each kind of start frames, write a file of counts and return the PCK; `path` has {} in place of the kind's name."""
     for kind, counted in counts.items():
         save_counts(Path(str(path).format(kind)), counted)
     return {kind: _figures(counted, kinds[kind]) for kind, counted in counts.items()}
@@ -164,7 +165,7 @@ def _save(path: Path, counts: dict[str, Counts], kinds: dict[str, Starts]) -> di
 def forecasts_of(
     network: ForecastNet, samples: PennSequences, evaluation: Evaluation, workspace: Workspace
 ) -> Iterator[Forecast]:
-    """Yield the forecasts from all samples, one batch of starts at a time."""
+    """Yield the forecasts from all samples, one batch of start frames at a time."""
     device = pick_device(workspace.device)
     compute = compute_type(evaluation.precision, device)
     set_tf32(evaluation.precision)
@@ -195,8 +196,8 @@ def on_cpu(outputs: Outputs) -> Outputs:
 def forecast_images(network: ForecastNet, images: Tensor, steps: int, mirrored: list[int] | None) -> Outputs:
     """Return the outputs for images (N, 3, R, R).
 
-    mirrored: indices of the joints with left and right exchanged, to average the outputs for the image and for the mirrored
-    image; None: do not average.
+    mirrored: for each joint, the index of its mirror joint; the outputs for the image and for the mirrored image are then
+    averaged. None: only the outputs for the image itself.
     """
     outputs = network(images.to(memory_format=torch.channels_last), steps)
     if mirrored is None:
@@ -212,9 +213,9 @@ def forecast_images(network: ForecastNet, images: Tensor, steps: int, mirrored: 
 def _add(
     counts: dict[str, Counts], movements: Movements, kinds: dict[str, Starts], frames: np.ndarray, joints: np.ndarray
 ) -> None:
-    """Add each forecast to the counts of every kind of starts that has a start at the forecast's first frame.
+    """Add each forecast to the counts of every kind of start frames to which the forecast's start frame belongs.
 
-    frames: (n,) rows of the first frames in `Movements.joints`; joints: (n, T, J, 2), the forecasts.
+    frames: (n,) rows of the forecasts' start frames in `Movements.joints`; joints: (n, T, J, 2), the forecasts.
     """
     for kind, starts in kinds.items():
         begins = starts.rows[:, 0]  # in ascending order
@@ -239,6 +240,6 @@ def save_counts(path: Path, counts: Counts) -> None:
 
 
 def load_counts(path: Path) -> Counts:
-    """Return the counts in a file of `save_counts`. Raises DataError for a missing or damaged file."""
+    """Return the counts in a file that `save_counts` wrote. Raises DataError for a missing or damaged file."""
     with open_h5(path) as file:
         return Counts(*(h5_field(file, path, name)[()] for name in ("hits", "seen", "curve")))

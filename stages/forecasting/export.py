@@ -42,7 +42,7 @@ _SPACE = [
     "A converter turns the heatmaps of each step into a 3D pose in the frame of the camera (x right, y down, z forward):",
     "`repos`, the joints in mm around their mean; `trans`, the position of this mean in mm; `focal`, the focal length in",
     "heatmap px. A single image shows size and distance only up to a common factor, so both are estimates.",
-]  # in the model card of a network with a converter
+]  # lines of the model card, if the network has a converter
 
 
 class ExportedForecaster(BaseModel):
@@ -57,7 +57,7 @@ class ExportedForecaster(BaseModel):
     steps: int
     joints: list[str]
     resolution: int
-    joints_from_heatmaps: str  # formula from heatmap px to input px
+    joints_from_heatmaps: str  # formula that converts heatmap px to input px
     metrics: dict[str, int | float]
     onnx_opset: int = OPSET
     largest_difference_of_heatmaps: dict[str, float]  # file -> difference from the network's heatmaps
@@ -67,7 +67,7 @@ class ExportedForecaster(BaseModel):
 
 @dataclass(frozen=True)
 class Upstream:
-    """A stage on which the network depends."""
+    """A stage whose result the network depends on."""
 
     name: str
     fingerprint: str
@@ -134,7 +134,7 @@ def write_onnx(path: Path, network: ForecastNet, about: ForecasterDescription) -
 
 
 def _images(data: ForecastFiles, resolution: int, training: ForecastTraining) -> Tensor:
-    """Return the first images of the validation split as network inputs (N, 3, R, R)."""
+    """Return the first CHECKED images of the validation split as network inputs (N, 3, R, R)."""
     movements = data.movements("valid")
     samples = PennSequences(movements, published_starts(movements), data.frames, Input(resolution=resolution), training)
     inputs = []
@@ -147,7 +147,7 @@ def _images(data: ForecastFiles, resolution: int, training: ForecastTraining) ->
 
 
 def _computed(network: ForecastNet, images: Tensor) -> dict[str, np.ndarray]:
-    """Return name -> heatmaps and, with a converter, 3D poses of all steps; names as in the .onnx file."""
+    """Return name -> output of all steps: heatmaps and, with a converter, 3D poses; the names are those of the .onnx file."""
     with torch.inference_mode():
         maps, poses = network(images, STEPS)
     parts = poses._asdict() if poses else {}
@@ -155,7 +155,7 @@ def _computed(network: ForecastNet, images: Tensor) -> dict[str, np.ndarray]:
 
 
 def _of_onnx(path: Path, images: Tensor) -> dict[str, np.ndarray]:
-    """Return name -> output of an .onnx file, run with batches of one image; the file was exported with a batch of two."""
+    """Return name -> output of an .onnx file, run with one image at a time, to test a batch size unlike the export's two."""
     import onnxruntime
 
     session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])

@@ -1,4 +1,4 @@
-"""Forecast from any image, for applications: load a network, pass an image, get sixteen poses in px of the image."""
+"""Forecast from any image, for use in applications: load a network, pass an image, get sixteen poses in px of the image."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +20,7 @@ from stages.forecasting.network import ForecastNet
 from stages.inference.predict import compute_type, joints_in_image, pick_device, set_tf32
 from stages.settings.forecasting import STEPS
 
-FILES = ("forecaster.safetensors", "best.safetensors")  # names of the network's file in an export and in a training
+FILES = ("forecaster.safetensors", "best.safetensors")  # name of the network's file in an export, and in a training's folder
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ class Poses3D:
 
     repos: np.ndarray  # (T, J, 3) float32 mm: joints minus their mean
     trans: np.ndarray  # (T, 3) float32 mm: mean of the joints
-    focal: np.ndarray  # (T,) float32: focal length in px of the heatmaps, whose side is a quarter of the input's
+    focal: np.ndarray  # (T,) float32: focal length in px of the heatmaps, which have a quarter of the input's side
 
 
 @dataclass(frozen=True)
@@ -79,8 +79,8 @@ class PoseForecaster:
 
         image: a path, or (H, W, 3) uint8 RGB. box: (4,), left, top, right, bottom of the person's whole movement in 0-based px;
         None: the whole image, which must be cropped to the whole movement, like the frames of the training. flip: average the
-        outputs for the image and for the mirrored image. Raises DataError for an invalid image or box, and for steps outside
-        of 1 to 16.
+        outputs for the image and for the mirrored image. Raises DataError for an invalid image or box, and for a number of
+        steps that is not from 1 to 16.
         """
         pixels = image if isinstance(image, np.ndarray) else read_upright(Path(image))
         if pixels.ndim != 3 or pixels.shape[2] != 3 or pixels.dtype != np.uint8 or not pixels.size:

@@ -1,8 +1,8 @@
 """Read movements, the labelled poses of all frames of cropped Penn Action, and choose the frames of a forecast's steps.
 
-Published rule (image-play): every frame of every sequence is a start. With n frames in the sequence, the 16 steps from frame i
-are the frames round(linspace(i, i + n - 1, 16)): the stride is (n - 1) / 15 frames for every start. Steps beyond the end of the
-sequence repeat the last step inside the sequence.
+A start frame is a frame from which the network forecasts. Published rule (image-play): every frame of every sequence is a start
+frame. With n frames in the sequence, the 16 steps from frame i are the frames round(linspace(i, i + n - 1, 16)): the stride is
+(n - 1) / 15 frames for every start frame. Steps beyond the end of the sequence repeat the last step inside the sequence.
 """
 
 from dataclasses import dataclass
@@ -22,7 +22,7 @@ FILES = {"train": "train", "valid": "val", "test": "test"}  # split -> name of i
 class Movements:
     """The poses of one split: F frames of S sequences, one sequence after the other."""
 
-    sequence: np.ndarray  # (S,) int64, number of each sequence: 1 for 0001
+    sequence: np.ndarray  # (S,) int64, number of each sequence: 1 for the folder 0001
     first: np.ndarray  # (S + 1,) int64, row of each sequence's first frame; the last value is F
     joints: np.ndarray  # (F, J, 2) float64, (x, y) in 0-based px of the cropped frame, NaN where not visible
     size: np.ndarray  # (S, 2) int64 px, width and height of each sequence's cropped frames
@@ -46,22 +46,22 @@ class Movements:
 
 @dataclass(frozen=True)
 class Starts:
-    """The frames of N forecasts of T steps each; the first step is the start itself."""
+    """The frames of N forecasts of T steps each; the first step of a forecast is its start frame."""
 
     rows: np.ndarray  # (N, T) int64: row of each step's frame in `Movements.joints`
-    sequence: np.ndarray  # (N,) int64: index of the sequence
+    sequence: np.ndarray  # (N,) int64: index of each forecast's sequence
     repeated: np.ndarray  # (N, T) bool: whether the step lies beyond the sequence's end and repeats an earlier step
 
     def __len__(self) -> int:
         return len(self.rows)
 
     def select(self, chosen: np.ndarray) -> "Starts":
-        """Return some of the starts; chosen: their indices, or a mask (N,) bool."""
+        """Return the frames of some of the forecasts; chosen: indices of these forecasts, or a mask (N,) bool."""
         return Starts(self.rows[chosen], self.sequence[chosen], self.repeated[chosen])
 
 
 def read_movements(annotations: Path, labels: Path, split: str) -> Movements:
-    """Return the movements of train, valid or test.
+    """Return the movements of a split: train, valid or test.
 
     annotations: exp/penn_action_cropped/annot, with image-play's files in penn-crop/; labels:
     exp/penn_action_cropped/data/labels, for the actions and sizes. Raises DataError if a file is missing or damaged, or if the
@@ -82,7 +82,7 @@ def read_movements(annotations: Path, labels: Path, split: str) -> Movements:
 
 
 def published_starts(movements: Movements, steps: int = STEPS) -> Starts:
-    """Return a start at every frame, with the steps of the published rule; see the module's docstring."""
+    """Return every frame as a start frame, with the steps of the published rule; see the module's docstring."""
     rows, repeated = [], []
     for begin, length in zip(movements.first[:-1].tolist(), movements.lengths.tolist(), strict=True):
         offsets = np.rint(np.arange(steps) * (length - 1) / (STEPS - 1)).astype(
@@ -97,7 +97,7 @@ def published_starts(movements: Movements, steps: int = STEPS) -> Starts:
 
 
 def fixed_rate_starts(movements: Movements, stride: int, steps: int = STEPS) -> Starts:
-    """Return a start at every frame from which `steps` steps of `stride` frames lie inside the sequence; no step is repeated.
+    """Return the start frames from which `steps` steps, `stride` frames apart, lie inside the sequence; no step is repeated.
 
     Raises DataError if no sequence is long enough, or if `steps` or `stride` is below 1.
     """

@@ -1,8 +1,8 @@
 """Define image-play's forecasting network: an hourglass with a recurrent layer at each skip edge and at its bottleneck.
 
 Chao et al., "Forecasting Human Dynamics from Static Images" (CVPR 2017), hg-256-res-clstm. The encoder sees one image. Each
-recurrent layer gets the encoder's feature as its first input and zeros afterwards, and its output is added to the feature at
-every step. The decoder makes the heatmaps of each step. With a converter, the network is the whole 3D-PFNet,
+recurrent layer gets the encoder's feature as its first input and zeros afterwards; at every step, the layer's output is added
+to the encoder's feature. The decoder makes the heatmaps of each step. With a converter, the network is the whole 3D-PFNet,
 hg-256-res-clstm-res-64: the converter turns the heatmaps of each step into a 3D pose.
 """
 
@@ -22,7 +22,7 @@ from stages.settings.forecasting import Forecaster
 
 
 class SplitHourglass(nn.Module):
-    """A network cut at the skip edges and at the bottleneck of its last hourglass; the stacks before it are part of `encode`.
+    """A network cut at the skip edges and the bottleneck of its last hourglass; `encode` also runs the stacks before the last.
 
     `decode(*encode(images))` equals the last stack's heatmaps, bit for bit. Tensors may have any leading dimensions: one image
     (3, R, R), a batch (N, 3, R, R), sequences (N, T, 3, R, R). Gradients flow through both halves. A loaded network is in
@@ -176,7 +176,7 @@ class Outputs(NamedTuple):
 
 
 class ForecastNet(nn.Module):
-    """The forecasting network: images (N, 3, R, R) -> heatmaps, and with a converter 3D poses, of T steps.
+    """The forecasting network: images (N, 3, R, R) -> heatmaps of T steps, and with a converter also the 3D poses of T steps.
 
     The first step is the image itself.
     """
@@ -194,7 +194,7 @@ class ForecastNet(nn.Module):
         return self.halves.network
 
     def forward(self, images: Tensor, steps: int) -> Outputs:
-        """Return the outputs of `steps` steps; the loss and the gradients of a step do not depend on later steps."""
+        """Return the outputs of `steps` steps; in evaluation mode, the outputs of a step do not depend on later steps."""
         skips, bottleneck = self.halves.encode(images)
         unrolled = [self._unroll(layer, edge, steps) for layer, edge in zip(self.layers, [*skips, bottleneck], strict=True)]
         maps = self.halves.decode(unrolled[:-1], unrolled[-1])
@@ -203,7 +203,7 @@ class ForecastNet(nn.Module):
         return Outputs(maps, Pose3D.of(self.converter(maps.flatten(0, 1)).unflatten(0, maps.shape[:2])))
 
     def _unroll(self, layer: nn.Module, feature: Tensor, steps: int) -> Tensor:
-        """Return the features (N, T, C, h, w) that an edge passes to the decoder at each step."""
+        """Return the features (N, T, C, h, w) that a skip edge or the bottleneck passes to the decoder at each step."""
         outputs = layer(feature, steps)
         return feature[:, None] + outputs if self.options.residual else outputs
 

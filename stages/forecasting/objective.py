@@ -36,7 +36,7 @@ class ForecastObjective:
     The loss is the sum over steps of the mean squared error of each step's heatmaps. acc is the PCK@0.05 of the heatmaps'
     largest pixels over all steps; loss_t and pck_t are the loss and the PCK@0.05 of step t.
 
-    With a converter, `projection_weight` * `projection` is added to the loss. The figure `projection` is the sum over steps of
+    With a converter, `projection_weight` * `projection` is added to the loss. The value `projection` is the sum over steps of
     the mean squared error, in square heatmap px, of the projected coordinates of the 3D joints; hidden joints do not count.
     """
 
@@ -82,7 +82,7 @@ class ForecastObjective:
         return model(batch["input"].to(memory_format=torch.channels_last), phase)
 
     def loss(self, outputs: Outputs, batch: dict[str, Tensor], share: float) -> tuple[Tensor, Tensor]:
-        """Return the loss, and sums (50,): loss, projection, and by step loss (16,), hits (16,) and visible joints (16,)."""
+        """Return the loss, and sums (50,): loss, projection, then by step: loss (16,), hits (16,), visible joints (16,)."""
         maps = outputs.heatmaps
         errors = (self._errors(maps, batch).mean(dim=(0, 2)) * share).float()
         hits, seen = correct(maps.detach(), batch)
@@ -112,14 +112,14 @@ class ForecastObjective:
         return squares * batch["weights"][:, :steps]
 
     def figures(self, sums: Tensor) -> dict[str, float]:
-        """Return loss, acc, and loss and PCK of each step; NaN for steps that are not trained yet."""
+        """Return the loss, acc, and each step's loss and PCK, which are NaN for steps that are not trained yet."""
         losses, hits, seen = sums[2:].double().view(3, STEPS)
         return {"loss": sums[0].item()} | self._figures(losses, hits, seen, sums[1].item())
 
     def validate(self, network: nn.Module, phase: Any, report: Report) -> tuple[Tensor, np.ndarray]:
-        """Return sums (50,) over this process's share of the starts, and a picture of the first forecasts.
+        """Return sums (50,) over this process's share of the start frames, and a picture of the first forecasts.
 
-        The sums: number of starts, projection, and by step loss (16,), hits (16,) and visible joints (16,).
+        The sums: number of start frames, projection, then for each step the loss (16,), hits (16,) and visible joints (16,).
         """
         place, count, steps = self.resources, len(self.valid), self.training.score_steps
         stream = batches(self.valid, VALIDATION_BATCH, place.workers, share=place.share)  # type: ignore[arg-type]
@@ -142,14 +142,14 @@ class ForecastObjective:
         return torch.cat([torch.tensor([number, projection], dtype=torch.float64), sums.flatten()]), picture
 
     def validation_figures(self, sums: Tensor) -> dict[str, float]:
-        """Return loss, acc, and loss and PCK of each step, over all starts."""
+        """Return the loss, acc, and each step's loss and PCK; sums: the results of `validate`, added up over all processes."""
         losses, hits, seen = sums[2:].view(3, STEPS)
         losses, projection = losses / sums[0], (sums[1] / sums[0]).item()
         loss = losses.sum().item() + self.training.projection_weight * projection
         return {"loss": loss} | self._figures(losses, hits, seen, projection)
 
     def _figures(self, losses: Tensor, hits: Tensor, seen: Tensor, projection: float) -> dict[str, float]:
-        """Return acc and the figures of `parts`; losses, hits, seen (visible joints): (16,), by step."""
+        """Return acc and the values named in `parts`; losses, hits, seen (visible joints): (16,), one value per step."""
         rates = (hits / seen).tolist()  # NaN if no joint is visible, and for steps that were not computed
         trained = (seen > 0).tolist()
         found = {"acc": (hits.sum() / seen.sum()).item()}

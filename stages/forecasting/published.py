@@ -31,10 +31,10 @@ _SPLIT = [VIEW, "SplitTable"]  # the modules before an output, which separate th
 
 
 def read_forecaster(path: Path) -> tuple[ForecastNet, int]:
-    """Return the forecasting network of a .t7 file, in evaluation mode, and the side in px of the images that it takes.
+    """Return the forecasting network of a .t7 file, in evaluation mode, and the side in px of its input images.
 
-    The network has a converter if the file has one. Raises DataError for a damaged file, and for modules or layer shapes
-    that differ from the published network's; see `read_hourglass`.
+    The network has a converter if the file contains a converter. Raises DataError for a damaged file, and for modules or layer
+    shapes that differ from the published network's; see `read_hourglass`.
     """
     graph = HourglassGraph.read(path)
     outputs = graph.outputs
@@ -78,9 +78,9 @@ class _ForecasterBuilder(HourglassBuilder):
         self.sides = [side >> level for level in range(depth) if network.options.upper] + [side >> depth]
 
     def edge(self, x: int) -> int:
-        """Add the recurrent layer of the next edge, outermost first; return the index of the last added layer.
+        """Add the recurrent layer of the next edge; return the index of the last added layer.
 
-        x: index of the layer that computes the edge's feature.
+        Edges are the skip edges, outermost first, then the bottleneck. x: index of the layer that computes the edge's feature.
         """
         c, side, name = self.width, self.sides[self.edges], f"layers.{self.edges}.lstm"
         self.edges += 1
@@ -94,15 +94,15 @@ class _ForecasterBuilder(HourglassBuilder):
         return self.add(VIEW, self.add(SUM, repeated, y), size=(-1, c, side, side))
 
     def split(self, x: int, *size: int) -> int:
-        """Add the layers that separate the steps of an output x from the batch dimension; return the index of the last layer.
+        """Add the layers that separate an output's steps from its batch dimension; return the index of the last added layer.
 
-        size: shape of one step's output.
+        x: index of the layer that computes the output; size: shape of one step's output.
         """
         return self.add("SplitTable", self.add(VIEW, x, size=(-1, STEPS, *size)), dimension=-len(size) - 1)
 
 
 def _without_steps(graph: HourglassGraph, nodes: list[Table]) -> list[Table]:
-    """Return the hourglass's nodes on a path, without the modules around LSTMs and the modules before an output."""
+    """Return the nodes of a path that belong to the hourglass: without the modules around an LSTM or before an output."""
     kinds, kept, place = [graph.kind(data) for data in nodes], [], 0
     while place < len(nodes) and kinds[place:] != _SPLIT:
         if kinds[place : place + len(_AROUND)] == _AROUND:
@@ -114,7 +114,7 @@ def _without_steps(graph: HourglassGraph, nodes: list[Table]) -> list[Table]:
 
 
 def _before_split(graph: HourglassGraph, output: Table) -> tuple[Table, int]:
-    """Return the node that computes an output of all steps in one batch, and the size of the output's last dimension.
+    """Return the node that computes an output with all steps in the batch dimension, and the size of its last dimension.
 
     Raises DataError if the modules before the output are not a View and a SplitTable.
     """
@@ -134,7 +134,7 @@ def convert(source: Path, folder: Path, known: KnownModel | None = None) -> dict
     """Convert a forecasting network for Penn Action to `folder`/best.safetensors; return the options of its hourglass.
 
     source: a .safetensors file of this workspace, a .t7 file as for `read_forecaster`, or the published archive of image-play;
-    known: the published network in `source`. Raises DataError for any other file, and for a network of other joints than
+    known: the published network in `source`. Raises DataError for any other file, and for a network with other joints than
     Penn Action's.
     """
     joints, metrics = PENN_ACTION.skeleton.joints, dict[str, int | float]()

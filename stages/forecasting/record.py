@@ -30,9 +30,10 @@ def record(folder: Path, model: Path, data: ForecastFiles, training: ForecastTra
            workspace: Workspace, report: Report = silent) -> dict[str, int]:  # fmt: skip
     """Write train.npz and valid.npz; return the number of recorded poses in each split.
 
-    The network forecasts from images chosen at random; mirrored images are not used. `training` defines the frames of the
-    steps, as in the network's own training. Only poses with a label for every joint are recorded. Raises DataError for a file
-    that is not a forecasting network, for an unreadable frame, and for a split without a completely labelled pose.
+    The network forecasts from images chosen at random; mirrored images are not used. training: the settings of the
+    network's own training, which define the frames of the steps. Only poses with a label for every joint are recorded. Raises
+    DataError for a file that is not a forecasting network, for an unreadable frame, and for a split without a completely
+    labelled pose.
     """
     network, about = load_forecaster(model)
     device = pick_device(workspace.device)
@@ -59,7 +60,7 @@ def record(folder: Path, model: Path, data: ForecastFiles, training: ForecastTra
 
 
 def _choose(movements: Movements, training: ForecastTraining, most: int, split: str) -> tuple[Starts, np.ndarray]:
-    """Return at most `most` random starts, and which of their steps to record, (N, T) bool."""
+    """Return at most `most` random start frames, and which steps of their forecasts are recorded, (N, T) bool."""
     rng, starts = np.random.default_rng(_SEED), starts_of(movements, training)
     labelled = ~np.isnan(movements.joints[starts.rows]).any(axis=(2, 3))
     if not training.repeated_weight:  # the network was not trained on the repeated steps

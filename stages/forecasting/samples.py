@@ -1,4 +1,4 @@
-"""Load the training and evaluation samples of forecasts: the cropped first image, and the joints of all steps."""
+"""Load training and evaluation samples for forecasts: the cropped image of the start frame, and the joints of all steps."""
 
 from dataclasses import fields
 from pathlib import Path
@@ -21,17 +21,17 @@ MIRRORED = PENN_ACTION.skeleton.mirrored()
 
 
 def starts_of(movements: Movements, training: ForecastTraining) -> Starts:
-    """Return the starts that the settings `starts` and `stride` of a training select."""
+    """Return the start frames that the settings `starts` and `stride` of a training select."""
     if training.starts == "fixed_rate":
         return fixed_rate_starts(movements, training.stride)
     return published_starts(movements)
 
 
 class PennSequences(Dataset):
-    """The starts of one split as samples, indexed by position.
+    """Samples for the start frames of one split: the image of the start frame, and the joints of all steps.
 
-    With a seed, the dataset is the endless, augmented stream of a training, with each start once in every pass. Without a seed,
-    the dataset contains each start once, without augmentation. Only the image of the first step is read.
+    With a seed, the dataset is an endless, augmented stream of training samples, with each start frame once in every pass.
+    Without a seed, the dataset contains each start frame once, without augmentation. The images of later steps are not read.
     """
 
     def __init__(self, movements: Movements, starts: Starts, frames: Path, size: Input, training: ForecastTraining,
@@ -47,7 +47,7 @@ class PennSequences(Dataset):
         return len(self.starts)
 
     def start_at(self, position: int) -> int:
-        """Return the number of the start at a position of the stream."""
+        """Return the index of the start frame of the sample at a position of the dataset."""
         if self.seed is None:
             return position
         past, offset = divmod(position, len(self))
@@ -59,7 +59,7 @@ class PennSequences(Dataset):
         return np.random.default_rng([self.seed or 0, stream, number])
 
     def image_path(self, start: int) -> Path:
-        """Return the path of the image from which a forecast starts; start: index of the start."""
+        """Return the path of a start frame's image; start: index of the start frame."""
         sequence = self.starts.sequence[start]
         frame = self.starts.rows[start, 0] - self.movements.first[sequence]
         return self.frames / f"{self.movements.sequence[sequence]:04d}" / frame_name(int(frame))
@@ -69,7 +69,7 @@ class PennSequences(Dataset):
 
         input (3, R, R) float32 RGB in [0, 1]; points (T, J, 2) float32: joints in heatmap px, NaN if not visible; weights
         (T, J) float32: weights of the joints' heatmaps in the loss; limit float32: distance in heatmap px below which a joint
-        is correct; image_to_crop (2, 3): map from px of the image to px of the input; start: index of the start.
+        is correct; image_to_crop (2, 3): map from px of the image to px of the input; start: index of the start frame.
         """
         start = self.start_at(position)
         rows, sequence = self.starts.rows[start], self.starts.sequence[start]
@@ -95,7 +95,7 @@ class PennSequences(Dataset):
         }  # fmt: skip
 
     def _weights(self, start: int, part: np.ndarray) -> np.ndarray:
-        """Return the loss weights (T, J) of a start's joints (T, J, 2)."""
+        """Return the loss weights (T, J) of a sample's joints (T, J, 2); start: index of the sample's start frame."""
         hidden = np.isnan(part).any(axis=-1)
         weights = np.where(hidden, self.training.unlabelled_weight, 1.0)
         weights[self.starts.repeated[start]] *= self.training.repeated_weight

@@ -11,7 +11,7 @@ import numpy as np
 from stages.evaluation.significance import Difference, Hits, difference
 from stages.forecasting.movements import Movements, Starts
 
-THRESHOLD = 0.05  # as a fraction of the cropped frame's longer side
+THRESHOLD = 0.05  # a joint is correct below this distance, as a fraction of the cropped frame's longer side
 THRESHOLDS = tuple(k / 100 for k in range(11))  # thresholds of curves, as published
 
 
@@ -30,7 +30,7 @@ class Counts:
         return cls(np.zeros(shape, np.int64), np.zeros(shape, np.int64), np.zeros((len(THRESHOLDS), steps), np.int64))
 
     def add(self, movements: Movements, starts: Starts, forecasts: np.ndarray) -> None:
-        """Add the forecasts (N, T, J, 2) of N starts, in 0-based px of the cropped frame; NaN for a joint without forecast."""
+        """Add forecasts (N, T, J, 2) from N start frames, in 0-based px of the cropped frame; NaN for a missing joint."""
         truth = movements.joints[starts.rows]
         seen = ~np.isnan(truth).any(axis=-1)
         with np.errstate(invalid="ignore"):
@@ -41,15 +41,15 @@ class Counts:
         self.curve += np.array([(relative < threshold).sum(axis=(0, 2)) for threshold in THRESHOLDS])
 
     def by_step(self) -> np.ndarray:
-        """Return the PCK (T,) in [0, 1] over all joints and starts; NaN if no joint is visible."""
+        """Return the PCK (T,) in [0, 1] over all joints and forecasts; NaN if no joint is visible."""
         return _rate(self.hits.sum(axis=(0, 2)), self.seen.sum(axis=(0, 2)))
 
     def by_joint(self) -> np.ndarray:
-        """Return the PCK (T, J) of each joint."""
+        """Return the PCK (T, J) of each joint at each step."""
         return _rate(self.hits.sum(axis=0), self.seen.sum(axis=0))
 
     def by_action(self, movements: Movements) -> dict[str, np.ndarray]:
-        """Return the PCK (T,) of each action, in order of first appearance."""
+        """Return action -> PCK (T,) at each step, in order of first appearance."""
         actions = np.array(movements.action)
         rates = {}
         for action in dict.fromkeys(movements.action):
@@ -69,7 +69,7 @@ def _rate(hits: np.ndarray, seen: np.ndarray) -> np.ndarray:
 def difference_by_step(first: Counts, second: Counts) -> list[Difference]:
     """Return by how much the second forecaster is better than the first at each step, with paired tests over sequences.
 
-    Both forecasters must be scored on the same starts.
+    Both forecasters must be scored on the same start frames.
     """
     return [difference(_hits(first, step), _hits(second, step)) for step in range(first.hits.shape[1])]
 

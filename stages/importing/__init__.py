@@ -2,5 +2,5 @@
 
 known_models    published networks by name
 import_pytorch  checkpoints of two PyTorch ports of the hourglass
-precomputed     networks from elsewhere as checkpoints of this workspace
+precomputed     conversion of such networks to checkpoints of this workspace
 """

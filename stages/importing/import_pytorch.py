@@ -1,8 +1,9 @@
 """Read checkpoints of two PyTorch ports of the stacked hourglass: files of torch.save, or .safetensors.
 
-The ports are princeton-vl's pytorch_stacked_hourglass, with Rockwell's fork that adds regularisation, and bearpaw's
-pytorch-pose, with anibali's pytorch-stacked-hourglass. First the tensors are renamed to the names of HourglassNet. Then the
-network's options are derived from names and shapes, and every tensor is compared with a network of these options.
+One port is princeton-vl's pytorch_stacked_hourglass, which Rockwell's fork extends by regularisation. The other port is
+bearpaw's pytorch-pose; anibali's pytorch-stacked-hourglass has the same networks. First the tensors are renamed to the names
+of HourglassNet. Then the network's options are derived from the names and shapes of the tensors, and the shape of every tensor
+is compared with that in a network of these options.
 """
 
 import os
@@ -26,7 +27,7 @@ from stages.torch7.match import with_tensors
 # The mean colour of MPII, RGB in [0, 1]. Every program that uses bearpaw's networks subtracts this mean.
 BEARPAW_MEAN = (0.4404, 0.4440, 0.4327)
 
-# (pattern in the port's name, its replacement in the name of HourglassNet), applied one after the other.
+# Pairs (pattern in a tensor's name in the port, its replacement in HourglassNet), applied one after the other.
 _PRINCETON = (
     (r"^pre\.0\.conv\.", "stem.conv."), (r"^pre\.0\.bn\.", "stem.norm."), (r"^pre\.1\.", "stem.residuals.0."),
     (r"^pre\.3\.", "stem.residuals.1."), (r"^pre\.4\.", "stem.residuals.2."),
@@ -159,7 +160,7 @@ def _load(path: Path) -> Any:
 
 
 def _check_members(path: Path) -> None:
-    """Raise DataError for a zip that torch.save did not write, or a damaged zip: members compressed, overlapping or damaged."""
+    """Raise DataError for a damaged zip, and for one whose members are compressed or overlap: torch.save writes no such zip."""
     try:
         with zipfile.ZipFile(path) as file:
             members = file.infolist()
@@ -178,7 +179,7 @@ def _check_members(path: Path) -> None:
 def _state(path: Path, loaded: Any) -> dict[str, torch.Tensor]:
     """Return name -> tensor of the network; a prefix that all names share, such as module. or net., is removed.
 
-    Raises DataError for contents that are not tensors by name.
+    Raises DataError for contents that are not a dictionary of named tensors.
     """
     state = loaded
     while isinstance(state, dict) and (place := next((p for p in _PLACES if isinstance(state.get(p), dict)), None)):
@@ -211,7 +212,7 @@ def _renamed(path: Path, theirs: dict[str, torch.Tensor], bearpaw: bool) -> dict
 
 
 def _level(name: str, depth: int) -> str:
-    """Translate the name of a residual in bearpaw's hourglasses to the name in HourglassNet; return other names unchanged.
+    """Return the name in HourglassNet of a residual block's tensor in bearpaw's hourglasses; return other names unchanged.
 
     bearpaw's hourglasses have a list of levels; in HourglassNet each level contains the next inner level.
     """
@@ -223,7 +224,7 @@ def _level(name: str, depth: int) -> str:
 
 
 def _options(path: Path, ours: dict[str, tuple[str, torch.Tensor]]) -> tuple[Network, int]:
-    """Return the options of the network, derived from names and shapes, and the number of joints.
+    """Return the options of the network, derived from the tensors' names and shapes, and the number of joints.
 
     Raises DataError if the tensors are not those of an hourglass.
     """

@@ -67,9 +67,9 @@ class KnownModel:
         return source if PIN.search(source) or not self.sha256 else f"{source}#sha256={self.sha256}"
 
 
-# The mean and the deviation are those in the settings of Rockwell's fork of princeton-vl's port (train: mean, stdev). The links
-# to the two networks on the fork's web page are interchanged. bearpaw's networks need no entry: `import_pytorch` recognises
-# them by their tensors and sets their mean.
+# The mean and the deviation are those in the settings of Rockwell's fork of princeton-vl's port (train: mean, stdev). On the
+# fork's web page, each of the links to its two networks leads to the other network. bearpaw's networks need no entry:
+# `import_pytorch` recognises them by their tensors and sets their mean.
 _REGULARISED = Normalisation((0.3643, 0.3437, 0.3156), (0.1510, 0.1469, 0.1472))
 
 
@@ -118,7 +118,7 @@ def read_choice(text: str, setting: str) -> tuple[KnownModel | None, str]:
     """Return the known network that a setting of [models] names, or None, and the source of the network's file.
 
     text: the name of a known network, a source, or both, as in `hg2 /models/hg2.pth`. If the source is a folder, the network
-    for this setting is searched in the folder. Raises DataError if the folder has no network or several, and if the
+    for this setting is looked for in the folder. Raises DataError if the folder has no network or several, and if the
     named network is for another setting.
     """
     name, _, rest = text.strip().partition(" ")
@@ -135,7 +135,7 @@ def read_choice(text: str, setting: str) -> tuple[KnownModel | None, str]:
 
 
 def file_of(setting: str, model: KnownModel | None) -> str:
-    """Return the path of a network's file in a published archive; * is any name."""
+    """Return the path of a network's file in a published archive, in which * stands for any name."""
     return (model.file if model else "") or FILES[setting]
 
 
@@ -149,7 +149,7 @@ def _in_folder(folder: Path, setting: str, model: KnownModel | None) -> Path:
 
 
 def newest(place: Path, found: list[Path], setting: str, file: str) -> Path:
-    """Return the latest of the files `found` of one network: the highest number of model_3.t7, model_4.t7 and so on.
+    """Return the latest file of one network: of model_3.t7 and model_4.t7, for example, the file with the higher number.
 
     place: path of the archive or folder, for error messages; found: paths of the network files in the archive or folder. Raises
     DataError if `found` is empty, or has files of several networks.

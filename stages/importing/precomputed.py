@@ -27,7 +27,7 @@ def convert(source: Path, dataset: Dataset, folder: Path, known: KnownModel | No
     """Convert a network for the joints of `dataset` to `folder`/best.safetensors; return the network's options.
 
     source: a .safetensors file of this workspace, a .t7 file of a published hourglass, a checkpoint of one of the two PyTorch
-    ports (of torch.save or .safetensors), or the published archive of
+    ports (of torch.save or .safetensors), or the published archive, which contains the files
     .../{mpii,penn_action_cropped}/<experiment>/best_model.t7.
     known: the published network in `source`, if it is one; its normalisation of images becomes part of the converted network.
     Raises DataError for a file of another kind, and for a network with other joints than those of `dataset`.
@@ -80,7 +80,7 @@ def _is_archive(path: Path) -> bool:
         with zipfile.ZipFile(path) as file:
             return not any(name.endswith("/data.pkl") for name in file.namelist())
     except (zipfile.BadZipFile, ValueError, OSError):
-        return True  # unpacking the file raises an error that says what is wrong
+        return True  # when the file is unpacked, an error says what is wrong
 
 
 def read_network(path: Path, dataset: Dataset | None = None) -> tuple[HourglassNet, checkpoints.Description]:

@@ -6,7 +6,7 @@ pictures     sources of pictures, and writers of drawings
 pose_tables  poses.json and poses.csv
 given_boxes  boxes of people from a file, assigned to pictures
 tracks       tracking of people in videos, and smoothing of their joints
-detector     boxes of people by an ONNX network
+detector     boxes of people, found by an ONNX network
 predictor    poses in arbitrary images, for applications
 runtimes     a network as a function in PyTorch, onnxruntime or OpenVINO
 video        reading and writing videos

@@ -23,7 +23,7 @@ class Detector:
     def __init__(self, path: Path, score: float, label: int | None) -> None:
         """Load a detector. score: smallest score of a person; label: the class of people; None: all classes count as people.
 
-        Raises DataError for a missing file, and for a network with other inputs or outputs than described above.
+        Raises DataError for a missing file, and for a network with other inputs or outputs than `Detector` describes.
         """
         import onnxruntime
 

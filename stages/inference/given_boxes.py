@@ -20,10 +20,10 @@ class GivenBoxes:
     def __init__(self, boxes: Iterable[Box], sources: "Sequence[Images | Video]") -> None:
         """Assign each box to an image or a video of the sources.
 
-        `Box.image` is a file name, preceded by folders if several files have this name. The
-        `image_id` in COCO results is the file name without suffix, or the number at the end of this name: 42 means
-        000000000042.jpg. Raises DataError for a name that fits no file or several files, for two names that fit one file, for a
-        box in a video without a frame number, and for a box in an image with a frame number.
+        `Box.image` is a file name, preceded by folders if several files have this name. For COCO results, it is the
+        `image_id`: the file name without suffix, or the number at the end of this name, so that 42 means
+        000000000042.jpg. Raises DataError for a name that fits no file or several files, for two names that fit one file, for
+        a box in a video without a frame number, and for a box in an image with a frame number.
         """
         self.failed = list[str]()
         videos = {source.path for source in sources if isinstance(source, Video)}
@@ -86,7 +86,7 @@ class _Files:
         self._found, self._names = dict[str, Path](), dict[Path, str]()
 
     def find(self, box: Box) -> Path:
-        """Return the path of the image that a box belongs to. Raises DataError as described at `GivenBoxes`."""
+        """Return the path of the image that a box belongs to. Raises DataError as `GivenBoxes.__init__` does."""
         if box.image not in self._found:
             path = self._fitting(box)
             if path in self._names:

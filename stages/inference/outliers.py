@@ -30,7 +30,7 @@ def flicker(joints: np.ndarray, size: np.ndarray) -> np.ndarray:
 
 
 def disagreement(joints: np.ndarray, others: np.ndarray, size: np.ndarray) -> np.ndarray:
-    """Return for each frame the largest distance between two predictions of a joint / the longer side of the image, (N,).
+    """Return, for each frame, the largest distance of two predictions of a joint, divided by the image's longer side, (N,).
 
     joints, others: (N, J, 2) px, two predictions of the same joints; size: (N,) px, longer side of each image.
     """
@@ -38,7 +38,7 @@ def disagreement(joints: np.ndarray, others: np.ndarray, size: np.ndarray) -> np
 
 
 def mirrored_back(joints: np.ndarray, width: np.ndarray, mirrored: list[int]) -> np.ndarray:
-    """Return joints that were predicted on mirrored images in px of the original images, (N, J, 2), left and right exchanged.
+    """Convert joints predicted on mirrored images to px of the original images, (N, J, 2), and exchange left and right.
 
     joints: (N, J, 2) px of the mirrored images; width: (N,) px, width of each image; mirrored: for each joint, the index of its
     left-right partner.
@@ -55,7 +55,7 @@ def common(first: tuple[str, ...], second: tuple[str, ...]) -> tuple[list[int], 
 
 
 def choose(measures: Mapping[str, np.ndarray], count: int, apart: int) -> list[tuple[int, str]]:
-    """Return up to `count` pairs of a frame and the name of the measure by which the frame was chosen, in the order of choice.
+    """Return up to `count` pairs (number of a frame, name of the measure that chose the frame), in the order of choice.
 
     measures: name -> value of each frame. The measures take turns. In its turn, a measure chooses the worst frame of those
     that are at least `apart` frames away from all chosen frames: neighbouring frames of a video show nearly the same picture.

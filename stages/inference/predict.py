@@ -94,7 +94,7 @@ def joints_in_image(maps: np.ndarray, image_to_crop: np.ndarray, resolution: int
 
 
 def in_image(points: np.ndarray, side: int, image_to_crop: np.ndarray, resolution: int) -> np.ndarray:
-    """Return points (N, J, 2) in px of heatmaps as points in 0-based px of the original images.
+    """Convert points (N, J, 2) from px of heatmaps to 0-based px of the original images.
 
     side: side of a heatmap in px; image_to_crop, resolution: as for `joints_in_image`.
     """

@@ -75,8 +75,8 @@ class PosePredictor:
 
         A name is an experiment below exp/, such as hg-256-ft or penn_action_cropped/hg-256-ft, or a network in `known_models`,
         which is downloaded. dataset: the dataset that the network was trained on, such as mpii; needed for .t7 files and
-        PyTorch checkpoints, which do not name their joints. Raises DataError if no network is found, or several
-        networks, or an unreadable file.
+        PyTorch checkpoints, which do not name their joints. Raises DataError if `source` leads to no network, to several
+        networks or to an unreadable file.
         """
         path = find(source)
         onnx = path.with_name("model.onnx")
@@ -98,8 +98,8 @@ class PosePredictor:
         one number or (P,): side of the square / 200 px.
         For several images, boxes, centers and scales have one entry per image.
 
-        flip: average with the mirrored image; sizes: average over boxes enlarged by these factors; batch: number of crops per
-        batch. Raises DataError for an invalid image, box or option.
+        flip: average the heatmaps of the image and of its mirror image; sizes: average the heatmaps of boxes enlarged by these
+        factors; batch: number of crops per batch. Raises DataError for an invalid image, box or option.
         """
         sizes = np.ravel(sizes).tolist()
         if batch < 1 or not sizes or not min(sizes) > 0:
@@ -145,7 +145,7 @@ class PosePredictor:
     def _decode(self, maps: "Fetched", to_crop: np.ndarray, images: list[int]) -> tuple[np.ndarray, np.ndarray, list[int]]:
         """Return a batch's joints (n, J, 2) in px of the images, its confidences (n, J), and the indices of its images.
 
-        Raises DataError for heatmaps with NaN, from which no joints can be computed.
+        Raises DataError for heatmaps with NaN or infinite numbers, from which no joints can be computed.
         """
         heatmaps = maps.get()
         if not np.isfinite(heatmaps).all():
@@ -183,7 +183,7 @@ class Fetched:
 
 
 def find(source: str | Path) -> Path:
-    """Return the network file of a path, of an experiment's name below exp/, or of a known network's name.
+    """Return the path of a network file. source: a path, or the name of an experiment below exp/ or of a known network.
 
     Raises DataError if there is no network file, or several.
     """
@@ -242,7 +242,7 @@ def _for_each(given: Any, count: int) -> Sequence[Any]:
 
 
 def _pixels(image: Image, name: str) -> np.ndarray:
-    """Return an image of `PosePredictor.predict` as (H, W, 3) uint8 RGB. Raises DataError for an invalid image."""
+    """Return an image, in any form that `predict` accepts, as (H, W, 3) uint8 RGB. Raises DataError for an invalid image."""
     if isinstance(image, (str, Path)):
         return read_upright(Path(image))
     if isinstance(image, Tensor):

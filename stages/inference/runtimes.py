@@ -22,7 +22,8 @@ from stages.network.hourglass import Head, HourglassNet, Stem
 from stages.settings.sections import RUNTIMES
 
 Run = Callable[[Tensor], Tensor]
-COARSEST = 0.25  # largest allowed step between neighbouring numbers of a dtype, in standard deviations of the activations
+# Largest allowed distance between neighbouring numbers of a dtype near an activation's mean, in standard deviations.
+COARSEST = 0.25
 
 
 def start(runtime: str, network: HourglassNet, about: Description, device: torch.device, compute: torch.dtype,
@@ -31,7 +32,7 @@ def start(runtime: str, network: HourglassNet, about: Description, device: torch
 
     compute: see `predict.compute_type`. OpenVINO computes on the CPU. onnxruntime computes in float32, and on CUDA only if its
     installed build supports CUDA. onnx: the network's ONNX file, if it exists already.
-    Raises DataError for a runtime that is not installed, and for a damaged file.
+    Raises DataError for a runtime that is not installed, and for a damaged ONNX file.
     """
     if runtime not in RUNTIMES:
         raise DataError(f"runtime = {runtime} is unknown; use one of {', '.join(RUNTIMES)}.")
@@ -67,8 +68,8 @@ def in_torch(network: nn.Module, device: torch.device, compute: torch.dtype) -> 
     """Return a function that runs the network in PyTorch.
 
     The function uses a copy of the network, with normalisation folded into convolutions and weights of dtype `compute`. A
-    network for which `compute` is too coarse is computed in float32, with a warning. On CUDA the kernels are recorded, because
-    launching them one by one takes longer than computing them.
+    network for which `compute` is too coarse is computed in float32, with a warning. On CUDA the kernels are recorded as a CUDA
+    graph, because launching them one by one takes longer than computing them.
     """
     compute = fine_enough(network, compute)
     fast = folded(network).to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -88,11 +89,11 @@ def in_torch(network: nn.Module, device: torch.device, compute: torch.dtype) -> 
 def fine_enough(network: nn.Module, compute: torch.dtype) -> torch.dtype:
     """Return `compute`, or float32 with a warning if `compute` would round away much of the network's activations.
 
-    Residual blocks add up activations, and the next batch normalisation removes their mean. So a training can let these means
-    grow without any change of its loss. Measured PCKh@0.5 of a network whose means were 1,000 standard deviations: 72.2 % in
-    float32 and 63.4 % in bfloat16 (70.6 % and 68.1 % if the normalisation statistics were computed in bfloat16). `compute` is
-    too coarse if in any normalisation layer the median channel's mean is so large that neighbouring numbers of the dtype are
-    more than COARSEST standard deviations apart. The median is used, because single almost constant channels do no harm.
+    Residual blocks add up activations, and the next batch normalisation removes their mean. So the mean can grow in a
+    training without any change of the loss. Measured PCKh@0.5 of a network whose means were 1,000 standard deviations: 72.2 %
+    in float32 and 63.4 % in bfloat16 (70.6 % and 68.1 % if the normalisation statistics were computed in bfloat16). `compute`
+    is too coarse if in any normalisation layer the median channel's mean is so large that neighbouring numbers of the dtype are
+    more than COARSEST standard deviations apart. The median is used, because a few almost constant channels do no harm.
     """
     if compute == torch.float32:
         return compute

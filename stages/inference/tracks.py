@@ -4,7 +4,7 @@ import numpy as np
 from OneEuroFilter import OneEuroFilter
 from scipy.optimize import linear_sum_assignment
 
-LEAST_OVERLAP = 0.3  # smallest intersection over union of a person's boxes in two frames
+LEAST_OVERLAP = 0.3  # smallest intersection over union of two boxes that are taken for the same person
 KEPT = 30  # largest number of frames between two boxes of a person; after more frames, the person is forgotten
 REST = 1.0  # Hz, cutoff frequency of the filter for a joint at rest
 SPEED = 12.0  # Hz, added to the cutoff frequency of a joint for each box side that it moves per second

@@ -18,7 +18,7 @@ from av.video.reformatter import ColorRange, Colorspace
 
 from datasets.errors import DataError
 
-MOST_PIXELS = 1 << 26  # largest number of pixels of a frame, twice 8K; a decoder keeps several frames in memory
+MOST_PIXELS = 1 << 26  # limit of a frame's pixels (twice 8K), because a decoder keeps several frames in memory
 # Clock ticks per second of written videos: a multiple of the usual frame rates; times are rounded by up to 6 us.
 _TICKS = 90_000
 _WIDEST = 10  # largest ratio of a pixel's longer side to its shorter side; a larger ratio means a damaged file
@@ -46,7 +46,7 @@ class VideoReader:
     def __init__(self, path: Path) -> None:
         """Open the video and decode its first frame. Raises DataError for a file that cannot be read as a video."""
         self.path, self.failed = path, list[str]()
-        self.undecodable = self._damaged = 0  # number of frames, for the messages in `failed`
+        self.undecodable = self._damaged = 0  # two numbers of frames, for the messages in `failed`
         try:
             # libav gets a file object, because it would parse a name with a colon as an address. libav gets no protocols, so
             # that a playlist cannot open other files.
@@ -102,7 +102,7 @@ class VideoReader:
         if context.width * context.height > MOST_PIXELS:
             raise DataError(f"{self.path} claims frames of {context.width} x {context.height} px; convert it to smaller ones.")
         context.options = {"max_pixels": str(MOST_PIXELS)}
-        context.thread_type = "NONE"  # one thread: several also lose random frames next to a damaged frame
+        context.thread_type = "NONE"  # one thread, because several would also lose random frames next to a damaged one
         return stream
 
     def _seconds(self) -> float | None:
@@ -239,7 +239,7 @@ def _transformed(pixels: np.ndarray, transform: tuple[int, ...]) -> np.ndarray:
 class VideoWriter:
     """A writer of H.264 videos in MP4 (yuv420p, index at the start); each frame is shown until the time of the next frame.
 
-    The first frame determines the video's size; odd sides are extended by one row or column. Later frames are scaled to it.
+    The first frame determines the video's size; odd sides are extended by one row or column. Later frames get this size.
     """
 
     def __init__(self, path: Path, rate: Fraction) -> None:
@@ -250,7 +250,7 @@ class VideoWriter:
         self.path, self.rate = path, rate
         self._container = av.open(f"file:{path}", "w", format="mp4", options={"movflags": "+faststart"})
         self._stream: av.VideoStream | None = None
-        self._waiting: tuple[VideoFrame, int] | None = None  # the last frame; the next frame determines its duration
+        self._waiting: tuple[VideoFrame, int] | None = None  # latest frame and its tick; encoded when the next one is added
         self._duration = max(1, round(_TICKS / rate))
 
     def close(self) -> None:
@@ -298,7 +298,7 @@ class VideoWriter:
 
 
 def _fitted(image: np.ndarray, width: int, height: int) -> np.ndarray:
-    """Return an image of `width` x `height` px: one missing row or column is replicated; other sizes are scaled and padded."""
+    """Return an image of `width` x `height` px: replicate the border if one row or column is missing, else scale and pad."""
     columns, rows = width - image.shape[1], height - image.shape[0]
     if {columns, rows} <= {0, 1}:
         return cv2.copyMakeBorder(image, 0, rows, 0, columns, cv2.BORDER_REPLICATE) if columns or rows else image

@@ -12,7 +12,7 @@ import torch
 from stages.lifting.network import normalised_joints
 from stages.lifting.samples import Scenes
 
-RIDGE = 1.0  # added to the diagonal of the normal equations; small, because each entry is a sum over thousands of samples
+RIDGE = 1.0  # added to the diagonal of the normal equations, whose entries are much larger: sums over thousands of samples
 CHUNK = 1024  # number of queries that are computed at a time, to limit memory
 
 
@@ -20,7 +20,7 @@ CHUNK = 1024  # number of queries that are computed at a time, to limit memory
 class Baselines:
     """The three baselines, after learning from M samples with J joints and F features."""
 
-    features: np.ndarray  # (M, F) float64: `normalised_joints` of the samples
+    features: np.ndarray  # (M, F) float64: the samples' 2D joints, after `normalised_joints`
     targets: np.ndarray  # (M, 3 J + 4): the correct outputs for the samples, in mm and px
     side: int  # side of the heatmaps in px
 

@@ -66,8 +66,8 @@ def draw_cameras(poses: np.ndarray, side: int, rng: Generator, published: bool =
 
     poses: (N, T, J, 3) mm, world frame, centred on the origin; side: side of the image in px. Cameras are drawn until each
     joint lies in front of the camera and within [0, side - 1] in the image, and the joints' bounding box covers at least
-    LEAST_AREA of the image on average over the moments. Equal states of `rng` give equal cameras. Raises DataError if none of
-    about MOST_DRAWS cameras that were drawn for a person sees the person.
+    LEAST_AREA of the image on average over the moments. Equal states of `rng` give equal cameras. Raises DataError if
+    about MOST_DRAWS cameras were drawn for a person, and none of them sees the person as required.
     """
     count = len(poses)
     found = Cameras(np.empty((count, 3, 3)), np.empty((count, 3)), np.empty(count))

@@ -2,9 +2,9 @@
 
 Each pose of the validation clips is seen by one random camera; two evaluations with equal settings use the same cameras. All
 methods are tested on the same heatmaps: the input of the converter is the heatmaps; the input of the other methods is the
-joints that `joints_of` finds in the heatmaps. `sharp` heatmaps have a peak of 1 at each joint. `noisy` heatmaps are blurred,
-low, shifted or empty, like those of forecasts. `forecast` heatmaps were recorded from a forecasting network
-(`stages.lifting.recordings`); without recordings, this kind of heatmaps is left out.
+joints that `joints_of` finds in the heatmaps. `sharp` heatmaps have a peak of 1 at each joint. `noisy` heatmaps resemble
+those of forecasts: a peak may be blurred, lower than 1, shifted or missing. `forecast` heatmaps were recorded from a
+forecasting network (`stages.lifting.recordings`); without recordings, this kind of heatmaps is left out.
 
 Files in the result folder:
     lifting.json               all mean errors
@@ -44,7 +44,7 @@ from stages.settings.sections import Workspace
 
 NAME = "lifting.json"
 BATCH = 256
-MOMENTS = 16  # number of consecutive poses in a row; one camera sees a row, and limb lengths should not change within it
+MOMENTS = 16  # length of a row of consecutive poses; one camera sees a row, and limb lengths should not change within it
 NOISY = Noise(blur_std=2, lowest_peak=0.3, jitter_std=1, missing_probability=0.1)  # as in the preset res-64-modern
 # Kind of heatmaps -> the noise with which they are drawn.
 INPUTS = {"sharp": NONE, "noisy": NOISY}
@@ -55,7 +55,7 @@ COLUMNS = {
     "magnification_percent": "magnification %", "reprojection_px": "reprojection px", "limbs_percent": "limbs %",
 }  # fmt: skip
 
-# Function of heatmaps (N, J, S, S) and the joints (N, J, 2) px in these heatmaps, which returns outputs (N, 3 J + 4).
+# A method maps heatmaps (N, J, S, S), and the joints (N, J, 2) px found in these heatmaps, to outputs (N, 3 J + 4).
 Method = Callable[[Tensor, Tensor], np.ndarray]
 
 
@@ -66,13 +66,13 @@ class LiftingFigures(BaseModel):
 
     error_mm: float  # error without Procrustes alignment
     low: float  # lower end of the 95 % confidence interval of error_mm, by a bootstrap over clips
-    high: float  # upper end of the interval whose lower end is `low`
+    high: float  # upper end of the confidence interval of error_mm
     aligned_mm: float
     depth_mm: float
     focal_px: float
     magnification_percent: float
     reprojection_px: float
-    limbs_percent: float | None  # see `scoring.limb_unsteadiness`; None if no clip has MOMENTS poses
+    limbs_percent: float | None  # mean of `scoring.limb_unsteadiness`; None if all clips have fewer than MOMENTS poses
     by_joint: dict[str, float]  # joint -> error in mm without Procrustes alignment
     by_action: dict[str, float]  # action -> error in mm without Procrustes alignment
 
@@ -92,14 +92,14 @@ class _Trial:
     """The validation poses of an evaluation, and the kind of heatmaps in which the methods see these poses."""
 
     scenes: Scenes  # all validation poses, each with a camera of its own
-    rows: Scenes  # W rows of MOMENTS consecutive poses; each row has one camera
+    rows: Scenes  # W rows of MOMENTS consecutive poses, see `in_rows`; one camera sees a row
     side: int  # side of the heatmaps in px
     training: ConverterTraining  # defines how heatmaps are drawn
     noise: Noise  # noise of drawn heatmaps
     recordings: Recordings | None = None  # recorded heatmaps that replace the drawn ones
 
     def outputs(self, methods: dict[str, Method], device: torch.device, rows: bool) -> dict[str, np.ndarray]:
-        """Return method -> outputs (N, 3 J + 4) for the rows of consecutive poses if `rows`, else for all single poses."""
+        """Return method -> outputs (N, 3 J + 4) for the poses in `self.rows` if `rows`, else for those in `self.scenes`."""
         scenes = self.rows if rows else self.scenes
         whole = observed(scenes, self.training, self.noise, np.random.default_rng([_NOISE, rows]))
         count = len(self.recordings) if self.recordings else 1
@@ -121,7 +121,7 @@ def evaluate(folder: Path, models: dict[str, Path], clips: dict[str, Clips], rec
     """Score networks and baselines; return kind of heatmaps -> method -> mean error in mm without Procrustes alignment.
 
     models: name -> file of a network; the converter comes first. clips: split -> clips; the baselines learn from `train`, and
-    all methods are scored on `valid`. recordings: heatmaps of the validation split, or None. Raises DataError for a file that
+    all methods are scored on `valid`. recordings: recorded heatmaps, or None. Raises DataError for a file that
     contains no converter or lifter, and for a network whose heatmaps have another size than the heatmaps of the first network.
     """
     device = pick_device(workspace.device)
@@ -193,7 +193,8 @@ def _by_joints(baseline: Callable[[np.ndarray], np.ndarray], maps: Tensor, joint
 def _figures(clips: Clips, wrong: Errors, in_a_row: np.ndarray) -> LiftingFigures:
     """Return the mean errors of a method.
 
-    clips: validation clips; wrong: errors on all validation poses; in_a_row: outputs (W * MOMENTS, 3 J + 4) for `in_rows`.
+    clips: validation clips; wrong: the method's errors on all validation poses; in_a_row: the method's outputs
+    (W * MOMENTS, 3 J + 4) for the W rows of poses that `in_rows` returns.
     """
     moments = in_a_row[:, :-4].reshape(-1, MOMENTS, len(JOINTS), 3)
     error, low, high = mean_with_interval(wrong.joints, clips.clip)
@@ -211,7 +212,7 @@ def _figures(clips: Clips, wrong: Errors, in_a_row: np.ndarray) -> LiftingFigure
 def table(accuracy: LiftingAccuracy) -> pd.DataFrame:
     """Return a table of all mean errors, with one row per kind of heatmaps and method.
 
-    `low` and `high` are the ends of the 95 % confidence interval of the column mm.
+    `low` and `high` are the ends of the 95 % confidence interval of the error in the column `mm`.
     """
     rows = [
         [name, method, *(getattr(figures, field) for field in COLUMNS)]

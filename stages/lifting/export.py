@@ -31,7 +31,7 @@ from stages.torch7 import t7 as torch7
 
 NAME, SAFETENSORS, ONNX, TORCH7 = "converter.json", "converter.safetensors", "converter.onnx", "model_best.t7"
 CHECKED = 8  # number of poses on whose heatmaps the written files are compared with the network
-TOLERANCE = 0.05  # mm and px, largest allowed difference between outputs, which reach several thousand mm
+TOLERANCE = 0.05  # largest allowed difference from the network's outputs, in mm and px; outputs reach several thousand mm
 
 
 class ExportedConverter(BaseModel):
@@ -56,10 +56,10 @@ class ExportedConverter(BaseModel):
 
 
 def export(folder: Path, model: Path, clips: dict[str, Clips], training: ConverterTraining) -> dict[str, Any]:
-    """Write the converter of the file `model` in every format, and compare each file with the network on validation poses.
+    """Write the converter in the file `model` in every format, and compare each file with the network on validation poses.
 
     clips: split -> clips of motion capture. Returns the number of parameters, and for each file the largest difference of its
-    outputs from the network's. Raises DataError for a lifter, and if a difference exceeds TOLERANCE.
+    outputs from the network's outputs. Raises DataError for a lifter, and if a difference exceeds TOLERANCE.
     """
     network, about = checkpoints.load(model)
     if not isinstance(network, ConverterNet):
@@ -123,7 +123,7 @@ def _outputs(network: nn.Module, maps: Tensor) -> np.ndarray:
 
 
 def _of_onnx(path: Path, maps: Tensor) -> np.ndarray:
-    """Return the outputs (N, 3 J + 4) of an .onnx file, from batches of 1 and N - 1 poses to test that any batch size works."""
+    """Return the outputs (N, 3 J + 4) of an .onnx file; the batches of 1 and N - 1 poses test that any batch size works."""
     import onnxruntime
 
     session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])

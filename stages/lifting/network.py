@@ -45,10 +45,10 @@ class Pose3D(NamedTuple):
         return Pose3D(self.repos[..., exchanged, :] * sign, self.trans * sign, self.focal)
 
     def steady(self) -> "Pose3D":
-        """Return movements (..., T) in which all steps have the focal length of the first step.
+        """Return the poses of movements (..., T) with the focal length of the first step at all T steps.
 
-        As in image-play, repos and trans of each step t are multiplied by focal(1) / focal(t), because an image does not
-        determine a person's size and the focal length, so that both may change from step to step.
+        As in image-play, repos and trans of each step t are multiplied by focal(1) / focal(t): an image determines neither a
+        person's size nor the focal length, so the estimates of both may change from step to step.
         """
         factor = self.focal[..., :1] / self.focal
         focal = self.focal[..., :1].expand_as(self.focal)
@@ -91,7 +91,7 @@ class ConverterNet(nn.Module):
     """
 
     def __init__(self, joints: int, side: int, options: Converter) -> None:
-        """Build the network; side: S, in px. Raises DataError if S is not divisible by 2**HALVINGS."""
+        """Build the network; side: side S of the heatmaps in px. Raises DataError if S is not divisible by 2**HALVINGS."""
         super().__init__()
         if side % 2**HALVINGS:
             raise DataError(
@@ -144,7 +144,7 @@ class LifterNet(nn.Module):
     """The lifter: maps 2D joints (N, J, 2) in px, NaN if unknown, to outputs (N, 3 J + 4) in mm and px, see `Pose3D`.
 
     The architecture is that of Martinez et al., "A simple yet effective baseline for 3d human pose estimation", ICCV 2017: a
-    layer, two residual blocks of two layers, and an output layer. The input of the first layer is `normalised_joints`.
+    layer, two residual blocks of two layers, and an output layer. The first layer gets the output of `normalised_joints`.
     Unlike the published network, this network has no dropout: each training sample is seen by a new random camera, so the
     network cannot memorise samples.
     """
@@ -170,7 +170,7 @@ def normalised_joints(points: Tensor, side: int) -> Tensor:
     """Return features (N, 3 J + 3) of 2D joints (N, J, 2) in px; unknown joints are NaN. side: side of the image in px.
 
     The features are, in this order: the joints (2 J) minus the mean of the known joints, divided by the size of the pose, 0 for
-    unknown joints; whether each joint is known (J), 1 or 0; the mean / side - 0.5 (2); the size / side (1). The size of a pose
+    unknown joints; whether each joint is known (J), 1 or 0; this mean / side - 0.5 (2); this size / side (1). A pose's size
     is the root mean square distance of the known joints from their mean, at least 0.001 px.
     """
     known = ~points.isnan().any(dim=-1, keepdim=True)
@@ -186,7 +186,7 @@ def normalised_joints(points: Tensor, side: int) -> Tensor:
 def joints_of(heatmaps: Tensor) -> Tensor:
     """Return the joints (N, J, 2) in px that heatmaps (N, J, S, S) show, NaN for a heatmap with a peak below LOWEST.
 
-    A joint is the mean of the pixel coordinates, weighted by the excess of each pixel over half of the peak.
+    A joint is the weighted mean of the pixel coordinates; a pixel's weight is its excess over half of the peak, at least 0.
     """
     peak = heatmaps.amax(dim=(2, 3), keepdim=True)
     weights = (heatmaps - peak / 2).clamp(min=0)

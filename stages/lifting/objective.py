@@ -31,9 +31,9 @@ class LiftingObjective:
     """The objective of a converter or a lifter, trained on synthetic samples; see `stages.training.objective.Objective`.
 
     The loss is the sum of three mean squared errors: of repos, trans and focal, in the units of the network's last layer. The
-    figure error_mm is the mean distance in mm between the estimated and the true joints of repos, without Procrustes
-    alignment. The figure acc is 1 minus this error in metres, so that the best epoch, which has the highest acc, is the one
-    with the lowest error on the validation clips, as published. All validations use the same cameras, sharp heatmaps, and
+    metric error_mm is the mean distance in mm between the estimated and the true joints of repos, without Procrustes
+    alignment. The metric acc is 1 minus this error in metres. So the best epoch, which has the highest acc, has the lowest
+    error on the validation clips, as in the published training. All validations use the same cameras, sharp heatmaps, and
     bodies with unchanged proportions.
     """
 
@@ -43,8 +43,8 @@ class LiftingObjective:
                  training: Training, recordings: Recordings | None = None) -> None:  # fmt: skip
         """Prepare the training samples; clips: split (train, valid) -> clips with the joints of Penn Action.
 
-        recordings: heatmaps for a part of the training samples, see `PoseSamples`.
-        If the outputs are normalised, the units of the network are set to the statistics of the training samples.
+        recordings: recorded heatmaps for a part of the training samples, see `PoseSamples`.
+        If the outputs are normalised, `network.units` is set to statistics of the training samples' correct outputs.
         """
         self.network, self.options, self.training = network, options, training
         side = network.side
@@ -52,13 +52,13 @@ class LiftingObjective:
         self.valid_poses = clips["valid"].poses
         self.valid: Scenes | None = None
         self.resources = Resources(torch.device("cpu"), torch.float32, 1, (0, 1))
-        self.loss_limit = 1e9  # mm^2, reached by errors of tens of metres; the published training starts with a loss of 5e5
+        self.loss_limit = 1e9  # mm^2; errors of tens of metres reach this limit; the published training starts at a loss of 5e5
         if options.outputs == "normalised":
             network.units.standardise(targets(tensors(observed(self.samples.statistics(), training, NONE, _unused()))))
             self.loss_limit = 1e6
 
     def begin(self, resources: Resources, networks: Sequence[nn.Module]) -> None:
-        """Store the resources, and draw the cameras that see the validation poses."""
+        """Store the resources, and draw the random cameras that see the validation poses."""
         self.resources = resources
         self.valid = validation_scenes(self.valid_poses, self.network.side, self.options.cameras == "published")
 
@@ -67,7 +67,7 @@ class LiftingObjective:
         return 0
 
     def batches(self, first: int, count: int) -> Iterator[dict[str, Tensor]]:
-        """Yield this process's share of the batches `first` to `count` - 1, with the names and shapes of `observed`."""
+        """Yield this process's share of the batches `first` to `count` - 1, as tensors with the names that `observed` lists."""
         rank, processes = self.resources.share
         for batch in self.samples.batches(first, count):
             yield {name: values[rank::processes] for name, values in tensors(batch).items()}
@@ -77,7 +77,7 @@ class LiftingObjective:
         return compute(model, batch, self.network, self.training)
 
     def loss(self, outputs: Tensor, batch: dict[str, Tensor], share: float) -> tuple[Tensor, Tensor]:
-        """Return the loss, and sums (5,): loss, error_mm, losses of repos, trans and focal; all multiplied by `share`."""
+        """Return the loss, and values (5,) to add up: loss, error_mm, losses of repos, trans and focal; all times `share`."""
         unit = self.network.units.unit.to(outputs.device)
         difference = Pose3D.of((outputs.float() - targets(batch)) / unit)
         losses = torch.stack([part.square().mean() for part in difference]) * share
@@ -87,15 +87,15 @@ class LiftingObjective:
         return loss, torch.cat([loss.detach()[None], error[None], losses.detach()])
 
     def figures(self, sums: Tensor) -> dict[str, float]:
-        """Return the figures of an iteration (loss, acc and those in `parts`); sums: (5,), added-up results of `loss`."""
+        """Return the metrics of an iteration: loss, acc and those in `parts`; sums: (5,), the added-up values of `loss`."""
         loss, error, *losses = sums.tolist()
         return {"loss": loss, "acc": 1 - error / METRE, "error_mm": error} | dict(zip(HEADS, losses, strict=True))
 
     def validate(self, network: nn.Module, phase: Any, report: Report) -> tuple[Tensor, np.ndarray]:
         """Validate on this process's share of the validation poses; return sums (6,), and a picture of the first poses.
 
-        The sums are the number of poses, then the sums of `loss`, where `share` is the number of poses. `draw_poses` draws the
-        picture.
+        The sums are the number of poses, then the five values that `loss` returns, multiplied by the number of poses of each
+        batch and added over the batches. `draw_poses` draws the picture.
         """
         assert self.valid is not None, "begin comes first"
         rank, processes = self.resources.share
@@ -116,7 +116,7 @@ class LiftingObjective:
         return sums, picture
 
     def validation_figures(self, sums: Tensor) -> dict[str, float]:
-        """Return the figures over all validation poses: loss, acc and those in `parts`; sums: (6,), see `validate`."""
+        """Return the metrics over all validation poses: loss, acc and those in `parts`; sums: (6,), see `validate`."""
         return self.figures(sums[1:] / sums[0])
 
     def save(self, path: Path, network: nn.Module, metrics: dict[str, float]) -> None:
@@ -140,7 +140,7 @@ def targets(batch: dict[str, Tensor]) -> Tensor:
 
 
 def compute(model: nn.Module, batch: dict[str, Tensor], network: ConverterNet | LifterNet, training: Training) -> Tensor:
-    """Return the outputs (N, 3 J + 4) of a model for a batch of `observed`.
+    """Return the outputs (N, 3 J + 4) of a model for a batch that `observed` made.
 
     network: the model itself, or the wrapped network if `model` is a wrapper such as DistributedDataParallel.
     """
@@ -165,7 +165,7 @@ def draw_poses(batch: dict[str, Tensor], outputs: Tensor) -> np.ndarray:
 
 
 def _drawn(points: np.ndarray, extent: float | None = None) -> np.ndarray:
-    """Return a picture of a pose (J, 2), centred.
+    """Return a picture with a pose (J, 2) in its centre.
 
     extent: side of the picture in the unit of the pose; None: 1.2 times the larger side of the pose's bounding box.
     """

@@ -108,9 +108,10 @@ def _read_combined(graph: HourglassGraph) -> tuple[HourglassNet, ConverterNet]:
 
 
 def sized_converter(graph: Graph, focal: Table) -> ConverterNet:
-    """Return a new converter with the sizes of the converter in a file; focal: the node that computes the focal length.
+    """Return a new converter with the numbers of joints and features, and the heatmap side, of the converter in a file.
 
-    The weights and `Units` are not read. Raises DataError for sizes that a converter cannot have.
+    focal: the node that computes the focal length. The weights and `Units` are not read. Raises DataError for sizes that a
+    converter cannot have.
     """
     nodes = graph.path_to(focal)
     convolutions, linears = ([data for data in nodes if graph.kind(data) == kind] for kind in (CONV, LINEAR))
@@ -127,7 +128,7 @@ def sized_converter(graph: Graph, focal: Table) -> ConverterNet:
 
 
 def add_converter(build: Builder, heatmaps: int, network: ConverterNet, prefix: str = "") -> Heads:
-    """Add a converter's layers after the layer `heatmaps`; return its `Heads`. prefix: added before its modules' names."""
+    """Add a converter's layers after the layer `heatmaps`; return its `Heads`. prefix: precedes its modules' names."""
     x = heatmaps
     for i, module in enumerate(network.trunk):
         kind, name = _KINDS[type(module)], f"{prefix}trunk.{i}"
@@ -181,7 +182,7 @@ def obstacle(network: ConverterNet) -> str:
 
 
 def as_torch7(network: ConverterNet) -> TorchObject:
-    """Return the nn.gModule of a converter that has no `obstacle`, with the modules of res-64: cudnn classes, GPU tensors.
+    """Return a converter, whose `obstacle` is empty, as an nn.gModule with the modules of res-64: cudnn classes, GPU tensors.
 
     The published modules add constants only to the depth and to the focal length. All other units and offsets are folded into
     the weights and biases of the last layers.
@@ -208,8 +209,8 @@ def convert(source: Path, folder: Path, known: KnownModel | None = None) -> dict
     """Write a converter for the joints of Penn Action to `folder`/best.safetensors; return the options of the network.
 
     source: a .safetensors file of this workspace, a .t7 file as for `read_converter`, or the published archive of skeleton2d3d;
-    known: the published network that `source` contains. Raises DataError for any other file, and for a converter of other
-    joints than Penn Action's.
+    known: the published network that `source` contains. Raises DataError for any other file, and for a converter whose
+    joints are not those of Penn Action.
     """
     metrics: dict[str, int | float] = {}
     with network_file(source, "converter", folder, known) as file:

@@ -24,18 +24,18 @@ class Recordings:
     """M recordings, each with the heatmaps of the J joints of one forecast pose, and with the labelled joints of the pose."""
 
     maps: np.ndarray  # (M, J, S, S) float16
-    points: np.ndarray  # (M, J, 2) float32, px of the heatmaps: the labels
+    points: np.ndarray  # (M, J, 2) float32, px of the heatmaps: the labelled joints
 
     def __len__(self) -> int:
         return len(self.maps)
 
     def replace(self, batch: dict[str, np.ndarray], chosen: np.ndarray) -> dict[str, np.ndarray]:
-        """Return a batch of `stages.lifting.samples.observed` in which recorded heatmaps replace the blobs of some samples.
+        """Return `batch`, made by `samples.observed`, with recorded heatmaps instead of the blobs of some samples.
 
         chosen: (N,) int64, index of the recording for each sample, or -1 for a sample that keeps its blobs. The returned batch
         has two additional arrays: recorded (N, J, S, S) float16, the heatmaps before they are moved, and shift (N, J, 2)
-        float32, px from label to joint, NaN for a sample that keeps its blobs. For the other samples, the returned `seen` has
-        the joints that the moved heatmaps show.
+        float32, px from label to joint, NaN for a sample that keeps its blobs. For the other samples, the array `seen` is
+        replaced by the joints that the moved heatmaps show.
         """
         maps, shift = self.maps[chosen], batch["points"] - self.points[chosen]
         shift[chosen < 0] = np.nan
@@ -49,10 +49,10 @@ class Recordings:
 
 
 def read(path: Path, joints: int, side: int) -> Recordings:
-    """Return the recordings in a file of `Recordings.write`.
+    """Return the recordings in a file that `Recordings.write` wrote.
 
-    joints, side: the expected number of joints, and side of the heatmaps in px. Raises DataError for a missing or damaged file,
-    and if the file has no heatmaps or heatmaps of another number or side.
+    joints: expected number of joints; side: expected side of the heatmaps in px. Raises DataError for a missing or damaged
+    file, and if the file has no heatmaps, or heatmaps for another number of joints or with another side.
     """
     arrays = read_npz(path, "maps", "points")
     found = Recordings(arrays["maps"], arrays["points"])

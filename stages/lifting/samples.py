@@ -25,7 +25,7 @@ RECORDED_SHARE = 0.5  # fraction of the training samples whose drawn heatmaps ar
 
 @dataclass(frozen=True)
 class Scenes:
-    """N poses with J joints, each in the frame and in the image of its camera."""
+    """N scenes. A scene is a pose with J joints, in mm in the frame of its camera, and in px in the image of this camera."""
 
     repos: np.ndarray  # (N, J, 3) mm, camera frame: joints minus their mean
     trans: np.ndarray  # (N, 3) mm, camera frame: mean of the joints
@@ -69,7 +69,7 @@ def synthesise(poses: np.ndarray, side: int, rng: Generator, published: bool = F
     """Return N * T scenes: the poses of N people at T moments; one random camera per person sees the person at all moments.
 
     poses: (N, T, J, 3) mm, world frame; side: side of the heatmaps in px; published: see `stages.lifting.cameras`. Raises
-    DataError if no camera sees a person; see `draw_cameras`.
+    DataError if no random camera sees all joints of a person; see `draw_cameras`.
     """
     centred = poses - poses.mean(axis=2, keepdims=True, dtype=np.float64)
     cameras = draw_cameras(centred, side, rng, published)
@@ -82,7 +82,7 @@ def synthesise(poses: np.ndarray, side: int, rng: Generator, published: bool = F
 
 
 def validation_scenes(poses: np.ndarray, side: int, published: bool = False) -> Scenes:
-    """Return N scenes, one of each pose (N, J, 3) mm, world frame; the random cameras depend only on the arguments."""
+    """Return a scene of each of N poses (N, J, 3) mm, world frame; equal arguments give equal random cameras."""
     return synthesise(poses[:, None], side, np.random.default_rng([VALIDATION_SEED, _VALIDATION]), published)
 
 
@@ -136,12 +136,12 @@ class PoseSamples:
 
 
 def noise_of(options: Converter) -> Noise:
-    """Return the noise of training heatmaps that the settings define."""
+    """Return the noise that the settings define for training heatmaps."""
     return Noise(options.blur_std, options.lowest_peak, options.jitter_std, options.missing_probability)
 
 
 def observed(scenes: Scenes, training: Training, noise: Noise, rng: Generator) -> dict[str, np.ndarray]:
-    """Return the arrays of the scenes and random parameters of their heatmaps, by name; all are float32.
+    """Return name -> float32 array, for the arrays of the scenes and for random parameters of their heatmaps.
 
     Arrays: repos (N, J, 3), trans (N, 3), focal (N,), points (N, J, 2), as in `Scenes`; seen (N, J, 2), centre of each blob in
     px, NaN for an empty heatmap; std (N, J), standard deviation of each blob in px; peak (N, J), height of each blob.
@@ -159,10 +159,10 @@ def observed(scenes: Scenes, training: Training, noise: Noise, rng: Generator) -
 
 
 def draw_heatmaps(batch: dict[str, Tensor], side: int, training: Training) -> Tensor:
-    """Return the heatmaps (N, J, side, side) of a batch of `observed` or `Recordings.replace`, on the device of the batch.
+    """Return heatmaps (N, J, side, side) for a batch that `observed` or `Recordings.replace` made, on the batch's device.
 
-    A blob without blur is drawn within target_radius px, in x and in y, of the pixel nearest to its centre. With blur, this
-    distance grows in proportion to the standard deviation. Parts outside of the image are cut off.
+    A blob without blur covers the pixels that are at most target_radius px, in x and in y, from the pixel nearest to its
+    centre. With blur, this radius grows in proportion to the standard deviation. A blob is cut off at the heatmap's border.
     """
     centers, std, peak = batch["seen"], batch["std"][..., None], batch["peak"]
     pixels = torch.arange(side, device=centers.device, dtype=centers.dtype)

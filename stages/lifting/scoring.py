@@ -17,16 +17,16 @@ from stages.lifting.samples import Scenes
 class Errors:
     """The errors of N estimated poses with J joints."""
 
-    joints: np.ndarray  # (N, J) mm: distance from each estimated joint to the true joint of repos, without alignment
-    aligned: np.ndarray  # (N, J) mm: distance of each joint after Procrustes alignment, see `aligned`
+    joints: np.ndarray  # (N, J) mm: distance in repos from each estimated joint to the true joint, without alignment
+    aligned: np.ndarray  # (N, J) mm: the same distance after Procrustes alignment, see the function `aligned`
     depth: np.ndarray  # (N,) mm: absolute error of the depth in trans
     focal: np.ndarray  # (N,) px: absolute error of the focal length
     magnification: np.ndarray  # (N,): relative error of focal length / depth, the ratio that sets a person's size in an image
-    reprojection: np.ndarray  # (N, J) px: distance from the projected outputs to the true joints in the image
+    reprojection: np.ndarray  # (N, J) px: distance in the image from each projected estimated joint to the true joint
 
 
 def errors(outputs: np.ndarray, scenes: Scenes) -> Errors:
-    """Return the errors of outputs (N, 3 J + 4), given the true scenes."""
+    """Return the errors of outputs (N, 3 J + 4); scenes: the true poses and cameras."""
     outputs = outputs.astype(np.float64)
     repos, trans, focal = outputs[:, :-4].reshape(len(outputs), -1, 3), outputs[:, -4:-1], outputs[:, -1]
     seen = project(repos + trans[:, None], focal, scenes.center)
@@ -69,7 +69,7 @@ def limb_unsteadiness(repos: np.ndarray) -> np.ndarray:
 
 
 def by_clip(values: np.ndarray, clip: np.ndarray) -> Hits:
-    """Return the sum and the count of values (N, J) in each clip, as `Hits`; clip: (N,), clip number of each pose."""
+    """Return, as `Hits`, the sum and the number of the values (N, J) of each clip; clip: (N,), clip number of each pose."""
     numbers = np.unique(clip, return_inverse=True)[1]
     sums, counts = np.zeros((numbers.max() + 1, 1)), np.zeros((numbers.max() + 1, 1))
     np.add.at(sums[:, 0], numbers, values.sum(axis=1))
@@ -78,7 +78,7 @@ def by_clip(values: np.ndarray, clip: np.ndarray) -> Hits:
 
 
 def mean_with_interval(values: np.ndarray, clip: np.ndarray) -> tuple[float, float, float]:
-    """Return the mean of values (N, J), and the ends of its 95 % confidence interval by a bootstrap over clips."""
+    """Return the mean of values (N, J), and both ends of the mean's 95 % confidence interval, by a bootstrap over clips."""
     return (float(values.mean()), *interval(by_clip(values, clip)))
 
 

@@ -19,10 +19,10 @@ LIFTER = "lifter.safetensors"  # file of the trained lifter in the result folder
 
 def train_converter(folder: Path, clips: Path, heatmaps: Path | None, settings: Settings,
                     report: Report = silent) -> dict[str, float]:  # fmt: skip
-    """Train the converter that [converter] defines; return the best epoch's figures. `train` writes the files in `folder`.
+    """Train the converter that [converter] defines; return the best epoch's metrics. For the files in `folder` see `train`.
 
-    clips: the folder that `convert` wrote; heatmaps: the folder that `stages.forecasting.record` wrote, None for drawn heatmaps
-    only. Raises DataError for damaged files, and if the converter cannot halve the side of the heatmaps HALVINGS times.
+    clips: the folder that `convert` wrote; heatmaps: the folder that `stages.forecasting.record` wrote, or None: all heatmaps
+    are drawn. Raises DataError for damaged files, and if the converter cannot halve the side of the heatmaps HALVINGS times.
     """
     training = settings.train_converter
     torch.manual_seed(training.seed)
@@ -34,7 +34,7 @@ def train_converter(folder: Path, clips: Path, heatmaps: Path | None, settings: 
 
 def train_lifter(folder: Path, clips: Path, heatmaps: Path | None, settings: Settings,
                  report: Report = silent) -> dict[str, float]:  # fmt: skip
-    """Train the lifter on the samples that [converter] defines, with normalised outputs; return the best epoch's figures.
+    """Train the lifter on the samples that [converter] defines, with normalised outputs; return the best epoch's metrics.
 
     Writes the network to lifter.safetensors, and the files of its training to logs/lifter. clips, heatmaps: as for
     `train_converter`. Raises DataError for damaged files.

@@ -44,7 +44,7 @@ def load(stream: Plans, device: torch.device) -> Tensor:
 
 
 class DeviceSamples:
-    """Computes the samples of a batch of plans. crops: (P, side, side, 3) uint8 of all rows; None if plans contain crops."""
+    """Computes the samples of a batch of plans. crops: (P, side, side, 3) uint8, of all rows; None if plans contain crops."""
 
     def __init__(self, target: CropSpec, crops: Tensor | None) -> None:
         self.target, self.crops = target, crops

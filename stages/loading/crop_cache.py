@@ -20,11 +20,11 @@ from datasets.imaging.samples import CropSpec, Person, SampledAugmentation, bloc
 from datasets.progress import Report, silent
 from stages.machine.pool import each
 
-# Side of a cached crop / side of the person's box, where the box has the resolution of the network's input. The crop contains
-# the box at every rotation, and a box scaled by 1.25 at rotations up to 13 degrees. If the box is scaled by 1.25 and rotated by
-# 45 degrees, 1 % of its area lies outside of the crop at each corner; these corners become black. (With the recipe's
-# `crop = published`, the augmentation scales and rotates an image that was already cut to the box. So it needs no pixels
-# outside the box, except for those that are added when the box is rounded to whole pixels.)
+# Ratio of a cached crop's side to the side of the person's box; the box has the resolution of the network's input. The crop
+# contains the box at every rotation, and a box scaled by 1.25 at rotations up to 13 degrees. If the box is scaled by 1.25 and
+# rotated by 45 degrees, each of its corners (1 % of its area) lies outside of the crop and becomes black. With the
+# recipe's `crop = published`, the augmentation scales and rotates an image that was already cut to the box. So it needs no
+# pixels outside of the box, except for those that are added when the box is rounded to whole pixels.
 MARGIN = 1.5
 _PEOPLE = 64  # number of crops in one file
 
@@ -34,7 +34,7 @@ def cache_crops(data: DatasetFiles, resolution: int, out: Path, workers: int = 0
 
     workers: number of processes, 0 for one per core. Files are written atomically, and existing files are skipped, so a call
     after an interruption resumes. Returns the number of crops (`crops`) and their side in px (`side`). Raises DataError for an
-    unreadable image, whose row and name the message contains, and for a full disk.
+    unreadable image (the message gives its row and name), and for a full disk.
     """
     rows, side = data.split("train"), crop_side(resolution)
     parts = [range(first, min(first + _PEOPLE, len(rows.images))) for first in range(0, len(rows.images), _PEOPLE)]
@@ -50,7 +50,7 @@ def cache_crops(data: DatasetFiles, resolution: int, out: Path, workers: int = 0
 
 
 def read_crop(folder: Path, row: int, rows: Annotations, resolution: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return the crop (side, side, 3) uint8 RGB of a row of the training split, and the map (2, 3) from image px to crop px.
+    """Return the crop (side, side, 3) uint8 RGB of a training row, and the affine map (2, 3) from image px to crop px.
 
     Raises DataError for a missing file or a file of the wrong size.
     """
@@ -72,7 +72,7 @@ def read_crops(folder: Path, rows: Annotations, resolution: int) -> Iterator[np.
 
 
 def crop_map(rows: Annotations, row: int, resolution: int) -> np.ndarray:
-    """Return the map (2, 3) from the px of a row's image to the px of its crop."""
+    """Return the affine map (2, 3) from the px of a row's image to the px of its crop."""
     return _map(rows, row, crop_side(resolution))
 
 
@@ -93,7 +93,7 @@ def _read(folder: Path, first: int, skipped: int, count: int, rows: int, side: i
 
 
 def _write(images: Path, rows: Annotations, first: int, resolution: int, path: Path) -> int:
-    """Write the crops of `rows` to one file; return the number of crops. first: number of the first row in the split."""
+    """Write the crops of `rows` to one file; return the number of crops. first: the first row's index in the split."""
     side = crop_side(resolution)
     crops = np.empty((len(rows.images), side, side, 3), np.uint8)
     for i, name in enumerate(rows.images):

@@ -50,7 +50,7 @@ _SHARED_MEMORY = "/dev/shm"  # the folder of shared memory on Linux; in Docker c
 class PoseDataset(Dataset):
     """The rows of one split as network inputs and target heatmaps, indexed by position.
 
-    With a seed, the dataset is the endless, augmented stream of a training in batches of `batch`. Without a seed, it
+    With a seed, the dataset is the endless stream of a training's augmented samples, in batches of `batch`. Without a seed, it
     contains each row once, without augmentation; the targets have the recipe's Gaussian blobs at the joints' exact positions.
     """
 
@@ -72,7 +72,7 @@ class PoseDataset(Dataset):
         return len(self.rows)
 
     def row_at(self, position: int) -> int:
-        """Return the row of the annotation file at a position of the stream."""
+        """Return the row of the annotation file that the sample at a position of the stream shows."""
         if self.seed is None:
             return position
         if self.recipe.sampling == "consecutive":
@@ -95,7 +95,7 @@ class PoseDataset(Dataset):
         return np.random.default_rng([self.seed or 0, stream, number])
 
     def __getitem__(self, position: int) -> dict[str, Any] | DataError:
-        """Return the sample at a position, or the DataError of an unreadable image, which `batches` raises.
+        """Return the sample at a position. For an unreadable image, return a DataError, which `batches` will raise.
 
         input (3, R, R) float32 RGB in [0, 1], heatmaps (J, h, h) float32, weights (J,) float32 of the heatmaps in the loss,
         image_to_crop (2, 3): map from image px to input px, row: number in the annotation file.
@@ -121,7 +121,7 @@ class PoseDataset(Dataset):
 
 
 class Plans(PoseDataset):
-    """The stream of `PoseDataset` as plans, from which `stages.loading.augment` computes the samples on a device.
+    """The training samples of `PoseDataset` as plans, from which `stages.loading.augment` computes the samples on a device.
 
     With `pixels`, each plan contains its crop. Without `pixels`, the crops of all rows are stored on the device.
     """
@@ -132,12 +132,13 @@ class Plans(PoseDataset):
         self.crops, self.pixels = data.crops, pixels
 
     def __getitem__(self, position: int) -> dict[str, Any] | DataError:
-        """Return the plan of the sample at a position, or the DataError of a damaged cache, which `batches` raises.
+        """Return the plan of the sample at a position. For a damaged cache, return a DataError, which `batches` will raise.
 
         row: number in the annotation file; crop (side, side, 3) uint8 RGB, only with `pixels`; to_source (K, 2, 3) float32: for
         each of the K warps, in order, the map from px of its result to px of its source; heatmap_source (2, 3) float32: the
         map from px of the final heatmaps to px of the heatmaps as drawn; centers (J, 2) float32: blob centers in heatmap px;
-        colour (3,) float32: factors of R, G, B; erased (4,) int64: left, top, right, bottom in input px; weights (J,) float32.
+        colour (3,) float32: factors of R, G, B; erased (4,) int64: left, top, right, bottom of the erased square in input px;
+        weights (J,) float32.
         """
         row, rows, variation = self.row_at(position), self.rows, self.variation_at(position)
         try:

@@ -28,7 +28,7 @@ def keep_big_blocks() -> None:
 
 @contextmanager
 def shortage_as_data_error(batch: int) -> Iterator[None]:
-    """Raise DataError, with the settings to change, if the block runs out of memory."""
+    """Raise DataError, whose message names the settings to change, if the block runs out of memory."""
     try:
         yield
     except (MemoryError, RuntimeError) as error:

@@ -23,7 +23,7 @@ def processes(workers: int) -> int:
 
 
 def each(function: Callable[..., Any], jobs: Iterable[tuple], workers: int) -> Iterator[Any]:
-    """Yield function(*job) of every job, computed in worker processes, in order of completion.
+    """Yield function(*job) for every job, computed in worker processes, in order of completion.
 
     An exception of a job is raised after all processes have ended; pending jobs are cancelled. Raises DataError if a process
     was killed.
@@ -48,7 +48,7 @@ def each(function: Callable[..., Any], jobs: Iterable[tuple], workers: int) -> I
 
 
 def in_order(pool: Executor, function: Callable[..., Any], jobs: Iterable[tuple], ahead: int) -> Iterator[Any]:
-    """Yield function(*job) of every job in the order of the jobs; at most `ahead` jobs are started in advance."""
+    """Yield function(*job) for every job in the order of the jobs; at most `ahead` jobs are started in advance."""
     waiting: deque[Future] = deque()
     for job in jobs:
         waiting.append(pool.submit(function, *job))

@@ -1,7 +1,7 @@
 """Record the kernels of a call once as a CUDA graph, and replay them with a single launch.
 
-An iteration of hg-256 launches about two thousand kernels. With few images each kernel ends before the next can be launched,
-so that the device waits for the launches.
+An iteration of hg-256 launches about two thousand kernels. With few images per iteration, each kernel ends before the next can
+be launched, so that the device waits for the launches.
 """
 
 import shutil
@@ -12,14 +12,14 @@ from importlib.util import find_spec
 import torch
 from torch import Tensor
 
-# Number of training images from which compiling is worthwhile: on an H100, compiling takes 50 s and saves 150 us per image.
+# Number of training images from which compiling pays off: on an H100, compiling takes 50 s and saves 150 us per image.
 WORTH_COMPILING = 1_000_000
 WARM_UP = 3  # number of calls before the recording; during these calls, libraries choose their kernels
 MOST_SHAPES = 4  # largest number of input shapes that a RecordedByShape records: each recording occupies device memory
 
 
 def is_compiled(chosen: str, images: int, device: torch.device, processes: int) -> bool:
-    """Return whether to compile the network of a training on `images` images in total; chosen: value of [workspace] compile."""
+    """Return whether to compile the network for a training that sees `images` images; chosen: value of [workspace] compile."""
     if chosen != "auto":
         return chosen == "yes"
     able = device.type == "cuda" and processes == 1 and find_spec("triton") and (shutil.which("cc") or shutil.which("gcc"))
@@ -58,7 +58,7 @@ class Recorded:
         return self.result.clone()
 
     def _warm_up(self) -> Tensor:
-        """Return the result of `work` without recording, in the stream that is recorded later, as torch requires."""
+        """Return the result of `work`, which runs unrecorded on the CUDA stream that is recorded later, as torch requires."""
         here = torch.cuda.current_stream(self.device)
         self.stream.wait_stream(here)
         with torch.cuda.stream(self.stream):
@@ -78,7 +78,7 @@ class RecordedByShape:
         self.recorded: dict[torch.Size, Recorded] = {}
 
     def __call__(self, tensor: Tensor) -> Tensor:
-        """Return the result of `work` for a tensor of constant dtype."""
+        """Return `work(tensor)`; the dtype must be the same at every call."""
         with self.lock:
             if tensor.shape not in self.recorded and len(self.recorded) < MOST_SHAPES:
                 self.recorded[tensor.shape] = Recorded(lambda inputs: self.work(inputs["input"]), self.device)

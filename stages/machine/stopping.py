@@ -41,7 +41,7 @@ class Stop:
 
 @contextmanager
 def passed_to_children() -> Iterator[None]:
-    """Pass the signals of `SIGNALS` on to the child processes of this process, as SIGUSR1, and do not end this process."""
+    """Within the block, pass the stop signals on to the child processes as SIGUSR1, instead of ending this process."""
 
     def pass_on(_number: int, _frame: FrameType | None) -> None:
         for child in multiprocessing.active_children():

@@ -147,14 +147,17 @@ def save_network(path: Path, network: HourglassNet, joints: tuple[str, ...], res
 
 
 def load_network(path: Path) -> tuple[HourglassNet, Description]:
-    """Return the network, in evaluation mode on the CPU, and its description. Raises DataError, see `load_tensors`, `build`."""
+    """Return the network, in evaluation mode on the CPU, and its description.
+
+    Raises DataError as `load_tensors` and `build` do.
+    """
     return build(*load_tensors(path), path)
 
 
 def build(tensors: dict[str, torch.Tensor], raw: dict[str, Any], path: Path) -> tuple[HourglassNet, Description]:
     """Return the network and its description from the contents of `path`: tensors by name, and the values of `as_json`.
 
-    Raises DataError for the state of a training, and for tensors that do not fit the description.
+    Raises DataError if the file contains the state of a training, and if the tensors do not fit the description.
     """
     if isinstance(raw, dict) and "state" in raw:
         raise DataError(f"{path} is the state of a training; give its best.safetensors.")

@@ -12,7 +12,7 @@ from stages.network.hourglass import HourglassNet
 
 @dataclass(frozen=True)
 class Layer:
-    """A residual block, or a single layer with weights outside of the blocks."""
+    """A residual block, or a layer that has weights and belongs to no residual block."""
 
     name: str
     kind: str
@@ -48,7 +48,7 @@ def layers(network: HourglassNet, resolution: int) -> list[Layer]:
 
 
 def _outermost(module: nn.Module, blocks: tuple[type[nn.Module], ...], name: str = "") -> list[tuple[str, nn.Module]]:
-    """Return (name, module) of each block and of each layer with parameters outside of the blocks."""
+    """Return (name, module) of each of the `blocks`, and of each layer that has parameters and belongs to no block."""
     children = [] if isinstance(module, blocks) else list(module.named_children())
     if not children:
         return [(name, module)] if any(True for _ in module.parameters()) else []

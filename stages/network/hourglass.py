@@ -113,7 +113,7 @@ class HourglassNet(nn.Module):
     The buffer `mean` (3,), initially 0, is subtracted from the images.
     options.join determines the input of the next hourglass: the input of this hourglass plus its output (sum); the input plus
     the remapped features and heatmaps (remap); or the remapped heatmaps plus the remapped concatenation of features and
-    the stem's pooled features (concatenate).
+    the stem's pooled features (concatenate). To remap is to apply a 1x1 convolution.
     """
 
     mean: Tensor
@@ -163,8 +163,8 @@ class HourglassNet(nn.Module):
 def replace_head(network: HourglassNet, sources: Sequence[int | None]) -> HourglassNet:
     """Return a copy of `network` with one output per entry of `sources`.
 
-    An entry is the index of an output of `network` that is copied, in every stack (each index at most once), or None for a
-    new output, initialised from torch's global RNG.
+    An entry is the index of the output of `network` that is copied, in every stack, or None for a new output, which is
+    initialised from torch's global RNG. Each index may occur at most once.
     """
     fresh = HourglassNet(network.options, len(sources))
     kept = [source for source in sources if source is not None]

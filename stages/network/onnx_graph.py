@@ -47,7 +47,7 @@ def write_graph(
     with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
         warnings.simplefilter("ignore")  # the warnings concern developers of the exporter, not users
         # Tracing takes 1.5 s for the forecasting network of the tests; the newer exporter (dynamo=True) takes 15 s, and stores
-        # the network's weights once for each step.
+        # the network's weights once for each forecast step.
         torch.onnx.export(
             module.eval(), (example,), str(path), input_names=[name], output_names=outputs,
             dynamic_axes={each: {0: "batch"} for each in (name, *outputs)}, opset_version=OPSET, dynamo=False, verbose=False,

@@ -1,7 +1,8 @@
 """Convert unpacked archives to datasets with annotation files.
 
-collect        converting the labels of a dataset of your own to COCO keypoints, and its images to one folder
-crop           cropping Penn Action to one window per sequence
-annotate       writing the labels of each dataset as annotation files
-label_checks   finding suspicious labels
+collect        convert the labels of a dataset of your own to COCO keypoints, and collect its images in one folder
+crop           crop each sequence of Penn Action to the window of its person
+annotate       write the labels of a dataset as annotation files
+combine        combine several datasets, to train on all of them
+label_checks   find suspicious labels
 """

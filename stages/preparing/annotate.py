@@ -42,7 +42,7 @@ def annotate(
     settings, files: see `datasets.dataset.Reader`. Returns for each split the counts of rows, images, joints and suspicious
     rows (see `label_checks.check`); `suspicious.csv` lists the suspicious rows. Raises DataError if the dataset's files
     are wrong, an image is missing, or the train or valid split is empty. If the dataset's files do not state the sizes of the
-    images, every image is decoded, in `workers` processes (0: one per core). So a damaged image is found before a training.
+    images, every image is decoded, in `workers` processes (0: one per core). So damaged images are found before a training.
     """
     found = dataset.read(raw, settings, files or {}, report)
     for note in found.notes:
@@ -87,7 +87,8 @@ def _write_checked(out: Path, splits: Mapping[str, Split], size: Callable[[str],
     """Write every split and check its labels; return split -> counts.
 
     size: image -> (width, height) px. Suspicious rows (see `label_checks.check`) are counted, and listed in `suspicious.csv`
-    with split, row in the split's h5 file (from 0), image, person, kind. Raises DataError for an empty train or valid split.
+    with split, row in the split's h5 file (from 0), image, person and kind of suspicion. Raises DataError
+    for an empty train or valid split.
     """
     out.mkdir(parents=True, exist_ok=True)
     summary = {}
@@ -115,7 +116,7 @@ def _write_checked(out: Path, splits: Mapping[str, Split], size: Callable[[str],
 
 
 def _sum(counts: list[dict[str, Any]]) -> dict[str, Any]:
-    """Return the sum of the counts of all parts."""
+    """Return the counts of a split: the sums of the counts of all its parts."""
     total = {name: sum(part[name] for part in counts) for name in counts[0] if name != "kinds"}
     kinds: Counter[str] = Counter()
     for part in counts:
@@ -124,7 +125,7 @@ def _sum(counts: list[dict[str, Any]]) -> dict[str, Any]:
 
 
 def _counts(rows: Annotations, sizes: np.ndarray, odd: dict[str, np.ndarray]) -> dict[str, Any]:
-    """Return the numbers of rows, images, joints and suspicious rows (in total and by kind) in a part of one split."""
+    """Return the numbers of rows, images, joints and suspicious rows (in total and by kind); rows: a part of one split."""
     return {
         "rows": len(rows),
         "images": len(set(rows.images)),

@@ -26,7 +26,7 @@ class Sources:
 
     @classmethod
     def of(cls, settings: OwnDataset, section: str) -> "Sources":
-        """Return the sources in a section's settings. Raises DataError if `labels` is empty, and if `images` is a file."""
+        """Return the sources that a section gives. Raises DataError if `labels` is empty, and if `images` is a file."""
         if not settings.labels:
             raise DataError(f"{section} labels is empty; give the file of labels, or the folder of a DeepLabCut project.")
         given = {which: str(getattr(settings, which)) for which in LABELS}
@@ -52,9 +52,9 @@ class Sources:
 
 
 def collect(sources: Sources, out: Path, report: Report = silent) -> dict[str, Any]:
-    """Write the labels, the lists of splits and images/ into the folder `out`; return the number of frames written to images/.
+    """Write the labels, lists of a split's images if given, and images/ into `out`; return the number of frames written.
 
-    If all labels are of image files, `images` is a symlink to the folder of images, and the number is 0. Else the labelled
+    If all labels are of image files, images/ is a symlink to their folder, and 0 frames are written. Else the labelled
     frames of videos, and images inside files of labels, are written to images/VIDEO/NUMBER.png. Raises DataError for labels
     that cannot be read, and for images and videos that do not exist.
     """
@@ -134,7 +134,7 @@ def _write_frames(
 ) -> list[str]:
     """Write each labelled frame to a PNG file; return the paths of these files, relative to `folder`.
 
-    taken: name of a folder of frames -> the video of these frames; the calls for all files of labels share this dictionary.
+    taken: name of a folder of frames -> the video that the frames are from; the calls for all files of labels share `taken`.
     Raises DataError for videos that do not exist, and if two different video paths in the labels lead to one file.
     """
     places, names = dict[str, str](), []  # video in the labels -> path relative to the folder of images

@@ -40,7 +40,7 @@ def combine(first: DatasetFiles, others: Mapping[str, DatasetFiles], out: Path, 
 
 
 def _together(parts: list[Annotations]) -> Annotations:
-    """Return the people of several datasets together; `index` is shifted, so that no two datasets share an image number."""
+    """Return the people of all datasets in one object; `index` is shifted, so that no two datasets share an image number."""
     starts = np.cumsum([0, *(int(part.index.max()) + 1 for part in parts)])
     numbered = [replace(part, index=part.index + start) for part, start in zip(parts, starts, strict=False)]
     arrays = {

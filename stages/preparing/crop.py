@@ -16,7 +16,7 @@ from stages.machine.pool import each
 # Some JPEG qualities, and the bytes per pixel that cropped sports photographs have at each quality.
 QUALITIES, BYTES_A_PIXEL = (0, 50, 80, 95, 100), (0.0, 0.10, 0.15, 0.30, 0.56)
 HALF_A_BLOCK = 2048  # average number of unused bytes in the last disk block of a file
-LABELS_READ = 100  # largest number of label files from which the disk space of all sequences is estimated
+LABELS_READ = 100  # largest number of label files that are read to estimate the disk space of all sequences
 
 
 def crop_penn(source: Path, out: Path, quality: int, workers: int = 0, report: Report = silent) -> dict[str, int]:
@@ -25,7 +25,7 @@ def crop_penn(source: Path, out: Path, quality: int, workers: int = 0, report: R
     quality: JPEG quality of the new frames, 1 to 100; workers: number of processes, 0 for one per core. A sequence's label is
     written last and atomically, so a sequence with a label in `out` is complete. Complete sequences are skipped, so a call
     after an interruption resumes. Returns the numbers of sequences, of frames, and of frame files without a label, which are
-    not cropped. Raises DataError for a damaged or missing frame or label, whose sequence and frame the message contains, and
+    not cropped. Raises DataError for a damaged or missing frame or label (the message gives the sequence and the frame), and
     for a full disk. OSError and KeyboardInterrupt are raised after all processes have ended.
     """
     labels = penn_labels.label_paths(source)

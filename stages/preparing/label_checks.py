@@ -103,7 +103,7 @@ def _better_exchanged(first: np.ndarray, second: np.ndarray, share: float, least
 
 
 def _pair(part: np.ndarray, skeleton: Skeleton, name: str) -> np.ndarray:
-    """Return the right and left joint `name`, (N, 2, 2) px; NaN if the skeleton does not have this joint."""
+    """Return right_`name` and left_`name` of each person, (N, 2, 2) px; NaN if the skeleton does not have these joints."""
     joints = skeleton.joints
     if f"right_{name}" not in joints:
         return np.full((len(part), 2, 2), np.nan)

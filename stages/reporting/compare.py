@@ -8,7 +8,7 @@ Files in the result folder:
                                before fine-tuning against stored predictions of other programs
     curves_<dataset>           loss and accuracy by epoch, .png, .pdf and .svg
     pck_<dataset>              PCK by threshold, .png, .pdf and .svg
-    predictions.png            labels and predictions of people of both validation splits
+    predictions.png            labels and predictions of some people of each dataset's validation split
 """
 
 from collections.abc import Mapping
@@ -72,8 +72,8 @@ def compare(
 def accuracy_table(experiments: list[Experiment]) -> pd.DataFrame:
     """Return a table with a row per split and measure, and one column of accuracies per experiment.
 
-    Accuracies are in per cent, NaN if missing. Column `joints`: number of joints in the mean; a/b if this number differs
-    between networks.
+    Accuracies are in per cent, NaN if missing. Column `joints`: number of joints that count in the accuracy; a/b if this number
+    differs from network to network.
     """
     rows, before = [], experiments[0]
     for dataset, split in dict.fromkeys((d, s) for d in before.scores for s in before.scored(d).accuracy.labelled):
@@ -119,7 +119,7 @@ def _draw_curves(folder: Path, experiments: list[Experiment], datasets: list[str
 
 
 def _draw_predictions(path: Path, experiments: list[Experiment], data: dict[str, DatasetFiles]) -> None:
-    """Draw labels and predictions of validation people; MPII's predictions are those of the network before fine-tuning."""
+    """Draw labels and predictions of validation people: on MPII of the network before fine-tuning, on Penn Action of all."""
     rows, titles = [], []
     for dataset, place in data.items():
         people = place.split("valid")

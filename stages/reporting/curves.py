@@ -1,4 +1,4 @@
-"""Draw figures: loss and accuracy by epoch of the trainings on a dataset, and PCK by threshold.
+"""Draw figures: loss and accuracy of trainings by epoch, and PCK by threshold.
 
 Every figure is written as .png and .pdf on white, and as .svg without a background. The colours of the .svg adapt to the
 reader's light or dark mode.
@@ -115,4 +115,4 @@ def _light_and_dark(svg: str) -> str:
         for values in (dict(zip(DARK, DARK, strict=True)), DARK)
     )
     style = f"<style>svg{{{light}}}@media(prefers-color-scheme:dark){{svg{{{dark}}}}}</style>"
-    return svg[svg.index("<svg") :].replace("<defs>", f"{style}<defs>", 1)  # the document type before <svg is dropped
+    return svg[svg.index("<svg") :].replace("<defs>", f"{style}<defs>", 1)  # the document type, which precedes <svg, is dropped

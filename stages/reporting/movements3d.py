@@ -1,7 +1,7 @@
-"""Show movements in space: a page with skeletons that the mouse turns, and strips of still views for print.
+"""Show movements in 3D: a web page with skeletons that the mouse turns, and strips of still views for print.
 
-Camera frame: x right, y down, z forward, mm. The page and the strips show each pose around the mean of the pose's joints. The
-page can also show how this mean moves through space.
+Camera frame: x right, y down, z forward, mm. The page and the strips show each pose with the mean of its joints at the centre.
+The page can also show how this mean moves through space.
 """
 
 import base64
@@ -26,7 +26,7 @@ SECONDS = 0.15  # duration of a step in an animation
 SIDE = 176  # px, longer side of a picture in a strip
 MIDDLE = (139, 144, 153)  # RGB, colour of limbs in the middle of the body, visible on light and on dark backgrounds
 TRUTH = (0, 158, 115)  # RGB, colour of the true pose where it is drawn over the forecast
-PICTURE = 360  # px, longest side of a picture in the page
+PICTURE = 360  # px, longer side of a picture in the page
 Axis = tuple[int, int, int]
 # Name of a view -> its horizontal and vertical axis in the camera frame, and the axis that points away from the viewer.
 VIEWS: dict[str, tuple[Axis, Axis, Axis]] = {
@@ -38,7 +38,7 @@ VIEWS: dict[str, tuple[Axis, Axis, Axis]] = {
 
 @dataclass(frozen=True)
 class Movement3D:
-    """A movement in space, with the image from which the movement was forecast."""
+    """A movement in 3D, with the image from which the movement was forecast."""
 
     title: str
     poses: np.ndarray  # (T, J, 3) mm, camera frame; NaN for a missing joint
@@ -75,8 +75,8 @@ def write_page(path: Path, title: str, movements: Sequence[Movement3D], skeleton
 def strips(movements: Sequence[Movement3D], skeleton: Skeleton, side: int = SIDE) -> np.ndarray:
     """Return a picture (H, W, 3) uint8 RGB with three rows of still views for each movement: front, side and above.
 
-    A row has steps 1, 2, 4 ... 16 in squares of `side` px; the first row begins with the movement's picture, if any. True poses
-    are thin and green. All squares of a movement have the same scale.
+    A row has steps 1, 2, 4 ... 16 in squares of `side` px; a movement's first row begins with its picture, if there is one.
+    True poses are thin and green. All squares of a movement have the same scale.
     """
     rows, titles = [], []
     empty = np.full((side, side, 3), 255, np.uint8)
@@ -112,7 +112,7 @@ def _still(
     scale: float,
     skeleton: Skeleton,
 ) -> np.ndarray:
-    """Return a copy of the canvas (S, S, 3) with the true pose, if there is one, and the forecast pose over it.
+    """Return a copy of the canvas (S, S, 3) with the forecast pose, drawn over the true pose if there is one.
 
     pose, truth: (J, 3) mm; axes: a value of VIEWS; scale: px per mm. A limb is drawn over the limbs that are farther away.
     """
@@ -138,7 +138,7 @@ def _numbers(movement: Movement3D) -> dict[str, Any]:
         "poses": _rounded(movement.poses),
         "truth": None if movement.truth is None else _rounded(movement.truth),
         "joints": None if movement.joints is None else _rounded(movement.joints),
-        "size": None if picture is None else picture.shape[1::-1],  # width and height in px of the picture with the `joints`
+        "size": None if picture is None else picture.shape[1::-1],  # width, height of the picture to which `joints` refer
     }
 
 
@@ -149,7 +149,7 @@ def _rounded(points: np.ndarray) -> list[list[list[int] | None]]:
 
 
 def _data_uri(picture: np.ndarray | None) -> str:
-    """Return a picture (H, W, 3) uint8 RGB as the address of an embedded JPEG, at most PICTURE px large; "" for None."""
+    """Return a picture (H, W, 3) uint8 RGB as a data URI, a JPEG of at most PICTURE px; "" if the picture is None."""
     if picture is None:
         return ""
     image, buffer = Image.fromarray(picture), io.BytesIO()

@@ -1,8 +1,8 @@
 """Write the report, a folder with index.html, which opens from disk without a server, network access or scripts.
 
 The folder has index.html, copies of the comparison's curves and pictures, copies of the evaluations' worst images, and the
-manifests of all results in manifests/. If the comparison of forecasts has movements in space, the folder also has the page
-movements3d.html, which contains a script.
+manifests of all results in manifests/. If there are 3D forecasts, the folder also has the page movements3d.html, which contains
+a script.
 """
 
 import csv
@@ -29,13 +29,13 @@ HEADINGS = {
 
 STARTS = {"all": "from every frame", "first": "from first frames", "fixed_rate": "at a fixed rate"}
 
-# FIRST: columns that come directly after the name of a row. MINOR: columns that are hidden on a phone.
+# FIRST: columns that directly follow a table's first column, in this order. MINOR: columns that are hidden on a phone.
 FIRST, MINOR = ["verdict", "difference", "overall", "low", "rate"], ("people", "joints", "groups")
 
 
 @dataclass(frozen=True)
 class Made:
-    """The contents of a result's manifest."""
+    """The contents of manifest.json in a result's folder."""
 
     version: int
     fingerprint: str
@@ -95,7 +95,7 @@ class Facts:
     sample: bool  # whether the data is the drawn sample
     comparison: Path | None = None  # folder of CompareAccuracy's result
     forecasts: Path | None = None  # folder of CompareForecasts' result
-    evaluations: dict[str, Path] = field(default_factory=dict)  # path below exp/ -> folder of the result
+    evaluations: dict[str, Path] = field(default_factory=dict)  # path of an evaluation below exp/ -> its folder
     further: list[Evaluated] = field(default_factory=list)  # evaluations that are not in the comparison
 
 
@@ -191,7 +191,7 @@ def _shown(column: str, cell: str) -> str:
 
 
 def _table(caption: str, rows: list[dict[str, str]], leave_out: tuple[str, ...] = (), bars: str = "") -> Table:
-    """Return a table of the rows without empty columns and without the columns `leave_out`."""
+    """Return the rows as a table, without empty columns and without the columns listed in `leave_out`."""
     if any(row.get("low") for row in rows):
         rows = [row | {"low": f"{row['low']} to {row['high']}" if row["low"] else ""} for row in rows]
     columns = [name for name in rows[0] if name not in leave_out and name != "high" and any(row[name] for row in rows)]
@@ -205,7 +205,7 @@ def _is_number(cell: str) -> bool:
 
 
 def _parts(comparison: Path | None) -> dict[str, list[Table]]:
-    """Return split -> one table per measure; the dataset's first measure and the training metric come first."""
+    """Return split -> tables, one per measure: the training metric, then the dataset's measures in their order."""
     tables: dict[str, dict[str, list[dict[str, str]]]] = {}
     for row in _read(comparison, "parts.csv"):
         row["network"] += " (published)" if row["published"] else ""
@@ -217,7 +217,7 @@ def _parts(comparison: Path | None) -> dict[str, list[Table]]:
 
 
 def _forecasts(comparison: Path | None) -> list[Table]:
-    """Return a table of PCK by step for each kind of start."""
+    """Return tables of PCK by step, one for each kind of start frames (the keys of STARTS)."""
     return [
         _table(f"PCK@0.05 in per cent by step, {STARTS.get(kind, kind)}", rows, ("starts",))
         for kind, rows in _by(_read(comparison, "forecasts.csv"), "starts").items()
@@ -233,7 +233,7 @@ def _by(rows: list[dict[str, str]], column: str) -> dict[str, list[dict[str, str
 
 
 def _write_further(folder: Path, evaluated: list[Evaluated]) -> Path:
-    """Write tables of evaluations, and training curves of networks scored on their training dataset; return `folder`."""
+    """Write the evaluations' tables, and training curves of networks evaluated on their training dataset; return `folder`."""
     folder.mkdir()
     if evaluated:
         scored = [Scored(one.network, one.folder) for one in evaluated]
@@ -248,7 +248,7 @@ def _write_further(folder: Path, evaluated: list[Evaluated]) -> Path:
 
 
 def _failures(place: str, evaluation: Path) -> Iterator[tuple[str, Table]]:
-    """Yield each split with an error analysis, and the table of the analysis."""
+    """Yield (split, table) for each error analysis in an evaluation's folder; place: path of the evaluation below exp/."""
     for path in sorted(evaluation.glob("failures_*.csv"), reverse=True):
         split = path.stem.removeprefix("failures_")
         rows = [row | {"value": f"{row['by']}: {row['value']}".replace("_", " ")} for row in _read(evaluation, path.name)]
@@ -258,7 +258,7 @@ def _failures(place: str, evaluation: Path) -> Iterator[tuple[str, Table]]:
 
 
 def _worst(folder: Path, place: str, split: str, evaluation: Path) -> Picture | None:
-    """Copy the picture of a split's largest errors to the report; return it as a Picture, None if there is none."""
+    """Copy the picture of a split's largest errors to the report; return it as a Picture, None if the file does not exist."""
     source, name = evaluation / f"worst_{split}.png", f"worst-{place.replace('/', '-')}-{split}.png"
     if not source.is_file():
         return None
@@ -267,7 +267,7 @@ def _worst(folder: Path, place: str, split: str, evaluation: Path) -> Picture | 
 
 
 def _pictures(folder: Path, comparison: Path | None, pattern: str, shows: str) -> list[Picture]:
-    """Copy the comparison's files that match `pattern` to the report; return them as pictures.
+    """Copy the comparison's files whose names match `pattern` to the report; return them as pictures.
 
     shows: the caption, in which {} is replaced by the title of the dataset in a file's name.
     """

@@ -20,7 +20,7 @@ CONVERTERS: dict[str, dict[str, Any]] = {
 class Converter(Section):
     """The settings of the converter's network, and of the synthetic samples for converter, lifter and baselines.
 
-    Empty settings get their values from the preset. So the name of a preset and its written-out settings give equal objects.
+    Empty settings get their values from the preset, so the name of a preset gives the same object as its settings written out.
     """
 
     intro = (

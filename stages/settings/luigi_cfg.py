@@ -55,7 +55,7 @@ def _own_dataset() -> str:
 
 
 def in_words(value: Any) -> str:
-    """Return a setting's value as luigi.cfg writes it."""
+    """Return the text of a setting's value in luigi.cfg."""
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, tuple):

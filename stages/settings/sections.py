@@ -88,7 +88,7 @@ Width = Annotated[int, Field(ge=2, le=2048, multiple_of=2)]
 class Network(Section):
     """Settings of the hourglass network: a preset, and the options that differ from the preset. The default is hg-256.
 
-    A validated object has the value of every option. So the name of a preset and its written-out options give equal settings.
+    Validation fills in all options of the preset, so the name of a preset gives the same object as its options written out.
     """
 
     intro = "The hourglass network. A setting that is empty has the value of the preset."
@@ -174,7 +174,7 @@ class Input(Section):
 
 
 class Models(Section):
-    """Settings of the chain's networks: trained, or precomputed (each given by a name, a path or an address)."""
+    """Settings that choose between trained and precomputed networks, and name the precomputed ones."""
 
     intro = "Where the networks of the chain come from."
 
@@ -273,7 +273,7 @@ class Sample(Section):
 
 
 class Settings(Section):
-    """All settings: one field per section of luigi.cfg. `datasets` and `recipes` hold several sections by name."""
+    """All settings: one field per section of luigi.cfg; `datasets`, `recipes` and `slurm_stages` hold several sections each."""
 
     workspace: Workspace = Workspace()
     slurm: Slurm = Slurm()
@@ -342,7 +342,10 @@ class Settings(Section):
         return DATASETS | described
 
     def slurm_of(self, stage: str) -> Slurm:
-        """Return the settings of a stage's jobs: of the section [slurm:NAME] with the longest fitting NAME, else of [slurm]."""
+        """Return the settings of a stage's Slurm jobs: those of [slurm:NAME], else those of [slurm].
+
+        NAME is the name of the stage or its beginning up to a colon; if several fit, the longest counts.
+        """
         fitting = [name for name in self.slurm_stages if f"{stage}:".startswith(f"{name}:")]
         return self.slurm_stages[max(fitting, key=len)] if fitting else self.slurm
 

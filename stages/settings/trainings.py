@@ -1,4 +1,4 @@
-"""Define the settings of the chain's two trainings: a recipe, and the length, batch size, precision and seed of a training."""
+"""Define the settings of pre-training and fine-tuning: recipe, length, batch size, precision, seed and others."""
 
 from typing import Literal
 
@@ -58,7 +58,7 @@ class Training(Recipe):
 
     @property
     def further(self) -> list[str]:
-        """Return the names of the further datasets."""
+        """Return the names of the further datasets in `also`."""
         return self.also.replace(",", " ").split()
 
     @property

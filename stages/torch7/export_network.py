@@ -42,15 +42,15 @@ def obstacle(network: HourglassNet) -> str:
 
 
 def as_torch7(network: HourglassNet, cudnn: bool) -> TorchObject:
-    """Return the nn.gModule of a network that has no `obstacle`.
+    """Return a network, whose `obstacle` is empty, as an nn.gModule.
 
-    cudnn: use the classes cudnn.* and GPU tensors; otherwise nn.* and CPU tensors.
+    cudnn: whether to use the classes cudnn.* and GPU tensors; False: nn.* and CPU tensors.
     """
     return as_gmodule(network, *layers(network), cudnn)
 
 
 def as_gmodule(network: nn.Module, expected: list[Layer], outputs: list[int], cudnn: bool) -> TorchObject:
-    """Return the nn.gModule with the given layers, whose weights `network` has; outputs: indices of layers."""
+    """Return the nn.gModule with the layers `expected` and the weights of `network`; outputs: indices of the output layers."""
     make = _Modules(network, cudnn)
     modules = [make.of(layer) for layer in expected]
     fields = {"modules": Table.from_list(modules), "nInputs": 1, "verbose": False} | _graph(expected, modules, outputs)
@@ -195,7 +195,7 @@ def _graph(expected: list[Layer], built: list[TorchObject], outputs: list[int]) 
 
 
 class _Nodes:
-    """The graph in one direction (fg or bg): `nodes`, the indices of each node's `followers`, and the Torch7 object `graph`."""
+    """The graph in one direction (fg or bg): its `nodes`, each node's `followers` (indices), and the Torch7 object `graph`."""
 
     def __init__(self, edges: list[tuple[int, int]], data: list[Table]) -> None:
         self.followers: list[list[int]] = [[] for _ in data]

@@ -15,7 +15,7 @@ IDENTITY, RESIDUAL = "Identity", "Sequential"
 # Kinds of layers that occur only in published converters and forecasting networks, not in hourglasses.
 LINEAR, VIEW, NARROW, ADD_CONSTANT, LSTM = "Linear", "View", "Narrow", "AddConstant", "LSTM"
 
-# A residual is Sequential{ConcatTable{Sequential{BRANCH}, skip}, CAddTable}; the skip is Identity or Sequential{CONV}.
+# A residual block is Sequential{ConcatTable{Sequential{BRANCH}, skip}, CAddTable}; skip is Identity or Sequential{CONV}.
 BRANCH = [
     (NORM, "norm1"), (RELU, ""), (CONV, "conv1"),
     (NORM, "norm2"), (RELU, ""), (CONV, "conv2"),
@@ -33,7 +33,7 @@ class Layer:
     # Fields of the Torch7 object that decide what the layer computes; None: the object has no such field. A LongStorage or a
     # list of the object is a tuple here.
     fields: Mapping[str, Any] = field(default_factory=dict)
-    cudnn: bool = False  # whether the class is cudnn.* in exports with cudnn classes; False: the kind's default package
+    cudnn: bool = False  # True: exports with cudnn classes use cudnn.`kind`; False: the usual package of this kind
 
 
 def layers(network: HourglassNet) -> tuple[list[Layer], list[int]]:
@@ -66,7 +66,7 @@ class HourglassBuilder(Builder):
         self.network, self.prefix = network, prefix
 
     def edge(self, x: int) -> int:
-        """Return x, the last layer of an upper branch or of the innermost residuals; subclasses add layers after x."""
+        """Return x, the last layer of an upper branch or of the innermost residual blocks; subclasses add layers after x."""
         return x
 
     def network_from_image(self) -> list[int]:
@@ -82,11 +82,11 @@ class HourglassBuilder(Builder):
         return outputs
 
     def named(self, kind: str, name: str, *inputs: int) -> int:
-        """Add the layer whose weights the hourglass has under `name`; return its index."""
+        """Add the layer that has the weights of the hourglass's module `name`; return its index."""
         return self.add(kind, *inputs, name=self.prefix + name)
 
     def residuals(self, x: int, name: str, begin: int = 0, end: int | None = None) -> int:
-        """Add the residuals [begin:end] of the nn.Sequential `name` after the layer x; return the index of the last layer."""
+        """Add the residual blocks [begin:end] of the nn.Sequential `name` after layer x; return the index of the last layer."""
         for i in range(len(self.network.get_submodule(name)))[begin:end]:  # type: ignore[arg-type]
             x = self.named(RESIDUAL, f"{name}.{i}", x)
         return x

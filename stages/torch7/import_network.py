@@ -83,7 +83,7 @@ class HourglassGraph(Graph):
             raise DataError(f"{self.path} holds an hourglass that is not supported: {error}") from None
 
     def _above(self, total: Table, fork: Table) -> int:
-        """Return the number of residuals in a level's upper branch, from the node `fork` to the sum node `total`."""
+        """Return the number of residual blocks in a level's upper branch, between the node `fork` and the sum node `total`."""
         data, seen = self.inputs(total)[0], set[Table]()
         while data is not fork and data not in seen and (inputs := self.inputs(data)):
             seen.add(data)
@@ -91,7 +91,7 @@ class HourglassGraph(Graph):
         return sum(self.kind(data) == RESIDUAL for data in seen)
 
     def _join(self, total: Table) -> str:
-        """Return the option `join`: how the input of the second hourglass is computed; total: the sum node of this input."""
+        """Return the option `join`: how the second hourglass's input is computed; total: the sum node that computes it."""
         inputs = self.inputs(total)
         if any(self.kind(data) == CONCATENATE for data in self.inputs(inputs[0])):
             return "concatenate"

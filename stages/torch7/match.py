@@ -50,8 +50,8 @@ _TENSORS = {
     LINEAR: ["weight", "bias"],
     NORM: ["weight", "bias", "running_mean", "running_var"],
 }
-_LARGEST = 10_000  # largest number of nodes, or of entries of a list; the largest published network has about 500
-_LONGEST = 64  # largest number of entries of a field that is a list of numbers; published fields have up to 5
+_LARGEST = 10_000  # largest accepted number of nodes, or of entries of a list; the largest published network has about 500
+_LONGEST = 64  # a field with a list of at most this many numbers is read as a tuple; published fields have up to 5
 
 _T = TypeVar("_T")
 _Net = TypeVar("_Net", bound=nn.Module)
@@ -115,9 +115,9 @@ class Graph:
     def match(self, expected: list[Layer], outputs: Iterable[int], ends: list[Table] | None = None) -> list[Table]:
         """Return the node of each expected layer; outputs: indices of the layers that compute the outputs.
 
-        ends: the nodes in the file that compute these outputs, if `expected` is only a part of the file's network; None: the
-        outputs of the file's network. Raises DataError for a node that differs from the expected layer and, without
-        `ends`, for modules in the file that no expected layer uses.
+        ends: the nodes in the file that compute these outputs, if `expected` is only a part of the file's network. None:
+        `expected` is the whole network. Raises DataError for a node that differs from the expected layer and, if `ends` is
+        None, for modules in the file that no expected layer uses.
         """
         found: dict[int, Table] = {}
         last = zip(outputs, ends, strict=True) if ends else self._pair(self.end, "the output", tuple(outputs))
@@ -179,7 +179,7 @@ class Graph:
         return value
 
     def _parts(self, place: int, module: TorchObject, name: str, skips: bool) -> list[tuple[str, str, TorchObject]]:
-        """Return kind, name and module of each layer of a residual; skips: whether the skip connection is a convolution."""
+        """Return kind, name and module of each layer of a residual block; skips: whether its skip is a convolution."""
 
         def inside(outer: TorchObject, *kinds: str) -> list[TorchObject]:
             modules = self._list(outer.fields, "modules", TorchObject, f"module {place}")

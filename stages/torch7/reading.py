@@ -156,7 +156,7 @@ class _AsciiSource(_Source):
 
 
 class _Reader:
-    """A reader of objects without recursion: `pending` is a stack of generators, each of which fills one unfinished object.
+    """Reads objects without recursion: `pending` is a stack of generators, each of which fills one unfinished object.
 
     A generator yields when it has started an inner object. The bytes of the inner object come next, so the reader fills the
     inner object first.

@@ -129,7 +129,7 @@ class _AsciiSink:
 
 
 class _Writer:
-    """A writer of objects without recursion: `pending` is a stack of iterators over the parts that are still to be written."""
+    """Writes objects without recursion: `pending` is a stack of iterators over the parts that are still to be written."""
 
     def __init__(self, sink: _BinarySink | _AsciiSink) -> None:
         self.sink = sink

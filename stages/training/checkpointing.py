@@ -4,7 +4,7 @@ last.safetensors         network, optimizer and state, written every few seconds
 before-last.safetensors  the previous last.safetensors, in case last.safetensors is damaged; deleted at the end of the training
 last-NNN.safetensors     last.safetensors after epoch NNN, for the last `keep_last` epochs
 best.safetensors         the network of the epoch with the best validation accuracy
-epoch-NNN.safetensors    snapshots of the network
+epoch-NNN.safetensors    the network after epoch NNN, every `snapshot_epochs` epochs
 """
 
 import sys
@@ -31,7 +31,7 @@ BEST = "best.safetensors"
 class Checkpoints:
     """A context manager that writes the checkpoints of one training. At the end of the block all files are on the disk.
 
-    A thread writes the files while the training continues. In a process with writes = False no checkpoint is ever due.
+    A thread writes the files while the training continues. In a process with writes = False, `is_due` is always false.
     """
 
     def __init__(self, folder: Path, training: Training, seconds: float, writes: bool) -> None:
@@ -53,12 +53,12 @@ class Checkpoints:
             (self.folder / BEFORE).unlink(missing_ok=True)  # not part of the result: its content depends on timing
 
     def require_space(self, learner: Learner) -> None:
-        """Raise DataError if the disk lacks space for the files of all epochs, and for two more checkpoints."""
+        """Raise DataError if the disk lacks space for all epochs' files, the previous checkpoint and the one being written."""
         if not self.writes:
             return
         t = self.training
         network = sum(tensor.nbytes for tensor in learner.network.state_dict().values())
-        # A checkpoint contains the weights, one or two moments of the optimizer, and the EMA.
+        # A checkpoint contains the weights, one or two optimizer moments of each weight, and the EMA, if there is one.
         checkpoint = network * (2 + (t.optimizer != "rmsprop") + bool(t.ema))
         snapshots = t.epochs // t.snapshot_epochs if t.snapshot_epochs else 0
         needed = (3 + t.keep_last) * checkpoint + (1 + snapshots) * network
@@ -129,8 +129,8 @@ def find_checkpoint(folder: Path, branch: str) -> Checkpoint | None:
     """Return the checkpoint from which the training in a folder continues, or None.
 
     branch: path of another training's checkpoint, used if the folder has none; "" for none. A damaged checkpoint, as a power
-    cut may leave, is skipped with a message on stderr. Raises DataError if no checkpoint can be read, so that a training never
-    starts from the beginning unnoticed.
+    cut may leave, is skipped with a message on stderr. Raises DataError if all checkpoints in the folder are damaged, so that a
+    training never starts from the beginning unnoticed.
     """
     there = [path for path in (folder / LAST, folder / BEFORE) if path.exists()]
     failures = list[Path]()

@@ -97,7 +97,7 @@ def parallel(network: nn.Module, device: torch.device) -> nn.Module:
 
 
 def gradients_stay_here(model: nn.Module, wanted: bool) -> AbstractContextManager[object]:
-    """Return a context; if `wanted`, `backward` inside it does not average gradients over the processes."""
+    """Return a context manager; if `wanted`, `backward` inside its block does not average gradients over the processes."""
     return model.no_sync() if wanted and isinstance(model, DistributedDataParallel) else nullcontext()
 
 
@@ -128,7 +128,7 @@ class GlobalBatchNorm2d(nn.BatchNorm2d):
         return made.train(norm.training)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return x (N, C, H, W), normalised by the batches of all processes; in evaluation mode, by the running statistics."""
+        """Return x (N, C, H, W), normalised over the batches of all processes; in evaluation mode, with running statistics."""
         if not self.training:
             return super().forward(x)
         assert self.running_mean is not None and self.running_var is not None and self.momentum is not None
@@ -150,7 +150,7 @@ class GlobalBatchNorm2d(nn.BatchNorm2d):
 
 def launch(work: Callable[[Work, Report], Result], job: Work, name: str, workspace: Workspace,
            report: Report = silent) -> Result:  # fmt: skip
-    """Run work(job, report) in the processes and machines of [workspace]; return the result of this machine's first process.
+    """Run work(job, report) in the processes that [workspace] sets; return the result of this machine's first process.
 
     Each process gets a pickled copy of the job. name: name of the training, equal on all machines. Raises the DataError of a
     failed process, DataError if processes are killed repeatedly, and KeyboardInterrupt if the processes were asked to stop.

@@ -59,7 +59,7 @@ class HeatmapObjective:
         self.scoring = torch.tensor(data.skeleton.scoring)
         self.valid: PoseDataset | None = None
         self.stream: PoseDataset | None = None
-        self.make: augment.DeviceSamples | None = None  # computes samples from the plans of `stream`, see `augment`
+        self.make: augment.DeviceSamples | None = None  # computes the samples of `stream` on the device, see `augment`
         if not training.train_redundant_biases:
             for bias in cancelled_biases(network):
                 bias.requires_grad_(False)
@@ -67,8 +67,9 @@ class HeatmapObjective:
     def begin(self, resources: Resources, networks: Sequence[nn.Module]) -> None:
         """Open the train and valid splits, and set the networks' `mean` if the recipe subtracts the mean colour.
 
-        With cached crops and a CUDA device, the device computes the training samples (`augment.plans`). Raises DataError if the
-        valid split has no label of any joint that counts in the training accuracy (`Skeleton.scoring`).
+        With cached crops and a CUDA device, the loader yields plans (labels and chosen augmentation of a sample), from which
+        the device computes the training samples (`augment.plans`). Raises DataError if the valid split has no label of any
+        joint that counts in the training accuracy (`Skeleton.scoring`).
         """
         t, self.resources = self.training, resources
         self.scoring = self.scoring.to(resources.device)
@@ -92,21 +93,21 @@ class HeatmapObjective:
         return 0
 
     def batches(self, first: int, count: int) -> Iterator[dict[str, Tensor]]:
-        """Yield batches of input (N, 3, R, R), heatmaps (N, J, h, w) and weights (N, J), or of plans for these tensors."""
+        """Yield batches of input (N, 3, R, R), heatmaps (N, J, h, w) and weights (N, J), or of their plans (see `begin`)."""
         assert self.stream
         for batch in batches(self.stream, self.training.batch, self.resources.workers, first, count, self.resources.share):
             yield {name: batch[name] for name in batch if name != "image_to_crop"}  # only evaluations need image_to_crop
 
     def forward(self, model: nn.Module, batch: dict[str, Tensor], phase: Any) -> list[Tensor]:
-        """Return the heatmaps of every stack. If `batch` contains plans, compute their samples and add these to `batch`."""
+        """Return the heatmaps of every stack. If `batch` contains plans, their samples are first computed and added to it."""
         if self.make:
             batch |= self.make(batch)
         return model(batch["input"].to(memory_format=torch.channels_last))
 
     def loss(self, outputs: list[Tensor], batch: dict[str, Tensor], share: float) -> tuple[Tensor, Tensor]:
-        """Return the loss, and its sums (2 + 2 S,) for S scoring joints.
+        """Return the loss and sums (2 + 2 K,), for the K joints that count in the training accuracy.
 
-        The sums: loss of all stacks, loss of the last stack, hits of each scoring joint, counted labels of each scoring joint.
+        The sums: loss of all stacks, loss of the last stack, number of hits of each such joint, number of its counted labels.
         """
         losses = torch.stack([squared_error(maps, batch).mean() for maps in outputs]) * share
         hits, seen = training_hits(outputs[-1].detach(), batch["heatmaps"], self.scoring)
@@ -172,7 +173,7 @@ def squared_error(maps: Tensor, batch: dict[str, Tensor]) -> Tensor:
 
 
 def draw_predictions(batch: dict[str, Tensor], maps: Tensor, skeleton: Skeleton, count: int = 6) -> np.ndarray:
-    """Return a picture (H, W, 3) uint8 of a batch's first people: with labels, and with the joints of heatmaps (N, J, h, w)."""
+    """Return a picture (H, W, 3) uint8 of a batch's first people: a row with labels, a row with predictions from `maps`."""
     images = (batch["input"][:count].clamp(0, 1) * 255).byte().permute(0, 2, 3, 1).numpy()
     rows = []
     for shown in (batch["heatmaps"], maps):

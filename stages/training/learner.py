@@ -20,7 +20,7 @@ class State:
     epoch_start: int = 0  # finished iterations before the current epoch
     sums: dict[str, float] = field(default_factory=dict)  # figure -> sum of the figure over the epoch's finished iterations
     counts: dict[str, int] = field(default_factory=dict)  # figure -> number of iterations that were added to its sum
-    best: list[int | float] = field(default_factory=list)  # the row of `valid` with the best accuracy; else empty
+    best: list[int | float] = field(default_factory=list)  # the row of `valid` with the best accuracy; empty if there is none
     # One row per finished epoch: epoch, loss, acc, LR, and the objective's other figures.
     train: list[list[int | float]] = field(default_factory=list)
     valid: list[list[int | float]] = field(default_factory=list)

@@ -1,8 +1,8 @@
 """Write the logs by which a person follows a training: logs/metrics.csv, and TensorBoard events in the same folder.
 
 The files contain times, so they are in the folder logs/, which a result's content digest excludes. The columns of metrics.csv
-are COLUMNS. The column `what` states what a row contains: the mean over the last EVERY iterations (train), the mean over all
-iterations of an epoch (epoch), or the result of a validation (valid).
+are COLUMNS and the objective's further figures. The column `what` states what a row contains: the mean over the last EVERY
+iterations (train), the mean over all iterations of an epoch (epoch), or the result of a validation (valid).
 """
 
 import csv
@@ -33,9 +33,10 @@ EVERY = 50  # number of iterations from one row of metrics.csv to the next
 class Logs:
     """A context manager that writes the logs of a training to `folder`; without a folder, it writes nothing.
 
-    The training has finished `iteration` of `iterations` iterations, and `epochs` epochs. Rows of later iterations and epochs
-    are deleted, because a process that was killed wrote them after its last checkpoint. parts: names of the objective's figures
-    besides loss and acc, one column each. The column `waiting` is the share of the time in which the loop waited for samples.
+    So far the training has finished `iteration` of `iterations` iterations, and `epochs` epochs. Rows of later iterations and
+    epochs are deleted from metrics.csv: a process that was killed wrote them after its last checkpoint. parts: names of the
+    objective's figures besides loss and acc, one column each. The column `waiting` is the share of the time in which the loop
+    waited for samples.
     """
 
     def __init__(
@@ -47,7 +48,7 @@ class Logs:
         self.events: SummaryWriter | None = None
         self.hook = threading.excepthook
         self.last_pace = 0.0, 0.0
-        self.figures: list[dict[str, float]] = []  # the figures of each iteration since the last row
+        self.figures: list[dict[str, float]] = []  # figures of each iteration since the last row of metrics.csv
         self.seconds = self.waited = 0.0
         self.mark = time.monotonic()
 
@@ -103,9 +104,9 @@ class Logs:
             self.mark = time.monotonic()
 
     def pace(self) -> tuple[float, float]:
-        """Return samples per second, and the share of time spent waiting for samples, since the last row.
+        """Return samples per second, and the share of time spent waiting for samples, since the last row of metrics.csv.
 
-        Without an iteration since the last row, return the values of that row.
+        If no iteration was logged since that row, return the values of that row.
         """
         if self.figures:
             seconds = max(self.seconds, 1e-9)
@@ -147,7 +148,7 @@ class Logs:
 
 
 def write_log(path: Path, rows: list[list[float]], parts: tuple[str, ...] = ()) -> None:
-    """Write a log with the published columns and one column for each of the objective's parts."""
+    """Write train.log or valid.log: epoch, loss, acc and LR, as published, and one column for each name in `parts`."""
     lines = ["\t".join(("epoch", "loss", "acc", "LR", *parts))]
     for epoch, loss, acc, rate, *others in rows:
         lines.append("\t".join([f"{int(epoch)}", f"{loss:.8f}", f"{acc:.6f}", f"{rate:g}", *(f"{x:.8f}" for x in others)]))

@@ -45,7 +45,7 @@ class Objective(Protocol):
         """
 
     def phase(self, epoch: int) -> Hashable:
-        """Return the phase of an epoch, counted from 1. Within one phase all iterations launch the same kernels."""
+        """Return an identifier of the phase of an epoch (from 1). All iterations of a phase launch the same kernels."""
 
     def batches(self, first: int, count: int) -> Iterator[dict[str, Tensor]]:
         """Yield this process's share of the batches `first` to `count` - 1; the first axis of all tensors counts samples."""
@@ -54,14 +54,14 @@ class Objective(Protocol):
         """Return the model's outputs for a micro-batch on the device; the loop calls this method with autocast."""
 
     def loss(self, outputs: Any, batch: dict[str, Tensor], share: float) -> tuple[Tensor, Tensor]:
-        """Return the loss of a micro-batch, a scalar with a gradient, and sums (S,) without a gradient.
+        """Return the loss of a micro-batch, a scalar with a gradient, and sums (S,) without a gradient, which `figures` reads.
 
         share: size of the micro-batch / size of the whole batch. The loop adds up the losses and sums of all micro-batches and
         processes. The first of the sums is the loss. The method must not wait for the device.
         """
 
     def figures(self, sums: Tensor) -> dict[str, float]:
-        """Return the figures of an iteration, computed from the total sums (S,) on the CPU.
+        """Return the figures of an iteration, computed from the totals (S,) of the sums that `loss` returns, on the CPU.
 
         A figure is NaN if no joint counted.
         """
@@ -69,6 +69,7 @@ class Objective(Protocol):
     def validate(self, network: nn.Module, phase: Any, report: Report) -> tuple[Tensor, np.ndarray]:
         """Return sums (V,) float64 over this process's share of the validation split, and a picture (H, W, 3) uint8 RGB.
 
+        `validation_figures` computes the figures from the sums.
         Calls `report(validated samples, all samples)` from time to time.
         """
 

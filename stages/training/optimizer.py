@@ -34,8 +34,8 @@ def cancelled_biases(network: HourglassNet) -> list[Tensor]:
 
     The true gradient of these biases is zero, but RMSprop and Adam turn its rounding noise into full steps. When the biases
     have drifted far from zero, the sums of the residual blocks are rounded coarsely, in bfloat16 so coarsely that joints move.
-    In networks without batch normalisation, and with blocks that begin with a convolution, biases have an effect; then the
-    list is empty.
+    In networks without batch normalisation, and in networks whose blocks begin with a convolution, biases have an effect; for
+    these networks the list is empty.
     """
     if network.options.norm != "batch" or network.options.block == "four":
         return []
@@ -44,7 +44,7 @@ def cancelled_biases(network: HourglassNet) -> list[Tensor]:
 
 
 def learning_rate(recipe: Recipe, iteration: int, iterations: int) -> float:
-    """Return the learning rate (warm-up times schedule) of iteration `iteration`, from 0, in a training of `iterations`."""
+    """Return the learning rate of iteration `iteration` (from 0) of `iterations`: peak x warm-up x schedule."""
     rate = recipe.learning_rate * min(1.0, (iteration + 1) / max(recipe.warmup, 1))
     if recipe.schedule == "cosine":
         return rate * 0.5 * (1 + math.cos(math.pi * iteration / iterations))
@@ -96,7 +96,7 @@ class Ema:
 
     @torch.no_grad()
     def update(self, network: nn.Module, share: Tensor) -> None:
-        """Update the average with the weights after an iteration; share: the result of `share`, as a scalar on their device."""
+        """Update the average with the weights after an iteration; share: the result of `share`, on the weights' device."""
         pairs = list(zip(self.network.state_dict().values(), network.state_dict().values(), strict=True))
         weights = [pair for pair in pairs if pair[0].is_floating_point()]
         # Integers: how many batches each BatchNorm has seen.

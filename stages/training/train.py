@@ -3,7 +3,7 @@
 A training is a pure function of its settings, its data and the initial weights. A training that is killed at any moment
 continues from its last checkpoint, and its result equals that of an uninterrupted training. After SIGTERM or SIGUSR1, a
 training writes a checkpoint and stops. The folder of a training contains the checkpoints (`stages.training.checkpointing`) and
-    train.log, valid.log   epoch, loss, acc, LR and the objective's parts: one line per epoch
+    train.log, valid.log   one line per epoch: epoch, loss, acc, LR and the objective's other figures
     logs/                  times and speed, see `stages.training.logs`
 """
 
@@ -53,7 +53,7 @@ class Job:
 
 
 def train(job: Job, report: Report = silent) -> dict[str, float]:
-    """Train to the end, in the processes and machines of [workspace]; return the best epoch's figures (see `Trainer`).
+    """Train to the end, in as many processes and machines as [workspace] sets; return the best epoch's figures.
 
     Raises DataError if the batch or the number of GPUs is too small for the processes.
     """
@@ -106,7 +106,7 @@ class Trainer:
         workers = max(1, processes(w.workers) // w.processes)
         resources = Resources(self.device, self.compute, workers, (self.group.rank, self.group.size))
         self.objective.begin(resources, list(dict.fromkeys([self.network, self.learner.evaluated])))
-        # A branch may start in an epoch that already has more iterations than the branch's own epochs.
+        # A branch may begin in the middle of an epoch, after more iterations than an epoch of the branch has.
         state = self.state
         beyond = max(state.iteration - state.epoch_start - t.iterations, 0)
         self.iterations = state.epoch_start + beyond + (t.epochs - len(state.train)) * t.iterations
@@ -116,7 +116,7 @@ class Trainer:
         )  # fmt: skip
         self.phase: Hashable = None
         self.recorded: Recorded | None = None
-        self.pending: list[Tensor] = []  # sums of the iterations that have not been read yet
+        self.pending: list[Tensor] = []  # sums (S,) of the last iterations, not yet read from the device
         # The launcher of several processes ends them by SIGTERM if one of them has failed; then no checkpoint is wanted.
         self.stop = Stop(SIGNALS if self.group.size == 1 else (signal.SIGUSR1,))
         self.model = distributed.parallel(self.network, self.device)
@@ -140,7 +140,7 @@ class Trainer:
 
     def _finished(self) -> bool:
         t, state = self.training, self.state
-        # In the middle of an epoch the training is not finished: this epoch must still be validated.
+        # If stop_after was reached in the middle of an epoch, the training is finished only after this epoch's validation.
         between = state.iteration == state.epoch_start
         stopped = t.stop_after and state.iteration >= t.stop_after and between
         level = t.early_stop and len(state.train) > 1 and state.train[-1][2] - state.train[-2][2] < t.early_stop

@@ -1,4 +1,4 @@
-"""Tests of reading joints.mat of LSP and LSPET: axes, meaning of the third number, boxes, splits and damaged files."""
+"""Tests of reading joints.mat of LSP and LSPET: axes, meaning of a joint's third number, boxes, splits and damaged files."""
 
 import zipfile
 
@@ -19,7 +19,10 @@ NAMES = [f"im{i:04d}.jpg" for i in range(1, 7)]
 
 @pytest.fixture
 def joints():
-    """Return (6, 14, 3) float64: x, y (1-based px) and the third number, which is 1 for two joints of the first person."""
+    """Return (6, 14, 3) float64: x and y in 1-based px, and a third number, by which LSP marks occluded joints.
+
+    The third number is 1 for two joints of the first person, and 0 for all other joints.
+    """
     values = np.random.default_rng(0).uniform(20, 80, (6, 14, 3)).round(3)
     values[..., 2] = 0
     values[0, [4, 11], 2] = 1

@@ -213,7 +213,7 @@ def test_a_list_that_a_windows_editor_wrote(release: mpii_release.Release, tmp_p
 
 @pytest.mark.parametrize("offset", [0, 1])
 def test_people_are_found_by_position_for_hrnet_and_mmpose(tmp_path: Path, offset: int) -> None:
-    """A person must be found by image, objpos and scale, because the files have no numbers of people; some count px from 0."""
+    """A person must be found by image, objpos and scale, as the files do not number people; some files count px from 0."""
     first, second = (PERSON | {"objpos": struct({"x": x, "y": 300.0}), "scale": 2.5} for x in (200.0, 260.0))
     release = mpii_release.read(write_release(tmp_path / "r.mat", [struct(first, second), struct(first)], [1, 1]))
     entry = {"image": "0.jpg", "center": [260.0 - offset, 300.0 - offset], "scale": 2.5, "joints": [[0, 0]] * 16}

@@ -92,7 +92,7 @@ def test_one_box_fewer_than_frames_is_read(tmp_path: Path) -> None:
 )
 def test_wrong_labels_are_named(tmp_path: Path, field: str, value: Any) -> None:
     path = write_mat(tmp_path, **{field: value})
-    # If nframes is a number, x is the first field whose length differs from it.
+    # If nframes is a wrong number, x is the first field whose length differs from it.
     culprit = "x" if field == "nframes" and value is not None else field
     with pytest.raises(DataError, match=rf"0007\.mat.* field '{culprit}'"):
         penn_labels.read_label(path)
@@ -173,9 +173,10 @@ def test_frames_count_by_the_joints_below_the_shoulders() -> None:
 
 
 def test_split_takes_the_last_sequences_of_each_action() -> None:
-    # The number of validation sequences of an action is 0.092 x its training sequences with counted frames, rounded.
-    # Action a has 17 such sequences and one without counted frames: 0.092 x 17 = 1.564 is rounded to 2.
-    # Action b has 16 such sequences and one without: 0.092 x 16 = 1.472 is rounded to 1, but 0.092 x 17 would give 2.
+    # A frame counts if a joint below the shoulders is visible. The number of validation sequences of an action is 0.092 x the
+    # number of its training sequences in which a frame counts, rounded. Action a has 17 such sequences and one other:
+    # 0.092 x 17 = 1.564 is rounded to 2. Action b has 16 such sequences and one other: 0.092 x 16 = 1.472 is rounded to 1, but
+    # 0.092 x 17 would give 2.
     labels = [label(f"{i:04d}", action="b" if i % 2 else "a") for i in range(1, 33)] + [label("0033", action="a")]
     labels += [label("0034", action="a", visible=unseen([0])), label("0035", action="b", visible=unseen([]))]
     labels += [label("0036", action="a", train=False), label("0037", action="c")]

@@ -78,7 +78,7 @@ class Place:
     """A folder with a luigi.cfg and an exp/, in which the program can be run."""
 
     folder: Path
-    variables: dict[str, str] = field(default_factory=dict)  # environment variables of the processes that `start` begins
+    variables: dict[str, str] = field(default_factory=dict)  # environment variables of the processes that `start` starts
 
     @property
     def exp(self) -> Path:

@@ -155,7 +155,7 @@ def test_several_clean_commands_at_a_time(littered):
 
 
 def test_symlinks_to_moved_results_are_removed(littered):
-    """The symlink to a moved experiment is removed; the symlink to a moved export then points at the current export."""
+    """The symlink to a trashed experiment is removed; the symlink to a trashed export then points at the current export."""
     place = littered
     whole = leftover(place, "penn_action_cropped/hg-256-ft", "66666666", False, learning_rate=0.25)
     other = whole.rename(whole.with_name("other@66666666"))

@@ -61,7 +61,7 @@ def test_clean_keeps_unfinished_results_in_use(place):
     while not list(place.exp.glob("penn_action_cropped/long@*.partial/last.safetensors")):
         assert process.poll() is None
         time.sleep(0.02)
-    process.send_signal(signal.SIGSTOP)  # so that the training lasts as long as the next two commands
+    process.send_signal(signal.SIGSTOP)  # so that the training is unfinished during the next two commands
     assert "another process is working on it" in place.run("clean", "--interrupted", "--others", "--yes")
     assert "FinetunePenn is running" in place.run("why", "FinetunePenn", "--config", "profile.cfg")
     process.send_signal(signal.SIGCONT)

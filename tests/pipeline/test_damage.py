@@ -144,8 +144,8 @@ def test_the_digests_of_a_copy_are_checked_once(result, monkeypatch):
     for _ in range(2):
         manifest.check_contents(result, content, silent)
     assert taken == ["a.txt"]
-    os.utime(result / "a.txt", ns=(0, 0))  # the time is set back, as copying does; only the ctime cannot be set
     (result / "a.txt").write_text("b")
+    os.utime(result / "a.txt", ns=(0, 0))  # set back the mtime, as copying does; only the ctime cannot be set
     with pytest.raises(manifest.Damaged, match=r"a\.txt has another content"):
         manifest.check_contents(result, content, silent)
     (result / "files.csv").write_text("path,bytes,sha256\n")

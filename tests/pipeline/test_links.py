@@ -45,7 +45,7 @@ def test_a_copy_with_followed_symlinks_is_recognised(place):
     copied.rename(place.exp)
     (ours,) = (path.name for path in place.exp.glob(f"{EVALUATION}@*"))
     for folder in [*place.exp.glob("*@*"), *place.exp.glob("*/*@*")]:
-        if folder.name != ours:  # of all other results, keep only the folder that replaced the symlink
+        if folder.name != ours:  # of other results, only the folder that replaced the symlink remains
             shutil.rmtree(folder)
     alone = place.exp / "penn_action_cropped/evaluate-pretrained"
     before = [json.loads((folder / "manifest.json").read_text()) for folder in (place.exp / EVALUATION, alone)]

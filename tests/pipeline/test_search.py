@@ -85,7 +85,7 @@ def test_trainings_that_fall_behind_are_stopped(tmp_path, monkeypatch):
     finished = []
     for trial in trials:
         first = trial.intermediate_values[1]
-        # after five trials, the median pruner stops a trial if its first accuracy is below the median of all earlier ones
+        # after five trials, the median pruner stops a trial if its first accuracy is below the median of earlier trials
         behind = len(finished) >= 5 and first < np.median(finished)
         assert trial.state.name == ("PRUNED" if behind else "COMPLETE"), trial
         assert list(trial.intermediate_values) == ([1] if behind else [1, 2, 3])

@@ -57,7 +57,7 @@ def test_several_machines_of_a_job_train_one_network(fake):
     assert not [path for path in fake.exp.glob("penn_action_cropped/*") if ".partial" in path.name]
     made = trained(fake)
     fake.run("rerun", "FinetunePenn", "--config", "profile.cfg", "--set", "workspace.processes=2")
-    assert trained(fake) == made  # two processes on one machine
+    assert trained(fake) == made  # two processes on one machine train the same network
     said = fake.run("run", "FinetunePenn", *ON_SLURM, "--again", "--set", "workspace.machines=2",
                     "--set", "workspace.rendezvous=localhost:29400", code=30)  # fmt: skip
     assert "with run_on = slurm, set [slurm] machines" in said
@@ -114,13 +114,13 @@ def number_of(cluster: Cluster) -> str:
 
 
 def contents(exp: Path) -> dict[str, str]:
-    """Return result folder -> digest of the folder's content."""
+    """Return a dict: name of each result folder -> digest of the folder's content."""
     folders = [path.parent for path in exp.glob("**/*@????????/manifest.json")]
     return {folder.name: found.content for folder in folders if (found := manifest.read(folder))}
 
 
 def test_two_chains_as_jobs_share_them_and_give_the_same_bytes(real, cluster):
-    """The stages after the annotations are made: two trainings, four evaluations, and the comparison."""
+    """The jobs run all stages downstream of the annotations: two trainings, four evaluations, and the comparison."""
     before = contents(real.exp)
     for folder in [path.parent for path in real.exp.glob("**/*@????????/manifest.json")]:
         if not folder.name.startswith(("sample@", "raw@", "data@", "annot@")):

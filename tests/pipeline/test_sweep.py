@@ -77,7 +77,7 @@ def test_a_sweep_runs_compares_and_carries_on(place: Place):
 
 
 def hparams(folder: Path) -> dict[str, tuple[dict, dict]]:
-    """Return run -> settings and accuracies, as TensorBoard reads them."""
+    """Return a dict: run -> (settings, accuracies), as TensorBoard reads them."""
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
     from tensorboard.plugins.hparams import metadata
 
@@ -92,7 +92,7 @@ def hparams(folder: Path) -> dict[str, tuple[dict, dict]]:
 
 
 def test_combinations_run_at_the_same_time_and_stop_together(tmp_path, monkeypatch):
-    """Three processes that each wait for the other two, and two that are stopped after the third."""
+    """First, three processes wait for each other. Then a SIGTERM stops two processes before a third is started."""
     monkeypatch.setattr("pipeline.cli.combinations.config.command", lambda words: f"x -c '{MEET}' {tmp_path} {words}")
     these = [Combination(f"a={i}", (f"x.a={i}",), (("x", "a", str(i)),)) for i in range(3)]
     with closing(run_each("Stage", iter(these), 3, tmp_path / "logs")) as ended:

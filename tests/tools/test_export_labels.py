@@ -74,7 +74,7 @@ def test_predictions_are_those_of_the_evaluation(place: Place):
 def test_object_keypoint_similarity_of_pycocotools_is_the_formula_by_hand(tmp_path):
     """The predictions for two people are wrong by 4 px and 40 px; the similarities must be 0.923 and 0.0003.
 
-    The formula is exp(-d^2 / (2 area (2 sigma)^2)), with the distance d in px, the area 100^2 px and sigma 0.05.
+    The formula is exp(-d^2 / (2 area (2 sigma)^2)), with the distance d in px, the area 100^2 px^2, and sigma 0.05.
     """
     part = np.full((2, 3, 2), 150.0) + np.arange(3)[:, None] * 20
     part[0, 2] = np.nan

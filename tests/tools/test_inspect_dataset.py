@@ -1,4 +1,4 @@
-"""tools.inspect_dataset: its tables, the choice of rows, and pictures from the tiny chain."""
+"""tools.inspect_dataset: its tables, the choice of rows, and its pictures of the tiny chain's datasets."""
 
 import argparse
 

@@ -123,7 +123,7 @@ def test_old_drawings_are_deleted_and_other_files_kept(model, folder, tmp_path, 
     out, options = tmp_path / "out", ("--model", model, "--out", tmp_path / "out")
     assert run(monkeypatch, folder, *options) == 1 and (out / "c.JPG").exists()
     (out / ".DS_Store").touch()
-    (folder / "c.JPG").write_bytes(b"")  # the same command is run again after an image was damaged
+    (folder / "c.JPG").write_bytes(b"")  # damage an image, then run the same command again
     assert run(monkeypatch, folder, *options) == 1
     assert {path.name for path in out.iterdir()} == {"a.jpg", "a.png", "poses.json", "poses.csv", ".DS_Store"}
     before = {path.name: path.read_bytes() for path in out.iterdir()}

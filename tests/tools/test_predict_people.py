@@ -101,7 +101,7 @@ def test_people_keep_their_numbers_in_a_video_and_videos_have_folders_of_their_o
     # boxes.csv swaps the order of the two people in every second frame, so their numbers must swap too.
     assert found["person"].tolist() == [0, 1, 1, 0] * 3
     assert len(poses(tmp_path / "out/two")) == 0 and (tmp_path / "out/two/two.mp4").exists()
-    # Smoothing must change joints, but not in the first frame, and no confidence.
+    # Smoothing must change the joints of all frames but the first, and must change no confidence.
     assert run(monkeypatch, tmp_path / "one.mp4", *options[:2], "--out", tmp_path / "raw", *options[4:6]) == 0
     raw = poses(tmp_path / "raw")
     assert raw["person"].tolist() == found["person"].tolist()
@@ -140,7 +140,7 @@ def test_other_programs_read_the_poses(model, tmp_path, monkeypatch, capsys):
     for _ in range(2):  # the second run must overwrite the files of the first run
         assert run(monkeypatch, tmp_path / "v.mp4", *options) == 0, capsys.readouterr().err
     found = poses(tmp_path / "out")
-    expected = values(found).reshape(2, 2, 13, 3)  # rows of frames 0 and 2, each with people 0 and 1
+    expected = values(found).reshape(2, 2, 13, 3)  # frames 0 and 2, with people 0 and 1 in each frame
     labels = sleap_io.load_slp(str(tmp_path / "out/poses.slp"))
     frames = {frame.frame_idx: frame for frame in labels.labeled_frames}
     assert sorted(frames) == [0, 2] and labels.skeletons[0].node_names == list(PENN_ACTION.skeleton.joints)
@@ -308,14 +308,14 @@ def test_the_same_command_gives_the_same_bytes_and_a_long_video_takes_little_mem
         assert run(monkeypatch, video, *options, "--out", tmp_path / out) == 0
     for name in ("poses.json", "poses.csv", "v.mp4"):
         assert (tmp_path / "one" / name).read_bytes() == (tmp_path / "two" / name).read_bytes()
-    # At most five batches of two pictures exist at once: one each being read, waiting, predicted, drawn, and passed on.
+    # At most five batches of two pictures exist at once: one is read, one waits, one is predicted, one drawn, one passed on.
     assert len(alive) == 30 and max(alive) <= 10
 
 
 def write_detector(path, shape=(1, 3, 32, 32), outputs=("boxes", "scores", "labels")):
     """Write a network that returns three boxes.
 
-    The score of the first box is the image's mean, so that it depends on the colours.
+    The score of the first box is the mean of the image's pixel values (0 to 1), so that it depends on the image.
     """
     nodes = [
         helper.make_node("ReduceMean", ["image"], ["mean"], keepdims=0),
@@ -342,14 +342,15 @@ def test_a_detector_finds_the_people(model, tmp_path, monkeypatch):
     from stages.inference.detector import Detector
 
     write_detector(tmp_path / "d.onnx")
-    white = np.full((48, 64, 3), 255, np.uint8)  # the detector gets it at half size with 8 black rows below: mean 0.75
+    # The detector gets this image at half size, above 8 black rows; so the mean, which is the first score, is 0.75.
+    white = np.full((48, 64, 3), 255, np.uint8)
     found = Detector(tmp_path / "d.onnx", 0.7, None).detect(white)
     # The boxes must be in descending order of score, and be clipped to the image.
     np.testing.assert_allclose(found, [[16, 8, 56, 40], [20, 20, 63, 44], [2, 4, 22, 24]])
     np.testing.assert_allclose(Detector(tmp_path / "d.onnx", 0.7, 1).detect(white), [[16, 8, 56, 40], [2, 4, 22, 24]])
     assert len(Detector(tmp_path / "d.onnx", 0.95, None).detect(white)) == 0
     write_detector(tmp_path / "free.onnx", shape=("N", "channels", "H", "W"))
-    # This detector gets the white image at full size, without black rows; so the mean, which is the first score, is 1.
+    # This detector gets the white image at full size, without black rows; so the mean is 1.
     np.testing.assert_allclose(Detector(tmp_path / "free.onnx", 0.95, None).detect(white), [[1, 2, 11, 12]])
     cv2.imwrite(str(tmp_path / "a.png"), white)
     options = ("--model", model, "--out", tmp_path / "out", "--detector", tmp_path / "d.onnx", "--detector-label", "1")

@@ -42,9 +42,9 @@ def test_published_predictions_give_the_published_table(run):
 
 @pytest.fixture
 def truth(tmp_path):
-    """Write a file TRUTH of three people with heads of 10 px; return its path.
+    """Write a file TRUTH of three people with a head size of 10 px; return its path.
 
-    Only the third person's head top is labelled; all predictions in TRUTH are wrong.
+    The third person has only one label, the head top; the other two have all labels. All predictions in TRUTH are wrong.
     """
     missing = np.zeros((16, 3), np.uint8)
     missing[[j for j in range(16) if j != 9], 2] = 1
@@ -107,7 +107,7 @@ FORMS = "torch.mat ours.mat toolkit.mat torch.h5 matlab.h5 confident.npy fortran
 def test_predictions_of_any_layout_are_scored(run, truth, tmp_path, form):
     preds = np.ones((3, 16, 2))
     preds[2, 9, 1] = 6  # an error of 5 px is a hit only at the threshold 0.5
-    preds[0, 0, 0] = 7  # one of two right ankles is correct
+    preds[0, 0, 0] = 7  # two right ankles are labelled: one prediction is wrong, the other correct
     layout = write(tmp_path / form, preds)
     own, ours = run(truth, tmp_path / form).split(f"{form}: ")
     assert layout in ours.splitlines()[0]
@@ -166,8 +166,8 @@ def test_published_and_our_predictions_are_scored_on_the_same_people(run, truth,
     order = annotated(tmp_path / "published", [("a.jpg", 0), ("a.jpg", 1), ("b.jpg", 0)])
     people = annotated(tmp_path / "ours", [("a.jpg", 1), ("a.jpg", 0)])
     every, some = np.ones((3, 16, 2)), np.ones((2, 16, 2))
-    every[0] += 1000  # the first person is wrong, the second is right
-    some[0] += 1000  # the second person is wrong, the first is right
+    every[0] += 1000  # the first person's prediction is wrong, the second person's is correct
+    some[0] += 1000  # our.npy begins with the second person, whose prediction is wrong
     np.save(tmp_path / "theirs.npy", every)
     np.save(tmp_path / "our.npy", some)
     text = run(truth, tmp_path / "theirs.npy", tmp_path / "our.npy", "--people", people, "--order", order)

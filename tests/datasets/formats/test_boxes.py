@@ -1,4 +1,4 @@
-"""Boxes of people, read from tables and COCO files."""
+"""Tests of reading boxes of people from tables and COCO files."""
 
 import json
 
@@ -50,7 +50,7 @@ def test_coco_annotations_give_corners_and_leave_out_crowds_and_other_categories
     assert found(read_boxes(coco(tmp_path, content), label=5)) == [("x/a.png", None, (1, 1, 2, 2))]
     with pytest.raises(DataError, match=r"several categories \(category_id 2, 5\).*--detector-label NUMBER"):
         read_boxes(coco(tmp_path, content))
-    del people[1]  # if there is only one category, it counts as people under any name
+    del people[1]  # a file's only category counts as people, whatever its name
     assert found(read_boxes(coco(tmp_path, content))) == expected
 
 

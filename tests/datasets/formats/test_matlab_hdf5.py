@@ -1,4 +1,4 @@
-"""MPII's struct, saved again by MATLAB as version 7.3 (HDF5), or by SciPy."""
+"""Tests of reading MPII's annotation file after MATLAB saved it again as version 7.3 (HDF5), or SciPy did."""
 
 import h5py
 import numpy as np
@@ -21,7 +21,7 @@ def write_v73(path, name, value):
 
 
 def put(file, refs, parent, name, value):
-    """Write a value under a name; returns what was written."""
+    """Write a value under a name; return the HDF5 group or dataset that contains it."""
     if isinstance(value, dict):
         made = parent.create_group(name)
         for field, inner in value.items():

@@ -1,4 +1,4 @@
-"""Boxes and numbers of people in drawings."""
+"""Tests of drawing the box and the number of a person."""
 
 import numpy as np
 
@@ -9,10 +9,10 @@ def test_a_box_has_the_colour_of_its_number_and_black_edges():
     image = np.full((100, 200, 3), 200, np.uint8)
     for number in range(9):
         drawn = draw_box(image, np.array([40.2, 30, 160, 79.6]), number)
-        # Pixels on the left, right, bottom and top sides; the number is in the upper left corner.
+        # These pixels lie on the left, right, bottom and top sides, away from the number in the upper left corner.
         for x, y in ((40, 70), (160, 50), (100, 80), (150, 30)):
             assert tuple(drawn[y, x]) == PEOPLE[number % 7]
-        # The black edges, and the inside of the box.
+        # The edges of the lines are black, and the inside of the box is not changed.
         assert (drawn[50, [159, 161]] == 0).all() and (drawn[50, 100] == 200).all()
     assert (image == 200).all() and len(set(PEOPLE)) == 7
 

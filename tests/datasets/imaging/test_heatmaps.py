@@ -52,7 +52,7 @@ def test_absent_and_outside_joints_are_all_zero():
 @pytest.mark.filterwarnings("error")
 @pytest.mark.parametrize("sigma, radius", BLOBS)
 def test_decoders_return_to_the_drawn_point(sigma, radius):
-    # Points up to the border of a heatmap that is not square.
+    # The points lie anywhere in a heatmap that is not square, up to its border.
     points = np.random.default_rng(1).uniform(-0.5, [47.5, 31.5], (4, 250, 2))
     maps = np.stack([heatmaps.draw(p, (32, 48), sigma, radius) for p in points])
     nearest, confidence = heatmaps.decode_argmax(maps)
@@ -61,7 +61,7 @@ def test_decoders_return_to_the_drawn_point(sigma, radius):
     quarter, _ = heatmaps.decode_quarter(maps)
     subpixel, same = heatmaps.decode_subpixel(maps)
     np.testing.assert_array_equal(same, confidence)
-    # The decoding is exact, except for blobs that are cut off by a small patch, which changes the smoothed values.
+    # The decoding is exact, except for blobs that a small patch cuts off, because this changes the smoothed values.
     assert np.abs(subpixel - points).max() < (0.1 if radius / sigma < 1.8 else 0.01)
     interior = (nearest > 0) & (nearest < (47, 31))
     assert np.abs(quarter - points)[interior].max() <= 0.25 + 1e-9
@@ -93,7 +93,7 @@ def test_quarter_moves_to_the_larger_neighbour_and_stays_on_ties_and_at_borders(
     # Equal neighbours in x, and no values above and below: the peak does not move.
     maps[0, 1, 2, 3], maps[0, 1, 2, 2], maps[0, 1, 2, 4] = 9, 5, 5
     maps[0, 2, 0, 5], maps[0, 2, 1, 5] = 9, 8  # in the corner
-    maps[0, 3, 2, 1], maps[0, 3, 2, 0], maps[0, 3, 3, 1] = 9, 1, 1  # the peak moves left, but not down, to the last row
+    maps[0, 3, 2, 1], maps[0, 3, 2, 0], maps[0, 3, 3, 1] = 9, 1, 1  # the peak moves left and down
     points, _ = heatmaps.decode_quarter(maps)
     np.testing.assert_array_equal(points[0], [[2.25, 0.75], [3, 2], [5, 0], [0.75, 2.25]])
 

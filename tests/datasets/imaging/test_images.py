@@ -185,7 +185,7 @@ def test_a_reduced_jpeg_has_its_pixels_where_the_map_says(tmp_path, size):
         image, factor = read_reduced(path, block)
         assert factor == (expected if max(size) > 8 else 1)
         assert image.shape == (math.ceil(height / factor), math.ceil(width / factor), 3)
-        # Only the blocks that are not cut off at the edge.
+        # Compare only the blocks that the image's edge does not cut off.
         v, u = np.mgrid[: height // factor, : width // factor] * factor + (factor - 1) / 2
         seen = image[: v.shape[0], : v.shape[1]].astype(float)
         if min(size) > 100:  # a shift of 1 px changes pixels by less than 1 grey value, so the mean difference is compared

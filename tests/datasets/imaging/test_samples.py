@@ -47,7 +47,7 @@ def drawn(augmentation, seed):
     return augmentation.draw(np.random.default_rng(seed))
 
 
-# Box sides of 141 to 1270 px for a crop of 128 px: images are reduced by plain sampling or by blocks of 1 to 7 px.
+# Box sides of 141 to 1270 px for a crop of 128 px: images are sampled directly or averaged over blocks of up to 7 px.
 @pytest.mark.parametrize("flip", [False, True])
 @pytest.mark.parametrize("scale, sigma", [(0.707, 2.0), (1.3, 4.0), (2.21, 6.0), (3.17, 9.0), (6.35, 20.0)])
 def test_the_label_lies_on_the_bright_dot(scale, sigma, flip):
@@ -164,7 +164,7 @@ def test_the_draws_have_the_published_distribution():
     turned = angles[np.abs(angles) > 1e-9]
     assert len(turned) / len(angles) == pytest.approx(0.4, abs=0.03)
     assert np.abs(turned).max() == pytest.approx(60)
-    # A normal distribution limited at two standard deviations.
+    # The angles have a normal distribution, limited at two standard deviations of 30 degrees.
     assert np.std(turned[np.abs(turned) < 59.9]) == pytest.approx(26.4, abs=1.5)
     assert np.mean(turned) == pytest.approx(0, abs=3)
     assert np.mean([v.flip for v in variations]) == pytest.approx(0.5, abs=0.03)
@@ -198,8 +198,8 @@ def test_no_augmentation_changes_nothing():
     assert drawn(Augmentation(), 3) == SampledAugmentation()
 
 
-# The published samples, programmed independently from the description of the published system, pixel by pixel and with
-# its own coordinates, which count from 1.
+# The next functions compute published samples from the description of the published system, independently of the code that
+# is tested: pixel by pixel, in the coordinates of the published system, which count from 1.
 
 
 def published_point(point, center, scale, res):
@@ -223,7 +223,7 @@ def published_target(part, center, scale, res, patch):
 def published_crop(picture, center, scale, rotation, res):
     """Return the crop of a picture (h, w): whole pixels around the box, rotated about their middle and resized bilinearly."""
     side = 200 * scale
-    first = [math.trunc(c - side / 2 + 1e-4) for c in center]  # coordinates in px of the window, counted from 0
+    first = [math.trunc(c - side / 2 + 1e-4) for c in center]  # column and row of the box's first pixel, counted from 0
     sides = [math.trunc(c + side / 2 + 1e-4) - f for c, f in zip(center, first, strict=True)]
     cos, sin = math.cos(math.radians(rotation)), math.sin(math.radians(rotation))
     crop = np.zeros((res, res))
@@ -242,7 +242,7 @@ def published_crop(picture, center, scale, rotation, res):
 def smooth_image(height, width):
     """Return an image of long waves, for which methods of interpolation hardly differ.
 
-    Its edges, where they differ, are dark.
+    The image is dark at its edges, because the methods differ there.
     """
     y, x = np.mgrid[:height, :width] / 12
     window = np.outer(np.hanning(height), np.hanning(width))
@@ -336,4 +336,4 @@ def test_the_double_crop_cuts_away_what_a_larger_box_shows():
     image, smaller = np.full((400, 400, 3), 255, np.uint8), SampledAugmentation(scale=1.25)
     once, twice = (sample_of(image, NOWHERE, (200, 200), 0.64, smaller, twice=each) for each in (False, True))
     assert once.input.min() == 1
-    assert not twice.input[:, :12].any() and not twice.input[:, :, -12:].any()  # the plain crop covers 128 / 1.25 px
+    assert not twice.input[:, :12].any() and not twice.input[:, :, -12:].any()  # the plain crop fills only 128 / 1.25 px

@@ -1,4 +1,4 @@
-"""Motion capture from each kind of file, and the error messages for damaged and wrong files."""
+"""Tests of reading motion capture from each kind of file, and of the error messages for damaged and wrong files."""
 
 import io
 import pickle
@@ -16,13 +16,13 @@ from datasets.penn_action import PENN_ACTION
 from datasets.sample.motions import write_motions
 from tests.shared import SHARED
 
-# Indices of the head, the right ankle and the left ankle.
+# Positions of the head, the right ankle and the left ankle, in mm.
 PERSON = np.array([[0, 0, 1700], [0, -100, 100], [0, 100, 100]], np.float32)
 JOINTS = ("head", "right_ankle", "left_ankle")
 
 
 def made(poses: np.ndarray, **other: np.ndarray) -> dict[str, np.ndarray]:
-    """Return the arrays of a file with one clip; some of them are replaced by the arguments."""
+    """Return the arrays of a file with one clip; the arrays in `other` replace those of the same name."""
     arrays = {"poses": poses, "start": np.array([0, len(poses)]), "names": np.array(["a/walk_1"]), "fps": np.array([25.0])}
     return arrays | {"joints": np.array(["head", "r_ankle", "l_ankle"])} | other
 

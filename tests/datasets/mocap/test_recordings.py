@@ -1,4 +1,4 @@
-"""Movements from .bvh files and from .amc files with their .asf files."""
+"""Tests of reading movements from .bvh files, and from .amc files with their .asf files."""
 
 import re
 from math import cos, radians, sin
@@ -65,7 +65,7 @@ def expected(moves: dict[str, np.ndarray], order: str = "ZXY", scale: float = 10
 
 
 def write_bvh(path: Path, moves: dict[str, np.ndarray], names: str = "{}", size: float = 1.0, order: str = "ZXY") -> str:
-    """Write a .bvh file, with lengths multiplied by `size`; return the text. names: pattern of the bones' names."""
+    """Write a .bvh file, with lengths multiplied by `size`; return the text. names: format string of the bones' names."""
     lines, values = ["HIERARCHY"], []
 
     def block(bone: str, depth: int) -> None:
@@ -174,7 +174,7 @@ ENDS = {"shoulder": "clavicle", "elbow": "humerus", "wrist": "radius", "hip": "h
 
 
 def write_acclaim(folder: Path, count: int, unit: float = 25.4 / 0.45) -> np.ndarray:
-    """Write 07.asf and 07_02.amc with lengths in `unit` mm; return the joints (F, 13, 3) in mm with z up."""
+    """Write 07.asf and 07_02.amc, whose unit of length is `unit` mm; return the joints (F, 13, 3) in mm with z up."""
     rng = np.random.default_rng(1)
     axes = {bone: rng.uniform(-90, 90, 3) for bone in ACCLAIM}
     lines = [

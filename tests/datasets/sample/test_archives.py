@@ -61,7 +61,7 @@ def t_pose() -> Figure:
 
 
 def draw(figure: Figure, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
-    """Draw the person on a green image; return which pixels have changed, and the label image."""
+    """Draw the person on a green image; return a mask of the changed pixels, and the image of part numbers."""
     sheet = np.full((360, 400, 3), (0, 255, 0), np.uint8)
     image, parts = sheet.copy(), np.zeros(sheet.shape[:2], np.uint8)
     draw_person(image, parts, figure, Look.random(np.random.default_rng(seed), sporty=False), 0)
@@ -348,10 +348,10 @@ def test_the_true_3d_poses_are_what_the_pictures_show(penn: Path) -> None:
             goal.append(drawn[t, seen[t]] - drawn[t, seen[t]].mean(axis=0))
         a, b = np.concatenate(flat), np.concatenate(goal)
         factor = (a * b).sum() / (a * a).sum()
-        assert factor > 0 and np.abs(factor * a - b).max() < 1.1, name  # px; some labels are whole numbers
+        assert factor > 0 and np.abs(factor * a - b).max() < 1.1, name  # px, because some labels are whole px
         left_hip, right_hip, left_knee = (PENN_ACTION.skeleton.joints.index(n) for n in ("left_hip", "right_hip", "left_knee"))
         thighs = np.linalg.norm(pose[:, left_hip] - pose[:, left_knee], axis=-1)
-        assert thighs.min() > 300 and np.ptp(thighs) < 1, name  # mm: a rigid limb, for which the depth must be right
+        assert thighs.min() > 300 and np.ptp(thighs) < 1, name  # mm: the thigh keeps its length only if the depth is right
         nearer = (pose[:, right_hip, 2] - pose[:, left_hip, 2]).mean()
-        if content["pose"][0] in ("left", "right"):  # who looks to the viewer's right shows the right side
+        if content["pose"][0] in ("left", "right"):  # a person who faces the image's right shows the right side
             assert (nearer < 0) == (content["pose"][0] == "right"), name

@@ -106,7 +106,7 @@ def test_a_stage_is_made_again_once_and_only_by_request(place):
     for stage in with_inputs([Add()]):
         assert os.stat(stage.folder / "manifest.json").st_mtime_ns > before[stage.name]
     assert len(list(Add().result.trash.folder.iterdir())) == 2
-    assert Add().status().state == "done"  # the stage Read was made first
+    assert Add().status().state == "done"  # Read ran before Add
 
 
 def test_a_request_that_fails_keeps_the_old_result(place, monkeypatch):

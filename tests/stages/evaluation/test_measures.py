@@ -56,7 +56,7 @@ def test_penn_action_has_three_reference_lengths_and_total_rates():
     assert [found[name].value for name in found] == [0, 1, 1]
     assert list(found) == ["PCK@0.05", "PCK@0.2 of the box", "PCK@0.2 of the torso"]
     assert found["PCK@0.2 of the torso"].by_joint["head"] is None
-    preds[0, 2] += 50  # one of three joints is correct
+    preds[0, 2] += 50  # one of the three labelled joints is wrong now
     assert score(people(part), preds, PENN_ACTION)["PCK@0.2 of the box"].value == pytest.approx(2 / 3)
 
 

@@ -109,7 +109,7 @@ def test_pck_by_hand():
     found = np.array([[[3, 4], [10, 10], [1, 1]], [[0, 10.5], [10, 10], [nan, nan]], [[1, 1], [1, 1], [1, 1]]], float)
     pck = metrics.Pck([0.25, 0.5, 0.625], joints=3)
     pck.update(found[:1], target[:1], np.array([10.0]))  # relative distances 0.5 and 0; the third joint has no label
-    # The second person: relative distance 0.625, no label, no prediction. The third person has no reference length.
+    # The second person's joints: relative distance 0.625, no label, no prediction. The third person has no reference length.
     pck.update(found[1:], target[1:], np.array([16.8, -1.0]))
     result = pck.result()
     np.testing.assert_array_equal(result.counts, [2, 1, 1])

@@ -54,7 +54,7 @@ def test_p_counts_the_ways_to_exchange_the_networks():
     worse, better = single([0] * 6), single([1] * 6)
     found = difference(worse, better)
     assert found.value == pytest.approx(1) and found.low == found.high == 1 and found.groups == 6
-    assert found.p == pytest.approx(2 / 2**6)  # 2 of 64 ways to exchange the networks give a difference of 1 or -1
+    assert found.p == pytest.approx(2 / 2**6)  # 2 of 64 ways to exchange the networks' hits give 1 or -1
     assert difference(better, worse).value == pytest.approx(-1)
 
 
@@ -70,8 +70,8 @@ def test_equal_networks_differ_by_nothing():
 
 
 def test_a_small_difference_on_the_same_people_is_seen():
-    # The second network is right for 20 of 1000 people more than the first. This is less than the interval of either network,
-    # but significant in a paired test.
+    # The second network is right for 20 of 1000 people more than the first. This difference is smaller than the confidence
+    # interval of either network's rate, but significant in a paired test.
     first = np.arange(1000) % 2
     second = first.copy()
     second[:40:2] = 1

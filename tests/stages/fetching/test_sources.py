@@ -73,7 +73,7 @@ def test_broken_downloads_are_resumed(site, tmp_path, waits):
         whole = len(CONTENT) * (1 - 0.5 ** (i + 1))
         assert whole - (i + 1) * download.PIECE <= start <= whole
     assert starts[4] == starts[3]
-    assert waits == [0, 0, 0, 0, 0]  # each attempt received data, which starts the list of waiting times again
+    assert waits == [0, 0, 0, 0, 0]  # each attempt received data, so the waiting times start again
 
 
 @pytest.mark.parametrize(("number", "tries"), [(socket.EAI_NONAME, 1), (socket.EAI_AGAIN, 4)])

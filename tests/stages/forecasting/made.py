@@ -1,4 +1,4 @@
-"""Small movements for tests: random poses, and files of cropped Penn Action as this workspace writes them."""
+"""Few, short sequences for tests: random poses, and files of cropped Penn Action as this workspace writes them."""
 
 from pathlib import Path
 
@@ -11,7 +11,7 @@ from stages.forecasting.movements import Movements
 
 
 def movements(lengths: dict[int, int], action: str = "squat", seed: int = 0, hidden: float = 0.0) -> Movements:
-    """Return random movements of sequences (number -> frames), in frames of 60 x 40 px; a share `hidden` of joints is NaN."""
+    """Return random poses in frames of 60 x 40 px; a share `hidden` of joints is NaN. lengths: sequence number -> frames."""
     rng = np.random.default_rng(seed)
     first = np.r_[0, np.cumsum(list(lengths.values()))]
     joints = rng.uniform(0, 40, (int(first[-1]), 13, 2))

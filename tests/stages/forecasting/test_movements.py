@@ -1,4 +1,4 @@
-"""The frames of a forecast's steps, compared with a plain computation of the rule, on random sequences and real labels."""
+"""Which frames are a forecast's steps, compared with a plain computation of the rule, on random sequences and real labels."""
 
 import tarfile
 from pathlib import Path
@@ -89,7 +89,7 @@ def test_counts_steps_and_rows_of_the_real_labels(real):
     assert {name: (len(m.joints), len(m.sequence)) for name, m in split.items()} == {
         "train": (78757, 1142), "valid": (8786, 116), "test": (76298, 1068),
     }  # fmt: skip
-    assert 1541 in split["valid"].sequence  # the hourglass's split leaves out 1516, and trains on 1541
+    assert 1541 in split["valid"].sequence  # but the hourglass trains on sequence 1541, and leaves out 1516
     test, starts = split["test"], published_starts(split["test"])
     for sequence in range(0, 1068):
         first, length = int(test.first[sequence]), int(test.lengths[sequence])

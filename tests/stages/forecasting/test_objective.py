@@ -1,4 +1,4 @@
-"""The objective of forecasts: its loss and accuracy, and a training that is interrupted, shared or in bfloat16."""
+"""The objective of forecasts: its loss and accuracy, and a training that is interrupted, distributed or in bfloat16."""
 
 import numpy as np
 import pytest
@@ -64,7 +64,7 @@ def peaks(points, shift=0.0):
 
 
 def test_hidden_joints_and_repeated_steps_weigh_in_the_loss_as_the_settings_say(files):
-    """Joint 5 is hidden in every frame. The starts lie near the ends of short videos, so the later steps repeat a frame."""
+    """Joint 5 is hidden in every frame. The forecasts start near the ends of short videos, so later steps repeat a frame."""
     for name, weight, count in (("unlabelled_weight", 0.0, False), ("unlabelled_weight", 1.0, True)):
         one = objective(files, SETTINGS.model_copy(update=PLAIN | {name: weight}))
         maps, batch = torch.zeros(4, 16, 13, SIDE, SIDE), a_batch(one)
@@ -85,7 +85,7 @@ def test_hidden_joints_and_repeated_steps_weigh_in_the_loss_as_the_settings_say(
 
 
 def test_a_joint_is_correct_within_a_twentieth_of_the_frame(files):
-    """The frame is 40 px long. Its box of 50 px has 8 px in the heatmap, so the limit of 2 px is 0.32 px in the heatmap."""
+    """The limit is 2 px, because the frame is 40 px long. The box of 50 px is 8 px wide in the heatmap, so 2 px are 0.32 px."""
     one = objective(files, SETTINGS.model_copy(update=PLAIN))
     batch = a_batch(one)
     inside = ((batch["points"] > 0) & (batch["points"] < SIDE - 2)).all(dim=-1)

@@ -119,7 +119,7 @@ def test_the_published_archive_becomes_a_checkpoint_of_ours(tmp_path):
 
 
 def kept(network):
-    """Return the (name, tensor) pairs of a network that `same` compares."""
+    """Return those (name, tensor) pairs of a network's state dict that `same` compares."""
     return [(k, v) for k, v in network.state_dict().items() if "num_batches" not in k and k.split(".")[-1] != "mean"]
 
 

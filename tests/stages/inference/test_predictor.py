@@ -302,7 +302,7 @@ def test_a_network_that_a_short_dtype_would_round_away_is_computed_in_float32():
     images = torch.rand(2, 3, 64, 64)
     with torch.no_grad():
         net.stem.residuals[-1].conv3.bias += 1000
-        for module in net.modules():  # set the statistics of the images, as a training would
+        for module in net.modules():  # compute batch statistics from the images, as a training does
             if isinstance(module, torch.nn.BatchNorm2d):
                 module.momentum = None
         net.train()(images)

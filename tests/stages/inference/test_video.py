@@ -248,7 +248,7 @@ def test_frames_of_too_many_pixels_are_not_decoded(tmp_path, monkeypatch):
     small, large = greys(400, step=0), greys(4, 96, 80)
     one, two = (made(tmp_path / name, images, format="mpegts") for name, images in (("1.ts", small), ("2.ts", large)))
     (tmp_path / "a.ts").write_bytes(one.read_bytes() + two.read_bytes())
-    monkeypatch.setattr("stages.inference.video.MOST_PIXELS", 64 * 80)  # the decoder counts whole blocks of 16 px
+    monkeypatch.setattr("stages.inference.video.MOST_PIXELS", 64 * 80)  # above 64 x 48: decoders round sizes up to whole blocks
     with pytest.raises(DataError, match=r"2\.ts claims frames of 80 x 96 px"):
         VideoReader(two)
     frames, reader = read(tmp_path / "a.ts")

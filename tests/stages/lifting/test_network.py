@@ -59,7 +59,7 @@ def test_normalised_heatmaps_do_not_depend_on_the_peak() -> None:
 def test_joints_are_decoded_from_low_and_blurred_heatmaps_and_empty_ones_have_none() -> None:
     points = 10 + 40 * torch.rand(4, 13, 2)
     maps = 0.4 * augment.draw(points, 64, 3, 9)
-    maps[0, 5] = 0.05  # noise below the lowest peak that shows a joint
+    maps[0, 5] = 0.05  # noise, weaker than the weakest peak that counts as a joint
     found = joints_of(maps)
     assert found[0, 5].isnan().all()
     rest = torch.ones(4, 13, dtype=torch.bool)

@@ -15,7 +15,7 @@ from tests.published_networks import JOINTS, MODULES, SIDE, WIDTH, Computation, 
 
 
 def same(tensors, arrays):
-    """Return whether a state equals the arrays, apart from `mean` and the counts of batches, which published files lack."""
+    """Return whether a state dict equals the arrays, apart from `mean` and batch counts, which published files lack."""
     found = {k: v.numpy() for k, v in tensors.items() if not (k.endswith("num_batches_tracked") or k.split(".")[-1] == "mean")}
     return found.keys() == arrays.keys() and all(np.array_equal(found[name], arrays[name]) for name in arrays)
 

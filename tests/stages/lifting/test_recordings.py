@@ -1,4 +1,4 @@
-"""Recorded heatmaps are moved to the joints of synthetic samples, and keep their errors."""
+"""Recorded heatmaps are moved to the joints of synthetic samples, and keep the errors of the network."""
 
 from pathlib import Path
 

@@ -21,7 +21,7 @@ def scenes() -> Scenes:
 
 
 def outputs(scenes: Scenes) -> np.ndarray:
-    """Return the outputs of a method without errors."""
+    """Return the outputs of a perfect method: the true poses and cameras."""
     return np.concatenate([scenes.repos.reshape(len(scenes), -1), scenes.trans, scenes.focal[:, None]], axis=1)
 
 
@@ -63,7 +63,7 @@ def test_alignment_removes_rotation_scale_and_place_but_no_mirror_image() -> Non
     np.testing.assert_allclose(aligned(turned, truth), truth, atol=1e-6)
     assert np.linalg.norm(aligned(truth * [-1, 1, 1], truth) - truth, axis=-1).mean() > 50
     for pose, goal, found in zip(turned + rng.normal(0, 50, turned.shape), truth, aligned(turned, truth), strict=True):
-        # The noisy pose is aligned like SciPy's best rotation with the best scale.
+        # The noisy pose must be aligned by the rotation that SciPy finds, and by the best scale.
         own = aligned(pose[None], goal[None])[0]
         centred, target = pose - pose.mean(axis=0), goal - goal.mean(axis=0)
         turn = Rotation.align_vectors(target, centred)[0].as_matrix()

@@ -36,7 +36,7 @@ def struct(*rows: dict[str, Any]) -> np.ndarray:
 def raw_mpii(tmp_path: Path) -> Path:
     """Four images of 60 x 40 px, of which the last is a test image.
 
-    Each shows a person; the first three have one labelled joint inside and one below the image.
+    Each image shows a person; each of the first three people has one labelled joint inside and one below the image.
     """
     raw = tmp_path / "mpii"
     (raw / "images").mkdir(parents=True)

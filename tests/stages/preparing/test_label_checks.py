@@ -42,7 +42,7 @@ def exchange(rows: Annotations, skeleton: Skeleton, row: int, *names: str) -> No
 
 
 def odd(rows: Annotations, skeleton: Skeleton, size: tuple[int, int] = (200, 200)) -> dict[str, list[int]]:
-    """Return a dict: each kind of suspicion that occurs -> the numbers of its rows."""
+    """Return a dict: each kind of suspicious label that occurs -> indices of the people with such labels."""
     found = check(rows, np.full((len(rows), 2), size, np.float64), skeleton)
     return {kind: np.flatnonzero(mask).tolist() for kind, mask in found.items() if mask.any()}
 
@@ -93,13 +93,13 @@ def test_labels_exchanged_between_frames_are_found() -> None:
     rows = people(PENN_ACTION.skeleton, 6, ["1/1.jpg", "1/2.jpg", "1/3.jpg", "2/1.jpg", "2/2.jpg", "2/4.jpg"])
     rows.index[5] += 1  # the previous frame is missing
     rows.part[:] += np.arange(6)[:, None, None]
-    # Rows 2 to 4 are exchanged: the labels change from 1/2 to 1/3, and from 2/2 to 2/4. The second change is not reported,
-    # because a frame is missing.
+    # Left and right are exchanged in rows 2 to 4: frame 3 of sequence 1, and frames 1 and 2 of sequence 2. So the sides change
+    # at 1/3.jpg and at 2/4.jpg. The second change is not reported, because frame 2/3.jpg is missing.
     for row in (2, 3, 4):
         exchange(rows, PENN_ACTION.skeleton, row, "ankle", "knee", "hip", "shoulder", "elbow", "wrist")
     kinds = {f"{name}s exchanged" for name in ("ankle", "knee", "hip", "shoulder", "elbow", "wrist")}
     assert odd(rows, PENN_ACTION.skeleton) == dict.fromkeys(kinds, [2])
-    # Rows of one image are not frames of a sequence.
+    # People in one image are not consecutive frames of one person, so their sides are not compared.
     assert odd(replace(rows, images=["a.jpg"] * 6), PENN_ACTION.skeleton) == {}
 
 
@@ -115,7 +115,7 @@ def test_people_outside_their_image() -> None:
 
 
 def share(rows: Annotations, skeleton: Skeleton) -> np.ndarray:
-    """Return a mask (N,) bool of the rows whose sides seem exchanged."""
+    """Return a mask (N,) bool: people whose left and right labels seem exchanged."""
     found = check(rows, np.full((len(rows), 2), 1e6), skeleton)
     return np.any([mask for kind, mask in found.items() if "outside" not in kind], axis=0)
 

@@ -140,7 +140,7 @@ def test_strips_show_steps_from_the_front_from_the_side_and_from_above():
             if sign:
                 assert sign * (left[axis] - right[axis]) > 0.1  # the left hand is farther from the camera
         np.testing.assert_array_equal(front, last)
-    assert coloured(squares(sheet, 100, 9)[1][0], MIDDLE)[1] > 0.05  # the line between the hands is below the middle
+    assert coloured(squares(sheet, 100, 9)[1][0], MIDDLE)[1] > 0.05  # the line between the hands is below the square's middle
 
 
 def test_strips_begin_with_the_picture_and_show_the_truth_and_missing_joints():

@@ -53,7 +53,7 @@ def made(seconds=75.0):
 
 @pytest.fixture
 def full(tmp_path):
-    """Write a report with all parts, in which names contain HTML code; return the path of its page."""
+    """Write a report with all sections, in which names contain HTML code; return the path of its page."""
     compared, evaluated = tmp_path / "compare", tmp_path / "evaluate"
     compared.mkdir()
     evaluated.mkdir()

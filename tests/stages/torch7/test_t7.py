@@ -306,7 +306,7 @@ def test_tensors_outside_their_storage_are_refused(file):
         ([4], [1], 0),
         ([2], [-1], 2),
         ([-1], [1], 1),
-        ([2**62, 4], [0, 0], 1),  # inside the storage, but numpy cannot address it
+        ([2**62, 4], [0, 0], 1),  # all elements lie inside the storage, but numpy allows no such size
         ([2**62, 2**62], [2**62, 2**62], 1),
         ([0, 2**62], [2**62, 1], 1),
         ([1], [2**62], 1),

@@ -25,7 +25,7 @@ def clock(monkeypatch):
 
 
 def iterate(log, clock, first, last):
-    """Log iterations of 0.5 s, of which 0.1 s is waiting. The loss is the iteration's number; every second acc is NaN."""
+    """Log iterations of 0.5 s, of which 0.1 s is waiting. The loss is the iteration's number; acc is NaN for even numbers."""
     log.begin_epoch()
     for i in range(first, last + 1):
         with log.waiting():
@@ -35,7 +35,7 @@ def iterate(log, clock, first, last):
 
 
 def figures(folder):
-    """Return (what, iteration, loss, acc, samples_per_second, waiting) of every row."""
+    """Return (what, iteration, loss, acc, samples_per_second, waiting) of every row of metrics.csv."""
     names = ("iteration", "loss", "acc", "samples_per_second", "waiting")
     return [(row["what"], *(float(row[name] or "nan") for name in names)) for row in read_metrics(folder)]
 
@@ -49,7 +49,7 @@ def test_rows_are_means_and_a_resumed_training_drops_rows_that_it_repeats(tmp_pa
         clock.seconds += 1000  # the time of a validation does not count as training time
         log.epoch(1, 70, [1, 35.5, 0.5, 1e-3], [1, 0.25, 0.75, 1e-3], np.zeros((8, 8, 3), np.uint8))
         iterate(log, clock, 71, 100)
-    # The losses are the means of 1 to 50 and of 51 to 100; the speed is 4 images per half second.
+    # The losses are means over iterations 1 to 50 and 51 to 100; the speed is 4 images per half second.
     first, second = ("train", 50, 25.5, 0.5, 8, 0.2), ("train", 100, 75.5, 0.5, 8, 0.2)
     rows = figures(tmp_path)
     assert [rows[0], rows[3]] == [first, second]

@@ -131,7 +131,7 @@ def test_killed_and_resumed_is_as_if_never_killed(tiny_penn, finished, tmp_path,
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1])
 def test_a_signal_asks_for_a_checkpoint_and_the_end(tiny_penn, finished, tmp_path, number):
-    """No checkpoint is due before the end of the epoch, so that of iteration 3 is written because of the signal."""
+    """No checkpoint is due before the end of the epoch, so the checkpoint of iteration 3 is written because of the signal."""
     before = signal.getsignal(number)
     with pytest.raises(KeyboardInterrupt):
         trainer(tmp_path / "asked", tiny_penn).run(lambda done, *_: os.kill(os.getpid(), number) if done == 3 else None)
