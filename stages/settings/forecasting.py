@@ -53,8 +53,8 @@ class ForecastTraining(Training):
     starts: Literal["published", "fixed_rate"] = setting(
         "published",
         "Choice of the 16 steps of a sequence: published (a forecast starts at every frame, the stride is a fifteenth of the "
-        "video's length, and steps beyond the video's end repeat the last step inside the video) or fixed_rate (a constant stride, "
-        "and forecasts start only at frames whose steps all lie inside the video).",
+        "video's length, and steps beyond the video's end repeat the last step inside the video) or fixed_rate (a constant "
+        "stride, and forecasts start only at frames whose steps all lie inside the video).",
     )
     stride: int = setting(4, "Frames from one step to the next, with starts = fixed_rate.", ge=1, le=100)
     repeated_weight: float = setting(
