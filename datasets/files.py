@@ -163,7 +163,7 @@ def disk_trouble_as_data_error(place: Path) -> Iterator[None]:
 
     Such errors are: too little memory, a disk that is full or cannot lock files, missing permission to write a file, too many
     open files, and too large a file. Any other OSError is raised unchanged, because it shows an error in the code. place: the
-    folder for the error message.
+    folder that the error message contains.
     """
     try:
         yield

@@ -96,7 +96,7 @@ def read_label(path: Path) -> Label:
 
 
 def write_label(path: Path, label: Label) -> None:
-    """Write a label in the distribution's layout, atomically; equal labels give equal bytes.
+    """Write a label file in the layout of Penn Action's archive, atomically; equal labels give equal bytes.
 
     Raises OSError, e.g. for a full disk; in this case, no new file `path` is left.
     """

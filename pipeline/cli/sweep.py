@@ -1,9 +1,9 @@
 """The command `sweep`: run a stage with every combination of some settings, and compare the results.
 
-Files in the folder exp/sweeps/<stage>-<8 digits>, which are written again by each sweep over equal settings:
+A sweep writes these files to the folder exp/sweeps/<stage>-<8 digits>; the same command writes them again:
     parts.*, joints.csv    accuracies of all combinations, see `stages.reporting.compare`
     tests.csv, .md, .txt   significance tests of the other combinations against the first one, corrected for their number
-    curves_<dataset>.*     loss and accuracy by epoch of the trainings, if the combinations have different trainings
+    curves_<dataset>.*     loss and accuracy by epoch of the trainings, if a setting of a training varies
     tensorboard/           the settings and the accuracies for TensorBoard's tab HPARAMS
     logs/                  messages of the combinations, if several run at the same time
 """

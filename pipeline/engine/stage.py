@@ -92,7 +92,7 @@ class Stage(luigi.Task):
         raise AttributeError(f"{type(self).__name__} has no work")
 
     def digest_of(self, name: str, source: str, digests: Digests) -> str:
-        """Return the digest of the external input `name`, given by `source`."""
+        """Return the digest of the external input `name`; source: the value of its setting, such as a path or a URL."""
         return digests.of_file(Path(source))
 
     def published(self) -> None:

@@ -26,10 +26,11 @@ PUBLISHED_RESOLUTION = 256
 def convert(source: Path, dataset: Dataset, folder: Path, known: KnownModel | None = None) -> dict[str, Any]:
     """Convert a network for the joints of `dataset` to `folder`/best.safetensors; return the network's options.
 
-    source: a .safetensors file of this workspace, a .t7 file of a published hourglass, a checkpoint of one of the two PyTorch
-    ports (of torch.save or .safetensors), or the published archive, which contains the files
+    source: a .safetensors file of this workspace, a .t7 file of an hourglass, a checkpoint (torch.save or
+    .safetensors) of a PyTorch port of the stacked hourglass, or the archive of image-play, which contains the files
     .../{mpii,penn_action_cropped}/<experiment>/best_model.t7.
-    known: the published network in `source`, if it is one; its normalisation of images becomes part of the converted network.
+    known: the published network that `source` contains, or None; its normalisation of images becomes part of
+    the converted network.
     Raises DataError for a file of another kind, and for a network with other joints than those of `dataset`.
     """
     with network_file(source, dataset.name, folder, known) as file:

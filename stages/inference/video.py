@@ -119,7 +119,7 @@ class VideoReader:
             following = max(0.0, time + step)
             if frame.pts is not None and frame.time_base:
                 shown = float(frame.pts * frame.time_base) + offset
-                if shown <= time:  # the times restart at 0 in a file of joined recordings, as by camcorders or `cat`
+                if shown <= time:  # in a file that joins several recordings, the times restart at 0
                     offset += following - shown
                     shown = following
                 time = shown

@@ -54,7 +54,7 @@ def principal_point(side: int, published: bool) -> float:
 def project(points: np.ndarray, focal: np.ndarray, center: float) -> np.ndarray:
     """Return the image coordinates (N, ..., 2) in px of points in the camera frame.
 
-    points: (N, ..., 3) mm; focal: (N,) px; center: u and v of the principal point in px. Points at depth 0 have
+    points: (N, ..., 3) mm; focal: (N,) px; the principal point is (center, center) px. Points at depth 0 have
     infinite or NaN coordinates.
     """
     with np.errstate(divide="ignore", invalid="ignore"):

@@ -35,7 +35,7 @@ class Pose3D(NamedTuple):
         return cls(values[..., :-4].unflatten(-1, (-1, 3)), values[..., -4:-1], values[..., -1])
 
     def projected(self, center: float) -> Tensor:
-        """Return the joints' image coordinates (..., J, 2) in px; center: u and v of the principal point in px."""
+        """Return the joints' image coordinates (..., J, 2) in px; the principal point is (center, center) px."""
         joints = self.repos + self.trans[..., None, :]
         return joints[..., :2] / joints[..., 2:] * self.focal[..., None, None] + center
 

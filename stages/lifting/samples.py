@@ -31,7 +31,7 @@ class Scenes:
     trans: np.ndarray  # (N, 3) mm, camera frame: mean of the joints
     focal: np.ndarray  # (N,) px: focal length of the camera
     points: np.ndarray  # (N, J, 2) px: image coordinates of the joints
-    center: float  # px: u and v of the principal point, equal for all cameras
+    center: float  # the principal point of all cameras is (center, center) px
 
     def __len__(self) -> int:
         return len(self.focal)

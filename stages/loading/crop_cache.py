@@ -20,7 +20,7 @@ from datasets.imaging.samples import CropSpec, Person, SampledAugmentation, bloc
 from datasets.progress import Report, silent
 from stages.machine.pool import each
 
-# Ratio of a cached crop's side to the side of the person's box; the box has the resolution of the network's input. The crop
+# Side of a cached crop / side of the person's box, which is stored at the resolution of the network's input. The crop
 # contains the box at every rotation, and a box scaled by 1.25 at rotations up to 13 degrees. If the box is scaled by 1.25 and
 # rotated by 45 degrees, each of its corners (1 % of its area) lies outside of the crop and becomes black. With the
 # recipe's `crop = published`, the augmentation scales and rotates an image that was already cut to the box. So it needs no

@@ -85,7 +85,7 @@ def below(prefix: str, tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tens
 def with_tensors(make: Callable[[], Net], tensors: dict[str, torch.Tensor]) -> Net:
     """Return the network that `make` builds, filled with `tensors`, in evaluation mode on the CPU.
 
-    The network is built on the device `meta`, which allocates no memory, because the options in a file may specify any size.
+    The network is built on the device `meta`, which allocates no memory: a file may demand a network of any size.
     Raises ValueError if the names, shapes or dtypes of the tensors are not those of the network.
     """
     with torch.device("meta"):
@@ -163,7 +163,7 @@ def build(tensors: dict[str, torch.Tensor], raw: dict[str, Any], path: Path) -> 
         raise DataError(f"{path} is the state of a training; give its best.safetensors.")
     try:
         description = Description(**raw | {"options": Network(**raw["options"])})
-        with torch.device("meta"):  # allocates no memory, because the options may specify any size
+        with torch.device("meta"):  # this device allocates no memory: the file may demand a network of any size
             network = HourglassNet(description.options, len(description.joints))
         network.load_state_dict(tensors, assign=True)
         if Input(resolution=description.resolution).heatmap % 2 ** max(description.options.depth):

@@ -174,7 +174,7 @@ class Input(Section):
 
 
 class Models(Section):
-    """Settings that choose between trained and precomputed networks, and name the precomputed ones."""
+    """Settings that choose between training networks and using networks that others have trained, and list the latter."""
 
     intro = "Where the networks of the chain come from."
 

@@ -146,7 +146,7 @@ class _Modules:
         return self.module(f"nn.{NORM}", fields | self._parameters(ours), version=2)
 
     def _parameters(self, ours: nn.Module) -> dict[str, torch7.Tensor]:
-        """Return weight, bias and their gradients as views of the next unused elements of the two storages."""
+        """Return weight, bias and their gradients: views of the storages of all parameters and all gradients."""
         views = {}
         for key, gradient in (("weight", "gradWeight"), ("bias", "gradBias")):
             array, start = _array(getattr(ours, key)), self.used

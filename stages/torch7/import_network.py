@@ -44,10 +44,10 @@ class HourglassGraph(Graph):
     """The graph of a file with an hourglass; `options` derives the hourglass's settings from the graph."""
 
     def options(self, nodes: list[Table]) -> tuple[Network, int]:
-        """Return the options of the network, derived from the path to the last heatmaps, and the number of joints.
+        """Return the options of the network and its number of joints, both derived from the nodes of its graph.
 
-        nodes: the nodes of this path, which leads through the lower branches of all stacks. Raises DataError for a path that no
-        published hourglass has.
+        nodes: the nodes on the path from the input to the last heatmaps, which leads through the lower branches of all stacks.
+        Raises DataError for a path that no published hourglass has.
         """
         for data in nodes:
             if self.kind(data) not in _LETTERS:
