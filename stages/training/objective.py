@@ -26,8 +26,9 @@ class Objective(Protocol):
     """The part of the code that differs between trainings: network, batches, loss, figures (metrics), validation and picture.
 
     The loop does the rest: optimizer, learning rate, precision, gradient accumulation, weight EMA, processes, checkpoints,
-    logs, resuming. An objective is pickled for other processes before `begin`. Figures are a dict of
-    numbers of one iteration or one validation: `loss`, `acc` and those listed in `parts`. The best epoch is the one with the highest `acc` in validation.
+    logs, resuming. An objective is pickled for other processes before `begin`. Figures are a dict of numbers of one
+    iteration or one validation: `loss`, `acc` and those listed in `parts`. The best epoch is the one with the highest `acc`
+    in validation.
     """
 
     parts: tuple[str, ...]  # names of the figures besides `loss` and `acc`
