@@ -22,9 +22,9 @@ from stages.machine.pool import each
 
 # Side of a cached crop / side of the person's box, which is stored at the resolution of the network's input. The crop
 # contains the box at every rotation, and a box scaled by 1.25 at rotations up to 13 degrees. If the box is scaled by 1.25 and
-# rotated by 45 degrees, each of its corners (1 % of its area) lies outside of the crop and becomes black. With the
-# recipe's `crop = published`, the augmentation scales and rotates an image that was already cut to the box. So it needs no
-# pixels outside of the box, except for those that are added when the box is rounded to whole pixels.
+# rotated by 45 degrees, each of its corners (1 % of its area) lies outside of the crop and becomes black. With the recipe's
+# `crop = published`, the augmentation scales and rotates an image that was already cut to the box. So it needs no pixels
+# outside of the box, except for those that are added when the box is rounded to whole pixels.
 MARGIN = 1.5
 _PEOPLE = 64  # number of crops in one file
 
