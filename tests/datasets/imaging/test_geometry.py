@@ -20,7 +20,8 @@ def test_a_box_of_the_crops_own_size_only_shifts():
 
 def test_a_whole_pixel_crop_has_its_edges_between_pixels():
     # Measured from the image's edge, which is half a pixel before the first pixel's centre, a box of 20 px around (9.6, 20)
-    # spans x from 0.1 to 20.1 and y from 10.5 to 30.5. These edges plus half a pixel, truncated to whole numbers, give columns 0 to 19 and rows 11 to 30.
+    # spans x from 0.1 to 20.1 and y from 10.5 to 30.5. These edges plus half a pixel, truncated to whole numbers, give
+    # columns 0 to 19 and rows 11 to 30.
     affine = geometry.whole_pixel_crop((9.6, 20.0), 0.1, 40)
     points = geometry.apply(affine, [[-0.5, 10.5], [19.5, 30.5]])
     np.testing.assert_allclose(points, [[-0.5, -0.5], [39.5, 39.5]], atol=1e-9)
