@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import signal
 from dataclasses import replace
 
 # Set before torch is imported; one thread per test process, because several processes run tests at the same time.
@@ -16,6 +17,9 @@ from datasets.formats import annotations
 from datasets.formats.annotations import Annotations
 from datasets.formats.penn_labels import Label, write_label
 from datasets.penn_action import PENN_ACTION
+
+# A shell that starts the tests in the background lets them ignore Ctrl-C, and all programs that they start.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")

@@ -93,5 +93,5 @@ def test_recordings_change_nothing_in_the_other_samples() -> None:
 def test_recordings_of_another_size_as_data_error(tmp_path: Path) -> None:
     recordings(error=(0.0, 0.0)).write(tmp_path / "train.npz")
     assert len(read(tmp_path / "train.npz", 13, SIDE)) == 2
-    with pytest.raises(DataError, match=r"13 heatmaps of 64 px; give \[converter\] heatmaps_from a network with the resol"):
+    with pytest.raises(DataError, match=r"13 heatmaps of 64 px; set \[converter\] heatmaps_from to a network with the resol"):
         read(tmp_path / "train.npz", 13, 64)
