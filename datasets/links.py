@@ -29,7 +29,10 @@ def target(link: Path) -> Path | None:
 
 
 def point(link: Path, name: str) -> None:
-    """Create or replace `link` atomically; it points at `name` in its folder. Raises OSError if the link cannot be written."""
+    """Create or replace `link` atomically, so that it points at the result `name` in the link's own folder.
+
+    Raises OSError if the link cannot be written.
+    """
     temporary = link.with_name(f".{link.name}.{socket.gethostname()}.{os.getpid()}")
     temporary.unlink(missing_ok=True)  # a killed process with the same process id may have left this file
     try:
@@ -44,7 +47,7 @@ def point(link: Path, name: str) -> None:
 
 
 def follow(path: Path) -> Path:
-    """Return a path in which a text file that stands for a symlink is replaced by the result's folder that it names.
+    """Return `path`; if a part of it is a text file that stands for a symlink, this part is replaced by the result's folder.
 
     On a disk without symlinks, exp/mpii/hg-256/best.safetensors becomes exp/mpii/hg-256@3f9c2a1b/best.safetensors. Symlinks in
     the path stay, because the operating system follows them.

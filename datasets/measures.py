@@ -43,7 +43,7 @@ class Measure:
 
 @dataclass(frozen=True)
 class Published:
-    """An accuracy in per cent that others published: overall and, if known, of each body part."""
+    """The accuracy that others published for a network, in per cent: overall and, if known, for each body part."""
 
     split: str
     people: int  # number of people that were scored; accuracies on different people cannot be compared

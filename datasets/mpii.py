@@ -119,8 +119,8 @@ def read(folder: Path, settings: Mpii, files: Mapping[str, Path], report: Report
     """Read the people of all splits; see `datasets.dataset.Reader`.
 
     folder: contains `images/`, and the annotations as `mpii_human_pose_v1_u12_1.mat` or as the files that `mpii_published`
-    reads. files: its entry `split_file`, if the setting is not empty, is the file that lists the validation people (see
-    `mpii_split.split`).
+    reads. files: `files["split_file"]` is the file that lists the validation people (see `mpii_split.split`); this entry is
+    missing if the setting `split_file` is empty.
     """
     split_file = files.get("split_file")
     if (folder / MAT_NAME).is_file():
@@ -143,8 +143,8 @@ def submit(folder: Path, files: DatasetFiles, people: Annotations, preds: np.nda
 
 
 # Sources of the accuracies: the READMEs of pose-hg-train (branch image-play), of anibali/pytorch-stacked-hourglass (derived
-# from bearpaw/pytorch-pose), of princeton-vl/pytorch_stacked_hourglass, and of a fork of the latter with mean normalisation and
-# cutout.
+# from bearpaw/pytorch-pose), of princeton-vl/pytorch_stacked_hourglass, and of a fork of princeton-vl's program that adds mean
+# normalisation and cutout.
 _VALID = "valid", 2958
 PUBLISHED = (
     Published(*_VALID, TRAINING_METRIC, "hg-256 (pose-hg-train, image-play)", 80.58),

@@ -37,7 +37,7 @@ PICTURES = (".jpg", ".jpeg", ".jfif", ".png", ".bmp", ".tif", ".tiff", ".webp", 
 VIDEOS = (".mp4", ".avi", ".mov", ".mkv", ".webm", ".m4v", ".mpg", ".mpeg", ".wmv", ".ts", ".mts", ".m2ts", ".flv", ".3gp")
 # If an external input is a folder, only its files with these suffixes count in the result's fingerprint.
 SUFFIXES = {"images": (*PICTURES, *VIDEOS), "labels": (*PICTURES, *VIDEOS, ".csv", ".yaml")}
-LISTS = {"valid": "valid.txt", "test": "test.txt"}  # setting of a split -> file in Collect's result that lists its images
+LISTS = {"valid": "valid.txt", "test": "test.txt"}  # split -> file in Collect's result that lists the split's images
 # Name of a reference length -> the pairs of joints between which it is measured. The first pair whose two joints are in
 # the skeleton and labelled is used.
 LENGTHS = {

@@ -109,7 +109,7 @@ def crop_window(label: Label) -> Window:
     """Return the window around all boxes of a sequence, as published: from the least x1 and y1 to the greatest x2 and y2.
 
     The four values are rounded as by MATLAB, in coordinates counted from 1; the window includes the rounded columns and rows.
-    As published, no box is left out. Boxes without an area do not change the window, because they lie inside other boxes. The
+    All boxes are used, as published. Boxes without an area do not change the window, because they lie inside other boxes. The
     only inverted box (sequence 2173) lies in a corner of the image, and the window extends to this corner. A window of only a
     few pixels (sequence 1516) is not enlarged. A window that extends beyond the frame, for example by rounding, is cut off at
     the frame's edge. Raises DataError if the window lies outside the frame.
@@ -142,10 +142,12 @@ def split(labels: Sequence[Label], counted_only: bool = True) -> dict[str, list[
     """Return the sequences of `train`, `valid` and `test`, by the published rule.
 
     The labels state whether a sequence is for training or for testing. The last 9.2 % of each action's training sequences, in
-    file order (their number is rounded, halves up), are used for validation. `valid` is ordered by action, and the actions by
-    their first appearance; `train` and `test` have the order of `labels`. counted_only: whether sequences without a counted
-    frame (`Label.counted`) always stay in training, and the 9.2 % are taken from the other sequences. This is so in
-    pose-hg-train, which has 115 validation sequences of Penn Action; image-play takes them from all sequences and has 116.
+    file order, are used for validation; the number of these sequences is rounded, halves up. `valid` is ordered by action, and
+    the actions by their first appearance; `train` and `test` have the order of `labels`.
+
+    counted_only: if true, the 9.2 % are taken from the training sequences with a counted frame (`Label.counted`), as in
+    pose-hg-train, which has 115 validation sequences of Penn Action. If false, the 9.2 % are taken from all training sequences,
+    as in the program image-play, which has 116 validation sequences.
     """
     actions: dict[str, list[Label]] = {}
     for label in labels:
@@ -166,10 +168,10 @@ def split(labels: Sequence[Label], counted_only: bool = True) -> dict[str, list[
 def annotations(labels: Sequence[Label], first: dict[str, int]) -> Annotations:
     """Return annotations with a row for every counted frame (`Label.counted`) of cropped sequences.
 
-    first: sequence -> number of its first frame among the frames of all sequences, from 0. The person is assumed to fill the
-    frame: `frame_box` gives the box. The published converter exchanges rows and columns in this calculation, which misplaces
-    the centre of crops that are not square; this function does not exchange them. Joints that are not visible count as not
-    labelled (NaN). `normalize` and `torsoangle` are -1.
+    first: sequence -> number of the sequence's first frame; the frames of all sequences are numbered together, from 0. The
+    person is assumed to fill the frame: `frame_box` gives the box. The published converter exchanges the frame's width and
+    height when it computes the box, which misplaces the centre of crops that are not square; this function does not exchange
+    them. Joints that are not visible count as not labelled (NaN). `normalize` and `torsoangle` are -1.
     """
     counted = [(label, np.flatnonzero(label.counted)) for label in labels]
     rows = np.array([len(frames) for _, frames in counted], dtype=np.int64)
@@ -221,10 +223,10 @@ def read(folder: Path, settings: PennAction, files: Mapping[str, Path], report: 
 
 
 def conversion(heads: list[Label], whole: Callable[[Label], Label]) -> Conversion:
-    """Return the conversion of cropped sequences to annotation files, and to image-play's own files in `penn-crop/`.
+    """Return the conversion of cropped sequences to annotation files, and to files for the program image-play in `penn-crop/`.
 
     heads: the labels of all sequences in file order, without coordinates (see `penn_labels.head`); whole: a function that
-    returns the complete label for one of these labels.
+    takes a label from `heads` and returns the complete label of this sequence.
     """
     offsets = np.cumsum([0] + [label.frames for label in heads]).tolist()
     first = {label.sequence: offset for label, offset in zip(heads, offsets, strict=False)}
@@ -251,10 +253,10 @@ def conversion(heads: list[Label], whole: Callable[[Label], Label]) -> Conversio
 def _write_image_play(
     ours: Mapping[str, list[Label]], theirs: Mapping[str, list[Label]], whole: Callable[[Label], Label], folder: Path
 ) -> None:
-    """Write our split as `valid_ind.txt`, and image-play's files, with every frame of image-play's split, into `penn-crop/`.
+    """Write `valid_ind.txt` of our split into `folder`, and the files for the program image-play into `penn-crop/` in `folder`.
 
-    ours, theirs: split -> labels of our split and of image-play's; whole: see `conversion`. image-play's files are ordered by
-    sequence number.
+    The files in `penn-crop/` follow image-play's split. They contain every frame; the sequences are ordered by number.
+    ours: our split, {name of the split: labels of its sequences}; theirs: image-play's split; whole: see `conversion`.
     """
     image_play = folder / "penn-crop"
     image_play.mkdir(exist_ok=True)

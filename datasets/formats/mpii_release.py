@@ -172,10 +172,10 @@ def _to_annotations(rows: list[tuple[Any, ...]], images: list[str]) -> Annotatio
 
 
 def torso_angle(joints: np.ndarray) -> np.ndarray:
-    """Return the angles (N,) in degrees, -90 to 270, by which torsos lean from upright to the right in the image; 0 if unknown.
+    """Return the clockwise tilt (N,) of torsos from upright in the image, in degrees from -90 to 270; 0 if unknown.
 
-    joints: (N, 16, 2) px from 1. The angle is 90 plus the angle of the vector from pelvis to thorax, measured from the x axis
-    with y pointing down. As in the annotation files published with pose-hg-train, a pelvis or thorax at x = 0 counts as
+    joints: (N, 16, 2) px counted from 1. The angle is 90 plus the angle of the vector from pelvis to thorax, measured from the
+    x axis with y pointing down. As in the annotation files published with pose-hg-train, a pelvis or thorax at x = 0 counts as
     unlabelled, so the angle is 0.
     """
     way = joints[:, THORAX] - joints[:, PELVIS]

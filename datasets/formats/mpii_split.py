@@ -122,7 +122,7 @@ def _find_places(release: Release, wanted: Iterable[tuple[str, np.ndarray]], pat
 def _find_people(release: Release, wanted: Iterable[tuple[int, int, str]], path: Path) -> np.ndarray:
     """Return a mask (N,) bool of the wanted people; each is given as (index, person, image name).
 
-    Raises DataError for a wanted person who is not in the release, or not on a training image of this name.
+    Raises DataError for a wanted person who is not in the release, or not on a training image of the given name.
     """
     people = release.people
     rows = {

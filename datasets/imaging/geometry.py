@@ -61,8 +61,8 @@ def _checked_center(center: ArrayLike, scale: float) -> tuple[float, float]:
 def crop_to_heatmap(crop_res: int, heatmap_res: int) -> np.ndarray:
     """Return the map (2, 3) float64 from crop px to heatmap px: (x + 0.5) * heatmap_res / crop_res - 0.5.
 
-    The outer edges of crop and heatmap coincide. `crop_to_heatmap(f, 1)` is the map to an image reduced by the integer
-    factor f.
+    The outer edges of crop and heatmap coincide. `crop_to_heatmap(f, 1)` maps px of an image to px of the
+    image reduced by the integer factor f.
     """
     factor = heatmap_res / crop_res
     shift = 0.5 * factor - 0.5

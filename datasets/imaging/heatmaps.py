@@ -78,12 +78,12 @@ def decode_subpixel(heatmaps: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
     heatmaps: (..., h, w). Returns points (..., 2) float64 in heatmap px, and the maxima (...) of the unsmoothed heatmaps.
 
-    The heatmap is smoothed around its largest pixel by a Gaussian with a standard deviation of 1/32 of its longer side: 2 px at
-    64 px, as in Zhang et al., "Distribution-Aware Coordinate Representation for Human Pose Estimation", 2020; in our
-    measurements this value was the best one for blobs of any width. Near a border, the Gaussian is cut off
-    equally on both sides, because otherwise a blob that the border cuts off would move inwards. Then a paraboloid is fitted by
-    least squares to the logarithms of the 3 x 3 pixels around the largest smoothed pixel, because the logarithm of a Gaussian
-    is a paraboloid. If the fit has no peak, the result is the largest pixel of the heatmap.
+    The heatmap is smoothed around its largest pixel by a Gaussian with a standard deviation of 1/32 of the heatmap's longer
+    side: 2 px at 64 px, as in Zhang et al., "Distribution-Aware Coordinate Representation for Human Pose Estimation", 2020; in
+    our measurements this standard deviation was the best one for blobs of any width. Near a border, the smoothing Gaussian is
+    shortened equally on both sides, because otherwise a blob that the border cuts off would move inwards. Then a paraboloid is
+    fitted by least squares to the logarithms of the 3 x 3 pixels around the largest smoothed pixel, because the logarithm of a
+    Gaussian is a paraboloid. If the fit has no peak, the result is the largest pixel of the heatmap.
     """
     points, confidence = decode_argmax(heatmaps)
     flat, largest = heatmaps.reshape(-1, *heatmaps.shape[-2:]), points.reshape(-1, 2).astype(np.int64)
@@ -140,7 +140,7 @@ def _inside(numbers: np.ndarray, length: int) -> np.ndarray:
 
 
 def _paraboloid_peaks(values: np.ndarray) -> np.ndarray:
-    """Return the peaks (M, 2) of paraboloids fitted to the logarithms of values (M, 3, 3), in px from the middle.
+    """Return the peaks (M, 2) of paraboloids fitted to the logarithms of values (M, 3, 3), in px from the middle value.
 
     The paraboloid is a + b x + c y + d x^2 / 2 + e x y + f y^2 / 2. Coordinates are limited to +- 1.5 px. A peak is NaN if a
     value is not positive or the paraboloid has no maximum.

@@ -15,12 +15,12 @@ from datasets.errors import DataError
 
 # These limits bound the memory and time that decoding takes; they are checked before decoding.
 MOST_PIXELS = 200_000_000  # the largest photographs of phones have 16320 x 12240 px
-MOST_BYTES = 3 * MOST_PIXELS  # bytes: size of the largest permitted image without compression
+MOST_BYTES = 3 * MOST_PIXELS  # size in bytes of an uncompressed image of MOST_PIXELS pixels
 # Largest number of scans in a JPEG: encoders write about ten, and a decoder processes all pixels for each scan.
 MOST_SCANS = 100
 # File name suffixes of the formats that `read_upright` reads.
 PICTURES = (".jpg", ".jpeg", ".jfif", ".png", ".webp", ".avif", ".heic", ".heif", ".hif", ".tif", ".tiff", ".bmp", ".gif")
-_BY_PILLOW = ("WEBP", "AVIF", "HEIF", "TIFF", "BMP", "GIF")  # formats that Pillow may read, by Pillow's names
+_BY_PILLOW = ("WEBP", "AVIF", "HEIF", "TIFF", "BMP", "GIF")  # Pillow's names of the formats that Pillow may read
 _MARKER = re.compile(rb"\xff+([^\x00\xff])")
 # JPEG markers that begin a segment with a length; markers within the data of a scan are excluded.
 _SEGMENT = re.compile(rb"\xff+([^\x00\x01\xd0-\xd7\xff])")
@@ -143,7 +143,7 @@ def _decode_jpeg(data: bytes, block: int) -> tuple[np.ndarray, int]:
     if _has_too_many_scans(data):
         raise _TooMuch(f"it is a JPEG of more than {MOST_SCANS} scans, and decoding each scan takes the time of an image")
     # The decoder offers sizes in eighths of the image, and uses the smallest of them that is not below the requested size. An
-    # image of up to 8 px is not reduced, because two of these sizes may have the same number of pixels.
+    # image of up to 8 x 8 px is not reduced, because two of the eight sizes may have equal numbers of pixels.
     factor = math.gcd(block, 8) if max(height, width) > 8 else 1
     least = {"min_height": -(-height // factor), "min_width": -(-width // factor)}
     return simplejpeg.decode_jpeg(data, strict=True, **least), factor
@@ -152,14 +152,15 @@ def _decode_jpeg(data: bytes, block: int) -> tuple[np.ndarray, int]:
 def _has_too_many_scans(data: bytes) -> bool:
     """Return whether a JPEG has more than `MOST_SCANS` scans and is of a type in which this makes decoding too slow.
 
-    In the types `_HUFFMAN_SEQUENTIAL`, it does not; in a scan of other types, a few bytes can encode all blocks of an image.
+    In the types `_HUFFMAN_SEQUENTIAL`, many scans do not make decoding too slow. In a JPEG of another type, a few bytes of a
+    scan can encode all blocks of the image.
     """
     scans, at = 0, 2
     while (marker := _SEGMENT.search(data, at)) and marker[1] != _END_OF_IMAGE and scans <= MOST_SCANS:
         if marker[1] in _HUFFMAN_SEQUENTIAL:
             return False
         if marker[1] == _START_OF_SCAN:
-            if not scans and data.count(b"\xff" + _START_OF_SCAN) <= MOST_SCANS:  # upper bound of the scans, fast to compute
+            if not scans and data.count(b"\xff" + _START_OF_SCAN) <= MOST_SCANS:  # upper bound, fast to compute
                 return False
             scans += 1
         at = marker.end() + int.from_bytes(data[marker.end() : marker.end() + 2], "big")

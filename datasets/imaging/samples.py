@@ -49,7 +49,7 @@ class CropSpec:
             # This condition is also true for NaN.
             outside = ~((nearest >= 0) & (nearest < self.heatmap_res)).all(axis=1, keepdims=True)
             return np.where(outside, np.nan, joints)
-        # As published: coordinates have integers at pixel edges; a joint counts as absent unless its labelled x is > 0 in
+        # As published: coordinates have integers at pixel edges; a joint counts as absent if its labelled x is <= 0 in
         # 1-based coordinates; for joints outside the map, the part of the patch inside the map is drawn.
         pixels = np.trunc(joints + (0.5 + 1e-4))
         pixels[~(part[:, 0] > -1)] = np.nan
@@ -144,12 +144,12 @@ def make_sample(
 class Plan:
     """The geometry of a sample, computed before any image is read."""
 
-    # Maps (2, 3), applied in order: one map from image px to crop px; with `twice`, a map from image px to the plain
-    # crop, and a map from the plain crop to the augmented crop.
+    # Maps (2, 3). Without `twice`: one map, from image px to crop px. With `twice`: two maps, applied in order: from image
+    # px to the plain crop, and from the plain crop to the augmented crop.
     steps: tuple[np.ndarray, ...]
     heatmap_step: np.ndarray  # map (2, 3) by which the drawn heatmaps are warped with `twice`; otherwise the identity
     centers: np.ndarray  # (J, 2) heatmap px: centres of the blobs before the heatmaps are warped; NaN for no blob
-    joints: np.ndarray  # (J, 2) heatmap px of the sample, in the order of its heatmaps; NaN if not labelled
+    joints: np.ndarray  # (J, 2) px of the sample's heatmaps, in the order of the heatmaps; NaN if not labelled
 
 
 def plan(person: Person, mirrored: list[int], target: CropSpec, variation: SampledAugmentation) -> Plan:
@@ -189,11 +189,11 @@ def warp(image: np.ndarray, affine: np.ndarray, res: int) -> np.ndarray:
     """Return the crop (res, res, 3) uint8 of an image (H, W, 3) uint8; 0 outside the image.
 
     affine: map (2, 3) from image px to crop px. A box much larger than the crop is first averaged over blocks of whole pixels,
-    because bilinear sampling would skip pixels. The blocks are so large that bilinear sampling reduces the averaged image by
-    only about 1.5. For reductions up to 6, the PSNR between crops of photographs made in this way and ideally averaged crops
-    was at least 37 dB; without blocks it fell to 27 dB, with larger blocks to 33 dB. If the JPEG decoder already reduces the
-    image by a factor that divides the block size, the PSNR changes by less than 0.5 dB; a factor of 2, which does not divide
-    blocks of 3 px, cost 4 dB.
+    because bilinear sampling would skip pixels. The blocks are so large that bilinear sampling reduces the averaged image only
+    by a factor of about 1.5. For photographs reduced by factors up to 6, the PSNR between the returned crop and an ideally
+    averaged crop was at least 37 dB; without blocks, the lowest PSNR was 27 dB, and with larger blocks 33 dB. If the JPEG
+    decoder had already reduced the image by a factor that divides the block size, the PSNR changed by less than 0.5 dB; if it
+    had reduced the image by 2, which does not divide blocks of 3 px, the PSNR was 4 dB lower.
     """
     back = geometry.invert(affine)
     part, to_part = _cut(image, back, res, min(_block(back), max(image.shape)))

@@ -1,8 +1,8 @@
 """Read movements in Acclaim's format, in which CMU's motion capture is published: .amc and .asf files.
 
-A .asf file describes a body: the direction and the length of each bone in the body's first pose, in the world frame, and the
-axes of the bone. A .amc file contains a movement: the angles about these axes in each frame. The unit of length is 1 inch
-divided by the number `length` in the section :units. CMU's files have the number 0.45, so the unit is 56.44 mm. The y axis
+A .asf file describes a body in its rest pose: for each bone, the direction and the length in the world frame, and the axes
+about which the bone turns. A .amc file contains a movement: the angles about these axes in each frame. The unit of length is 1
+inch divided by the number `length` in the section :units. CMU's files have the number 0.45, so the unit is 56.44 mm. The y axis
 points up.
 """
 
@@ -53,8 +53,8 @@ def read(path: Path) -> Recording:
 def _body(text: str) -> tuple[list[Bone], float]:
     """Return the bones that a .asf file describes, parents before children, and the file's unit of length in mm.
 
-    text: the contents of the file. The columns of the numbers in a frame are counted in the order of the bones, and within a
-    bone in the order of its field `dof`. Raises ValueError for an invalid file.
+    text: the contents of the file. A frame of a .amc file is read as one row of numbers: bone after bone, and for each bone in
+    the order of the bone's field `dof`. Raises ValueError for an invalid file.
     """
     parts = {words[0].lower(): words[1:] for words in _parts(text)}
     missing = [name for name in ("units", ROOT, "bonedata", "hierarchy") if name not in parts]

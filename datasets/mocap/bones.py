@@ -18,8 +18,8 @@ MOST_BYTES = 1 << 28  # largest size of a file in bytes; ten minutes at 120 fram
 _AT_ONCE = 4096  # frames that are computed at a time, to limit memory
 
 # Joint -> names of the bone that begins at the joint, without the side; the first name that a file contains is used. In files
-# with a bone LeftArm, the bone LeftShoulder begins at the neck, so `arm` comes first. CMU's bone lwrist begins at the wrist;
-# CMU's bone lhand begins farther from the elbow.
+# with a bone LeftArm, the bone LeftShoulder begins at the neck, so `arm` comes first. In CMU's files, the bone lwrist begins at
+# the wrist, and the bone lhand begins within the hand, so `wrist` comes first.
 _SIDED = {
     "shoulder": ("arm", "upperarm", "uparm", "humerus", "shldr", "shoulder"),
     "elbow": ("forearm", "lowerarm", "lowarm", "radius", "elbow"),
@@ -29,7 +29,8 @@ _SIDED = {
     "ankle": ("foot", "ankle"),
 }
 _SIDES = {"right": ("right{}", "r{}", "{}right", "{}r"), "left": ("left{}", "l{}", "{}left", "{}l")}
-# Joint of Penn Action -> names of the bone in files, in lower case, reduced to letters and digits; the first one found is used.
+# Joint of Penn Action -> names of the bone that begins at the joint, in lower case and with only letters and digits. The first
+# name that a file contains is used.
 NAMES = {"head": ("head",)} | {
     f"{side}_{joint}": tuple(form.format(name) for name in names for form in forms)
     for joint, names in _SIDED.items()
@@ -44,8 +45,11 @@ class Bone:
     name: str
     parent: int  # number of the parent, which comes earlier in the list of bones; -1 for the root
     offset: np.ndarray  # (3,) vector from the parent's beginning to this bone's beginning, in the parent's frame
-    places: tuple[int, ...] = ()  # columns of x, y and z in `Recording.values`, which replace `offset`; empty: fixed `offset`
-    order: str = ""  # axes of the rotations: ZXY turns about the bone's own axes, in this order; lower case: the parent's axes
+    # Columns of x, y and z in `Recording.values`; these values replace `offset`. Empty if `offset` is used in all frames.
+    places: tuple[int, ...] = ()
+    # Axes of the rotations, in the order in which the bone is turned, as for scipy's `Rotation.from_euler`: with upper-case
+    # letters, such as ZXY, the axes turn with the bone; with lower-case letters, the axes do not turn with the bone.
+    order: str = ""
     turns: tuple[int, ...] = ()  # columns of the angles in `Recording.values`, in degrees, one for each axis
     axes: Rotation | None = None  # rotation from the bone's axes to the axes of `offset`; None if these axes are equal
 

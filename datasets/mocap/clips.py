@@ -19,7 +19,7 @@ from datasets.errors import DataError
 from datasets.formats.npz import read_npz, write_npz
 
 FARTHEST = 1e6  # mm, largest coordinate: no recorded person is that far from the origin, and float32 still resolves 0.1 mm
-SIZES = (500.0, 3000.0)  # mm, limits of the median extent of the poses in a file
+SIZES = (500.0, 3000.0)  # mm, limits of the median size of a file's poses; size: longest side of the pose's bounding box
 # Abbreviated first word of a joint's name -> the full word.
 _SIDES = {"r_": "right_", "l_": "left_"}
 
@@ -39,7 +39,7 @@ class Clips:
 
     @property
     def clip(self) -> np.ndarray:
-        """Return the number of the clip of each pose, (N,) int64, counted from 0."""
+        """Return, for each pose, the number of the clip that contains it: (N,) int64, counted from 0."""
         return np.repeat(np.arange(len(self)), np.diff(self.first))
 
     @property
@@ -119,7 +119,7 @@ def read(path: Path) -> Clips:
 
 
 def checked(clips: Clips, path: Path) -> Clips:
-    """Return `clips` unchanged. Raises DataError, with `path` in its message, unless they can be people in mm with z up."""
+    """Return `clips` unchanged. Raises DataError, with `path` in its message, for clips that cannot be people in mm, z up."""
     if not len(clips.poses):
         raise DataError(f"{path} holds no pose; give another file.")
     if len(set(clips.joints)) < len(clips.joints) or not all((*clips.joints, *clips.names)):

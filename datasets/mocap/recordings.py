@@ -19,11 +19,11 @@ READERS: dict[str, Callable[[Path], Recording]] = {".bvh": bvh.read, ".amc": acc
 # Usual units of length in .bvh files, in mm. A unit of CMU's files is 1/0.45 inch.
 UNITS = {"mm": 1.0, "cm": 10.0, "inches": 25.4, "units of CMU": 25.4 / 0.45, "m": 1000.0}
 LEG = 835.0  # mm, length of the leg from hip to ankle of a person who is 1.70 m tall
-_FARTHEST = 1.6  # in the unit that fits best, legs may be longer or shorter than LEG by at most this factor
+_FARTHEST = 1.6  # plausible legs, measured in the unit that fits best, are longer or shorter than LEG by at most this factor
 
 
 def files(path: Path) -> list[Path]:
-    """Return the .bvh, .amc and .asf files that `read` reads for a path; empty for a path of another kind."""
+    """Return the .bvh, .amc and .asf files that `read` reads for a path; [] if the path has no .bvh or .amc file."""
     found = _movements(path)
     bodies = {acclaim.body_of(file) for file in found if file.suffix.lower() == ".amc"}
     return sorted({*found, *bodies})
@@ -69,7 +69,7 @@ def _poses(recording: Recording) -> tuple[tuple[str, ...], np.ndarray]:
 
 
 def _unit(places: dict[str, np.ndarray]) -> float:
-    """Return the unit of length of a movement in mm: the unit in UNITS that brings the legs' length closest to LEG.
+    """Return the unit of length of a movement in mm: the unit in UNITS in which the length of the legs is closest to LEG.
 
     places: joint -> positions (F, 3). Raises DataError if the legs are too long or too short in all units.
     """

@@ -192,7 +192,7 @@ class _Current:
             return identity is None or self._could_be(stage, identity)
 
     def _could_be(self, stage: Stage, identity: Identity) -> bool:
-        """Return whether a result has a stage's version and settings, and its inputs may be results of the current settings."""
+        """Return whether a result has a stage's version and settings, and each of its inputs may belong to the current settings."""
         needed = stage.requires()
         return (
             (identity.version, identity.settings) == (stage.version, stage.settings())

@@ -132,7 +132,8 @@ def _start(stage: str, combination: Combination, logs: Path | None) -> Running:
         if log:
             log.parent.mkdir(parents=True, exist_ok=True)
             file = stack.enter_context(open(log, "a"))
-        # The process gets its own process group, so that Ctrl-C reaches only this program, which then asks the others to stop.
+        # The process gets its own process group, so that Ctrl-C reaches only this program, which then asks the processes of all
+        # combinations to stop.
         process = subprocess.Popen(
             [sys.executable, *words, *extra], stdin=subprocess.DEVNULL, stdout=file, stderr=file, process_group=0
         )
@@ -158,7 +159,7 @@ def _end(running: list[Running]) -> None:
 
 
 def scores_of(stage: str, combination: Combination) -> list[Scores]:
-    """Return the evaluations that the name `stage` selects, with the settings of a combination."""
+    """Return the Scores of each evaluation that the name `stage` selects when the settings of the combination apply."""
     with config.more_settings(combination.settings):
         Register.clear_instance_cache()  # Luigi caches stages, and the cached stages have fingerprints of other settings
         found = [_scores(one, combination.name) for one in find(stage) if isinstance(one, Evaluate)]

@@ -6,13 +6,16 @@ Points are (N, J, 2) in px; predictions and targets have the same coordinate spa
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import ArrayLike
-from torch import Tensor
 
 from datasets.imaging.heatmaps import decode_argmax
 from datasets.skeletons import Skeleton
+
+if TYPE_CHECKING:  # the report needs this module, and must not wait for the import of torch
+    from torch import Tensor
 
 PCKH_THRESHOLDS = (0.1, 0.2, 0.3, 0.4, 0.5)  # thresholds of PCKh, as fractions of the head size
 
@@ -34,7 +37,7 @@ def training_accuracy(predicted: np.ndarray, target: np.ndarray, scoring: Sequen
     return float(rates.mean()) if rates.size else float("nan")
 
 
-def training_hits(predicted: Tensor, target: Tensor, scoring: Tensor) -> tuple[Tensor, Tensor]:
+def training_hits(predicted: "Tensor", target: "Tensor", scoring: "Tensor") -> tuple["Tensor", "Tensor"]:
     """Return two float tensors (N, S) of 0 and 1: which joints are hits in `training_accuracy` (threshold 0.5), which count.
 
     predicted, target: heatmaps (N, J, h, w); scoring: indices of S joints (S,), on the device of the heatmaps. To get the
@@ -48,7 +51,7 @@ def training_hits(predicted: Tensor, target: Tensor, scoring: Tensor) -> tuple[T
     return (seen & (squared <= (max(height, width) / 20) ** 2)).float(), seen.float()
 
 
-def mean_rate(hits: Tensor, seen: Tensor) -> float:
+def mean_rate(hits: "Tensor", seen: "Tensor") -> float:
     """Return the mean of hits / seen, both (S,), over the joints with seen > 0; NaN if there is no such joint."""
     return (hits.double() / seen)[seen > 0].mean().item()
 

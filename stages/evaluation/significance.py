@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-from scipy.stats import permutation_test
 
 RESAMPLES = 10_000
 SURE = 0.95  # confidence level of the intervals
@@ -71,6 +70,10 @@ def difference(first: Hits, second: Hits, seed: int = 0) -> Difference:
     Both networks must be scored on the same people. The test swaps the two networks' results in each group at random
     (scipy.stats.permutation_test).
     """
+    from scipy.stats import (
+        permutation_test,  # imported here, because the import takes a second, for which the report would wait
+    )
+
     rates = _resampled(len(first.hits), [first, second], seed)
     low, high = _interval(rates[1] - rates[0])
     counts = first.counts.sum(axis=0)
