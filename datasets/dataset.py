@@ -88,7 +88,8 @@ class Dataset:
     people: Callable[["DatasetFiles", Annotations], People] = _by_image
     # Advice at the end of the error message for a missing source.
     remedy: str = "put the file in this place or correct its path in the settings"
-    # True if each image shows one person. As in published files, the fields `person` and `imgname` are then left out.
+    # True if each image shows one person. The annotation files then lack the fields `person` and `imgname`, as the dataset's
+    # published annotation files do.
     one_person: bool = False
     # For datasets whose labels define the joints: function that returns the dataset with a given skeleton. None for other
     # datasets.

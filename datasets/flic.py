@@ -1,10 +1,11 @@
 """FLIC (Frames Labeled In Cinema) as published with pose-hg-train: annotation files for 5,003 people in film frames.
 
 In `train.h5` and `valid.h5`, as in FLIC itself, `left` means the observer's right-hand side, as if everybody faced
-the camera. `train_personcentric.h5` and `valid_personcentric.h5` differ only for the 247 people who turn their back to the
-camera: for them, left and right are exchanged, so that all sides are the person's own, as in the other datasets. `normalize` is
-the length of the torso, from the person's own right shoulder to the left hip. Every box has a side of 440 px and spans the
-height of the frame. Two people are in both splits, with one label in each split. There is no test split.
+the camera. `train_personcentric.h5` and `valid_personcentric.h5` differ from these files only for the 247 people who turn their
+back to the camera: for them, left and right are exchanged, so that all sides are the person's own, as in the other datasets.
+`normalize` is the length of the torso, from the person's own right shoulder to the left hip. Every box has a side of 440 px and
+spans the height of the frame. Two people are in both splits: each split has its own label of each of them. There is no test
+split.
 """
 
 from collections.abc import Mapping

@@ -255,7 +255,7 @@ def _write_image_play(
 ) -> None:
     """Write `valid_ind.txt` of our split into `folder`, and the files for the program image-play into `penn-crop/` in `folder`.
 
-    The files in `penn-crop/` follow image-play's split. They contain every frame; the sequences are ordered by number.
+    The files in `penn-crop/` follow image-play's split. The .h5 files contain every frame; sequences are ordered by number.
     ours: our split, {name of the split: labels of its sequences}; theirs: image-play's split; whole: see `conversion`.
     """
     image_play = folder / "penn-crop"

@@ -92,5 +92,5 @@ def _not_sample(source: str) -> str:
     return source
 
 
-# Type of a setting: the source of a dataset that the built-in sample does not contain.
+# Type of the setting that gives the source of a dataset which the built-in sample does not draw: any text except `sample`.
 NotSample = Annotated[str, AfterValidator(_not_sample)]

@@ -78,9 +78,10 @@ def standard_names(names: list[str]) -> tuple[str, ...]:
 
 
 def _with_side(words: tuple[str, ...], others: set[tuple[str, ...]], joined: set[str]) -> Iterator[str]:
-    """Yield the possible standard names of a joint, with the side in front, if the joint of the other side exists, too.
+    """Yield the possible standard names of a joint, with its side in front; none if the joint of the other side does not exist.
 
-    words: the words of the joint's name; others: the words of all names; joined: all names with their words joined.
+    words: the words of the joint's name; others: the words of every joint's name; joined: every joint's name, with its words
+    joined to one word.
     """
     for place, word in enumerate(words):
         before, after = words[:place], words[place + 1 :]

@@ -29,9 +29,9 @@ class Part:
     """A folder of many files, such as images/. The source given by the user is this folder or a folder that contains it."""
 
     name: str  # name of the symlink to this folder in the stage's result folder
-    pattern: str  # regular expression of the names of the files in this folder
-    inner: str = ""  # regular expression of the names of its subfolders that contain the files; "": it contains them itself
-    named: bool = False  # true if the user's folder must also be called `name`
+    pattern: str  # regular expression of the names of the needed files in this folder or its subfolders
+    inner: str = ""  # regular expression of the subfolders' names, if the files are in subfolders; "": no subfolders
+    named: bool = False  # true if the folder on the user's disk must also be called `name`
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ class Wanted:
     members: str
     expected: str  # the names of the needed files, for messages
     parts: tuple[Part, ...] = ()  # if the source is a folder: subfolders of many files, which are linked, not copied
-    copied: str = ""  # if the source is a folder: regular expression of the files that are copied, all from one subfolder
+    copied: str = ""  # if the source is a folder: regular expression of the files that are copied, all from one folder
     into: str = ""  # subfolder of the result's folder to which all files are written; "": the folder itself
     single: tuple[tuple[str, str], ...] = ()  # if the source is a single file: (kind of file, its name in the result)
     in_sample: str = ""  # the file of the built-in sample that replaces this source; "": none

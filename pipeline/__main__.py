@@ -1,8 +1,8 @@
 """Define the command line of the chain: python -m pipeline {run,sweep,status,report,why,verify,rerun,models,settings,clean}
 
 Exit codes: 0 after success, 2 for wrong usage or settings, 130 after Ctrl-C, 1 if `verify` finds a changed file or a
-combination of `sweep` fails, 20 for an error in the input that is found while no stage runs. If a stage fails, the section
-[retcode] of luigi.cfg defines the exit code.
+combination of `sweep` fails, 20 for an error that is found while no stage runs, such as a damaged training. If a stage fails,
+the section [retcode] of luigi.cfg defines the exit code.
 """
 
 import argparse

@@ -55,7 +55,7 @@ def import_luigi() -> None:
     from luigi.configuration import LuigiConfigParser
 
     LuigiConfigParser.read = read  # type: ignore[method-assign, assignment]
-    LuigiConfigParser.reload()  # read the files now, because Luigi may already have been imported, as by the command `luigi`
+    LuigiConfigParser.reload()  # read the files by `read`, even if Luigi was imported earlier, as by the command `luigi`
 
 
 def in_words() -> str:

@@ -18,7 +18,7 @@ from datasets.formats.annotations import Annotations
 from datasets.formats.penn_labels import Label, write_label
 from datasets.penn_action import PENN_ACTION
 
-# A shell that starts the tests in the background lets them ignore Ctrl-C, and all programs that they start.
+# If a shell starts the tests in the background, they and all programs that they start ignore Ctrl-C; undo this.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 

@@ -32,7 +32,8 @@ def people(count: int, seed: int = 0) -> list[tuple[bytes, np.ndarray, np.ndarra
 def write_lsp(path: Path, count: int, extended: bool = False) -> np.ndarray:
     """Write an archive like lsp_dataset.zip, with joints 3 x 14 x N; return the joints (N, 14, 2) in 0-based px.
 
-    A third number of 1 marks an occluded joint in LSP, and a labelled joint in the extended set LSPET; here all are labelled.
+    In LSP, a third number of 1 marks an occluded joint. In the extended set LSPET, it marks a labelled joint; all joints that
+    this function writes are labelled.
     """
     drawn = people(count)
     part = np.array([points[LSP_IN_MPII] for _, points, _ in drawn])

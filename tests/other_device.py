@@ -20,12 +20,12 @@ class OnOtherDevice(Tensor):
 
     @classmethod
     def __torch_function__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        if func == Tensor.device.__get__:  # type: ignore[attr-defined]  # not `is`: a new object at each access
+        if func == Tensor.device.__get__:  # type: ignore[attr-defined]  # not `is`: each access creates a new object
             return CUDA
         if func is Tensor.cpu:
             return args[0].as_subclass(Tensor)
         tensors = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)]
-        # torch accepts zero-dimensional CPU tensors together with tensors on any device, except in lists, as for `stack`.
+        # torch accepts zero-dimensional CPU tensors together with tensors on any device, but not in the list of `torch.stack`.
         if any(not isinstance(tensor, cls) and (tensor.dim() or func is torch.stack) for tensor in tensors):
             raise RuntimeError("Expected all tensors to be on the same device, but found at least two devices, cuda:0 and cpu!")
         return super().__torch_function__(func, types, args, kwargs)

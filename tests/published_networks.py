@@ -1,8 +1,8 @@
 """Small networks in the file format of the published programs skeleton2d3d and image-play, and a computation of their outputs.
 
-The networks are assembled module by module, with the structures of the published programs: 29 modules of res-64, 76 of
-hg-256-res-64, 94 of hg-256-res-clstm and 141 of hg-256-res-clstm-res-64. Widths are small: 8 features, 3 joints, heatmaps of 16
-px; the depth is the published one.
+The networks are assembled module by module and have the structures of the published networks: res-64 has 29 modules,
+hg-256-res-64 has 76, hg-256-res-clstm 94 and hg-256-res-clstm-res-64 141. Widths are small: 8 features, 3 joints, heatmaps of
+16 px; the depth is the published one.
 """
 
 import numpy as np
@@ -19,7 +19,7 @@ MODULES = {"res-64": 29, "hg-256-res-64": 76, "hg-256-res-clstm": 94, "hg-256-re
 
 
 class Published3D(Published):
-    """Builds the nn.gModule of a network in MODULES. `arrays` contains the weights under the names that a reader should use."""
+    """Builds the nn.gModule of a network in MODULES. `arrays` has the weights under the names that an import must give them."""
 
     def __init__(self, name, seed=5, frozen=False, joints=JOINTS, side=SIDE):
         self.joints, self.side = joints, side
@@ -201,7 +201,10 @@ class Computation(Interpreter):
         self.values = {}
 
     def run(self, image):
-        """Return the outputs in order. An output that a SplitTable splits is a list with one entry for each step."""
+        """Return the outputs, in the order in which the output node lists them.
+
+        An output that a SplitTable splits is a list with one entry for each step.
+        """
         self.values[id(self.model["innode"].fields["data"])] = image
         return [self.value(data) for data in self.model["outnode"].fields["data"]["mapindex"].list()]
 

@@ -21,7 +21,10 @@ JOINTS = {"right_shoulder": (12, 10), "left_shoulder": (28, 10), "right_hip": (1
 
 @pytest.fixture
 def extended(place: Place, monkeypatch) -> Place:
-    """Return a finished chain with gym.zip, and a copy of the code with the module and catalog entry of docs/extending.md."""
+    """Return a finished chain to whose folder gym.zip and a copy of the code are added.
+
+    The copy of the code also has the module and the catalog entry of docs/extending.md.
+    """
     code = place.folder / "code"
     for package in ("datasets", "stages", "pipeline", "tools"):
         shutil.copytree(ROOT / package, code / package, ignore=shutil.ignore_patterns("__pycache__"))

@@ -115,7 +115,7 @@ def test_a_training_on_the_gpu_is_close_to_one_on_the_cpu(tiny_penn, tmp_path):
 @pytest.mark.parametrize("precision, near", [("float32", 1e-4), ("auto", 0.1)])
 def test_heatmaps_are_those_of_the_cpu(precision, near):
     about = Description(SMALL, PENN_ACTION.skeleton.joints, 64, {})
-    # 25 images are six full batches, the last of which replay the recorded CUDA graph, and a batch of one image.
+    # 25 images are six full batches and a batch of one image; the later full batches replay the recorded CUDA graph.
     images = list(np.random.default_rng(0).integers(0, 255, (25, 80, 120, 3), np.uint8))
     net = network()
     expected = PosePredictor(net, about, device="cpu", precision="float32").predict(images, batch=4, sizes=(1, 1.2))

@@ -227,7 +227,7 @@ def _cut_frames(frames: list[Path], out: Path) -> float:
 
 
 def convert() -> None:
-    """Measure reading, splitting and writing annotations of MPII and Penn Action, at a quarter of their size and full size."""
+    """Measure reading, splitting and writing a quarter of the annotations of MPII and Penn Action, and all of them."""
     from tools.bench_convert import measure
 
     measure()

@@ -12,7 +12,10 @@ from tools.bench_parts import in_process, show
 
 
 def measure() -> None:
-    """Measure the conversion of Penn Action and MPII at a quarter of their size and at full size, each in a new process."""
+    """Measure the conversion of Penn Action and MPII at a quarter of their size and at full size.
+
+    Each of these four conversions runs in a new process.
+    """
     with tempfile.TemporaryDirectory() as name:
         for what, make, work, whole in (
             ("labels of Penn Action", _make_labels, _convert_labels, 2326),
@@ -40,7 +43,10 @@ def _peak() -> int:
 
 
 def _make_labels(root: Path, count: int) -> None:
-    """Write labels of `count` sequences of 18 to 123 frames (70 on average) and 15 actions; about half are for training."""
+    """Write labels of `count` sequences of 18 to 123 frames (70 on average); about half of the sequences are for training.
+
+    Each sequence shows one of 15 actions.
+    """
     from datasets.formats import penn_labels
 
     (root / "labels").mkdir(parents=True)

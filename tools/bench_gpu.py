@@ -101,7 +101,7 @@ def settings(batch: int, precision: str, **more: Any) -> Training:
 
 
 def job(folder: Path, network: HourglassNet, data: DatasetFiles, training: Training) -> Job:
-    """Return a Job: a training of `network` on the measured device, which writes its result into `folder`."""
+    """Return a Job: a training of `network` on DEVICE, which writes its result into `folder`."""
     return Job(folder, HeatmapObjective(network, data, SIZE, training), training, Workspace(device=DEVICE.type))
 
 
@@ -164,7 +164,8 @@ def correct(data: DatasetFiles) -> None:
         PosePredictor(network.cpu(), about, device=kind, precision="float32").predict(pictures).joints
         for kind in ("cpu", DEVICE.type)
     ]
-    # The median is compared, because in an untrained network rounding may change which pixel of a heatmap is the largest.
+    # The median of the differences is shown, not the largest difference, because with an untrained network, rounding may change
+    # which pixel of a heatmap is the largest.
     show("predictor, median difference from the CPU", float(np.median(np.abs(joints[0] - joints[1]))), "px")
     if find_spec("onnxruntime"):
         import onnxruntime
@@ -309,7 +310,7 @@ def prediction(folder: Path) -> None:
 def training_for(minutes: float, data: DatasetFiles, batch: int) -> None:
     """Train hg-256 for about `minutes` minutes, including validations, and score the network."""
     network = HourglassNet(Network(), 16)
-    with tempfile.TemporaryDirectory() as name:  # a short training: its speed determines `count`
+    with tempfile.TemporaryDirectory() as name:  # a short training: its speed determines `count`, the number of iterations
         train(job(Path(name), network, data, settings(batch, "auto", iterations=400 if CUDA else 4)))
         images = [float(row["samples_per_second"]) for row in read_metrics(Path(name)) if row["what"] == "train"] or [1.0]
     count = max(4, round(minutes * 60 * 0.95 * images[-1] / batch))
@@ -328,7 +329,10 @@ def training_for(minutes: float, data: DatasetFiles, batch: int) -> None:
 
 
 def measure(minutes: float, people: Path | None) -> None:
-    """Run all checks and measurements; train for `minutes` minutes if `people` (folder of annotations and images/) is given."""
+    """Run all checks and measurements; if `people` is given, also train for `minutes` minutes.
+
+    people: a folder of training data: train.h5, valid.h5 and images/.
+    """
     with tempfile.TemporaryDirectory() as name:
         place = Path(name)
         write_people(place)

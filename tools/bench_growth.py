@@ -16,7 +16,7 @@ RESULTS = 1000  # number of results that are added to the demo's results; a tent
 
 
 def measure() -> None:
-    """Measure the time of commands when exp/ contains only the demo's results, and when it contains `RESULTS` further results.
+    """Measure the time of commands when exp/ contains only the demo's results, and when it contains RESULTS more results.
 
     Raises DataError if the demo has not been run.
     """
@@ -39,7 +39,7 @@ def measure() -> None:
 
 
 def _add(source: Path, exp: Path, number: int, name: str) -> None:
-    """Copy the result `source` from EXP to `exp`, under the fingerprint `number`; rename it to `name` if this is not empty."""
+    """Copy the result `source` from EXP to `exp` with the fingerprint `number`, and with the name `name` unless it is empty."""
     path, old = source.name.split("@")
     new = f"{number:08x}"
     folder = exp / source.relative_to(EXP).with_name(f"{name or path}@{new}")

@@ -38,7 +38,7 @@ def photograph(height: int, width: int, seed: int = 0) -> np.ndarray:
     """Return noise (height, width, 3) uint8 whose amplitude decreases with the frequency, as in photographs."""
     rng = np.random.default_rng(seed)
     frequency = np.hypot(np.fft.fftfreq(height)[:, None], np.fft.rfftfreq(width))
-    frequency[0, 0] = np.inf  # set the mean of the noise to 0
+    frequency[0, 0] = np.inf  # an infinite divisor sets the mean of the noise to 0
     noise = np.fft.irfft2(np.fft.rfft2(rng.normal(size=(4, height, width))) / frequency, (height, width))
     noise /= noise.std(axis=(1, 2), keepdims=True)
     # The three channels share most of the noise, so that the image has little colour.

@@ -85,7 +85,7 @@ def evaluations_of(path: Path) -> list[Path]:
 
 
 def identity_of(evaluation: Path) -> Identity:
-    """Return the identity (settings and inputs) of an evaluation. Raises DataError if its manifest lacks the network."""
+    """Return the identity (settings and inputs) of an evaluation. Raises DataError if its manifest names no network."""
     found = manifest.read(evaluation)
     if not found or "model" not in found.identity.inputs:
         raise DataError(f"{evaluation / manifest.MANIFEST} does not say which network was scored; evaluate again.")
@@ -105,7 +105,7 @@ def fingerprint(folder: Path) -> str:
 
 
 def stands_twice(folder: Path) -> bool:
-    """Return whether a folder is a symlink to, or a copy of, a result `NAME@FINGERPRINT` that is in the same parent folder."""
+    """Return whether a folder NAME is a symlink to the result NAME@FINGERPRINT beside it, or a copy of this result."""
     return "@" not in folder.name and folder.with_name(f"{folder.name}@{fingerprint(folder)[:8]}").exists()
 
 
@@ -122,7 +122,8 @@ def network_of(evaluation: Path) -> Path:
 def short_names(networks: list[Path]) -> dict[Path, str]:
     """Return the displayed name of each network (folder -> name), in the form hg-64, mpii/hg-64 or mpii/hg-64@1234abcd.
 
-    The first of these forms in which all names differ is used. If names are equal in all forms, the name is the whole path.
+    The shortest of these forms in which all names differ is used. If even the longest form gives equal names, the name is the
+    whole path.
     """
     for name in (
         lambda p: p.name.partition("@")[0], lambda p: f"{p.parent.name}/{p.name.partition('@')[0]}",

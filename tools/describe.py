@@ -88,7 +88,7 @@ def _from_preset(name: str, joints: int) -> "HourglassNet":
 def _layers(network: "HourglassNet", resolution: int) -> "list[Layer]":
     from stages.network.cost import layers
 
-    # Settings are created only for their check that 2**depth divides the heatmap size.
+    # `Settings` is called only because it checks that 2**depth divides the heatmap size.
     Settings(network=network.options, input=Input(resolution=resolution))
     return layers(network, resolution)
 

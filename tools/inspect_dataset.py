@@ -88,7 +88,7 @@ def inspect(options: argparse.Namespace) -> None:
 
 
 def by_split(splits: dict[str, Annotations], odd: pd.DataFrame) -> pd.DataFrame:
-    """Return a table with each split's numbers of rows, images, labelled joints per row, and suspicious rows."""
+    """Return a table with the following numbers for each split: rows, images, labelled joints per row, and suspicious rows."""
     labelled = {split: ~np.isnan(rows.part).any(axis=2) for split, rows in splits.items()}
     return pd.DataFrame({
         "rows": {split: len(rows) for split, rows in splits.items()},

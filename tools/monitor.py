@@ -75,7 +75,7 @@ def follow(exp: Path, names: list[str], once: bool, seconds: float) -> None:
 
 
 def trainings(exp: Path, names: list[str]) -> list[Path]:
-    """Return the folders of the trainings with these names below `exp` and its subfolders, such as exp/demo.
+    """Return the folders of the trainings with these names in `exp` and in its subfolders, such as exp/demo.
 
     Without names, return the folders of all trainings.
     """

@@ -56,7 +56,7 @@ class Chosen:
 
 
 def people_of(order: Path, people: Path) -> Chosen:
-    """Return the rows of the file `order` that contain the people of `people`, matched by image and number in the image.
+    """Return the row in the file `order` of each person in the file `people`, matched by image and number in the image.
 
     Raises DataError if a file cannot be read or a person of `people` is not in `order`.
     """

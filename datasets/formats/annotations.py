@@ -14,7 +14,7 @@ import numpy as np
 from datasets.errors import DataError
 from datasets.formats.hdf5 import LARGEST, RowsH5, open_h5, read_field, read_numbers
 
-# A person's box is moved down by this fraction of its side, so that it contains the feet (pose-hg-train, for all datasets).
+# A person's box is moved down by this fraction of its side to contain the feet, as pose-hg-train does for all datasets.
 MOVED_DOWN = 15 / 200
 # A person's box is enlarged by this factor, so that it contains head, hands and feet; mmpose uses the same factor.
 ENLARGED = 1.25
@@ -31,8 +31,8 @@ class Annotations:
     images: list[str]  # image paths relative to the images folder
     index: np.ndarray  # (N,) int64, number of the image in the dataset, as published (counted from 0)
     person: np.ndarray  # (N,) int64, number of the person in the image, from 0; zeros for Penn Action
-    center: np.ndarray  # (N, 2) float64 px, centre of the person's box, moved down by `person_box`
-    scale: np.ndarray  # (N,) float64, side of the person's box / 200 px; the box is enlarged by 1.25
+    center: np.ndarray  # (N, 2) float64 px, centre of the box that the network sees (`person_box`, `framed_by_joints`)
+    scale: np.ndarray  # (N,) float64, side of this box / 200 px; it is already enlarged by 1.25
     part: np.ndarray  # (N, J, 2) float64 px, joints; NaN if not labelled
     visible: np.ndarray  # (N, J) bool: whether the joint is labelled and not occluded
     normalize: np.ndarray  # (N,) float64 px, reference length of PCK: head size (MPII) or torso (FLIC, LSP); -1 if unknown
@@ -62,7 +62,7 @@ def hold_out(images: np.ndarray, fraction: float, seed: int) -> np.ndarray:
 
 
 def person_box(objpos: np.ndarray, scale: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return the centre (..., 2) px and the scale (...), which is side / 200 px, of the box that the network sees.
+    """Return the box that the network sees: its centre (..., 2) in px, and its scale (...), which is its side / 200 px.
 
     objpos: (..., 2) px, a person's position; scale: (...), the person's size / 200 px. The box is moved down by 15 * scale px
     and enlarged by 1.25, as in pose-hg-train.
@@ -78,7 +78,7 @@ def framed_by_joints(images: list[str], part: np.ndarray, visible: np.ndarray) -
     part: (N, J, 2) float64, 0-based px, NaN if not labelled; visible: (N, J) bool. The box is a square around the centre of the
     joints' bounding box; its side is 1.25 times the longer side of the bounding box. `normalize` and `torsoangle` are -1.
     People without two joints at different positions have no box and are left out. `index` is the position of the image in
-    the list `images`; leaving people out does not change it.
+    the list `images`, which includes the images of the people who are left out.
     """
     labelled = ~np.isnan(part).any(axis=2, keepdims=True)
     low = np.where(labelled, part, np.inf).min(axis=1)
@@ -117,8 +117,8 @@ class Writer:
     def __init__(self, folder: Path, split: str, rows: int, dataset: str = "", one_person: bool = False) -> None:
         """Open the files in `folder` for a split of `rows` rows in all.
 
-        dataset: the file's attribute `name`; one_person: leave out the fields `person` and `imgname`, as in the published files
-        of Penn Action.
+        dataset: value of the attribute `name` in the HDF5 file; empty: no attribute. one_person: leave out the fields `person`
+        and `imgname`, as in the published files of Penn Action.
         """
         self._path, self._rows, self._dataset, self._one_person = folder / f"{split}.h5", rows, dataset, one_person
         self._table: RowsH5 | None = None

@@ -129,9 +129,9 @@ def _number(person: Any, place: int, results: bool) -> Any:
 
 
 def _category(path: Path, categories: list[tuple[Any, Any]], used: list[Any], label: int | None) -> Any:
-    """Return the `category_id` of people; None if all boxes have the same category.
+    """Return the `category_id` of people: `label` or, if it is None, that of the category called person.
 
-    Raises DataError if the boxes have several categories, and no category is called person.
+    If no category is called person, return None, which means all boxes. Raises DataError if these have several categories.
     """
     if label is not None:
         return label

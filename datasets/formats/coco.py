@@ -36,9 +36,9 @@ def read_coco(path: Path, category: str = "") -> CocoPeople:
     """Read the people of one category from a file of COCO keypoints.
 
     category: name of the category; empty: the only category with joints. A person's box is made by `person_box` from `bbox` or,
-    if `bbox` is missing, from the bounding box of the joints. Crowds (`iscrowd`), people without a labelled joint and people
-    without a box are left out. Raises DataError, whose text states file, record and remedy, for a file that is damaged or not
-    of COCO keypoints, and for invalid coordinates, flags and numbers.
+    if `bbox` is missing or has no extent, from the bounding box of the joints. Crowds (`iscrowd`), people without a labelled
+    joint and people without a box are left out. Raises DataError, whose text states file, record and remedy, for a file that is
+    damaged or not of COCO keypoints, and for invalid coordinates, flags and numbers.
     """
     content = _content(path)
     chosen = _category(content["categories"], category, path)

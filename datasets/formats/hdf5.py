@@ -97,7 +97,10 @@ def open_h5(path: Path) -> Iterator[h5py.File]:
 
 
 def _opened(path: Path) -> h5py.File:
-    """Open an HDF5 file for reading. If the disk cannot lock files, no lock is taken: nothing writes to the file any more."""
+    """Open an HDF5 file for reading.
+
+    On a disk that cannot lock files, the file is opened without a lock; this is safe, because no process writes to it now.
+    """
     try:
         return h5py.File(path, "r")
     except OSError as error:

@@ -1,4 +1,7 @@
-"""Read and write image-play's files (Chao et al., CVPR 2017) for cropped Penn Action: joints, and validation sequences."""
+"""Read and write the files that image-play (Chao et al., CVPR 2017) uses for cropped Penn Action.
+
+One kind of file contains joints; the other kind, `valid_ind.txt`, lists the validation sequences and is only written.
+"""
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -12,7 +15,7 @@ JOINTS = 13  # number of joints in Penn Action
 
 
 def write_image_play(path: Path, sequences: Iterable[tuple[int, np.ndarray, np.ndarray]], frames: int) -> None:
-    """Write an annotation file of image-play with every frame of the sequences; frames: total number N of frames.
+    """Write the joints in every frame of the sequences to an annotation file for image-play; frames: number N of all frames.
 
     sequences: (number, joints, visible) of each sequence, ordered by number; joints (T, 13, 2) float64 in 0-based px of the
     cropped frame, visible (T, 13) bool. The file has two fields. `ind2sub` (N, 2) float64: numbers of sequence and frame, both

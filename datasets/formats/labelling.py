@@ -91,7 +91,10 @@ def read(path: Path) -> Labels:
 
 
 def _require_images(table: Path) -> None:
-    """Raise DataError if an image is missing next to DeepLabCut's table: sleap-io would give later labels to other images."""
+    """Raise DataError if an image that DeepLabCut's table labels is missing from the table's folder.
+
+    If one is missing, sleap-io would assign the labels of the images after it to wrong images.
+    """
     with open(table, newline="", encoding="utf-8", errors="replace") as file:
         for row in csv.reader(file):
             # a row contains the path of its image, labeled-data/VIDEO/img.png, in one cell or in three cells
@@ -105,7 +108,8 @@ def _require_images(table: Path) -> None:
 
 
 def _sleap_io(path: Path) -> ModuleType:
-    """Return the package sleap_io. Raises DataError if sleap-io is not installed; path: the file for the error message."""
+    """Return the package sleap_io. Raises DataError if sleap-io is not installed; path: the file of labels, for the error
+    message."""
     try:
         import sleap_io
     except ImportError:
@@ -183,10 +187,10 @@ def write_slp(
 ) -> None:  # fmt: skip
     """Write people as a SLEAP project (.slp).
 
-    pictures: the video, or the image files; frames: for each person, the number of the video's frame or the index in the list
-    of images; people: joints (J, 2) of each person in 0-based px, NaN if unknown; confidence: (J,) for each person, if the
-    people are predictions, or None for labels; numbers: for each person, the number of the track in the video, or None for no
-    tracks. Raises DataError if sleap-io is not installed, and OSError, e.g. for a full disk.
+    pictures: the video, or the list of image files. The other lists have one entry per person. frames: number of the frame in
+    the video, or index of the image in `pictures`; people: joints (J, 2) in 0-based px, NaN if unknown; confidence: (J,), or
+    None instead of the list if the people are labels; numbers: number of the person's track in the video, or None instead of
+    the list if there are no tracks. Raises DataError if sleap-io is not installed, and OSError, e.g. for a full disk.
     """
     sleap_io = _sleap_io(path)
     names = list(skeleton.joints)

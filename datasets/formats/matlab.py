@@ -1,12 +1,12 @@
 """Write and read MATLAB files of version 5; sizes in a file are checked before they are used.
 
-SciPy's reader does not check these sizes; in tests, about 1 in 60 damaged files crashed the process. SciPy also makes an array
-of every number in a struct, which took 700 MB for MPII. This reader checks each size against the number of bytes left in the
-file, and reads a record's field only when it is requested.
+SciPy's reader does not check these sizes; in tests, about 1 in 60 damaged files crashed the process. SciPy also makes a
+separate array for each number in a struct, which took 700 MB for MPII. This reader checks each size against the number of bytes
+left in the file, and reads a record's field only when it is requested.
 
-The layout is level 5 of MathWorks' "MAT-File Format". A file has a header and elements. An element has a type, a size and a
-content padded to 8 bytes. A variable is an element that contains elements (flags, dimensions, name, content) and is often
-compressed. A struct contains an unnamed variable for every field of every record.
+The layout is the one that MathWorks' document "MAT-File Format" calls level 5. A file has a header and elements. An element
+has a type, a size and a content padded to 8 bytes. A variable is an element that contains elements (flags, dimensions, name,
+content) and is often compressed. A struct contains an unnamed variable for every field of every record.
 """
 
 import io
@@ -41,10 +41,10 @@ _HEAD = struct.Struct("<6I")  # layout of a variable's first bytes: its flags wi
 def write_mat(path: Path, content: dict[str, Any], text: str) -> None:
     """Write variables (name -> value) as a compressed MATLAB 5 file, atomically. Raises OSError, e.g. for a full disk.
 
-    text: written at the beginning of the file. It replaces SciPy's text, which contains the time, so that equal variables give
-    equal bytes.
+    text: written at the beginning of the file, in place of SciPy's text. SciPy's text contains the time; with it, equal
+    variables would not give equal bytes.
     """
-    from scipy.io import savemat  # imported here, because the import takes 60 ms, for which every command would wait
+    from scipy.io import savemat  # imported here: at the top, it would delay every command by 60 ms
 
     buffer = io.BytesIO()
     savemat(buffer, content, format="5", do_compression=True, oned_as="row")
@@ -54,7 +54,7 @@ def write_mat(path: Path, content: dict[str, Any], text: str) -> None:
 
 
 def structs(records: list[dict[str, Any]]) -> np.ndarray:
-    """Return records with equal fields as a 1 x N struct array for `write_mat`."""
+    """Return records that have the same field names as a 1 x N struct array for `write_mat`."""
     array = np.empty((1, len(records)), dtype=[(name, object) for name in records[0]])
     for i, record in enumerate(records):
         array[0, i] = tuple(record.values())
@@ -101,7 +101,7 @@ def read_mat(path: Path, *names: str) -> dict[str, Value]:
 
 
 def is_hdf5(path: Path) -> bool:
-    """Return whether a file is of MATLAB 7.3: HDF5 after a header of 512 bytes, which other programs may leave out."""
+    """Return whether a file is of MATLAB 7.3: HDF5 after a header of 512 bytes (some programs write no header)."""
     with open(path, "rb") as file:
         begin = file.read(_SIGNATURE_AT + len(_HDF5))
     return begin.startswith(_HDF5) or begin.endswith(_HDF5)
@@ -119,7 +119,9 @@ class _Elements:
         raise DataError(f"{self.what} is not readable as MATLAB 5 data ({why}); unpack the archive again.")
 
     def unpacked(self, start: int, stop: int, room: int) -> "_Elements":
-        """Return the decompressed bytes `start` to `stop`. Raises DataError for damaged bytes, or more than `room`.
+        """Return the content that the compressed bytes `start` to `stop` hold.
+
+        Raises DataError if the bytes are damaged, or if the content has more than `room` bytes.
 
         A stream without its end marker is accepted, because two label files of Penn Action lack only this marker.
         """
@@ -190,7 +192,10 @@ class _Elements:
         self.fail(f"it holds class {kind} of {dimensions} stored as type {stored}, expected numbers, a row of text or structs")
 
     def _cell(self, count: int, position: int, stop: int) -> list[Record]:
-        """Return the structs in a cell array, which SciPy writes for a struct array. Raises DataError for other cells."""
+        """Return the structs in a cell array. Raises DataError for a cell that does not hold structs.
+
+        SciPy may write such a cell array when it saves a struct array that it has loaded.
+        """
         records: list[Record] = []
         for _ in range(count):
             kind, start, end, position = self.element(position, stop)

@@ -93,7 +93,7 @@ class _Hdf5:
         return np.asarray(dataset[()])
 
     def _structs(self, group: h5py.Group) -> list[Record]:
-        """Return the records of a struct or a struct array; in a struct array, `_is_of_array` is true for all members."""
+        """Return the records of a struct or a struct array. A group whose members all hold references is a struct array."""
         members = {name: self.member(group, name) for name in group}
         arrays = {name: found for name, found in members.items() if _is_of_array(found)}
         if not members or len(arrays) < len(members):
@@ -114,5 +114,5 @@ class _Hdf5:
 
 
 def _is_of_array(found: Any) -> bool:
-    """Return whether a member of a group belongs to a struct array: references to the values of one field in all records."""
+    """Return whether a member of a group holds references to the values of one field in all records of a struct array."""
     return isinstance(found, h5py.Dataset) and found.dtype == h5py.ref_dtype and "MATLAB_class" not in found.attrs

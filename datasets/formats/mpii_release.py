@@ -40,8 +40,8 @@ def read(path: Path, report: Report = silent) -> Release:
     A person is usable if scale and objpos are known and, on a training image, at least one joint is labelled. A missing or
     empty field annorect, annopoints, scale or objpos is not an error. `is_visible` is a number or the text '0' or '1'; if it is
     missing or empty, the joint counts as visible. Fields are found by name, joints by id, and further fields are ignored. A
-    person without a head box has normalize -1. Raises DataError, whose text states image, person and field, for any other
-    deviation from MPII's layout.
+    person without a head box gets -1 as head size (`normalize`). Raises DataError, whose text states image, person and field,
+    for any other deviation from MPII's layout.
     """
     release = _record(read_mat(path, "RELEASE")["RELEASE"], path, "RELEASE")
     annolist = release.get("annolist")
@@ -121,7 +121,7 @@ def _read_joints(person: Record, where: str) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _visibility(value: Value | None) -> bool | None:
-    """Return whether a field `is_visible`, the number or text 1 or 0, means visible; None for any other value.
+    """Return the meaning of a field `is_visible`: True for the number or text 1, False for 0, None for any other value.
 
     A missing or empty field means visible.
     """

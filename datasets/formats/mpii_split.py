@@ -89,16 +89,19 @@ def _find_people_of_json(release: Release, path: Path) -> np.ndarray:
 
 
 def _place(entry: dict[str, Any]) -> tuple[str, np.ndarray]:
-    """Return image name and place (3,) of a person in HRNet's layout: x and y of objpos in px from 1, and size / 200 px."""
+    """Return the image name and the place (3,) of a person in HRNet's layout.
+
+    The place is x and y of objpos in px counted from 1 (in some files from 0), and size / 200 px.
+    """
     x, y = entry["center"]
     return str(entry["image"]), np.array([float(x), float(y), float(entry["scale"])])
 
 
 def _find_places(release: Release, wanted: Iterable[tuple[str, np.ndarray]], path: Path) -> np.ndarray:
-    """Return a mask (N,) bool of the people at the wanted places; wanted: (image name, place) of each, as `_place` returns.
+    """Return a mask (N,) bool of the people at the wanted places; wanted: pairs (image name, place), as `_place` returns them.
 
-    Positions may differ by 1 px, because some files count pixels from 0, and sizes by 1 %; any two people of MPII differ by
-    more. Raises DataError unless exactly one training person matches each place.
+    Positions may differ by 1 px, because some files count pixels from 0. Sizes may differ by 1 %. Any two people of MPII differ
+    by more. Raises DataError unless exactly one training person matches each place.
     """
     people = release.people
     scale = people.scale / 1.25  # this line and the next two compute the inverse of `person_box`

@@ -50,7 +50,7 @@ def read_npz(path: Path, *names: str) -> dict[str, np.ndarray]:
 
 
 def _array(data: bytes, where: str) -> np.ndarray:
-    """Return the array in a .npy file's content. Raises DataError if it is invalid. where: the array's name in messages."""
+    """Return the array in a .npy file's content. Raises DataError for invalid content. where: the array's name in messages."""
     file = io.BytesIO(data)
     try:
         version = np.lib.format.read_magic(file)

@@ -34,10 +34,10 @@ def image_to_crop(center: ArrayLike, scale: float, res: int, rotation: float = 0
 
 
 def whole_pixel_crop(center: ArrayLike, scale: float, res: int) -> np.ndarray:
-    """Return the map (2, 3) float64 to a crop of res x res px whose box is cut along whole image pixels, as published.
+    """Return the map (2, 3) float64 from image px to px of a res x res crop; as published, the box consists of whole pixels.
 
     Unlike in `image_to_crop`, and as in pose-hg-train (branch image-play), the box's edges, in 1-based coordinates, are
-    truncated towards zero after adding 1e-4, so the box may be a pixel wider than high. Raises DataError as `image_to_crop`.
+    truncated towards zero after adding 1e-4, so the box may not be exactly square. Raises DataError as `image_to_crop`.
     """
     half = scale * PIXELS_PER_SCALE / 2
     corners = [(value + 1 + sign * half + 1e-4) for value in _checked_center(center, scale) for sign in (-1, 1)]
@@ -61,8 +61,8 @@ def _checked_center(center: ArrayLike, scale: float) -> tuple[float, float]:
 def crop_to_heatmap(crop_res: int, heatmap_res: int) -> np.ndarray:
     """Return the map (2, 3) float64 from crop px to heatmap px: (x + 0.5) * heatmap_res / crop_res - 0.5.
 
-    The outer edges of crop and heatmap coincide. `crop_to_heatmap(f, 1)` maps px of an image to px of the
-    image reduced by the integer factor f.
+    The outer edges of crop and heatmap coincide. `crop_to_heatmap(f, 1)` maps px of an image to px of the image
+    reduced by the integer factor f.
     """
     factor = heatmap_res / crop_res
     shift = 0.5 * factor - 0.5

@@ -58,8 +58,9 @@ def decode_argmax(heatmaps: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 def decode_quarter(heatmaps: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Return each heatmap's largest pixel, moved on each axis by 0.25 px towards the larger of its two neighbours.
 
-    This is the rule of the published hourglass predictions. The point does not move if the neighbours are equal or one of them
-    lies outside the map. heatmaps: (..., h, w). Returns points (..., 2) float64 in heatmap px, and maxima (...) float.
+    This is the rule of the published hourglass predictions. The point does not move on an axis if its two neighbours on this
+    axis are equal or one of these neighbours lies outside the map. heatmaps: (..., h, w). Returns points (..., 2) float64 in
+    heatmap px, and maxima (...) float.
     """
     points, confidence = decode_argmax(heatmaps)
     height, width = heatmaps.shape[-2:]
@@ -105,7 +106,7 @@ def _smooth_peaks(heatmaps: np.ndarray, largest: np.ndarray) -> np.ndarray:
     windows = np.lib.stride_tricks.sliding_window_view(heatmaps, (from_rows.shape[2], from_columns.shape[2]), axis=(1, 2))
     window = windows[at, top[y], left[x]]
     smooth = from_rows[y] @ window @ from_columns[x].swapaxes(1, 2)  # (M, 5, 5): smoothed values around the largest pixel
-    # Offsets, from the largest pixel, of the candidates for the middle of the fitted 3 x 3 pixels, which must all lie in the
+    # Candidates for the middle of the fitted 3 x 3 pixels, as offsets from the largest pixel. All 3 x 3 pixels must lie in the
     # heatmap.
     near = np.arange(-1, 2)
     inside = _inside(y[:, None] + near - 1, height - 2)[:, :, None] & _inside(x[:, None] + near - 1, width - 2)[:, None, :]
@@ -122,8 +123,8 @@ def _smoothing(length: int, sigma: float) -> tuple[np.ndarray, np.ndarray]:
     """Return the smoothing weights along one axis for every possible position of the largest pixel.
 
     Five smoothed values are computed: at the largest pixel, and at the two pixels on each side of it. Each smoothed value is a
-    weighted sum of K pixels around the largest pixel. Returns the number of the first of these K pixels (length,) for each
-    largest pixel, and the weights (length, 5, K) float32 of the K pixels in the five smoothed values.
+    weighted sum of K pixels around the largest pixel. Returns, for each position of the largest pixel, the index (length,) of
+    the first of these K pixels, and the weights (length, 5, K) float32 of the K pixels in each of the five smoothed values.
     """
     largest, reach = np.arange(length), math.ceil(2 * sigma)
     around = min(5 + 2 * reach, length)

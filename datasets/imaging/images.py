@@ -53,8 +53,9 @@ def looks_like_picture(path: Path) -> bool:
 def read_upright(path: Path) -> np.ndarray:
     """Read an image of any format in `PICTURES` as (H, W, 3) uint8 RGB, rotated and mirrored by its EXIF orientation.
 
-    Transparency is ignored. Raises DataError for a file that is missing, damaged or of another format, for an image that would
-    take too much memory or time, and for a file with several images, except HEIF, of which the main image is read.
+    Transparency is ignored. If an HEIF file has several images, the main image is read. Raises DataError for a file that is
+    missing, damaged or of another format, for an image that would take too much memory or time, and for a file with several
+    images that is not HEIF.
     """
     data = _load(path)
     try:
@@ -160,7 +161,7 @@ def _has_too_many_scans(data: bytes) -> bool:
         if marker[1] in _HUFFMAN_SEQUENTIAL:
             return False
         if marker[1] == _START_OF_SCAN:
-            if not scans and data.count(b"\xff" + _START_OF_SCAN) <= MOST_SCANS:  # upper bound, fast to compute
+            if not scans and data.count(b"\xff" + _START_OF_SCAN) <= MOST_SCANS:  # upper bound of the scan count, fast
                 return False
             scans += 1
         at = marker.end() + int.from_bytes(data[marker.end() : marker.end() + 2], "big")
@@ -208,7 +209,7 @@ def _decode_by_pillow(data: bytes) -> np.ndarray:
 
     Raises ValueError for an image that cannot be decoded.
     """
-    import pillow_heif  # imported here, because the loader's processes read only JPEG and PNG
+    import pillow_heif  # imported here, so that the loader's processes, which read only JPEG and PNG, do not load it
     from PIL import Image, ImageOps
 
     pillow_heif.register_heif_opener()

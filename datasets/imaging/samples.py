@@ -212,9 +212,9 @@ def _block(crop_to_image: np.ndarray) -> int:
 
 
 def _cut(image: np.ndarray, crop_to_image: np.ndarray, res: int, block: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return the part of the image that the crop shows, averaged over block x block px, and the map (2, 3) to its px.
+    """Return the part of the image that the crop shows, averaged over block x block px, and the map (2, 3) to the part.
 
-    The returned part is empty if the crop lies outside the image.
+    The map is from image px to px of the averaged part. The part is empty if the crop lies outside the image.
     """
     edges = (-0.5, res - 0.5)
     corners = geometry.apply(crop_to_image, [(x, y) for x in edges for y in edges])

@@ -1,8 +1,9 @@
 """Write the built-in sample data, which are drawn people packed like the archives of MPII Human Pose and Penn Action.
 
-The sample can replace the real archives, which are large or need a download by hand: all code, from unpacking on, processes
-the sample like the real data. Equal seeds give equal bytes. This module labels and packs the images that `pictures` draws. The
-drawn joints are in 0-based pixels; the formats of both archives are 1-based, so 1 is added when the labels are made.
+The sample can replace the real archives, which are large or need a download by hand. The code that unpacks the archives, and
+all code after it, processes the sample like the real data. Equal seeds give equal bytes. This module labels and packs the
+images that `pictures` draws. The drawn joints are in 0-based pixels; the formats of both archives are 1-based, so 1 is added
+when the labels are made.
 """
 
 import gzip
@@ -89,7 +90,8 @@ def _mpii_record(rng: Generator, name: str, number: int, crowd: list[Person], si
 def _annorect(rng: Generator, person: Person, serial: int, train: bool, size: tuple[int, int]) -> dict[str, Any]:
     """Return one person's entry annorect: head box, points, scale and objpos, with 1-based coordinates.
 
-    As in the official file, test people have only scale and objpos. serial: a number, see `_points`.
+    As in the official file, test people have only scale and objpos. serial: the person's number, which determines the form of
+    `is_visible` (see `_points`).
     """
     figure, h = person.figure, person.figure.height
     inside = _inside(figure.points[:16, :2], size)
@@ -167,11 +169,12 @@ def write_penn(
     folder: Path, sequences: int = 10, frames: tuple[int, int] = (20, 24), size: tuple[int, int] = (200, 280),
     actions: tuple[str, ...] = tuple(ACTIONS), seed: int = 0, report: Report = silent,
 ) -> None:  # fmt: skip
-    """Write `Penn_Action.tar.gz` into `folder`: `sequences` clips of each action, numbered from 0001 action by action.
+    """Write `Penn_Action.tar.gz` into `folder`: `sequences` clips of each action.
 
-    frames: fewest and most frames of a sequence; size: (height, width) in px. Two of every three sequences of an action are for
-    training. Hidden joints have visibility 0 and coordinates at (1, 1) or on the image's lower edge. Every 17th sequence, from
-    the fourth on, stores integers in small unsigned types. Calls report(frames so far, frames).
+    The clips are numbered from 0001, first all clips of one action, then all of the next action. frames: fewest and most frames
+    of a sequence; size: (height, width) in px. Two of every three sequences of an action are for training. Hidden joints have
+    visibility 0 and coordinates at (1, 1) or on the image's lower edge. Every 17th sequence, from the fourth on, stores
+    integers in small unsigned types. Calls report(number of frames so far, number of all frames).
     """
     folder.mkdir(parents=True, exist_ok=True)
     labels: dict[str, bytes] = {}
@@ -255,7 +258,7 @@ def _compact(values: Any) -> np.ndarray:
 
 
 def _struct(rows: list[dict[str, Any]]) -> np.ndarray:
-    """Return records with equal fields as a 1 x n MATLAB struct array."""
+    """Return records that have the same field names as a 1 x n MATLAB struct array."""
     out = np.empty((1, len(rows)), [(name, object) for name in rows[0]])
     for i, row in enumerate(rows):
         out[0, i] = tuple(row.values())

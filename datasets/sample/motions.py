@@ -15,7 +15,7 @@ from datasets.sample.archives import penn_clips
 from datasets.sample.pictures import penn_joints
 from datasets.sample.poses import ACTIONS, Movement, build_figures, everyday_pose, vary_lengths
 
-FPS = 10.0  # poses per second of the clips; one movement takes about two seconds
+FPS = 10.0  # poses per second of the clips; by default, a clip of an action takes two seconds
 HEIGHTS = (1500.0, 1950.0)  # mm, shortest and tallest person
 STILLS = 4  # number of everyday poses for each clip of an action
 
@@ -50,7 +50,7 @@ def joints_in_world(movement: Movement, height: float) -> np.ndarray:
     """Return the 13 joints of Penn Action in a movement, (T, 13, 3) float32, mm, world frame; height: body height in mm."""
     figures = build_figures(movement, yaw=0, pitch=0, roll=0, height=height)
     points = np.stack([figure.points for figure in figures])
-    # In the frame of `points`, x points to the person's left, y down and z forward.
+    # In the coordinates of the array `points`, the x axis leads to the person's left, y down and z forward.
     world = np.stack([points[..., 2], points[..., 0], -points[..., 1]], axis=-1)
     return penn_joints(world).astype(np.float32)
 

@@ -18,8 +18,9 @@ TORSO, NECK, HEAD = 12, 13, 14
 OBJECT = 255  # the value of objects in front of people in a label image
 LABELS_PER_PERSON = 20
 
-# Limbs: first point, last point, radius at each end, and a number that is added to the depth; lengths are fractions of the
-# person's height. A limb's row in this table is its part number; TORSO, NECK and HEAD are the next part numbers.
+# Limbs: first point, last point, radius at each end, and an offset towards the viewer, which `part_depths` adds to the depth
+# of the limb's points; lengths are fractions of the person's height. A limb's row in this table is its part number; TORSO,
+# NECK and HEAD are the next part numbers.
 _LIMBS = np.array([
     (0, RIGHT_TOE, 0.025, 0.019, 0.005), (5, LEFT_TOE, 0.025, 0.019, 0.005),
     (1, 0, 0.037, 0.024, -0.005), (4, 5, 0.037, 0.024, -0.005),
@@ -42,7 +43,7 @@ _TONES = (
     (1.0, 0.0, 1.0, 0),
     (0.62, 0.20, 1.10, 4),
     (0.30, 0.34, 1.18, 8),
-)  # tones of a limb: radius, offset towards the light, and the factor and summand that change the colour
+)  # tones of a body part: factor of its radius, offset towards the light in radii, factor of its colour, number added to it
 
 Colour = tuple[float, float, float]
 
@@ -59,7 +60,7 @@ class Figure:
 
 @dataclass(frozen=True)
 class Look:
-    """A person's clothes and appearance; colours are BGR, lengths are fractions of a limb."""
+    """A person's clothes and appearance. Colours are BGR."""
 
     skin: Colour
     hair: Colour
@@ -67,8 +68,8 @@ class Look:
     print: Colour
     trousers: Colour
     shoes: Colour
-    sleeve: float  # length of the sleeves: 0 none, 1 to the elbow, 2 to the wrist
-    leg: float  # length of the trousers: 0.4 shorts, 1 to the knee, 2 to the ankle
+    sleeve: float  # length of the sleeves in limb segments: 0 none, 1 to the elbow, 2 to the wrist
+    leg: float  # length of the trousers in limb segments: 0.4 shorts, 1 to the knee, 2 to the ankle
     pattern: str  # pattern of the shirt: plain, hoops, stripes, dots or panel
     side_stripe: bool
     long_hair: bool
@@ -122,7 +123,7 @@ def draw_person(image: np.ndarray, labels: np.ndarray, figure: Figure, look: Loo
 
 
 def part_depths(figure: Figure) -> np.ndarray:
-    """Return how near each part is to the viewer, (15,) in px; the parts are drawn in ascending order."""
+    """Return the depth of each part, (15,) in px: larger means nearer to the viewer. Parts are drawn in ascending depth."""
     z, h = figure.points[:, 2], figure.height
     limbs = (z[_FROM] + z[_TO]) / 2 + _LIMBS[:, 4] * h
     torso = (z[6] + z[7]) / 2
@@ -241,7 +242,10 @@ def _draw_print(image: np.ndarray, figure: Figure, look: Look, corners: np.ndarr
     """Draw the pattern of the shirt; then collar and badge in front views, number and yoke in back views."""
 
     def at(u: float | np.ndarray, v: float | np.ndarray) -> np.ndarray:
-        """Return image positions (..., 2) on the shirt; u: 0 at the person's right, 1 left; v: 0 at the shoulders, 1 waist."""
+        """Return image positions (..., 2) on the shirt.
+
+        u: from 0 at the person's right to 1 at the left; v: from 0 at the shoulders to 1 at the waist.
+        """
         u, v = np.asarray(u)[..., None], np.asarray(v)[..., None]
         return (1 - v) * ((1 - u) * corners[0] + u * corners[1]) + v * ((1 - u) * corners[3] + u * corners[2])
 
@@ -376,7 +380,10 @@ def _cap_outline(
 
 
 def _hulls(centres: np.ndarray, radii: np.ndarray) -> list[np.ndarray]:
-    """Return four polygons in 1/16 px, one for each tone in `_TONES`: the hull of the circles as shrunk for that tone."""
+    """Return four polygons in 1/16 px, one for each tone in `_TONES`.
+
+    Each polygon is the convex hull of circles with these centres and radii, shrunk and shifted as the tone says.
+    """
     middle = centres.mean(0)
     out = []
     for (size, offset, _, _), edge in zip(_TONES, (0.7, 0, 0, 0), strict=True):
@@ -390,7 +397,10 @@ def _hulls(centres: np.ndarray, radii: np.ndarray) -> list[np.ndarray]:
 def _fill_toned(
     image: np.ndarray, labels: np.ndarray, polygons: "np.ndarray | list[np.ndarray]", colour: Colour, label: int
 ) -> None:
-    """Fill up to four polygons in tones of a colour: outline, body, light side, highlight; a single one in the plain colour."""
+    """Fill up to four polygons in tones of a colour: outline, body, light side, highlight.
+
+    If there is only one polygon, it is filled with the plain colour.
+    """
     tones = _TONES if len(polygons) > 1 else _TONES[1:2]
     for polygon, (_, _, gain, add) in zip(polygons, tones, strict=False):
         cv2.fillConvexPoly(image, polygon, _scaled(colour, gain, add), cv2.LINE_AA, _SHIFT)

@@ -64,7 +64,7 @@ def _everyday_person(rng: Generator, lane: tuple[float, float], height: int) -> 
     scale = float(min(rng.uniform(0.62, 0.92) * height / (high - low)[1], 0.95 * room[0] / (high - low)[0], 1.1 * height))
     spare = np.maximum(0, 0.94 * room - scale * (high - low))
     middle = np.array([np.mean(lane), height / 2]) + rng.uniform(-0.5, 0.5, 2) * spare
-    if rng.random() < 0.13:  # a person near the camera, whom the image's lower edge or a side cuts off
+    if rng.random() < 0.13:  # a person near the camera; the image's lower edge or side cuts off a part of the body
         scale *= rng.uniform(1.15, 1.5)
         middle[1] = max(middle[1], 0.06 * height + scale * (high - low)[1] / 2)
         middle[0] += rng.uniform(-0.12, 0.12) * scale

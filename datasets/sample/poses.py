@@ -204,7 +204,7 @@ def squat(phase: np.ndarray, rng: Generator) -> Movement:
 
 
 def jumping_jacks(phase: np.ndarray, rng: Generator) -> Movement:
-    """Return jumping jacks over phase (T,), in cycles: arms and legs open and close together, with a jump in between."""
+    """Return jumping jacks over phase (T,), in cycles: arms and legs open with one jump and close with the next."""
     angles, wide = np.zeros((len(phase), 10, 2)), _half_wave(phase)
     arms = 12 + rng.uniform(125, 150) * _half_wave(phase + LEAD)
     angles[:, UPPER_ARMS], angles[:, FOREARMS] = _pairs(arms, 4), _pairs(arms + rng.uniform(0, 15), 8)
@@ -265,11 +265,12 @@ def _pair(outward: "np.ndarray | float", forward: "np.ndarray | float") -> np.nd
 
 
 def _pairs(outward: "np.ndarray | float", forward: "np.ndarray | float") -> np.ndarray:
-    """Return the angles (T, 2, 2) of a right and a left segment, which are equal; arguments as for `_pair`."""
+    """Return the angles (T, 2, 2) of a right and a left segment that have equal angles; arguments as for `_pair`."""
     return np.repeat(np.atleast_2d(_pair(outward, forward))[:, None], 2, 1)
 
 
-# Penn Action's name of an action -> (function that returns its movement, usual range of the yaw to either side in degrees)
+# Penn Action's name of an action -> (function that returns its movement, (smallest, largest) turn of the person to the left or
+# right in degrees; some people are turned by a further 180 degrees)
 ACTIONS: dict[str, tuple[Callable[[np.ndarray, Generator], Movement], tuple[float, float]]] = {
     "bowl": (bowl, (35, 65)),
     "golf_swing": (golf_swing, (0, 30)),

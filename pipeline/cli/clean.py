@@ -111,7 +111,7 @@ def _leftovers(stages: dict[str, Stage]) -> Iterator[Leftover]:
 def _results(parents: set[Path]) -> Iterator[Path]:
     """Yield the folders of finished and unfinished results in `parents`, which are folders below exp/.
 
-    A folder that is itself a folder of results like exp/, such as exp/demo, is left out.
+    The results folder of another profile, such as exp/demo, is left out.
     """
     for parent in sorted(parents):
         if parent != config.exp() and _is_exp(parent):
@@ -126,7 +126,7 @@ def _results(parents: set[Path]) -> Iterator[Path]:
 
 
 def _is_exp(folder: Path) -> bool:
-    """Return whether a folder is itself a folder of results, as exp/ is."""
+    """Return whether a folder is the results folder of a profile, such as exp/ or exp/demo."""
     marks = (".locks", ".trash", ".digests.json")
     return any((folder / mark).exists() for mark in marks) or any(
         RESULT.fullmatch(path.name.removesuffix(PARTIAL)) for path in _below(folder, "*/*@*")
@@ -161,8 +161,8 @@ def _input_contents(facts: Begun | None) -> Iterable[str]:
 class _Current:
     """Decides which results belong to the current settings.
 
-    If an archive is missing, the fingerprints that depend on it are unknown. Then each result whose settings are equal to the
-    current settings may belong to them.
+    If an archive is missing, the fingerprints that depend on it are unknown. A result with such a fingerprint may belong to the
+    current settings if its settings and the settings of its inputs equal the current ones.
     """
 
     def __init__(self, stages: dict[str, Stage], facts: dict[Path, Begun | None]) -> None:
@@ -192,7 +192,7 @@ class _Current:
             return identity is None or self._could_be(stage, identity)
 
     def _could_be(self, stage: Stage, identity: Identity) -> bool:
-        """Return whether a result has a stage's version and settings, and each of its inputs may belong to the current settings."""
+        """Return whether a result has a stage's version and settings, and inputs that may belong to the current settings."""
         needed = stage.requires()
         return (
             (identity.version, identity.settings) == (stage.version, stage.settings())

@@ -44,7 +44,7 @@ class Combination:
 
 @dataclass(frozen=True)
 class Scores:
-    """An evaluation with the settings of a combination, and the training of the network that it scores."""
+    """An evaluation with the settings of a combination, and the training whose network the evaluation scores."""
 
     name: str  # name of the combination
     evaluation: str  # name of the evaluation
@@ -73,7 +73,7 @@ def split_values(text: str) -> list[Choice]:
 def combination_of(chosen: Sequence[Choice]) -> Combination:
     """Return the combination that consists of one chosen value for each varied setting.
 
-    If settings of a training vary, the experiment of this training gets a new name: its name in the settings, followed by the
+    If settings of a training vary, the experiment of this training gets a new name: the name from the settings, followed by the
     varied settings and their values.
     """
     settings = [f"{section}.{setting}={value}" for section, setting, value in chosen]
@@ -98,9 +98,9 @@ def run_each(stage: str, combinations: Iterator[Combination], at_once: int, logs
              watch: Callable[[Running], object] = lambda _: None) -> Generator[Running]:  # fmt: skip
     """Run a stage with each combination, `at_once` of them at the same time; yield each when its process has ended.
 
-    A combination is taken from the iterator when it can start. If several run at once, their messages are written to the folder
-    `logs`. watch: called several times a second with each running combination. If this process is asked to stop, it asks the
-    processes to stop, waits until they have, and raises KeyboardInterrupt.
+    A combination is taken from the iterator only when its process can start. If several run at once, their messages are written
+    to the folder `logs`. watch: called several times a second with each running combination. If this process is asked to stop,
+    it asks the processes to stop, waits until they have, and raises KeyboardInterrupt.
     """
     running, more = list[Running](), True
     with Stop((*SIGNALS, signal.SIGHUP)) as stop, ExitStack() as stack:
@@ -143,7 +143,7 @@ def _start(stage: str, combination: Combination, logs: Path | None) -> Running:
 def _end(running: list[Running]) -> None:
     """Ask the processes to stop, and wait until they have ended; a training first writes a checkpoint.
 
-    After a second Ctrl-C, the processes are killed: a training then continues from its last checkpoint.
+    After a second Ctrl-C, the processes are killed; the next run continues a killed training from its last checkpoint.
     """
     try:
         for one in running:

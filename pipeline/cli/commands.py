@@ -32,8 +32,8 @@ from pipeline.tasks.forecast import CompareForecasts
 from stages.importing.known_models import KNOWN
 from stages.settings.slurm import SLURM_PREFIX
 
-# Exit codes for an error in the input that is found while no stage runs, and for a failed stage if luigi.cfg has no section
-# [retcode]. Luigi's manual recommends these values.
+# Exit codes: for an error that is found while no stage runs, such as a damaged training; and for a failed stage, if luigi.cfg
+# has no section [retcode]. Luigi's manual recommends these values.
 MISSING_DATA, TASK_FAILED = 20, 30
 UNKNOWN = "an input is unknown"  # reason that is printed if an archive that an upstream stage reads is missing
 
@@ -100,7 +100,7 @@ def _print_reasons(reasons: list[tuple[str, str]]) -> None:
 
 
 def _took(stage: Stage) -> str:
-    """Return the time, as text, that the latest finished result of a stage took, with any settings; "" without a result."""
+    """Return, as text, how long a stage's previous result (see Result.previous) took; "" if the stage has no result."""
     before = stage.result.previous(stage.name)
     return time_in_words(before.seconds) if before else ""
 
@@ -111,10 +111,10 @@ def _behind(tasks: list) -> list[Stage]:
 
 
 def _damaged(tasks: list) -> list[Stage]:
-    """Return the stages among `tasks` and their inputs whose results are damaged, so that `run` can make them again.
+    """Find the damaged results of `tasks` and of all their inputs; return their stages, which `run` then makes again.
 
-    This function is needed because Luigi does not check the inputs of a finished task. Raises DataError if only
-    `rerun` may make a damaged result again, as for trainings.
+    This function is needed because Luigi does not check the inputs of a finished task. Raises DataError for a damaged result
+    that only `rerun` may make again, such as a training.
     """
     found = []
     for stage in _behind(tasks):
@@ -176,7 +176,7 @@ def _build(tasks: list) -> int:
 def _say_what_goes_on(tasks: list) -> None:
     """Print the jobs of Slurm that an interrupted command leaves in the queue."""
     for stage in _behind([task.stage if isinstance(task, Again) else task for task in tasks]):
-        with contextlib.suppress(DataError):  # an archive is missing, so the stage has no job
+        with contextlib.suppress(DataError):  # an archive is missing, so no job of this stage can have been submitted
             job = stage.job(again=False)
             if job and (number := jobs.going_on(job.name, config.exp() / JOBS / job.name)):
                 print(f"{job.name} goes on as Slurm job {number}; to end it: scancel {number}", file=sys.stderr)
@@ -243,7 +243,7 @@ def _status_row(stage: Stage) -> tuple[list[str], str]:
     if not mine:
         took = _took(stage)
         return [stage.name, state.state, "", "", f"~ {took}" if took else "", result], why
-    with contextlib.suppress(DataError):  # `why` already says that a file or folder is at the symlink's path
+    with contextlib.suppress(DataError):  # a file or folder is at the symlink's path; the text `why` says so
         links.follow_settings(stage.result)
     facts = [size_in_words(mine.files.bytes), _age(mine.finished), time_in_words(mine.seconds), result]
     return [stage.name, state.state, *facts], why

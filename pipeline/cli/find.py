@@ -12,9 +12,10 @@ from pipeline.tasks.compare import Pipeline, others
 def find(name: str) -> list[Stage]:
     """Return the stages whose name is, or begins with, `name`: EvaluatePenn means EvaluatePenn:pretrained and :finetuned.
 
-    Stages of the chain are preferred to stages outside it. The name of a stage outside the chain must include at least the
-    dataset: Evaluate:lsp, not Evaluate. Stages of the chain also have names of this form: Annotate:mpii is AnnotateMpii. Raises
-    UsageError if no stage has the name.
+    If `name` fits stages of the chain (the stages of the task Pipeline), only stages of the chain are returned. The name of a
+    stage outside the chain must include at least the dataset (Evaluate:lsp, not Evaluate), unless the name fits only one stage.
+    Stages of the chain can also be named by class and dataset: Annotate:mpii is AnnotateMpii. Raises UsageError if no stage has
+    the name.
     """
     chain, further = Pipeline().stages(), others()
     if name == "Pipeline":
@@ -28,7 +29,7 @@ def find(name: str) -> list[Stage]:
     names = ["Pipeline", *(s.name for s in chain + further)]
     near = difflib.get_close_matches(name.title() if name.islower() else name, names, n=1)
     hint = f" Did you mean {near[0]}?" if near else ""
-    # Only the first parts of the names, such as Evaluate: with the datasets, there would be dozens of names.
+    # The message lists only the first part of each name, such as Evaluate, because there are dozens of full names.
     kinds = dict.fromkeys(stage.name.partition(":")[0] for stage in further)
     raise UsageError(
         f"there is no stage {name}.{hint} The stages of the chain are {', '.join(stage.name for stage in chain)}. "

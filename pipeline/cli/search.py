@@ -33,9 +33,9 @@ def search(options: argparse.Namespace) -> int:
     """Let Optuna choose combinations until there are `options.search` trials; return the exit code.
 
     The trials are compared by their accuracy on the validation split. Failed trials are listed at the end, and the exit code is
-    then 1. Raises UsageError if the stage's name does not select exactly one evaluation, for an invalid range, and for
-    `--prune` if no training can be stopped. Raises DataError if Optuna is not installed, or if another command runs the same
-    search.
+    then 1. Raises UsageError if the stage's name does not select exactly one evaluation, if a range is invalid, or if `--prune`
+    is given for trainings that the search cannot stop: jobs of Slurm, or networks that are not trained here. Raises DataError
+    if Optuna is not installed, or if another command runs the same search.
     """
     try:
         import optuna
@@ -147,7 +147,7 @@ class Search:
                 number, params = asked.number, asked.params
             combination = _combination(params)
             self.numbers.setdefault(combination, []).append(number)
-            # An equal trial that is already running is not run twice: both trials get its accuracy.
+            # A combination that is already running for another trial is not run again: both trials get the same accuracy.
             if len(self.numbers[combination]) == 1:
                 print(f"\ntrial {number + 1} of {max(count, number + 1)}: {combination.name}", flush=True)
                 yield combination
@@ -168,7 +168,7 @@ class Search:
 
         if not self.prune or one.combination in self.pruned:
             return
-        epochs = self._epochs(one.combination)  # without the last epoch, after which there is nothing to stop
+        epochs = self._epochs(one.combination)  # without the final epoch, after which there is nothing to stop
         if len(epochs) <= self.reported.get(one.combination, 0):
             return
         self.reported[one.combination] = len(epochs)
@@ -182,7 +182,10 @@ class Search:
                 return
 
     def _epochs(self, combination: Combination) -> dict[int, float]:
-        """Return epoch -> validation accuracy of an unfinished training, without the last epoch; {} for a finished training."""
+        """Return epoch -> validation accuracy of an unfinished training; {} if the training is finished.
+
+        The accuracy of the training's final epoch is left out.
+        """
         from stages.training.logs import read_metrics
 
         if combination not in self.places:
@@ -193,7 +196,7 @@ class Search:
         return {int(row["epoch"]): float(row["acc"]) for row in rows if int(row["iteration"]) < int(row["iterations"])}
 
     def _report(self) -> None:
-        """Print the accuracies of the finished trials, the best trial first, and tests of each other trial against the best."""
+        """Print the accuracies of the finished trials, the best trial first, and tests of all other trials against the best."""
         from optuna.trial import TrialState
 
         done = self.study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
@@ -213,7 +216,7 @@ def _combination(params: dict) -> Combination:
 
 
 def _accuracy(stage: str, combination: Combination) -> float:
-    """Return the overall accuracy on the validation split, from 0 to 1, by the dataset's first measure.
+    """Return the overall accuracy (0 to 1) on the validation split, by the dataset's first measure (`Scored.first_measure`).
 
     The accuracy is 0 if no joint was scored. Raises UsageError if the evaluation has no validation split.
     """

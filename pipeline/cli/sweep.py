@@ -2,7 +2,7 @@
 
 A sweep writes these files to the folder exp/sweeps/<stage>-<8 digits>; the same command writes them again:
     parts.*, joints.csv    accuracies of all combinations, see `stages.reporting.compare`
-    tests.csv, .md, .txt   significance tests of the other combinations against the first one, corrected for their number
+    tests.csv, .md, .txt   significance tests of all other combinations against the first, corrected for the number of tests
     curves_<dataset>.*     loss and accuracy by epoch of the trainings, if a setting of a training varies
     tensorboard/           the settings and the accuracies for TensorBoard's tab HPARAMS
     logs/                  messages of the combinations, if several run at the same time
@@ -83,7 +83,7 @@ def say_failures(failed: list[Running]) -> int:
 
 
 def compare(folder: Path, stage: str, chosen: list[Combination]) -> None:
-    """Print the combinations' accuracies, and tests of each against the first; write these, and curves, to `folder`."""
+    """Print the combinations' accuracies, and tests of all others against the first; write tables and curves to `folder`."""
     from stages.evaluation.scores import Scored, as_text, pair_table, part_text
     from stages.reporting.compare import write_tables, write_tests
 

@@ -28,7 +28,7 @@ def without_reading() -> Iterator[None]:
 
 
 class Known(BaseModel):
-    """The cached digest of a file, or of a folder's listing."""
+    """The cached digest of a file or folder."""
 
     sha256: str
     size: int

@@ -15,7 +15,7 @@ class Identity(BaseModel):
     version: int
     settings: dict[str, Any]
     inputs: dict[str, str]  # name of the input -> its fingerprint
-    external_inputs: dict[str, str]  # name of the external file -> its digest, or its address
+    external_inputs: dict[str, str]  # name of the external file -> its digest, or its URL if the digest is not known
 
     @property
     def fingerprint(self) -> str:

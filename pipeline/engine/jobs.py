@@ -30,7 +30,7 @@ ENDED = {
 FORGOTTEN = "no longer known to Slurm"  # Slurm forgets a job some minutes after its end
 FIRST_POLL, LAST_POLL = 0.5, 10.0  # seconds between two queries of the job's state: at first, and later
 SEEN_SECONDS = 60  # seconds until a network file system shows the files that another machine has written
-MOST_SECONDS = 120  # longest notice in seconds; see `Job.notice`
+MOST_SECONDS = 120  # upper limit of `Job.notice`, in seconds
 STOPPED = (130, -signal.SIGTERM)  # exit codes after SIGTERM: of a training that wrote a checkpoint, and of other stages
 LONGEST_END = 300  # seconds that Slurm may take to end a job that was requeued
 WITHOUT_END = 10**6  # more requeues at the time limit than any training needs
@@ -107,16 +107,17 @@ class InJob:
                     time.sleep(LONGEST_END)  # wait until Slurm ends this process
 
     def checkpoint(self) -> Any:
-        """Stop the command; return the call for the job's next run, or None if that run would not get further than this one.
+        """Stop the command; return the function call that the requeued job executes, or None if the job should not be requeued.
 
         Called by submitit before it requeues the job. A training writes a checkpoint and ends by itself. Any other stage saves
-        nothing: if it has already run for half of the time limit, its next run would probably reach the limit, too.
+        nothing: if it has already run for half of the time limit, the job is not requeued, because its next run would probably
+        reach the limit, too.
         """
         from submitit.helpers import DelayedSubmission
 
         os.kill(self._process, signal.SIGTERM)
         end = time.monotonic() + 0.75 * self.job.notice
-        # WNOWAIT leaves the exit code to `poll`, which this method may have interrupted.
+        # Without WNOWAIT, `waitid` would take the exit code away from `poll` in `_run`, which this method may have interrupted.
         while (ended := os.waitid(os.P_PID, self._process, os.WEXITED | os.WNOWAIT | os.WNOHANG)) is None:
             if time.monotonic() > end:
                 os.kill(self._process, signal.SIGKILL)
@@ -258,7 +259,7 @@ def _state(number: str, name: str) -> str:
 
 
 def _last_line(log: Path) -> str:
-    """Return a sentence with the path of a log and, if the stage has printed anything, its last line."""
+    """Return a sentence with the path of a log and the last line that the stage has printed to the log, if any."""
     try:
         lines = log.read_text(errors="replace").splitlines()
     except OSError:

@@ -188,8 +188,8 @@ def _checked_size(folder: Path, row: File) -> os.stat_result:
 def check_contents(folder: Path, content: str, report: Report, every: bool = False) -> None:
     """Raise Damaged if a file of a result, except in logs/, has changed since the result was finished.
 
-    Digests are computed only for files whose ctime is later than the manifest's, or with `every` for all files. If all
-    digests are right, the manifest's ctime is set to now, so that these digests are not computed again next time.
+    Digests are computed only for files whose ctime is later than the manifest's ctime; if `every` is true, for all files. If
+    all digests are right, the manifest's ctime is set to now, so that these digests are not computed again next time.
     """
     try:
         written, suspects = os.stat(folder / MANIFEST), list[File]()
@@ -217,7 +217,7 @@ def damage(folder: Path, content: str, report: Report) -> str:
 
 
 def _version(library: str) -> str | None:
-    """Return a library's version; None if it was installed under another name (such as opencv-python without -headless)."""
+    """Return a library's version; None if it is not installed (opencv-python may replace opencv-python-headless)."""
     try:
         return importlib.metadata.version(library)
     except importlib.metadata.PackageNotFoundError:

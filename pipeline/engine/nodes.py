@@ -1,8 +1,8 @@
 """One training on several machines of a Slurm job: each machine runs the training's command, and the first writes the result.
 
 The other machines need the inputs of the training, but must not touch the result. So their command uses a temporary folder of
-results, with symlinks to the finished results and a copy of the training's checkpoint: torch chooses the machine whose
-checkpoint all machines continue from.
+results, with symlinks to the finished results and a copy of the training's checkpoint. Each machine needs the checkpoint,
+because torch chooses the machine from whose checkpoint all machines continue.
 """
 
 import contextlib
@@ -60,7 +60,7 @@ def link_results(exp: Path, copy: Path) -> None:
 
 
 def copy_checkpoint(exp: Path, copy: Path, fingerprint: str) -> None:
-    """Copy the checkpoints of an unfinished training; they do not change before the rendezvous of all machines."""
+    """Copy the checkpoints of an unfinished training; no machine changes them until all machines have started the training."""
     for partial in exp.glob(f"*/*@{fingerprint}.partial"):
         place = copy / partial.relative_to(exp)
         place.mkdir(parents=True)

@@ -8,7 +8,7 @@ from typing import Any, Protocol
 
 from tqdm import tqdm
 
-LOG_SECONDS = 30  # seconds between two lines of progress if the output is no terminal, which could show a bar
+LOG_SECONDS = 30  # seconds between two lines of progress if the output is no terminal (a terminal shows a bar instead)
 
 
 def say(text: str) -> None:
@@ -32,7 +32,7 @@ def show_warnings_of_stages() -> None:
 
 
 class Shown(Protocol):
-    """A Luigi task whose progress is shown. Luigi's two callbacks are None unless a Luigi worker runs the task."""
+    """A Luigi task whose progress is shown. The two callbacks below are None unless a Luigi worker runs the task."""
 
     set_status_message: Any
     set_progress_percentage: Any

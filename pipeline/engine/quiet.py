@@ -11,7 +11,7 @@ class _Sentence(logging.Filter):
         if isinstance(error, DataError):
             task = record.args[-1] if isinstance(record.args, tuple) and record.args else ""
             record.msg, record.args, record.exc_info = "%s: %s", (getattr(task, "name", task), error), None
-        # Replaces Luigi's message about an input that is missing at run time; the command `run` then continues.
+        # Replaces Luigi's message about an input that is missing at run time; the command `run` then starts Luigi again.
         elif isinstance(error, RuntimeError) and "at run time" in str(error):
             record.msg, record.args, record.exc_info = (
                 "A deleted input was regenerated with different content; checking the chain again.",

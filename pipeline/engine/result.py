@@ -94,8 +94,8 @@ class Result:
     def lock(self, wait: Callable[[], object]) -> Iterator[None]:
         """Hold the result's lock in the with block, so that one process at a time makes the result.
 
-        wait: function that is called before this process waits for another one. The operating system releases the lock of
-        a killed process.
+        wait: function that is called if another process holds the lock, before this process waits for the lock. The
+        operating system releases the lock of a killed process.
         """
         held = lock_of(self.folder, self.exp)
         try:
@@ -130,7 +130,7 @@ class Result:
         return spent
 
     def was_finished(self, begun: Begun) -> bool:
-        """Return whether the partial folder is complete because its process was killed just before it published the result."""
+        """Return whether the partial folder is complete, that is, its process was killed just before publishing the result."""
         found = manifest.read(self.partial)
         if not found or not _same(found, begun):
             return False

@@ -48,7 +48,7 @@ class Stage(luigi.Task):
     # Whether the command `run` makes a damaged result again; false for trainings, which take days.
     remade_unasked: ClassVar[bool] = True
 
-    # Members that each stage defines.
+    # Members that a subclass defines or may override.
 
     @property
     def exp(self) -> Path:
@@ -71,7 +71,7 @@ class Stage(luigi.Task):
     def external_inputs(self) -> dict[str, str]:
         """Return name -> source of each external file.
 
-        A source is a path, or a text from which `digest_of` computes a digest.
+        A source is a path, or another text such as an address; `digest_of` computes its digest.
         """
         return {}
 
@@ -298,20 +298,20 @@ class Stage(luigi.Task):
                 summary = self.work(partial, inputs, report) or {}
             except DataError:
                 if not [path for path in partial.iterdir() if path.name != PARTIAL]:
-                    self.result.trash.discard(partial)  # delete an empty folder, with which a later run cannot continue
+                    self.result.trash.discard(partial)  # the folder contains nothing with which a later run could continue
                 raise
             if not self.reads_at_once:
                 try:
                     self._check_outside()
                 except DataError:
-                    # An external file changed: a run that continued would mix results of the file's old and new contents.
+                    # A later run that continued in this folder would mix results of the external file's old and new contents.
                     self.result.trash.discard(partial)
                     raise
             manifest.write(partial, begun, summary, elapsed(), report)
         say(f"{self.name}: done in {elapsed():.1f} s, {self.result.home}")
 
     def _forget(self, partial: Path) -> None:
-        """Move an unfinished training with unknown or changed inputs to the trash, so that it is not lost."""
+        """Move an unfinished training with unknown or changed inputs to the trash, because it would otherwise be deleted."""
         if not self.remade_unasked:
             say(f"{partial} was started from unknown or changed inputs; it is now in {self.result.trash.take(partial).parent}.")
 

@@ -26,7 +26,7 @@ class Trash:
             try:
                 return folder.rename(place / folder.name)
             except FileNotFoundError:
-                if place.exists() or not folder.exists():  # else retry: another process has just emptied the trash
+                if place.exists() or not folder.exists():  # otherwise another process has just emptied the trash: try again
                     raise
             except OSError as error:
                 if error.errno != errno.EXDEV:
@@ -38,7 +38,7 @@ class Trash:
     def discard(self, folder: Path) -> None:
         """Delete a folder below exp/, if it exists."""
         if folder.exists():
-            with contextlib.suppress(FileNotFoundError):  # another process has already moved the folder
+            with contextlib.suppress(FileNotFoundError):  # no error if another process has just moved the folder
                 empty(self.take(folder).parent)
 
 

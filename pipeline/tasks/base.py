@@ -1,4 +1,4 @@
-"""ChainStage: the base class of the chain's stages, with this project's settings, command line and sources."""
+"""Define ChainStage, the base class of the chain's stages, which adds to `Stage` all that depends on this project."""
 
 import shlex
 import sys
@@ -54,7 +54,7 @@ class ChainStage(Stage):
         return config.command(words)
 
     def job(self, again: bool) -> Job | None:
-        """Return the job that makes a heavy stage if [workspace] run_on = slurm; otherwise None."""
+        """Return the Slurm job that makes the stage if the stage is heavy and [workspace] run_on = slurm; otherwise None."""
         settings = config.settings()
         if not self.heavy or settings.workspace.run_on != "slurm":
             return None
@@ -73,8 +73,9 @@ class ChainStage(Stage):
     def digest_of(self, name: str, source: str, digests: Digests) -> str:
         """Return the digest of a source.
 
-        For a path, this is the sha256 of the file. For an address, it is the digest that is written in the address, or else the
-        address itself: the digest of the file is unknown before the download, and the download must not change a fingerprint.
+        For a path, this is the sha256 of the file. For an address, it is the digest that is written in the address; if none is
+        written there, the address itself, because the file's digest is unknown before the download, and the stage must have the
+        same fingerprint before and after the download.
         Raises DataError for a file that is missing or does not have the digest that the source states.
         """
         wanted = read_source(source)

@@ -35,7 +35,7 @@ class CompareAccuracy(ChainStage):
         return {"before": pretrained(), "after": finetuned()} | scratch
 
     def scores(self, column: str) -> dict[str, Stage]:
-        """Return dataset -> the stage that evaluates the network of a table column on this dataset."""
+        """Return name of a dataset -> the stage that evaluates, on this dataset, the network of the table's column `column`."""
         if column == "scratch":
             return {"penn_action": evaluation("penn_action", "scratch")}
         model = "pretrained" if column == "before" else "finetuned"
@@ -88,7 +88,7 @@ class Pipeline(luigi.WrapperTask):
         return with_inputs(self.requires())
 
     def complete(self) -> bool:
-        """Return whether the chain is complete, and update the symlinks of all stages to the current settings."""
+        """Return whether the chain is complete; point the symlink of each done stage at its result of the current settings."""
         for stage in self.stages():
             stage.complete()
         return super().complete()
@@ -110,10 +110,10 @@ def known() -> list[Stage]:
 
 
 def result_at(source: str) -> str:
-    """Return the result folder, with the current settings, of the stage whose path is, or ends with, `source`.
+    """Select a stage by `source`; return the folder of the stage's result with the current settings.
 
-    source: a path such as exp/export, export or hg-256. If no result or several are found, `source` itself is returned. Raises
-    DataError if the stage has a result, but not of the current settings.
+    source: the path of the stage's symlink, or the end of this path: exp/export, export or hg-256. If no result or several are
+    found, `source` itself is returned. Raises DataError if the stage has a result, but not of the current settings.
     """
     with without_reading():
         return _result_at(source)
@@ -134,7 +134,7 @@ def _result_at(source: str) -> str:
                     f"use that result, give its path {found}, or its settings by --config. To make the result of the current "
                     f"settings: {config.command('run ' + stage.name)}"
                 )
-        except DataError:  # without an archive there is no fingerprint, so only the symlink can lead to the result
+        except DataError:  # no fingerprint, as when an external file is missing; `source` may still be the path of the symlink
             continue
     if not made and elsewhere:
         raise DataError(elsewhere)

@@ -49,7 +49,7 @@ class Export(ChainStage):
 
 
 class ExportWeights(Export):
-    """Export the Penn Action network, whose weights forecasting networks load."""
+    """Export the Penn Action network, whose weights the programs image-play and skeleton2d3d can load."""
 
     result_path = "export"
     dataset, model = "penn_action", "finetuned"

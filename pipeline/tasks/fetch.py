@@ -45,7 +45,7 @@ def downloads() -> Path:
 
 
 class MakeSample(ChainStage):
-    """Draw the built-in sample data and pack it as the two datasets' official archives."""
+    """Draw the built-in sample data, and write archives like the official ones of MPII and Penn Action."""
 
     result_path = "sample"
     version = 2
@@ -73,7 +73,7 @@ class FromSources(ChainStage):
         return {}
 
     def sources(self) -> dict[str, tuple[str, str]]:
-        """Return name of a source -> (source, name of the built-in sample's file that is used if the source is `sample`)."""
+        """Return name of a source -> (value of its setting, file of the built-in sample to read if the value is `sample`)."""
         raise AttributeError(f"{type(self).__name__} has no sources")
 
     def requires(self) -> dict[str, Stage]:
@@ -196,7 +196,7 @@ def digest_of_folder(folder: Path, wanted: Wanted, by_content: bool, digests: Di
 
 @contextmanager
 def origin_told(raw: Stage) -> Iterator[None]:
-    """Add the sources of the stage `raw` to the message of a DataError that contains the path of this stage's result."""
+    """If a DataError's message contains the path of the result of the stage `raw`, add the stage's sources to the message."""
     try:
         yield
     except DataError as error:
@@ -246,7 +246,7 @@ class Fetch(FromSources):
 
 
 class FetchMpii(Fetch):
-    """Fetch MPII Human Pose: images/*.jpg, and MPII's annotation file or files that other programs derived from this file."""
+    """Fetch MPII Human Pose: images/*.jpg, and as labels MPII's annotation file, or files that other programs made from it."""
 
     dataset = "mpii"
 
@@ -287,7 +287,7 @@ class FetchNetwork(FromSources):
         return getattr(config.settings().models, self.setting)
 
     def choice(self) -> tuple[KnownModel | None, str]:
-        """Return (known network, source) of the network in the settings; the first is None if the network is not a known one.
+        """Return (known network, source) for the network in the settings; see `known_models.read_choice`.
 
         Raises DataError if the settings have no network.
         """

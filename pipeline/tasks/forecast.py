@@ -110,7 +110,7 @@ class ForecastFromPoses(ChainStage):
 
 
 class CompareForecasts(ChainStage):
-    """Compare the network's forecasts with baselines: tables and curves by step, significance tests, strips, animations."""
+    """Compare the network's forecasts with baselines: tables and curves by step, significance tests, pictures, animations."""
 
     result_path = f"{PENN_ACTION.result_path}/forecast-comparison"
 

@@ -45,7 +45,7 @@ class ConvertMocap(ChainStage):
         from datasets.mocap.sources import files_of
 
         path = Path(source).expanduser()
-        files = files_of(path) if path.exists() else [path]  # results made from a path that no longer exists stay valid
+        files = files_of(path) if path.exists() else [path]  # a deleted source keeps its last digest, so results stay valid
         if not files and path.is_dir():
             raise DataError(f"{path} contains no motion capture; correct [mocap] source.")
         if len(files) < 2 and not path.is_dir():
@@ -91,7 +91,10 @@ class RecordHeatmaps(ChainStage):
         return {"network": str(follow(Path(network).expanduser()))} if network else {}
 
     def digest_external_inputs(self) -> dict[str, str]:
-        """Return name -> digest of each file. Raises DataError for a network whose own training needs the recorded heatmaps."""
+        """Return name -> digest of each external file.
+
+        Raises DataError if heatmaps_from names the result of a training that itself needs the heatmaps of this stage.
+        """
         settings = config.settings()
         own = config.exp() / PENN_ACTION.result_path / settings.forecast.experiment
         folder = Path(settings.converter.heatmaps_from).expanduser().parent

@@ -166,7 +166,7 @@ class AnnotateMpii(Annotate):
 
 
 class AnnotatePenn(Annotate):
-    """Convert Penn Action's cropped labels to train.h5, valid.h5, test.h5, image lists and the published validation split."""
+    """Convert Penn Action's cropped labels to train.h5, valid.h5, test.h5, image lists and files for the program image-play."""
 
     dataset = "penn_action"
 
@@ -210,7 +210,7 @@ class Combine(ChainStage):
         return done
 
     def before_use(self):
-        """Point the symlinks in the finished result at the current results of the combined datasets."""
+        """Point the finished result's symlinks at the current image folders of the datasets that are combined."""
         images = {dataset.name: images_of(dataset) for dataset in named(self.names)}
         folders.point(self.folder / named(self.names)[0].images, images)
 

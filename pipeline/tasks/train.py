@@ -85,8 +85,8 @@ class TrainingStage(ChainStage):
     def digest_external_inputs(self) -> dict[str, str]:
         """Return name -> digest of each external file. Raises DataError if a file is missing.
 
-        Also raises DataError for a checkpoint that a running training still changes, because the digest, and so the fingerprint
-        of the branch, would keep changing.
+        Also raises DataError for a checkpoint that a running training still changes, because each change would
+        also change the fingerprint of this training, which starts from the checkpoint.
         """
         for source in self.external_inputs().values():
             file, exp = Path(source).expanduser(), config.exp().resolve()

@@ -10,7 +10,7 @@ from datasets.errors import DataError
 from datasets.files import write_atomically
 
 NAME = "accuracy.json"
-Rate = float | None  # a hit rate in [0, 1]; None if no joint counts
+Rate = float | None  # a hit rate in [0, 1]; None if there is no joint to score
 
 
 class MeasureFigures(BaseModel):
@@ -20,7 +20,7 @@ class MeasureFigures(BaseModel):
 
     threshold: float  # largest distance of a hit, as a fraction of the reference length
     overall: Literal["mean", "total"]  # which of the fields `mean` and `total` is copied to `value`
-    value: Rate  # the rate that the dataset's owners report
+    value: Rate  # the kind of hit rate that the dataset's owners report: `mean` or `total`, see `overall`
     visible: Rate  # `value`, computed from the visible joints only
     mean: Rate  # hit rate averaged over the joints listed in `in_mean`
     total: Rate  # number of hits / number of labels, of all joints listed in `in_mean`

@@ -1,10 +1,10 @@
 """Analyse a network's errors by joint, action, visibility and person size; count left-right confusions; draw the worst images.
 
-`failures_<split>.csv` has a row for all joints, and one row per joint, action, visibility and size range. Columns: by and value
-(what the row covers, such as joint and knee), joints (number of labelled joints), measure (the dataset's first measure), rate
-(hits / labelled joints, in per cent), median (of the error, in px), confused (share of confused joints, in per cent). A joint
-is confused if its prediction lies within the measure's threshold of the opposite joint's label (left for right), and nearer to
-this label than to the joint's own label; only joints whose opposite joint is labelled too are examined.
+`failures_<split>.csv` has a row for all joints, and one row per joint, action, visibility and size range. Columns: by (the kind
+of row, such as joint), value (such as left_knee), joints (number of labelled joints), measure (the dataset's first measure),
+rate (hits / labelled joints, in per cent), median (of the error, in px), confused (share of confused joints, in per cent). A
+joint is confused if its prediction is nearer to the label of the opposite joint (left for right) than to its own label, and
+would be a hit for the opposite joint. The share covers only joints whose opposite joint is labelled too.
 
 `worst_<split>.png` shows labels and predictions of the people with the largest errors, at most one person per image or
 sequence.
@@ -91,7 +91,7 @@ def _divisions(joints: tuple[str, ...], people: People, counted: np.ndarray) -> 
 def _draw_worst(path: Path, data: DatasetFiles, people: People, preds: np.ndarray, relative: np.ndarray) -> None:
     """Draw the people with the largest mean error: a row of pictures with labels, and below it a row with predictions.
 
-    relative: (N, J), error of each joint / largest distance of a hit; values above 10 count as 10.
+    relative: (N, J), the error of each joint, divided by the largest distance of a hit; values above 10 count as 10.
     """
     errors = np.minimum(relative, 10.0)
     known = ~np.isnan(errors)

@@ -38,7 +38,7 @@ def training_accuracy(predicted: np.ndarray, target: np.ndarray, scoring: Sequen
 
 
 def training_hits(predicted: "Tensor", target: "Tensor", scoring: "Tensor") -> tuple["Tensor", "Tensor"]:
-    """Return two float tensors (N, S) of 0 and 1: which joints are hits in `training_accuracy` (threshold 0.5), which count.
+    """Return two float tensors (N, S): 1 for a hit (as in `training_accuracy`, threshold 0.5), and 1 for a joint that counts.
 
     predicted, target: heatmaps (N, J, h, w); scoring: indices of S joints (S,), on the device of the heatmaps. To get the
     accuracy, sum both tensors over the samples and pass the sums to `mean_rate`.
@@ -113,7 +113,10 @@ class Pck:
     """
 
     def __init__(self, thresholds: Sequence[float], joints: int, in_mean: Sequence[int] | None = None) -> None:
-        """Start with zero counts; joints: J; in_mean: indices of the joints that count in `mean` and `total`, default all."""
+        """Start with zero counts.
+
+        joints: number of joints, J. in_mean: indices of the joints that count in `mean` and `total`; default: all joints.
+        """
         self.thresholds = np.asarray(thresholds, dtype=np.float64)
         self.in_mean = np.arange(joints) if in_mean is None else np.asarray(in_mean, dtype=np.int64)
         self.hits = np.zeros((len(self.thresholds), joints), np.int64)
@@ -159,7 +162,7 @@ def pckh_joints(skeleton: Skeleton) -> list[int]:
 
 
 def by_part(rates: np.ndarray, joints: Sequence[str]) -> dict[str, np.ndarray]:
-    """Return body part -> mean (...) of the rates (..., J) of its left and its right joint, as in PCKh tables.
+    """Return body part -> rate (...), as in PCKh tables: the mean of the rates (..., J) of the part's left and right joint.
 
     The name of a body part is the joint's name without the side: ankle, knee, hip ... head_top.
     """

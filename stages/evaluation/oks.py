@@ -73,10 +73,10 @@ def similarity(preds: np.ndarray, part: np.ndarray, area: np.ndarray, sigma: np.
 
 
 def _matched(found: np.ndarray, threshold: float) -> np.ndarray:
-    """Return whether each prediction matches a person whom no prediction with a higher score has matched, (P,) bool.
+    """Return (P,) bool: whether each prediction matches a person.
 
-    found: similarity (P, G) of predictions in descending order of their scores. A match needs a similarity of at least
-    `threshold`.
+    A person is matched at most once; predictions with higher scores come first. found: similarity (P, G) of predictions in
+    descending order of their scores. A match needs a similarity of at least `threshold`.
     """
     free, matched = np.ones(found.shape[1], bool), np.zeros(len(found), bool)
     for prediction, row in enumerate(found):
@@ -88,6 +88,9 @@ def _matched(found: np.ndarray, threshold: float) -> np.ndarray:
 
 
 def _read_off(recall: np.ndarray, precision: np.ndarray) -> np.ndarray:
-    """Return the precision at each recall in RECALLS, 0 if not reached; recall, precision: (N,), after 1 to N predictions."""
+    """Return the precision at each recall in RECALLS; 0 at a recall that is not reached.
+
+    recall, precision: (N,); entry k belongs to the k + 1 predictions with the highest scores.
+    """
     places = np.searchsorted(recall, RECALLS, side="left")
     return np.where(places < len(precision), precision[places.clip(max=len(precision) - 1)], 0.0)

@@ -1,4 +1,4 @@
-"""Read predictions of other programs for MPII's people, in the common layouts of the field.
+"""Read the predictions that other programs made for MPII's people, in the layouts that are common in the field.
 
 An array has one axis for the N people, one for the 16 joints, and one for x and y (or x, y and confidence), in any order:
 N x 16 x 2 (most PyTorch programs), 16 x 2 x N (detections_our_format.mat), 2 x 16 x N (MATLAB, including its .h5 files). MPII's
@@ -30,7 +30,7 @@ _ORDERS = ("N J C", "J C N", "C J N", "N C J", "J N C", "C N J")
 
 
 def read_predictions(path: Path, people: int) -> tuple[np.ndarray, str]:
-    """Return predictions (N, 16, 2) float64 in 1-based px, NaN for missing ones, and a description of the found layout.
+    """Return predictions (N, 16, 2) float64 in 1-based px, NaN if missing, and a description of the layout of the file.
 
     Raises DataError for an unreadable file, or a file without an array of predictions for `people` people.
     """

@@ -1,4 +1,5 @@
-"""Make tables of accuracies by body part and in total, with confidence intervals and published results, and of tests.
+"""Make tables of accuracies, by body part and in total, with confidence intervals and published results; make tables of
+significance tests.
 
 The only inputs are the result folders of `evaluate`.
 """
@@ -40,7 +41,7 @@ class Scored:
         return self.accuracy.measures[0]
 
     def people(self, split: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Return distance (N, J) and reference (N, M) in px, and group (N,), from people_<split>.h5; see `evaluate`."""
+        """Return distance (N, J), reference (N, M) of M measures, both in px, and group (N,), from people_<split>.h5."""
         path = self.folder / f"people_{split}.h5"
         with open_h5(path) as file:
             distance, reference, group = (h5_field(file, path, name)[()] for name in ("distance", "reference", "group"))
@@ -58,10 +59,10 @@ class Scored:
 def part_table(scored: list[Scored]) -> pd.DataFrame:
     """Return a table with one row per split, measure and network; rates are in per cent, NaN if unknown.
 
-    For each split and measure, the networks in `scored` come first. A published result follows if it was computed on as many
-    people as one of these networks. Columns: split, measure, network, published (yes or empty), people (number), the body
-    parts, overall (the rate that the dataset's owners report), low and high (95 % confidence interval of overall), visible,
-    total and auc (see `MeasureFigures`), pixels (mean error in px, which does not depend on the measure).
+    For each split and measure, the networks in `scored` come first. After them come the published results for as many people
+    as one of these networks was scored on. Columns: split, measure, network, published (yes or empty), people (number), the
+    body parts, overall (the rate that the dataset's owners report), low and high (95 % confidence interval of overall),
+    visible, total and auc (see `MeasureFigures`), pixels (mean error in px, which does not depend on the measure).
     """
     rows = []
     for dataset, split in dict.fromkeys((s.accuracy.dataset, split) for s in scored for split in s.accuracy.labelled):
@@ -96,7 +97,7 @@ def _row(scored: Scored, split: str, name: str) -> dict[str, Any]:
 
 
 def _oks_rows(scored: Scored, split: str) -> list[dict[str, Any]]:
-    """Return a network's rows of object keypoint similarity; no rows for a dataset without this measure."""
+    """Return a network's rows for OKS AP, AP50, AP75 and AR; no rows if accuracy.json has no such figures for the split."""
     figures = scored.accuracy.splits[split]
     if not figures.oks:
         return []

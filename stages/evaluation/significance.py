@@ -20,7 +20,7 @@ class Hits:
 
     hits: np.ndarray  # (G, J): number of hits
     counts: np.ndarray  # (G, J): number of labelled joints; 0 for joints that do not count
-    overall: Literal["mean", "total"]  # `rate` returns: mean = mean of the joints' rates; total = all hits / all labels
+    overall: Literal["mean", "total"]  # "mean": `rate` is the mean of the joints' rates; "total": all hits / all labels
 
     def rate(self) -> float:
         """Return the rate in [0, 1]; NaN if no joint counts."""
@@ -44,10 +44,10 @@ class Difference:
 
 def hits_by_group(distance: np.ndarray, reference: np.ndarray, threshold: float, group: np.ndarray, joints: np.ndarray,
                   overall: Literal["mean", "total"]) -> Hits:  # fmt: skip
-    """Return, for each group, the number of hits and the number of joints that count.
+    """Return, for each group and each joint, the number of hits and the number of scored labels.
 
-    distance: (N, J) px, see `measures.distances_to_labels`; a joint with distance NaN does not count; reference: (N,) px;
-    group: (N,), number of each person's group; joints: (J,) bool, the joints that count.
+    distance: (N, J) px, see `measures.distances_to_labels`; NaN: not scored. reference: (N,) px; people without a positive
+    reference are not scored. group: (N,), number of each person's group. joints: (J,) bool, whether a joint is scored.
     """
     scored = np.isfinite(reference) & (reference > 0)
     counted = ~np.isnan(distance) & scored[:, None] & joints
@@ -77,7 +77,8 @@ def difference(first: Hits, second: Hits, seed: int = 0) -> Difference:
     rates = _resampled(len(first.hits), [first, second], seed)
     low, high = _interval(rates[1] - rates[0])
     counts = first.counts.sum(axis=0)
-    # Both networks are scored on the same labels, so the difference of their rates is a weighted sum over the groups.
+    # Both networks are scored on the same labels, so the difference of their rates is a sum over the groups: each group adds
+    # its difference in hits at each joint, times the weight of the joint.
     weight = np.where(counts > 0, 1 / np.maximum(counts, 1), 0.0) / max((counts > 0).sum(), 1)
     if first.overall == "total":
         weight = np.where(counts > 0, 1 / max(counts.sum(), 1), 0.0)

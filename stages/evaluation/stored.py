@@ -22,7 +22,7 @@ SPLIT = "valid"
 
 
 def score_stored(folder: Path, files: Mapping[str, Path], order: Path, data: DatasetFiles) -> dict[str, Any]:
-    """Score prediction files; write each program's results to `folder`/<program>. Returns program -> number of people.
+    """Score other programs' prediction files; write the results to `folder`/<program>. Returns program -> number of people.
 
     order: path of the published valid.h5. files: program -> file with predictions for all people of valid.h5, in the order of
     valid.h5. Raises DataError for files that cannot be read, and for validation people of `data` who are not in valid.h5.

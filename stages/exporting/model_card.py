@@ -14,7 +14,7 @@ USE_ONNX = "use_onnx.py"
 
 @dataclass(frozen=True)
 class Step:
-    """A stage of the chain on whose result the exported network depends."""
+    """A stage of the pipeline whose result the export uses, directly or through other stages."""
 
     name: str
     fingerprint: str  # 64 hexadecimal digits
@@ -93,7 +93,7 @@ def model_card(model: ExportedModel, uses: dict[str, str], images: int, not_torc
 
 
 def _accuracy(found: Accuracy) -> list[str]:
-    """Return the lines of two tables: all measures of each split, and the first measure of each joint and split."""
+    """Return the lines of two tables: each split's accuracies; each joint's accuracy in each split, by the first measure."""
     rows, by_joint, first = [], {}, found.measures[0]
     for split, figures in found.splits.items():
         rates = {TRAINING_METRIC: figures.acc} | {name: measure.value for name, measure in figures.measures.items()}

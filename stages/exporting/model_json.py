@@ -56,7 +56,8 @@ class ExportedModel(BaseModel):
 def describe(description: Description, parameters: int, differences: dict[str, float]) -> ExportedModel:
     """Return the contents of model.json for a network.
 
-    parameters: number of the network's parameters; differences: file -> largest difference from the network's heatmaps.
+    parameters: number of the network's parameters; differences: exported file -> largest difference between
+    the file's heatmaps and the network's heatmaps.
     """
     r, h, joints = description.resolution, description.resolution // 4, description.joints
     return ExportedModel(

@@ -20,7 +20,7 @@ def find_joints(model: str, image: np.ndarray, box: tuple[float, float, float, f
     # side below the box's centre.
     left, top, right, bottom = box
     longer = max(right - left, bottom - top)
-    step = 1.25 * longer / side  # side of one pixel of the square, in px of the image
+    step = 1.25 * longer / side  # px of the image per px of the network's square input
     center = np.array([(left + right) / 2, (top + bottom) / 2 + 0.075 * longer])
     square = image.astype(np.float32) / 255
     for axis, middle in ((0, center[1]), (1, center[0])):  # linear interpolation along y, then x; black outside of the image

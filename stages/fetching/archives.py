@@ -37,7 +37,7 @@ LONGEST_HEADER = 1 << 20  # bytes; tarfile reads extended headers (long names an
 HEADERS = (
     tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK, tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.SOLARIS_XHDTYPE,
 )  # fmt: skip
-ROOM = 1.1  # disk space of a tar's contents / size of the tar: JPEGs hardly compress, but each file occupies whole disk blocks
+ROOM = 1.1  # disk space of a tar's files / size of the archive: JPEGs hardly compress, but each file occupies whole disk blocks
 MOST_LAYERS = 3  # largest number of layers of compression: a server or a browser may have compressed a .tar.gz again
 
 OPENERS: dict[bytes, Any] = {b"\x1f\x8b": gzip.open, b"BZh": bz2.open, b"\xfd7zXZ\0": lzma.open, b"\x28\xb5\x2f\xfd": zstd.open}
@@ -51,8 +51,9 @@ DAMAGE = (
 def unpack(archive: Path, pattern: str, folder: Path, report: Report = silent, expected: str = "") -> int:
     """Unpack into `folder` the members whose names match `pattern`, from a .zip, .7z, .tar or .tar.{gz,bz2,xz,zst}.
 
-    pattern: regular expression for a member's whole name. Its group `to` matches the path below `folder`, or its group `images`
-    matches the name below `folder`/images. expected: a description of the matching members, for error messages.
+    pattern: regular expression for a member's whole name. The group `to` of the expression captures the path below `folder` to
+    which the member is written, or the group `images` captures the path below `folder`/images. expected: a description of the
+    matching members, for error messages.
 
     Returns the number of members that were unpacked. If an earlier call was interrupted, its files are compared with the
     archive, and only bytes that differ are written again.
@@ -84,7 +85,7 @@ def _damaged(output: Output, error: Exception) -> DataError:
 
 
 def _reader(raw: IO[bytes], archive: Path, expected: str) -> Callable[[IO[bytes], Output], None]:
-    """Return the function that unpacks this kind of archive. Raises DataError, with the file's kind, if it is no archive."""
+    """Return the function that unpacks this kind of archive. Raises DataError if the file is not an archive."""
     begin = raw.read(CHUNK)
     raw.seek(0)
     if is_web_page(begin):
@@ -142,7 +143,7 @@ def _unpack_tar(raw: IO[bytes], output: Output) -> None:
 
 
 def _decompressed(raw: IO[bytes], output: Output) -> "_Bounded":
-    """Return the stream of the tar in a file that is compressed up to MOST_LAYERS times."""
+    """Return the decompressed stream of a tar file, which may have been compressed up to MOST_LAYERS times."""
     stream = _Bounded(raw, output)
     for _ in range(MOST_LAYERS):
         begin = stream.peek(len(max(OPENERS, key=len)))
@@ -165,7 +166,7 @@ def _check_is_tar(stream: "_Bounded", archive: Path) -> None:
 
 
 class _Bounded:
-    """A stream that raises DataError if more bytes are read from it than the archive may unpack to (decompression bomb)."""
+    """A stream that raises DataError if more than `output.most` bytes are read from it (decompression bomb)."""
 
     def __init__(self, stream: IO[bytes], output: Output) -> None:
         self.stream, self.output, self.left, self.ahead = stream, output, output.most, b""
@@ -198,8 +199,8 @@ class _Member(tarfile.TarInfo):
     tarfile alone would treat a damaged header, or the end of the file between two members, as the end of the archive.
     """
 
-    # Versions of tarfile in which CVE-2025-13462 is fixed call the two methods that begin with an underscore. Older versions
-    # call the two methods without an underscore.
+    # tarfile calls `_fromtarfile` and `_frombuf` in versions in which CVE-2025-13462 is fixed. Older versions call
+    # `fromtarfile` and `frombuf`.
 
     @classmethod
     def fromtarfile(cls, tarfile_: tarfile.TarFile) -> Self:
@@ -232,7 +233,7 @@ def _header_damage_as_error() -> Iterator[None]:
 
 
 def _checked(member: _T) -> _T:
-    """Return the member. Raises tarfile.ReadError if its header claims more bytes than any member of these archives has."""
+    """Return the member. Raises tarfile.ReadError if the size in its header is negative or exceeds the limit for its type."""
     if not 0 <= member.size <= (LONGEST_HEADER if member.type in HEADERS else LARGEST_MEMBER):
         raise tarfile.ReadError(f"a header claims {member.size} bytes")
     return member

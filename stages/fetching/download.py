@@ -1,8 +1,8 @@
 """Download one file from one address, resumably: with requests, or with gdown for Google Drive.
 
-The bytes that have arrived are kept in a file .*.part. After a broken connection, or in a later run, the server is asked for
-the remaining bytes, provided that the file on the server has not changed (If-Range). If the server cannot send a part of a
-file, the download starts from the beginning.
+The bytes that have arrived are kept in the file .<hash of the address>.part. After a broken connection, or in a later run, the
+server is asked for the remaining bytes, provided that the file on the server has not changed (If-Range). If the server cannot
+send a part of a file, the download starts from the beginning.
 """
 
 import hashlib
@@ -169,7 +169,7 @@ def _is_unknown_host(error: BaseException | None) -> bool:
 
 
 def _root_cause(error: BaseException) -> str:
-    """Return the text of the innermost cause of an error of requests, which nests errors; omit the connection's description."""
+    """Return the text of the innermost of the nested errors that requests raises, without the description of the connection."""
     while isinstance(inner := getattr(error, "reason", error.args[-1] if error.args else None), BaseException):
         error = inner
     return str(error).rsplit("): ", 1)[-1]

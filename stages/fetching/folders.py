@@ -77,9 +77,8 @@ def identity(
 ) -> str:
     """Return the hex sha256 of names, sizes and modification times of the files in all parts, and of single files' digests.
 
-    digest: function that returns the digest of a single file. contents: function that returns the digest of a file of a part,
-    which is used instead of the modification time; None: use the modification time.
-    The path of the folder does not change the result.
+    digest: function that returns the digest of a single file. contents: function that returns the digest of a file of a part;
+    if it is given, these digests are used instead of modification times. The path of the folder does not change the result.
     """
     rows: list[tuple[str, int, int | str]] = [(path.name, 0, digest(path)) for path in found.copied]
     for part in wanted.parts:
@@ -142,8 +141,9 @@ def _names(folder: Path, pattern: str) -> list[str]:
 def _one(folder: Path, fits: Callable[[Path], bool], name: str, wanted: Wanted) -> Path:
     """Return the folder for which `fits` is true, on the first level that has such a folder.
 
-    Among several such folders, the folder called `name` is returned; it is also preferred to its parent folder. Raises
-    DataError if no folder fits, or if several fit but not exactly one of them is called `name`.
+    Among several such folders, the folder called `name` is returned. If one folder and its subfolder called `name` both fit,
+    the subfolder is returned. Raises DataError if no folder fits, or if several fit but not exactly one of them is called
+    `name`.
     """
     level = [folder]
     for _ in range(DEPTH + 1):

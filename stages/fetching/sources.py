@@ -19,7 +19,7 @@ from datasets.errors import DataError
 from datasets.files import NotEnoughSpace, disk_trouble_as_data_error, lock_file, sha256, write_atomically
 from datasets.progress import Report, silent
 
-RECORD = ".record.json"  # name of the file next to a download that contains the download's address, size, digest and date
+RECORD = ".record.json"  # name of a file next to each download; it contains the download's address, size, digest and date
 PIN = re.compile(r"#sha256=(?P<digest>.*)$")
 _log = logging.getLogger(__name__)
 

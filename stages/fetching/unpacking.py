@@ -15,7 +15,7 @@ LARGEST_MEMBER = 4 << 30
 MOST_MEMBERS = 1_000_000  # six times the number of files of Penn Action
 MOST_TIMES, AT_LEAST = 100, 1 << 30  # limit of the unpacked bytes: 100 times the archive's size, but never below 1 GiB
 LONGEST_NAME = 255  # bytes; the limit of common file systems
-# A group of this name in the regular expression matches the names of files that are unpacked to a folder of this name.
+# In the regular expression for members, the group "images" matches the names of files that are unpacked to the folder images/.
 IMAGES = "images"
 NOT_PUBLISHED = "This is not the published archive; fetch it again from its owner."
 
@@ -69,7 +69,10 @@ class Output:
         self.progress()
 
     def require_room(self, needed: int) -> None:
-        """Raise DataError if `needed` bytes exceed the limit, or if the bytes not yet unpacked do not fit on the disk."""
+        """Raise DataError if the wanted files are too large: larger than the limit `most`, or too large for the disk.
+
+        needed: bytes of all wanted files together; bytes that an earlier run has unpacked need no further disk space.
+        """
         if needed > self.most:
             raise self.too_much()
         written = sum(path.stat().st_size for path in self.folder.rglob("*") if path.is_file())
@@ -98,7 +101,10 @@ class Output:
             self.write(to, os.fstat(content.fileno()).st_size, content)
 
     def open(self, to: str, size: int) -> "OutputFile":
-        """Open the file for a member of `size` bytes. Raises DataError for an impossible name or a full disk."""
+        """Open the file at the path `to` below the folder, to write a member of `size` bytes to it.
+
+        Raises DataError for a name that is too long or has unprintable characters, and for a full disk.
+        """
         if not to.isprintable() or any(len(os.fsencode(part)) > LONGEST_NAME for part in to.split("/")):
             raise DataError(f"{self.archive} holds a member with the impossible name {to!r}. {how_to_replace(self.archive)}")
         path = self.folder / to
@@ -108,7 +114,7 @@ class Output:
         return OutputFile(path, size, self)
 
     def spend(self, count: int) -> None:
-        """Count `count` written bytes. Raises DataError once all written bytes exceed the limit (decompression bomb)."""
+        """Count `count` unpacked bytes. Raises DataError once all unpacked bytes exceed the limit (decompression bomb)."""
         self._written += count
         if self._written > self.most:
             raise self.too_much()

@@ -58,10 +58,10 @@ class Database:
 
 
 def nearest_neighbour(train: Movements, query: np.ndarray, actions: np.ndarray | None = None) -> Forecasts:
-    """Yield for each query the movement that follows the most similar training frame, shifted and scaled to fit the query.
+    """Yield for each query the movement after the most similar training frame; it is shifted and scaled to fit the query.
 
-    actions: (N,) text, true action of each query, to search only training frames with this action (NN-oracle); None: all
-    training frames (NN-all). Query and training frame are normalised on the joints that are visible in the training frame:
+    actions: (N,) text, true action of each query; only training frames with this action are searched (NN-oracle). None: all
+    training frames are searched (NN-all). Query and training frame are normalised on the joints visible in the training frame:
     minus the mean of these joints, divided by the largest distance of a joint from this mean. The distance between poses is the
     sum of squared differences divided by the number of these joints. A joint that is hidden in the neighbour's movement at a
     step has no forecast (NaN) at this step.
@@ -84,7 +84,10 @@ def nearest_neighbour(train: Movements, query: np.ndarray, actions: np.ndarray |
 
 
 def _by_action(database: Database, count: int, actions: np.ndarray | None) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Yield, for each action, the indices of its queries, and its rows in the database; with actions = None, yield all once."""
+    """Yield, for each action, the indices of its queries, and the indices of its frames in the database.
+
+    If `actions` is None, yield once the indices of all queries and of all frames.
+    """
     if actions is None:
         yield np.arange(count), np.arange(len(database.starts))
         return
@@ -96,7 +99,7 @@ def _by_action(database: Database, count: int, actions: np.ndarray | None) -> It
 def _by_pattern(
     database: Database, shown: np.ndarray, candidates: np.ndarray
 ) -> list[tuple[np.ndarray, np.ndarray, np.ndarray]]:
-    """Group the candidates, rows of the database, so that all frames of a group show the same V joints.
+    """Group training frames so that all frames of a group show the same V joints; candidates: the frames' rows in the database.
 
     Return for each group: the mask of these joints (J,), its rows in the database (M,) and its normalised poses (M, 2 V).
     """
@@ -138,10 +141,11 @@ def _moved(database: Database, neighbour: np.ndarray, shown: np.ndarray, query: 
 
 
 def nearest_mean(train: Movements, query: np.ndarray, side: np.ndarray, actions: np.ndarray | None = None) -> Forecasts:
-    """Yield the query plus the mean displacement of the 50 most similar training frames that show all joints.
+    """Yield the query plus the mean displacements in the movements that follow the 50 most similar training frames.
 
+    Only training frames that show all joints are used; without such frames, the forecast repeats the query.
     side: (N,) px, longer side of the queries' cropped frames; actions: as for `nearest_neighbour`. Poses are centred and
-    compared on the joints that are known in the query. If no training frame shows all joints, the forecast repeats the query.
+    compared on the joints that are known in the query.
     """
     database = Database.of(train, train.joints.shape[1])
     theirs, displacements = database.poses / database.side[:, None, None], _displacements(database)

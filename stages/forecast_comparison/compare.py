@@ -8,9 +8,11 @@ Files in the result folder, for the test split:
     forecasts.png, .pdf, .svg  curves of PCK over the steps
     strips.png                 for some movements, the forecast poses on the input image, and the labelled poses below them
     movement-<k>.gif           animations of the movements in strips.png
-    movements3d.html           with a converter: a page in which the mouse turns the 3D poses of the movements in strips.png
-    movements3d.png            with a converter: still views of these 3D poses from three sides
-    space.csv, .md, .txt, space-tests.csv, .md, .txt    for the drawn sample, with a converter: errors of 3D poses in mm by step
+Further files, if the network has a converter and therefore forecasts 3D poses:
+    movements3d.html           a page in which the mouse turns the 3D poses of the movements in strips.png
+    movements3d.png            still views of these 3D poses from three sides
+    space.csv, .md, .txt       errors of 3D poses in mm by step; only for the built-in sample, whose true 3D poses are known
+    space-tests.csv, .md, .txt significance tests of these errors against zero velocity
 """
 
 from collections.abc import Callable
@@ -49,14 +51,15 @@ RIVALS = ("zero velocity", "mean of 50 nearest")  # baselines in the significanc
 
 def compare(folder: Path, evaluation: Path, name: str, pose_only: Path, data: ForecastFiles, stride: int,
             truth: dict[int, np.ndarray] | None = None, report: Report = silent) -> dict[str, Any]:  # fmt: skip
-    """Compare a network's forecasts with those of baselines, and write all files.
+    """Compare a network's forecasts with those of baselines, and write all files that the module's docstring lists.
 
     evaluation: folder of the network's evaluation; name: name of the network in the tables; pose_only: folder of the pose-only
     forecasters; stride: number of frames from step to step, for the kind fixed_rate of start frames; truth: number of a
-    sequence -> the true 3D poses of its frames (frames, J, 3) in mm, for the drawn sample. Baselines and pose-only forecasters
-    start from the labelled poses. A second zero-velocity baseline starts from the first pose that the network predicts. Returns
-    the mean PCK over the steps, and the mean error in 3D, of the network and of zero velocity. Raises DataError for a damaged
-    file.
+    sequence -> the true 3D poses of its frames (frames, J, 3) in mm; None if they are unknown (they are known only for the
+    built-in sample). Baselines and pose-only forecasters start from the labelled poses. A second zero-velocity baseline starts
+    from the first pose that the network predicts. Returns the mean PCK over the steps of the network and of zero velocity from
+    the labelled pose; if the files space.* are written, also the mean 3D error of the network and of zero velocity from the
+    predicted pose. Raises DataError for a damaged file.
     """
     train, movements = data.movements("train"), data.movements(SPLIT)
     kinds = starts_by_kind(movements, stride)
@@ -210,7 +213,7 @@ def _draw_movements(
             poses, true = space.read_poses(path, frame).steady(), None
             shown = (
                 poses.repos if truth else poses.repos + poses.trans[:, None]
-            )  # true poses have no position in space; next to them, the forecast is drawn without its position, too
+            )  # the origin of true poses is the mean of their joints; to compare, the forecast is drawn from the same origin
             if truth:
                 true = space.true_poses(truth, movements)[starts.rows[frame]]
             turnable.append(Movement3D(str(actions[sequence]), shown.numpy(), true, image, predicted))

@@ -34,9 +34,9 @@ REACH = 0.2  # unit of the displacements that the network predicts, as a fractio
 NEAR = 0.05  # distance at which the loss is steepest, as a fraction of the frame's longer side
 FAR = 0.5  # weight of the loss's linear term, whose gradient also reaches joints that are far from their labels
 CHUNK = 4096
-# Augmentation of a training pose.
-ROTATION, SCALE, SHIFT = 0.25, 0.2, 0.05  # largest rotation (radians), relative scaling, shift / frame's longer side
-HIDDEN, NOISE = 0.1, 0.005  # probability of hiding a joint, in half of the poses; std of noise / frame's longer side
+# Augmentation of a training pose; shift and noise are in units of the frame's longer side.
+ROTATION, SCALE, SHIFT = 0.25, 0.2, 0.05  # largest rotation (radians), largest relative change of scale, largest shift
+HIDDEN, NOISE = 0.1, 0.005  # probability of hiding a joint (only in half of the poses); standard deviation of the noise
 _ORDER, _AUGMENTATION = 0, 1  # independent RNG streams of one seed
 
 
@@ -56,8 +56,8 @@ class PoseOnlyNet(nn.Module):
     """The network of a pose-only forecaster: poses (N, 13, 2) -> poses of all steps (N, 16, 13, 2).
 
     Coordinates are in units of the frame's longer side, from the frame's left upper corner; unknown joints are NaN. size:
-    (N, 2), width and height / longer side; action: (N,) indices of actions, ignored by a network without actions. A network
-    with its initial weights forecasts that the pose does not change.
+    (N, 2), width and height of the frame in this unit; action: (N,) indices of actions, ignored by a network without actions. A
+    network with its initial weights forecasts that the pose does not change.
     """
 
     def __init__(self, actions: int) -> None:
@@ -85,8 +85,8 @@ class PoseOnlyObjective:
     """Trains a pose-only forecaster on labelled movements; see `stages.training.objective.Objective`.
 
     The loss of a visible joint at a distance d from its label is 1 - exp(-d^2 / (2 NEAR^2)) + FAR d. The mean loss is close to
-    the fraction of joints that PCK@0.05 counts as wrong. acc is PCK@0.05 over all steps. Steps beyond the sequence's end have
-    the same weight as steps inside the sequence, as in PCK.
+    the fraction of joints that PCK@0.05 counts as wrong. acc is PCK@0.05 over all steps. In the loss and in PCK, steps beyond
+    the sequence's end, where the labels repeat an earlier step, count as much as steps inside the sequence.
     """
 
     parts = tuple(f"pck_{step}" for step in range(1, STEPS + 1))
@@ -109,7 +109,7 @@ class PoseOnlyObjective:
         self.resources = resources
 
     def phase(self, epoch: int) -> Hashable:
-        """Return 0: all epochs of this training have the same phase."""
+        """Return 0: all epochs belong to one phase, because all iterations launch the same kernels."""
         return 0
 
     def batches(self, first: int, count: int) -> Iterator[dict[str, Tensor]]:
@@ -137,13 +137,14 @@ class PoseOnlyObjective:
         return loss, torch.cat([loss.detach()[None], hits.float(), seen.sum(dim=(0, 2)).float()])
 
     def figures(self, sums: Tensor) -> dict[str, float]:
-        """Return loss, acc and the PCK of each step, computed from the sums of `loss`."""
+        """Return the loss, the PCK over all steps ("acc") and the PCK of each step, computed from the sums of `loss`."""
         return {"loss": sums[0].item()} | _rates(sums[1:].double())
 
     def validate(self, network: nn.Module, phase: Any, report: Report) -> tuple[Tensor, np.ndarray]:
-        """Return sums (34,) over this process's share of the start frames, and a picture of one black pixel.
+        """Return sums (34,) over this process's share of the start frames, and a picture.
 
-        The sums: number of start frames, loss, then the numbers of hits (16,) and of visible joints (16,) by step.
+        The sums: number of start frames, loss, then the numbers of hits (16,) and of visible joints (16,) by step. The picture
+        is one black pixel, because this training has nothing to show.
         """
         movement, size, action = self.poses["valid"]
         rank, processes = self.resources.share
@@ -160,7 +161,10 @@ class PoseOnlyObjective:
         return sums, np.zeros((1, 1, 3), np.uint8)
 
     def validation_figures(self, sums: Tensor) -> dict[str, float]:
-        """Return loss, acc and the PCK of each step; sums: the results of `validate`, added up over all processes."""
+        """Return the loss, the PCK over all steps ("acc") and the PCK of each step.
+
+        sums: the results of `validate`, added up over all processes.
+        """
         return {"loss": (sums[1] / sums[0]).item()} | _rates(sums[2:])
 
     def save(self, path: Path, network: nn.Module, metrics: dict[str, float]) -> None:
@@ -180,7 +184,7 @@ FILES = {"any-action": False, "action-known": True}  # name -> whether the netwo
 def train_both(
     folder: Path, data: ForecastFiles, settings: PoseOnly, workspace: Workspace, report: Report
 ) -> dict[str, dict[str, float]]:
-    """Train one forecaster without and one with the action as input; write NAME.safetensors and logs/NAME/ of each.
+    """Train two forecasters, with and without the action as input; write NAME.safetensors and logs/NAME/ for each of them.
 
     Returns NAME -> accuracies of the forecaster's best epoch; the names are the keys of FILES. Raises DataError if a file of
     Penn Action is missing or damaged.
@@ -188,7 +192,7 @@ def train_both(
     movements = {split: data.movements(split) for split in ("train", "valid")}
     found = {}
     for name, with_actions in FILES.items():
-        place = folder / "logs" / name  # a result's digest leaves out files in logs/, because they contain times
+        place = folder / "logs" / name  # the files of a training contain times; a result's digest leaves out files in logs/
         place.mkdir(parents=True, exist_ok=True)
         objective = PoseOnlyObjective(movements, settings.training(), with_actions)
         alone = workspace.model_copy(update={"device": "cpu", "processes": 1, "machines": 1})  # a GPU would not be faster
@@ -258,7 +262,10 @@ def augment(movement: Tensor, size: Tensor, generator: torch.Generator) -> tuple
 
 
 def _tensors(movements: Movements, names: list[str]) -> tuple[Tensor, Tensor, Tensor]:
-    """Return movements (N, 16, 13, 2) and sizes (N, 2), / frame's longer side, and action indices (N,), by start frame."""
+    """Return the movement (N, 16, 13, 2), the frame size (N, 2) and the action index (N,) of each start frame.
+
+    The unit of the movements and sizes is the frame's longer side.
+    """
     starts = published_starts(movements)
     side = movements.side[starts.sequence]
     movement = movements.joints[starts.rows] / side[:, None, None, None]

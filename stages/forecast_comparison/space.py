@@ -1,4 +1,4 @@
-"""Score forecast 3D poses where the truth is known: on the drawn sequences of the sample.
+"""Score forecast 3D poses where the truth is known: on the built-in sample, whose images are drawn from 3D poses.
 
 The poses are `repos` of `stages.lifting.network.Pose3D`: joints minus their mean, in the camera frame, in mm. Errors are
 distances in mm, computed once without alignment, and once after the best rotation, shift and scale of each pose (Procrustes).
@@ -55,7 +55,10 @@ def errors_by_step(path: Path, name: str, starts: Starts, truth: np.ndarray) -> 
 
 
 def _forecasts(name: str, poses: Pose3D, goal: np.ndarray) -> Iterator[tuple[str, np.ndarray]]:
-    """Yield the name and the poses (n, T, J, 3) mm of the network, of its steady poses, and of both zero-velocity baselines."""
+    """Yield the name and the poses (n, T, J, 3) mm of the network and of two zero-velocity baselines.
+
+    The network's poses are yielded twice: as they are, and rescaled by `Pose3D.steady`.
+    """
     forecast = poses.repos.numpy()
     yield name, forecast
     yield f"{name}{STEADY}", poses.steady().repos.numpy()

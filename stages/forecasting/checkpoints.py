@@ -25,7 +25,7 @@ class ForecasterDescription:
     joints: tuple[str, ...]  # output channel -> joint name
     resolution: int  # side of the input in pixels
     metrics: dict[str, int | float]  # accuracies at the time of saving
-    converter: Converter | None = None  # options of the converter; None without one
+    converter: Converter | None = None  # options of the converter; None for a network without a converter
 
 
 def as_json(about: ForecasterDescription) -> dict[str, Any]:
@@ -46,7 +46,7 @@ def save_forecaster(path: Path, network: ForecastNet, joints: tuple[str, ...], r
 def load_forecaster(path: Path) -> tuple[ForecastNet, ForecasterDescription]:
     """Return the network in evaluation mode on the CPU, and its description.
 
-    Raises DataError for a file that is not a forecasting network of this workspace.
+    Raises DataError for a file without a forecasting network in the format of `save_forecaster`.
     """
     tensors, raw = load_tensors(path)
     return build(tensors, raw, path)

@@ -8,8 +8,9 @@ Files in the result folder:
     counts_<split>_<kind>.h5    hits and seen (S, T, J), and curve, for each kind of start frames: see `scoring.Counts`
     counts_<split>_<kind>_projected.h5    with a converter: the counts of the projected 3D joints
     forecast.json          PCK@0.05 by step, for each kind of start frames
-Kinds of start frames: all (every frame, by the published rule), first (the first frame of each sequence), fixed_rate (steps are
-[forecast] stride frames apart; the start frames are the frames from which all steps lie inside the sequence).
+Kinds of start frames: all (every frame, by the published rule), first (the first frame of each sequence), fixed_rate (the
+setting `stride` of [forecast] is the number of frames from one step to the next; the start frames are the frames from which
+all steps lie inside the sequence).
 """
 
 from collections.abc import Iterator
@@ -85,7 +86,7 @@ class ForecastAccuracy(BaseModel):
 class Forecast:
     """The forecasts from n start frames, in the coordinates of the cropped frames."""
 
-    starts: np.ndarray  # (n,) int64: indices of the start frames
+    starts: np.ndarray  # (n,) int64: indices of the start frames in the dataset's `Starts`
     joints: np.ndarray  # (n, T, J, 2) 0-based px: joints in the heatmaps
     confidence: np.ndarray  # (n, T, J): height of each heatmap's peak
     poses: Pose3D | None  # 3D poses (n, T) on the CPU; None without a converter
@@ -213,7 +214,7 @@ def forecast_images(network: ForecastNet, images: Tensor, steps: int, mirrored: 
 def _add(
     counts: dict[str, Counts], movements: Movements, kinds: dict[str, Starts], frames: np.ndarray, joints: np.ndarray
 ) -> None:
-    """Add each forecast to the counts of every kind of start frames to which the forecast's start frame belongs.
+    """Count each forecast for every kind of start frames that includes the forecast's start frame.
 
     frames: (n,) rows of the forecasts' start frames in `Movements.joints`; joints: (n, T, J, 2), the forecasts.
     """

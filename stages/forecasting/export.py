@@ -34,7 +34,7 @@ from stages.settings.sections import Input
 SAFETENSORS, ONNX, NAME = "forecaster.safetensors", "forecaster.onnx", "forecaster.json"
 CHECKED = 2  # number of images on which the written files are compared with the network
 TOLERANCE = 1e-4  # largest allowed difference of heatmaps, whose peaks are about 1 high
-POSE_TOLERANCE = 0.5  # largest allowed difference of 3D poses, in mm (focal: heatmap px); the poses are some metres away
+POSE_TOLERANCE = 0.5  # largest allowed difference of 3D poses, in mm (focal: heatmap px); people are metres from the camera
 
 
 _SPACE = [
@@ -155,7 +155,7 @@ def _computed(network: ForecastNet, images: Tensor) -> dict[str, np.ndarray]:
 
 
 def _of_onnx(path: Path, images: Tensor) -> dict[str, np.ndarray]:
-    """Return name -> output of an .onnx file, run with one image at a time, to test a batch size unlike the export's two."""
+    """Return name -> output of an .onnx file, which was traced with two images and is tested here with batches of one."""
     import onnxruntime
 
     session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])

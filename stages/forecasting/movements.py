@@ -1,4 +1,4 @@
-"""Read movements, the labelled poses of all frames of cropped Penn Action, and choose the frames of a forecast's steps.
+"""Read movements, the labelled poses of all frames of cropped Penn Action, and choose which frames a forecast predicts.
 
 A start frame is a frame from which the network forecasts. Published rule (image-play): every frame of every sequence is a start
 frame. With n frames in the sequence, the 16 steps from frame i are the frames round(linspace(i, i + n - 1, 16)): the stride is
@@ -63,9 +63,9 @@ class Starts:
 def read_movements(annotations: Path, labels: Path, split: str) -> Movements:
     """Return the movements of a split: train, valid or test.
 
-    annotations: exp/penn_action_cropped/annot, with image-play's files in penn-crop/; labels:
-    exp/penn_action_cropped/data/labels, for the actions and sizes. Raises DataError if a file is missing or damaged, or if the
-    split is empty.
+    annotations: the folder exp/penn_action_cropped/annot, which has image-play's files in penn-crop/; labels: the folder
+    exp/penn_action_cropped/data/labels, from which each sequence's action and frame size are read. Raises DataError if a file
+    is missing or damaged, or if the split is empty.
     """
     path = annotations / "penn-crop" / f"{FILES[split]}.h5"
     numbers, joints = read_image_play(path)

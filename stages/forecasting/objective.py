@@ -36,8 +36,9 @@ class ForecastObjective:
     The loss is the sum over steps of the mean squared error of each step's heatmaps. acc is the PCK@0.05 of the heatmaps'
     largest pixels over all steps; loss_t and pck_t are the loss and the PCK@0.05 of step t.
 
-    With a converter, `projection_weight` * `projection` is added to the loss. The value `projection` is the sum over steps of
-    the mean squared error, in square heatmap px, of the projected coordinates of the 3D joints; hidden joints do not count.
+    With a converter, `projection_weight` * `projection` is added to the loss. The 3D joints are projected to the heatmap;
+    `projection` is the sum over steps of the mean squared difference between the projected and the labelled coordinates, in
+    squared heatmap px. The difference is set to 0 for hidden joints.
     """
 
     parts: tuple[str, ...] = tuple(f"{name}_{step}" for name in ("loss", "pck") for step in range(1, STEPS + 1))
@@ -66,7 +67,7 @@ class ForecastObjective:
         self.resources = resources
 
     def phase(self, epoch: int) -> int:
-        """Return the number of steps that are trained in an epoch."""
+        """Return how many steps of each forecast are trained in an epoch; the number grows from epoch to epoch."""
         return self.training.curriculum[min(epoch, len(self.training.curriculum)) - 1]
 
     def batches(self, first: int, count: int) -> Iterator[dict[str, Tensor]]:
@@ -95,7 +96,7 @@ class ForecastObjective:
         return loss, torch.cat([torch.stack([loss, projection]).detach(), padded.flatten()])
 
     def _projection(self, poses: Pose3D, batch: dict[str, Tensor]) -> Tensor:
-        """Return the weighted mean squared errors (N, steps) of the projected joints, in square heatmap px."""
+        """Return the joints' mean squared projection errors (N, steps) in squared heatmap px, weighted by batch["weights"]."""
         assert self.network.converter
         points = batch["points"][:, : poses.focal.shape[1]]
         known = ~points.isnan().any(dim=-1, keepdim=True)
@@ -104,7 +105,7 @@ class ForecastObjective:
         return (difference.square().mean(dim=-1) * batch["weights"][:, : points.shape[1]]).mean(dim=2)
 
     def _errors(self, maps: Tensor, batch: dict[str, Tensor]) -> Tensor:
-        """Return the weighted mean squared errors (N, steps, J) of heatmaps (N, steps, J, h, w)."""
+        """Return the mean squared errors (N, steps, J) of heatmaps (N, steps, J, h, w), weighted by batch["weights"]."""
         n, steps, joints, side, _ = maps.shape
         points = within(batch["points"][:, :steps], side)
         targets = augment.draw(points.flatten(0, 1), side, self.training.target_sigma, self.training.target_radius)
@@ -192,7 +193,7 @@ def correct(maps: Tensor, batch: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
 
 
 def draw_forecasts(images: Tensor, maps: Tensor) -> np.ndarray:
-    """Return a picture (H, W, 3) uint8 of the first images (N, 3, R, R), with the poses in heatmaps (N, T, J, h, w) on them."""
+    """Draw the poses of heatmaps (N, T, J, h, w) on the first of the images (N, 3, R, R); return a picture (H, W, 3) uint8."""
     shown = [step for step in SHOWN_STEPS if step < maps.shape[1]]
     pictures = (images[:SHOWN].clamp(0, 1) * 255).byte().permute(0, 2, 3, 1).cpu().numpy()
     largest = maps[:SHOWN].float().flatten(3).argmax(dim=3).cpu().numpy()

@@ -24,8 +24,8 @@ from stages.torch7.import_network import HourglassGraph
 from stages.torch7.match import with_tensors
 from stages.torch7.t7 import Table
 
-# The modules around an LSTM, in the order in which data passes them. The encoder's feature also reaches the sum directly,
-# through a Replicate module.
+# The modules around an LSTM, in the order in which data passes them. The encoder's feature also bypasses the LSTM:
+# a Replicate module repeats it for each step, and SUM adds it to the LSTM's output.
 _AROUND = ["Transpose", VIEW, VIEW, "Padding", LSTM, "Contiguous", VIEW, "Transpose", SUM, VIEW]
 _SPLIT = [VIEW, "SplitTable"]  # the modules before an output, which separate the steps from the batch dimension
 
@@ -114,9 +114,10 @@ def _without_steps(graph: HourglassGraph, nodes: list[Table]) -> list[Table]:
 
 
 def _before_split(graph: HourglassGraph, output: Table) -> tuple[Table, int]:
-    """Return the node that computes an output with all steps in the batch dimension, and the size of its last dimension.
+    """Return the node before an output's View and SplitTable, and the size of the output's last dimension.
 
-    Raises DataError if the modules before the output are not a View and a SplitTable.
+    The batch dimension of this node's result contains all steps; View and SplitTable separate them. Raises DataError if the
+    modules before the output are not a View and a SplitTable.
     """
     data = output
     for kind in reversed(_SPLIT):
@@ -148,5 +149,5 @@ def convert(source: Path, folder: Path, known: KnownModel | None = None) -> dict
     if not fits:
         raise DataError(f"{source} forecasts other joints than the {len(joints)} of Penn Action; give a network for these.")
     save_forecaster(folder / "best.safetensors", network, joints, resolution, metrics)
-    load_forecaster(folder / "best.safetensors")  # raises DataError for sizes that the settings do not allow
+    load_forecaster(folder / "best.safetensors")  # raises DataError if the settings do not allow the network's layer sizes
     return {"options": network.hourglass.options.significant()}

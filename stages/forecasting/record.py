@@ -30,10 +30,10 @@ def record(folder: Path, model: Path, data: ForecastFiles, training: ForecastTra
            workspace: Workspace, report: Report = silent) -> dict[str, int]:  # fmt: skip
     """Write train.npz and valid.npz; return the number of recorded poses in each split.
 
-    The network forecasts from images chosen at random; mirrored images are not used. training: the settings of the
-    network's own training, which define the frames of the steps. Only poses with a label for every joint are recorded. Raises
-    DataError for a file that is not a forecasting network, for an unreadable frame, and for a split without a completely
-    labelled pose.
+    The network forecasts from images chosen at random; mirrored images are not used. training: the settings with which the
+    network was trained; these settings determine which frame belongs to each step. Only poses with a label for every joint
+    are recorded. Raises DataError for a file that is not a forecasting network, for an unreadable frame, and for a split
+    without a completely labelled pose.
     """
     network, about = load_forecaster(model)
     device = pick_device(workspace.device)

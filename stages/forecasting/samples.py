@@ -47,7 +47,7 @@ class PennSequences(Dataset):
         return len(self.starts)
 
     def start_at(self, position: int) -> int:
-        """Return the index of the start frame of the sample at a position of the dataset."""
+        """Return which start frame the sample at `position` has, as an index in `Starts`."""
         if self.seed is None:
             return position
         past, offset = divmod(position, len(self))

@@ -1,9 +1,9 @@
 """Read checkpoints of two PyTorch ports of the stacked hourglass: files of torch.save, or .safetensors.
 
-One port is princeton-vl's pytorch_stacked_hourglass, which Rockwell's fork extends by regularisation. The other port is
+One port is princeton-vl's pytorch_stacked_hourglass; Rockwell's fork of this port adds regularisation. The other port is
 bearpaw's pytorch-pose; anibali's pytorch-stacked-hourglass has the same networks. First the tensors are renamed to the names
-of HourglassNet. Then the network's options are derived from the names and shapes of the tensors, and the shape of every tensor
-is compared with that in a network of these options.
+of HourglassNet. Then the network's options are derived from the names and shapes of the tensors. Last, a network is built with
+these options, and every tensor must have the shape of this network's tensor.
 """
 
 import os
@@ -72,7 +72,8 @@ class Placeholder:
         return "not a tensor"
 
 
-# Classes in a pickle that `Placeholder` replaces. Any other class that is not part of a tensor is refused.
+# If an object in a pickle has one of these classes, `Placeholder` replaces the object. Any other class that is not part of a
+# tensor is refused.
 _REPLACED = [
     "argparse.Namespace", "numpy.dtype", "numpy.ndarray",
     *(f"numpy.{core}.multiarray.{name}" for core in ("core", "_core") for name in ("scalar", "_reconstruct")),
@@ -160,7 +161,7 @@ def _load(path: Path) -> Any:
 
 
 def _check_members(path: Path) -> None:
-    """Raise DataError for a damaged zip, and for one whose members are compressed or overlap: torch.save writes no such zip."""
+    """Raise DataError for a damaged zip, and for compressed or overlapping members, which torch.save never writes."""
     try:
         with zipfile.ZipFile(path) as file:
             members = file.infolist()
@@ -212,9 +213,10 @@ def _renamed(path: Path, theirs: dict[str, torch.Tensor], bearpaw: bool) -> dict
 
 
 def _level(name: str, depth: int) -> str:
-    """Return the name in HourglassNet of a residual block's tensor in bearpaw's hourglasses; return other names unchanged.
+    """Return a tensor's name with its residual block's path in bearpaw's hourglasses replaced by the path in HourglassNet.
 
-    bearpaw's hourglasses have a list of levels; in HourglassNet each level contains the next inner level.
+    Other names are returned unchanged. bearpaw's hourglasses have a list of levels; in HourglassNet each level contains the
+    next inner level.
     """
     match = _LEVEL.fullmatch(name)
     if not match or int(match["level"]) >= depth:
@@ -258,7 +260,7 @@ def _tensors(path: Path, ours: dict[str, tuple[str, torch.Tensor]], network: Hou
     tensors: dict[str, torch.Tensor] = {}
     for name, (theirs, tensor) in ours.items():
         if name not in expected:
-            # princeton-vl's residuals also have a skip convolution if input and output widths are equal, but never use it.
+            # If a residual block's input and output widths are equal, princeton-vl's block has an unused skip convolution.
             if ".skip." in name and name.replace(".skip.", ".conv3.") in expected:
                 continue
             raise DataError(f"{path}: {theirs} is not used: the network that the other tensors form has no such tensor.")

@@ -49,12 +49,12 @@ class KnownModel:
     sha256: str = ""  # first digits of the file's digest, if the publisher states them
     normalisation: Normalisation | None = None  # normalisation of the images, if the network's file does not determine it
     file: str = ""  # the network's file in its archive, if the archive has several networks of this kind; * is any name
-    uses: tuple[str, ...] = ()  # settings of [models] that may name the network; empty: the setting named like the dataset
+    uses: tuple[str, ...] = ()  # settings of [models] whose value can be its name; empty: the setting named like the dataset
     trained_on: str = ""  # dataset on which the network was trained, if it is not `dataset`
 
     @property
     def settings(self) -> tuple[str, ...]:
-        """Return the settings of [models] that may name the network."""
+        """Return the settings of [models] whose value can be the name of this network."""
         return self.uses or (self.dataset,)
 
     @property
@@ -67,8 +67,8 @@ class KnownModel:
         return source if PIN.search(source) or not self.sha256 else f"{source}#sha256={self.sha256}"
 
 
-# The mean and the deviation are those in the settings of Rockwell's fork of princeton-vl's port (train: mean, stdev). On the
-# fork's web page, each of the links to its two networks leads to the other network. bearpaw's networks need no entry:
+# Rockwell's fork of princeton-vl's port states this mean and this deviation in its settings, as `mean` and `stdev` below
+# `train`. On the fork's web page, the links to the fork's two networks are swapped. bearpaw's networks need no entry:
 # `import_pytorch` recognises them by their tensors and sets their mean.
 _REGULARISED = Normalisation((0.3643, 0.3437, 0.3156), (0.1510, 0.1469, 0.1472))
 
@@ -135,7 +135,7 @@ def read_choice(text: str, setting: str) -> tuple[KnownModel | None, str]:
 
 
 def file_of(setting: str, model: KnownModel | None) -> str:
-    """Return the path of a network's file in a published archive, in which * stands for any name."""
+    """Return the path that a network's file has in a published archive; * in the path stands for any name."""
     return (model.file if model else "") or FILES[setting]
 
 

@@ -85,7 +85,7 @@ def _is_archive(path: Path) -> bool:
 
 
 def read_network(path: Path, dataset: Dataset | None = None) -> tuple[HourglassNet, checkpoints.Description]:
-    """Return the network of a .safetensors file of this workspace, a .t7 file, or a checkpoint of the two PyTorch ports.
+    """Return the network of a .safetensors file of this workspace, a .t7 file, or a checkpoint that `import_pytorch` reads.
 
     Only files of this workspace name their joints; for other files, `dataset` is the dataset that the network was trained on.
     Raises DataError for a file of another kind, and if the dataset is missing or has another number of joints than the network.

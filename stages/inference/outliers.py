@@ -19,8 +19,8 @@ def unsure(confidence: np.ndarray) -> np.ndarray:
 def flicker(joints: np.ndarray, size: np.ndarray) -> np.ndarray:
     """Return how far each frame's joints are from the midpoint of their positions in the previous and next frame, (N,).
 
-    The value of a frame is the distance of the joint that is farthest away, divided by the longer side of the image; the first
-    and the last frame have NaN. joints: (N, J, 2) px, of consecutive frames; size: (N,) px, longer side of each image.
+    The value of a frame is the largest distance of a joint from its midpoint, divided by the longer side of the image; the
+    first and the last frame have NaN. joints: (N, J, 2) px, of consecutive frames; size: (N,) px, longer side of each image.
     """
     found = np.full(len(joints), np.nan)
     if len(joints) > 2:
@@ -40,8 +40,8 @@ def disagreement(joints: np.ndarray, others: np.ndarray, size: np.ndarray) -> np
 def mirrored_back(joints: np.ndarray, width: np.ndarray, mirrored: list[int]) -> np.ndarray:
     """Convert joints predicted on mirrored images to px of the original images, (N, J, 2), and exchange left and right.
 
-    joints: (N, J, 2) px of the mirrored images; width: (N,) px, width of each image; mirrored: for each joint, the index of its
-    left-right partner.
+    joints: (N, J, 2) px of the mirrored images; width: (N,) px, width of each image; mirrored: for each joint, the index of
+    the joint with which it is exchanged.
     """
     back = joints[:, mirrored].copy()
     back[..., 0] = width[:, None] - 1 - back[..., 0]

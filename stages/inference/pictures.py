@@ -169,7 +169,7 @@ class ImageFiles:
         pass
 
     def add(self, picture: Picture, image: np.ndarray) -> None:
-        """Write the drawing `image`, (H, W, 3) uint8 RGB, in the format of its file name's suffix."""
+        """Write the drawing `image`, (H, W, 3) uint8 RGB, to a file; the suffix of the file's name determines the format."""
         path = self.folder / drawn_name(picture.name)
         path.write_bytes(cv2.imencode(path.suffix, cv2.cvtColor(image, cv2.COLOR_RGB2BGR))[1].tobytes())
 

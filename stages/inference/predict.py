@@ -51,15 +51,16 @@ def predict(network: HourglassNet, batches: Iterable[dict], mirrored: list[int],
             compute: torch.dtype = torch.float32) -> Iterator[tuple[dict, Tensor]]:  # fmt: skip
     """Yield each batch with the last stack's heatmaps (N, J, h, w), float32 on the CPU.
 
-    flip: average with the heatmaps of the mirrored image, which are mirrored back, with left and right joints exchanged.
-    mirrored: for each channel, the channel of the left-right partner. compute: see `compute_type`.
+    flip: average the heatmaps of the image and of its mirror image. The heatmaps of the mirror image are mirrored back, with
+    left and right joints exchanged. mirrored: for each channel, the channel with which it is exchanged. compute: see
+    `compute_type`.
 
     The mirrored heatmaps need no shift, because the outer edges of input and heatmap coincide, so that both are mirrored at
     the same line. The 7 x 7 convolution of stride 2 in the stem reaches half a pixel further to one side than to the other. A
-    network learns to compensate for this offset, on mirrored samples as well as on samples that are not mirrored. Measured: a
-    trained network's joints on an image and on its mirror image differ by 0.02 to 0.06 heatmap px on average, in either
-    direction. A shift by one pixel, as in programs whose heatmap coordinates refer to a pixel's corner, reduces PCKh@0.1 by a
-    third to a half.
+    network learns to compensate for this offset, on mirrored samples as well as on samples that are not mirrored. Measured
+    with trained networks: the joints of the mirror image, mirrored back, lie on average 0.02 to 0.06 heatmap px to the left or
+    right of the joints of the image. A shift by one pixel, as in programs whose heatmap coordinates refer to a pixel's corner,
+    reduces PCKh@0.1 by a third to a half.
     """
     run = runtimes.in_torch(network, device, compute)
     if flip:
@@ -71,7 +72,7 @@ def predict(network: HourglassNet, batches: Iterable[dict], mirrored: list[int],
 def average_scales(maps: Sequence[Tensor], scales: Sequence[float]) -> Tensor:
     """Return the average (N, J, h, w) of several heatmaps of the same people, in the coordinates of the first heatmaps.
 
-    scales: relative side of the box of each of `maps`. Outside of its box, a heatmap counts as 0.
+    scales: for each of `maps`, the factor by which the boxes were enlarged. Outside of its box, a heatmap counts as 0.
     """
     total = maps[0].clone()
     for values, scale in zip(maps[1:], scales[1:], strict=True):

@@ -31,7 +31,7 @@ from stages.network.checkpoints import Description
 from stages.network.hourglass import HourglassNet
 
 Image = str | Path | np.ndarray | Tensor
-# Names of the network files of an export, of a training, and of the published archive.
+# Names of the network's file in the folder of an export, in the folder of a training, and in the archive of image-play.
 _NETWORKS = ("model.safetensors", "best.safetensors", "best_model.t7")
 EXP = Path("exp")
 
@@ -71,12 +71,13 @@ class PosePredictor:
     @classmethod
     def load(cls, source: str | Path, runtime: str = "torch", device: str = "auto", precision: str = "auto",
              dataset: str = "") -> "PosePredictor":  # fmt: skip
-        """Return a predictor for the folder of an export or a training, a .safetensors, .t7 or PyTorch checkpoint, or a name.
+        """Return a predictor.
 
-        A name is an experiment below exp/, such as hg-256-ft or penn_action_cropped/hg-256-ft, or a network in `known_models`,
-        which is downloaded. dataset: the dataset that the network was trained on, such as mpii; needed for .t7 files and
-        PyTorch checkpoints, which do not name their joints. Raises DataError if `source` leads to no network, to several
-        networks or to an unreadable file.
+        source: the folder of an export or of a training, a .safetensors or .t7 file, a PyTorch checkpoint, or a name. A name
+        is an experiment below exp/, such as hg-256-ft or penn_action_cropped/hg-256-ft, or a network in `known_models`, which
+        is downloaded. dataset: the dataset that the network was trained on, such as mpii; needed for .t7 files and PyTorch
+        checkpoints, which do not name their joints. Raises DataError if `source` leads to no network, to several networks or
+        to an unreadable file.
         """
         path = find(source)
         onnx = path.with_name("model.onnx")
@@ -192,7 +193,7 @@ def find(source: str | Path) -> Path:
         return path
     if path.is_dir():
         below = [path]
-        # A folder with all results of a chain: prefer the exported network.
+        # A folder such as exp/, with the results of many stages: prefer the exported network.
         if not any((path / name).is_file() for name in _NETWORKS):
             exported = follow(path / "export")
             deeper = [follow(p) for up in ("*", "*/*") for p in sorted(path.glob(up)) if "@" not in str(p.relative_to(path))]

@@ -46,10 +46,10 @@ class VideoReader:
     def __init__(self, path: Path) -> None:
         """Open the video and decode its first frame. Raises DataError for a file that cannot be read as a video."""
         self.path, self.failed = path, list[str]()
-        self.undecodable = self._damaged = 0  # two numbers of frames, for the messages in `failed`
+        self.undecodable = self._damaged = 0  # numbers of undecodable and of damaged frames, for messages in `failed`
         try:
-            # libav gets a file object, because it would parse a name with a colon as an address. libav gets no protocols, so
-            # that a playlist cannot open other files.
+            # libav gets a file object, because libav would parse a name with a colon as an address. The whitelist allows no
+            # protocols, so that a playlist cannot make libav open other files.
             self._file = open(path, "rb")  # noqa: SIM115
         except OSError as error:
             raise DataError(f"{path} cannot be read: {error.strerror or error}.") from None
@@ -102,7 +102,7 @@ class VideoReader:
         if context.width * context.height > MOST_PIXELS:
             raise DataError(f"{self.path} claims frames of {context.width} x {context.height} px; convert it to smaller ones.")
         context.options = {"max_pixels": str(MOST_PIXELS)}
-        context.thread_type = "NONE"  # one thread, because several would also lose random frames next to a damaged one
+        context.thread_type = "NONE"  # one thread: several threads would also lose random frames next to a damaged frame
         return stream
 
     def _seconds(self) -> float | None:
@@ -131,7 +131,7 @@ class VideoReader:
     def _decoded(self) -> Iterator[VideoFrame]:
         damaged = set()  # presentation times of damaged packets
         for packet in self._packets():
-            # In MPEG-TS, is_corrupt may only mark the point where two files were joined.
+            # In MPEG-TS, is_corrupt does not prove damage: it is also set where two files were joined.
             if packet and packet.is_corrupt and self._container.format.name != "mpegts":
                 damaged.add(packet.pts)
             try:
@@ -213,7 +213,7 @@ def _through(graph: av.filter.Graph, frame: VideoFrame | None) -> Iterator[Video
 
 
 def _transform(frame: VideoFrame) -> tuple[int, ...]:
-    """Return (a, b, c, d) of the frame's display matrix, rounded to quarter turns: x' = a x + c y, y' = b x + d y."""
+    """Return (a, b, c, d) of the frame's display matrix, rounded to quarter turns; (x, y) moves to (a x + c y, b x + d y)."""
     matrix = frame.side_data.get("DISPLAYMATRIX")
     if matrix is None:
         return _NO_TRANSFORM
@@ -250,7 +250,7 @@ class VideoWriter:
         self.path, self.rate = path, rate
         self._container = av.open(f"file:{path}", "w", format="mp4", options={"movflags": "+faststart"})
         self._stream: av.VideoStream | None = None
-        self._waiting: tuple[VideoFrame, int] | None = None  # latest frame and its tick; encoded when the next one is added
+        self._waiting: tuple[VideoFrame, int] | None = None  # latest frame and its tick; encoded when the next frame is added
         self._duration = max(1, round(_TICKS / rate))
 
     def close(self) -> None:

@@ -8,7 +8,7 @@ convert      check motion capture, and split its clips into a training and a val
 cameras      draw random cameras that see a whole person, and project points
 bodies       change the proportions of bodies at random
 samples      make training samples: poses of motion capture, seen by random cameras
-recordings   move recorded heatmaps of a forecasting network to the joints of training samples
+recordings   shift the recorded heatmaps of a forecasting network so that they fit the joints of training samples
 network      define the converter and the lifter
 checkpoints  write both networks to disk and read them
 objective    define batches, loss and validation for the training of both networks

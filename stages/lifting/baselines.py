@@ -12,7 +12,7 @@ import torch
 from stages.lifting.network import normalised_joints
 from stages.lifting.samples import Scenes
 
-RIDGE = 1.0  # added to the diagonal of the normal equations, whose entries are much larger: sums over thousands of samples
+RIDGE = 1.0  # added to each diagonal entry of the normal equations; the entries are much larger: sums over thousands of samples
 CHUNK = 1024  # number of queries that are computed at a time, to limit memory
 
 

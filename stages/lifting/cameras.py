@@ -44,7 +44,7 @@ class Cameras:
 
 
 def principal_point(side: int, published: bool) -> float:
-    """Return the coordinate of the image's centre, equal for u and v, in 0-based px; side: side of the image in px.
+    """Return the coordinate in 0-based px (u and v are equal) of the image's centre; side: side of the image in px.
 
     published: whether to return the centre of skeleton2d3d, which is off by half a pixel: for a side of 64 px, 31 and not 31.5.
     """

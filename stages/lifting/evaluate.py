@@ -44,7 +44,7 @@ from stages.settings.sections import Workspace
 
 NAME = "lifting.json"
 BATCH = 256
-MOMENTS = 16  # length of a row of consecutive poses; one camera sees a row, and limb lengths should not change within it
+MOMENTS = 16  # poses per row; a row is consecutive poses seen by one camera, so its limb lengths should not change
 NOISY = Noise(blur_std=2, lowest_peak=0.3, jitter_std=1, missing_probability=0.1)  # as in the preset res-64-modern
 # Kind of heatmaps -> the noise with which they are drawn.
 INPUTS = {"sharp": NONE, "noisy": NOISY}
@@ -89,7 +89,7 @@ class LiftingAccuracy(BaseModel):
 
 @dataclass(frozen=True)
 class _Trial:
-    """The validation poses of an evaluation, and the kind of heatmaps in which the methods see these poses."""
+    """The validation poses of an evaluation, and the kind of heatmaps that the methods get for these poses."""
 
     scenes: Scenes  # all validation poses, each with a camera of its own
     rows: Scenes  # W rows of MOMENTS consecutive poses, see `in_rows`; one camera sees a row

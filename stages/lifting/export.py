@@ -30,7 +30,7 @@ from stages.settings.lifting import ConverterTraining
 from stages.torch7 import t7 as torch7
 
 NAME, SAFETENSORS, ONNX, TORCH7 = "converter.json", "converter.safetensors", "converter.onnx", "model_best.t7"
-CHECKED = 8  # number of poses on whose heatmaps the written files are compared with the network
+CHECKED = 8  # number of poses; the written files and the network are compared on the heatmaps of these poses
 TOLERANCE = 0.05  # largest allowed difference from the network's outputs, in mm and px; outputs reach several thousand mm
 
 
@@ -56,7 +56,7 @@ class ExportedConverter(BaseModel):
 
 
 def export(folder: Path, model: Path, clips: dict[str, Clips], training: ConverterTraining) -> dict[str, Any]:
-    """Write the converter in the file `model` in every format, and compare each file with the network on validation poses.
+    """Read a converter from the file `model`, write it in every format, and compare each file with it on validation poses.
 
     clips: split -> clips of motion capture. Returns the number of parameters, and for each file the largest difference of its
     outputs from the network's outputs. Raises DataError for a lifter, and if a difference exceeds TOLERANCE.

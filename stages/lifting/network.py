@@ -18,7 +18,7 @@ from stages.settings.lifting import Converter
 DEPTH = 2500.0  # mm, constant that is added to the depth in trans, as in skeleton2d3d
 HALVINGS = 4  # how often the converter halves the resolution of the heatmaps
 HIDDEN = 256  # width of the hidden layer in each of the converter's three heads
-LOWEST = 0.1  # smallest peak that counts as a joint; a lower peak is not scaled up to 1, and `joints_of` returns NaN for it
+LOWEST = 0.1  # smallest peak of a joint; the converter does not scale lower peaks up to 1, and `joints_of` returns NaN for them
 BLOCKS = 2  # number of residual blocks in the lifter
 
 
@@ -45,10 +45,10 @@ class Pose3D(NamedTuple):
         return Pose3D(self.repos[..., exchanged, :] * sign, self.trans * sign, self.focal)
 
     def steady(self) -> "Pose3D":
-        """Return the poses of movements (..., T) with the focal length of the first step at all T steps.
+        """Return the poses of movements (..., T), changed so that all T steps have the focal length of the first step.
 
-        As in image-play, repos and trans of each step t are multiplied by focal(1) / focal(t): an image determines neither a
-        person's size nor the focal length, so the estimates of both may change from step to step.
+        An image determines neither a person's size nor the focal length, so the estimates of both may change from step to step.
+        Therefore, as in image-play, repos and trans of each step t are multiplied by focal(1) / focal(t).
         """
         factor = self.focal[..., :1] / self.focal
         focal = self.focal[..., :1].expand_as(self.focal)
@@ -65,7 +65,7 @@ class Units(nn.Module):
     offset: Tensor
 
     def __init__(self, joints: int, side: int) -> None:
-        """Set the published units, 1 mm and 1 px, and offsets: 2.5 m for the depth, the mean focal length for focal."""
+        """Set published values. Units: 1 mm and 1 px. Offsets: 2.5 m for the depth, the mean focal length for focal, else 0."""
         super().__init__()
         self.register_buffer("unit", torch.ones(3 * joints + 4))
         self.register_buffer("offset", torch.cat([torch.zeros(3 * joints + 2), torch.tensor([DEPTH, FOCAL * side])]))
@@ -116,7 +116,7 @@ class ConverterNet(nn.Module):
 
     @property
     def center(self) -> float:
-        """Return the coordinate in px, equal for u and v, of the principal point in the images of the training cameras."""
+        """Return the coordinate in px (u and v are equal) of the principal point in the images of the training cameras."""
         return principal_point(self.side, self.options.cameras == "published")
 
     def forward(self, heatmaps: Tensor) -> Tensor:
@@ -169,9 +169,9 @@ class LifterNet(nn.Module):
 def normalised_joints(points: Tensor, side: int) -> Tensor:
     """Return features (N, 3 J + 3) of 2D joints (N, J, 2) in px; unknown joints are NaN. side: side of the image in px.
 
-    The features are, in this order: the joints (2 J) minus the mean of the known joints, divided by the size of the pose, 0 for
-    unknown joints; whether each joint is known (J), 1 or 0; this mean / side - 0.5 (2); this size / side (1). A pose's size
-    is the root mean square distance of the known joints from their mean, at least 0.001 px.
+    `mean` is the mean of the known joints of a pose. `size` is the root mean square distance of the known joints from `mean`,
+    at least 0.001 px. The features are, in this order: (joint - mean) / size (2 J), 0 for unknown joints; 1 for each known and
+    0 for each unknown joint (J); mean / side - 0.5 (2); size / side (1).
     """
     known = ~points.isnan().any(dim=-1, keepdim=True)
     count = known.sum(dim=1).clamp(min=1)
@@ -186,7 +186,7 @@ def normalised_joints(points: Tensor, side: int) -> Tensor:
 def joints_of(heatmaps: Tensor) -> Tensor:
     """Return the joints (N, J, 2) in px that heatmaps (N, J, S, S) show, NaN for a heatmap with a peak below LOWEST.
 
-    A joint is the weighted mean of the pixel coordinates; a pixel's weight is its excess over half of the peak, at least 0.
+    A joint is the weighted mean of the pixel coordinates. The weight of a pixel is max(0, pixel value - half of the peak).
     """
     peak = heatmaps.amax(dim=(2, 3), keepdim=True)
     weights = (heatmaps - peak / 2).clamp(min=0)

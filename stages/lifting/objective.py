@@ -43,8 +43,8 @@ class LiftingObjective:
                  training: Training, recordings: Recordings | None = None) -> None:  # fmt: skip
         """Prepare the training samples; clips: split (train, valid) -> clips with the joints of Penn Action.
 
-        recordings: recorded heatmaps for a part of the training samples, see `PoseSamples`.
-        If the outputs are normalised, `network.units` is set to statistics of the training samples' correct outputs.
+        recordings: recorded heatmaps for a part of the training samples, see `PoseSamples`. If the outputs are normalised,
+        `network.units` is computed from the correct outputs of training samples, see `Units.standardise`.
         """
         self.network, self.options, self.training = network, options, training
         side = network.side
@@ -77,7 +77,7 @@ class LiftingObjective:
         return compute(model, batch, self.network, self.training)
 
     def loss(self, outputs: Tensor, batch: dict[str, Tensor], share: float) -> tuple[Tensor, Tensor]:
-        """Return the loss, and values (5,) to add up: loss, error_mm, losses of repos, trans and focal; all times `share`."""
+        """Return the loss, and (5,): loss, error_mm, losses of repos, trans and focal; all values are multiplied by `share`."""
         unit = self.network.units.unit.to(outputs.device)
         difference = Pose3D.of((outputs.float() - targets(batch)) / unit)
         losses = torch.stack([part.square().mean() for part in difference]) * share
@@ -87,15 +87,15 @@ class LiftingObjective:
         return loss, torch.cat([loss.detach()[None], error[None], losses.detach()])
 
     def figures(self, sums: Tensor) -> dict[str, float]:
-        """Return the metrics of an iteration: loss, acc and those in `parts`; sums: (5,), the added-up values of `loss`."""
+        """Return the metrics of an iteration: loss, acc and the metrics in `parts`; sums: (5,), summed values of `loss`."""
         loss, error, *losses = sums.tolist()
         return {"loss": loss, "acc": 1 - error / METRE, "error_mm": error} | dict(zip(HEADS, losses, strict=True))
 
     def validate(self, network: nn.Module, phase: Any, report: Report) -> tuple[Tensor, np.ndarray]:
         """Validate on this process's share of the validation poses; return sums (6,), and a picture of the first poses.
 
-        The sums are the number of poses, then the five values that `loss` returns, multiplied by the number of poses of each
-        batch and added over the batches. `draw_poses` draws the picture.
+        The first sum is the number of poses. The other five are sums over the batches: the values that `loss` returns for a
+        batch are multiplied by the number of poses in the batch, and added. `draw_poses` draws the picture.
         """
         assert self.valid is not None, "begin comes first"
         rank, processes = self.resources.share
@@ -116,7 +116,7 @@ class LiftingObjective:
         return sums, picture
 
     def validation_figures(self, sums: Tensor) -> dict[str, float]:
-        """Return the metrics over all validation poses: loss, acc and those in `parts`; sums: (6,), see `validate`."""
+        """Return the metrics over all validation poses: loss, acc and the metrics in `parts`; sums: (6,), see `validate`."""
         return self.figures(sums[1:] / sums[0])
 
     def save(self, path: Path, network: nn.Module, metrics: dict[str, float]) -> None:
@@ -176,5 +176,5 @@ def _drawn(points: np.ndarray, extent: float | None = None) -> np.ndarray:
 
 
 def _unused() -> np.random.Generator:
-    """Return a random generator for a call of `observed` without noise, whose result does not depend on random numbers."""
+    """Return a random generator for calls of `observed` without noise; their results do not depend on the generator."""
     return np.random.default_rng(0)

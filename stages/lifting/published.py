@@ -1,8 +1,8 @@
 """Read and write the converter in the Torch7 files of the published programs skeleton2d3d and image-play.
 
-A file contains the converter alone (res-64), or a network that computes heatmaps and then a converter: hg-256-res-64 of
-skeleton2d3d (an hourglass, a converter, a projection), or hg-256-res-clstm-res-64 of image-play. The five outputs of a network
-with a converter are heatmaps, repos, trans, focal and the projected joints.
+A file contains the converter alone (res-64), or a larger network, whose converter gets the heatmaps that the network computes:
+hg-256-res-64 of skeleton2d3d (an hourglass, a converter, a projection), or hg-256-res-clstm-res-64 of image-play. The five
+outputs of a larger network are heatmaps, repos, trans, focal and the projected joints.
 """
 
 import copy
@@ -45,7 +45,7 @@ from stages.torch7.import_network import HourglassGraph
 from stages.torch7.match import Graph, with_tensors
 from stages.torch7.t7 import Table, TorchObject
 
-OUTPUTS = 5  # number of outputs of a network with a converter: heatmaps, repos, trans, focal, projected joints
+OUTPUTS = 5  # number of outputs of a network that contains a converter: heatmaps, repos, trans, focal, projected joints
 _KINDS = {
     nn.Conv2d: CONV, nn.BatchNorm2d: NORM, nn.ReLU: RELU, nn.MaxPool2d: POOL, Residual: RESIDUAL, nn.Flatten: VIEW,
     nn.Linear: LINEAR,
@@ -108,7 +108,7 @@ def _read_combined(graph: HourglassGraph) -> tuple[HourglassNet, ConverterNet]:
 
 
 def sized_converter(graph: Graph, focal: Table) -> ConverterNet:
-    """Return a new converter with the numbers of joints and features, and the heatmap side, of the converter in a file.
+    """Return a new converter that has as many joints, features and px per heatmap side as the converter in a file.
 
     focal: the node that computes the focal length. The weights and `Units` are not read. Raises DataError for sizes that a
     converter cannot have.
@@ -128,7 +128,10 @@ def sized_converter(graph: Graph, focal: Table) -> ConverterNet:
 
 
 def add_converter(build: Builder, heatmaps: int, network: ConverterNet, prefix: str = "") -> Heads:
-    """Add a converter's layers after the layer `heatmaps`; return its `Heads`. prefix: precedes its modules' names."""
+    """Add a converter's layers after the layer `heatmaps`; return the `Heads` of the converter.
+
+    prefix: start of the names of the converter's modules.
+    """
     x = heatmaps
     for i, module in enumerate(network.trunk):
         kind, name = _KINDS[type(module)], f"{prefix}trunk.{i}"
@@ -164,8 +167,8 @@ def converter_tensors(
 ) -> dict[str, Tensor]:
     """Return all tensors of a network; the names of the tensors of its converter begin with `prefix`.
 
-    expected: the layers of the network; nodes: the node of each layer. The constants that the file's network adds to the depth
-    and to the focal length become the offsets of `Units`.
+    expected: the layers of the network; nodes: for each layer, the node of `graph`. The constants that the file's network adds
+    to the depth and to the focal length become the offsets of `Units`.
     """
     found = graph.tensors(expected, nodes, network)
     joints = len(found[f"{prefix}repos.2.bias"]) // 3
@@ -182,7 +185,7 @@ def obstacle(network: ConverterNet) -> str:
 
 
 def as_torch7(network: ConverterNet) -> TorchObject:
-    """Return a converter, whose `obstacle` is empty, as an nn.gModule with the modules of res-64: cudnn classes, GPU tensors.
+    """Return a converter as an nn.gModule with the modules of res-64: cudnn classes, GPU tensors; `obstacle` must return "".
 
     The published modules add constants only to the depth and to the focal length. All other units and offsets are folded into
     the weights and biases of the last layers.

@@ -87,7 +87,7 @@ def validation_scenes(poses: np.ndarray, side: int, published: bool = False) -> 
 
 
 class PoseSamples:
-    """An endless stream of training batches; a batch depends only on the poses, the settings and the number of the batch."""
+    """An endless stream of training batches; a batch depends only on the poses, recordings, settings and batch number."""
 
     def __init__(self, poses: np.ndarray, side: int, options: Converter, training: Training,
                  recordings: Recordings | None = None) -> None:  # fmt: skip
@@ -100,7 +100,7 @@ class PoseSamples:
         self.shuffle: tuple[int, np.ndarray] = (-1, np.empty(0, int))
 
     def batches(self, first: int, count: int) -> Iterator[dict[str, np.ndarray]]:
-        """Yield the batches `first` to `count` - 1 as `observed` returns them; each pass over the poses is shuffled."""
+        """Yield batches number `first` to `count` - 1, made by `observed`; the poses are shuffled for each pass over them."""
         size = self.training.batch
         for number in range(first, count):
             rng = self._random(_SAMPLES, number)
@@ -109,7 +109,7 @@ class PoseSamples:
             yield self.recordings.replace(batch, self._recordings(number, len(self.recordings))) if self.recordings else batch
 
     def statistics(self) -> Scenes:
-        """Return STATISTICS random scenes, from which the units of normalised outputs are computed and the baselines learn."""
+        """Return STATISTICS random scenes, which define the units of normalised outputs and train the baselines."""
         rng = self._random(_STATISTICS, 0)
         return self._scenes(rng.integers(len(self.poses), size=STATISTICS), rng)
 
@@ -136,7 +136,7 @@ class PoseSamples:
 
 
 def noise_of(options: Converter) -> Noise:
-    """Return the noise that the settings define for training heatmaps."""
+    """Return the noise, given by the settings, that is added to the heatmaps of a training."""
     return Noise(options.blur_std, options.lowest_peak, options.jitter_std, options.missing_probability)
 
 
@@ -162,12 +162,12 @@ def draw_heatmaps(batch: dict[str, Tensor], side: int, training: Training) -> Te
     """Return heatmaps (N, J, side, side) for a batch that `observed` or `Recordings.replace` made, on the batch's device.
 
     A blob without blur covers the pixels that are at most target_radius px, in x and in y, from the pixel nearest to its
-    centre. With blur, this radius grows in proportion to the standard deviation. A blob is cut off at the heatmap's border.
+    centre. With blur, a blob's radius grows in proportion to its standard deviation. A blob is cut off at the heatmap's border.
     """
     centers, std, peak = batch["seen"], batch["std"][..., None], batch["peak"]
     pixels = torch.arange(side, device=centers.device, dtype=centers.dtype)
-    reach = std[..., None] * (training.target_radius / training.target_sigma) + 1e-3  # so that rounding cuts off no pixel
-    near = (pixels - (centers + 0.5).floor()[..., None]).abs() <= reach  # (N, J, 2, side) bool, false for NaN
+    reach = std[..., None] * (training.target_radius / training.target_sigma) + 1e-3  # 1e-3 absorbs rounding errors
+    near = (pixels - (centers + 0.5).floor()[..., None]).abs() <= reach  # (N, J, 2, side) bool, false where the centre is NaN
     distance = (pixels - centers[..., None]) / std[..., None]
     columns, rows = torch.where(near, (-0.5 * distance.square()).exp(), 0.0).unbind(dim=2)
     blobs = (rows * peak[..., None])[..., :, None] * columns[..., None, :]

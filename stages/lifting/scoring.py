@@ -59,10 +59,10 @@ def aligned(poses: np.ndarray, truth: np.ndarray) -> np.ndarray:
 
 
 def limb_unsteadiness(repos: np.ndarray) -> np.ndarray:
-    """Return the relative variation of limb lengths over time, (W,), 0 for rigid limbs; repos: (W, T, J, 3), T moments.
+    """Return the relative variation of limb lengths over time in each of W movements, (W,), 0 for rigid limbs.
 
-    The variation of a limb is the standard deviation of its length over the moments, divided by the mean length. The variations
-    of all limbs are averaged.
+    repos: (W, T, J, 3), poses at T moments of each movement. The variation of a limb is the standard deviation of its length
+    over the moments, divided by its mean length. The result is the mean of the variations of all limbs.
     """
     lengths = limb_lengths(repos)
     return (lengths.std(axis=1) / np.maximum(lengths.mean(axis=1), 1e-9)).mean(axis=1)

@@ -45,7 +45,7 @@ def train_lifter(folder: Path, clips: Path, heatmaps: Path | None, settings: Set
     options = settings.converter.model_copy(update={"outputs": "normalised"})
     recordings = read_recordings(heatmaps, "train", settings)
     objective = LiftingObjective(network, read_split(clips), options, training, recordings)
-    # Files in logs/ do not count in the digest of the result, so the times in the log of the training do not change the digest.
+    # The digest of the result leaves out the files in logs/, so the times in the log of the training do not change the digest.
     place = folder / "logs" / "lifter"
     place.mkdir(parents=True)
     # A GPU would not be faster than the CPU for this small network.

@@ -1,8 +1,8 @@
 """Compute training samples on the device: warp, colour-jitter and erase a whole batch of crops, and draw its heatmaps.
 
 The worker processes send plans (`loader.Plans`): the numbers that define a sample. A plan also contains the sample's
-unprocessed crop if the device cannot store all crops. The samples equal those of `loader.PoseDataset`, except that OpenCV
-rounds the weights of bilinear interpolation to 1/32 px.
+unprocessed crop if the device cannot store all crops. The samples equal those of `loader.PoseDataset`, except that
+`PoseDataset` interpolates with OpenCV, which rounds the positions between pixels to 1/32 px.
 """
 
 import torch
@@ -22,7 +22,8 @@ PART_OF_MEMORY = 0.5  # fraction of the device's free memory that cached crops m
 def plans(data: DatasetFiles, size: Input, training: Training, device: torch.device) -> "tuple[Plans, DeviceSamples]":
     """Return the stream of plans for a training, and the function that computes the samples of a batch of plans.
 
-    data.crops: the folder of the crop cache. All crops stay on the device if they fit in PART_OF_MEMORY of its free memory.
+    data.crops: the folder of the crop cache. All crops stay on the device if they need at most the fraction PART_OF_MEMORY
+    of its free memory.
     """
     fit = len(data.split("train")) * 3 * crop_side(size.resolution) ** 2 <= PART_OF_MEMORY * _free_bytes(device)
     stream = Plans(data, size, training, training.seed, training.batch, pixels=not fit)
@@ -91,7 +92,7 @@ def draw(centers: Tensor, side: int, sigma: float, radius: int) -> Tensor:
     centers: (N, J, 2) in heatmap px; NaN draws no blob.
     """
     pixels = torch.arange(side, device=centers.device, dtype=centers.dtype)
-    near = (pixels - (centers + 0.5).floor()[..., None]).abs() <= radius  # (N, J, 2, side) bool, false for NaN
+    near = (pixels - (centers + 0.5).floor()[..., None]).abs() <= radius  # (N, J, 2, side) bool, false if the center is NaN
     profiles = torch.where(near, ((pixels - centers[..., None]).square() * (-0.5 / sigma**2)).exp(), 0.0)
     columns, rows = profiles.unbind(dim=2)
     return rows[..., :, None] * columns[..., None, :]

@@ -20,11 +20,11 @@ from datasets.imaging.samples import CropSpec, Person, SampledAugmentation, bloc
 from datasets.progress import Report, silent
 from stages.machine.pool import each
 
-# Side of a cached crop / side of the person's box, which is stored at the resolution of the network's input. The crop
-# contains the box at every rotation, and a box scaled by 1.25 at rotations up to 13 degrees. If the box is scaled by 1.25 and
-# rotated by 45 degrees, each of its corners (1 % of its area) lies outside of the crop and becomes black. With the recipe's
-# `crop = published`, the augmentation scales and rotates an image that was already cut to the box. So it needs no pixels
-# outside of the box, except for those that are added when the box is rounded to whole pixels.
+# Side of a cached crop divided by the side of the person's box; in the crop, the box has the resolution of the network's input.
+# The crop contains an unscaled box at every rotation. It contains a box that the augmentation scales by 1.25 only at rotations
+# up to 13 degrees; at 45 degrees, each corner of this box (1 % of its area) lies outside of the crop and becomes black. With
+# the recipe's `crop = published`, the augmentation scales and rotates an image that was already cut to the box. So the
+# augmentation needs no pixels outside of the box, except for those that are added when the box is rounded to whole pixels.
 MARGIN = 1.5
 _PEOPLE = 64  # number of crops in one file
 
@@ -79,8 +79,8 @@ def crop_map(rows: Annotations, row: int, resolution: int) -> np.ndarray:
 def _read(folder: Path, first: int, skipped: int, count: int, rows: int, side: int) -> np.ndarray:
     """Return the bytes of `count` crops of a file as a flat uint8 array; the first `skipped` crops of the file are left out.
 
-    first: row of the file's first crop in the split; rows: number of rows of the whole split. Raises DataError as `read_crop`
-    does.
+    first: index, in the split, of the row to which the file's first crop belongs; rows: number of rows of the whole split.
+    Raises DataError as `read_crop` does.
     """
     path, size = _file(folder, first), side * side * 3
     expected = size * min(_PEOPLE, rows - first)

@@ -121,7 +121,7 @@ class PoseDataset(Dataset):
 
 
 class Plans(PoseDataset):
-    """The training samples of `PoseDataset` as plans, from which `stages.loading.augment` computes the samples on a device.
+    """The training samples of `PoseDataset` as plans: numbers from which `stages.loading.augment` computes samples on a device.
 
     With `pixels`, each plan contains its crop. Without `pixels`, the crops of all rows are stored on the device.
     """
@@ -134,11 +134,12 @@ class Plans(PoseDataset):
     def __getitem__(self, position: int) -> dict[str, Any] | DataError:
         """Return the plan of the sample at a position. For a damaged cache, return a DataError, which `batches` will raise.
 
-        row: number in the annotation file; crop (side, side, 3) uint8 RGB, only with `pixels`; to_source (K, 2, 3) float32: for
-        each of the K warps, in order, the map from px of its result to px of its source; heatmap_source (2, 3) float32: the
-        map from px of the final heatmaps to px of the heatmaps as drawn; centers (J, 2) float32: blob centers in heatmap px;
-        colour (3,) float32: factors of R, G, B; erased (4,) int64: left, top, right, bottom of the erased square in input px;
-        weights (J,) float32.
+        row: number in the annotation file. crop (side, side, 3) uint8 RGB, only with `pixels`. to_source (K, 2, 3) float32: the
+        crop is warped K times; for each warp, in order, the map from px of the warp's result to px of its source.
+        heatmap_source (2, 3) float32: the map from px of the final heatmaps to px of the drawn heatmaps, which are warped only
+        with `crop = published`. centers (J, 2) float32: blob centers in px of the drawn heatmaps. colour (3,) float32: factors
+        of R, G, B. erased (4,) int64: left, top, right, bottom of the erased square in input px. weights (J,) float32: as in
+        `PoseDataset`.
         """
         row, rows, variation = self.row_at(position), self.rows, self.variation_at(position)
         try:
@@ -208,8 +209,8 @@ def batches(samples: PoseDataset, batch: int, workers: int, first: int = 0, coun
     """Yield the batches `first` to `count` - 1 of the stream; count = None: up to the end of one pass over the rows.
 
     workers: number of processes that prefetch (0: one per core). share: (k, n) selects the samples k, k + n, k + 2 n ... of
-    each batch, for process k of n; a batch without a selected sample is skipped. The last batch of a pass may have
-    fewer than `batch` samples. Raises DataError for an unreadable image.
+    each batch, for training process k of n training processes; a batch without a selected sample is skipped. The last batch
+    of a pass may have fewer than `batch` samples. Raises DataError for an unreadable image.
     """
     end = len(samples) if count is None else count * batch
     shares = (list(range(i, min(i + batch, end)))[share[0] :: share[1]] for i in range(first * batch, end, batch))

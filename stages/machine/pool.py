@@ -17,7 +17,10 @@ MOST = 16  # largest number of processes if the setting is 0; further processes 
 
 
 def processes(workers: int) -> int:
-    """Return the number of processes for a setting `workers`; 0 means one per core that this process may use, at most 16."""
+    """Return the number of processes for a setting `workers`.
+
+    0 means one process per core that this process may use, but no more than 16 processes.
+    """
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return workers or min(cores, MOST)
 

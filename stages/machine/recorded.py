@@ -12,7 +12,8 @@ from importlib.util import find_spec
 import torch
 from torch import Tensor
 
-# Number of training images from which compiling pays off: on an H100, compiling takes 50 s and saves 150 us per image.
+# Number of training images from which the network is compiled; this is above the break-even: on an H100, compiling takes 50 s
+# and saves 150 us per image.
 WORTH_COMPILING = 1_000_000
 WARM_UP = 3  # number of calls before the recording; during these calls, libraries choose their kernels
 MOST_SHAPES = 4  # largest number of input shapes that a RecordedByShape records: each recording occupies device memory
@@ -58,7 +59,10 @@ class Recorded:
         return self.result.clone()
 
     def _warm_up(self) -> Tensor:
-        """Return the result of `work`, which runs unrecorded on the CUDA stream that is recorded later, as torch requires."""
+        """Run `work` without recording it, and return its result.
+
+        Torch requires that these calls run on the CUDA stream on which `work` is recorded later.
+        """
         here = torch.cuda.current_stream(self.device)
         self.stream.wait_stream(here)
         with torch.cuda.stream(self.stream):

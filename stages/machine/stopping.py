@@ -20,7 +20,7 @@ class Stop:
     """
 
     def __init__(self, signals: tuple[signal.Signals, ...] = SIGNALS) -> None:
-        """Store `signals`, the signals that set `asked`."""
+        """Store `signals`; each of these signals sets the attribute `asked` to True within the block."""
         self.asked, self.signals = False, signals
         self._before: dict[signal.Signals, Any] = {}
 

@@ -155,9 +155,10 @@ def load_network(path: Path) -> tuple[HourglassNet, Description]:
 
 
 def build(tensors: dict[str, torch.Tensor], raw: dict[str, Any], path: Path) -> tuple[HourglassNet, Description]:
-    """Return the network and its description from the contents of `path`: tensors by name, and the values of `as_json`.
+    """Return the network and the description that the file `path` contains.
 
-    Raises DataError if the file contains the state of a training, and if the tensors do not fit the description.
+    tensors: the network's tensors by name; raw: the description as JSON values (see `as_json`). Raises DataError if the
+    file contains the state of a training, and if the tensors do not fit the description.
     """
     if isinstance(raw, dict) and "state" in raw:
         raise DataError(f"{path} is the state of a training; give its best.safetensors.")

@@ -43,9 +43,9 @@ class Stem(nn.Module):
 class Hourglass(nn.Module):
     """One hourglass of `depth` nested levels: (N, inputs, h, w) -> (N, outputs, h, w).
 
-    Each level returns the sum of an upper and a lower branch. The upper branch `upper` keeps the size h x w. The lower branch
-    halves the size, applies `lower1`, the next level `inner` (in the last level: residual blocks) and `lower2`, and doubles the
-    size again. Both branches have `features` channels inside.
+    Each level returns the sum of an upper and a lower branch. The upper branch `upper`, which exists only if options.upper is
+    true, keeps the size h x w. The lower branch halves the size, applies `lower1`, the next level `inner` (in the last level:
+    residual blocks) and `lower2`, and doubles the size again. Both branches have `features` channels inside.
     """
 
     def __init__(self, depth: int, inputs: int, options: Network) -> None:
@@ -63,7 +63,10 @@ class Hourglass(nn.Module):
         return self.ascend(skip, self.inner(lower))
 
     def descend(self, x: Tensor) -> tuple[Tensor | None, Tensor]:
-        """Return the upper branch's output (N, outputs, h, w), or None, and the input (N, features, h/2, w/2) of `inner`."""
+        """Return the upper branch's output (N, outputs, h, w), and the input (N, features, h/2, w/2) of `inner`.
+
+        The output is None if the network has no upper branches (options.upper is false).
+        """
         return self.upper(x) if hasattr(self, "upper") else None, self.lower1(F.max_pool2d(x, 2))
 
     def ascend(self, skip: Tensor | None, inner: Tensor) -> Tensor:
@@ -111,9 +114,9 @@ class HourglassNet(nn.Module):
 
     Images are float RGB in [0, 1]. The heatmaps of the last stack are the most accurate. R must be a multiple of 4 * 2**depth.
     The buffer `mean` (3,), initially 0, is subtracted from the images.
-    options.join determines the input of the next hourglass: the input of this hourglass plus its output (sum); the input plus
-    the remapped features and heatmaps (remap); or the remapped heatmaps plus the remapped concatenation of features and
-    the stem's pooled features (concatenate). To remap is to apply a 1x1 convolution.
+    options.join determines the input of the next hourglass (to remap is to apply a 1x1 convolution). sum: the input of this
+    hourglass plus its output. remap: the input of this hourglass plus the remapped features plus the remapped heatmaps.
+    concatenate: the remapped heatmaps plus the remapped concatenation of the features and the stem's pooled features.
     """
 
     mean: Tensor
@@ -128,8 +131,8 @@ class HourglassNet(nn.Module):
         inputs = [features] + [features + pooled] * (stacks - 1)
         depths = options.depth * (stacks // len(options.depth))
         self.hourglasses = nn.ModuleList(Hourglass(depth, n, options) for depth, n in zip(depths, inputs, strict=True))
-        # With join = concatenate, all heads except the last reduce their features to `features` channels. All other heads have
-        # `outputs` channels.
+        # With join = concatenate, the features of all heads except the last have `features` channels. The features of the last
+        # head, and of all heads with another join, have `outputs` channels.
         widths = [features if pooled else outputs] * (stacks - 1) + [outputs]
         self.heads = nn.ModuleList(Head(outputs, width, joints, options) for width in widths)
         remapped = [] if options.join == "sum" else widths[:-1]
@@ -180,8 +183,8 @@ def replace_head(network: HourglassNet, sources: Sequence[int | None]) -> Hourgl
             tensor[:, targets] = old[name][:, kept]
         else:
             tensor.copy_(old[name])
-    # Heatmaps are linear in the features. So the contribution of a removed output to the next hourglass is added to the
-    # remapping of the features, and the next hourglass receives the same input as in `network`.
+    # Heatmaps are linear in the features. So the convolution that remaps the features takes over what the removed outputs
+    # contributed to the input of the next hourglass, and this input stays the same as in `network`.
     for i in range(len(network.joins)):
         remap = old[f"joins.{i}.heatmaps.weight"][:, gone, 0, 0]
         weight, bias = old[f"heads.{i}.output.weight"][gone, :, 0, 0], old[f"heads.{i}.output.bias"][gone]

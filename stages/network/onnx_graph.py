@@ -56,7 +56,7 @@ def write_graph(
 
 
 def _set_metadata(path: Path, joints: Sequence[str]) -> None:
-    """Replace the exporter's notes about source files by the joints, so that the file's bytes do not depend on source paths."""
+    """Delete the exporter's notes, so that the file's bytes do not depend on source paths, and store the joints' names."""
     import onnx
 
     model = onnx.load(str(path))

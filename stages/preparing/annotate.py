@@ -73,7 +73,10 @@ def write_conversion(dataset: Dataset, found: Conversion, out: Path) -> Summary:
 
 
 def _decoded_sizes(needed: list[str], images: Path, workers: int, report: Report) -> dict[str, tuple[int, int]]:
-    """Return image -> (width, height) px of every needed image in a folder. Raises DataError for a missing or damaged image."""
+    """Decode the images `needed` of the folder `images`; return image -> (width, height) px.
+
+    Raises DataError for a missing or damaged image.
+    """
     require_images(needed, images)
     parts = [(images, needed[i : i + PART]) for i in range(0, len(needed), PART)]
     sizes: dict[str, tuple[int, int]] = {}

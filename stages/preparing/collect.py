@@ -52,9 +52,9 @@ class Sources:
 
 
 def collect(sources: Sources, out: Path, report: Report = silent) -> dict[str, Any]:
-    """Write the labels, lists of a split's images if given, and images/ into `out`; return the number of frames written.
+    """Write the files of labels, the given lists of images, and the folder images/ into `out`; return the number of frames.
 
-    If all labels are of image files, images/ is a symlink to their folder, and 0 frames are written. Else the labelled
+    If all labels are of image files, images/ is a symlink to their folder, and the number of frames is 0. Else the labelled
     frames of videos, and images inside files of labels, are written to images/VIDEO/NUMBER.png. Raises DataError for labels
     that cannot be read, and for images and videos that do not exist.
     """
@@ -106,7 +106,7 @@ def _in_place(frames: list[LabelledFrame], which: str, sources: Sources) -> list
 
 
 def _require_one(first: Path, second: Path, file: Path, which: str, sources: Sources) -> None:
-    """Raise DataError if two different paths in the labels lead to one file, because the labels of one path would be wrong."""
+    """Raise DataError if two different paths in the labels lead to one file: one of the paths must mean another file."""
     if first != second:
         raise DataError(
             f"{sources.labels[which]} labels both {first} and {second}, and in {sources.folder} both are {file}; set "

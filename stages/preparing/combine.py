@@ -21,8 +21,8 @@ def combine(first: DatasetFiles, others: Mapping[str, DatasetFiles], out: Path, 
 
     The training split has the people of all datasets; the splits valid and test are those of the first dataset. The name of
     each image gets the prefix DATASET/. Joints are matched by name: joints of the first dataset that another dataset lacks have
-    no label in the rows of that dataset. `normalize` and `torsoangle` of the other datasets' people are -1. Raises DataError
-    for a dataset that has no joint in common with the first dataset.
+    no label in the rows of that dataset. The fields `normalize` and `torsoangle` (see `Annotations`) are -1 for the people of
+    all datasets but the first. Raises DataError for a dataset that has no joint in common with the first dataset.
     """
     name, joints = first.dataset.name, first.skeleton.joints
     parts = {name: _named(name, first.split("train"))}

@@ -1,4 +1,4 @@
-"""Crop the frames and the label of every Penn Action sequence to the window of its person."""
+"""Crop the frames and the label of every Penn Action sequence to one window around all boxes of its person."""
 
 from pathlib import Path
 

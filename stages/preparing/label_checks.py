@@ -28,8 +28,8 @@ def check(rows: Annotations, sizes: np.ndarray, skeleton: Skeleton) -> dict[str,
     sizes: (N, 2), width and height of the images in px. A point lies outside the image if a coordinate is below -0.5 or at
     least side - 0.5. Three tests look for swapped left and right joints:
 
-    - crossed: swapping the joints at one end would make the two limbs together at least 20 % shorter, and shorter by at least
-      20 % of the person's extent;
+    - crossed: swapping the right and the left joint at one end of a pair of limbs, such as the wrists of the lower arms, would
+      make the two limbs together at least 20 % shorter, and shorter by at least 20 % of the person's extent;
     - shoulders against hips: the vectors from right to left shoulder and from right to left hip are both longer than 0.3 times
       the torso, and more than 143 degrees apart (cosine below -0.8);
     - exchanged: swapping a right and a left joint would make their motion since the previous frame at least 60 % shorter,

@@ -48,8 +48,8 @@ def compare(
 ) -> dict[str, Any]:
     """Write all files of a comparison; return the number of rows of the accuracy table.
 
-    experiments: the first two are the network before and after fine-tuning; data: dataset -> its files; stored: program ->
-    folder of the evaluation of its stored predictions on MPII.
+    experiments: the first two are the network before and after fine-tuning; data: dataset -> files of this dataset; stored:
+    name of another program -> folder with the evaluation of this program's stored predictions for MPII.
     """
     table = accuracy_table(experiments)
     table.to_csv(folder / "accuracy.csv", index=False)
@@ -72,8 +72,8 @@ def compare(
 def accuracy_table(experiments: list[Experiment]) -> pd.DataFrame:
     """Return a table with a row per split and measure, and one column of accuracies per experiment.
 
-    Accuracies are in per cent, NaN if missing. Column `joints`: number of joints that count in the accuracy; a/b if this number
-    differs from network to network.
+    Accuracies are in per cent, NaN if missing. Column `joints`: number of joints that count in the accuracy; if the numbers of
+    the networks differ, the column contains all different numbers, such as 14/16.
     """
     rows, before = [], experiments[0]
     for dataset, split in dict.fromkeys((d, s) for d in before.scores for s in before.scored(d).accuracy.labelled):
@@ -119,7 +119,10 @@ def _draw_curves(folder: Path, experiments: list[Experiment], datasets: list[str
 
 
 def _draw_predictions(path: Path, experiments: list[Experiment], data: dict[str, DatasetFiles]) -> None:
-    """Draw labels and predictions of validation people: on MPII of the network before fine-tuning, on Penn Action of all."""
+    """Draw labels and predictions of validation people.
+
+    For MPII, only the network before fine-tuning is drawn; for Penn Action, all networks are drawn.
+    """
     rows, titles = [], []
     for dataset, place in data.items():
         people = place.split("valid")

@@ -36,7 +36,7 @@ STYLE: dict[Any, Any] = {
 class Training:
     """A training to draw: its name, and its folder with train.log and valid.log.
 
-    test: training accuracy of the network on test data, in [0, 1]; None if unknown.
+    test: the trained network's accuracy (in the training metric) on test data, in [0, 1]; None if unknown.
     """
 
     name: str
@@ -46,7 +46,7 @@ class Training:
 
 @matplotlib.rc_context(STYLE)
 def draw_training(path: Path, trainings: Sequence[Training]) -> None:
-    """Draw accuracy and loss by epoch of trainings on one dataset, as `path`.png, .pdf and .svg; no-op without logs.
+    """Draw accuracy and loss by epoch, for trainings on one dataset, as `path`.png, .pdf and .svg; no-op without logs.
 
     The style is the published one (pose-hg-train, branch image-play, compare_acc_*.m): one colour per network, dashed lines for
     training, solid lines for validation, and a dotted line for the test accuracy.
@@ -72,7 +72,7 @@ def draw_training(path: Path, trainings: Sequence[Training]) -> None:
 
 @matplotlib.rc_context(STYLE)
 def draw_pck(path: Path, scored: Sequence[Scored]) -> None:
-    """Draw PCK by threshold of networks scored on one dataset, as `path`.png, .pdf and .svg; one row of axes per split."""
+    """Draw PCK by threshold, for networks scored on one dataset, as `path`.png, .pdf and .svg; one row of axes per split."""
     one = scored[0].accuracy
     shown = [(split, name, found.threshold) for split in one.labelled for name, found in one.splits[split].measures.items()]
     figure, axes = new_figure(len(one.measures), len(one.labelled))

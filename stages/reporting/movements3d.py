@@ -25,7 +25,7 @@ SHOWN = (0, 1, 3, 5, 7, 9, 11, 13, 15)  # steps drawn in a strip, counted from 0
 SECONDS = 0.15  # duration of a step in an animation
 SIDE = 176  # px, longer side of a picture in a strip
 MIDDLE = (139, 144, 153)  # RGB, colour of limbs in the middle of the body, visible on light and on dark backgrounds
-TRUTH = (0, 158, 115)  # RGB, colour of the true pose where it is drawn over the forecast
+TRUTH = (0, 158, 115)  # RGB, colour of the true pose where true pose and forecast are drawn in the same place
 PICTURE = 360  # px, longer side of a picture in the page
 Axis = tuple[int, int, int]
 # Name of a view -> its horizontal and vertical axis in the camera frame, and the axis that points away from the viewer.
@@ -48,7 +48,7 @@ class Movement3D:
 
 
 def write_page(path: Path, title: str, movements: Sequence[Movement3D], skeleton: Skeleton) -> None:
-    """Write an .html file in which the user turns the skeletons of all movements; it needs no other file and no network.
+    """Write an .html file in which the user turns the skeletons of all movements; the file works alone and offline.
 
     skeleton: the joints, and the limbs to draw. Raises OSError, for example for a full disk.
     """

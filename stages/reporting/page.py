@@ -92,7 +92,7 @@ class Facts:
     stages: list[StageFacts]
     settings: list[Setting]
     sources: list[tuple[str, str, str]]  # (stage, file or address, sha256 digest)
-    sample: bool  # whether the data is the drawn sample
+    sample: bool  # whether the data is the built-in sample, which consists of drawn people
     comparison: Path | None = None  # folder of CompareAccuracy's result
     forecasts: Path | None = None  # folder of CompareForecasts' result
     evaluations: dict[str, Path] = field(default_factory=dict)  # path of an evaluation below exp/ -> its folder
@@ -160,7 +160,7 @@ def write(folder: Path, facts: Facts) -> Path:
 
 
 def manifest_name(stage: StageFacts) -> str:
-    """Return the name of the file with a stage's manifest in the report."""
+    """Return the name under which a stage's manifest is stored in the folder manifests/ of the report."""
     return stage.place.replace("/", "-") + ".json"
 
 
@@ -217,7 +217,7 @@ def _parts(comparison: Path | None) -> dict[str, list[Table]]:
 
 
 def _forecasts(comparison: Path | None) -> list[Table]:
-    """Return tables of PCK by step, one for each kind of start frames (the keys of STARTS)."""
+    """Return one table for each kind of start frames (a key of STARTS), with the PCK of each forecast step."""
     return [
         _table(f"PCK@0.05 in per cent by step, {STARTS.get(kind, kind)}", rows, ("starts",))
         for kind, rows in _by(_read(comparison, "forecasts.csv"), "starts").items()
@@ -233,7 +233,10 @@ def _by(rows: list[dict[str, str]], column: str) -> dict[str, list[dict[str, str
 
 
 def _write_further(folder: Path, evaluated: list[Evaluated]) -> Path:
-    """Write the evaluations' tables, and training curves of networks evaluated on their training dataset; return `folder`."""
+    """Write tables of the evaluations, and training curves; return `folder`.
+
+    Curves are drawn only for networks that were trained on the dataset on which they are evaluated.
+    """
     folder.mkdir()
     if evaluated:
         scored = [Scored(one.network, one.folder) for one in evaluated]

@@ -31,7 +31,11 @@ class Forecaster(Section):
 
 
 class ForecastTraining(Training):
-    """Settings of the forecasting network's training; the defaults are the published ones (image-play, hg-256-res-clstm)."""
+    """Settings of the forecasting network's training.
+
+    With the recipe `forecast`, the defaults are those of the published training (image-play, hg-256-res-clstm), except for
+    `crop` and `targets`.
+    """
 
     intro = (
         "Training of the forecasting network on Penn Action, from the network of [finetune]. Settings without a comment are "
@@ -85,7 +89,10 @@ class ForecastTraining(Training):
 
 
 class PoseOnly(Section):
-    """Settings of the pose-only forecasters' training; `CompareForecasts` compares these forecasters with the network."""
+    """Settings of the pose-only forecasters' training.
+
+    `CompareForecasts` compares the pose-only forecasters with the forecasting network.
+    """
 
     intro = (
         "The pose-only forecasters: two small networks that map the joints of one labelled frame, without its image, to the "

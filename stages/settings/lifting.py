@@ -20,7 +20,8 @@ CONVERTERS: dict[str, dict[str, Any]] = {
 class Converter(Section):
     """The settings of the converter's network, and of the synthetic samples for converter, lifter and baselines.
 
-    Empty settings get their values from the preset, so the name of a preset gives the same object as its settings written out.
+    Empty settings get their values from the preset, so giving only the name of a preset has the same result as giving all
+    settings of this preset.
     """
 
     intro = (
@@ -84,7 +85,10 @@ class Converter(Section):
 
 
 class ConverterTraining(Training):
-    """The settings of the converter's training; the defaults are those of the published training (skeleton2d3d, res-64)."""
+    """The settings of the converter's training.
+
+    With the recipe `converter`, the defaults are those of the published training (skeleton2d3d, res-64), except for `targets`.
+    """
 
     intro = "Training of the converter on motion capture. Settings without a comment are as in [pretrain]."
 

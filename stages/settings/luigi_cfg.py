@@ -49,7 +49,7 @@ def text() -> str:
 
 
 def _own_dataset() -> str:
-    """Return the section of a dataset of your own, as a comment, because the name of the dataset is not known."""
+    """Return the section [dataset:NAME] for a dataset of the user's own, commented out, because the user must choose NAME."""
     lines = _section(f"{own.PREFIX}NAME", own.OwnDataset()).splitlines()
     return "".join(f"{line if line.startswith('#') else f'# {line}'}\n" for line in lines)
 

@@ -173,7 +173,8 @@ def read_recipes(sections: Mapping[str, Mapping[str, str]]) -> dict[str, Recipe]
 def _build(name: str, texts: dict[str, dict[str, Any]], built: dict[str, Recipe], derived: tuple[str, ...]) -> Recipe:
     """Build the base of a recipe, then the recipe; return the recipe.
 
-    built: name -> finished recipe; this recipe is added. derived: names of the unfinished recipes that are built on this one.
+    built: name -> finished recipe; the function adds the recipe `name`. derived: names of the unfinished recipes that are
+    built, directly or through other recipes, on the recipe `name`.
     """
     if name in built:
         return built[name]

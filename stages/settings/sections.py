@@ -1,6 +1,7 @@
 """Define the settings of the workspace: one class per section of luigi.cfg, with the default and legal range of each setting.
 
-The defaults are the published recipe. `stages.settings.luigi_cfg` writes luigi.cfg from these classes.
+The defaults of [network], [input], [pretrain] and [finetune] are those of the published program, pose-hg-train (branch
+image-play). `stages.settings.luigi_cfg` writes luigi.cfg from these classes.
 """
 
 import itertools
@@ -88,7 +89,8 @@ Width = Annotated[int, Field(ge=2, le=2048, multiple_of=2)]
 class Network(Section):
     """Settings of the hourglass network: a preset, and the options that differ from the preset. The default is hg-256.
 
-    Validation fills in all options of the preset, so the name of a preset gives the same object as its options written out.
+    Validation fills in all options of the preset, so giving only the name of a preset has the same result as giving all options
+    of this preset.
     """
 
     intro = "The hourglass network. A setting that is empty has the value of the preset."
@@ -174,7 +176,7 @@ class Input(Section):
 
 
 class Models(Section):
-    """Settings that choose between training networks and using networks that others have trained, and list the latter."""
+    """Settings that choose whether networks are trained or precomputed, and which precomputed networks are used."""
 
     intro = "Where the networks of the chain come from."
 
@@ -246,7 +248,7 @@ class Comparison(Section):
         return self
 
     def files(self) -> dict[str, str]:
-        """Return name -> path of the stored predictions. Raises ValueError for a malformed list, or a missing `order`."""
+        """Return name -> path of the stored predictions. Raises ValueError for a malformed list, or if `order` is empty."""
         pairs = [word.partition("=") for word in self.predictions.split()]
         found = {name: path for name, _, path in pairs}
         if len(found) < len(pairs) or not all(re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", n) and p for n, p in found.items()):
@@ -344,7 +346,7 @@ class Settings(Section):
     def slurm_of(self, stage: str) -> Slurm:
         """Return the settings of a stage's Slurm jobs: those of [slurm:NAME], else those of [slurm].
 
-        NAME is the name of the stage or its beginning up to a colon; if several fit, the longest counts.
+        NAME is the stage's name, or the beginning of this name up to a colon. If several sections fit, the longest NAME counts.
         """
         fitting = [name for name in self.slurm_stages if f"{stage}:".startswith(f"{name}:")]
         return self.slurm_stages[max(fitting, key=len)] if fitting else self.slurm

@@ -42,7 +42,7 @@ def obstacle(network: HourglassNet) -> str:
 
 
 def as_torch7(network: HourglassNet, cudnn: bool) -> TorchObject:
-    """Return a network, whose `obstacle` is empty, as an nn.gModule.
+    """Return a network as an nn.gModule. The function `obstacle` must have found no obstacle for this network.
 
     cudnn: whether to use the classes cudnn.* and GPU tensors; False: nn.* and CPU tensors.
     """

@@ -30,10 +30,10 @@ class Layer:
     kind: str  # name of the Torch7 class, without its package (nn or cudnn)
     inputs: tuple[int, ...]  # indices of the layers whose outputs are this layer's inputs
     name: str = ""  # name of the network's module with the layer's weights
-    # Fields of the Torch7 object that decide what the layer computes; None: the object has no such field. A LongStorage or a
-    # list of the object is a tuple here.
+    # Name -> value of the Torch7 object's fields that decide what the layer computes. A value is None if the object must not
+    # have this field. A LongStorage or a list of the object is a tuple here.
     fields: Mapping[str, Any] = field(default_factory=dict)
-    cudnn: bool = False  # True: exports with cudnn classes use cudnn.`kind`; False: the usual package of this kind
+    cudnn: bool = False  # class in exports for cuDNN: True: cudnn.`kind`; False: nn or cudnn, depending on `kind`
 
 
 def layers(network: HourglassNet) -> tuple[list[Layer], list[int]]:

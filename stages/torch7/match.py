@@ -51,7 +51,7 @@ _TENSORS = {
     NORM: ["weight", "bias", "running_mean", "running_var"],
 }
 _LARGEST = 10_000  # largest accepted number of nodes, or of entries of a list; the largest published network has about 500
-_LONGEST = 64  # a field with a list of at most this many numbers is read as a tuple; published fields have up to 5
+_LONGEST = 64  # a list of at most this many numbers is read as a tuple, a longer list is not; published fields have up to 5
 
 _T = TypeVar("_T")
 _Net = TypeVar("_Net", bound=nn.Module)
@@ -179,7 +179,7 @@ class Graph:
         return value
 
     def _parts(self, place: int, module: TorchObject, name: str, skips: bool) -> list[tuple[str, str, TorchObject]]:
-        """Return kind, name and module of each layer of a residual block; skips: whether its skip is a convolution."""
+        """Return kind, name and module of each layer of a residual block; skips: whether the block's skip is a convolution."""
 
         def inside(outer: TorchObject, *kinds: str) -> list[TorchObject]:
             modules = self._list(outer.fields, "modules", TorchObject, f"module {place}")
@@ -288,7 +288,10 @@ class Graph:
 
 
 def with_tensors(network: _Net, tensors: dict[str, Tensor]) -> _Net:
-    """Return a network that was built on `meta`, filled with `tensors`, in evaluation mode; missing tensors become 0."""
+    """Fill a network that was built on the device `meta` with `tensors`, and return the network in evaluation mode.
+
+    Tensors of the network that are missing in `tensors` become 0.
+    """
     rest = {name: torch.zeros(t.shape, dtype=t.dtype) for name, t in network.state_dict().items() if name not in tensors}
     network.load_state_dict(rest | tensors, assign=True)
     return network.eval()

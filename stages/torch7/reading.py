@@ -207,8 +207,9 @@ class _Reader:
         return value == 1
 
     def _indexed(self, *types: type) -> Value:
-        """Read an object's index; return the object with this index, or None for a new index, after which the object follows.
+        """Read an object's index. Return the object with this index if it was read before.
 
+        Return None if the index is new: then the content of the new object comes next in the file.
         Torch7 numbers objects from 1 in order of occurrence, so a new index is always the last new index plus 1.
         """
         start = self.source.position

@@ -184,7 +184,10 @@ class _Writer:
         self.sink.chars(data)
 
     def _is_new(self, kind: int, value: Value) -> bool:
-        """Write an object's type number and index. Returns whether the object is new, so that its content must follow."""
+        """Write an object's type number, and its index (objects of type FUNCTION have none).
+
+        Returns whether the object occurs for the first time; if so, the caller must write its content next.
+        """
         self.sink.integer(kind)
         if kind == FUNCTION:
             return True

@@ -148,7 +148,7 @@ class Tensor:
         """
         if not self.size or 0 in self.size:
             return np.empty(self.size or 0, element_type(self.class_name))
-        # numpy checks the bounds of a view too, but not for an empty buffer.
+        # Check the bounds here, because numpy does not check the bounds of a view of an empty buffer.
         last = self.offset + sum((n - 1) * s for n, s in zip(self.size, self.stride, strict=True))
         length = 0 if self.storage is None else len(self.storage.array)
         if self.storage is None or min(self.offset, *self.size, *self.stride) < 0 or last >= length:
@@ -177,7 +177,10 @@ def text_of(data: bytes) -> str:
 
 
 def array_class(class_name: str) -> tuple[np.dtype, str] | None:
-    """Return the dtype of a Torch7 class, and "Tensor" or "Storage"; None for other classes. torch.CudaTensor has floats."""
+    """Return the dtype of a tensor or storage class, and its kind ("Tensor" or "Storage"); None for any other class.
+
+    The elements of torch.CudaTensor and torch.CudaStorage are floats.
+    """
     match = _ARRAY_CLASS.fullmatch(class_name)
     return (ELEMENTS[match[1] or "Float"], match[2] or match[3]) if match else None
 

@@ -53,7 +53,10 @@ class Checkpoints:
             (self.folder / BEFORE).unlink(missing_ok=True)  # not part of the result: its content depends on timing
 
     def require_space(self, learner: Learner) -> None:
-        """Raise DataError if the disk lacks space for all epochs' files, the previous checkpoint and the one being written."""
+        """Raise DataError if the disk lacks space for the training's files.
+
+        These are the files that remain at the end, `BEFORE`, and one checkpoint that is being written.
+        """
         if not self.writes:
             return
         t = self.training
@@ -128,9 +131,9 @@ class Checkpoint(NamedTuple):
 def find_checkpoint(folder: Path, branch: str) -> Checkpoint | None:
     """Return the checkpoint from which the training in a folder continues, or None.
 
-    branch: path of another training's checkpoint, used if the folder has none; "" for none. A damaged checkpoint, as a power
-    cut may leave, is skipped with a message on stderr. Raises DataError if all checkpoints in the folder are damaged, so that a
-    training never starts from the beginning unnoticed.
+    branch: path of another training's checkpoint, used if the folder has no checkpoint, or "". A damaged checkpoint, as a
+    power cut may leave, is skipped with a message on stderr. Raises DataError if all checkpoints in the folder are damaged, so
+    that a training never starts from the beginning unnoticed.
     """
     there = [path for path in (folder / LAST, folder / BEFORE) if path.exists()]
     failures = list[Path]()

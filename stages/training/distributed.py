@@ -46,7 +46,7 @@ class Stopped(Enum):
 
 STOPPED = Stopped.STOPPED
 
-Work = TypeVar("Work")  # type of a job; each process gets a copy of the job
+Work = TypeVar("Work")  # type of the job that `launch` gives to each process
 Result = TypeVar("Result")
 
 
@@ -97,7 +97,7 @@ def parallel(network: nn.Module, device: torch.device) -> nn.Module:
 
 
 def gradients_stay_here(model: nn.Module, wanted: bool) -> AbstractContextManager[object]:
-    """Return a context manager; if `wanted`, `backward` inside its block does not average gradients over the processes."""
+    """Return a context manager. In its `with` block, `backward` does not average gradients over the processes if `wanted`."""
     return model.no_sync() if wanted and isinstance(model, DistributedDataParallel) else nullcontext()
 
 
@@ -190,7 +190,7 @@ def launch(work: Callable[[Work, Report], Result], job: Work, name: str, workspa
         finally:
             sender.close()
             listener.join()
-    result = results[min(results)]  # the keys of the results are global ranks
+    result = results[min(results)]  # results: global rank -> result, for each process on this machine
     if result is STOPPED:
         raise KeyboardInterrupt
     if isinstance(result, DataError):
@@ -208,8 +208,8 @@ def _process(work: Callable[[Work, Report], Result], job: Work, workspace: Works
              sender: Connection) -> Result | DataError | Stopped:  # fmt: skip
     """Run the job in one of the processes; return its result.
 
-    A failure in one process ends all processes. After a DataError the launcher starts the processes once more; then each of
-    them returns the error, so that `launch` can raise it.
+    A failure in one process ends all processes. If the failure is a DataError, the process writes it to `error_file`. Then the
+    launcher starts all processes once more, only to return the error, so that `launch` can raise it.
     """
     threading.Thread(target=end_with_parent, daemon=True).start()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C ends the parent process, and this process then ends too
@@ -235,7 +235,7 @@ def _process(work: Callable[[Work, Report], Result], job: Work, workspace: Works
         error_file.write_text(str(error))
         sys.exit(1)
     except Exception:
-        time.sleep(5)  # if another process failed first, the launcher ends this one during the sleep
+        time.sleep(5)  # if another process failed first, the launcher ends this process before it prints a traceback
         traceback.print_exc()
         raise
     finally:

@@ -93,21 +93,25 @@ class HeatmapObjective:
         return 0
 
     def batches(self, first: int, count: int) -> Iterator[dict[str, Tensor]]:
-        """Yield batches of input (N, 3, R, R), heatmaps (N, J, h, w) and weights (N, J), or of their plans (see `begin`)."""
+        """Yield batches: input (N, 3, R, R), heatmaps (N, J, h, w) and weights (N, J), or plans of samples (see `begin`)."""
         assert self.stream
         for batch in batches(self.stream, self.training.batch, self.resources.workers, first, count, self.resources.share):
             yield {name: batch[name] for name in batch if name != "image_to_crop"}  # only evaluations need image_to_crop
 
     def forward(self, model: nn.Module, batch: dict[str, Tensor], phase: Any) -> list[Tensor]:
-        """Return the heatmaps of every stack. If `batch` contains plans, their samples are first computed and added to it."""
+        """Return the heatmaps of every stack.
+
+        If `batch` contains plans (see `begin`), the samples are first computed from the plans and added to `batch`.
+        """
         if self.make:
             batch |= self.make(batch)
         return model(batch["input"].to(memory_format=torch.channels_last))
 
     def loss(self, outputs: list[Tensor], batch: dict[str, Tensor], share: float) -> tuple[Tensor, Tensor]:
-        """Return the loss and sums (2 + 2 K,), for the K joints that count in the training accuracy.
+        """Return the loss and sums (2 + 2 K,); K: number of joints that count in the training accuracy (`Skeleton.scoring`).
 
-        The sums: loss of all stacks, loss of the last stack, number of hits of each such joint, number of its counted labels.
+        The sums: loss of all stacks, loss of the last stack, number of hits of each of the K joints (K values), number of
+        labels with which each joint's predictions were compared (K values).
         """
         losses = torch.stack([squared_error(maps, batch).mean() for maps in outputs]) * share
         hits, seen = training_hits(outputs[-1].detach(), batch["heatmaps"], self.scoring)
@@ -122,8 +126,8 @@ class HeatmapObjective:
     def validate(self, network: nn.Module, phase: Any, report: Report) -> tuple[Tensor, np.ndarray]:
         """Return sums (4,) over the samples, and a picture.
 
-        The sums: number of samples, loss, number of samples with a counted joint, training accuracy of these samples. All
-        samples have equal weight.
+        The sums: number of samples, sum of their losses, number of samples with a joint that counts in the training accuracy,
+        sum of these samples' training accuracies. All samples have equal weight.
         """
         assert self.valid
         place, skeleton, count = self.resources, self.data.skeleton, len(self.valid)
@@ -165,8 +169,8 @@ class HeatmapObjective:
 def squared_error(maps: Tensor, batch: dict[str, Tensor]) -> Tensor:
     """Return the mean squared error (N,) of heatmaps (N, J, h, w); batch["weights"] (N, J) weights the error of each joint.
 
-    The sum is divided by the number of joints, not by the sum of weights, so that the micro-batches' errors add up to the
-    batch's error.
+    The sum over the joints is divided by the number of joints, not by the sum of weights, so that the errors of micro-batches,
+    each multiplied by the micro-batch's share of the batch, add up to the batch's error.
     """
     squares = (maps.float() - batch["heatmaps"]).square().mean(dim=(2, 3))
     return (squares * batch["weights"]).mean(dim=1)

@@ -1,8 +1,9 @@
 """Write the logs by which a person follows a training: logs/metrics.csv, and TensorBoard events in the same folder.
 
-The files contain times, so they are in the folder logs/, which a result's content digest excludes. The columns of metrics.csv
-are COLUMNS and the objective's further figures. The column `what` states what a row contains: the mean over the last EVERY
-iterations (train), the mean over all iterations of an epoch (epoch), or the result of a validation (valid).
+The files contain times, so they differ between equal trainings. Therefore they are in the folder logs/: the content digest of
+a result ignores this folder. The columns of metrics.csv are COLUMNS and the objective's further figures. The column `what`
+states what a row contains: the mean over the last EVERY iterations (train), the mean over all iterations of an epoch (epoch),
+or the result of a validation (valid).
 """
 
 import csv
@@ -33,10 +34,10 @@ EVERY = 50  # number of iterations from one row of metrics.csv to the next
 class Logs:
     """A context manager that writes the logs of a training to `folder`; without a folder, it writes nothing.
 
-    So far the training has finished `iteration` of `iterations` iterations, and `epochs` epochs. Rows of later iterations and
-    epochs are deleted from metrics.csv: a process that was killed wrote them after its last checkpoint. parts: names of the
-    objective's figures besides loss and acc, one column each. The column `waiting` is the share of the time in which the loop
-    waited for samples.
+    iteration, epochs: how many iterations and epochs the training had finished at its last checkpoint; iterations: how many
+    iterations it has in all. Rows of later iterations and epochs are deleted from metrics.csv: a process that was
+    killed wrote them after the last checkpoint. parts: names of the objective's figures besides loss and acc, one column each.
+    The column `waiting` is the share of the time in which the loop waited for samples.
     """
 
     def __init__(
@@ -148,7 +149,7 @@ class Logs:
 
 
 def write_log(path: Path, rows: list[list[float]], parts: tuple[str, ...] = ()) -> None:
-    """Write train.log or valid.log: epoch, loss, acc and LR, as published, and one column for each name in `parts`."""
+    """Write train.log or valid.log: the published columns epoch, loss, acc and LR, and one column for each name in `parts`."""
     lines = ["\t".join(("epoch", "loss", "acc", "LR", *parts))]
     for epoch, loss, acc, rate, *others in rows:
         lines.append("\t".join([f"{int(epoch)}", f"{loss:.8f}", f"{acc:.6f}", f"{rate:g}", *(f"{x:.8f}" for x in others)]))

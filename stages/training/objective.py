@@ -26,9 +26,9 @@ class Objective(Protocol):
     """The part of the code that differs between trainings: network, batches, loss, figures (metrics), validation and picture.
 
     The loop does the rest: optimizer, learning rate, precision, gradient accumulation, weight EMA, processes, checkpoints,
-    logs, resuming. An objective is pickled for other processes before `begin`. Figures are a dict of numbers of one
-    iteration or one validation: `loss`, `acc` and those listed in `parts`. The best epoch is the one with the highest `acc`
-    in validation.
+    logs, resuming. For a training in several processes the objective is pickled, and each process calls `begin` of its own
+    copy. Figures are a dict of numbers of one iteration or one validation: `loss`, `acc` and those listed in `parts`. The best
+    epoch is the one with the highest `acc` in validation.
     """
 
     parts: tuple[str, ...]  # names of the figures besides `loss` and `acc`
@@ -41,12 +41,15 @@ class Objective(Protocol):
     def begin(self, resources: Resources, networks: Sequence[nn.Module]) -> None:
         """Prepare to start or to continue a training.
 
-        networks: the trained network and its weight EMA, if there is one, on the device, with the weights of a loaded
-        checkpoint. Raises DataError if no validation is possible.
+        networks: the network to train and, if there is one, its weight EMA. Both are on the device; if the training continues
+        from a checkpoint, they have the checkpoint's weights. Raises DataError if no validation is possible.
         """
 
     def phase(self, epoch: int) -> Hashable:
-        """Return an identifier of the phase of an epoch (from 1). All iterations of a phase launch the same kernels."""
+        """Return an identifier of the phase of the training to which an epoch (from 1) belongs.
+
+        All iterations of a phase launch the same CUDA kernels.
+        """
 
     def batches(self, first: int, count: int) -> Iterator[dict[str, Tensor]]:
         """Yield this process's share of the batches `first` to `count` - 1; the first axis of all tensors counts samples."""

@@ -32,10 +32,10 @@ def make_optimizer(recipe: Recipe, network: nn.Module) -> torch.optim.Optimizer:
 def cancelled_biases(network: HourglassNet) -> list[Tensor]:
     """Return the convolution biases that a later batch normalisation cancels: all but those of the heatmap convolutions.
 
-    The true gradient of these biases is zero, but RMSprop and Adam turn its rounding noise into full steps. When the biases
-    have drifted far from zero, the sums of the residual blocks are rounded coarsely, in bfloat16 so coarsely that joints move.
-    In networks without batch normalisation, and in networks whose blocks begin with a convolution, biases have an effect; for
-    these networks the list is empty.
+    The true gradient of these biases is zero, but RMSprop and Adam turn its rounding noise into full steps. Biases that
+    have drifted far from zero make the outputs of the residual blocks large, so that these outputs are rounded coarsely, in
+    bfloat16 so coarsely that the predicted joints move. Without batch normalisation nothing cancels the biases, and with
+    block = four a ReLU comes between convolution and normalisation; for such networks the list is empty.
     """
     if network.options.norm != "batch" or network.options.block == "four":
         return []
@@ -63,7 +63,7 @@ def set_rate(optimizer: torch.optim.Optimizer, rate: Tensor) -> None:
 
 
 def optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
-    """Return the optimizer's state by parameter: `<number of the parameter>.<name>` -> tensor."""
+    """Return the tensors of the optimizer's state: `<number of the parameter>.<name of the tensor, e.g. exp_avg>` -> tensor."""
     states = optimizer.state_dict()["state"]
     return {f"{i}.{name}": value for i, state in states.items() for name, value in state.items()}
 
@@ -96,13 +96,16 @@ class Ema:
 
     @torch.no_grad()
     def update(self, network: nn.Module, share: Tensor) -> None:
-        """Update the average with the weights after an iteration; share: the result of `share`, on the weights' device."""
+        """Update the average with the weights that `network` has after an iteration.
+
+        share: the number that the method `share` returned for this iteration, on the device of the weights.
+        """
         pairs = list(zip(self.network.state_dict().values(), network.state_dict().values(), strict=True))
         weights = [pair for pair in pairs if pair[0].is_floating_point()]
         # Integers: how many batches each BatchNorm has seen.
         counts = [pair for pair in pairs if not pair[0].is_floating_point()]
         means, now = [mean for mean, _ in weights], [value for _, value in weights]
-        if share.device.type == "cpu":  # `lerp` reads and writes the memory only once
+        if share.device.type == "cpu":  # one pass through memory instead of three; on CUDA `item` would wait for the device
             torch._foreach_lerp_(means, now, share.item())
         else:
             steps = torch._foreach_sub(now, means)

@@ -106,7 +106,8 @@ class Trainer:
         workers = max(1, processes(w.workers) // w.processes)
         resources = Resources(self.device, self.compute, workers, (self.group.rank, self.group.size))
         self.objective.begin(resources, list(dict.fromkeys([self.network, self.learner.evaluated])))
-        # A branch may begin in the middle of an epoch, after more iterations than an epoch of the branch has.
+        # A branch may begin in the middle of an epoch of its parent, after more iterations of this epoch than an epoch of the
+        # branch has.
         state = self.state
         beyond = max(state.iteration - state.epoch_start - t.iterations, 0)
         self.iterations = state.epoch_start + beyond + (t.epochs - len(state.train)) * t.iterations
@@ -117,7 +118,7 @@ class Trainer:
         self.phase: Hashable = None
         self.recorded: Recorded | None = None
         self.pending: list[Tensor] = []  # sums (S,) of the last iterations, not yet read from the device
-        # The launcher of several processes ends them by SIGTERM if one of them has failed; then no checkpoint is wanted.
+        # If one of several processes fails, their launcher ends the others by SIGTERM; they must not write a checkpoint then.
         self.stop = Stop(SIGNALS if self.group.size == 1 else (signal.SIGUSR1,))
         self.model = distributed.parallel(self.network, self.device)
         if is_compiled(w.compile, t.epochs * t.iterations * t.batch, self.device, self.group.size):
@@ -185,7 +186,7 @@ class Trainer:
             self.recorded = Recorded(self._iterate, self.device)
 
     def step(self, batch: dict[str, Tensor]) -> Tensor:
-        """Do one iteration; return its sums (S,) of `Objective.loss`, still on the device."""
+        """Do one iteration; return the totals (S,) of the sums that `Objective.loss` returned, still on the device."""
         i, ema = self.state.iteration, self.learner.ema
         rates = [learning_rate(self.training, i, self.iterations), ema.share(i) if ema else 0.0]
         exact = torch.float64 if self.device.type == "cpu" else torch.float32
@@ -195,7 +196,7 @@ class Trainer:
         return self._iterate({name: tensor.to(self.device, non_blocking=True) for name, tensor in inputs.items()})
 
     def _iterate(self, inputs: dict[str, Tensor]) -> Tensor:
-        """Do one iteration; return its sums (S,) of `Objective.loss`.
+        """Do one iteration; return the totals (S,) of the sums that `Objective.loss` returned.
 
         inputs: a batch on the device, and `rates` (2,): the learning rate, and the result of `Ema.share`.
         """

@@ -56,7 +56,7 @@ def test_read_casts_before_arithmetic(tmp_path: Path) -> None:
     assert (read.width, read.height, read.frames) == (480, 270, 3)
     assert read.joints.dtype == np.float64 and read.joints[2, 12].tolist() == [-1, 19]
     moved = penn_action.crop_label(read, penn_action.crop_window(read))
-    # The label minus the box is 0 - 30 and 20 - 40 px, which would overflow in unsigned arithmetic.
+    # Relative to the box's corner, the joint is at x = 0 - 30 and y = 20 - 40 px, which would overflow in unsigned arithmetic.
     assert moved.joints[0, 0].tolist() == [-30, -20]
     assert moved.bbox[0].tolist() == [0, 0, 60, 60]
     assert (moved.width, moved.height) == (61, 61)
@@ -173,10 +173,10 @@ def test_frames_count_by_the_joints_below_the_shoulders() -> None:
 
 
 def test_split_takes_the_last_sequences_of_each_action() -> None:
-    # A frame counts if a joint below the shoulders is visible. The number of validation sequences of an action is 0.092 x the
-    # number of its training sequences in which a frame counts, rounded. Action a has 17 such sequences and one other:
-    # 0.092 x 17 = 1.564 is rounded to 2. Action b has 16 such sequences and one other: 0.092 x 16 = 1.472 is rounded to 1, but
-    # 0.092 x 17 would give 2.
+    # A frame counts if a joint below the shoulders is visible; a sequence counts if one of its frames counts. The number of an
+    # action's validation sequences is 0.092 x the number of its training sequences that count, rounded. Action a has 17
+    # training sequences that count and one that does not: 0.092 x 17 = 1.564 is rounded to 2. Action b has 16 training
+    # sequences that count and one that does not: 0.092 x 16 = 1.472 is rounded to 1, but 0.092 x 17 would give 2.
     labels = [label(f"{i:04d}", action="b" if i % 2 else "a") for i in range(1, 33)] + [label("0033", action="a")]
     labels += [label("0034", action="a", visible=unseen([0])), label("0035", action="b", visible=unseen([]))]
     labels += [label("0036", action="a", train=False), label("0037", action="c")]

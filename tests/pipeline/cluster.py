@@ -56,7 +56,7 @@ def absent() -> str:
 
 
 class Cluster:
-    """A real cluster of two machines with four cores each, to `start` and `stop`.
+    """A real cluster of two machines with four cores each; `start` starts it, and `stop` ends it.
 
     The machines are two slurmd daemons with host names of their own on this machine. They need Debian's packages slurm-wlm and
     munge.
@@ -115,7 +115,7 @@ class Cluster:
 
 
 def _end(process: int) -> None:
-    """End a process, by force if it takes longer than 10 s, as slurmd does while a job ends."""
+    """Ask a daemon to end; kill it after 10 s, because slurmd takes longer to end while a job ends."""
     os.kill(process, signal.SIGTERM)
     for _ in range(100):
         try:
@@ -167,7 +167,7 @@ echo "slurm_load_jobs error: Invalid job id specified" >&2; exit 1
 
 
 def fake_cluster(folder: Path) -> dict[str, str]:
-    """Write imitated Slurm commands, which start a job at once; return environment variables with which they are found."""
+    """Write commands that imitate Slurm's and start a job at once; return the environment variables for using them."""
     folder.mkdir()
     for name, text in FAKES.items():
         (folder / name).write_text(f"#!/bin/sh\n{text}")

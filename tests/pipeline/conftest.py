@@ -117,7 +117,7 @@ class Place:
 
 
 def made_again(folder: Path) -> None:
-    """Write the manifest of a result again after its files were changed, as `rerun` of its stage alone would do."""
+    """Write a new manifest for a result whose files were changed, as if `rerun` had run only the stage of this result."""
     found = manifest.read(folder)
     assert found
     begun = manifest.Begun(fingerprint=found.fingerprint, identity=found.identity, input_contents=found.input_contents)

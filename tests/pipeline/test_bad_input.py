@@ -90,7 +90,7 @@ def test_corrupt_jpeg(place, archive):
 
     rewritten(archive, change)
     fails(place, "CropPenn", "0003/000002.jpg is damaged")
-    assert len(results_of(place, "penn_action_cropped/data@*")) == 1  # only the result that was made from the sample
+    assert len(results_of(place, "penn_action_cropped/data@*")) == 1  # the only result was made from the sample
 
 
 def test_corrupt_jpeg_of_mpii(place):
@@ -118,7 +118,7 @@ def test_label_with_a_missing_field(place, archive):
 
     rewritten(archive, change)
     fails(place, "CropPenn", "0002.mat", "bbox")
-    assert len(results_of(place, "penn_action_cropped/data@*")) == 1  # only the result that was made from the sample
+    assert len(results_of(place, "penn_action_cropped/data@*")) == 1  # the only result was made from the sample
 
 
 def test_label_with_nan(place, archive):
@@ -141,7 +141,7 @@ def test_release_with_a_missing_field(place):
         file.writestr("mpii_human_pose_v1_u12_2/mpii_human_pose_v1_u12_1.mat", out.getvalue())
     place.set("[mpii]\nannotations = given.zip\n")
     fails(place, "AnnotateMpii", "img_train")
-    assert len(results_of(place, "mpii/annot@*")) == 1  # only the result that was made from the sample
+    assert len(results_of(place, "mpii/annot@*")) == 1  # the only result was made from the sample
 
 
 @pytest.mark.parametrize(

@@ -41,7 +41,10 @@ def test_an_archive_replaced_during_a_run_is_noticed(place):
 
 
 def test_a_deleted_input_is_made_again_with_other_content(place):
-    """Luigi plans a run by the stages that are done at its start; a result that becomes stale later must not stop the run."""
+    """A result that becomes stale during a run must not stop the run.
+
+    Luigi plans the run when the run starts, from the stages that are done then.
+    """
     model = (place.exp / "mpii/hg-256").resolve()
     dependent = (place.exp / "penn_action_cropped/hg-256-ft").resolve()
     facts = json.loads((dependent / "manifest.json").read_text())

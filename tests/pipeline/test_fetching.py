@@ -97,7 +97,7 @@ def test_a_download_by_hand_is_explained(empty, site):
 def test_a_damaged_download_is_fetched_again_once_its_folder_is_deleted(empty, site, sample):
     """At first the server sends only half of the archive, without an HTTP error.
 
-    The digest of this half must not be required when the archive is fetched again.
+    The whole archive must be accepted later, although its digest differs from the digest of this half.
     """
     site.files[ARCHIVE] = sample.read_bytes()[: sample.stat().st_size // 2]
     output = fetch(empty, site.address + ARCHIVE, code=30)

@@ -122,7 +122,7 @@ def test_forecasts_go_out_as_image_play_s_files_and_come_back_with_the_same_scor
 
 
 def test_published_networks_forecast_without_a_training(forecast, tmp_path):
-    """A published network is read and scored; then a training from the hourglass and converter of another file is planned."""
+    """A published network is read and scored; then a training is planned, from the hourglass and converter of a second file."""
     Published3D("hg-256-res-clstm-res-64", joints=13, frozen=True).write(tmp_path / "model_4.t7")
     with tarfile.open(forecast.folder / "implay.tar.gz", "w:gz") as tar:
         tar.add(tmp_path / "model_4.t7", "exp/penn-crop/hg-256-res-clstm-res-64/model_4.t7")

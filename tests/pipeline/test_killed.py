@@ -104,7 +104,7 @@ def test_a_branch_whose_origin_is_made_again_meanwhile_is_kept(place):
     process = place.start("-m", "pipeline", "run", "FinetunePenn", "--config", "profile.cfg")
     wait_for(lambda: list(place.exp.glob("penn_action_cropped/branch@*.partial/last.safetensors")))
     shutil.copy(place.exp / "mpii/hg-256/last.safetensors", origin / "other")
-    (origin / "other").replace(origin / "last.safetensors")  # replaced in one step, as a training does
+    (origin / "other").replace(origin / "last.safetensors")  # a training, too, replaces its checkpoint in one step
     _, err = process.communicate(timeout=300)
     assert process.returncode == 0, err
     assert (place.exp / "penn_action_cropped/branch/train.log").read_text().count("\n") == 4

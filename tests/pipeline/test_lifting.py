@@ -21,7 +21,7 @@ from tests.pipeline.conftest import Place
 
 @pytest.fixture(scope="module")
 def lifted(chain_in_3d: Path, tmp_path_factory: pytest.TempPathFactory) -> Place:
-    """A copy of the chain with forecasts in 3D, of which the converter is a part."""
+    """A copy of the chain that forecasts in 3D; this chain contains the converter."""
     return Place(shutil.copytree(chain_in_3d, tmp_path_factory.mktemp("lifting") / "place", symlinks=True))
 
 

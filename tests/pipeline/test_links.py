@@ -45,7 +45,7 @@ def test_a_copy_with_followed_symlinks_is_recognised(place):
     copied.rename(place.exp)
     (ours,) = (path.name for path in place.exp.glob(f"{EVALUATION}@*"))
     for folder in [*place.exp.glob("*@*"), *place.exp.glob("*/*@*")]:
-        if folder.name != ours:  # of other results, only the folder that replaced the symlink remains
+        if folder.name != ours:  # other results remain only as the folders that replaced symlinks
             shutil.rmtree(folder)
     alone = place.exp / "penn_action_cropped/evaluate-pretrained"
     before = [json.loads((folder / "manifest.json").read_text()) for folder in (place.exp / EVALUATION, alone)]
@@ -59,7 +59,7 @@ def test_a_copy_with_followed_symlinks_is_recognised(place):
     digits = before[1]["fingerprint"][:8]
     kept = [place.exp / "mpii" / ours, alone.with_name(f"{alone.name}@{digits}")]
     assert [json.loads((folder / "manifest.json").read_text()) for folder in kept] == before
-    # The trash has the copy that replaced the symlink, because the original result still exists.
+    # A copy in the place of a symlink goes to the trash if the original result still exists, and is renamed otherwise.
     assert [path.name for path in (place.exp / ".trash").glob("*/*")] == ["evaluate-finetuned"]
     assert "done in" not in place.run("run", "EvaluatePenn:pretrained")
     assert alone.resolve() == kept[1].resolve()

@@ -38,7 +38,7 @@ def test_wrong_settings_is_reported_as_an_error_and_a_code(empty):
 
 
 def test_two_workers_of_a_central_scheduler_share_one_exp(empty, tmp_path):
-    """As on two machines, each worker has its own folder for temporary files; MakeSample, an input of both, runs only once."""
+    """As on two machines, each worker has its own temporary folder; both workers need MakeSample, which runs only once."""
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     server = empty.start("-c", f"from luigi.cmdline import luigid; luigid(['--address', '127.0.0.1', '--port', '{port}'])")

@@ -225,7 +225,7 @@ def test_only_changes_of_images_make_a_dataset_stale(tmp_path):
         path.write_bytes(b"another image")
         assert identity() != before, path
         before = identity()
-    # The tables of a DeepLabCut project are also part of the identity.
+    # For labels, the digest also covers .csv files, such as the tables of a DeepLabCut project.
     assert folders.tree_identity(images, SUFFIXES["labels"], images / "exp", None) != before
 
 

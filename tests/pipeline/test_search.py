@@ -28,7 +28,7 @@ def test_a_wrong_range_is_refused(text):
 
 
 class Process:
-    """A simulated process, which has ended or was asked to end."""
+    """A simulated process that has ended; its exit code is 0, or 130 if it was asked to end."""
 
     def __init__(self) -> None:
         self.returncode, self.asked = 0, False

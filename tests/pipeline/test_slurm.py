@@ -57,7 +57,7 @@ def test_several_machines_of_a_job_train_one_network(fake):
     assert not [path for path in fake.exp.glob("penn_action_cropped/*") if ".partial" in path.name]
     made = trained(fake)
     fake.run("rerun", "FinetunePenn", "--config", "profile.cfg", "--set", "workspace.processes=2")
-    assert trained(fake) == made  # two processes on one machine train the same network
+    assert trained(fake) == made  # two processes on one machine write the same files as two machines
     said = fake.run("run", "FinetunePenn", *ON_SLURM, "--again", "--set", "workspace.machines=2",
                     "--set", "workspace.rendezvous=localhost:29400", code=30)  # fmt: skip
     assert "with run_on = slurm, set [slurm] machines" in said

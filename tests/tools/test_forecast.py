@@ -32,4 +32,4 @@ def test_poses_in_space_are_written_where_the_network_gives_them(tmp_path, monke
     if with_space:
         assert told["space"][1] == {"joints": told["space"][1]["joints"], "mean": [100, -50, 3000], "focal": 73.46}
         assert told["space"][1]["joints"]["right_shoulder"] == [42.3, 43.3, 44.3]  # pose 1, joint 1
-        assert "[142,-7,3044]" in (tmp_path / "out/person.png.html").read_text()  # right_shoulder of pose 1 in the camera frame
+        assert "[142,-7,3044]" in (tmp_path / "out/person.png.html").read_text()  # right_shoulder plus mean, in whole mm

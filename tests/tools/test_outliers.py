@@ -47,7 +47,7 @@ def test_outliers_of_a_video_are_a_dataset_after_correction(empty: Place, model)
     assert len(table) == 24 and set(chosen["chosen for"]) == {"unsure", "flicker", "mirror", "second"}
     frames = chosen["frame"].to_numpy()
     assert len(frames) == 6 and np.diff(frames).min() >= 3
-    assert table["unsure"].idxmax() in frames  # the first measure is "unsure": its worst frame is chosen first
+    assert table["unsure"].idxmax() in frames  # "unsure" chooses first, so its worst frame is chosen
     content = json.loads((empty.folder / "outliers/labels.json").read_text())
     assert [image["file_name"] for image in content["images"]] == [f"swim-{frame:06d}.png" for frame in frames]
     for frame, name in zip(frames, sorted(os.listdir(empty.folder / "outliers/images")), strict=True):

@@ -43,7 +43,7 @@ def noise(count, height=48, width=64):
 
 @pytest.fixture
 def folder(tmp_path):
-    """Return a folder with three images, a truncated image b.jpg and a text file; a.png and a.jpg differ only in suffix."""
+    """Return a folder with the images a.jpg, a.png and c.JPG, the truncated image b.jpg and a text file."""
     place = tmp_path / "in"
     place.mkdir()
     for name, image in zip(("a.jpg", "a.png", "c.JPG"), noise(3), strict=True):

@@ -342,7 +342,7 @@ def test_a_detector_finds_the_people(model, tmp_path, monkeypatch):
     from stages.inference.detector import Detector
 
     write_detector(tmp_path / "d.onnx")
-    # The detector gets this image at half size, above 8 black rows; so the mean, which is the first score, is 0.75.
+    # The detector gets this image at half size, with 8 black rows below it; so the mean, which is the first score, is 0.75.
     white = np.full((48, 64, 3), 255, np.uint8)
     found = Detector(tmp_path / "d.onnx", 0.7, None).detect(white)
     # The boxes must be in descending order of score, and be clipped to the image.

@@ -149,7 +149,7 @@ def test_files_of_another_kind_are_refused_in_a_sentence(run, truth, tmp_path):
 
 
 def annotated(folder, people):
-    """Write valid.h5 for people given as (image, number in the image), and the list of images; return the path of valid.h5."""
+    """Write valid.h5 and its list of images for people given as (image, number in the image); return the path of valid.h5."""
     folder.mkdir()
     count = len(people)
     nothing = np.full(count, -1.0)
@@ -162,7 +162,10 @@ def annotated(folder, people):
 
 
 def test_published_and_our_predictions_are_scored_on_the_same_people(run, truth, tmp_path):
-    """Score the second and the first of three people, in this order; our.npy contains only these two, one of them correct."""
+    """Score the second and the first of three people, in this order.
+
+    our.npy contains predictions for only these two people; one of the predictions is correct.
+    """
     order = annotated(tmp_path / "published", [("a.jpg", 0), ("a.jpg", 1), ("b.jpg", 0)])
     people = annotated(tmp_path / "ours", [("a.jpg", 1), ("a.jpg", 0)])
     every, some = np.ones((3, 16, 2)), np.ones((2, 16, 2))

@@ -1,4 +1,4 @@
-"""Tests of reading MPII's annotation file after MATLAB saved it again as version 7.3 (HDF5), or SciPy did."""
+"""Tests of reading MPII's annotation file that was saved again: by MATLAB as version 7.3 (HDF5), or by SciPy."""
 
 import h5py
 import numpy as np

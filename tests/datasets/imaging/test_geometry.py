@@ -25,7 +25,7 @@ def test_a_whole_pixel_crop_has_its_edges_between_pixels():
     affine = geometry.whole_pixel_crop((9.6, 20.0), 0.1, 40)
     points = geometry.apply(affine, [[-0.5, 10.5], [19.5, 30.5]])
     np.testing.assert_allclose(points, [[-0.5, -0.5], [39.5, 39.5]], atol=1e-9)
-    # Negative numbers are truncated towards zero, so a box that begins at -4.9999 is 19 px wide.
+    # Negative numbers are truncated towards zero: -4.9999 gives column -4, so this box is only 19 px wide.
     points = geometry.apply(geometry.whole_pixel_crop((4.0, 20.0), 0.1, 40), [[-4.5, 10.5], [14.5, 30.5]])
     np.testing.assert_allclose(points, [[-0.5, -0.5], [39.5, 39.5]], atol=1e-9)
 

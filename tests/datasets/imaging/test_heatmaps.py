@@ -61,7 +61,7 @@ def test_decoders_return_to_the_drawn_point(sigma, radius):
     quarter, _ = heatmaps.decode_quarter(maps)
     subpixel, same = heatmaps.decode_subpixel(maps)
     np.testing.assert_array_equal(same, confidence)
-    # The decoding is exact, except for blobs that a small patch cuts off, because this changes the smoothed values.
+    # The decoding is exact, except for blobs that a small patch cuts off: the missing pixels change the smoothed values.
     assert np.abs(subpixel - points).max() < (0.1 if radius / sigma < 1.8 else 0.01)
     interior = (nearest > 0) & (nearest < (47, 31))
     assert np.abs(quarter - points)[interior].max() <= 0.25 + 1e-9

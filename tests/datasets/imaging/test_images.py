@@ -38,7 +38,7 @@ def test_the_exif_orientation_is_ignored_or_followed(tmp_path, kind, orientation
     np.testing.assert_array_equal(read_image(path), read_image(plain))
     with Image.open(path) as image:
         np.testing.assert_allclose(read_upright(path), np.asarray(ImageOps.exif_transpose(image)), atol=1)
-    # The EXIF entries would lie beyond the end of the file.
+    # Change the EXIF header, so that it places the EXIF entries beyond the end of the file.
     path.write_bytes(path.read_bytes().replace(b"\0\0\0\x08\0\x02", b"\xff\xff\xff\xff\0\x02"))
     if kind == "JPEG":  # changes bytes that no checksum covers
         np.testing.assert_array_equal(read_upright(path), read_image(plain))
@@ -188,7 +188,7 @@ def test_a_reduced_jpeg_has_its_pixels_where_the_map_says(tmp_path, size):
         # Compare only the blocks that the image's edge does not cut off.
         v, u = np.mgrid[: height // factor, : width // factor] * factor + (factor - 1) / 2
         seen = image[: v.shape[0], : v.shape[1]].astype(float)
-        if min(size) > 100:  # a shift of 1 px changes the grey values by less than rounding does, but it changes their mean
+        if min(size) > 100:  # a shift of 1 px changes the mean, but single values by less than rounding does
             assert abs((seen[..., 0] - 20 - 200 * u / width).mean() + 0.5) < 0.15
             assert abs((seen[..., 1] - 20 - 200 * v / height).mean() + 0.5) < 0.15
 

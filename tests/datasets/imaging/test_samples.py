@@ -61,7 +61,7 @@ def test_the_label_lies_on_the_bright_dot(scale, sigma, flip):
         expected = (seen + 0.5) / 4 - 0.5
         assert np.abs(sample.joints[label] - expected).max() < 0.02 / 4
         assert np.abs(geometry.apply(sample.image_to_crop, dot) - seen).max() < 0.02
-        # The blob is at the same position, and the heatmaps of all other joints are empty.
+        # The joint's blob lies on the dot, too, and the heatmaps of all other joints are empty.
         decoded, _ = heatmaps.decode_subpixel(sample.heatmaps)
         assert np.abs(decoded[label] - expected).max() < 0.02 / 4
         assert np.isnan(np.delete(sample.joints, label, axis=0)).all()
@@ -95,8 +95,8 @@ def test_a_box_much_larger_than_the_image_takes_no_memory(scale):
 
 
 def test_large_boxes_are_averaged_not_picked():
-    # If each output pixel is the mean of r x r pixels, noise keeps 1 / r of its standard deviation; reading only 2 x 2 pixels
-    # keeps 0.4 to 1.
+    # If each output pixel is the mean of r x r pixels, noise keeps 1 / r of its standard deviation. If only 2 x 2 pixels were
+    # read, noise would keep 0.4 to 1 of its standard deviation.
     image = np.random.default_rng(0).integers(0, 256, (1024, 1024, 3), dtype=np.uint8)
     for reduction in (2.6, 3.4, 4, 6, 8):
         sample = sample_of(image, NOWHERE, (511.9, 511.2), 128 * reduction / 200)
@@ -158,7 +158,8 @@ def test_the_draws_have_the_published_distribution():
     rng = np.random.default_rng(5)
     variations = [AUGMENTATION.draw(rng) for _ in range(3000)]
     sizes, angles = (np.array([getattr(v, name) for v in variations]) for name in ("scale", "rotation"))
-    # A fraction of P(|N| > 1) = 0.317 of the scale factors, and P(|N| > 2) = 0.0455 of the rotations, lie on the limits.
+    # The limit of the scale factors is one standard deviation, so 0.317 of them lie on a limit; that of the rotations is two
+    # standard deviations, so 0.0455 of the rotations lie on a limit.
     assert sizes.min() == pytest.approx(0.75) and sizes.max() == pytest.approx(1.25)
     assert np.mean(np.abs(sizes - 1) > 0.2499) == pytest.approx(0.317, abs=0.03)
     turned = angles[np.abs(angles) > 1e-9]
@@ -221,7 +222,7 @@ def published_target(part, center, scale, res, patch):
 
 
 def published_crop(picture, center, scale, rotation, res):
-    """Return the crop of a picture (h, w): whole pixels around the box, rotated about their middle and resized bilinearly."""
+    """Return the crop (res, res) of a picture (h, w): a box of whole pixels, turned about its middle and resized bilinearly."""
     side = 200 * scale
     first = [math.trunc(c - side / 2 + 1e-4) for c in center]  # column and row of the box's first pixel, counted from 0
     sides = [math.trunc(c + side / 2 + 1e-4) - f for c, f in zip(center, first, strict=True)]
@@ -279,8 +280,8 @@ BY_HAND = [
     ((101.5, 110.8749), (32, 35), 1),  # 32 and 34.99997, to which 0.0001 is added
     ((1, 100), (0, 31), 1),  # -0.16 is truncated towards zero, so the joint is inside
     ((0.5, 100), (0, 31), 1),  # x > 0
-    ((-0.1, 100), (0, 0), 0),  # absent, because x > 0 is false, although the joint is near the image
-    # 66.08: a blob 3 px outside, whose patch reaches into the heatmap.
+    ((-0.1, 100), (0, 0), 0),  # absent, because x is not > 0, although -0.512 would be truncated to 0
+    # 66.08: the blob's centre is 3 px beyond the last pixel, but its patch reaches into the heatmap.
     ((208, 100), (63, 31), math.exp(-(3**2) / (2 * 3.25**2))),
     ((301, 100), (0, 0), 0),  # 95.84
 ]
@@ -336,4 +337,4 @@ def test_the_double_crop_cuts_away_what_a_larger_box_shows():
     image, smaller = np.full((400, 400, 3), 255, np.uint8), SampledAugmentation(scale=1.25)
     once, twice = (sample_of(image, NOWHERE, (200, 200), 0.64, smaller, twice=each) for each in (False, True))
     assert once.input.min() == 1
-    assert not twice.input[:, :12].any() and not twice.input[:, :, -12:].any()  # the plain crop fills only 128 / 1.25 px
+    assert not twice.input[:, :12].any() and not twice.input[:, :, -12:].any()  # the box before scaling fills 128 / 1.25 px

@@ -14,7 +14,7 @@ from datasets.penn_action import PENN_ACTION
 
 JOINTS = PENN_ACTION.skeleton.joints
 RIGHT, OTHER = re.compile("Left|^l(?!ower)| L |_l$"), {"Left": "Right", "l": "r", " L ": " R ", "_l": "_r"}
-# A person in the first pose, in cm, with y up: bone -> (parent, offset of the bone's beginning from the parent's beginning).
+# The rest pose of a person, in cm, with y up: bone -> (parent, offset of the bone's beginning from the parent's beginning).
 BODY = {
     "Hips": ("", (0, 0, 0)), "Spine": ("Hips", (0, 20, 0)), "Neck": ("Spine", (0, 30, 0)), "Head": ("Neck", (0, 10, 0)),
     **{f"{side}{bone}": (parent if parent in ("Hips", "Spine") else f"{side}{parent}", (sign * x, y, z))
@@ -158,7 +158,7 @@ def test_joints_are_found_by_the_usual_names(left: tuple[str, ...], others: tupl
         assert [bones[found[joint]] for joint in joints] == list(names)
 
 
-# The same person for a .asf file, in cm: bone -> (parent, vector from the bone's beginning to its end, axes of rotation).
+# The person of `BODY`, for an .asf file: bone -> (parent, vector in cm from the bone's beginning to its end, axes of rotation).
 ACCLAIM = {
     "lowerback": ("root", (0, 20, 0), "rx ry rz"), "lowerneck": ("lowerback", (0, 40, 0), "rz"),
     "head": ("lowerneck", (0, 15, 0), "rx"),
@@ -315,7 +315,7 @@ def test_damaged_bvh_files_as_data_error(tmp_path: Path, old: str, new: str, sai
 
 def test_bvh_files_that_are_cut_short_as_data_error(tmp_path: Path) -> None:
     text = write_bvh(tmp_path / "a.bvh", frames(2))
-    for length in range(0, len(text) - 60, 101):  # a number that is cut off after some digits is still a number
+    for length in range(0, len(text) - 60, 101):  # not up to the end: without its last digits, a number is still valid
         (tmp_path / "a.bvh").write_text(text[:length])
         with pytest.raises(DataError, match="a.bvh"):
             read_clips(tmp_path / "a.bvh")

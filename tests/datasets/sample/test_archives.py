@@ -187,7 +187,7 @@ def test_some_labels_are_whole_numbers_in_unsigned_types(penn: Path) -> None:
 
 @pytest.mark.parametrize("sequences", [8, 10])
 def test_enough_training_sequences_for_a_validation_part(tmp_path: Path, sequences: int) -> None:
-    """9.2 % of each action's training sequences, rounded, are at least one sequence; each action has test sequences."""
+    """Each action has so many training sequences that 9.2 % of them, rounded, are at least one; it also has test sequences."""
     write_penn(tmp_path, sequences, frames=(1, 1), size=(40, 60), actions=("bowl", "squat"))
     train = np.array([label["train"][0, 0] for label in labels(tmp_path).values()]).reshape(2, sequences)
     assert ((train == 1).sum(1) >= 6).all() and (np.round(0.092 * (train == 1).sum(1)) >= 1).all()
@@ -303,7 +303,7 @@ def test_every_joint_of_any_pose_lies_on_the_person() -> None:
         (figure,) = build_figures(movement, rng.uniform(-180, 180), 8, 3, 200)
         figure = Figure(figure.points + (200, 300, 0), figure.head, figure.chest, 200)
         changed, _ = draw(figure, seed)
-        # The joint head top lies on the edge of the head.
+        # The joint head_top lies on the edge of the head, so a joint may lie up to 2 px outside the changed pixels.
         near = cv2.dilate(changed.astype(np.uint8), np.ones((5, 5), np.uint8))
         x, y = np.rint(figure.points[:16, :2]).astype(int).T
         assert near[y, x].all()
@@ -348,7 +348,7 @@ def test_the_true_3d_poses_are_what_the_pictures_show(penn: Path) -> None:
             goal.append(drawn[t, seen[t]] - drawn[t, seen[t]].mean(axis=0))
         a, b = np.concatenate(flat), np.concatenate(goal)
         factor = (a * b).sum() / (a * a).sum()
-        assert factor > 0 and np.abs(factor * a - b).max() < 1.1, name  # px, because some labels are whole px
+        assert factor > 0 and np.abs(factor * a - b).max() < 1.1, name  # 1.1 px, because some labels are rounded to whole px
         left_hip, right_hip, left_knee = (PENN_ACTION.skeleton.joints.index(n) for n in ("left_hip", "right_hip", "left_knee"))
         thighs = np.linalg.norm(pose[:, left_hip] - pose[:, left_knee], axis=-1)
         assert thighs.min() > 300 and np.ptp(thighs) < 1, name  # mm: the thigh keeps its length only if the depth is right

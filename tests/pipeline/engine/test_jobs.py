@@ -29,7 +29,7 @@ def in_job(code: str, minutes: float = 1) -> InJob:
     ("code", "ran", "returns"), [(SAVES, 2.0, True), (LOSES, 2.0, False), (LOSES, 0.0, True), (IGNORES, 2.0, True)]
 )
 def test_only_what_gets_further_returns_to_the_queue(code, ran, returns):
-    """A command that ran for more than half of the limit of 3 s and saved nothing would not finish in its next run either."""
+    """A job is not requeued if its command ran for more than half of the time limit of 3 s and saved nothing."""
     job = in_job(code, minutes=0.05)
     process = subprocess.Popen(job.job.command, stdout=subprocess.PIPE)
     assert process.stdout and process.stdout.readline() == b"ready\n"

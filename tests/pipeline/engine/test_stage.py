@@ -119,7 +119,7 @@ def test_a_request_that_fails_keeps_the_old_result(place, monkeypatch):
     (request,) = again([Read()])
     assert not build(request) and not request.complete()
     assert Read().manifest() == old and Read().complete()
-    assert not folder.with_name(folder.name + ".partial").exists()  # no partial folder is left, because it was empty
+    assert not folder.with_name(folder.name + ".partial").exists()  # the partial folder was empty, so it was deleted
 
 
 def test_large_files_are_read_by_run_and_not_by_status(place, monkeypatch):

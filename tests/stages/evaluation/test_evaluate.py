@@ -85,8 +85,8 @@ def test_a_perfect_network_scores_everything(score, penn_sequences, tmp_path):
 
 
 def test_joints_that_are_wrong_cost_their_share(score, penn_sequences, tmp_path):
-    # An error of at least 5 of 16 heatmap px exceeds the thresholds of both measures. It affects 2 of the 10 joints of the
-    # training metric, and 2 of the 13 joints of PCK.
+    # In heatmaps of 16 px, an error of at least 5 px exceeds the thresholds of both measures. The error affects 2 of the 10
+    # joints of the training metric, and 2 of the 13 joints of PCK.
     result = score(PENN_ACTION.skeleton.joints, moved=("left_knee", "right_wrist"), shift=5)
     assert result["acc"] == pytest.approx(0.8)
     pck = result["measures"]["PCK@0.05"]

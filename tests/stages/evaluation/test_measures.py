@@ -40,7 +40,7 @@ def test_pckh_is_the_mean_over_joints_without_pelvis_and_thorax():
     assert half.total == pytest.approx(52 / 53) and half.visible == 1
     assert tenth.value == pytest.approx((12 + 0.5) / 14)
     assert half.by_joint["pelvis"] == 0 and half.by_joint["right_knee"] == 1
-    # The total rate is 50/53 at the thresholds 0, 0.01 ... below 0.5, and 52/53 at 0.5.
+    # The total rate is 50/53 at all thresholds below 0.5 (0, 0.01 ...), and 52/53 at 0.5.
     assert len(half.curve) == 51 and half.curve[0] == pytest.approx(12.5 / 14)
     assert half.auc == pytest.approx((50 / 53) + 0.02 * 0.5 * 2 / 53)
 

@@ -78,8 +78,8 @@ def point_maps(*points, size=64):
 def test_training_accuracy_by_hand():
     target = point_maps((10, 10), (10, 10), (0, 30), (30, 0), None, (1, 1))
     predicted = point_maps((13, 11), (13, 12), (0, 30), (30, 0), (0, 0), (1, 1))
-    # At 64 px, an error of 3.16 px is a hit and 3.6 px is not. Joints in the first column or row, and absent ones, do not
-    # count.
+    # In heatmaps of 64 px, an error of 3.16 px is a hit, but an error of 3.6 px is not. Joints in the first column or row, and
+    # absent joints, do not count.
     assert metrics.training_accuracy(predicted, target, range(6)) == pytest.approx(2 / 3)
     assert metrics.training_accuracy(predicted, target, [1, 2]) == 0
     # At 40 px the limit is exactly 2 px, and an error of 2 px is a hit.
@@ -118,7 +118,7 @@ def test_pck_by_hand():
     np.testing.assert_allclose(result.total, [1 / 4, 2 / 4, 3 / 4])
     np.testing.assert_allclose(result.pixels, [7.75, 0, nan])
     assert result.mean_pixels == pytest.approx(15.5 / 3)
-    # The area under the curve of total rates: trapezoids of widths 0.25 and 0.125, divided by the range 0.375.
+    # The area under the curve of `result.total`: trapezoids of widths 0.25 and 0.125, divided by the thresholds' range 0.375.
     assert result.auc() == pytest.approx((0.25 * 3 / 8 + 0.125 * 5 / 8) / 0.375)
 
 

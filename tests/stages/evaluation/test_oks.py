@@ -15,7 +15,7 @@ JOINTS = ("nose", "left_eye", "right_eye", "left_knee", "right_knee", "tail")
 
 
 def people(seed, images=12, error=6.0):
-    """Return people, up to four close together in an image, predictions with errors of different sizes, and confidences."""
+    """Return annotations (images with up to four people close together), predictions with various errors, and confidences."""
     rng = np.random.default_rng(seed)
     names = [f"{number}.jpg" for number in range(images) for _ in range(1 + number % 4)]
     count = len(names)

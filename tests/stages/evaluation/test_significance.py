@@ -26,7 +26,7 @@ def test_hits_are_counted_in_groups():
 
 
 def test_a_labelled_joint_that_was_not_predicted_is_a_miss():
-    """The first joint has a hit, a miss, and no label; the network does not know the second joint."""
+    """The first joint of three people is a hit, a miss, and unlabelled; the network does not know the second joint."""
     nan = np.nan
     labels = np.array([[[3, 4], [1, 1]], [[3, 4], [1, 1]], [[nan, nan], [1, 1]]])
     preds = np.array([[[0, 0], [nan, nan]], [[nan, nan], [nan, nan]], [[0, 0], [nan, nan]]])
@@ -54,7 +54,7 @@ def test_p_counts_the_ways_to_exchange_the_networks():
     worse, better = single([0] * 6), single([1] * 6)
     found = difference(worse, better)
     assert found.value == pytest.approx(1) and found.low == found.high == 1 and found.groups == 6
-    assert found.p == pytest.approx(2 / 2**6)  # 2 of 64 ways to exchange the networks' hits give 1 or -1
+    assert found.p == pytest.approx(2 / 2**6)  # of 64 ways to exchange the networks' hits, 2 give a difference of 1 or -1
     assert difference(better, worse).value == pytest.approx(-1)
 
 
@@ -70,8 +70,8 @@ def test_equal_networks_differ_by_nothing():
 
 
 def test_a_small_difference_on_the_same_people_is_seen():
-    # The second network is right for 20 of 1000 people more than the first. This difference is smaller than the confidence
-    # interval of either network's rate, but significant in a paired test.
+    # Of 1000 people, the second network is right for 20 more than the first network. This difference is smaller than the
+    # confidence interval of either network's rate, but significant in a paired test.
     first = np.arange(1000) % 2
     second = first.copy()
     second[:40:2] = 1

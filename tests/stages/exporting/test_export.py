@@ -75,7 +75,7 @@ def test_every_format_is_written_and_compared(exported):
 
 
 def test_the_copied_program_finds_the_predictor_s_joints_without_this_workspace(exported, tmp_path):
-    """The box is small enough that the predictor does not average over blocks of pixels, which `use_onnx.py` cannot do."""
+    """The box is so small that the predictor does not average over blocks of pixels; `use_onnx.py` cannot average."""
     image = cv2.GaussianBlur(np.random.default_rng(0).integers(0, 256, (70, 60, 3), np.uint8), (0, 0), 3)
     np.save(tmp_path / "image.npy", image)
     code = (

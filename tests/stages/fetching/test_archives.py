@@ -116,7 +116,7 @@ def test_members_that_a_damaged_list_hides_are_missed(tmp_path):
     content = bytearray(archive.read_bytes())
     first = content.index(b"PK\1\2")
     second = content.index(b"PK\1\2", first + 1)
-    # Lengthen the comment of member a in the list, so that the comment hides the entry of member b.
+    # In the zip's list of members, lengthen the comment of member a, so that the comment hides the entry of member b.
     content[first + 32 : first + 34] = (content.index(b"PK\5\6") - second).to_bytes(2, "little")
     archive.write_bytes(content)
     with pytest.raises(DataError, match="1 of 2 members are listed"):
@@ -241,7 +241,7 @@ def test_impossible_names_are_refused(tmp_path, name):
 
 @pytest.mark.parametrize("make", [make_tar, make_zip])
 def test_disk_space_is_checked_before_writing(tmp_path, monkeypatch, make):
-    """The needed space is the size of the contents that a zip states, or about the size of a tar.
+    """A zip needs as much space as it states for the wanted files; a tar needs about as much as the tar itself.
 
     Files that are already unpacked need no further space.
     """

@@ -73,12 +73,13 @@ def test_broken_downloads_are_resumed(site, tmp_path, waits):
         whole = len(CONTENT) * (1 - 0.5 ** (i + 1))
         assert whole - (i + 1) * download.PIECE <= start <= whole
     assert starts[4] == starts[3]
-    assert waits == [0, 0, 0, 0, 0]  # each attempt received data, so the waiting times start again
+    # These are more waits than WAITS has: after an attempt that received data, the first wait is used again.
+    assert waits == [0, 0, 0, 0, 0]
 
 
 @pytest.mark.parametrize(("number", "tries"), [(socket.EAI_NONAME, 1), (socket.EAI_AGAIN, 4)])
 def test_a_host_that_does_not_exist_is_tried_once(tmp_path, monkeypatch, waits, number, tries):
-    """Only if the DNS server cannot be reached, which may be temporary, the download is tried again."""
+    """The download is tried again only if the DNS server cannot be reached, which may be temporary."""
     monkeypatch.setattr(download, "WAITS", (1, 2, 4))
     asked = []
 
@@ -276,7 +277,7 @@ def test_names_in_addresses_stay_in_the_folder(site, tmp_path, name):
 @pytest.fixture
 def drive(site, monkeypatch):
     """The test server acts as Google Drive: gdown itself runs, but without the confirmation pages of Google."""
-    monkeypatch.setattr(random, "uniform", lambda *_: 0)  # gdown waits for this time between two attempts
+    monkeypatch.setattr(random, "uniform", lambda *_: 0)  # gdown waits for this number of seconds between two attempts
     monkeypatch.setattr(download, "GOOGLE_DRIVE", ("127.0.0.1",))
     return site
 

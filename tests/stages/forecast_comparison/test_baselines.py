@@ -71,7 +71,7 @@ def test_the_mean_of_the_nearest_is_that_of_a_plain_search(monkeypatch):
 
 
 def test_a_linear_movement_is_found_by_the_linear_map(monkeypatch):
-    """Each training frame moves every joint away from the pose's middle by a tenth of its distance in the first frame."""
+    """In each training frame, joints move away from the pose's middle, by a tenth of their first distance from this middle."""
     monkeypatch.setattr(baselines, "RIDGE", 1e-12)
     train = movements({i: 16 for i in range(1, 60)})
     first = train.joints[train.first[:-1]]
@@ -82,7 +82,7 @@ def test_a_linear_movement_is_found_by_the_linear_map(monkeypatch):
     found = gathered(linear_map(train, query, np.full(5, 20.0)), 5)
     np.testing.assert_allclose(found[:, 0], query, atol=1e-6)  # the first step is the query pose
     sizes = np.linalg.norm(found - query.mean(axis=1)[:, None, None], axis=-1).mean(axis=-1)
-    assert (sizes[:, 4] > 1.1 * sizes[:, 0]).all()  # training data: 1.19 to 1.4, or less if a sequence is short
+    assert (sizes[:, 4] > 1.1 * sizes[:, 0]).all()  # in training, 1.19 to 1.4 times larger, or less near a sequence's end
 
 
 @pytest.mark.parametrize("forecast", [nearest_mean, linear_map])

@@ -1,4 +1,4 @@
-"""Which frames are a forecast's steps, compared with a plain computation of the rule, on random sequences and real labels."""
+"""The frames of a forecast's steps, compared with a plain computation of the published rule, on random and real labels."""
 
 import tarfile
 from pathlib import Path
@@ -89,7 +89,8 @@ def test_counts_steps_and_rows_of_the_real_labels(real):
     assert {name: (len(m.joints), len(m.sequence)) for name, m in split.items()} == {
         "train": (78757, 1142), "valid": (8786, 116), "test": (76298, 1068),
     }  # fmt: skip
-    assert 1541 in split["valid"].sequence  # but the hourglass trains on sequence 1541, and leaves out 1516
+    # The training of the hourglass leaves out sequence 1516, so that 1541 is one of its training sequences.
+    assert 1541 in split["valid"].sequence
     test, starts = split["test"], published_starts(split["test"])
     for sequence in range(0, 1068):
         first, length = int(test.first[sequence]), int(test.lengths[sequence])

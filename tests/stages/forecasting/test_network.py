@@ -180,6 +180,6 @@ def test_poses_are_projected_mirrored_and_made_steady():
     torch.testing.assert_close(other.projected(31.5)[..., 0], 63 - pose.projected(31.5)[..., 0])
     steady = pose.steady()
     assert steady.focal.tolist() == [100, 100] and steady.trans[:, 2].tolist() == [2000, 4000]
-    # Size and depth of the second pose are doubled (800 mm, 4 m), which cancels in its image. The focal length is doubled, too,
-    # so its image becomes twice as large.
+    # Size and depth of the second pose are doubled (800 mm, 4 m), and these two changes cancel in the pose's image. The focal
+    # length is doubled, too, so the image becomes twice as large.
     assert steady.repos[1].tolist() == [[800, 0, 0]] and steady.projected(31.5).tolist() == [[[41.5, 26.5]], [[51.5, 31.5]]]

@@ -38,7 +38,7 @@ def files(tmp_path_factory) -> ForecastFiles:
 
 
 def objective(files, settings=SETTINGS, converter=False):
-    """Return an objective whose network has heatmaps of SIDE px, or of 16 px with a converter, which halves them four times."""
+    """Return an objective with heatmaps of SIDE px; with a converter, of 16 px, because it halves their size four times."""
     torch.manual_seed(1)
     hourglass = HourglassNet(Network(stem="2 4 4", features=8, depth=2), 13)
     network = ForecastNet(hourglass, Forecaster(), ConverterNet(13, 16, Converter(features=8)) if converter else None)

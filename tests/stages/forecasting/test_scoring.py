@@ -19,8 +19,8 @@ def test_hits_are_counted_by_sequence_step_and_joint():
     counts = Counts.empty(found, 16)
     counts.add(found, starts.select(np.array([0])), forecasts[:1])
     counts.add(found, starts.select(np.array([1, 2])), forecasts[1:])
-    # There are three forecasts of 13 joints. Joint 7 is hidden in the second frame, which is steps 9 to 16 of the first
-    # forecast and all steps of the second.
+    # There are three forecasts of 13 joints. Joint 7 is hidden in the second frame, so it is hidden in steps 9 to 16 of the
+    # first forecast and in all steps of the second forecast.
     assert counts.seen.sum(axis=(0, 2)).tolist() == [38] * 8 + [37] * 8
     assert counts.hits.sum(axis=(0, 2)).tolist() == [36] + [37] * 7 + [36] * 8
     assert counts.by_step()[0] == pytest.approx(36 / 38) and counts.by_joint()[0, 5] == pytest.approx(2 / 3)

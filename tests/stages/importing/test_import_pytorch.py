@@ -27,7 +27,7 @@ PEERS = SHARED / "peers"
 
 
 def save_as(path, network, prefix="", legacy=False, **more):
-    """Save a checkpoint in the form of the ports' training programs; without `more`, save only the tensors."""
+    """Save a checkpoint as the ports' training programs do, with the entries `more`; without them, save only the tensors."""
     state = {prefix + name: tensor for name, tensor in network.state_dict().items()}
     torch.save({"state_dict": state, **more} if more else state, path, _use_new_zipfile_serialization=not legacy)
     return path
@@ -106,7 +106,7 @@ def test_a_checkpoint_that_an_old_torch_saved_on_a_gpu(tmp_path):
 
 
 def test_normalisation_of_the_ports(tmp_path):
-    """The heatmaps equal the port's also at the edges, where padding enters the first convolution."""
+    """Our heatmaps equal those of the port, even at the edges, where the first convolution reads padding."""
     theirs = port(Princeton)
     ours = read_hourglass(save_as(tmp_path / "c.pth", theirs))
     mean, deviation = (0.3643, 0.3437, 0.3156), (0.1510, 0.1469, 0.1472)

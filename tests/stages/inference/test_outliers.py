@@ -1,4 +1,4 @@
-"""Frames on which a network is probably wrong, found among predictions with known faults."""
+"""Measures that find frames on which a network is probably wrong, tested on predictions with known faults."""
 
 import numpy as np
 

@@ -1,4 +1,4 @@
-"""Prediction: averaging with the mirrored image assigns heatmaps to the right joints; joints are returned in image px."""
+"""Prediction: heatmaps of an image and of its mirror image are averaged joint by joint; joints are returned in image px."""
 
 import numpy as np
 import pytest
@@ -121,7 +121,7 @@ def test_only_tf32_shortens_the_factors_of_float32_products():
 
 
 def test_a_joint_comes_back_from_image_crop_and_heatmap():
-    """The error is below 0.25 heatmap px at any size, position, rotation and mirroring, with the blob of the published recipe.
+    """With blobs as in the published recipe, the error is below 0.25 heatmap px at any size, position, rotation and mirroring.
 
     This limit also holds if the border cuts off the blob. With decoder = quarter, the limit holds for the error along each
     axis, except in the outermost pixels.

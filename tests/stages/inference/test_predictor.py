@@ -42,7 +42,7 @@ def predictor():
 
 
 def dots(width, height, left=0.0, top=0.0, right=None, bottom=None):
-    """Return a black image with a dot in the colour of each joint inside a region, and the positions (13, 2) of the dots."""
+    """Return a black image with 13 dots in a region, each in the colour of its joint, and the positions (13, 2) of the dots."""
     right, bottom = right or width, bottom or height
     side = max(right - left, bottom - top)
     grid = np.array([(x, y) for y in (0.3, 0.45, 0.6, 0.7) for x in (0.3, 0.4, 0.55, 0.7)][:13])
@@ -86,7 +86,7 @@ def test_joints_are_exact_to_a_fiftieth_of_a_heatmap_pixel(flip, sizes, box):
 def test_a_rotated_photograph_is_seen_upright(predictor, tmp_path):
     image, points = dots(90, 160)
     exif = PIL.Image.Exif()
-    exif[0x0112] = 6  # the orientation that viewers show rotated by 90 degrees clockwise
+    exif[0x0112] = 6  # orientation 6: viewers rotate the image by 90 degrees clockwise
     PIL.Image.fromarray(np.rot90(image)).save(tmp_path / "phone.jpg", exif=exif, quality=98, subsampling=0)
     found = predictor.predict(tmp_path / "phone.jpg", flip=False)
     assert np.abs(found.joints[0] - points).max() < 2

@@ -71,8 +71,9 @@ def test_jitter_is_smoothed_and_fast_movements_do_not_lag():
 def test_the_filter_is_that_of_its_authors():
     """Computed by hand: x is 0, and 0.1 s later 10 px; the box has 120 px, so beta = 12 / 120.
 
-    alpha(f) = 1 / (1 + 1 / (2 pi f 0.1)). The speed is 10 / 0.1 = 100 px/s, smoothed with 1 Hz from 0: 100 alpha(1) = 38.587.
-    The cutoff is 1 + 0.1 * 38.587 = 4.8587 Hz, and the joint 10 alpha(4.8587) = 7.5325.
+    alpha(f) = 1 / (1 + 1 / (2 pi f 0.1)). The speed is 10 / 0.1 = 100 px/s; a filter that starts at 0 and has a cutoff of
+    1 Hz smooths it to 100 alpha(1) = 38.587. So the joint's filter has a cutoff of 1 + 0.1 * 38.587 = 4.8587 Hz, and moves
+    the joint to 10 alpha(4.8587) = 7.5325.
     """
     smoother = Smoother(25.0)  # the time step is computed from the times, not from the frame rate
     assert smoother.smooth(0, np.zeros((1, 2)), 0.0, 120) == pytest.approx(np.zeros((1, 2)))

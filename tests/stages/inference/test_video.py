@@ -92,7 +92,7 @@ def test_interlaced_frames_are_deinterlaced(tmp_path):
     # The first and the last field have only one neighbour in time.
     for frame, moment in list(zip(frames, moments[::2], strict=True))[1:-1]:
         assert abs(frame.pixels[8:-8].astype(int) - moment[8:-8]).mean() < 3
-        assert abs(frame.pixels[1::2].astype(int) - moment[1::2]).max() < 4  # rows of the frame's own field are unchanged
+        assert abs(frame.pixels[1::2].astype(int) - moment[1::2]).max() < 4  # rows of the first field are unchanged
 
 
 def test_frames_before_an_edit_lists_start_are_left_out(tmp_path):
@@ -149,7 +149,7 @@ def test_size_and_pixel_format_change_in_mid_stream(tmp_path):
     writer.close()
     drawn, _ = read(tmp_path / "b.mp4")
     assert len(drawn) == 8 and drawn[7].pixels.shape == (48, 64, 3)
-    # The larger frames are reduced to 40 x 48 px and drawn in the middle of the video's frame.
+    # The larger frames are reduced to a width of 40 px and a height of 48 px, and drawn in the middle of the video's frame.
     assert drawn[7].pixels[:, 14:50].min() > 190 and drawn[7].pixels[:, :10].max() < 10
 
 
@@ -244,11 +244,12 @@ def test_files_that_once_failed(name, count):
 
 
 def test_frames_of_too_many_pixels_are_not_decoded(tmp_path, monkeypatch):
-    # The change of size lies beyond the part of the file that is read when it is opened.
+    # The size of the frames changes after the part of the file that VideoReader inspects when it opens the file.
     small, large = greys(400, step=0), greys(4, 96, 80)
     one, two = (made(tmp_path / name, images, format="mpegts") for name, images in (("1.ts", small), ("2.ts", large)))
     (tmp_path / "a.ts").write_bytes(one.read_bytes() + two.read_bytes())
-    monkeypatch.setattr("stages.inference.video.MOST_PIXELS", 64 * 80)  # above 64 x 48: decoders round sizes up to whole blocks
+    # The limit is above the small frames' 64 x 48 px, because decoders round sizes up to whole blocks.
+    monkeypatch.setattr("stages.inference.video.MOST_PIXELS", 64 * 80)
     with pytest.raises(DataError, match=r"2\.ts claims frames of 80 x 96 px"):
         VideoReader(two)
     frames, reader = read(tmp_path / "a.ts")

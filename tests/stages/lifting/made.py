@@ -10,7 +10,7 @@ WIDTHS = {"head": 0, "shoulder": 180, "elbow": 230, "wrist": 250, "hip": 120, "k
 
 
 def standing(count: int, seed: int = 0, spread: float = 60.0) -> np.ndarray:
-    """Return poses (N, 13, 3) float32 in mm of people who stand and look along x, with random joints, z up."""
+    """Return poses (N, 13, 3) float32 in mm of people who stand and look along x; z is up; noise: `spread` mm."""
     rng = np.random.default_rng(seed)
     pose = np.array([(0.0, _left(name) * WIDTHS[_part(name)], HEIGHTS[_part(name)]) for name in JOINTS])
     return (pose + rng.normal(0, spread, (count, len(JOINTS), 3))).astype(np.float32)

@@ -1,4 +1,4 @@
-"""The evaluation of converter, lifter and baselines: its files, and that all methods get the same cameras and heatmaps."""
+"""The evaluation of converter, lifter and baselines: its tables, equal results when it is repeated, and refused networks."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""The export of a converter: every file gives the network's outputs."""
+"""The export of a converter: every exported network file must give the converter's outputs."""
 
 import json
 

@@ -1,4 +1,4 @@
-"""The objective of converter and lifter: its loss, and trainings that are interrupted or shared by processes."""
+"""The objective of the converter and of the lifter: its loss, and trainings that are interrupted or run in two processes."""
 
 from pathlib import Path
 
@@ -51,7 +51,7 @@ def test_the_published_loss_adds_squared_mm_and_px() -> None:
     outputs = targets(batch)
     shifted = outputs.clone()
     shifted[:, :39] += torch.tensor([3.0, 0, 4]).repeat(13)  # each joint is 5 mm off: mean squared error 25 / 3
-    shifted[:, 41] += 30  # one coordinate of the position is 30 mm off: mean squared error 900 / 3
+    shifted[:, 41] += 30  # the person's depth is 30 mm off: mean squared error of the position 900 / 3
     shifted[:, 42] -= 2
     loss, sums = one.loss(shifted, batch, 0.5)
     assert loss.item() == pytest.approx(0.5 * (25 / 3 + 300 + 4), rel=1e-3)

@@ -21,7 +21,7 @@ def same(tensors, arrays):
 
 
 def close(pose, outputs):
-    """Return whether 3D poses equal Torch7's outputs repos, trans and focal, up to rounding."""
+    """Return whether 3D poses equal Torch7's outputs `repos`, `trans` and `focal`, up to rounding."""
     return all(torch.allclose(ours, theirs.reshape(ours.shape), atol=1e-3) for ours, theirs in zip(pose, outputs, strict=True))
 
 

@@ -48,7 +48,7 @@ def test_rotations_are_those_of_angle2dcm() -> None:
     np.testing.assert_allclose(cameras.frame_rotation(zero, right, zero)[0] @ [1, 0, 0], [0, 0, 1], atol=1e-12)
     np.testing.assert_allclose(cameras.frame_rotation(zero, zero, right)[0] @ [0, 0, 1], [0, 1, 0], atol=1e-12)
     both = cameras.frame_rotation(right, right, zero)[0]
-    np.testing.assert_allclose(both @ [0, 1, 0], [0, 0, 1], atol=1e-12)  # first about z, then about y
+    np.testing.assert_allclose(both @ [0, 1, 0], [0, 0, 1], atol=1e-12)  # rotated first about z, then about y
 
 
 def test_cameras_see_whole_people_the_right_way_up() -> None:
@@ -72,7 +72,7 @@ def test_cameras_see_whole_people_the_right_way_up() -> None:
 
 
 def test_published_cameras_may_be_upside_down() -> None:
-    """0.13 % of the published cameras have a negative focal length f, so that the condition Z >= f is true (FORECAST.md 4)."""
+    """The published condition Z >= f allows a negative focal length f, which 0.13 % of the cameras have (FORECAST.md 4)."""
     poses = standing(6000)
     found = synthesise(poses[:, None], SIDE, np.random.default_rng(0), published=True)
     assert 0 < (found.focal < 0).mean() < 0.02

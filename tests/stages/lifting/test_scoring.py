@@ -1,4 +1,4 @@
-"""Errors in mm and px, compared with values worked out by hand; and baselines whose samples contain the right answer."""
+"""Errors in mm and px, compared with values computed by hand; baselines on their own training samples and on real motion."""
 
 import numpy as np
 import pytest

@@ -46,7 +46,7 @@ def test_samples_are_equal_up_to_interpolation(data, name, pixels):
     torch.testing.assert_close(made["heatmaps"], expected["heatmaps"], rtol=0, atol=1e-5 if name == "modern" else steepest / 32)
     difference = (made["input"] - expected["input"]).abs() * 255
     assert difference.mean() < 0.5 and (difference > 6).float().mean() < 1e-3
-    # The pixels of the erased square and outside the image are black; nearly the same pixels must be black in both samples.
+    # Pixels in the erased square or outside the image are black; nearly the same pixels must be black in both samples.
     assert ((made["input"] == 0) == (expected["input"] == 0)).float().mean() > 0.995
     moved = (made["input"].roll(1, dims=-1) - expected["input"]).abs() * 255
     assert moved.mean() > 3 * difference.mean()  # a shift by one pixel gives more than three times this difference

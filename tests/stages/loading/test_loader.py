@@ -139,7 +139,7 @@ def test_a_broken_image_is_named(tiny_penn, tmp_path):
 
 def test_input_shows_the_box(tiny_penn):
     # A box of 0.3 * 200 = 60 px around the image's centre is scaled to 32 px. The image is 40 px wide, so black margins of
-    # 10/60 remain on both sides.
+    # 10/60 of the box's side remain on the left and on the right.
     batch = next(batches(PoseDataset(tiny_penn, "valid", SIZE), 1, 1))
     image = batch["input"][0].sum(0)
     assert image.shape == (32, 32)
@@ -150,8 +150,8 @@ def test_input_shows_the_box(tiny_penn):
 
 @pytest.mark.parametrize("how", [MODERN, PUBLISHED], ids=["modern", "published"])
 def test_labels_lie_on_bright_dots_of_images_that_are_reduced_when_read(tiny_penn, tmp_path, how):
-    # Boxes of 45 to 640 px are scaled to 32 px, after averaging blocks of 1 to 13 px. The JPEG decoder already reduces the
-    # image by a factor of 1, 2, 4 or 8.
+    # Boxes of 45 to 640 px are averaged over blocks of 1 to 13 px, and then scaled to 32 px. The JPEG decoder already reduces
+    # the image by a factor of 1, 2, 4 or 8.
     rows = tiny_penn.split("train").select(np.arange(6))
     y, x = np.mgrid[:500, :700]
     for i, scale in enumerate((0.225, 0.45, 0.9, 1.2, 1.92, 3.2)):

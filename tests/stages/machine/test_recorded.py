@@ -11,7 +11,7 @@ from stages.machine.recorded import MOST_SHAPES, WORTH_COMPILING, RecordedByShap
     "chosen, images, device, processes, tools, expected",
     [
         ("auto", WORTH_COMPILING, "cuda", 1, True, True),
-        ("auto", WORTH_COMPILING - 1, "cuda", 1, True, False),  # compiling would take longer than it saves
+        ("auto", WORTH_COMPILING - 1, "cuda", 1, True, False),  # too few images to compile for
         ("auto", WORTH_COMPILING, "cpu", 1, True, False),
         ("auto", WORTH_COMPILING, "cuda", 2, True, False),
         ("auto", WORTH_COMPILING, "cuda", 1, False, False),  # a machine without a compiler, or without triton

@@ -29,8 +29,8 @@ def count(network):
     return sum(p.numel() for p in network.parameters())
 
 
-# Numbers of parameters that other programs counted in the published networks: those of Torch7 are exact, those below are
-# rounded to thousands.
+# Numbers of parameters that other programs counted in the published networks: Torch7's numbers are exact, the numbers for
+# `test_cost_at_256_pixels` are rounded to thousands.
 @pytest.mark.parametrize(
     ("preset", "joints", "parameters"),
     [("hg-256", 16, 3_211_920), ("hg-256", 13, 3_211_149), ("hg-generic", 16, 6_071_200), ("hg-stacked", 16, 26_353_824)],
@@ -66,7 +66,8 @@ def test_cost_of_single_layers():
 
 
 def test_wide_networks_have_the_layers_of_the_published_graph():
-    # Torch7's list of modules has these numbers of convolutions, normalisations and residuals, and these 1x1 convolutions.
+    # The numbers of convolutions, normalisations and residuals, and the channels of the 1x1 convolutions outside of
+    # residuals, are those of Torch7's list of modules.
     network = build("hg-stacked")
     kinds = Counter(type(module) for module in network.modules())
     assert (kinds[nn.Conv2d], kinds[nn.BatchNorm2d], kinds[Residual]) == (209, 191, 62)

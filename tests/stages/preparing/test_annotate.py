@@ -179,8 +179,8 @@ def test_published_counts_of_the_real_labels(tmp_path: Path) -> None:
     cropped = [penn_action.crop_label(label, penn_action.crop_window(label)) for label in labels]
     assert max(label.width for label in cropped) == 479 and max(label.height for label in cropped) == 440
     assert (cropped[1515].sequence, cropped[1515].width, cropped[1515].height) == ("1516", 7, 7)
-    # In the real labels, a few sequences have visible joints far outside the crop. More such sequences would show an error in
-    # crop windows or frame numbers.
+    # In the real labels, a few sequences have visible joints far outside the crop. More such sequences would mean that
+    # crop windows or frame numbers are wrong.
     seen = [(label.joints[label.visible] + 1, label) for label in cropped]
     before = [(label.sequence, int((xy < 0.5).any(axis=1).sum())) for xy, label in seen]
     beyond = [(label.sequence, int((xy > (label.width, label.height)).any(axis=1).sum())) for xy, label in seen]

@@ -211,7 +211,7 @@ def test_an_interruption_leaves_no_process_and_resumes(tmp_path: Path, how: sign
     assert process.stdout is not None and process.stderr is not None
     assert [process.stdout.readline() for _ in range(4)] == ["0\n", "1\n", "2\n", "3\n"]
     if how == signal.SIGINT:
-        os.killpg(process.pid, signal.SIGINT)  # the signal goes to the worker processes, too, as from a terminal
+        os.killpg(process.pid, signal.SIGINT)  # as with Ctrl+C in a terminal, the worker processes get the signal, too
         _, error = process.communicate(timeout=60)
         assert process.returncode == 130 and error == ""
     else:

@@ -1,4 +1,4 @@
-"""Suspicious labels: a synthetic person whose sides are exchanged on purpose, and the published labels."""
+"""Suspicious labels of a synthetic person, whose left and right are exchanged on purpose, and of published people."""
 
 from dataclasses import replace
 
@@ -93,8 +93,9 @@ def test_labels_exchanged_between_frames_are_found() -> None:
     rows = people(PENN_ACTION.skeleton, 6, ["1/1.jpg", "1/2.jpg", "1/3.jpg", "2/1.jpg", "2/2.jpg", "2/4.jpg"])
     rows.index[5] += 1  # the previous frame is missing
     rows.part[:] += np.arange(6)[:, None, None]
-    # Left and right are exchanged in rows 2 to 4: frame 3 of sequence 1, and frames 1 and 2 of sequence 2. So the sides change
-    # at 1/3.jpg and at 2/4.jpg. The second change is not reported, because frame 2/3.jpg is missing.
+    # Left and right are exchanged in rows 2 to 4: frame 3 of sequence 1, and frames 1 and 2 of sequence 2. So left and
+    # right change places at 1/3.jpg, and change back at 2/4.jpg. The second change is not reported, because frame 2/3.jpg is
+    # missing.
     for row in (2, 3, 4):
         exchange(rows, PENN_ACTION.skeleton, row, "ankle", "knee", "hip", "shoulder", "elbow", "wrist")
     kinds = {f"{name}s exchanged" for name in ("ankle", "knee", "hip", "shoulder", "elbow", "wrist")}

@@ -1,4 +1,4 @@
-"""Tables of the comparison, and drawings of people."""
+"""Tables of the stage that compares networks, and drawings of people."""
 
 import re
 from pathlib import Path

@@ -110,7 +110,7 @@ def test_skeletons_turn_zoom_and_play_in_a_browser(page, tmp_path):
     assert "<title>harmed" not in shown
     right, left = (",".join(map(str, colour)) for colour in (ORANGE, BLUE))
     assert found["camera"][right] < 0.5 < found["camera"][left]  # the right hand is on the left of the image
-    assert found["pressed"] == found["dragged"] == [150, 10]  # half a degree per px while the button is pressed
+    assert found["pressed"] == found["dragged"] == [150, 10]  # the view turns by half a degree per px, if the button is pressed
     assert found["behind"][left] < 0.5 < found["behind"][right]
     assert found["zoom"] == 1.5 and found["smaller"] and found["playing"]
     assert found["keys"] == [0, 1, "2 of 3"]
@@ -118,7 +118,7 @@ def test_skeletons_turn_zoom_and_play_in_a_browser(page, tmp_path):
 
 
 def coloured(square, colour):
-    """Return the mean position (x, y), from -0.5 to 0.5, of a square's pixels of about this colour; None if there are none."""
+    """Return the mean position (x, y), from -0.5 to 0.5, of those pixels of a square that have about this colour, or None."""
     y, x = np.nonzero((np.abs(square.astype(int) - colour) < 20).all(axis=2))
     return None if not len(x) else (np.mean(x) / square.shape[1] - 0.5, np.mean(y) / square.shape[0] - 0.5)
 
@@ -138,7 +138,8 @@ def test_strips_show_steps_from_the_front_from_the_side_and_from_above():
             assert right is not None and left is None
         for axis, sign in enumerate(signs):
             if sign:
-                assert sign * (left[axis] - right[axis]) > 0.1  # the left hand is farther from the camera
+                # The left hand is farther from the camera, so it is drawn to the right of the right hand, or above it.
+                assert sign * (left[axis] - right[axis]) > 0.1
         np.testing.assert_array_equal(front, last)
     assert coloured(squares(sheet, 100, 9)[1][0], MIDDLE)[1] > 0.05  # the line between the hands is below the square's middle
 

@@ -167,7 +167,7 @@ def test_the_interpreter_computes_what_torch7_did():
 
 
 def differences(theirs, ours):
-    """Yield the paths at which two objects differ, or share parts differently; gradients and buffers are not compared."""
+    """Yield the paths at which two objects, or their references to shared parts, differ; gradients and buffers are ignored."""
     partner, pending = {}, [("", theirs, ours)]
     while pending:
         path, a, b = pending.pop()
@@ -228,7 +228,7 @@ def printed_and_ours(request):
 
 
 def test_nodes_stand_and_are_numbered_as_in_torch7s_files(printed_and_ours):
-    """The lists of nodes are compared with Torch7's: number in the list, id, class, channels, inputs and followers."""
+    """The position, id, class, channels, inputs and children of each node are compared with those that Torch7 printed."""
     row = r"\s*\d+ id=(\d+)\s+(\S+)\s+(?:(\d+)->(\d+) k(\d+)\s+)?inputs\(node #\)=\[([\d, ]*)\] children=\[([\d, ]*)\]"
     text, model = printed_and_ours
     printed, nodes = re.findall(row, text), model.fields["forwardnodes"].list()

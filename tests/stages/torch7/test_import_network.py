@@ -15,9 +15,9 @@ SAMPLES = SHARED / "torch7"
 
 
 class Published:
-    """A builder of a small nn.gModule like that of hg-256, in nngraph's structure: 8 features, 3 joints, 2 levels.
+    """A builder of a small version of hg-256, as the nn.gModule that nngraph makes: 8 features, 3 joints, 2 levels.
 
-    `arrays` maps names to weights, with the names that `read_hourglass` should use; `modules` is the list of modules.
+    `arrays` maps the name that `read_hourglass` should give each weight to the weight; `modules` is the list of modules.
     """
 
     def __init__(self, package="nn", pool_first=False, upper_last=False):

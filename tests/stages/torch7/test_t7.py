@@ -306,7 +306,7 @@ def test_tensors_outside_their_storage_are_refused(file):
         ([4], [1], 0),
         ([2], [-1], 2),
         ([-1], [1], 1),
-        ([2**62, 4], [0, 0], 1),  # all elements lie inside the storage, but numpy allows no such size
+        ([2**62, 4], [0, 0], 1),  # all elements lie inside the storage, but numpy allows no array of this size
         ([2**62, 2**62], [2**62, 2**62], 1),
         ([0, 2**62], [2**62, 1], 1),
         ([1], [2**62], 1),
@@ -402,7 +402,7 @@ def test_altered_bytes_give_an_object_or_a_data_error(tmp_path, file, options):
 
 
 def same(expected, value, objects):
-    """Compare an object with Torch7's description of the file; parts with equal ids or storage numbers must be one object."""
+    """Compare a value with Torch7's description of it; values with equal ids or storage numbers must be one object."""
     kind = expected["type"]
     if kind == "string":
         assert torch7.string_bytes(value).hex() == expected["hex"]

@@ -57,7 +57,8 @@ def test_a_branch_from_the_middle_of_an_epoch_that_is_longer_than_its_own(tiny_p
             raise Killed
 
     with pytest.raises(Killed):
-        trainer(tmp_path / "origin", tiny_penn, seconds=1e-9).run(kill)  # its checkpoint is of iteration 8, in the second epoch
+        # The last checkpoint is that of iteration 8, in the second epoch.
+        trainer(tmp_path / "origin", tiny_penn, seconds=1e-9).run(kill)
     t = trainer(tmp_path / "branch", tiny_penn, branch(SETTINGS, tmp_path / "origin", epochs=4, iterations=2))
     assert (t.state.iteration, t.iterations) == (8, 12)
     t.run()

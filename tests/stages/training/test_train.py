@@ -35,7 +35,7 @@ from tests.other_device import to_other_device
 SIZE = Input(resolution=32)
 BLOB = {"target_sigma": 1.0, "target_radius": 2}
 LENGTH = {"epochs": 2, "iterations": 5, "batch": 4, "seed": 5, "snapshot_epochs": 2, "keep_last": 1, **BLOB}
-# Settings that need everything in a checkpoint: two moments per weight, weight EMA, schedule with warm-up, micro-batches.
+# Resuming with these settings needs all of a checkpoint: two moments per weight, weight EMA, iteration (for the schedule).
 SETTINGS = Training(
     optimizer="adamw",
     learning_rate=1e-3,
@@ -198,7 +198,7 @@ def test_float16_scales_its_gradients_and_resumes(tiny_penn, tmp_path, monkeypat
         trainer(tmp_path / "killed", tiny_penn, settings, seconds=1e-9).run(kill)
     trainer(tmp_path / "killed", tiny_penn, settings).run()
     assert contents(tmp_path / "killed") == contents(tmp_path / "one")
-    # Torch's initial scale of 65536 is too large here, so the training reduced it.
+    # PyTorch's initial gradient scale of 65536 is too large here, so the training must have reduced it.
     assert load_tensors(tmp_path / "one" / "last.safetensors")[1]["scaler"]["scale"] < 65536
     assert not torch.equal(trainer(tmp_path / "one", tiny_penn, settings).network.stem.conv.weight, before)
 
@@ -403,7 +403,7 @@ def test_a_full_disk_is_reported_as_an_error_in_every_process(tiny_penn, tmp_pat
         raise OSError(errno.ENOSPC, "No space left on device", str(path))
 
     monkeypatch.setattr("stages.network.checkpoints.write_atomically", full)
-    with pytest.raises(DataError, match="The disk is full"):  # each process of a training calls `run`
+    with pytest.raises(DataError, match="The disk is full"):  # so in every process, because each calls `run`
         run(job(tmp_path, tiny_penn), lambda *_: None)
 
 
