@@ -2,9 +2,9 @@
 
 The program chooses frames by several measures in turn: the lowest confidence, the largest jump of a joint between frames
 (flicker), the largest difference from the prediction on the mirrored image, and with --second the largest difference between
-the two networks. It writes these frames into images/, and the predictions as labels for you to correct: labels.json (COCO
-keypoints, for CVAT and other programs) and, if sleap-io is installed, labels.slp (SLEAP). The corrected labels can be used as a
-dataset of your own: see docs/own_data.md. Each image should show one person who fills most of it.
+the two networks' predictions. It writes these frames into images/, and the predictions as labels for you to correct:
+labels.json (COCO keypoints, for CVAT and other programs) and, if sleap-io is installed, labels.slp (SLEAP). The corrected
+labels can be used as a dataset of your own: see docs/own_data.md. Each image should show one person who fills most of it.
 """
 
 import argparse

@@ -5,9 +5,9 @@ x and y of each joint in px of the upright image (rotated by its EXIF orientatio
 confidence of each joint; and the time of a video's frame in seconds since the video's start. A person's right side is
 drawn in orange, the left side in blue.
 
-Without --boxes and --detector, each image should show one person who fills most of it. With one of these options, images may
-show any number of people; in a video, people whose boxes overlap from frame to frame keep their number. Given several sources,
-the program writes a subfolder of --out for each source.
+Without --boxes and --detector, each image should show one person who fills most of it. With --boxes or --detector, images may
+show any number of people; each person of a video is numbered, and keeps this number if the person's boxes in successive frames
+overlap. Given several sources, the program writes a subfolder of --out for each source.
 """
 
 import argparse
@@ -48,7 +48,7 @@ if TYPE_CHECKING:
     from stages.inference.predictor import PosePredictor, Poses
 
 ALSO = {"slp": "poses.slp", "nwb": "poses.nwb", "deeplabcut": "poses_deeplabcut.csv"}
-NEEDS = {"slp": "sleap_io", "nwb": "ndx_pose"}  # value of --also -> module that it needs; sleap-io installs both
+NEEDS = {"slp": "sleap_io", "nwb": "ndx_pose"}  # format -> module that it needs; pip install sleap-io installs both
 Boxes = Callable[[Picture], np.ndarray]  # the boxes (P, 4) of the people in a picture: left, top, right, bottom in 0-based px
 
 
@@ -101,7 +101,7 @@ def main() -> int:
     try:
         return predict(options)
     except OSError as error:
-        # The video writer puts the prefix file: before file names; the message leaves this prefix out.
+        # The video writer puts the prefix "file:" before file names; the message leaves this prefix out.
         name = str(error.filename or options.out).removeprefix("file:")
         print(f"error: {name} cannot be written ({error.strerror}).", file=sys.stderr)
         return 1
@@ -118,7 +118,7 @@ def predict(options: argparse.Namespace) -> int:
         if "nwb" in options.also and isinstance(source, Images):
             raise DataError("--also nwb: NWB files are of videos; give a video, or another format.")
     for kind in options.also:
-        if kind in NEEDS and not find_spec(NEEDS[kind]):  # report it before the prediction, which may take hours
+        if kind in NEEDS and not find_spec(NEEDS[kind]):  # report this before predicting, which may take hours
             raise DataError(f"--also {kind} needs {NEEDS[kind]}, which is not installed; run: pip install sleap-io")
     if options.smooth and not any(isinstance(source, Video) for source, _ in sources):
         raise DataError("--smooth is for videos, and no source is one; leave it out.")

@@ -51,7 +51,7 @@ class Chosen:
     """The people of TRUTH that are scored."""
 
     rows: np.ndarray  # (N,) int64, rows of these people in TRUTH
-    of: int  # number of people in the file --order, which must equal the number in TRUTH
+    of: int  # number of people in the file of --order; must equal the number of people in TRUTH
     image: np.ndarray  # (N,) int64, number of each person's image; people of one image are not independent samples
 
 
@@ -70,8 +70,8 @@ def people_of(order: Path, people: Path) -> Chosen:
 def print_tables(path: Path, predictions: list[Path], chosen: Chosen | None = None) -> None:
     """Print a table for each file of predictions: a row for each threshold, and a row of mean errors in px.
 
-    chosen: the people to score; None for all. If given, also print 95 % intervals of the mean PCKh@0.5, and test the last file
-    against each of the others; intervals and tests resample images.
+    chosen: the people to score; None for all. If `chosen` is given, also print 95 % intervals of the mean PCKh@0.5, and test the
+    last file against each other file; intervals and tests resample images.
     """
     from tabulate import tabulate
 
@@ -123,7 +123,8 @@ def print_tables(path: Path, predictions: list[Path], chosen: Chosen | None = No
 def _read(file: Path, people: int, chosen: int) -> tuple[np.ndarray, str]:
     """Return a file's predictions and their layout. Raises DataError for an invalid file.
 
-    people: number of people in TRUTH; chosen: number of chosen people. The file has predictions for all or only for the chosen.
+    people: number of people in TRUTH; chosen: number of chosen people. The file contains predictions for all
+    people of TRUTH or for only the chosen people.
     """
     from stages.evaluation.prediction_files import read_predictions
 
@@ -136,7 +137,7 @@ def _read(file: Path, people: int, chosen: int) -> tuple[np.ndarray, str]:
 
 
 def _print_tests(distances: dict[Path, np.ndarray], head: np.ndarray, image: np.ndarray) -> None:
-    """Print the mean PCKh@0.5 of each file with its interval, and test the last file against each of the others.
+    """Print the mean PCKh@0.5 of each file with its 95 % interval, and test the last file against each other file.
 
     distances: (N, 16) px, NaN for a joint without label, infinite for a joint that was not found; head: (N,) head sizes in px;
     image: (N,) number of each person's image.

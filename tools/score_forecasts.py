@@ -1,9 +1,9 @@
 """Print PCK@0.05 of each step for forecasts in image-play's files: python -m tools.score_forecasts [FOLDER ...] [--split SPLIT]
 
-FOLDER is a folder eval_<split> of image-play; each of its files, 00001.mat, 00002.mat and so on, contains the forecast from one
-frame of the split. The forecasts are scored with the labels of cropped Penn Action (stages AnnotatePenn and CropPenn). The
-first row of the table is the baseline zero velocity; each further row is for one FOLDER. --write writes the forecasts of the
-stage EvaluateForecast in image-play's format.
+FOLDER is a folder eval_<split> that the published program image-play wrote. Each of its files, 00001.mat, 00002.mat and so on,
+contains the forecast from one frame of the split; a forecast has sixteen steps. The forecasts are scored with the labels of
+cropped Penn Action (stages AnnotatePenn and CropPenn). The first row of the table is the baseline zero velocity; each further
+row is for one FOLDER. --write writes the forecasts of the stage EvaluateForecast in image-play's format.
 """
 
 import argparse

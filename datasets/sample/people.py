@@ -38,12 +38,14 @@ _MEETING = (
 _SHIFT = 4  # OpenCV's fixed-point drawing: coordinates in 1/16 px
 _ARC = np.linspace(-1.0, 1.0, 7)
 _CIRCLE = np.stack([f(np.linspace(0, 2 * np.pi, 16, endpoint=False)) for f in (np.cos, np.sin)], 1)
+# The tones of a body part, drawn over each other: radius / radius of the part, shift towards the light / radius of the part,
+# factor of the part's colour, number that is then added to the colour.
 _TONES = (
     (1.0, 0.0, 0.50, 0),
     (1.0, 0.0, 1.0, 0),
     (0.62, 0.20, 1.10, 4),
     (0.30, 0.34, 1.18, 8),
-)  # tones of a body part: factor of its radius, offset towards the light in radii, factor of its colour, number added to it
+)
 
 Colour = tuple[float, float, float]
 

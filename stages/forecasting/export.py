@@ -34,7 +34,9 @@ from stages.settings.sections import Input
 SAFETENSORS, ONNX, NAME = "forecaster.safetensors", "forecaster.onnx", "forecaster.json"
 CHECKED = 2  # number of images on which the written files are compared with the network
 TOLERANCE = 1e-4  # largest allowed difference of heatmaps, whose peaks are about 1 high
-POSE_TOLERANCE = 0.5  # largest allowed difference of 3D poses, in mm (focal: heatmap px); people are metres from the camera
+# Largest allowed difference of 3D poses in mm, and of focal lengths in heatmap px. It is small: people are several metres from
+# the camera.
+POSE_TOLERANCE = 0.5
 
 
 _SPACE = [
