@@ -70,8 +70,8 @@ def people_of(order: Path, people: Path) -> Chosen:
 def print_tables(path: Path, predictions: list[Path], chosen: Chosen | None = None) -> None:
     """Print a table for each file of predictions: a row for each threshold, and a row of mean errors in px.
 
-    chosen: the people to score; None for all. If `chosen` is given, also print 95 % intervals of the mean PCKh@0.5, and test the
-    last file against each other file; intervals and tests resample images.
+    chosen: the people to score; None for all. If `chosen` is given, also print 95 % intervals of the mean PCKh@0.5, and test
+    the last file against each other file; intervals and tests resample images.
     """
     from tabulate import tabulate
 

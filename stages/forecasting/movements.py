@@ -82,7 +82,7 @@ def read_movements(annotations: Path, labels: Path, split: str) -> Movements:
 
 
 def published_starts(movements: Movements, steps: int = STEPS) -> Starts:
-    """Return every frame as a start frame, with the frames of its `steps` by the published rule (see the module's docstring)."""
+    """Return every frame as a start frame, with the frames of its `steps` by the published rule (see above)."""
     rows, repeated = [], []
     for begin, length in zip(movements.first[:-1].tolist(), movements.lengths.tolist(), strict=True):
         offsets = np.rint(np.arange(steps) * (length - 1) / (STEPS - 1)).astype(

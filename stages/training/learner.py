@@ -69,7 +69,7 @@ class Learner:
         return tensors
 
     def description(self, state: State) -> dict[str, Any]:
-        """Return the parts of a checkpoint that are not tensors: the states of training and gradient scaler, and the optimizer's name."""
+        """Return what a checkpoint holds besides tensors: states of training and gradient scaler, name of the optimizer."""
         return {"state": asdict(state), "optimizer": self.kind, "scaler": self.scaler.state_dict()}
 
     def load(self, tensors: dict[str, Tensor], description: dict[str, Any]) -> State:
