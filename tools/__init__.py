@@ -20,6 +20,7 @@ import os
 import sys
 from collections.abc import Callable
 
+import stages  # noqa: F401  # before torch, which reads a variable that this package sets
 from datasets.errors import DataError
 
 

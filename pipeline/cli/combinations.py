@@ -154,7 +154,8 @@ def _end(running: list[Running]) -> None:
         for one in running:
             if one.process.poll() is None:
                 os.killpg(one.process.pid, signal.SIGKILL)
-                one.process.wait()
+        for one in running:
+            one.process.wait()
         raise
 
 

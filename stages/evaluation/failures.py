@@ -1,10 +1,11 @@
 """Analyse a network's errors by joint, action, visibility and person size; count left-right confusions; draw the worst images.
 
-`failures_<split>.csv` has a row for all joints, and one row per joint, action, visibility and size range. Columns: by (the kind
-of row, such as joint), value (such as left_knee), joints (number of labelled joints), measure (the dataset's first measure),
-rate (hits / labelled joints, in per cent), median (of the error, in px), confused (share of confused joints, in per cent). A
-joint is confused if its prediction is nearer to the label of the opposite joint (left for right) than to its own label, and
-would be a hit for the opposite joint. The share covers only joints whose opposite joint is labelled too.
+`failures_<split>.csv` has a row for all joints, and one row per joint, action, visibility and size range. Columns: by (the
+kind of row, such as joint), value (such as left_knee), joints (number of labelled joints), measure (the dataset's first
+measure), rate (hits / labelled joints, in per cent), median (of the error, in px), confused (share of confused joints, in per
+cent). A joint is confused if its prediction is nearer to the label of the opposite joint (left for right) than to its own
+label, and would be a hit for the opposite joint. The share covers only joints whose opposite joint is labelled too. A
+labelled joint without a prediction is a miss with an infinite error, and does not count for the share.
 
 `worst_<split>.png` shows labels and predictions of the people with the largest errors, at most one person per image or
 sequence.

@@ -52,7 +52,10 @@ def absent() -> str:
     missing = [program for program in PROGRAMS if not shutil.which(program, path=path)]
     if missing:
         return f"{missing[0]} is not installed (Debian: apt install slurm-wlm munge)"
-    return "" if os.geteuid() == 0 else "slurmd starts jobs only as root"
+    if os.geteuid() != 0:
+        return "slurmd starts jobs only as root"
+    unshared = subprocess.run(["unshare", "--uts", "--mount", "true"], capture_output=True)
+    return "this container may not give processes a host name of their own" if unshared.returncode else ""
 
 
 class Cluster:

@@ -169,7 +169,10 @@ def test_stored_predictions_are_compared_on_the_same_people(place):
     annotations.write(place.folder / "published", "valid", Annotations(images=images, **both))
     stored = np.concatenate([preds, np.full((len(train), 16, 2), 7.0)])[order]
     np.save(place.folder / "ours.npy", stored)
-    np.save(place.folder / "off.npy", stored + 500)
+    missing = np.where(
+        np.arange(16)[:, None] == 9, np.nan, stored + 500
+    )  # the head's top of half of the people is missing, too
+    np.save(place.folder / "off.npy", np.where((order % 2 == 0)[:, None, None], missing, stored + 500))
     place.set("[compare]\npredictions = ours=ours.npy off=off.npy\norder = published/valid.h5\n")
     place.run("run", "CompareAccuracy", "--config", "profile.cfg")
     parts = pd.read_csv(place.exp / "compare/parts.csv")
@@ -182,6 +185,7 @@ def test_stored_predictions_are_compared_on_the_same_people(place):
     tests = pd.read_csv(place.exp / "compare/tests.csv")
     against = tests[tests["than"] == "ours (stored)"].iloc[0]
     assert against["network"] == "mpii/hg-256" and against["difference"] == 0 and against["p"] == 1
+    assert tests[tests["than"] == "off (stored)"]["p"].notna().tolist() == [True]
     for text, said in (("ours.npy", "it should be NAME=FILE"), ("a=ours.npy", "predictions need `order`")):
         place.set(f"[compare]\npredictions = {text}\n")
         assert said in place.run("status", "--config", "profile.cfg", code=2)

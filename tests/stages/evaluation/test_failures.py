@@ -63,6 +63,14 @@ def test_unknown_joints_are_in_no_row(table, penn_sequences):
     assert rows["all", "all"][:2] == [22, 100] and ("joint", "left_knee") not in rows
 
 
+def test_a_labelled_joint_without_a_prediction_is_a_miss(table, penn_sequences):
+    preds = penn_sequences.split("valid").part.copy()
+    preds[0, KNEES[1]] = np.nan
+    rows = table(preds)
+    assert rows["joint", "left_knee"][:3] == [2, 50, np.inf]  # one error is 0, the other is infinite
+    assert rows["all", "all"][:3] == pytest.approx([26, 100 * 25 / 26, 0], abs=1e-3)
+
+
 def test_the_picture_shows_the_worst_of_each_image_first(penn_sequences, tmp_path, monkeypatch):
     people = penn_sequences.people("valid")
     rows = people.rows.select(np.array([0, 0, 0, 1]))
