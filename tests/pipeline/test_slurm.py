@@ -153,7 +153,7 @@ def test_a_training_that_returns_to_the_queue_twice(real, cluster):
 
 
 def test_two_machines_of_a_job_that_returns_to_the_queue_train_one_network(real, cluster):
-    real.set(LONG.format(200) + "[slurm:FinetunePenn]\nmachines = 2\n")
+    real.set(LONG.format(100) + "[slurm:FinetunePenn]\nmachines = 2\n")
     process = real.start("-m", "pipeline", "run", "FinetunePenn", *ON_SLURM)
     wait_for(lambda: at_work(real))
     number = number_of(cluster)
