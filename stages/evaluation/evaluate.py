@@ -5,7 +5,7 @@ Files in the result folder:
                            results of `measures.score`
     preds_<split>.h5       preds (N, J, 2): joints in px of the original image, 1-based as in the annotation files,
                            NaN for joints that the network does not know; confidence (N, J): height of the heatmap's peak
-    people_<split>.h5      distance (N, J): see `measures.distances_to_labels`;
+    people_<split>.h5      distance (N, J) in px: see `measures.distances_to_labels`;
                            reference (N, M): reference lengths of the M measures in px;
                            group (N,): number of each person's group (an image or a sequence)
     preds_<split>.mat      preds (J, 2, N): the joints of preds_<split>.h5

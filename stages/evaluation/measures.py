@@ -36,9 +36,9 @@ def distances_to_labels(preds: np.ndarray, labels: np.ndarray) -> np.ndarray:
     a label, and for joints that the network does not know.
     """
     distance = np.linalg.norm(preds - labels, axis=-1)
-    missed = np.isnan(distance) & ~np.isnan(labels).any(axis=-1)
-    missed[:, np.setdiff1d(np.arange(preds.shape[1]), known_joints(preds))] = False
-    distance[missed] = np.inf
+    labelled = ~np.isnan(labels).any(axis=-1)
+    known = np.isin(np.arange(preds.shape[1]), known_joints(preds))
+    distance[np.isnan(distance) & labelled & known] = np.inf
     return distance
 
 

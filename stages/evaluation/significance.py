@@ -70,9 +70,8 @@ def difference(first: Hits, second: Hits, seed: int = 0) -> Difference:
     Both networks must be scored on the same people. The test swaps the two networks' results in each group at random
     (scipy.stats.permutation_test).
     """
-    from scipy.stats import (
-        permutation_test,  # imported here, because the import takes a second, for which the report would wait
-    )
+    # Imported here, because the import takes a second, for which the report would wait.
+    from scipy.stats import permutation_test
 
     rates = _resampled(len(first.hits), [first, second], seed)
     low, high = _interval(rates[1] - rates[0])
