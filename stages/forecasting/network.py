@@ -108,20 +108,23 @@ class PixelLstm(nn.Module):
                 x = hidden[layer]
             first = None
             assert x is not None
-            outputs.append(self.output(x).reshape(n, h, w, c).permute(0, 3, 1, 2))
-        return torch.stack(outputs, dim=1)
+            outputs.append(self.output(x).reshape(n, h, w, c))
+        # Channels stay last in memory, as the decoder's convolutions need them.
+        return torch.stack(outputs, dim=1).permute(0, 1, 4, 2, 3)
 
     def _cell(self, layer: int, x: Tensor | None, hidden: Tensor | None, cell: Tensor | None) -> tuple[Tensor, Tensor]:
         """Return the next hidden state and cell (P, hidden) of P pixels; an argument None means zeros."""
-        parameters = (getattr(self.lstm, f"{kind}_l{layer}") for kind in ("weight_ih", "weight_hh", "bias_ih", "bias_hh"))
-        of_input, of_hidden, input_bias, hidden_bias = parameters
-        gates: Tensor | None = None
-        for value, weight in ((x, of_input), (hidden, of_hidden)):
-            if value is not None:
-                product = F.linear(value, weight)
-                gates = product if gates is None else gates + product
-        assert gates is not None
-        taken, forgotten, new, shown = (gates.float() + (input_bias + hidden_bias)).chunk(4, dim=1)
+        of_input, of_hidden, input_bias, hidden_bias = (
+            getattr(self.lstm, f"{kind}_l{layer}").chunk(4) for kind in ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
+        )
+        biases = [ours + theirs for ours, theirs in zip(input_bias, hidden_bias, strict=True)]
+        # One product for each gate: a gate that is a part of a larger product would not be contiguous in memory, which slows
+        # down all operations that follow.
+        (value, weights), *other = [(v, w) for v, w in ((x, of_input), (hidden, of_hidden)) if v is not None]
+        gates = [F.linear(value, weight, bias).float() for weight, bias in zip(weights, biases, strict=True)]
+        for value, weights in other:
+            gates = [gate + F.linear(value, weight) for gate, weight in zip(gates, weights, strict=True)]
+        taken, forgotten, new, shown = gates
         added = torch.sigmoid(taken) * torch.tanh(new)
         cell = added if cell is None else torch.sigmoid(forgotten) * cell + added
         return torch.sigmoid(shown) * torch.tanh(cell), cell

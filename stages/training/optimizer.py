@@ -24,7 +24,8 @@ def make_optimizer(recipe: Recipe, network: nn.Module) -> torch.optim.Optimizer:
         {"params": [p for p in parameters if p.dim() <= 1], "weight_decay": 0.0},
     ]
     if recipe.optimizer == "rmsprop":
-        return torch.optim.RMSprop(groups, lr=rate, capturable=on_cuda)
+        # foreach: one call for all weights; by default, torch makes several calls for each weight on a CPU.
+        return torch.optim.RMSprop(groups, lr=rate, capturable=on_cuda, foreach=True)
     kind = torch.optim.Adam if recipe.optimizer == "adam" else torch.optim.AdamW
     return kind(groups, lr=rate, fused=True, capturable=on_cuda)
 
@@ -89,27 +90,29 @@ class Ema:
 
     def __init__(self, network: nn.Module, decay: float) -> None:
         self.network, self.decay = copy.deepcopy(network), decay
+        # The tensors of both networks stay the same objects, because training and loading change them in place.
+        pairs = list(zip(self.network.state_dict().values(), network.state_dict().values(), strict=True))
+        weights = [pair for pair in pairs if pair[0].is_floating_point()]
+        self.means, self.weights = [mean for mean, _ in weights], [value for _, value in weights]
+        # Integers: how many batches each BatchNorm has seen.
+        counts = [pair for pair in pairs if not pair[0].is_floating_point()]
+        self.mean_counts, self.counts = [mean for mean, _ in counts], [value for _, value in counts]
 
     def share(self, iteration: int) -> float:
         """Return the weight 1 - d of the current network in the EMA update after an iteration."""
         return 1 - min(self.decay, (1 + iteration) / (10 + iteration))
 
     @torch.no_grad()
-    def update(self, network: nn.Module, share: Tensor) -> None:
-        """Update the average with the weights that `network` has after an iteration.
+    def update(self, share: Tensor) -> None:
+        """Update the average with the weights that the averaged network has after an iteration.
 
         share: the number that the method `share` returned for this iteration, on the device of the weights.
         """
-        pairs = list(zip(self.network.state_dict().values(), network.state_dict().values(), strict=True))
-        weights = [pair for pair in pairs if pair[0].is_floating_point()]
-        # Integers: how many batches each BatchNorm has seen.
-        counts = [pair for pair in pairs if not pair[0].is_floating_point()]
-        means, now = [mean for mean, _ in weights], [value for _, value in weights]
         if share.device.type == "cpu":  # one pass through memory instead of three; on CUDA `item` would wait for the device
-            torch._foreach_lerp_(means, now, share.item())
+            torch._foreach_lerp_(self.means, self.weights, share.item())
         else:
-            steps = torch._foreach_sub(now, means)
+            steps = torch._foreach_sub(self.weights, self.means)
             torch._foreach_mul_(steps, share)
-            torch._foreach_add_(means, steps)
-        if counts:
-            torch._foreach_copy_([mean for mean, _ in counts], [now for _, now in counts])
+            torch._foreach_add_(self.means, steps)
+        if self.counts:
+            torch._foreach_copy_(self.mean_counts, self.counts)

@@ -210,7 +210,7 @@ class Trainer:
         learner.scaler.step(learner.optimizer)
         learner.scaler.update()
         if learner.ema:
-            learner.ema.update(self.network, share)
+            learner.ema.update(share)
         return torch.stack(sums).sum(dim=0)
 
     def _backward(self, part: dict[str, Tensor], last: bool) -> Tensor:

@@ -94,7 +94,7 @@ def test_the_weight_ema_follows_its_formula():
     statistics = [network[1].running_mean.clone()]
     for i in range(3):
         one_step(network, make_optimizer(Recipe(learning_rate=0.1), network))
-        ema.update(network, torch.tensor(ema.share(i)))
+        ema.update(torch.tensor(ema.share(i)))
         weights.append(network[0].weight.detach().clone())
         statistics.append(network[1].running_mean.clone())
     # The decay of update i is (1 + i) / (10 + i) = 0.1, 0.1818..., 0.25, but at most 0.2.
