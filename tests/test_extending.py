@@ -1,7 +1,6 @@
 """The example dataset of docs/extending.md: it is added to a copy of the workspace, as the page describes, and used."""
 
 import json
-import os
 import re
 import shutil
 import zipfile
@@ -20,7 +19,7 @@ JOINTS = {"right_shoulder": (12, 10), "left_shoulder": (28, 10), "right_hip": (1
 
 
 @pytest.fixture
-def extended(place: Place, monkeypatch) -> Place:
+def extended(place: Place) -> Place:
     """Return a finished chain to whose folder gym.zip and a copy of the code are added.
 
     The copy of the code also has the module and the catalog entry of docs/extending.md.
@@ -38,7 +37,7 @@ def extended(place: Place, monkeypatch) -> Place:
     )
     assert listed.count("GYM") == 2
     catalog.write_text(listed)
-    monkeypatch.setattr("tests.pipeline.conftest.python_path", lambda: str(code) + os.pathsep + str(ROOT))
+    place.code = code
     with zipfile.ZipFile(place.folder / "gym.zip", "w") as archive:
         rows = ["image,split,joint,x,y"]
         for number, split in enumerate(["train"] * 8 + ["valid"] * 2):
@@ -60,8 +59,8 @@ def test_the_dataset_of_the_manual_has_all_that_the_others_have(extended: Place)
     status = extended.run("status")
     assert "Annotate:gym" in status and "Finetune:gym" in status
     assert "[gym]\n# Source of gym.zip" in extended.run("settings")
-    assert "Gym valid, PCK@0.2 of the box" in show(extended, "-m", "tools.compare_acc", "exp/gym/evaluate-finetuned")
-    assert "right_knee" in show(extended, "-m", "tools.inspect_dataset", "gym")
+    assert "Gym valid, PCK@0.2 of the box" in show(extended, "tools.compare_acc", "exp/gym/evaluate-finetuned")
+    assert "right_knee" in show(extended, "tools.inspect_dataset", "gym")
 
 
 def test_a_wrong_row_of_its_table_is_named(extended: Place):
@@ -75,6 +74,6 @@ def test_a_wrong_row_of_its_table_is_named(extended: Place):
 
 
 def show(extended: Place, *arguments: str) -> str:
-    out, err = extended.start(*arguments).communicate(timeout=120)
+    _, out, err = extended.call(*arguments)
     assert "Traceback" not in err, err
     return out

@@ -43,7 +43,7 @@ def read_npz(path: Path, *names: str) -> dict[str, np.ndarray]:
             if missing:
                 raise DataError(f"{path} has no array {missing[0]!r}; it has {', '.join(sorted(members)[:8]) or 'none'}.")
             if sum(members[name].file_size for name in names) > MOST:
-                raise DataError(f"{path} unpacks to more than {MOST} bytes, too many for motion capture; check the path.")
+                raise DataError(f"{path} unpacks to more than {MOST} bytes; check the path.")
             return {name: _array(archive.read(members[name]), f"{path}: array {name!r}") for name in names}
     except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, OSError) as error:
         raise DataError(f"{path} is not a readable .npz file ({error}); it may be cut short: copy or make it again.") from None

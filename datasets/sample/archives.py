@@ -12,6 +12,7 @@ import tarfile
 import zipfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from itertools import starmap
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +34,10 @@ _ACTS = (
 )
 _EMPTY = np.zeros((0, 0))
 
+# A function that yields function(*job) for each job, in the order of the jobs, like itertools.starmap; it may use several
+# processes.
+Compute = Callable[[Callable[..., Any], list[tuple]], Iterator[Any]]
+
 
 # MPII Human Pose ------------------------------------------------------------------------------------------------------
 
@@ -43,30 +48,46 @@ def write_mpii(
     size: tuple[int, int] = (240, 320),
     seed: int = 0,
     report: Report = silent,
+    compute: Compute = starmap,
 ) -> None:
     """Write `mpii_human_pose_v1.tar.gz` and `mpii_human_pose_v1_u12_2.zip` into `folder`.
 
     people: number of drawn people; about one image in seven shows two people. size: (height, width) in px; in half of the
     images, height and width are exchanged. One of every eight images is for testing (img_train 0). The oddities of the official
     file are reproduced: images without people, people without scale and objpos, is_visible missing, empty or a string. Calls
-    report(people so far, people).
+    report(people so far, people). compute: draws the images; see `Compute`.
     """
     folder.mkdir(parents=True, exist_ok=True)
+    jobs: list[tuple] = []
+    drawn = 0
+    while drawn < people:
+        count = 0 if len(jobs) % 50 == 17 else min(people - drawn, 1 + int(_mpii_random(seed, len(jobs))[0] < 0.15))
+        jobs.append((seed, size, len(jobs), count))
+        drawn += count
     records: list[dict[str, Any]] = []
     drawn = 0
     with _tar_gz(folder / "mpii_human_pose_v1.tar.gz") as add:
         add("images", None)
-        while drawn < people:
-            number = len(records)
-            rng = np.random.default_rng([seed, 1, number])
-            name = f"{15601864 + 7919 * number:09d}.jpg"
-            count = 0 if number % 50 == 17 else min(people - drawn, 1 + int(rng.random() < 0.15))
-            image, crowd = draw_still(rng, size if rng.random() < 0.5 else size[::-1], count)
-            add(f"images/{name}", _jpeg(image))
-            records.append(_mpii_record(rng, name, number, crowd, image.shape[:2]))
-            drawn += count
+        for name, image, record in compute(_mpii_image, jobs):
+            add(f"images/{name}", image)
+            records.append(record)
+            drawn += jobs[len(records) - 1][-1]
             report(drawn, people)
     _write_release(folder / "mpii_human_pose_v1_u12_2.zip", records)
+
+
+def _mpii_random(seed: int, number: int) -> tuple[float, Generator]:
+    """Return a uniform number, which determines how many people an image shows, and the generator of the image."""
+    rng = np.random.default_rng([seed, 1, number])
+    return (1.0 if number % 50 == 17 else rng.random()), rng
+
+
+def _mpii_image(seed: int, size: tuple[int, int], number: int, count: int) -> tuple[str, bytes, dict[str, Any]]:
+    """Return the name, the JPEG bytes and the annotations (see `_mpii_record`) of an image of `count` people."""
+    _, rng = _mpii_random(seed, number)
+    name = f"{15601864 + 7919 * number:09d}.jpg"
+    image, crowd = draw_still(rng, size if rng.random() < 0.5 else size[::-1], count)
+    return name, _jpeg(image), _mpii_record(rng, name, number, crowd, image.shape[:2])
 
 
 def _mpii_record(rng: Generator, name: str, number: int, crowd: list[Person], size: tuple[int, int]) -> dict[str, Any]:
@@ -167,34 +188,32 @@ def _write_release(path: Path, records: list[dict[str, Any]]) -> None:
 
 def write_penn(
     folder: Path, sequences: int = 10, frames: tuple[int, int] = (20, 24), size: tuple[int, int] = (200, 280),
-    actions: tuple[str, ...] = tuple(ACTIONS), seed: int = 0, report: Report = silent,
+    actions: tuple[str, ...] = tuple(ACTIONS), seed: int = 0, report: Report = silent, compute: Compute = starmap,
 ) -> None:  # fmt: skip
     """Write `Penn_Action.tar.gz` into `folder`: `sequences` clips of each action.
 
     The clips are numbered from 0001, first all clips of one action, then all of the next action. frames: fewest and most frames
     of a sequence; size: (height, width) in px. Two of every three sequences of an action are for training. Hidden joints have
     visibility 0 and coordinates at (1, 1) or on the image's lower edge. Every 17th sequence, from the fourth on, stores
-    integers in small unsigned types. Calls report(number of frames so far, number of all frames).
+    integers in small unsigned types. Calls report(number of frames so far, number of all frames). compute: draws the sequences;
+    see `Compute`.
     """
     folder.mkdir(parents=True, exist_ok=True)
     labels: dict[str, bytes] = {}
-    done, total = 0, int(_lengths(len(actions) * sequences, frames, seed).sum())
+    jobs = [(seed, size, *planned) for planned in _penn_plan(sequences, frames, actions, seed)]
+    done, total = 0, sum(length for *_, length in jobs)
     with _tar_gz(folder / "Penn_Action.tar.gz") as add:
         for part in ("", "/frames", "/labels", "/tools"):
             add(f"Penn_Action{part}", None)
         add("Penn_Action/README", b"Drawn sample data in the layout of Penn Action. It shows no real person.\n")
         add("Penn_Action/tools/README", b"The tools of the original distribution are not part of the sample.\n")
-        for number, action, train, clip in penn_clips(sequences, frames, size, actions, seed):
-            length = len(clip.pan)
-            joints, visible = np.empty((length, 13, 2)), np.empty((length, 13), bool)
+        for (_, _, number, *_), (images, label) in zip(jobs, compute(_penn_sequence, jobs), strict=True):
             add(f"Penn_Action/frames/{number:04d}", None)
-            for t in range(length):
-                image, joints[t], visible[t] = clip.frame(t)
-                add(f"Penn_Action/frames/{number:04d}/{t + 1:06d}.jpg", _jpeg(image))
-                done += 1
-                report(done, total)
-            label = _penn_label(number - 1, action, train, clip, joints, visible)
+            for t, image in enumerate(images, 1):
+                add(f"Penn_Action/frames/{number:04d}/{t:06d}.jpg", image)
             labels[f"Penn_Action/labels/{number:04d}.mat"] = label
+            done += len(images)
+            report(done, total)
         for name, content in labels.items():
             add(name, content)
 
@@ -204,15 +223,30 @@ def penn_clips(
     actions: tuple[str, ...] = tuple(ACTIONS), seed: int = 0,
 ) -> Iterator[tuple[int, str, bool, Clip]]:  # fmt: skip
     """Yield the sequences of `write_penn`: number (from 1), action, whether the sequence is for training, and parameters."""
-    plan = [(action, k % 3 != 2) for action in actions for k in range(sequences)]
-    lengths = _lengths(len(plan), frames, seed).tolist()
-    for number, ((action, train), length) in enumerate(zip(plan, lengths, strict=True)):
-        yield number + 1, action, train, Clip.prepare(np.random.default_rng([seed, 3, number]), action, length, size)
+    for number, action, train, length in _penn_plan(sequences, frames, actions, seed):
+        yield number, action, train, _penn_clip(seed, size, number, action, length)
 
 
-def _lengths(count: int, frames: tuple[int, int], seed: int) -> np.ndarray:
-    """Return the number of frames of each sequence, (count,)."""
-    return np.random.default_rng([seed, 2]).integers(frames[0], frames[1] + 1, count)
+def _penn_plan(
+    sequences: int, frames: tuple[int, int], actions: tuple[str, ...], seed: int
+) -> list[tuple[int, str, bool, int]]:
+    """Return number (from 1), action, whether it is for training, and number of frames of each sequence."""
+    kinds = [(action, k % 3 != 2) for action in actions for k in range(sequences)]
+    lengths = np.random.default_rng([seed, 2]).integers(frames[0], frames[1] + 1, len(kinds)).tolist()
+    return [(number, *kind, length) for number, (kind, length) in enumerate(zip(kinds, lengths, strict=True), 1)]
+
+
+def _penn_clip(seed: int, size: tuple[int, int], number: int, action: str, length: int) -> Clip:
+    return Clip.prepare(np.random.default_rng([seed, 3, number - 1]), action, length, size)
+
+
+def _penn_sequence(
+    seed: int, size: tuple[int, int], number: int, action: str, train: bool, length: int
+) -> tuple[list[bytes], bytes]:
+    """Return the JPEG bytes of all frames of a sequence, and the bytes of its label file."""
+    clip = _penn_clip(seed, size, number, action, length)
+    images, joints, visible = zip(*(clip.frame(t) for t in range(length)), strict=True)
+    return [_jpeg(image) for image in images], _penn_label(number - 1, action, train, clip, np.stack(joints), np.stack(visible))
 
 
 def _penn_label(number: int, action: str, train: bool, clip: Clip, joints: np.ndarray, visible: np.ndarray) -> bytes:

@@ -4,6 +4,7 @@ import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -54,11 +55,14 @@ class MakeSample(ChainStage):
         return config.settings().sample.significant()
 
     def work(self, folder: Path, inputs: dict[str, Path], report: Report) -> None:
-        from datasets.sample import archives as synthetic  # imported here, because the import is slow
+        # Imported here, because the import is slow.
+        from datasets.sample import archives as synthetic
+        from stages.machine.pool import each
 
         sample = config.settings().sample
-        synthetic.write_mpii(folder, sample.people, seed=sample.seed, report=report)
-        synthetic.write_penn(folder, sample.sequences, sample.lengths, seed=sample.seed, report=report)
+        compute = partial(each, workers=config.settings().workspace.workers, in_job_order=True)
+        synthetic.write_mpii(folder, sample.people, seed=sample.seed, report=report, compute=compute)
+        synthetic.write_penn(folder, sample.sequences, sample.lengths, seed=sample.seed, report=report, compute=compute)
 
 
 class FromSources(ChainStage):

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Executor, Future, ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
+from itertools import starmap
 from typing import Any
 
 from datasets.errors import DataError
@@ -25,23 +26,30 @@ def processes(workers: int) -> int:
     return workers or min(cores, MOST)
 
 
-def each(function: Callable[..., Any], jobs: Iterable[tuple], workers: int) -> Iterator[Any]:
-    """Yield function(*job) for every job, computed in worker processes, in order of completion.
+def each(function: Callable[..., Any], jobs: Iterable[tuple], workers: int, in_job_order: bool = False) -> Iterator[Any]:
+    """Yield function(*job) for every job, computed in worker processes, or in this process if there would be only one.
 
-    An exception of a job is raised after all processes have ended; pending jobs are cancelled. Raises DataError if a process
-    was killed.
+    The results come in order of completion, or in the order of the jobs if `in_job_order` is true. An exception of a job is
+    raised after all processes have ended; pending jobs are cancelled. Raises DataError if a process was killed.
     """
     jobs = list(jobs)
-    if not jobs:
+    count = min(processes(workers), len(jobs))
+    if count < 2:
+        _silence_opencv()
+        with one_opencv_thread():
+            yield from starmap(function, jobs)
         return
-    with _pool(min(processes(workers), len(jobs))) as pool:
+    with _pool(count) as pool:
         # SIGINT is blocked while the worker processes start. They inherit the block, so that Ctrl-C reaches only this process.
         mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
         try:
-            futures = [pool.submit(function, *job) for job in jobs]
+            futures = deque(pool.submit(function, *job) for job in jobs)
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, mask)
         try:
+            if in_job_order:
+                while futures:  # a future is removed before its result is used, so that results do not accumulate in memory
+                    yield futures.popleft().result()
             for future in as_completed(futures):
                 yield future.result()
         except BrokenProcessPool:
@@ -89,8 +97,14 @@ def _begin() -> None:
     import cv2
 
     cv2.setNumThreads(1)
-    cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
+    _silence_opencv()
     threading.Thread(target=end_with_parent, daemon=True).start()
+
+
+def _silence_opencv() -> None:
+    import cv2
+
+    cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
 
 
 def end_with_parent() -> None:

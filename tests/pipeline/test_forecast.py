@@ -88,9 +88,8 @@ def test_pictures_of_one_s_own(forecast):
     for name in ("000001.jpg", "000003.jpg"):
         (forecast.folder / "mine" / name).write_bytes((frames / name).read_bytes())
     (forecast.folder / "mine/broken.jpg").write_bytes(b"no image")
-    process = forecast.start("-m", "tools.forecast", "mine", "--box", "2", "2", "40", "60")
-    out, err = process.communicate(timeout=120)
-    assert process.returncode == 1 and "2 forecasts" in out and "broken.jpg" in err and "Traceback" not in err
+    code, out, err = forecast.call("tools.forecast", "mine", "--box", "2", "2", "40", "60")
+    assert code == 1 and "2 forecasts" in out and "broken.jpg" in err and "Traceback" not in err
     told = json.loads((forecast.folder / "forecasts/000003.jpg.json").read_text())
     assert len(told["steps"]) == 16 and len(told["steps"][0]["left_knee"]) == 3
     assert (forecast.folder / "forecasts/000001.jpg.gif").exists() and (forecast.folder / "forecasts/000001.jpg.png").exists()
@@ -99,15 +98,13 @@ def test_pictures_of_one_s_own(forecast):
     assert first["focal"] == last["focal"] > 0 and first["mean"][2] > 0
     page = (forecast.folder / "forecasts/000001.jpg.html").read_text()
     assert "Forecast from 000001.jpg" in page and "://" not in page.replace("http://www.w3.org", "")
-    process = forecast.start("-m", "tools.forecast", "nowhere")
-    out, err = process.communicate(timeout=120)
-    assert process.returncode == 1 and "nowhere does not exist" in err
+    code, out, err = forecast.call("tools.forecast", "nowhere")
+    assert code == 1 and "nowhere does not exist" in err
 
 
 def test_forecasts_go_out_as_image_play_s_files_and_come_back_with_the_same_score(forecast):
-    process = forecast.start("-m", "tools.score_forecasts", "eval_test", "--write", "eval_test")
-    out, err = process.communicate(timeout=120)
-    assert process.returncode == 0, err
+    code, out, err = forecast.call("tools.score_forecasts", "eval_test", "--write", "eval_test")
+    assert code == 0, err
     files = sorted(path.name for path in (forecast.folder / "eval_test").iterdir())
     assert files[0] == "00001.mat" and f"{len(files)} files are in eval_test" in out
     with open(forecast.exp / "penn_action_cropped/forecast-comparison/forecasts.csv", newline="") as file:
@@ -116,9 +113,8 @@ def test_forecasts_go_out_as_image_play_s_files_and_come_back_with_the_same_scor
         f"{float(row[column]):.2f}" for column in [*map(str, range(1, 17)), "mean"]
     ]
     (forecast.folder / "eval_test/99999.mat").write_bytes((forecast.folder / "eval_test/00001.mat").read_bytes())
-    process = forecast.start("-m", "tools.score_forecasts", "eval_test")
-    out, err = process.communicate(timeout=120)
-    assert process.returncode == 1 and "holds 99999.mat, but the split has" in err
+    code, out, err = forecast.call("tools.score_forecasts", "eval_test")
+    assert code == 1 and "holds 99999.mat, but the split has" in err
 
 
 def test_published_networks_forecast_without_a_training(forecast, tmp_path):

@@ -70,13 +70,12 @@ def test_fine_tuning_from_the_mpii_network_and_the_tools(place: Place):
         (("tools.export_labels", "fish", "--predictions", "finetuned"), "the predictions of Evaluate:fish:finetuned"),
         (("tools.export_labels", "fish"), "2 images"),
     ):
-        process = place.start("-m", *words, *profile)
-        out, err = process.communicate(timeout=120)
-        assert process.returncode == 0 and said in out, out + err
+        code, out, err = place.call(*words, *profile)
+        assert code == 0 and said in out, out + err
     written = json.loads((place.folder / "labels/fish-valid.json").read_text())
     assert written["categories"][0]["keypoints"][:2] == ["head_top", "left_fin"]
-    process = place.start("-m", "tools.inspect_dataset", "fisch", *profile)
-    assert "unknown dataset fisch. Did you mean fish?" in process.communicate(timeout=60)[1] and process.returncode == 1
+    code, _, err = place.call("tools.inspect_dataset", "fisch", *profile)
+    assert "unknown dataset fisch. Did you mean fish?" in err and code == 1
 
 
 def test_a_deeplabcut_project_and_a_sleap_file_are_read(empty: Place):
@@ -231,6 +230,6 @@ def test_only_changes_of_images_make_a_dataset_stale(tmp_path):
 
 def test_labels_of_the_user_are_not_overwritten(empty: Place):
     (empty.folder / "mine.json").write_text("mine")
-    process = empty.start("-m", "tools.export_labels", "mpii", "--out", "mine.json")
-    assert "--out mine.json exists and may contain your labels" in process.communicate(timeout=60)[1]
-    assert process.returncode == 1 and (empty.folder / "mine.json").read_text() == "mine"
+    code, _, err = empty.call("tools.export_labels", "mpii", "--out", "mine.json")
+    assert "--out mine.json exists and may contain your labels" in err
+    assert code == 1 and (empty.folder / "mine.json").read_text() == "mine"

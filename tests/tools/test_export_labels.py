@@ -20,9 +20,8 @@ __all__ = ["finished_chain", "place"]  # fixtures
 
 @pytest.mark.parametrize(("dataset", "folder", "joints"), [("mpii", "mpii", 16), ("penn_action", "penn_action_cropped", 13)])
 def test_people_boxes_and_flags_are_those_of_the_annotation_files(place: Place, dataset, folder, joints):
-    process = place.start("-m", "tools.export_labels", dataset, "--split", "train", "--out", "labels.json")
-    out, err = process.communicate(timeout=120)
-    assert process.returncode == 0, err
+    code, out, err = place.call("tools.export_labels", dataset, "--split", "train", "--out", "labels.json")
+    assert code == 0, err
     images = place.folder / out.split("the images are in ")[1].strip()
     coco = COCO(place.folder / "labels.json")
     with h5py.File(place.exp / folder / "annot/train.h5") as file:
@@ -54,8 +53,8 @@ def test_people_boxes_and_flags_are_those_of_the_annotation_files(place: Place, 
 
 def test_predictions_are_those_of_the_evaluation(place: Place):
     for arguments in ((), ("--predictions", "finetuned")):
-        process = place.start("-m", "tools.export_labels", "penn_action", *arguments)
-        assert process.wait(timeout=120) == 0, process.communicate()[1]
+        code, _, err = place.call("tools.export_labels", "penn_action", *arguments)
+        assert code == 0, err
     coco = COCO(place.folder / "labels/penn_action-valid.json")
     people = json.loads((place.folder / "labels/penn_action-valid-finetuned.json").read_text())
     with h5py.File(place.exp / "penn_action_cropped/evaluate-finetuned/preds_valid.h5") as file:
@@ -103,9 +102,8 @@ def test_missing_results_and_unwritable_files_are_reported(place: Place):
         (("lsp", "--predictions", "scratch"), "make it with: python -m pipeline run"),
         (("mpii", "--predictions", "pretrained", "--split", "train"), "it scores valid"),
     ):  # fmt: skip
-        process = place.start("-m", "tools.export_labels", *arguments)
-        err = process.communicate(timeout=120)[1]
-        assert process.returncode == 1 and told in err and "Traceback" not in err
+        code, _, err = place.call("tools.export_labels", *arguments)
+        assert code == 1 and told in err and "Traceback" not in err
     assert not (place.folder / "nowhere").exists()
     assert json.dumps([path.name for path in place.folder.glob("*.json")]) == "[]"
 
@@ -114,8 +112,8 @@ def test_sleap_and_deeplabcut_read_the_same_predictions(place: Place):
     sleap_io = pytest.importorskip("sleap_io")
     for out in ("p.slp", "p.csv", "l.slp"):
         options = [] if out == "l.slp" else ["--predictions", "pretrained"]
-        process = place.start("-m", "tools.export_labels", "mpii", *options, "--out", out)
-        assert process.wait(timeout=120) == 0, process.communicate()[1]
+        code, _, err = place.call("tools.export_labels", "mpii", *options, "--out", out)
+        assert code == 0, err
     with h5py.File(place.exp / "mpii/evaluate-pretrained/preds_valid.h5") as file:
         preds, confidence = file["preds"][()] - 1, file["confidence"][()]
     rows = annotations.read(place.exp / "mpii/annot", "valid")
@@ -143,6 +141,6 @@ def test_sleap_and_deeplabcut_read_the_same_predictions(place: Place):
 
 
 def test_a_wrong_suffix_is_refused(place: Place):
-    process = place.start("-m", "tools.export_labels", "mpii", "--out", "labels.h5")
-    assert "--out labels.h5: the name should end in .json or .slp for labels" in process.communicate(timeout=60)[1]
-    assert process.returncode == 1
+    code, _, err = place.call("tools.export_labels", "mpii", "--out", "labels.h5")
+    assert "--out labels.h5: the name should end in .json or .slp for labels" in err
+    assert code == 1

@@ -74,9 +74,8 @@ def test_joints_that_are_not_visible_are_rings():
 
 def test_pictures_of_the_chain(place: Place):
     for dataset in ("mpii", "penn_action"):
-        process = place.start("-m", "tools.inspect_dataset", dataset, "--split", "train", "--rows", "0", "2", "1")
-        out, err = process.communicate(timeout=120)
-        assert process.returncode == 0, err
+        code, out, err = place.call("tools.inspect_dataset", dataset, "--split", "train", "--rows", "0", "2", "1")
+        assert code == 0, err
         assert "right_ankle" in out and ("train rows" in out) == (dataset == "penn_action")
         sheet = cv2.imread(str(place.folder / f"pictures/{dataset}-train.png"))
         assert sheet is not None and sheet.shape[:2] == (288, 3 * 262 + 6)
@@ -84,6 +83,5 @@ def test_pictures_of_the_chain(place: Place):
         for k in range(3):
             cell = sheet[48:272, 6 + 262 * k : 262 * (k + 1)].astype(int)
             assert all((np.abs(cell - colour).max(axis=2) < 8).sum() > 10 for colour in (right, left))
-    process = place.start("-m", "tools.inspect_dataset", "lsp")
-    out, err = process.communicate(timeout=120)
-    assert process.returncode == 1 and "run Annotate:lsp" in err and "Traceback" not in err
+    code, out, err = place.call("tools.inspect_dataset", "lsp")
+    assert code == 1 and "run Annotate:lsp" in err and "Traceback" not in err

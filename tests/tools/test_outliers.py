@@ -31,9 +31,8 @@ def model(empty: Place) -> Path:
 
 
 def run(place: Place, *arguments: str, code: int = 0) -> str:
-    process = place.start("-m", "tools.outliers", *arguments)
-    out, err = process.communicate(timeout=120)
-    assert process.returncode == code and "Traceback" not in err, err
+    found, out, err = place.call("tools.outliers", *arguments)
+    assert found == code and "Traceback" not in err, err
     return out + err
 
 

@@ -3,6 +3,8 @@
 import io
 import tarfile
 import zipfile
+from functools import partial
+from itertools import starmap
 from pathlib import Path
 
 import cv2
@@ -15,6 +17,7 @@ from datasets.sample.archives import write_mpii, write_penn
 from datasets.sample.motions import penn_poses
 from datasets.sample.people import Figure, Look, draw_person, visible_joints
 from datasets.sample.poses import LENGTHS, Movement, build_figures, everyday_pose
+from stages.machine.pool import each
 
 ACTIONS = ("bowl", "golf_swing", "jumping_jacks", "pushup", "squat")
 
@@ -134,10 +137,11 @@ def test_mpii_head_box_holds_the_head_and_box_of_scale_holds_the_person(mpii: Pa
         assert (away < 200 * scale * 1.25 / 2).mean() > 0.85  # nearly all joints lie inside the box that the network sees
 
 
-def test_same_seed_gives_the_same_bytes(tmp_path: Path) -> None:
-    for seed, place in ((5, "a"), (5, "b"), (6, "c")):
-        write_mpii(tmp_path / place, 4, size=(60, 80), seed=seed)
-        write_penn(tmp_path / place, 1, frames=(2, 3), size=(60, 90), actions=("squat",), seed=seed)
+def test_same_seed_gives_the_same_bytes_in_one_process_or_two(tmp_path: Path) -> None:
+    in_processes = partial(each, workers=2, in_job_order=True)
+    for seed, place, compute in ((5, "a", starmap), (5, "b", in_processes), (6, "c", starmap)):
+        write_mpii(tmp_path / place, 4, size=(60, 80), seed=seed, compute=compute)
+        write_penn(tmp_path / place, 2, frames=(2, 3), size=(60, 90), actions=("squat",), seed=seed, compute=compute)
     for name in ("mpii_human_pose_v1.tar.gz", "mpii_human_pose_v1_u12_2.zip", "Penn_Action.tar.gz"):
         a, b, c = ((tmp_path / place / name).read_bytes() for place in "abc")
         assert a == b
@@ -151,7 +155,7 @@ def test_progress_ends_at_the_total(tmp_path: Path) -> None:
     assert calls[-1] == (5, 5)
     calls.clear()
     write_penn(tmp_path, 1, frames=(3, 3), size=(60, 90), actions=("bowl", "squat"), report=lambda d, t: calls.append((d, t)))
-    assert calls == [(k, 6) for k in range(1, 7)]
+    assert calls == [(3, 6), (6, 6)]
 
 
 def test_penn_archive_layout_and_label_types(penn: Path) -> None:
