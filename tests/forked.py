@@ -1,7 +1,9 @@
 """Run Python modules as commands, each in a fork of a process that has already imported what the commands import.
 
 A command that starts in a new Python process imports torch, luigi and others for 1 to 3 seconds, which would be a third of the
-time of all tests.
+time of all tests. A fork hides faults that depend on a new process: a missing import of a module in IMPORTED, the order of sets
+(all forks of a server share the seed of hashes), and crashes at the end of the interpreter. So the chain that most tests copy
+is run by a new process (`tests.pipeline.conftest.finished_chain`), and so are commands that are killed or interrupted.
 """
 
 import atexit
@@ -12,10 +14,14 @@ import random
 import runpy
 import sys
 import tempfile
+from contextlib import chdir
 from pathlib import Path
 
 import numpy as np
+import pytest
 from luigi.configuration import LuigiConfigParser
+
+from tests.python_path import python_path
 
 IMPORTED = [
     "pipeline.cli.commands", "stages.training.heatmaps", "stages.training.train", "torch._dynamo", "scipy.stats",
@@ -30,23 +36,23 @@ def run(module: str, arguments: tuple[str, ...], folder: Path, environment: dict
     """
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(IMPORTED)
-    # The server's folder must not have a luigi.cfg, because luigi reads one when it is imported.
-    here = Path.cwd()
     with tempfile.TemporaryDirectory() as name:
-        os.chdir(name)
-        try:
+        # The server's folder must not have a luigi.cfg, because luigi reads one when it is imported.
+        with chdir(name), pytest.MonkeyPatch.context() as patch:
+            patch.setenv("PYTHONPATH", python_path())
             multiprocessing.forkserver.ensure_running()
-        finally:
-            os.chdir(here)
         texts = [Path(name, kind) for kind in ("out", "err")]
+        for text in texts:
+            text.touch()
         process = context.Process(target=_work, args=(module, arguments, folder, environment, texts))
         process.start()
         process.join(900)
-        if process.is_alive():
-            process.kill()
-            raise TimeoutError(f"{module} {arguments}: " + "".join(text.read_text() for text in texts))
         out, err = (text.read_text() for text in texts)
-        return process.exitcode or 0, out, err
+        if process.exitcode is None:
+            process.kill()
+            process.join()
+            raise TimeoutError(f"{module} {arguments}: {out}{err}")
+        return process.exitcode, out, err
 
 
 def _work(module: str, arguments: tuple[str, ...], folder: Path, environment: dict[str, str], texts: list[Path]) -> None:
@@ -54,9 +60,11 @@ def _work(module: str, arguments: tuple[str, ...], folder: Path, environment: di
     os.environ.clear()
     os.environ.update(environment)
     for descriptor, path in zip((1, 2), texts, strict=True):
-        os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT), descriptor)
-    # A new process would start others by the default method, read the folder's luigi.cfg, and have random states of its own.
+        os.dup2(os.open(path, os.O_WRONLY), descriptor)
+    # A new process would start others by the default method, find the folder of temporary files, read the folder's luigi.cfg,
+    # and have random states of its own.
     multiprocessing.set_start_method(None, force=True)
+    tempfile.tempdir = None
     LuigiConfigParser.reload()
     random.seed()
     np.random.seed()

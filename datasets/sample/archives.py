@@ -61,7 +61,7 @@ def write_mpii(
     jobs: list[tuple] = []
     drawn = 0
     while drawn < people:
-        count = 0 if len(jobs) % 50 == 17 else min(people - drawn, 1 + int(_mpii_random(seed, len(jobs))[0] < 0.15))
+        count = min(people - drawn, _mpii_image_start(seed, len(jobs))[0])
         jobs.append((seed, size, len(jobs), count))
         drawn += count
     records: list[dict[str, Any]] = []
@@ -76,15 +76,15 @@ def write_mpii(
     _write_release(folder / "mpii_human_pose_v1_u12_2.zip", records)
 
 
-def _mpii_random(seed: int, number: int) -> tuple[float, Generator]:
-    """Return a uniform number, which determines how many people an image shows, and the generator of the image."""
+def _mpii_image_start(seed: int, number: int) -> tuple[int, Generator]:
+    """Return how many people an image should show (0, 1 or 2), and the generator that draws the image."""
     rng = np.random.default_rng([seed, 1, number])
-    return (1.0 if number % 50 == 17 else rng.random()), rng
+    return (0 if number % 50 == 17 else 1 + int(rng.random() < 0.15)), rng
 
 
 def _mpii_image(seed: int, size: tuple[int, int], number: int, count: int) -> tuple[str, bytes, dict[str, Any]]:
     """Return the name, the JPEG bytes and the annotations (see `_mpii_record`) of an image of `count` people."""
-    _, rng = _mpii_random(seed, number)
+    _, rng = _mpii_image_start(seed, number)
     name = f"{15601864 + 7919 * number:09d}.jpg"
     image, crowd = draw_still(rng, size if rng.random() < 0.5 else size[::-1], count)
     return name, _jpeg(image), _mpii_record(rng, name, number, crowd, image.shape[:2])

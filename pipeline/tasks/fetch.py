@@ -25,6 +25,7 @@ from stages.fetching import folders, kinds
 from stages.fetching.archives import unpack
 from stages.fetching.sources import download_of, obtain, read_source, record_of
 from stages.importing.known_models import KnownModel, read_choice
+from stages.machine.pool import each
 
 CHAIN = ("mpii", "penn_action")  # the datasets of the chain
 SAMPLE = "sample"  # value of a source setting that means the built-in sample data
@@ -55,9 +56,7 @@ class MakeSample(ChainStage):
         return config.settings().sample.significant()
 
     def work(self, folder: Path, inputs: dict[str, Path], report: Report) -> None:
-        # Imported here, because the import is slow.
-        from datasets.sample import archives as synthetic
-        from stages.machine.pool import each
+        from datasets.sample import archives as synthetic  # imported here, because the import is slow
 
         sample = config.settings().sample
         compute = partial(each, workers=config.settings().workspace.workers, in_job_order=True)

@@ -32,6 +32,8 @@ def _files(inputs: dict[str, Path]) -> "ForecastFiles":
 class Forecast(TrainingStage):
     """Train the network that forecasts 16 poses from one image, starting from the pose network for Penn Action."""
 
+    version = 2
+
     @property
     def result_path(self) -> str:
         return f"{PENN_ACTION.result_path}/{config.settings().forecast.experiment}"
@@ -71,6 +73,7 @@ class EvaluateForecast(ChainStage):
     """Forecast from every frame of Penn Action's validation and test splits, and score the forecasts of each step."""
 
     heavy = True
+    version = 2
     result_path = f"{PENN_ACTION.result_path}/forecast-scores"
 
     def settings(self) -> dict[str, Any]:

@@ -97,14 +97,14 @@ class PixelLstm(nn.Module):
         """Return the outputs (N, T, C, h, w) of all steps for a feature (N, C, h, w)."""
         n, c, h, w = feature.shape
         first: Tensor | None = feature.permute(0, 2, 3, 1).reshape(-1, c)
-        layers = self.lstm.num_layers
-        hidden: list[Tensor | None] = [None] * layers
-        cells: list[Tensor | None] = [None] * layers
+        layers = [self._gates(layer) for layer in range(self.lstm.num_layers)]
+        hidden: list[Tensor | None] = [None] * len(layers)
+        cells: list[Tensor | None] = [None] * len(layers)
         outputs = []
         for _ in range(steps):
             x = first
-            for layer in range(layers):
-                hidden[layer], cells[layer] = self._cell(layer, x, hidden[layer], cells[layer])
+            for layer, gates in enumerate(layers):
+                hidden[layer], cells[layer] = _cell(gates, x, hidden[layer], cells[layer])
                 x = hidden[layer]
             first = None
             assert x is not None
@@ -112,22 +112,40 @@ class PixelLstm(nn.Module):
         # Channels stay last in memory, as the decoder's convolutions need them.
         return torch.stack(outputs, dim=1).permute(0, 1, 4, 2, 3)
 
-    def _cell(self, layer: int, x: Tensor | None, hidden: Tensor | None, cell: Tensor | None) -> tuple[Tensor, Tensor]:
-        """Return the next hidden state and cell (P, hidden) of P pixels; an argument None means zeros."""
+    def _gates(self, layer: int) -> list["Gate"]:
+        """Return the gates of a layer in the order of torch.nn.LSTM: input, forget, cell and output gate."""
         of_input, of_hidden, input_bias, hidden_bias = (
             getattr(self.lstm, f"{kind}_l{layer}").chunk(4) for kind in ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
         )
-        biases = [ours + theirs for ours, theirs in zip(input_bias, hidden_bias, strict=True)]
-        # One product for each gate: a gate that is a part of a larger product would not be contiguous in memory, which slows
-        # down all operations that follow.
-        (value, weights), *other = [(v, w) for v, w in ((x, of_input), (hidden, of_hidden)) if v is not None]
-        gates = [F.linear(value, weight, bias).float() for weight, bias in zip(weights, biases, strict=True)]
-        for value, weights in other:
-            gates = [gate + F.linear(value, weight) for gate, weight in zip(gates, weights, strict=True)]
-        taken, forgotten, new, shown = gates
-        added = torch.sigmoid(taken) * torch.tanh(new)
-        cell = added if cell is None else torch.sigmoid(forgotten) * cell + added
-        return torch.sigmoid(shown) * torch.tanh(cell), cell
+        return [Gate(*part) for part in zip(of_input, of_hidden, map(torch.add, input_bias, hidden_bias), strict=True)]
+
+
+class Gate(NamedTuple):
+    """The weights of one gate of an LSTM layer."""
+
+    of_input: Tensor  # (hidden, width)
+    of_hidden: Tensor  # (hidden, hidden)
+    bias: Tensor  # (hidden,)
+
+    def before_activation(self, x: Tensor | None, hidden: Tensor | None) -> Tensor:
+        """Return the gate (P, hidden) float32 of P pixels before its activation; an argument None means zeros.
+
+        Each gate has products of its own: if it were a part of the product of all four gates, it would not be contiguous in
+        memory, which slows down the operations that follow.
+        """
+        total = self.bias.float()
+        for value, weight in ((x, self.of_input), (hidden, self.of_hidden)):
+            if value is not None:
+                total = F.linear(value, weight) + total  # with autocast, the product has a 16-bit dtype, and the sum float32
+        return total
+
+
+def _cell(gates: list[Gate], x: Tensor | None, hidden: Tensor | None, cell: Tensor | None) -> tuple[Tensor, Tensor]:
+    """Return the next hidden state and cell (P, hidden) of P pixels; an argument None means zeros."""
+    taken, forgotten, new, shown = (gate.before_activation(x, hidden) for gate in gates)
+    added = torch.sigmoid(taken) * torch.tanh(new)
+    cell = added if cell is None else torch.sigmoid(forgotten) * cell + added
+    return torch.sigmoid(shown) * torch.tanh(cell), cell
 
 
 class ConvGru(nn.Module):

@@ -27,19 +27,19 @@ def processes(workers: int) -> int:
 
 
 def each(function: Callable[..., Any], jobs: Iterable[tuple], workers: int, in_job_order: bool = False) -> Iterator[Any]:
-    """Yield function(*job) for every job, computed in worker processes, or in this process if there would be only one.
+    """Yield function(*job) for every job, computed in worker processes, or with `workers` = 1 in this process.
 
     The results come in order of completion, or in the order of the jobs if `in_job_order` is true. An exception of a job is
-    raised after all processes have ended; pending jobs are cancelled. Raises DataError if a process was killed.
+    raised after all processes have ended; pending jobs are cancelled. Raises DataError if a worker process was killed.
     """
     jobs = list(jobs)
-    count = min(processes(workers), len(jobs))
-    if count < 2:
-        _silence_opencv()
-        with one_opencv_thread():
+    if processes(workers) == 1:
+        with one_opencv_thread(), _silent_opencv():
             yield from starmap(function, jobs)
         return
-    with _pool(count) as pool:
+    if not jobs:
+        return
+    with _pool(min(processes(workers), len(jobs))) as pool:
         # SIGINT is blocked while the worker processes start. They inherit the block, so that Ctrl-C reaches only this process.
         mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
         try:
@@ -48,7 +48,7 @@ def each(function: Callable[..., Any], jobs: Iterable[tuple], workers: int, in_j
             signal.pthread_sigmask(signal.SIG_SETMASK, mask)
         try:
             if in_job_order:
-                while futures:  # a future is removed before its result is used, so that results do not accumulate in memory
+                while futures:  # a future is removed before its result is used, so that used results do not stay in memory
                     yield futures.popleft().result()
             for future in as_completed(futures):
                 yield future.result()
@@ -83,6 +83,17 @@ def one_opencv_thread() -> Iterator[None]:
 
 
 @contextmanager
+def _silent_opencv() -> Iterator[None]:
+    import cv2
+
+    level = cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
+    try:
+        yield
+    finally:
+        cv2.utils.logging.setLogLevel(level)
+
+
+@contextmanager
 def _pool(workers: int) -> Iterator[ProcessPoolExecutor]:
     """Provide a pool of spawned processes, because forks of a process that has used OpenCV or torch can hang."""
     pool = ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), initializer=_begin)
@@ -97,14 +108,8 @@ def _begin() -> None:
     import cv2
 
     cv2.setNumThreads(1)
-    _silence_opencv()
-    threading.Thread(target=end_with_parent, daemon=True).start()
-
-
-def _silence_opencv() -> None:
-    import cv2
-
     cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
+    threading.Thread(target=end_with_parent, daemon=True).start()
 
 
 def end_with_parent() -> None:

@@ -36,7 +36,7 @@ class Workspace(Section):
     device: Literal["auto", "cpu", "cuda", "mps"] = insignificant(
         "auto", "Device that networks run on: auto (CUDA if available, else MPS, else CPU), cpu, cuda or mps."
     )
-    workers: int = insignificant(0, "Worker processes that read and crop images; 0: one per CPU core.", ge=0, le=256)
+    workers: int = insignificant(0, "Worker processes that read, crop and draw images; 0: one per CPU core.", ge=0, le=256)
     processes: int = insignificant(
         1,
         "Processes that train one network together on this machine; with CUDA, each process needs a GPU of its own.",

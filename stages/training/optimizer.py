@@ -24,7 +24,7 @@ def make_optimizer(recipe: Recipe, network: nn.Module) -> torch.optim.Optimizer:
         {"params": [p for p in parameters if p.dim() <= 1], "weight_decay": 0.0},
     ]
     if recipe.optimizer == "rmsprop":
-        # foreach: one call for all weights; by default, torch makes several calls for each weight on a CPU.
+        # foreach: one call per operation for all weights; by default, torch calls each operation for each weight on a CPU.
         return torch.optim.RMSprop(groups, lr=rate, capturable=on_cuda, foreach=True)
     kind = torch.optim.Adam if recipe.optimizer == "adam" else torch.optim.AdamW
     return kind(groups, lr=rate, fused=True, capturable=on_cuda)
@@ -90,7 +90,8 @@ class Ema:
 
     def __init__(self, network: nn.Module, decay: float) -> None:
         self.network, self.decay = copy.deepcopy(network), decay
-        # The tensors of both networks stay the same objects, because training and loading change them in place.
+        # The tensors of state_dict() share memory with the weights, because training and loading change weights in place.
+        # load_state_dict(assign=True), or a `to` that copies the weights, would break this.
         pairs = list(zip(self.network.state_dict().values(), network.state_dict().values(), strict=True))
         weights = [pair for pair in pairs if pair[0].is_floating_point()]
         self.means, self.weights = [mean for mean, _ in weights], [value for _, value in weights]
@@ -104,7 +105,7 @@ class Ema:
 
     @torch.no_grad()
     def update(self, share: Tensor) -> None:
-        """Update the average with the weights that the averaged network has after an iteration.
+        """Update the average with the current weights of the network in training.
 
         share: the number that the method `share` returned for this iteration, on the device of the weights.
         """

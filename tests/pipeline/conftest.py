@@ -148,7 +148,7 @@ def finished_chain(tmp_path_factory) -> Path:
             shutil.rmtree(shared, ignore_errors=True)
             shared.mkdir(parents=True)
             (shared / "luigi.cfg").write_text(TINY)
-            process = Place(shared).start("-m", "pipeline", "run")
+            process = Place(shared).start("-m", "pipeline", "run")  # in a new process, see tests.forked
             out, err = process.communicate(timeout=900)
             assert process.returncode == 0 and "Traceback" not in err, out + err
             (shared / "output.txt").write_text(out + err)

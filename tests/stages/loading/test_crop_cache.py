@@ -40,7 +40,7 @@ def data(tmp_path_factory):
     annotations.write(folder, "train", rows)
     (folder / "crops").mkdir()
     found = DatasetFiles(PENN_ACTION, folder, folder, folder / "crops")
-    assert cache_crops(found, SIZE.resolution, found.crops, 1) == {"crops": PEOPLE, "side": 96}
+    assert cache_crops(found, SIZE.resolution, found.crops, 2) == {"crops": PEOPLE, "side": 96}
     return found
 
 

@@ -2,24 +2,27 @@
 
 import os
 import time
+from pathlib import Path
 
 from stages.machine.pool import each
 
 
-def work(number: int) -> tuple[int, int]:
-    time.sleep(0.3 if number == 0 else 0)
+def work(number: int, folder: Path) -> tuple[int, int]:
+    """Return the number and the process; job 0 ends only after job 1."""
+    while number == 0 and not (folder / "1").exists():
+        time.sleep(0.01)
+    (folder / str(number)).touch()
     return number, os.getpid()
 
 
-def test_results_come_in_the_order_of_the_jobs_or_of_completion() -> None:
-    jobs = [(number,) for number in range(6)]
-    ordered = list(each(work, jobs, 2, in_job_order=True))
-    assert [number for number, _ in ordered] == [0, 1, 2, 3, 4, 5]
-    assert os.getpid() not in {process for _, process in ordered}
-    assert sorted(number for number, _ in each(work, jobs, 2)) == [0, 1, 2, 3, 4, 5]
+def test_results_come_in_the_order_of_the_jobs_or_of_completion(tmp_path: Path) -> None:
+    for name, in_job_order in (("ordered", True), ("completed", False)):
+        (tmp_path / name).mkdir()
+        found = list(each(work, [(0, tmp_path / name), (1, tmp_path / name)], 2, in_job_order))
+        assert [number for number, _ in found] == ([0, 1] if in_job_order else [1, 0])
+        assert os.getpid() not in {process for _, process in found}
     assert list(each(work, [], 2)) == []
 
 
-def test_one_process_is_this_one() -> None:
-    assert list(each(work, [(1,), (2,)], 1)) == [(1, os.getpid()), (2, os.getpid())]
-    assert list(each(work, [(3,)], 4)) == [(3, os.getpid())]
+def test_one_worker_is_this_process(tmp_path: Path) -> None:
+    assert list(each(work, [(2, tmp_path), (3, tmp_path)], 1)) == [(2, os.getpid()), (3, os.getpid())]
