@@ -4,6 +4,7 @@ import sys
 import pytest
 
 from datasets.errors import DataError
+from tests.python_path import ROOT
 from tools import program
 
 
@@ -25,8 +26,17 @@ def test_a_tool_prints_an_error_and_returns_a_code(error, code, told, capsys):
 
 def test_a_closed_output_pipe_is_no_error():
     tool = subprocess.Popen(
-        [sys.executable, "-m", "tools.describe", "--list"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        [sys.executable, "-m", "tools.describe", "hg-256"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
     tool.stdout.close()
     assert tool.stderr.read() == ""
     assert tool.wait() == 0
+
+
+@pytest.mark.parametrize("tool", sorted(p.stem for p in (ROOT / "tools").glob("*.py") if "__main__" in p.read_text()))
+def test_every_tool_starts_in_a_new_process(tool):
+    """Other tests run tools in processes that have already imported most modules."""
+    found = subprocess.run(
+        [sys.executable, "-m", f"tools.{tool}", "--help"], cwd=ROOT, capture_output=True, text=True, timeout=120
+    )
+    assert found.returncode == 0 and f"tools.{tool}" in found.stdout, found.stdout + found.stderr
