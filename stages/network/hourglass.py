@@ -91,10 +91,13 @@ class Head(nn.Module):
         ]
         self.layers = nn.Sequential(*layers)
         self.output = nn.Conv2d(features, joints, 1)
+        self.sigmoid = options.heatmaps == "sigmoid"
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         features = self.layers(self.residuals(x))
-        return features, self.output(features)
+        heatmaps = self.output(features)
+        # The sigmoid is computed in float32, because 16-bit numbers near 1 are too coarse to locate a peak.
+        return features, torch.sigmoid(heatmaps.float()) if self.sigmoid else heatmaps
 
 
 class Join(nn.Module):
@@ -183,7 +186,9 @@ def replace_head(network: HourglassNet, sources: Sequence[int | None]) -> Hourgl
             tensor[:, targets] = old[name][:, kept]
         else:
             tensor.copy_(old[name])
-    # Heatmaps are linear in the features. So the convolution that remaps the features takes over what the removed outputs
+    if network.options.heatmaps == "sigmoid":
+        return fresh  # the next hourglass loses what the removed outputs contributed to its input
+    # These heatmaps are linear in the features. So the convolution that remaps the features takes over what the removed outputs
     # contributed to the input of the next hourglass, and this input stays the same as in `network`.
     for i in range(len(network.joins)):
         remap = old[f"joins.{i}.heatmaps.weight"][:, gone, 0, 0]

@@ -81,6 +81,8 @@ class ForecastTraining(Training):
     def _steps_exist(self) -> "ForecastTraining":
         if not all(1 <= steps <= STEPS for steps in self.curriculum):
             raise ValueError(f"curriculum: each number of steps should be from 1 to {STEPS}.")
+        if self.loss != "squared_error":
+            raise ValueError(f"loss = {self.loss}: forecasts are trained with squared_error; leave it so.")
         if self.also:
             raise ValueError(f"also = {self.also}: forecasts are trained on Penn Action alone; leave it empty.")
         if self.cache:

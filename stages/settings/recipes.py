@@ -119,6 +119,11 @@ class Recipe(Section):
         "truncated", "Centre of the target blobs: subpixel (on the joint) or truncated (on a whole pixel)."
     )
     subtract_mean: bool = setting(False, "Subtract the mean colour of the training images; the network stores this mean.")
+    loss: Literal["squared_error", "focal"] = setting(
+        "squared_error",
+        "Loss of pre-training and fine-tuning: squared_error (as published), or focal (pixels that are nearly right hardly "
+        "count; needs [network] heatmaps = sigmoid).",
+    )
     occluded_weight: float = setting(1.0, "Loss weight of joints that are labelled but occluded.", ge=0, le=1)
     unlabelled_weight: float = setting(
         1.0, "Loss weight of joints without a label: 1 teaches empty heatmaps, 0 ignores the joint.", ge=0, le=1

@@ -124,6 +124,11 @@ class Network(Section):
     head_layers: int = setting(
         1, "1x1 convolutions with normalisation and ReLU after the residual blocks of head_residuals.", ge=1, le=8
     )
+    heatmaps: Literal["linear", "sigmoid"] = setting(
+        "linear",
+        "How the last convolution becomes heatmaps: linear (unchanged, as published), or sigmoid (between 0 and 1, for "
+        "trainings with loss = focal).",
+    )
     join: Literal["sum", "remap", "concatenate"] = setting(
         "sum",
         "Input of the next hourglass: sum (input + output), remap (input + remapped features and heatmaps), or "

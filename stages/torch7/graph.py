@@ -11,7 +11,7 @@ from stages.network.hourglass import Hourglass, HourglassNet
 
 CONV, NORM, RELU = "SpatialConvolution", "SpatialBatchNormalization", "ReLU"
 POOL, UPSAMPLE, SUM, CONCATENATE = "SpatialMaxPooling", "SpatialUpSamplingNearest", "CAddTable", "JoinTable"
-IDENTITY, RESIDUAL = "Identity", "Sequential"
+IDENTITY, RESIDUAL, SIGMOID = "Identity", "Sequential", "Sigmoid"
 # Kinds of layers that occur only in published converters and forecasting networks, not in hourglasses.
 LINEAR, VIEW, NARROW, ADD_CONSTANT, LSTM = "Linear", "View", "Narrow", "AddConstant", "LSTM"
 
@@ -112,7 +112,8 @@ class HourglassBuilder(Builder):
         for i in range(len(self.network.get_submodule(f"{name}.layers"))):  # type: ignore[arg-type]
             x = self.named(CONV, f"{name}.layers.{i}.0", x)
             x = self.add(RELU, self.named(NORM, f"{name}.layers.{i}.1", x))
-        return x, self.named(CONV, f"{name}.output", x)
+        heatmaps = self.named(CONV, f"{name}.output", x)
+        return x, self.add(SIGMOID, heatmaps) if self.network.options.heatmaps == "sigmoid" else heatmaps
 
     def join(self, stack: int, x: int, y: int, features: int, heatmaps: int, pooled: int) -> int:
         how = self.network.options.join

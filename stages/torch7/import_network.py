@@ -12,15 +12,16 @@ import torch
 from datasets.errors import DataError
 from stages.network.hourglass import HourglassNet
 from stages.settings.sections import Network
-from stages.torch7.graph import CONCATENATE, CONV, IDENTITY, LINEAR, NORM, POOL, RELU, RESIDUAL, SUM, UPSAMPLE, layers
+from stages.torch7.graph import CONCATENATE, CONV, IDENTITY, LINEAR, NORM, POOL, RELU, RESIDUAL, SIGMOID, SUM, UPSAMPLE, layers
 from stages.torch7.match import Graph, with_tensors
 from stages.torch7.t7 import Table
 
 # The path through the graph is written with one letter per node; the pattern _NETWORK matches the path of an hourglass network.
-_LETTERS = {IDENTITY: "I", CONV: "C", NORM: "N", RELU: "R", RESIDUAL: "S", POOL: "P", UPSAMPLE: "U", SUM: "A"}
+_LETTERS = {IDENTITY: "I", CONV: "C", NORM: "N", RELU: "R", RESIDUAL: "S", POOL: "P", UPSAMPLE: "U", SUM: "A"} | {SIGMOID: "O"}
 _HOURGLASS = r"(?:PS+)+(?:UA(?:S+UA)*|U(?:S+U)*)"
 _NETWORK = re.compile(
-    rf"ICNRSP(?P<stem>S*)(?P<stacks>{_HOURGLASS}(?:(?:A|S*(?:CNR)+CCA){_HOURGLASS})*)(?P<residuals>S*)(?P<layers>(?:CNR)+)C"
+    rf"ICNRSP(?P<stem>S*)(?P<stacks>{_HOURGLASS}(?:(?:A|S*(?:CNR)+CO?CA){_HOURGLASS})*)(?P<residuals>S*)(?P<layers>(?:CNR)+)C"
+    r"(?P<sigmoid>O?)"
 )
 
 
@@ -75,10 +76,11 @@ class HourglassGraph(Graph):
             "stacks": len(stacks), "depth": [stack[0].count("P") for stack in stacks],
             "residuals": [above, down, bottom, up], "upper": "A" in first,
             "head_residuals": len(found["residuals"]), "head_layers": len(found["layers"]) // 3,
+            "heatmaps": "sigmoid" if found["sigmoid"] else "linear",
             "join": self._join(nodes[begins[1] - 1]) if len(stacks) > 1 else "remap" if found["residuals"] else "sum",
         }  # fmt: skip
         try:
-            return Network(**options), widths[id(nodes[-1])]
+            return Network(**options), widths[id(nodes[found.start("sigmoid") - 1])]
         except DataError as error:
             raise DataError(f"{self.path} holds an hourglass that is not supported: {error}") from None
 

@@ -1,4 +1,4 @@
-"""Define the objective of pre-training and fine-tuning: mean squared error of the heatmaps, summed over the stacks."""
+"""Define the objective of pre-training and fine-tuning: the error of the heatmaps, summed over the stacks."""
 
 from collections.abc import Hashable, Iterator, Sequence
 from pathlib import Path
@@ -54,6 +54,11 @@ class HeatmapObjective:
 
     def __init__(self, network: HourglassNet, data: DatasetFiles, size: Input, training: Training) -> None:
         Settings(network=network.options, input=size)  # checks that the heatmap size is divisible by 2**depth
+        if training.loss == "focal" and network.options.heatmaps != "sigmoid":
+            raise DataError(
+                "loss = focal needs a network with [network] heatmaps = sigmoid; the heatmaps of this one are linear."
+            )
+        self.error = {"squared_error": squared_error, "focal": focal_error}[training.loss]
         self.network, self.data, self.size, self.training = network, data, size, training
         self.resources = Resources(torch.device("cpu"), torch.float32, 1, (0, 1))
         self.scoring = torch.tensor(data.skeleton.scoring)
@@ -113,7 +118,7 @@ class HeatmapObjective:
         The sums: loss of all stacks, loss of the last stack, number of hits of each of the K joints (K values), number of
         labels with which each joint's predictions were compared (K values).
         """
-        losses = torch.stack([squared_error(maps, batch).mean() for maps in outputs]) * share
+        losses = torch.stack([self.error(maps, batch).mean() for maps in outputs]) * share
         hits, seen = training_hits(outputs[-1].detach(), batch["heatmaps"], self.scoring)
         loss, detached = losses.sum(), losses.detach()
         return loss, torch.cat([detached.sum()[None], detached[-1:], hits.sum(dim=0), seen.sum(dim=0)])
@@ -139,9 +144,7 @@ class HeatmapObjective:
         for batch, maps in predict(hourglass, stream, skeleton.mirrored(), place.device, True, place.compute):
             hits, counted = (counts.sum(dim=1) for counts in training_hits(maps, batch["heatmaps"], scoring))
             rates = (hits / counted)[counted > 0].double()
-            sums += torch.stack(
-                [torch.tensor(len(maps)), squared_error(maps, batch).sum(), torch.tensor(len(rates)), rates.sum()]
-            )
+            sums += torch.stack([torch.tensor(len(maps)), self.error(maps, batch).sum(), torch.tensor(len(rates)), rates.sum()])
             if not seen:
                 picture = draw_predictions(batch, maps, skeleton)
             seen += len(maps) * place.share[1]
@@ -174,6 +177,20 @@ def squared_error(maps: Tensor, batch: dict[str, Tensor]) -> Tensor:
     """
     squares = (maps.float() - batch["heatmaps"]).square().mean(dim=(2, 3))
     return (squares * batch["weights"]).mean(dim=1)
+
+
+def focal_error(maps: Tensor, batch: dict[str, Tensor]) -> Tensor:
+    """Return the mean focal error (N,) of heatmaps (N, J, h, w) in [0, 1], weighted like `squared_error`.
+
+    Formula of Law and Deng, "CornerNet: Detecting Objects as Paired Keypoints", 2018, with alpha = 2 and beta = 4. p is the
+    heatmap's value at a pixel, t the target's. The error of the target's largest pixel is -(1 - p)^2 log(p), and that of every
+    other pixel is -(1 - t)^4 p^2 log(1 - p). So pixels that are nearly right, such as most of the background, hardly count.
+    """
+    targets, p = batch["heatmaps"], maps.float().clamp(1e-6, 1 - 1e-6)
+    highest = targets.amax(dim=(2, 3), keepdim=True)
+    peaks = (targets == highest) & (highest > 0)
+    errors = torch.where(peaks, -((1 - p) ** 2) * p.log(), -((1 - targets) ** 4) * p**2 * torch.log1p(-p))
+    return (errors.mean(dim=(2, 3)) * batch["weights"]).mean(dim=1)
 
 
 def draw_predictions(batch: dict[str, Tensor], maps: Tensor, skeleton: Skeleton, count: int = 6) -> np.ndarray:

@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch import nn
 
+from stages.forecasting.network import SplitHourglass
 from stages.network.blocks import FourResidual, MobileResidual, Residual
 from stages.network.cost import layers
 from stages.network.hourglass import Hourglass, HourglassNet, replace_head
@@ -181,6 +182,24 @@ def test_heatmaps_of_every_preset_and_of_a_replaced_head(preset):
         for old, new in zip(heatmaps, other(images), strict=True):
             torch.testing.assert_close(new[:, [0, 2]], old[:, [3, 1]], rtol=1e-4, atol=1e-5)
     assert other.joints == 3 and other.options == network.options
+
+
+def test_sigmoid_heatmaps_are_those_of_the_linear_network_after_a_sigmoid():
+    torch.manual_seed(0)
+    linear, curved = (HourglassNet(Network(heatmaps=kind, **SMALL), 4).eval() for kind in ("linear", "sigmoid"))
+    curved.load_state_dict(linear.state_dict())
+    images = torch.rand(2, 3, 64, 64)
+    with torch.no_grad():
+        expected = 1 / (1 + torch.exp(-linear(images)[-1]))
+        torch.testing.assert_close(curved(images)[-1], expected)
+        split = SplitHourglass(curved)
+        assert torch.equal(split.decode(*split.encode(images)), curved(images)[-1])
+        with torch.autocast("cpu", torch.bfloat16):
+            assert curved(images)[-1].dtype == torch.float32
+    several = HourglassNet(Network(heatmaps="sigmoid", stacks=2, join="remap", **SMALL), 4).eval()
+    with torch.no_grad():
+        kept = replace_head(several, [3, None]).eval()(images)
+        torch.testing.assert_close(kept[0][:, 0], several(images)[0][:, 3])
 
 
 def test_a_fresh_head_is_drawn_from_the_random_state():

@@ -22,7 +22,7 @@ WIDE = {"features": 8, "outputs": 16, "depth": 2}
 # Preset -> options for a small version of the network.
 VARIANTS = {
     "hg-256": SMALL,
-    "hg-256-no-skip": SMALL,
+    "hg-256-no-skip": SMALL | {"heatmaps": "sigmoid"},
     "hg-generic": SMALL,
     "hg-single": WIDE | {"stem": "4 8 8 8"},
     "hg-single-no-skip": WIDE | {"stem": "4 8 8 8"},
@@ -31,7 +31,7 @@ VARIANTS = {
     "princeton-8hg": SMALL | {"stacks": 4},
     "hg2": {"stem": "4 8 16", "features": 16, "depth": 2},
     "hg6-64-4-residuals": SMALL | {"stacks": 2},
-    "hg8-64-growing": SMALL | {"stacks": 3, "depth": "1 2 1"},
+    "hg8-64-growing": SMALL | {"stacks": 3, "depth": "1 2 1", "heatmaps": "sigmoid"},
     "hg-512": SMALL | {"residuals": "2 1 3 2", "head_layers": 2, "head_residuals": 1, "join": "remap", "features": 16},
 }
 
@@ -90,7 +90,7 @@ class Interpreter:
             return F.max_pool2d(x, (int(f["kH"]), int(f["kW"])), (int(f["dH"]), int(f["dW"])))
         if kind == "SpatialUpSamplingNearest":
             return F.interpolate(x, scale_factor=f["scale_factor"], mode="nearest")
-        return {"ReLU": F.relu, "Identity": lambda x: x}[kind](x)
+        return {"ReLU": F.relu, "Sigmoid": torch.sigmoid, "Identity": lambda x: x}[kind](x)
 
     def tensor(self, tensor):
         return torch.from_numpy(tensor.array().copy())
