@@ -77,6 +77,7 @@ class RecordHeatmaps(ChainStage):
     """Record the heatmaps of a forecasting network on frames of Penn Action, for the converter's training."""
 
     heavy = True
+    version = 2
     result_path = "mocap/heatmaps"
 
     def settings(self) -> dict[str, Any]:

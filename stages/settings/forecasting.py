@@ -82,7 +82,7 @@ class ForecastTraining(Training):
         if not all(1 <= steps <= STEPS for steps in self.curriculum):
             raise ValueError(f"curriculum: each number of steps should be from 1 to {STEPS}.")
         if self.loss != "squared_error":
-            raise ValueError(f"loss = {self.loss}: forecasts are trained with squared_error; leave it so.")
+            raise ValueError(f"loss = {self.loss}: forecasts are trained with squared_error; set it in this section.")
         if self.also:
             raise ValueError(f"also = {self.also}: forecasts are trained on Penn Action alone; leave it empty.")
         if self.cache:

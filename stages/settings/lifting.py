@@ -103,7 +103,9 @@ class ConverterTraining(Training):
     @model_validator(mode="after")
     def _no_images(self) -> "ConverterTraining":
         if self.loss != "squared_error":
-            raise ValueError(f"loss = {self.loss}: the converter has a loss of its own; leave squared_error.")
+            raise ValueError(
+                f"loss = {self.loss}: the converter has a loss of its own; set loss = squared_error in this section."
+            )
         if self.also:
             raise ValueError(f"also = {self.also}: the converter is trained on [mocap] alone; leave it empty.")
         if self.cache:

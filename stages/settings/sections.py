@@ -311,6 +311,9 @@ class Settings(Section):
                 "python -m pipeline models lists the names."
             )
         for section, training in (("pretrain", self.pretrain), ("finetune", self.finetune)):
+            linear = self.models.source == "train" and self.network.heatmaps == "linear"
+            if training.loss == "focal" and linear:
+                raise ValueError(f"[{section}] loss = focal needs [network] heatmaps = sigmoid, which is linear.")
             for name in training.further:
                 if name not in self.known_datasets:
                     raise ValueError(

@@ -185,11 +185,15 @@ def focal_error(maps: Tensor, batch: dict[str, Tensor]) -> Tensor:
     Formula of Law and Deng, "CornerNet: Detecting Objects as Paired Keypoints", 2018, with alpha = 2 and beta = 4. p is the
     heatmap's value at a pixel, t the target's. The error of the target's largest pixel is -(1 - p)^2 log(p), and that of every
     other pixel is -(1 - t)^4 p^2 log(1 - p). So pixels that are nearly right, such as most of the background, hardly count.
+    A target that is nowhere above 0.5, such as the rest of a blob outside of the heatmap, has no such largest pixel.
     """
-    targets, p = batch["heatmaps"], maps.float().clamp(1e-6, 1 - 1e-6)
+    targets, p = batch["heatmaps"], maps.float()
     highest = targets.amax(dim=(2, 3), keepdim=True)
-    peaks = (targets == highest) & (highest > 0)
-    errors = torch.where(peaks, -((1 - p) ** 2) * p.log(), -((1 - targets) ** 4) * p**2 * torch.log1p(-p))
+    peaks = (targets == highest) & (highest > 0.5)
+    # The limits keep logarithms and gradients finite.
+    missed = -((1 - p) ** 2) * p.clamp_min(1e-30).log()
+    invented = -((1 - targets) ** 4) * p**2 * torch.log1p(-p.clamp_max(1 - 1e-6))
+    errors = torch.where(peaks, missed, invented)
     return (errors.mean(dim=(2, 3)) * batch["weights"]).mean(dim=1)
 
 

@@ -9,7 +9,8 @@ from stages.machine.pool import each
 
 def work(number: int, folder: Path) -> tuple[int, int]:
     """Return the number and the process; job 0 ends only after job 1."""
-    while number == 0 and not (folder / "1").exists():
+    end = time.monotonic() + 60
+    while number == 0 and not (folder / "1").exists() and time.monotonic() < end:
         time.sleep(0.01)
     (folder / str(number)).touch()
     return number, os.getpid()

@@ -9,8 +9,8 @@ from datasets.errors import DataError
 from stages.network.checkpoints import load_network
 from stages.settings.forecasting import ForecastTraining
 from stages.settings.lifting import ConverterTraining
-from stages.settings.sections import Network, Workspace
-from stages.settings.trainings import Training
+from stages.settings.sections import Network, Settings, Workspace
+from stages.settings.trainings import Finetuning, Training
 from stages.training.heatmaps import HeatmapObjective, focal_error, new_network
 from stages.training.train import Job, train
 from tests.stages.training.test_train import BLOB, SIZE
@@ -27,12 +27,19 @@ def test_the_focal_error_is_that_of_the_formula():
         assert found.tolist() == pytest.approx([expected], rel=1e-5)
 
 
-def test_certain_and_wrong_heatmaps_have_a_finite_error_and_gradient():
-    maps = torch.tensor([[[[0.0, 1.0], [1.0, 0.0]]]], requires_grad=True)
-    target = torch.tensor([[[[1.0, 0.0], [0.0, 0.0]]]])
-    error = focal_error(maps, {"heatmaps": target, "weights": torch.ones(1, 1)})
+def test_certain_and_wrong_heatmaps_have_a_finite_error_and_a_missed_peak_is_learnt():
+    maps = torch.tensor([[[[1e-9, 1.0], [1.0, 0.0]], [[0.0, 0.0], [0.0, 0.0]]]], requires_grad=True)
+    target = torch.tensor([[[[1.0, 0.0], [0.0, 0.0]], [[1.0, 0.0], [0.0, 0.0]]]])
+    error = focal_error(maps, {"heatmaps": target, "weights": torch.ones(1, 2)})
     error.sum().backward()
     assert error.isfinite().all() and maps.grad.isfinite().all()
+    assert maps.grad[0, 0, 0, 0] == pytest.approx(-1e9 / 8, rel=1e-3)
+
+
+def test_the_rest_of_a_blob_outside_of_the_heatmap_is_no_peak():
+    target = torch.tensor([[[[0.01, 0.0], [0.0, 0.0]]]])
+    found = focal_error(torch.full((1, 1, 2, 2), 0.5), {"heatmaps": target, "weights": torch.ones(1, 1)})
+    assert found.item() == pytest.approx(0.25 * log(2) * (0.99**4 + 3) / 4, rel=1e-5)
 
 
 def job(folder, data, heatmaps):
@@ -57,6 +64,9 @@ def test_a_network_learns_with_the_focal_loss(tiny_penn, tmp_path):
 def test_the_focal_loss_is_refused_where_it_cannot_work(tiny_penn, tmp_path):
     with pytest.raises(DataError, match=r"loss = focal needs a network with \[network\] heatmaps = sigmoid"):
         job(tmp_path, tiny_penn, "linear")
+    with pytest.raises(DataError, match=r"\[finetune\] loss = focal needs \[network\] heatmaps = sigmoid"):
+        Settings(finetune=Finetuning(loss="focal"))
+    assert Settings(finetune=Finetuning(loss="focal"), network=Network(heatmaps="sigmoid")).finetune.loss == "focal"
     for training in (ForecastTraining, ConverterTraining):
         with pytest.raises(DataError, match="loss = focal"):
             training(loss="focal")
