@@ -10,7 +10,7 @@ BIN := $(VENV)/bin
 
 help:
 	@echo "make demo    run the whole chain on drawn sample data; results in exp/demo"
-	@echo "make test    run the code checks and all tests, 15 to 20 minutes on two cores"
+	@echo "make test    run the code checks and all tests, about 12 minutes on two cores"
 	@echo "make setup   create only the Python environment, in $(VENV); make PYTHON=python3.12 setup uses another Python"
 	@echo "make lint    run only the code checks"
 
