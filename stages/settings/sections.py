@@ -313,7 +313,7 @@ class Settings(Section):
         for section, training in (("pretrain", self.pretrain), ("finetune", self.finetune)):
             linear = self.models.source == "train" and self.network.heatmaps == "linear"
             if training.loss == "focal" and linear:
-                raise ValueError(f"[{section}] loss = focal needs [network] heatmaps = sigmoid, which is linear.")
+                raise ValueError(f"[{section}] loss = focal needs [network] heatmaps = sigmoid; this setting is linear.")
             for name in training.further:
                 if name not in self.known_datasets:
                     raise ValueError(

@@ -17,7 +17,9 @@ from stages.torch7.match import Graph, with_tensors
 from stages.torch7.t7 import Table
 
 # The path through the graph is written with one letter per node; the pattern _NETWORK matches the path of an hourglass network.
-_LETTERS = {IDENTITY: "I", CONV: "C", NORM: "N", RELU: "R", RESIDUAL: "S", POOL: "P", UPSAMPLE: "U", SUM: "A"} | {SIGMOID: "O"}
+_LETTERS = {
+    IDENTITY: "I", CONV: "C", NORM: "N", RELU: "R", RESIDUAL: "S", POOL: "P", UPSAMPLE: "U", SUM: "A", SIGMOID: "O",
+}  # fmt: skip
 _HOURGLASS = r"(?:PS+)+(?:UA(?:S+UA)*|U(?:S+U)*)"
 _NETWORK = re.compile(
     rf"ICNRSP(?P<stem>S*)(?P<stacks>{_HOURGLASS}(?:(?:A|S*(?:CNR)+CO?CA){_HOURGLASS})*)(?P<residuals>S*)(?P<layers>(?:CNR)+)C"
