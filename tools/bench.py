@@ -38,7 +38,7 @@ def training() -> None:
     for batch in (2, 6, 24):
         runs = [(in_process(_step_rate, batch, False), in_process(_step_rate, batch, True)) for _ in range(3)]
         plain, ours = (statistics.median(rates) for rates in zip(*runs, strict=True))
-        show(f"training step, batch {batch}, plainly in float32", plain, "images/s")
+        show(f"training step, batch {batch}, plain loop, float32", plain, "images/s")
         show("  as PretrainMpii with precision = auto", ours, "images/s", _ratios(runs))
 
 
@@ -182,9 +182,9 @@ def crop() -> None:
                 pairs.append((time.perf_counter() - start, of_processors))
             for ratios, mine, theirs in zip((clock, processors), *pairs, strict=True):
                 ratios.append(100 * theirs / mine)
-    for what, ratios in (("clock", clock), ("processors", processors)):
+    for what, ratios in (("wall-clock time", clock), ("CPU time", processors)):
         each = " ".join(f"{ratio:.0f}" for ratio in ratios)
-        show(f"plainly / crop_penn, {len(frames)} frames, {what}", statistics.median(ratios), "%", f"({each})")
+        show(f"decode, crop, encode / crop_penn, {what}", statistics.median(ratios), "%", f"({each})")
 
 
 _BOX = (60, 20, 209, 244)  # left, top, right, bottom in px: the median crop window in Penn Action's frames of 480 x 270 px

@@ -266,7 +266,7 @@ def feeding(data: DatasetFiles) -> None:
         every = {f"samples from {name}": PoseDataset(each, "train", SIZE, training, 3, batch) for name, each in sources.items()}
         for what, samples in (every | {"plans of samples": stream}).items():
             start = 0.0
-            for number, _ in enumerate(batches(samples, batch, workers, count=count + 20)):
+            for number, _ in enumerate(batches(samples, batch, workers, end=count + 20)):
                 start = start or (time.perf_counter() if number == 20 else 0.0)
             show(
                 f"batch {batch}, {what}, {workers} processes", (count - 1) * batch / (time.perf_counter() - start), "samples/s"

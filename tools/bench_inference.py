@@ -66,7 +66,7 @@ def _ways() -> dict[str, Callable[[torch.Tensor], object]]:
     def plain(images: torch.Tensor) -> torch.Tensor:
         return (network(images)[-1] + network(images.flip(-1))[-1].flip(-1)[:, mirrored]) / 2
 
-    ways: dict[str, Callable[[torch.Tensor], object]] = {"torch float32 plainly": plain}
+    ways: dict[str, Callable[[torch.Tensor], object]] = {"plain torch float32": plain}
     short = compute_type("auto", CPU)
     for runtime in filter(find_spec, runtimes.RUNTIMES):
         for compute in dict.fromkeys((torch.float32, torch.float32 if runtime == "onnxruntime" else short)):

@@ -97,7 +97,7 @@ class Digests:
     def require_reading(self, path: Path) -> None:
         """Raise DataError if called in a `without_reading` block, because the file or folder `path` would have to be read."""
         if not _may_read.get():
-            raise DataError(f"{path} is new or changed and has not been read yet; a run reads it.")
+            raise DataError(f"{path} is new or changed and has not been read yet; start `run`, which reads it.")
 
     def _add(self, key: str, new: Known) -> None:
         """Add an entry to the cache, even if other commands add entries at the same time."""

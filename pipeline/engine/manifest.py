@@ -181,7 +181,7 @@ def _checked_size(folder: Path, row: File) -> os.stat_result:
     except OSError:
         raise Damaged(f"{row.path} is missing") from None
     if stat.st_size != row.bytes:
-        raise Damaged(f"{row.path} has {stat.st_size} bytes in place of {row.bytes}")
+        raise Damaged(f"{row.path} has {stat.st_size} bytes instead of {row.bytes}")
     return stat
 
 
@@ -200,7 +200,7 @@ def check_contents(folder: Path, content: str, report: Report, every: bool = Fal
             suspects.append(row)
     for i, row in enumerate(suspects):
         if sha256(folder / row.path) != row.sha256:
-            raise Damaged(f"{row.path} has another content than when the result was finished")
+            raise Damaged(f"{row.path} has changed since the result was finished")
         report(i + 1, len(suspects), f"checking {folder.name}")
     if suspects:
         with contextlib.suppress(OSError):  # if the ctime cannot be changed, the digests are computed again next time

@@ -187,7 +187,7 @@ class Stage(luigi.Task):
             if stage.status().state == "stale":
                 return Status("stale", f"input {stage.result_path} is stale")
             if theirs.content != mine.input_contents.get(name):
-                return Status("stale", f"input {stage.result_path} was redone with another content")
+                return Status("stale", f"input {stage.result_path} was made again with other content")
         return Status("done")
 
     def difference(self, other: Identity) -> str:

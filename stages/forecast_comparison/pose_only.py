@@ -112,11 +112,11 @@ class PoseOnlyObjective:
         """Return 0: all epochs belong to one phase, because all iterations launch the same kernels."""
         return 0
 
-    def batches(self, first: int, count: int) -> Iterator[dict[str, Tensor]]:
-        """Yield the batches `first` to `count` - 1: movement (N, 16, 13, 2), pose (N, 13, 2), size (N, 2) and action (N,)."""
+    def batches(self, first: int, end: int) -> Iterator[dict[str, Tensor]]:
+        """Yield the batches `first` to `end` - 1: movement (N, 16, 13, 2), pose (N, 13, 2), size (N, 2) and action (N,)."""
         movement, size, action = self.poses["train"]
         rank, processes = self.resources.share
-        for number in range(first, count):
+        for number in range(first, end):
             order = torch.Generator().manual_seed(_seed(self.training.seed, _ORDER, number))
             chosen = torch.randint(len(movement), (self.training.batch,), generator=order)
             varying = torch.Generator().manual_seed(_seed(self.training.seed, _AUGMENTATION, number))

@@ -70,10 +70,10 @@ class ForecastObjective:
         """Return how many steps of each forecast are trained in an epoch; the number grows from epoch to epoch."""
         return self.training.curriculum[min(epoch, len(self.training.curriculum)) - 1]
 
-    def batches(self, first: int, count: int) -> Iterator[dict[str, Tensor]]:
+    def batches(self, first: int, end: int) -> Iterator[dict[str, Tensor]]:
         """Yield batches of the samples of `PennSequences`: input, points, weights and limit."""
         place = self.resources
-        for batch in batches(self.stream, self.training.batch, place.workers, first, count, place.share):  # type: ignore[arg-type]
+        for batch in batches(self.stream, self.training.batch, place.workers, first, end, place.share):  # type: ignore[arg-type]
             yield {name: batch[name] for name in ("input", "points", "weights", "limit")}
 
     def forward(self, model: nn.Module, batch: dict[str, Tensor], phase: Any) -> Outputs:
@@ -167,7 +167,7 @@ class ForecastObjective:
 
     def arrays(self, iteration: int) -> dict[str, np.ndarray]:
         """Return the batch of an iteration, with the paths of its images."""
-        batch = next(batches(self.stream, self.training.batch, 1, first=iteration, count=iteration + 1))  # type: ignore[arg-type]
+        batch = next(batches(self.stream, self.training.batch, 1, first=iteration, end=iteration + 1))  # type: ignore[arg-type]
         names = np.array([str(self.stream.image_path(int(start))) for start in batch["start"]])
         return {"images": names} | {name: np.asarray(values) for name, values in batch.items()}
 

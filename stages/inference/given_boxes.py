@@ -91,8 +91,8 @@ class _Files:
             path = self._fitting(box)
             if path in self._names:
                 raise DataError(
-                    f"{box.where}: {box.image} and {self._names[path]} would both be {path}, the only file of this name among "
-                    "the images and videos; give both files, or remove the boxes of one."
+                    f"{box.where}: {box.image} and {self._names[path]} both match {path}, the only file of this name among the "
+                    "images and videos; add the other file to the command, or remove the boxes of one of the two."
                 )
             self._found[box.image], self._names[path] = path, box.image
         return self._found[box.image]

@@ -136,7 +136,8 @@ class Images:
         if len(set(self.drawn)) < len(paths):
             twice = next(name for name in self.drawn if self.drawn.count(name) > 1)
             raise DataError(
-                f"two images, such as one in {paths[0].parent}, would both be drawn as {twice}; rename one of them."
+                f"the drawings of two images, such as one in {paths[0].parent}, would have the same name {twice}; rename one "
+                "of them."
             )
 
     def __iter__(self) -> Iterator[Picture]:

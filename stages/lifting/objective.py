@@ -66,10 +66,10 @@ class LiftingObjective:
         """Return 0: a training of these networks has a single phase."""
         return 0
 
-    def batches(self, first: int, count: int) -> Iterator[dict[str, Tensor]]:
-        """Yield this process's share of the batches `first` to `count` - 1, as tensors with the names that `observed` lists."""
+    def batches(self, first: int, end: int) -> Iterator[dict[str, Tensor]]:
+        """Yield this process's share of the batches `first` to `end` - 1, as tensors with the names that `observed` lists."""
         rank, processes = self.resources.share
-        for batch in self.samples.batches(first, count):
+        for batch in self.samples.batches(first, end):
             yield {name: values[rank::processes] for name, values in tensors(batch).items()}
 
     def forward(self, model: nn.Module, batch: dict[str, Tensor], phase: Any) -> Tensor:

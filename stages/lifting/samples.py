@@ -99,10 +99,10 @@ class PoseSamples:
         self.noise = noise_of(options)
         self.shuffle: tuple[int, np.ndarray] = (-1, np.empty(0, int))
 
-    def batches(self, first: int, count: int) -> Iterator[dict[str, np.ndarray]]:
-        """Yield batches number `first` to `count` - 1, made by `observed`; the poses are shuffled for each pass over them."""
+    def batches(self, first: int, end: int) -> Iterator[dict[str, np.ndarray]]:
+        """Yield batches number `first` to `end` - 1, made by `observed`; the poses are shuffled for each pass over them."""
         size = self.training.batch
-        for number in range(first, count):
+        for number in range(first, end):
             rng = self._random(_SAMPLES, number)
             chosen = [self._pose_at(position) for position in range(number * size, (number + 1) * size)]
             batch = observed(self._scenes(np.array(chosen), rng), self.training, self.noise, rng)

@@ -204,16 +204,16 @@ def _begin(_worker: int) -> None:
     sys.excepthook = lambda *error: None
 
 
-def batches(samples: PoseDataset, batch: int, workers: int, first: int = 0, count: int | None = None,
+def batches(samples: PoseDataset, batch: int, workers: int, first: int = 0, end: int | None = None,
             share: tuple[int, int] = (0, 1)) -> Iterator[dict]:  # fmt: skip
-    """Yield the batches `first` to `count` - 1 of the stream; count = None: up to the end of one pass over the rows.
+    """Yield the batches `first` to `end` - 1 of the stream; end = None: up to the end of one pass over the rows.
 
     workers: number of processes that prefetch (0: one per core). share: (k, n) selects the samples k, k + n, k + 2 n ... of
     each batch, for training process k of n training processes; a batch without a selected sample is skipped. The last batch
     of a pass may have fewer than `batch` samples. Raises DataError for an unreadable image.
     """
-    end = len(samples) if count is None else count * batch
-    shares = (list(range(i, min(i + batch, end)))[share[0] :: share[1]] for i in range(first * batch, end, batch))
+    last = len(samples) if end is None else end * batch
+    shares = (list(range(i, min(i + batch, last)))[share[0] :: share[1]] for i in range(first * batch, last, batch))
     loader = DataLoader(
         samples, batch_sampler=filter(None, shares), num_workers=processes(workers), collate_fn=partial(_collate, share[1]),
         worker_init_fn=_begin, pin_memory=torch.cuda.is_available(), prefetch_factor=4,

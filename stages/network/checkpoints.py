@@ -176,5 +176,7 @@ def build(tensors: dict[str, torch.Tensor], raw: dict[str, Any], path: Path) -> 
                 raise DataError(f"{name} has dtype {tensor.dtype}")
     except (DataError, ValidationError, KeyError, TypeError, RuntimeError) as error:
         found = " ".join(str(error).split())[:500]
-        raise DataError(f"{path}: the tensors do not fit the network that the file describes ({found}).") from None
+        raise DataError(
+            f"{path}: the file describes an invalid network, or its tensors do not fit the network ({found})."
+        ) from None
     return network.float().eval(), description

@@ -62,7 +62,7 @@ class Converter(Section):
     jitter_std: float = setting(
         0.0, "Standard deviation of random shifts of joints in training heatmaps, in heatmap pixels.", ge=0, le=64
     )
-    missing_probability: float = setting(0.0, "Probability of an empty training heatmap.", ge=0, le=0.9)
+    missing_probability: float = setting(0.0, "Probability that a training heatmap of a joint is empty.", ge=0, le=0.9)
 
     heatmaps_from: str = insignificant(
         "",

@@ -15,8 +15,9 @@ WIDTH = 128  # largest number of characters in a line of luigi.cfg
 _TOP = (
     "Every setting of the workspace, with the values of the published recipe (pose-hg-train, branch image-play). This file is "
     "written by python -m pipeline settings. Edit it, or override parts of it in a profile: python -m pipeline run --config "
-    "configs/demo.cfg. After a change, only the stages whose results the change affects run again. Changes of [workspace], of "
-    "the paths of archives and of the names of experiments affect no result: a stage finds its result by the other settings."
+    "configs/demo.cfg. After a change, only the stages whose results the change affects run again. Changes of most settings in "
+    "[workspace], of the paths of archives and of the names of experiments affect no result: a stage finds its result by the "
+    "other settings."
 )
 _LUIGI = """\
 # Sections of Luigi itself.

@@ -88,7 +88,9 @@ class Recipe(Section):
     learning_rate: float = setting(2.5e-4, "Peak learning rate.", gt=0, le=10)
     warmup: int = setting(0, "Iterations of linear learning rate warm-up; 0: none.", ge=0)
     schedule: Literal["constant", "step", "cosine"] = setting(
-        "constant", "Learning rate schedule after warm-up: constant, step, or cosine (falls to 0 at the end)."
+        "constant",
+        "Learning rate schedule of the whole training, multiplied by the warm-up: constant, step, or cosine (falls to 0 at "
+        "the end).",
     )
     milestones: Numbers[Part] = setting(
         (0.6, 0.9), "Fractions of the training after which schedule = step multiplies the learning rate by gamma."

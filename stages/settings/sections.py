@@ -28,9 +28,12 @@ RUNTIMES = ("torch", "onnxruntime", "openvino")  # libraries in which `PosePredi
 
 
 class Workspace(Section):
-    """Settings of the results folder, the hardware and the processes. None of these settings changes a result."""
+    """Settings of the results folder, the hardware and the processes. They change results only by rounding."""
 
-    intro = "The workspace. No setting of this section changes a result."
+    intro = (
+        "The workspace. No setting of this section makes a stage run again, except folder_identity for datasets that are "
+        "read in place. device, processes, machines, compile and deterministic change results, but only by rounding."
+    )
 
     exp: str = insignificant("exp", "Folder of all results.", min_length=1)
     device: Literal["auto", "cpu", "cuda", "mps"] = insignificant(
@@ -51,15 +54,16 @@ class Workspace(Section):
     )
     run_on: Literal["here", "slurm"] = insignificant(
         "here",
-        "Where trainings, evaluations and crop caches are computed: here, or slurm (each as a Slurm job; see [slurm]).",
+        "Where trainings, evaluations, crop caches and recorded heatmaps are computed: here, or slurm (each as a Slurm "
+        "job; see [slurm]).",
     )
     compile: Literal["auto", "yes", "no"] = insignificant(
         "auto",
-        "Compile the network with torch.compile before training; this takes about a minute: yes, no, or auto (on "
-        "CUDA, for trainings of a million images or more).",
+        "Compile the network with torch.compile before training; compiling takes about a minute: yes, no, or auto (only on "
+        "CUDA, for trainings of a million images or more in a single process, if triton and a C compiler are installed).",
     )
     deterministic: bool = insignificant(
-        True, "Let cuDNN use only deterministic algorithms: equal runs give equal bits. false is faster."
+        True, "Let cuDNN use only deterministic algorithms: equal runs give equal bits. false can be faster in float32."
     )
     checkpoint_seconds: float = insignificant(
         5.0, "Seconds between the checkpoints that a stopped training resumes from.", gt=0
@@ -131,8 +135,9 @@ class Network(Section):
     )
     join: Literal["sum", "remap", "concatenate"] = setting(
         "sum",
-        "Input of the next hourglass: sum (input + output), remap (input + remapped features and heatmaps), or "
-        "concatenate (remapped features and heatmaps, concatenated with the pooled stem features).",
+        "Input of the next hourglass: sum (input + output), remap (input + features and heatmaps, each after a 1x1 "
+        "convolution), or concatenate (like remap, but without the input, and with the pooled features of the stem appended to "
+        "the features before their convolution).",
     )
     initial: Literal["torch7", "pytorch"] = setting(
         "torch7", "Initial scale of batch normalisation: torch7 (uniform in 0..1) or pytorch (1)."

@@ -22,7 +22,11 @@ class Slurm(Section):
 
     partition: str = insignificant("", "Partition. Empty: the cluster's default.")
     machines: int = insignificant(
-        1, "Machines of a training's job, which train one network together; other jobs have one machine.", ge=1, le=1024
+        1,
+        "Machines (nodes) of a job that trains an hourglass, forecasts or the converter; they train one network together. "
+        "Other jobs have one machine.",
+        ge=1,
+        le=1024,
     )
     gpus: int = insignificant(1, "GPUs of a job on each machine; 0: none.", ge=0, le=64)
     cpus: int = insignificant(8, "CPU cores of a job on each machine.", ge=1, le=1024)

@@ -46,7 +46,11 @@ class Training(Recipe):
     seed: int = setting(3, "Seed of the initial weights, the order of the samples and the augmentation.", ge=0, lt=2**32)
     stop_after: int = setting(0, "Stop after this many iterations, even before the last epoch; 0: never.", ge=0)
     early_stop: float = setting(
-        0.0, "Stop when the training accuracy grows by less than this in an epoch, such as 0.001; 0: never.", ge=0, lt=1
+        0.0,
+        "Stop when the training accuracy of an epoch exceeds that of the epoch before by less than this, such as 0.001; 0: "
+        "never.",
+        ge=0,
+        lt=1,
     )
     snapshot_epochs: int = setting(5, "Epochs between snapshots of the network; 0: no snapshots.", ge=0)
     keep_last: int = setting(0, "Number of latest epochs whose full training states are kept, for branch_from.", ge=0)

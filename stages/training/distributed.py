@@ -96,9 +96,9 @@ def parallel(network: nn.Module, device: torch.device) -> nn.Module:
     return DistributedDataParallel(network, forward_sync_buffers=False)
 
 
-def gradients_stay_here(model: nn.Module, wanted: bool) -> AbstractContextManager[object]:
-    """Return a context manager. In its `with` block, `backward` does not average gradients over the processes if `wanted`."""
-    return model.no_sync() if wanted and isinstance(model, DistributedDataParallel) else nullcontext()
+def gradients_stay_here(model: nn.Module, local: bool) -> AbstractContextManager[object]:
+    """Return a context manager in whose block `backward` does not average gradients over the processes, if `local` is true."""
+    return model.no_sync() if local and isinstance(model, DistributedDataParallel) else nullcontext()
 
 
 class _Sum(torch.autograd.Function):

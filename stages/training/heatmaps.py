@@ -80,7 +80,8 @@ class HeatmapObjective:
         self.scoring = self.scoring.to(resources.device)
         self.valid = PoseDataset(self.data, "valid", self.size, t)
         if np.isnan(self.valid.rows.part[:, list(self.data.skeleton.scoring)]).all():
-            raise DataError(f"{self.data.annotations}/valid.h5 labels none of the joints that score; validation needs some.")
+            names = ", ".join(self.data.skeleton.joints[joint] for joint in self.data.skeleton.scoring)
+            raise DataError(f"{self.data.annotations}/valid.h5 has no label of a joint that counts in the accuracy ({names}).")
         if self.data.crops and resources.device.type == "cuda":
             self.stream, self.make = augment.plans(self.data, self.size, t, resources.device)
         else:
@@ -97,10 +98,10 @@ class HeatmapObjective:
         """Return 0: all epochs of this training have the same phase."""
         return 0
 
-    def batches(self, first: int, count: int) -> Iterator[dict[str, Tensor]]:
+    def batches(self, first: int, end: int) -> Iterator[dict[str, Tensor]]:
         """Yield batches: input (N, 3, R, R), heatmaps (N, J, h, w) and weights (N, J), or plans of samples (see `begin`)."""
         assert self.stream
-        for batch in batches(self.stream, self.training.batch, self.resources.workers, first, count, self.resources.share):
+        for batch in batches(self.stream, self.training.batch, self.resources.workers, first, end, self.resources.share):
             yield {name: batch[name] for name in batch if name != "image_to_crop"}  # only evaluations need image_to_crop
 
     def forward(self, model: nn.Module, batch: dict[str, Tensor], phase: Any) -> list[Tensor]:
@@ -164,7 +165,7 @@ class HeatmapObjective:
     def arrays(self, iteration: int) -> dict[str, np.ndarray]:
         """Return the batch of an iteration, with the names of its images."""
         samples = self._samples()
-        batch = next(batches(samples, self.training.batch, 1, first=iteration, count=iteration + 1))
+        batch = next(batches(samples, self.training.batch, 1, first=iteration, end=iteration + 1))
         names = np.array([samples.rows.images[row] for row in batch["row"]])
         return {"images": names} | {name: np.asarray(values) for name, values in batch.items()}
 

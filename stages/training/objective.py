@@ -51,8 +51,8 @@ class Objective(Protocol):
         All iterations of a phase launch the same CUDA kernels.
         """
 
-    def batches(self, first: int, count: int) -> Iterator[dict[str, Tensor]]:
-        """Yield this process's share of the batches `first` to `count` - 1; the first axis of all tensors counts samples."""
+    def batches(self, first: int, end: int) -> Iterator[dict[str, Tensor]]:
+        """Yield this process's share of the batches `first` to `end` - 1; the first axis of all tensors counts samples."""
 
     def forward(self, model: nn.Module, batch: dict[str, Tensor], phase: Any) -> Any:
         """Return the model's outputs for a micro-batch on the device; the loop calls this method with autocast."""

@@ -65,7 +65,9 @@ def train(job: Job, report: Report = silent) -> dict[str, float]:
         raise DataError(f"{together} processes cannot share a batch of {training.batch}; set fewer, or a larger batch.")
     gpus = torch.cuda.device_count()
     if pick_device(workspace.device).type == "cuda" and workspace.processes > gpus:
-        raise DataError(f"[workspace] processes = {workspace.processes}, but torch finds {gpus} GPU here; set at most as many.")
+        raise DataError(
+            f"[workspace] processes = {workspace.processes}, but torch finds only {gpus} GPU(s) here; set at most {gpus}."
+        )
     return distributed.launch(run, job, job.folder.name, workspace, report)
 
 
@@ -285,7 +287,7 @@ class Trainer:
         try:
             save()
         except NotFinite:
-            raise self._gone_wrong(self.state.iteration - 1, "The weights became infinite") from None
+            raise self._gone_wrong(self.state.iteration - 1, "A weight is NaN or infinite") from None
 
     def _gone_wrong(self, iteration: int, what: str) -> DataError:
         """Save the batch of an iteration, counted from 0, for inspection; return an error that says how to continue."""

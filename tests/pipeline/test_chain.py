@@ -142,7 +142,7 @@ def test_changed_content_reruns_downstream_stages(place):
     annot = (place.exp / "mpii/annot").resolve()
     (annot / "another.txt").write_text("")
     made_again(annot)
-    assert "mpii/annot was redone with another content" in place.run("why", "PretrainMpii")
+    assert "mpii/annot was made again with other content" in place.run("why", "PretrainMpii")
     before = place.results()
     place.run("run", "PretrainMpii")
     after = place.results()

@@ -18,7 +18,7 @@ def test_a_missing_or_emptied_file_is_seen_and_made_again(place):
     (place.exp / "compare/accuracy.txt").unlink()
     told = place.run("status")
     assert "model.onnx is missing" in told and "accuracy.txt is missing" in told
-    assert "valid.h5 has 0 bytes in place of" in " ".join(told.split())
+    assert "valid.h5 has 0 bytes instead of" in " ".join(told.split())
     place.run("run")
     # Each new result has the content of the deleted or damaged one.
     assert [s for s, old in made.items() if place.results()[s][:64] != old[:64]] == []
@@ -31,10 +31,10 @@ def test_a_file_with_a_changed_bit_is_not_used(place):
     data[len(data) // 2] ^= 1
     path.write_bytes(data)
     place.run("status")
-    assert "train.h5 has another content" in place.run("verify", "AnnotateMpii", code=1)
+    assert "train.h5 has changed since" in place.run("verify", "AnnotateMpii", code=1)
     place.set("[pretrain]\nseed = 9\n")
     told = place.run("run", "PretrainMpii", "--config", "profile.cfg", code=30)
-    assert f"{path.parent.relative_to(place.folder)} was finished, but train.h5 has another content" in told
+    assert f"{path.parent.relative_to(place.folder)} was finished, but train.h5 has changed since" in told
     assert "rerun AnnotateMpii" in told and path.read_bytes() == data
     place.run("rerun", "AnnotateMpii")
     place.run("run", "PretrainMpii", "--config", "profile.cfg")
@@ -146,7 +146,7 @@ def test_the_digests_of_a_copy_are_checked_once(result, monkeypatch):
     assert taken == ["a.txt"]
     (result / "a.txt").write_text("b")
     os.utime(result / "a.txt", ns=(0, 0))  # set back the mtime, as copying does; only the ctime cannot be set
-    with pytest.raises(manifest.Damaged, match=r"a\.txt has another content"):
+    with pytest.raises(manifest.Damaged, match=r"a\.txt has changed since"):
         manifest.check_contents(result, content, silent)
     (result / "files.csv").write_text("path,bytes,sha256\n")
     with pytest.raises(manifest.Damaged, match=r"files\.csv does not match"):

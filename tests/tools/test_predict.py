@@ -116,7 +116,7 @@ def test_two_images_that_would_be_drawn_as_one_are_refused(model, tmp_path, monk
     for name in ("a.webp", "a.webp.png"):
         Image.fromarray(noise(1)[0]).save(tmp_path / name)
     assert run(monkeypatch, tmp_path, "--model", model, "--out", tmp_path / "out") == 1
-    assert "would both be drawn as a.webp.png" in capsys.readouterr().err
+    assert "would have the same name a.webp.png" in capsys.readouterr().err
 
 
 def test_old_drawings_are_deleted_and_other_files_kept(model, folder, tmp_path, monkeypatch, capsys):

@@ -124,7 +124,7 @@ def test_a_request_that_fails_keeps_the_old_result(place, monkeypatch):
 
 def test_large_files_are_read_by_run_and_not_by_status(place, monkeypatch):
     monkeypatch.setattr(digests, "SMALL", 2)
-    with without_reading(), pytest.raises(DataError, match="has not been read yet; a run reads it"):
+    with without_reading(), pytest.raises(DataError, match="has not been read yet; start `run`, which reads it"):
         Add().status()
     assert build(Add()) and (Add().folder / "sum.txt").read_text() == "12"
     place()

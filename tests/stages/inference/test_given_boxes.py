@@ -45,7 +45,7 @@ def test_images_of_one_name_are_distinguished_by_their_folders(place):
     assert given.of(picture(place / "x/b.png")).shape == (0, 4) and given.unused() == given.failed == []
     with pytest.raises(DataError, match=r"line 2: a.png may be .*x/a.png or .*y/a.png; name its folder, too"):
         GivenBoxes([box("a.png")], both)
-    with pytest.raises(DataError, match=r"line 2: train/a.png and valid/a.png would both be .*x/a.png"):
+    with pytest.raises(DataError, match=r"line 2: train/a.png and valid/a.png both match .*x/a.png"):
         GivenBoxes([box("valid/a.png"), box("train/a.png")], both[:1])
 
 

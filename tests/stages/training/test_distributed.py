@@ -102,5 +102,5 @@ def test_more_processes_than_a_batch_has_images(tiny_penn, tmp_path):
 def test_more_processes_than_gpus(tiny_penn, tmp_path, monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
-    with pytest.raises(DataError, match="processes = 2, but torch finds 1 GPU"):
+    with pytest.raises(DataError, match="processes = 2, but torch finds only 1 GPU"):
         train(job(tmp_path, tiny_penn, TWO.model_copy(update={"device": "auto"})))

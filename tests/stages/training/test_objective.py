@@ -29,8 +29,8 @@ class Fit:
     def phase(self, epoch):
         return 2 if epoch < 3 else 1
 
-    def batches(self, first, count):
-        for i in range(first, count):
+    def batches(self, first, end):
+        for i in range(first, end):
             x = torch.randn(self.batch, 3, generator=torch.Generator().manual_seed(i))[self.share[0] :: self.share[1]]
             yield {"x": x, "y": x @ TRUE.T}
 

@@ -284,7 +284,7 @@ def test_a_batch_in_parts_is_one_batch(tiny_penn, tmp_path):
     for accumulate in (1, 3):
         t = trainer(tmp_path / str(accumulate), tiny_penn, Training(batch=5, gradient_accumulation=accumulate, **BLOB))
         t.network.eval()
-        batch = next(batches(PoseDataset(tiny_penn, "train", SIZE, t.training, 5, 5), 5, 1, count=1))
+        batch = next(batches(PoseDataset(tiny_penn, "train", SIZE, t.training, 5, 5), 5, 1, end=1))
         batch["weights"] = torch.linspace(0, 1, 5 * 13).view(5, 13)
         del batch["image_to_crop"]
         figures.append(t.step(batch))
@@ -305,7 +305,7 @@ def test_weights_of_joints_weigh_their_errors():
 def test_the_loss_of_two_stacks_is_logged_as_that_of_the_last(tiny_penn, tmp_path):
     t = trainer(tmp_path, tiny_penn, Training(batch=4, **BLOB), stacks=2)
     t.network.eval()
-    batch = next(batches(PoseDataset(tiny_penn, "train", SIZE, t.training, 5, 4), 4, 1, count=1))
+    batch = next(batches(PoseDataset(tiny_penn, "train", SIZE, t.training, 5, 4), 4, 1, end=1))
     first, last = ((maps - batch["heatmaps"]).square().mean().item() for maps in t.network(batch["input"]))
     del batch["image_to_crop"]
     total, logged, *_ = t.step(batch).tolist()
@@ -355,7 +355,7 @@ def test_a_validation_split_without_labels_is_refused_before_a_day_of_training(t
     annotations = shutil.copytree(tiny_penn.annotations, tmp_path / "annot")
     with h5py.File(annotations / "valid.h5", "r+") as file:
         file["part"][...] = 0  # (0, 0) means that a joint has no label
-    with pytest.raises(DataError, match=r"valid\.h5 labels none of the joints that score"):
+    with pytest.raises(DataError, match=r"valid\.h5 has no label of a joint that counts in the accuracy"):
         trainer(tmp_path / "t", replace(tiny_penn, annotations=annotations)).run()
     assert not (tmp_path / "t/last.safetensors").exists()
 
@@ -373,7 +373,7 @@ def test_the_batch_of_an_exploding_loss_and_the_last_good_checkpoint_are_named(t
     path = tmp_path / "logs" / "bad-batch-4.npz"
     assert str(path) in str(caught.value)
     saved = np.load(path)
-    batch = list(batches(PoseDataset(tiny_penn, "train", SIZE, SETTINGS, 5, 4), 4, 1, first=0, count=4))[3]
+    batch = list(batches(PoseDataset(tiny_penn, "train", SIZE, SETTINGS, 5, 4), 4, 1, first=0, end=4))[3]
     assert (saved["input"] == batch["input"].numpy()).all() and (saved["row"] == batch["row"].numpy()).all()
     assert saved["images"].tolist() == [f"train{row}.jpg" for row in saved["row"]]
 
@@ -393,7 +393,7 @@ def test_infinite_weights_are_not_saved_as_a_good_checkpoint(tiny_penn, tmp_path
             with torch.no_grad():
                 t.network.heads[0].output.bias.fill_(float("inf"))
 
-    with pytest.raises(DataError, match=r"weights became infinite at iteration 3 .*of iteration 2"):
+    with pytest.raises(DataError, match=r"A weight is NaN or infinite at iteration 3 .*of iteration 2"):
         t.run(poison)
     assert load_tensors(tmp_path / "last.safetensors")[1]["state"]["iteration"] == 2
 
