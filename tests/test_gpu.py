@@ -52,7 +52,10 @@ def test_the_network_computes_what_it_computes_on_the_cpu():
     net, images = HourglassNet(Network(), 16).eval(), torch.rand(2, 3, 128, 128)
     set_tf32("float32")
     with torch.inference_mode():
-        expected, found = net(images)[-1], net.cuda()(images.cuda())[-1].cpu()
+        expected = net(images)[-1]
+    net.cuda()
+    with torch.inference_mode():
+        found = net(images.cuda())[-1].cpu()
     torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-5)
 
 
@@ -61,7 +64,10 @@ def test_forecasts_in_3d_are_those_of_the_cpu():
     net, images = ForecastNet(network(), Forecaster(), converter).eval(), torch.rand(2, 3, 64, 64)
     set_tf32("float32")
     with torch.inference_mode():
-        expected, found = net(images, 4), net.cuda()(images.cuda(), 4)
+        expected = net(images, 4)
+    net.cuda()
+    with torch.inference_mode():
+        found = net(images.cuda(), 4)
     torch.testing.assert_close(found.heatmaps.cpu(), expected.heatmaps, atol=1e-5, rtol=1e-4)
     for ours, theirs in zip(found.poses, expected.poses, strict=True):
         torch.testing.assert_close(ours.cpu(), theirs, atol=1e-2, rtol=1e-4)  # mm
@@ -74,29 +80,32 @@ def test_a_training_that_is_interrupted_ends_as_the_one_that_is_not(tiny_penn, c
     settings = SETTINGS.model_copy(update={"precision": precision, "optimizer": optimizer})
 
     def interrupt(done, *_):
-        if done == 55:
+        if done >= 60:  # the sums of iterations 51 to 60 are read here, and the last checkpoint is that of iteration 50
+            interrupted.append(done)
             raise InterruptedError
 
+    interrupted: list[int] = []
     for folder, reports in (("whole", [lambda *_: None]), ("stopped", [interrupt, lambda *_: None])):
         (tmp_path / folder).mkdir()
         for report in reports:
             with suppress(InterruptedError):
                 train(job(tmp_path / folder, cached if crops else tiny_penn, settings), report)
+    assert interrupted == [60]
     for name in ("best.safetensors", "last.safetensors", "train.log", "valid.log"):
         assert (tmp_path / "whole" / name).read_bytes() == (tmp_path / "stopped" / name).read_bytes(), name
 
 
 @pytest.mark.parametrize("precision", ["float32", "auto"])
-def test_a_recorded_iteration_is_the_one_that_is_launched_step_by_step(cached, tmp_path, precision):
+def test_a_captured_iteration_is_the_one_that_is_launched_step_by_step(cached, tmp_path, precision):
     ends = []
-    for recorded in (True, False):
-        folder = tmp_path / str(recorded)
+    for captured in (True, False):
+        folder = tmp_path / str(captured)
         folder.mkdir()
         trainer = Trainer(job(folder, cached, SETTINGS.model_copy(update={"precision": precision})))
         trainer.begin_phase(0)
         set_arithmetic(trainer.training, GPU)
-        assert trainer.recorded
-        trainer.recorded = trainer.recorded if recorded else None
+        assert trainer.captured
+        trainer.captured = trainer.captured if captured else None
         trainer.run()
         ends.append((folder / "last.safetensors").read_bytes())
     assert ends[0] == ends[1]
@@ -115,7 +124,7 @@ def test_a_training_on_the_gpu_is_close_to_one_on_the_cpu(tiny_penn, tmp_path):
 @pytest.mark.parametrize("precision, near", [("float32", 1e-4), ("auto", 0.1)])
 def test_heatmaps_are_those_of_the_cpu(precision, near):
     about = Description(SMALL, PENN_ACTION.skeleton.joints, 64, {})
-    # 25 images are six full batches and a batch of one image; the later full batches replay the recorded CUDA graph.
+    # 25 images are six full batches and a batch of one image; the later full batches replay the captured CUDA graph.
     images = list(np.random.default_rng(0).integers(0, 255, (25, 80, 120, 3), np.uint8))
     net = network()
     expected = PosePredictor(net, about, device="cpu", precision="float32").predict(images, batch=4, sizes=(1, 1.2))

@@ -295,8 +295,11 @@ PARTS = {part.__name__: part for part in (training, inference, samples, metrics,
 
 
 @program
-def main() -> None:
-    """Measure the parts that the command line names; if it names no part, measure all parts except growth and gpu."""
+def main() -> int:
+    """Measure the parts that the command line names; if it names no part, measure all parts except growth and gpu.
+
+    Returns the exit code: 1 if a part of the measurement on a GPU failed.
+    """
     about = {name: (part.__doc__ or "").splitlines()[0] for name, part in PARTS.items()}
     about["growth"] = "Measure commands with 1,000 more results in exp/; needs make demo's results; runs only if given as PART."
     about["gpu"] = "Check correctness and measure speed on a GPU, in eight minutes; runs only if given as PART."
@@ -315,11 +318,12 @@ def main() -> None:
     if bool(options.model) != bool(options.images) or (options.images and not options.images.is_dir()):
         parser.error("give --model and --images together; --images must be a folder")
     print(f"{os.cpu_count()} cores")
+    code = 0
     for name in options.part or PARTS:
         if name == "gpu":
             from tools import bench_gpu
 
-            bench_gpu.measure(options.minutes, options.people)
+            code = bench_gpu.measure(options.minutes, options.people)
         elif name == "growth":
             from tools import bench_growth
 
@@ -330,6 +334,7 @@ def main() -> None:
         from tools.bench_inference import agreement
 
         agreement(options.model, options.images)
+    return code
 
 
 if __name__ == "__main__":

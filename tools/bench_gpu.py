@@ -9,6 +9,7 @@ import platform
 import statistics
 import tempfile
 import time
+import traceback
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -41,7 +42,7 @@ from stages.settings.sections import Evaluation, Input, Network, Settings, Works
 from stages.settings.trainings import Training
 from stages.training.heatmaps import HeatmapObjective
 from stages.training.logs import read_metrics
-from stages.training.train import Job, Trainer, train
+from stages.training.train import Job, Trainer, set_arithmetic, train
 from tools.bench_parts import photograph, show, write_people
 
 # Number of multiplications plus additions of hg-256 per training image of 256 px, in the forward and backward pass.
@@ -66,7 +67,7 @@ def rate(work: Callable[[], object], count: int, seconds: float = 1.0) -> float:
             torch.cuda.synchronize()
         return time.perf_counter() - start
 
-    span(5)  # warm-up calls, which also record CUDA graphs
+    span(5)  # warm-up calls, which also capture CUDA graphs
     calls = max(1, round(seconds / 5 / max(span(2) / 2, 1e-6)))
     return count * calls / statistics.median(span(calls) for _ in range(5))
 
@@ -110,8 +111,7 @@ def trainer(
 ) -> Trainer:
     """Return a Trainer that is ready for its first iteration, and whose samples the CPU makes from image files."""
     torch.manual_seed(0)
-    torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark = deterministic, False
-    set_tf32(training.precision)
+    set_arithmetic(training, Workspace(device=DEVICE.type, deterministic=deterministic))
     made = Trainer(job(folder, HourglassNet(Network(preset=preset), 16), replace(data, crops=None), training))
     made.begin_phase(0)
     made.network.train()
@@ -146,10 +146,10 @@ def correct(data: DatasetFiles) -> None:
     )
     for precision in ("float32", "auto"):
         ends = []
-        for recorded in (True, False):
+        for captured in (True, False):
             with tempfile.TemporaryDirectory() as name:
                 one = trainer(Path(name), data, settings(6, precision))
-                one.recorded = one.recorded if recorded else None
+                one.captured = one.captured if captured else None
                 batch = on_device(PoseDataset(data, "train", SIZE, one.training, 3, 6), 0, 6)
                 for _ in range(8):
                     one.step(batch)
@@ -159,9 +159,9 @@ def correct(data: DatasetFiles) -> None:
         print(f"8 iterations, {precision}, with and without CUDA graphs: {_verdict(equal)}")
     print(f"a training with and without interruption: {_verdict(_resumes(data))}")
     about = Description(Network(), MPII.skeleton.joints, SIZE.resolution, {})
-    pictures = [photograph(360, 480, i) for i in range(4)]
+    pictures = [photograph(360, 480, i) for i in range(4)] * 5  # five batches: the last two replay a CUDA graph
     joints = [
-        PosePredictor(network.cpu(), about, device=kind, precision="float32").predict(pictures).joints
+        PosePredictor(network.cpu(), about, device=kind, precision="float32").predict(pictures, batch=4, flip=False).joints
         for kind in ("cpu", DEVICE.type)
     ]
     # The median of the differences is shown, not the largest difference, because with an untrained network, rounding may change
@@ -180,7 +180,7 @@ def _resumes(data: DatasetFiles) -> bool:
     workspace = Workspace(device=DEVICE.type, workers=2, checkpoint_seconds=1e-9)
 
     def interrupt(done: int, *_: object) -> None:
-        if done >= 1.5 * training.iterations:
+        if done > 1.5 * training.iterations:
             raise InterruptedError
 
     results = []
@@ -243,6 +243,7 @@ def _plain(preset: str, inputs: dict[str, Tensor], kind: str) -> float:
     network = HourglassNet(Network(preset=preset), 16).to(DEVICE)
     compute = compute_type(kind, DEVICE)
     set_tf32(kind)
+    torch.backends.cudnn.deterministic = torch.backends.cudnn.benchmark = False
     optimizer = torch.optim.RMSprop(network.parameters(), 2.5e-4)
 
     def step() -> None:
@@ -275,7 +276,7 @@ def feeding(data: DatasetFiles) -> None:
             if what == "files" and batch != BATCHES[len(BATCHES) // 2]:
                 continue  # one batch size is enough: with files, the loader limits the speed at every batch size
             with tempfile.TemporaryDirectory() as name:
-                iterations = max(100, round(6000 / batch)) if CUDA else 100
+                iterations = max(250, round(6000 / batch)) if CUDA else 100
                 train(job(Path(name), HourglassNet(Network(), 16), each, settings(batch, "auto", iterations=iterations)))
                 rows = [float(row["samples_per_second"]) for row in read_metrics(Path(name)) if row["what"] == "train"]
             show(f"batch {batch}, training from {what}, data included", statistics.median(rows[len(rows) // 3 :]), "images/s")
@@ -285,6 +286,7 @@ def prediction(folder: Path) -> None:
     """Measure the predictor's speed on arrays and on the JPEG files in `folder`, compared with the network alone."""
     torch.manual_seed(0)
     network, about = HourglassNet(Network(), 16), Description(Network(), MPII.skeleton.joints, SIZE.resolution, {})
+    torch.backends.cudnn.deterministic = torch.backends.cudnn.benchmark = False  # as in a new process
     compute = compute_type("auto", DEVICE)
     run = runtimes.in_torch(network, DEVICE, compute)
     predictor = PosePredictor(network, about, device=DEVICE.type)
@@ -307,8 +309,12 @@ def prediction(folder: Path) -> None:
             show(f"predictor without flip, batch {batch}, {what}", images_a_second, "images/s", note)
 
 
-def training_for(minutes: float, data: DatasetFiles, batch: int) -> None:
-    """Train hg-256 for about `minutes` minutes, including validations, and score the network."""
+def train_on_people(minutes: float, people: Path, crops: Path) -> None:
+    """Train hg-256 for about `minutes` minutes, including validations, and score the network.
+
+    people: a folder of training data: train.h5, valid.h5 and images/; crops: folder to be made for the crop cache.
+    """
+    data, batch = _with_crops(DatasetFiles(MPII, people, people / "images"), crops), 32 if CUDA else 2
     network = HourglassNet(Network(), 16)
     with tempfile.TemporaryDirectory() as name:  # a short training: its speed determines `count`, the number of iterations
         train(job(Path(name), network, data, settings(batch, "auto", iterations=400 if CUDA else 4)))
@@ -328,8 +334,8 @@ def training_for(minutes: float, data: DatasetFiles, batch: int) -> None:
     print(f"{epochs * training.iterations * batch} images, batch {batch}, {len(data.split('valid'))} people scored: {result}")
 
 
-def measure(minutes: float, people: Path | None) -> None:
-    """Run all checks and measurements; if `people` is given, also train for `minutes` minutes.
+def measure(minutes: float, people: Path | None) -> int:
+    """Run all checks and measurements; if `people` is given, also train for `minutes` minutes. Return the exit code.
 
     people: a folder of training data: train.h5, valid.h5 and images/.
     """
@@ -338,12 +344,19 @@ def measure(minutes: float, people: Path | None) -> None:
         write_people(place)
         made = _with_crops(DatasetFiles(MPII, place, place), place / "crops")
         top = facts()
-        for part in (partial(correct, made), partial(steps, made, top), partial(feeding, made), partial(prediction, place)):
-            start = time.perf_counter()
-            part()
-            print(f"({time.perf_counter() - start:.0f} s)", flush=True)
+        parts = [partial(correct, made), partial(prediction, place), partial(steps, made, top), partial(feeding, made)]
         if people:
-            training_for(minutes, _with_crops(DatasetFiles(MPII, people, people / "images"), place / "real"), 32 if CUDA else 2)
+            parts.append(partial(train_on_people, minutes, people, place / "real"))
+        failed = 0
+        for part in parts:
+            start = time.perf_counter()
+            try:
+                part()
+            except Exception:  # the time on a GPU may be short, so a part that fails must not prevent the other parts
+                traceback.print_exc()
+                failed = 1
+            print(f"({time.perf_counter() - start:.0f} s)", flush=True)
+        return failed
 
 
 def _with_crops(data: DatasetFiles, folder: Path) -> DatasetFiles:

@@ -77,7 +77,8 @@ def average_scales(maps: Sequence[Tensor], scales: Sequence[float]) -> Tensor:
     total = maps[0].clone()
     for values, scale in zip(maps[1:], scales[1:], strict=True):
         factor = scales[0] / scale
-        zoom = torch.tensor([[factor, 0.0, 0.0], [0.0, factor, 0.0]], device=values.device).expand(len(values), 2, 3)
+        zoom = values.new_zeros(len(values), 2, 3)
+        zoom[:, 0, 0] = zoom[:, 1, 1] = factor
         grid = functional.affine_grid(zoom, list(values.shape), align_corners=False)
         total += functional.grid_sample(values, grid, align_corners=False)
     return total / len(maps)

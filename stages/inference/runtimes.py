@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from datasets.errors import DataError
-from stages.machine.recorded import RecordedByShape
+from stages.machine.cuda_graphs import CapturedByShape
 from stages.network.blocks import Residual
 from stages.network.checkpoints import Description
 from stages.network.hourglass import Head, HourglassNet, Stem
@@ -59,7 +59,9 @@ def with_flip(run: Run, mirrored: list[int]) -> Run:
 
     def run_both(images: Tensor) -> Tensor:
         plain, back = run(torch.cat([images, images.flip(-1)])).chunk(2)
-        return (plain + back.flip(-1)[:, mirrored]) / 2
+        channels = back.flip(-1).unbind(1)
+        # With `mirrored` as an index, the CPU would wait until the list is copied to a CUDA device.
+        return (plain + torch.stack([channels[i] for i in mirrored], dim=1)) / 2
 
     return run_both
 
@@ -68,7 +70,7 @@ def in_torch(network: nn.Module, device: torch.device, compute: torch.dtype) -> 
     """Return a function that runs the network in PyTorch.
 
     The function uses a copy of the network, with normalisation folded into convolutions and weights of dtype `compute`. A
-    network for which `compute` is too coarse is computed in float32, with a warning. On CUDA the kernels are recorded as a CUDA
+    network for which `compute` is too coarse is computed in float32, with a warning. On CUDA the kernels are captured as a CUDA
     graph, because launching them one by one takes longer than computing them.
     """
     compute = fine_enough(network, compute)
@@ -83,7 +85,7 @@ def in_torch(network: nn.Module, device: torch.device, compute: torch.dtype) -> 
         with torch.inference_mode(), torch.autocast(device.type, compute, enabled=compute != torch.float32):
             return fast(images)[-1].float()
 
-    return RecordedByShape(run, device) if device.type == "cuda" else run
+    return CapturedByShape(run, device) if device.type == "cuda" else run
 
 
 def fine_enough(network: nn.Module, compute: torch.dtype) -> torch.dtype:

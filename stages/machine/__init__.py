@@ -2,6 +2,6 @@
 
 pool         worker processes and threads
 memory       reuse of large memory blocks, and the error for running out of memory
-recorded     CUDA graphs
+cuda_graphs  CUDA graphs
 stopping     signals that ask a training to stop
 """

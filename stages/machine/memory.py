@@ -32,7 +32,9 @@ def shortage_as_data_error(batch: int) -> Iterator[None]:
     try:
         yield
     except (MemoryError, RuntimeError) as error:
-        short = isinstance(error, (MemoryError, torch.OutOfMemoryError))
+        # If the memory runs out while a CUDA graph is captured, torch raises another error while it ends the capture.
+        causes = error, error.__context__
+        short = any(isinstance(cause, (MemoryError, torch.OutOfMemoryError)) for cause in causes)
         if not short and "DefaultCPUAllocator" not in str(error) and "not enough memory" not in str(error):
             raise
         raise DataError(

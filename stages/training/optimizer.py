@@ -14,7 +14,7 @@ def make_optimizer(recipe: Recipe, network: nn.Module) -> torch.optim.Optimizer:
     """Return the recipe's optimizer for all weights. Weight decay applies to convolutions, not to biases and normalisation.
 
     On CUDA the optimizer keeps all values that change between iterations, such as the learning rate, on the device, because a
-    recorded iteration (`stages.machine.recorded`) reads only memory of the device.
+    captured iteration (`stages.machine.cuda_graphs`) reads only memory of the device.
     """
     parameters = list(network.parameters())
     on_cuda = parameters[0].is_cuda

@@ -24,8 +24,8 @@ from datasets.progress import Report, silent
 from stages.inference.predict import compute_type, pick_device, set_tf32
 from stages.loading.loader import killed_reader_as_data_error
 from stages.machine import memory
+from stages.machine.cuda_graphs import Captured, is_compiled
 from stages.machine.pool import processes
-from stages.machine.recorded import Recorded, is_compiled
 from stages.machine.stopping import SIGNALS, Stop
 from stages.settings.sections import Workspace
 from stages.settings.trainings import Training
@@ -118,7 +118,7 @@ class Trainer:
             self.objective.parts,
         )  # fmt: skip
         self.phase: Hashable = None
-        self.recorded: Recorded | None = None
+        self.captured: Captured | None = None
         self.pending: list[Tensor] = []  # sums (S,) of the last iterations, not yet read from the device
         # If one of several processes fails, their launcher ends the others by SIGTERM; they must not write a checkpoint then.
         self.stop = Stop(SIGNALS if self.group.size == 1 else (signal.SIGUSR1,))
@@ -176,16 +176,16 @@ class Trainer:
         return bool(self.group.sum(torch.tensor([float(self.stop.asked)])).item())
 
     def begin_phase(self, phase: Hashable) -> None:
-        """Start a phase; if every iteration of the phase launches the same CUDA kernels, record them as a CUDA graph.
+        """Start a phase; if every iteration of the phase launches the same CUDA kernels, capture them as a CUDA graph.
 
-        Trainings in several processes, or in float16 (which may skip the optimizer's step), are not recorded, because their
+        Trainings in several processes, or in float16 (which may skip the optimizer's step), are not captured, because their
         iterations may launch different kernels.
         """
         if phase == self.phase:
             return
         self.phase = phase
         if self.device.type == "cuda" and self.group.size == 1 and not self.learner.scaler.is_enabled():
-            self.recorded = Recorded(self._iterate, self.device)
+            self.captured = Captured(self._iterate, self.device)
 
     def step(self, batch: dict[str, Tensor]) -> Tensor:
         """Do one iteration; return the totals (S,) of the sums that `Objective.loss` returned, still on the device."""
@@ -193,8 +193,8 @@ class Trainer:
         rates = [learning_rate(self.training, i, self.iterations), ema.share(i) if ema else 0.0]
         exact = torch.float64 if self.device.type == "cpu" else torch.float32
         inputs = batch | {"rates": torch.tensor(rates, dtype=exact)}
-        if self.recorded:
-            return self.recorded(inputs)
+        if self.captured:
+            return self.captured(inputs)
         return self._iterate({name: tensor.to(self.device, non_blocking=True) for name, tensor in inputs.items()})
 
     def _iterate(self, inputs: dict[str, Tensor]) -> Tensor:

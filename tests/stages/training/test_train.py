@@ -21,7 +21,6 @@ from datasets.mpii import MPII
 from datasets.penn_action import PENN_ACTION
 from datasets.progress import silent
 from stages.loading.loader import PoseDataset, batches
-from stages.machine.memory import shortage_as_data_error
 from stages.network.checkpoints import load_network, load_tensors, save_network, save_tensors
 from stages.network.hourglass import HourglassNet
 from stages.settings.sections import Input, Network, Workspace
@@ -428,13 +427,6 @@ def test_the_error_for_a_batch_that_does_not_fit_names_the_settings(tiny_penn, t
     monkeypatch.setattr(t.network, "forward", out_of_memory)
     with pytest.raises(DataError, match=r"4 samples does not fit.*gradient_accumulation = 2"):
         t.run()
-
-
-def test_torch_out_of_memory_on_the_cpu_is_recognised():
-    with pytest.raises(DataError, match="does not fit"), shortage_as_data_error(6):
-        torch.empty(2**60)
-    with pytest.raises(RuntimeError, match="something else"), shortage_as_data_error(6):
-        raise RuntimeError("something else")
 
 
 def test_a_damaged_checkpoint_is_named(tiny_penn, finished, tmp_path):
