@@ -75,7 +75,7 @@ def print_table(model: Path, annotations: Path, images: Path, split: str, scales
             for predictions in found.values():
                 predictions.add(batch, maps.numpy())
         for decoder, predictions in found.items():
-            rates = [figures.value for figures in score(people, predictions.preds, data.dataset).values()]
+            rates = [metrics.value for metrics in score(people, predictions.preds, data.dataset).values()]
             rows.append([decoder, "yes" if flip else "no", boxes, *(np.nan if r is None else 100 * r for r in rates)])
     print(f"{name} {split}: {len(people.rows)} people, {model}\n")
     print(tabulate(rows, ["decoder", "flip", "scales", *(measure.name for measure in data.dataset.measures)], floatfmt=".2f"))

@@ -127,8 +127,8 @@ def _write_hparams(folder: Path, made: list[tuple[Combination, Scores]]) -> None
     accuracies: dict[Combination, dict[str, float]] = {}
     for combination, found in made:
         one = Scored(found.name, found.folder)
-        for split, figures in one.accuracy.labelled.items():
-            value = figures.measures[one.first_measure].value
+        for split, metrics in one.accuracy.labelled.items():
+            value = metrics.measures[one.first_measure].value
             name = f"{found.evaluation} {split}, {one.first_measure} in %"
             accuracies.setdefault(combination, {})[name] = float("nan") if value is None else 100 * value
     with SummaryWriter(str(folder)) as writer:

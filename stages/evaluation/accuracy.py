@@ -13,7 +13,7 @@ NAME = "accuracy.json"
 Rate = float | None  # a hit rate in [0, 1]; None if there is no joint to score
 
 
-class MeasureFigures(BaseModel):
+class MeasureMetrics(BaseModel):
     """The results on one split, scored by one measure (`datasets.measures.Measure`)."""
 
     model_config = ConfigDict(extra="forbid")
@@ -30,7 +30,7 @@ class MeasureFigures(BaseModel):
     by_joint: dict[str, Rate]  # hit rate of each joint that the network knows
 
 
-class OksFigures(BaseModel):
+class OksMetrics(BaseModel):
     """COCO's average precisions and recall by object keypoint similarity; see `stages.evaluation.oks`."""
 
     model_config = ConfigDict(extra="forbid")
@@ -41,7 +41,7 @@ class OksFigures(BaseModel):
     ar: float  # average recall: mean over the thresholds 0.5, 0.55 ... 0.95
 
 
-class SplitFigures(BaseModel):
+class SplitMetrics(BaseModel):
     """The results on one split."""
 
     model_config = ConfigDict(extra="forbid")
@@ -50,8 +50,8 @@ class SplitFigures(BaseModel):
     acc: Rate  # training accuracy, see `metrics.TrainingAccuracy`
     acc_joints: int  # number of joints that count in `acc`
     pixels: float | None  # mean distance in px from prediction to label; None if the split has no labels
-    oks: OksFigures | None = None  # only for datasets that are scored by object keypoint similarity
-    measures: dict[str, MeasureFigures]  # name of the measure -> results, in the order of the dataset's measures
+    oks: OksMetrics | None = None  # only for datasets that are scored by object keypoint similarity
+    measures: dict[str, MeasureMetrics]  # name of the measure -> results, in the order of the dataset's measures
 
 
 class Accuracy(BaseModel):
@@ -62,12 +62,12 @@ class Accuracy(BaseModel):
     dataset: str
     title: str
     joints: list[str]  # names of the dataset's joints
-    splits: dict[str, SplitFigures]
+    splits: dict[str, SplitMetrics]
 
     @property
-    def labelled(self) -> dict[str, SplitFigures]:
+    def labelled(self) -> dict[str, SplitMetrics]:
         """Return the results on the splits that have labels."""
-        return {name: figures for name, figures in self.splits.items() if figures.pixels is not None}
+        return {name: metrics for name, metrics in self.splits.items() if metrics.pixels is not None}
 
     @property
     def measures(self) -> list[str]:
@@ -75,7 +75,7 @@ class Accuracy(BaseModel):
         return list(next(iter(self.splits.values())).measures)
 
 
-def write(folder: Path, dataset: Dataset, splits: dict[str, SplitFigures]) -> Accuracy:
+def write(folder: Path, dataset: Dataset, splits: dict[str, SplitMetrics]) -> Accuracy:
     """Write the results on a dataset's splits to accuracy.json in a folder; return the contents of the file."""
     found = Accuracy(dataset=dataset.name, title=dataset.title, joints=list(dataset.skeleton.joints), splits=splits)
     write_atomically(folder / NAME, found.model_dump_json(indent=1).encode())
@@ -87,7 +87,7 @@ def read(folder: Path) -> Accuracy:
     path = folder / NAME
     try:
         found = Accuracy.model_validate_json(path.read_bytes())
-        names = {tuple(figures.measures) for figures in found.splits.values()}
+        names = {tuple(metrics.measures) for metrics in found.splits.values()}
         if len(names) != 1 or not found.measures:
             raise ValueError("its splits do not all have the same measures")
     except OSError as error:

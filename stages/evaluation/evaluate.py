@@ -32,7 +32,7 @@ from datasets.formats.matlab import write_mat
 from datasets.progress import Report, silent
 from datasets.skeletons import matching_joints, mirrored
 from stages.evaluation import accuracy, groups, metrics, oks
-from stages.evaluation.accuracy import SplitFigures
+from stages.evaluation.accuracy import SplitMetrics
 from stages.evaluation.failures import write_failures
 from stages.evaluation.measures import distances_to_labels, number, score
 from stages.inference.predict import average_scales, compute_type, joints_in_image, pick_device, predict, set_tf32
@@ -60,7 +60,7 @@ def evaluate(folder: Path, model: Path, data: DatasetFiles, splits: list[str], e
     if all(channel is None for channel in channels):
         raise DataError(f"{model} predicts none of the joints of {data.dataset.title}; give a network for human joints.")
     size = Input(resolution=description.resolution)
-    result: dict[str, SplitFigures] = {}
+    result: dict[str, SplitMetrics] = {}
     labelled: groups.Scored = []
     for split in splits:
         samples = PoseDataset(data, split, size)
@@ -137,7 +137,7 @@ class Predictions:
 
 
 def write_split(folder: Path, split: str, data: DatasetFiles, preds: np.ndarray, confidence: np.ndarray,
-                training: tuple[float, int] | None) -> SplitFigures:  # fmt: skip
+                training: tuple[float, int] | None) -> SplitMetrics:  # fmt: skip
     """Write all files of a split; return the split's entry in accuracy.json.
 
     preds: (N, J, 2) in 0-based px of the images, NaN where unknown; confidence: (N, J); training: the training accuracy and the
@@ -155,7 +155,7 @@ def write_split(folder: Path, split: str, data: DatasetFiles, preds: np.ndarray,
     write_h5(folder / f"people_{split}.h5", columns)
     if not np.isnan(distance).all():
         write_failures(folder, split, data, people, preds)
-    return SplitFigures(
+    return SplitMetrics(
         people=len(preds),
         acc=number(training[0]) if training else None,
         acc_joints=training[1] if training else 0,

@@ -6,13 +6,13 @@ from datasets.dataset import Dataset
 from datasets.measures import Measure, People
 from datasets.skeletons import Skeleton
 from stages.evaluation import metrics
-from stages.evaluation.accuracy import MeasureFigures
+from stages.evaluation.accuracy import MeasureMetrics
 
 STEPS = 50  # number of steps between the thresholds of a PCK curve, as in MPII's evaluation: 0 to 0.5 in steps of 0.01
 PEOPLE = 4096  # number of people scored at a time, to limit memory
 
 
-def score(people: People, preds: np.ndarray, dataset: Dataset) -> dict[str, MeasureFigures]:
+def score(people: People, preds: np.ndarray, dataset: Dataset) -> dict[str, MeasureMetrics]:
     """Return name of a measure -> results of the predictions by this measure, for all measures of the dataset.
 
     preds: (N, J, 2) in 0-based px of the images. A joint that is NaN for all people is unknown to the network and is not
@@ -47,7 +47,7 @@ def joints_in_mean(preds: np.ndarray, skeleton: Skeleton) -> list[int]:
     return [j for j in known_joints(preds) if skeleton.joints[j] not in skeleton.not_in_mean]
 
 
-def _score(people: People, preds: np.ndarray, dataset: Dataset, measure: Measure) -> MeasureFigures:
+def _score(people: People, preds: np.ndarray, dataset: Dataset, measure: Measure) -> MeasureMetrics:
     skeleton, known, in_mean = dataset.skeleton, known_joints(preds), joints_in_mean(preds, dataset.skeleton)
     thresholds = np.linspace(0, measure.threshold, STEPS + 1).tolist()
     every, visible = (metrics.Pck(thresholds, len(skeleton.joints), in_mean) for _ in range(2))
@@ -59,7 +59,7 @@ def _score(people: People, preds: np.ndarray, dataset: Dataset, measure: Measure
         visible.update(preds[some], seen[some], reference[some])
     result = every.result()
     curve = getattr(result, measure.overall)
-    return MeasureFigures(
+    return MeasureMetrics(
         threshold=measure.threshold,
         overall=measure.overall,
         value=number(curve[-1]),

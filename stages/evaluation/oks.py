@@ -9,7 +9,7 @@ from collections import defaultdict
 import numpy as np
 
 from datasets.formats.annotations import ENLARGED, Annotations
-from stages.evaluation.accuracy import OksFigures
+from stages.evaluation.accuracy import OksMetrics
 
 # Joint -> standard deviation of several annotators' labels, divided by the square root of the person's area (as in COCO).
 SIGMA = {
@@ -27,7 +27,7 @@ def sigmas(joints: tuple[str, ...]) -> np.ndarray:
     return np.array([SIGMA.get(name.removeprefix("left_").removeprefix("right_"), OTHER_SIGMA) for name in joints])
 
 
-def score(rows: Annotations, preds: np.ndarray, confidence: np.ndarray, joints: tuple[str, ...]) -> OksFigures:
+def score(rows: Annotations, preds: np.ndarray, confidence: np.ndarray, joints: tuple[str, ...]) -> OksMetrics:
     """Return average precisions and the average recall of predictions, one prediction per labelled person.
 
     preds: (N, J, 2) in 0-based px, NaN for joints that are not predicted; confidence: (N, J). People without a labelled joint
@@ -57,7 +57,7 @@ def score(rows: Annotations, preds: np.ndarray, confidence: np.ndarray, joints: 
     envelope = np.maximum.accumulate(precision[::-1])[::-1]
     read = np.stack([_read_off(recall[:, t], envelope[:, t]) for t in range(len(THRESHOLDS))])
     ap = read.mean(axis=1)
-    return OksFigures(ap=float(ap.mean()), ap50=float(ap[0]), ap75=float(ap[5]), ar=float(recall[-1].mean()))
+    return OksMetrics(ap=float(ap.mean()), ap50=float(ap[0]), ap75=float(ap[5]), ar=float(recall[-1].mean()))
 
 
 def similarity(preds: np.ndarray, part: np.ndarray, area: np.ndarray, sigma: np.ndarray) -> np.ndarray:

@@ -15,8 +15,8 @@ import pandas as pd
 from datasets.catalog import dataset_named
 from datasets.formats.hdf5 import h5_field, open_h5
 from datasets.measures import BODY_PARTS, TRAINING_METRIC, Published
-from stages.evaluation import metrics
 from stages.evaluation.accuracy import Accuracy, read
+from stages.evaluation.metrics import by_part
 from stages.evaluation.significance import Difference, Hits, difference, hits_by_group, interval
 
 
@@ -50,10 +50,10 @@ class Scored:
     def hits(self, split: str, measure: str) -> Hits:
         """Return the hits on a split by one measure, counted for each group of people."""
         distance, reference, group = self.people(split)
-        figures = self.accuracy.splits[split].measures[measure]
-        counted = np.isin(self.accuracy.joints, figures.in_mean)
+        metrics = self.accuracy.splits[split].measures[measure]
+        counted = np.isin(self.accuracy.joints, metrics.in_mean)
         length = reference[:, self.accuracy.measures.index(measure)]
-        return hits_by_group(distance, length, figures.threshold, group, counted, figures.overall)
+        return hits_by_group(distance, length, metrics.threshold, group, counted, metrics.overall)
 
 
 def part_table(scored: list[Scored]) -> pd.DataFrame:
@@ -62,7 +62,7 @@ def part_table(scored: list[Scored]) -> pd.DataFrame:
     For each split and measure, the networks in `scored` come first. After them come the published results for as many people
     as one of these networks was scored on. Columns: split, measure, network, published (yes or empty), people (number), the
     body parts, overall (the rate that the dataset's owners report), low and high (95 % confidence interval of overall),
-    visible, total and auc (see `MeasureFigures`), pixels (mean error in px, which does not depend on the measure).
+    visible, total and auc (see `MeasureMetrics`), pixels (mean error in px, which does not depend on the measure).
     """
     rows = []
     for dataset, split in dict.fromkeys((s.accuracy.dataset, split) for s in scored for split in s.accuracy.labelled):
@@ -80,29 +80,29 @@ def part_table(scored: list[Scored]) -> pd.DataFrame:
 
 
 def _row(scored: Scored, split: str, name: str) -> dict[str, Any]:
-    figures = scored.accuracy.splits[split]
-    row: dict[str, Any] = {"network": scored.network, "published": "", "people": figures.people}
+    metrics = scored.accuracy.splits[split]
+    row: dict[str, Any] = {"network": scored.network, "published": "", "people": metrics.people}
     if name == TRAINING_METRIC:
-        return row | dict.fromkeys(BODY_PARTS, np.nan) | {"overall": _percent(figures.acc)}
-    found = figures.measures[name]
+        return row | dict.fromkeys(BODY_PARTS, np.nan) | {"overall": _percent(metrics.acc)}
+    found = metrics.measures[name]
     joints = scored.accuracy.joints
-    parts = metrics.by_part(np.array([_percent(found.by_joint.get(joint)) for joint in joints]), joints)
+    parts = by_part(np.array([_percent(found.by_joint.get(joint)) for joint in joints]), joints)
     if "head_top" in parts:
         parts["head"] = parts["head_top"]
     low, high = interval(scored.hits(split, name))
     summary = {"overall": found.value, "low": low, "high": high}
     summary |= {"visible": found.visible, "total": found.total, "auc": found.auc}
     row |= {n: float(parts.get(n, np.nan)) for n in BODY_PARTS} | {n: _percent(value) for n, value in summary.items()}
-    return row | {"pixels": figures.pixels}
+    return row | {"pixels": metrics.pixels}
 
 
 def _oks_rows(scored: Scored, split: str) -> list[dict[str, Any]]:
-    """Return a network's rows for OKS AP, AP50, AP75 and AR; no rows if accuracy.json has no such figures for the split."""
-    figures = scored.accuracy.splits[split]
-    if not figures.oks:
+    """Return a network's rows for OKS AP, AP50, AP75 and AR; no rows if accuracy.json has no such metrics for the split."""
+    metrics = scored.accuracy.splits[split]
+    if not metrics.oks:
         return []
-    row = {"split": f"{scored.accuracy.title} {split}", "network": scored.network, "published": "", "people": figures.people}
-    named = {"OKS AP": figures.oks.ap, "OKS AP50": figures.oks.ap50, "OKS AP75": figures.oks.ap75, "OKS AR": figures.oks.ar}
+    row = {"split": f"{scored.accuracy.title} {split}", "network": scored.network, "published": "", "people": metrics.people}
+    named = {"OKS AP": metrics.oks.ap, "OKS AP50": metrics.oks.ap50, "OKS AP75": metrics.oks.ap75, "OKS AR": metrics.oks.ar}
     return [
         row | dict.fromkeys(BODY_PARTS, np.nan) | {"measure": name, "overall": _percent(value)} for name, value in named.items()
     ]
@@ -121,8 +121,8 @@ def joint_table(scored: list[Scored]) -> pd.DataFrame:
     """Return a table with one row per split, measure, network and joint; rates are in per cent."""
     rows = [
         [f"{s.accuracy.title} {split}", measure, s.network, joint, _percent(rate)]
-        for s in scored for split, figures in s.accuracy.labelled.items()
-        for measure, found in figures.measures.items() for joint, rate in found.by_joint.items()
+        for s in scored for split, metrics in s.accuracy.labelled.items()
+        for measure, found in metrics.measures.items() for joint, rate in found.by_joint.items()
     ]  # fmt: skip
     return pd.DataFrame(rows, columns=["split", "measure", "network", "joint", "rate"])
 

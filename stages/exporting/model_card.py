@@ -95,10 +95,10 @@ def model_card(model: ExportedModel, uses: dict[str, str], images: int, not_torc
 def _accuracy(found: Accuracy) -> list[str]:
     """Return the lines of two tables: each split's accuracies; each joint's accuracy in each split, by the first measure."""
     rows, by_joint, first = [], {}, found.measures[0]
-    for split, figures in found.splits.items():
-        rates = {TRAINING_METRIC: figures.acc} | {name: measure.value for name, measure in figures.measures.items()}
-        rows += [[split, str(figures.people), name, _percent(rate)] for name, rate in rates.items()]
-        by_joint[split] = figures.measures[first].by_joint
+    for split, metrics in found.splits.items():
+        rates = {TRAINING_METRIC: metrics.acc} | {name: measure.value for name, measure in metrics.measures.items()}
+        rows += [[split, str(metrics.people), name, _percent(rate)] for name, rate in rates.items()]
+        by_joint[split] = metrics.measures[first].by_joint
     names = list(next(iter(by_joint.values())))
     joints = [[name, *(_percent(by_joint[split].get(name)) for split in by_joint)] for name in names]
     return [

@@ -136,7 +136,7 @@ class PoseOnlyObjective:
         hits = ((distance < THRESHOLD) & seen).sum(dim=(0, 2))
         return loss, torch.cat([loss.detach()[None], hits.float(), seen.sum(dim=(0, 2)).float()])
 
-    def figures(self, sums: Tensor) -> dict[str, float]:
+    def metrics(self, sums: Tensor) -> dict[str, float]:
         """Return the loss, the PCK over all steps ("acc") and the PCK of each step, computed from the sums of `loss`."""
         return {"loss": sums[0].item()} | _rates(sums[1:].double())
 
@@ -160,7 +160,7 @@ class PoseOnlyObjective:
             report(min(start + CHUNK, len(movement)), len(movement))
         return sums, np.zeros((1, 1, 3), np.uint8)
 
-    def validation_figures(self, sums: Tensor) -> dict[str, float]:
+    def validation_metrics(self, sums: Tensor) -> dict[str, float]:
         """Return the loss, the PCK over all steps ("acc") and the PCK of each step.
 
         sums: the results of `validate`, added up over all processes.

@@ -63,7 +63,7 @@ class ForecastFiles:
         return self.cropped / "frames"
 
 
-class StepFigures(BaseModel):
+class StepMetrics(BaseModel):
     """The PCK@0.05 of the forecasts from one kind of start frames."""
 
     model_config = ConfigDict(extra="forbid")
@@ -78,8 +78,8 @@ class ForecastAccuracy(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    splits: dict[str, dict[str, StepFigures]]  # split -> kind of start frames -> PCK of the heatmaps' joints
-    projected: dict[str, dict[str, StepFigures]] | None = None  # like `splits`, for projected 3D joints; None: no converter
+    splits: dict[str, dict[str, StepMetrics]]  # split -> kind of start frames -> PCK of the heatmaps' joints
+    projected: dict[str, dict[str, StepMetrics]] | None = None  # like `splits`, for projected 3D joints; None: no converter
 
 
 @dataclass(frozen=True)
@@ -156,11 +156,11 @@ def _layout(joints: int, converter: bool) -> Layout:
     return {name: (shape, number) for name, shape in shapes.items()}
 
 
-def _save(path: Path, counts: dict[str, Counts], kinds: dict[str, Starts]) -> dict[str, StepFigures]:
+def _save(path: Path, counts: dict[str, Counts], kinds: dict[str, Starts]) -> dict[str, StepMetrics]:
     """For each kind of start frames, write a file of counts and return the PCK; `path` has {} in place of the kind's name."""
     for kind, counted in counts.items():
         save_counts(Path(str(path).format(kind)), counted)
-    return {kind: _figures(counted, kinds[kind]) for kind, counted in counts.items()}
+    return {kind: _metrics(counted, kinds[kind]) for kind, counted in counts.items()}
 
 
 def forecasts_of(
@@ -226,9 +226,9 @@ def _add(
             counts[kind].add(movements, starts.select(places[same]), joints[same])
 
 
-def _figures(counts: Counts, starts: Starts) -> StepFigures:
+def _metrics(counts: Counts, starts: Starts) -> StepMetrics:
     pck = [None if np.isnan(rate) else float(rate) for rate in counts.by_step()]
-    return StepFigures(starts=len(starts), sequences=len(np.unique(starts.sequence)), pck=pck)
+    return StepMetrics(starts=len(starts), sequences=len(np.unique(starts.sequence)), pck=pck)
 
 
 def _numbers(rates: list[float | None]) -> np.ndarray:

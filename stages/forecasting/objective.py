@@ -112,10 +112,10 @@ class ForecastObjective:
         squares = (maps.float() - targets.view(n, steps, joints, side, side)).square().mean(dim=(3, 4))
         return squares * batch["weights"][:, :steps]
 
-    def figures(self, sums: Tensor) -> dict[str, float]:
+    def metrics(self, sums: Tensor) -> dict[str, float]:
         """Return the loss, acc, and each step's loss and PCK, which are NaN for steps that are not trained yet."""
         losses, hits, seen = sums[2:].double().view(3, STEPS)
-        return {"loss": sums[0].item()} | self._figures(losses, hits, seen, sums[1].item())
+        return {"loss": sums[0].item()} | self._metrics(losses, hits, seen, sums[1].item())
 
     def validate(self, network: nn.Module, phase: Any, report: Report) -> tuple[Tensor, np.ndarray]:
         """Return sums (50,) over this process's share of the start frames, and a picture of the first forecasts.
@@ -142,14 +142,14 @@ class ForecastObjective:
                 report(min(number * place.share[1], count), count)
         return torch.cat([torch.tensor([number, projection], dtype=torch.float64), sums.flatten()]), picture
 
-    def validation_figures(self, sums: Tensor) -> dict[str, float]:
+    def validation_metrics(self, sums: Tensor) -> dict[str, float]:
         """Return the loss, acc, and each step's loss and PCK; sums: the results of `validate`, added up over all processes."""
         losses, hits, seen = sums[2:].view(3, STEPS)
         losses, projection = losses / sums[0], (sums[1] / sums[0]).item()
         loss = losses.sum().item() + self.training.projection_weight * projection
-        return {"loss": loss} | self._figures(losses, hits, seen, projection)
+        return {"loss": loss} | self._metrics(losses, hits, seen, projection)
 
-    def _figures(self, losses: Tensor, hits: Tensor, seen: Tensor, projection: float) -> dict[str, float]:
+    def _metrics(self, losses: Tensor, hits: Tensor, seen: Tensor, projection: float) -> dict[str, float]:
         """Return acc and the values named in `parts`; losses, hits, seen (visible joints): (16,), one value per step."""
         rates = (hits / seen).tolist()  # NaN if no joint is visible, and for steps that were not computed
         trained = (seen > 0).tolist()

@@ -49,7 +49,7 @@ NOISY = Noise(blur_std=2, lowest_peak=0.3, jitter_std=1, missing_probability=0.1
 # Kind of heatmaps -> the noise with which they are drawn.
 INPUTS = {"sharp": NONE, "noisy": NOISY}
 _NOISE, _CAMERAS, _RECORDED = 0, 1, 2  # independent RNG streams of the evaluation
-# Field of LiftingFigures -> column of the table in lifting.csv.
+# Field of LiftingMetrics -> column of the table in lifting.csv.
 COLUMNS = {
     "error_mm": "mm", "low": "low", "high": "high", "aligned_mm": "aligned mm", "depth_mm": "depth mm", "focal_px": "focal px",
     "magnification_percent": "magnification %", "reprojection_px": "reprojection px", "limbs_percent": "limbs %",
@@ -59,7 +59,7 @@ COLUMNS = {
 Method = Callable[[Tensor, Tensor], np.ndarray]
 
 
-class LiftingFigures(BaseModel):
+class LiftingMetrics(BaseModel):
     """The mean errors of one method with one kind of heatmaps; see `scoring.Errors`."""
 
     model_config = ConfigDict(extra="forbid")
@@ -84,7 +84,7 @@ class LiftingAccuracy(BaseModel):
 
     poses: int  # number of validation poses
     clips: int  # number of validation clips
-    inputs: dict[str, dict[str, LiftingFigures]]  # kind of heatmaps (sharp, noisy, forecast) -> method -> figures
+    inputs: dict[str, dict[str, LiftingMetrics]]  # kind of heatmaps (sharp, noisy, forecast) -> method -> metrics
 
 
 @dataclass(frozen=True)
@@ -129,7 +129,7 @@ def evaluate(folder: Path, models: dict[str, Path], clips: dict[str, Clips], rec
     published = options.cameras == "published"
     scenes = validation_scenes(clips["valid"].poses, side, published)
     rows = synthesise(in_rows(clips["valid"]), side, np.random.default_rng([_CAMERAS]), published)
-    found: dict[str, dict[str, LiftingFigures]] = {}
+    found: dict[str, dict[str, LiftingMetrics]] = {}
     sharp: dict[str, Errors] = {}
     trials = {name: _Trial(scenes, rows, side, training, noise) for name, noise in INPUTS.items()}
     trials |= {"forecast": _Trial(scenes, rows, side, training, NONE, recordings)} if recordings else {}
@@ -137,12 +137,12 @@ def evaluate(folder: Path, models: dict[str, Path], clips: dict[str, Clips], rec
         report(number, len(trials), f"{name} heatmaps")
         single, in_a_row = (trial.outputs(methods, device, rows=which) for which in (False, True))
         wrong = {method: errors(outputs, scenes) for method, outputs in single.items()}
-        found[name] = {method: _figures(clips["valid"], wrong[method], in_a_row[method]) for method in methods}
+        found[name] = {method: _metrics(clips["valid"], wrong[method], in_a_row[method]) for method in methods}
         sharp = sharp or wrong
     accuracy = LiftingAccuracy(poses=len(scenes), clips=len(clips["valid"]), inputs=found)
     write_atomically(folder / NAME, accuracy.model_dump_json(indent=1).encode())
     _write_tables(folder, accuracy, sharp, clips["valid"].clip)
-    return {name: {method: figures.error_mm for method, figures in by_method.items()} for name, by_method in found.items()}
+    return {name: {method: metrics.error_mm for method, metrics in by_method.items()} for name, by_method in found.items()}
 
 
 def in_rows(clips: Clips) -> np.ndarray:
@@ -190,7 +190,7 @@ def _by_joints(baseline: Callable[[np.ndarray], np.ndarray], maps: Tensor, joint
     return baseline(joints.cpu().numpy())
 
 
-def _figures(clips: Clips, wrong: Errors, in_a_row: np.ndarray) -> LiftingFigures:
+def _metrics(clips: Clips, wrong: Errors, in_a_row: np.ndarray) -> LiftingMetrics:
     """Return the mean errors of a method.
 
     clips: validation clips; wrong: the method's errors on all validation poses; in_a_row: the method's outputs
@@ -199,7 +199,7 @@ def _figures(clips: Clips, wrong: Errors, in_a_row: np.ndarray) -> LiftingFigure
     moments = in_a_row[:, :-4].reshape(-1, MOMENTS, len(JOINTS), 3)
     error, low, high = mean_with_interval(wrong.joints, clips.clip)
     action = np.array(clips.actions)[clips.clip]
-    return LiftingFigures(
+    return LiftingMetrics(
         error_mm=error, low=low, high=high, aligned_mm=float(wrong.aligned.mean()), depth_mm=float(wrong.depth.mean()),
         focal_px=float(wrong.focal.mean()), magnification_percent=100 * float(wrong.magnification.mean()),
         reprojection_px=float(wrong.reprojection.mean()),
@@ -215,9 +215,9 @@ def table(accuracy: LiftingAccuracy) -> pd.DataFrame:
     `low` and `high` are the ends of the 95 % confidence interval of the error in the column `mm`.
     """
     rows = [
-        [name, method, *(getattr(figures, field) for field in COLUMNS)]
+        [name, method, *(getattr(metrics, field) for field in COLUMNS)]
         for name, by_method in accuracy.inputs.items()
-        for method, figures in by_method.items()
+        for method, metrics in by_method.items()
     ]
     return pd.DataFrame(rows, columns=["heatmaps", "method", *COLUMNS.values()])
 
@@ -244,5 +244,5 @@ def _write_tables(folder: Path, accuracy: LiftingAccuracy, sharp: dict[str, Erro
         (folder / f"{name}.md").write_text(as_text(found, "github") + "\n")
         (folder / f"{name}.txt").write_text(as_text(found) + "\n")
     for name, of in (("actions", "by_action"), ("joints", "by_joint")):
-        columns = {method: getattr(figures, of) for method, figures in accuracy.inputs["sharp"].items()}
+        columns = {method: getattr(metrics, of) for method, metrics in accuracy.inputs["sharp"].items()}
         pd.DataFrame(columns).rename_axis(name.removesuffix("s")).round(2).to_csv(folder / f"{name}.csv")

@@ -86,7 +86,7 @@ class LiftingObjective:
         loss = losses.sum()
         return loss, torch.cat([loss.detach()[None], error[None], losses.detach()])
 
-    def figures(self, sums: Tensor) -> dict[str, float]:
+    def metrics(self, sums: Tensor) -> dict[str, float]:
         """Return the metrics of an iteration: loss, acc and the metrics in `parts`; sums: (5,), summed values of `loss`."""
         loss, error, *losses = sums.tolist()
         return {"loss": loss, "acc": 1 - error / METRE, "error_mm": error} | dict(zip(HEADS, losses, strict=True))
@@ -115,9 +115,9 @@ class LiftingObjective:
             report(min(start + VALIDATION_BATCH, count), count)
         return sums, picture
 
-    def validation_figures(self, sums: Tensor) -> dict[str, float]:
+    def validation_metrics(self, sums: Tensor) -> dict[str, float]:
         """Return the metrics over all validation poses: loss, acc and the metrics in `parts`; sums: (6,), see `validate`."""
-        return self.figures(sums[1:] / sums[0])
+        return self.metrics(sums[1:] / sums[0])
 
     def save(self, path: Path, network: nn.Module, metrics: dict[str, float]) -> None:
         """Write a network and its description to a file that `stages.lifting.checkpoints.load` reads."""

@@ -124,7 +124,7 @@ class HeatmapObjective:
         loss, detached = losses.sum(), losses.detach()
         return loss, torch.cat([detached.sum()[None], detached[-1:], hits.sum(dim=0), seen.sum(dim=0)])
 
-    def figures(self, sums: Tensor) -> dict[str, float]:
+    def metrics(self, sums: Tensor) -> dict[str, float]:
         """Return the loss of the last stack, and the training accuracy."""
         joints, counts = len(self.scoring), sums[2:]
         return {"loss": sums[1].item(), "acc": mean_rate(counts[:joints], counts[joints:])}
@@ -152,7 +152,7 @@ class HeatmapObjective:
             report(min(seen, count), count)
         return sums, picture
 
-    def validation_figures(self, sums: Tensor) -> dict[str, float]:
+    def validation_metrics(self, sums: Tensor) -> dict[str, float]:
         """Return the mean loss and accuracy of the samples."""
         samples, loss, scored, accuracy = sums.tolist()
         return {"loss": loss / samples, "acc": accuracy / max(scored, 1)}

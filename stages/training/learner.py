@@ -18,10 +18,10 @@ class State:
 
     iteration: int = 0  # finished iterations since the start
     epoch_start: int = 0  # finished iterations before the current epoch
-    sums: dict[str, float] = field(default_factory=dict)  # figure -> sum of the figure over the epoch's finished iterations
-    counts: dict[str, int] = field(default_factory=dict)  # figure -> number of iterations that were added to its sum
+    sums: dict[str, float] = field(default_factory=dict)  # metric -> sum of the metric over the epoch's finished iterations
+    counts: dict[str, int] = field(default_factory=dict)  # metric -> number of iterations that were added to its sum
     best: list[int | float] = field(default_factory=list)  # the row of `valid` with the best accuracy; empty if there is none
-    # One row per finished epoch: epoch, loss, acc, LR, and the objective's other figures.
+    # One row per finished epoch: epoch, loss, acc, LR, and the objective's other metrics.
     train: list[list[int | float]] = field(default_factory=list)
     valid: list[list[int | float]] = field(default_factory=list)
 
@@ -30,15 +30,15 @@ class State:
         """Return the current epoch, counted from 1."""
         return len(self.train) + 1
 
-    def add(self, figures: dict[str, float]) -> None:
-        """Add the figures (loss, accuracy and others) of an iteration; a figure that is NaN does not count."""
-        for name, value in figures.items():
+    def add(self, metrics: dict[str, float]) -> None:
+        """Add the metrics (loss, accuracy and others) of an iteration; a metric that is NaN does not count."""
+        for name, value in metrics.items():
             if value == value:
                 self.sums[name] = self.sums.get(name, 0.0) + value
                 self.counts[name] = self.counts.get(name, 0) + 1
 
     def mean(self, name: str, missing: float = 0.0) -> float:
-        """Return the mean of a figure over the epoch so far; return `missing` if the figure was NaN in every iteration."""
+        """Return the mean of a metric over the epoch so far; return `missing` if the metric was NaN in every iteration."""
         return self.sums[name] / self.counts[name] if name in self.counts else missing
 
 

@@ -1,7 +1,7 @@
 """Write the logs by which a person follows a training: logs/metrics.csv, and TensorBoard events in the same folder.
 
 The files contain times, so they differ between equal trainings. Therefore they are in the folder logs/: the content digest of
-a result ignores this folder. The columns of metrics.csv are COLUMNS and the objective's further figures. The column `what`
+a result ignores this folder. The columns of metrics.csv are COLUMNS and the objective's further metrics. The column `what`
 states what a row contains: the mean over the last EVERY iterations (train), the mean over all iterations of an epoch (epoch),
 or the result of a validation (valid).
 """
@@ -36,7 +36,7 @@ class Logs:
 
     iteration, epochs: how many iterations and epochs the training had finished at its last checkpoint; iterations: how many
     iterations it has in all. Rows of later iterations and epochs are deleted from metrics.csv: a process that was
-    killed wrote them after the last checkpoint. parts: names of the objective's figures besides loss and acc, one column each.
+    killed wrote them after the last checkpoint. parts: names of the objective's metrics besides loss and acc, one column each.
     The column `waiting` is the share of the time in which the loop waited for samples.
     """
 
@@ -49,7 +49,7 @@ class Logs:
         self.events: SummaryWriter | None = None
         self.hook = threading.excepthook
         self.last_pace = 0.0, 0.0
-        self.figures: list[dict[str, float]] = []  # figures of each iteration since the last row of metrics.csv
+        self.metrics: list[dict[str, float]] = []  # metrics of each iteration since the last row of metrics.csv
         self.seconds = self.waited = 0.0
         self.mark = time.monotonic()
 
@@ -91,16 +91,16 @@ class Logs:
         yield
         self.waited += time.monotonic() - begun
 
-    def iteration(self, epoch: int, iteration: int, figures: dict[str, float], rate: float) -> None:
-        """Log an iteration. figures: its loss, accuracy and others, NaN if no joint counted; rate: its learning rate."""
+    def iteration(self, epoch: int, iteration: int, metrics: dict[str, float], rate: float) -> None:
+        """Log an iteration. metrics: its loss, accuracy and others, NaN if no joint counted; rate: its learning rate."""
         now = time.monotonic()
         self.seconds, self.mark = self.seconds + now - self.mark, now
-        self.figures.append(figures)
+        self.metrics.append(metrics)
         if iteration % EVERY == 0:
             names = ("loss", "acc", *self.parts)
-            known = {name: [f[name] for f in self.figures if not math.isnan(f[name])] for name in names}
+            known = {name: [f[name] for f in self.metrics if not math.isnan(f[name])] for name in names}
             self._write("train", epoch, iteration, {name: fmean(values or [0.0]) for name, values in known.items()}, rate)
-            self.figures = []
+            self.metrics = []
             self.seconds = self.waited = 0.0
             self.mark = time.monotonic()
 
@@ -109,9 +109,9 @@ class Logs:
 
         If no iteration was logged since that row, return the values of that row.
         """
-        if self.figures:
+        if self.metrics:
             seconds = max(self.seconds, 1e-9)
-            self.last_pace = len(self.figures) * self.batch / seconds, self.waited / seconds
+            self.last_pace = len(self.metrics) * self.batch / seconds, self.waited / seconds
         return self.last_pace
 
     def epoch(self, epoch: int, iteration: int, train: list[float], valid: list[float], picture: np.ndarray) -> None:
@@ -120,22 +120,22 @@ class Logs:
         picture: an image (H, W, 3) uint8 RGB for TensorBoard.
         """
         for what, (_, loss, acc, rate, *parts) in (("epoch", train), ("valid", valid)):
-            figures = {"loss": loss, "acc": acc} | dict(zip(self.parts, parts, strict=True))
-            self._write(what, epoch, iteration, figures, rate)
+            metrics = {"loss": loss, "acc": acc} | dict(zip(self.parts, parts, strict=True))
+            self._write(what, epoch, iteration, metrics, rate)
         if self.events:
             self.events.add_image("valid/predictions", picture, iteration, dataformats="HWC")
             self.events.flush()
 
-    def _write(self, what: str, epoch: int, iteration: int, figures: dict[str, float], rate: float) -> None:
+    def _write(self, what: str, epoch: int, iteration: int, metrics: dict[str, float], rate: float) -> None:
         if not self.folder or not self.events:
             return
         speed, waiting = self.pace()
-        row = [f"{time.time():.1f}", what, epoch, iteration, self.iterations, f"{figures['loss']:.8f}", f"{figures['acc']:.6f}"]
+        row = [f"{time.time():.1f}", what, epoch, iteration, self.iterations, f"{metrics['loss']:.8f}", f"{metrics['acc']:.6f}"]
         row += [f"{rate:g}", *([f"{speed:.2f}", f"{waiting:.4f}"] if what == "train" else ["", ""])]
-        row += ["" if math.isnan(figures[name]) else f"{figures[name]:.8f}" for name in self.parts]
+        row += ["" if math.isnan(metrics[name]) else f"{metrics[name]:.8f}" for name in self.parts]
         with open(self.folder / METRICS, "a", newline="") as file:
             csv.writer(file).writerow(row)
-        shown = dict(figures)
+        shown = dict(metrics)
         if what == "train":
             shown |= {"LR": rate, "samples_per_second": speed, "waiting": waiting}
         for name, value in shown.items():

@@ -23,15 +23,15 @@ class Resources:
 
 
 class Objective(Protocol):
-    """The part of the code that differs between trainings: network, batches, loss, figures (metrics), validation and picture.
+    """The part of the code that differs between trainings: network, batches, loss, metrics, validation and picture.
 
     The loop does the rest: optimizer, learning rate, precision, gradient accumulation, weight EMA, processes, checkpoints,
     logs, resuming. For a training in several processes the objective is pickled, and each process calls `begin` of its own
-    copy. Figures are a dict of numbers of one iteration or one validation: `loss`, `acc` and those listed in `parts`. The best
+    copy. Metrics are a dict of numbers of one iteration or one validation: `loss`, `acc` and those listed in `parts`. The best
     epoch is the one with the highest `acc` in validation.
     """
 
-    parts: tuple[str, ...]  # names of the figures besides `loss` and `acc`
+    parts: tuple[str, ...]  # names of the metrics besides `loss` and `acc`
     loss_limit: float  # the training stops if the loss reaches this limit
 
     @property
@@ -58,27 +58,27 @@ class Objective(Protocol):
         """Return the model's outputs for a micro-batch on the device; the loop calls this method with autocast."""
 
     def loss(self, outputs: Any, batch: dict[str, Tensor], share: float) -> tuple[Tensor, Tensor]:
-        """Return the loss of a micro-batch, a scalar with a gradient, and sums (S,) without a gradient, which `figures` reads.
+        """Return the loss of a micro-batch, a scalar with a gradient, and sums (S,) without a gradient, which `metrics` reads.
 
         share: size of the micro-batch / size of the whole batch. The loop adds up the losses and sums of all micro-batches and
         processes. The first of the sums is the loss. The method must not wait for the device.
         """
 
-    def figures(self, sums: Tensor) -> dict[str, float]:
-        """Return the figures of an iteration, computed from the totals (S,) of the sums that `loss` returns, on the CPU.
+    def metrics(self, sums: Tensor) -> dict[str, float]:
+        """Return the metrics of an iteration, computed from the totals (S,) of the sums that `loss` returns, on the CPU.
 
-        A figure is NaN if no joint counted.
+        A metric is NaN if no joint counted.
         """
 
     def validate(self, network: nn.Module, phase: Any, report: Report) -> tuple[Tensor, np.ndarray]:
         """Return sums (V,) float64 over this process's share of the validation split, and a picture (H, W, 3) uint8 RGB.
 
-        `validation_figures` computes the figures from the sums.
+        `validation_metrics` computes the metrics from the sums.
         Calls `report(validated samples, all samples)` from time to time.
         """
 
-    def validation_figures(self, sums: Tensor) -> dict[str, float]:
-        """Return the figures of a validation from its sums (V,) over all processes."""
+    def validation_metrics(self, sums: Tensor) -> dict[str, float]:
+        """Return the metrics of a validation from its sums (V,) over all processes."""
 
     def save(self, path: Path, network: nn.Module, metrics: dict[str, float]) -> None:
         """Write a network with its description to a file that other stages can load."""

@@ -3,7 +3,7 @@
 A training is a pure function of its settings, its data and the initial weights. A training that is killed at any moment
 continues from its last checkpoint, and its result equals that of an uninterrupted training. After SIGTERM or SIGUSR1, a
 training writes a checkpoint and stops. The folder of a training contains the checkpoints (`stages.training.checkpointing`) and
-    train.log, valid.log   one line per epoch: epoch, loss, acc, LR and the objective's other figures
+    train.log, valid.log   one line per epoch: epoch, loss, acc, LR and the objective's other metrics
     logs/                  times and speed, see `stages.training.logs`
 """
 
@@ -53,7 +53,7 @@ class Job:
 
 
 def train(job: Job, report: Report = silent) -> dict[str, float]:
-    """Train to the end, in as many processes and machines as [workspace] sets; return the best epoch's figures.
+    """Train to the end, in as many processes and machines as [workspace] sets; return the best epoch's metrics.
 
     Raises DataError if the batch or the number of GPUs is too small for the processes.
     """
@@ -72,7 +72,7 @@ def train(job: Job, report: Report = silent) -> dict[str, float]:
 
 
 def run(job: Job, report: Report) -> dict[str, float]:
-    """Train in this process, alone or as one of several; return the best epoch's figures."""
+    """Train in this process, alone or as one of several; return the best epoch's metrics."""
     memory.keep_big_blocks()
     set_arithmetic(job.training, job.workspace)
     # Errors become DataErrors in this process, because other exceptions reach the parent process only as a traceback.
@@ -127,7 +127,7 @@ class Trainer:
             self.model.compile(dynamic=False)
 
     def run(self, report: Report = silent) -> dict[str, float]:
-        """Train all epochs; return the best epoch's figures.
+        """Train all epochs; return the best epoch's metrics.
 
         Calls `report(iteration, iterations, text)` from time to time. Raises KeyboardInterrupt after a checkpoint if the system
         asks this process to stop.
@@ -244,9 +244,9 @@ class Trainer:
                 error = self._gone_wrong(iteration, f"The loss became {total:.3g}")
                 self.group.from_first(lambda: None)  # wait, so that no process ends before the first one has saved the batch
                 raise error
-            figures = self.objective.figures(sums)
-            state.add(figures)
-            self.logs.iteration(state.epoch, iteration + 1, figures, learning_rate(self.training, iteration, self.iterations))
+            metrics = self.objective.metrics(sums)
+            state.add(metrics)
+            self.logs.iteration(state.epoch, iteration + 1, metrics, learning_rate(self.training, iteration, self.iterations))
         speed, waiting = self.logs.pace()
         text = f"epoch {state.epoch} loss {state.mean('loss'):.2e} acc {state.mean('acc'):.1%}"
         report(state.iteration, self.iterations, f"{text} {speed:.1f} samples/s, waits {waiting:.0%}")
@@ -259,7 +259,7 @@ class Trainer:
             report(state.iteration, self.iterations, f"validating {samples}/{count}")
 
         sums, picture = self.objective.validate(self.learner.evaluated, self.phase, show)
-        found = self.objective.validation_figures(self.group.sum(sums))
+        found = self.objective.validation_metrics(self.group.sum(sums))
         rate = learning_rate(self.training, state.iteration - 1, self.iterations)
         epoch = state.epoch
         trained = [state.mean("loss"), state.mean("acc"), rate, *(state.mean(name, math.nan) for name in self.objective.parts)]

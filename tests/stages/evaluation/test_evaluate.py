@@ -53,9 +53,9 @@ def score(penn_sequences, tmp_path, monkeypatch):
         result = evaluate(tmp_path, tmp_path, penn_sequences, ["valid"], evaluation, Workspace(device="cpu", workers=1))
         written = json.loads((tmp_path / "accuracy.json").read_text())
         assert written["dataset"] == "penn_action"
-        figures = written["splits"]["valid"]
-        assert result == {"valid": {"acc": figures["acc"], "PCK@0.05": figures["measures"]["PCK@0.05"]["value"]}}
-        return figures
+        metrics = written["splits"]["valid"]
+        assert result == {"valid": {"acc": metrics["acc"], "PCK@0.05": metrics["measures"]["PCK@0.05"]["value"]}}
+        return metrics
 
     return run
 

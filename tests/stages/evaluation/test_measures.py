@@ -68,7 +68,7 @@ def test_joints_that_a_network_does_not_know_do_not_count():
     assert found.value == 1 and len(found.in_mean) == 4 and set(found.by_joint) == set(PENN_ACTION.skeleton.joints[:4])
 
 
-def test_nothing_labelled_gives_no_figures():
+def test_nothing_labelled_gives_no_metrics():
     part = np.full((2, 16, 2), np.nan)
     found = score(people(part, normalize=-1.0), np.zeros((2, 16, 2)), MPII)["PCKh@0.5"]
     assert found.value is found.auc is found.visible is None and set(found.by_joint.values()) == {None}

@@ -32,7 +32,7 @@ def people(seed, images=12, error=6.0):
 
 
 @pytest.mark.parametrize("seed", range(6))
-def test_figures_are_those_of_pycocotools(tmp_path, seed):
+def test_metrics_are_those_of_pycocotools(tmp_path, seed):
     rows, preds, confidence = people(seed)
     if seed == 1:
         preds[:, 1] = np.nan  # a joint that the network does not predict

@@ -12,7 +12,7 @@ import torch
 
 from datasets.errors import DataError
 from datasets.penn_action import PENN_ACTION
-from stages.evaluation.accuracy import Accuracy, MeasureFigures, SplitFigures
+from stages.evaluation.accuracy import Accuracy, MeasureMetrics, SplitMetrics
 from stages.exporting import export as module
 from stages.exporting.export import FORMATS, export
 from stages.exporting.model_card import History, Step
@@ -22,11 +22,11 @@ from stages.network.hourglass import HourglassNet
 from stages.settings.sections import Network
 from stages.torch7 import t7 as torch7
 
-MEASURE = MeasureFigures(
+MEASURE = MeasureMetrics(
     threshold=0.05, overall="total", value=None, visible=None, mean=None, total=None, auc=None, curve=[], in_mean=[],
     by_joint={"head": 0.125},
 )  # fmt: skip
-VALID = SplitFigures(people=81, acc=0.25, acc_joints=10, pixels=3.5, measures={"PCK@0.05": MEASURE})
+VALID = SplitMetrics(people=81, acc=0.25, acc_joints=10, pixels=3.5, measures={"PCK@0.05": MEASURE})
 ACCURACY = Accuracy(dataset="penn_action", title="Penn Action", joints=["head"], splits={"valid": VALID})
 STEPS = (
     Step("FetchPennAction", "f" * 64, {}, {"archive": "0" * 64}, PENN_ACTION.origin),

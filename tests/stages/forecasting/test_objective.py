@@ -92,7 +92,7 @@ def test_a_joint_is_correct_within_a_twentieth_of_the_frame(files):
     batch["points"] = torch.where(inside[..., None], batch["points"].floor(), torch.nan)
     assert batch["limit"].tolist() == pytest.approx([0.32] * 4)
     for shift, correct in ((0.0, 1.0), (1.0, 0.0)):
-        found = one.figures(one.loss(Outputs(peaks(batch["points"], shift), None), batch, 1.0)[1])
+        found = one.metrics(one.loss(Outputs(peaks(batch["points"], shift), None), batch, 1.0)[1])
         assert found["acc"] == correct and found["pck_1"] == found["pck_16"] == correct
 
 
@@ -100,8 +100,8 @@ def test_the_loss_of_a_step_does_not_depend_on_how_many_follow(files):
     one = objective(files)
     batch = a_batch(one)
     few, many = (one.loss(one.forward(one.network.eval(), batch, steps), batch, 1.0)[1] for steps in (2, 16))
-    assert one.figures(few)["loss_2"] == pytest.approx(one.figures(many)["loss_2"], rel=1e-5)
-    assert np.isnan(one.figures(few)["loss_3"]) and one.figures(many)["loss_3"] > 0
+    assert one.metrics(few)["loss_2"] == pytest.approx(one.metrics(many)["loss_2"], rel=1e-5)
+    assert np.isnan(one.metrics(few)["loss_3"]) and one.metrics(many)["loss_3"] > 0
     assert few[0] == pytest.approx((few[2] + few[3]).item())
 
 
@@ -112,7 +112,7 @@ def test_loss_and_accuracy_stay_on_the_device(files):
     with OtherDevice():
         loss, sums = one.loss(Outputs(to_other_device(torch.rand(4, 4, 13, 16, 16)), poses), batch, 1.0)
     assert isinstance(loss, OnOtherDevice) and isinstance(sums, OnOtherDevice)
-    assert one.figures(sums.cpu())["loss"] > 0
+    assert one.metrics(sums.cpu())["loss"] > 0
 
 
 @pytest.fixture(scope="module")
@@ -163,7 +163,7 @@ def test_the_loss_has_the_squared_distance_of_projected_joints_from_visible_labe
     seen = (~batch["points"][:, :2].isnan().any(dim=-1)).float().mean(dim=(0, 2)).sum().item()
     assert 0 < seen < 2
     (without, _), (loss, sums) = (one.loss(Outputs(maps, given), batch, 1.0) for given in (None, poses))
-    assert one.figures(sums)["projection"] == pytest.approx(12.5 * seen, rel=1e-4)
+    assert one.metrics(sums)["projection"] == pytest.approx(12.5 * seen, rel=1e-4)
     assert (loss - without).item() == pytest.approx(2 * 12.5 * seen, rel=1e-4)
     loss.backward()
     assert poses.repos.grad.isfinite().all()

@@ -60,13 +60,13 @@ def test_an_evaluation_writes_its_tables_and_repeats(tmp_path: Path, models: dic
         "sharp",
         "noisy",
     ]
-    figures = accuracy.inputs["sharp"]["linear map"]
-    assert figures.low <= figures.error_mm <= figures.high and found["sharp"]["linear map"] == figures.error_mm
-    assert figures.error_mm == pytest.approx(np.mean(list(figures.by_joint.values())))
-    assert set(figures.by_action) == {"run", "walk"} and figures.aligned_mm < figures.error_mm
+    metrics = accuracy.inputs["sharp"]["linear map"]
+    assert metrics.low <= metrics.error_mm <= metrics.high and found["sharp"]["linear map"] == metrics.error_mm
+    assert metrics.error_mm == pytest.approx(np.mean(list(metrics.by_joint.values())))
+    assert set(metrics.by_action) == {"run", "walk"} and metrics.aligned_mm < metrics.error_mm
     # All people stand, and each joint deviates from the mean pose by 60 mm at random, so no method has a large error.
-    assert figures.error_mm < accuracy.inputs["sharp"]["mean pose"].error_mm < 600
-    assert accuracy.inputs["noisy"]["linear map"].error_mm > figures.error_mm
+    assert metrics.error_mm < accuracy.inputs["sharp"]["mean pose"].error_mm < 600
+    assert accuracy.inputs["noisy"]["linear map"].error_mm > metrics.error_mm
     table = pd.read_csv(tmp_path / "a/lifting.csv")
     assert table.shape == (10, 11) and set(pd.read_csv(tmp_path / "a/tests.csv")["method"]) == {"res-16"}
 

@@ -56,8 +56,8 @@ def test_the_published_loss_adds_squared_mm_and_px() -> None:
     loss, sums = one.loss(shifted, batch, 0.5)
     assert loss.item() == pytest.approx(0.5 * (25 / 3 + 300 + 4), rel=1e-3)
     assert sums[1:].tolist() == pytest.approx([2.5, 25 / 6, 150, 2], rel=1e-3)
-    figures = one.figures(2 * sums)
-    assert figures["error_mm"] == pytest.approx(5, rel=1e-3) and figures["acc"] == pytest.approx(1 - 0.005, rel=1e-3)
+    metrics = one.metrics(2 * sums)
+    assert metrics["error_mm"] == pytest.approx(5, rel=1e-3) and metrics["acc"] == pytest.approx(1 - 0.005, rel=1e-3)
 
 
 def test_normalised_losses_count_standard_deviations() -> None:

@@ -13,7 +13,7 @@ from datasets.measures import TRAINING_METRIC
 from datasets.mpii import MPII
 from datasets.penn_action import PENN_ACTION
 from stages.evaluation import accuracy
-from stages.evaluation.accuracy import MeasureFigures, SplitFigures
+from stages.evaluation.accuracy import MeasureMetrics, SplitMetrics
 from stages.evaluation.scores import Scored, as_text, joint_table, pair_table, part_table, part_text
 from stages.reporting.compare import Experiment, accuracy_table
 
@@ -25,7 +25,7 @@ def write_evaluation(folder: Path, dataset, rates, splits=("valid",), people=40,
     """
     folder.mkdir()
     counts = np.round(np.asarray(rates) * people)
-    figures = {}
+    metrics = {}
     for split in splits:
         distance = np.where(np.arange(people)[:, None] < counts, 0.0, 1e9)
         distance[:, np.isnan(rates)] = np.nan
@@ -38,14 +38,14 @@ def write_evaluation(folder: Path, dataset, rates, splits=("valid",), people=40,
         counted = [n for n in known if n not in ("pelvis", "thorax")]
         value = float(np.mean([known[n] for n in counted]))
         measures = {
-            m.name: MeasureFigures(
+            m.name: MeasureMetrics(
                 threshold=m.threshold, overall=m.overall, value=value, visible=value, mean=value, total=value, auc=value / 2,
                 curve=[0.0] * 51, in_mean=counted, by_joint=known,
             )
             for m in dataset.measures
         }  # fmt: skip
-        figures[split] = SplitFigures(people=people, acc=value / 2, acc_joints=10, pixels=3.0, measures=measures)
-    accuracy.write(folder, dataset, figures)
+        metrics[split] = SplitMetrics(people=people, acc=value / 2, acc_joints=10, pixels=3.0, measures=measures)
+    accuracy.write(folder, dataset, metrics)
     return folder
 
 

@@ -34,7 +34,7 @@ def iterate(log, clock, first, last):
         log.iteration(1, i, {"loss": float(i), "acc": 0.5 if i % 2 else math.nan}, 1e-3)
 
 
-def figures(folder):
+def metrics(folder):
     """Return (what, iteration, loss, acc, samples_per_second, waiting) of every row of metrics.csv."""
     names = ("iteration", "loss", "acc", "samples_per_second", "waiting")
     return [(row["what"], *(float(row[name] or "nan") for name in names)) for row in read_metrics(folder)]
@@ -51,12 +51,12 @@ def test_rows_are_means_and_a_resumed_training_drops_rows_that_it_repeats(tmp_pa
         iterate(log, clock, 71, 100)
     # The losses are means over iterations 1 to 50 and 51 to 100; the speed is 4 images per half second.
     first, second = ("train", 50, 25.5, 0.5, 8, 0.2), ("train", 100, 75.5, 0.5, 8, 0.2)
-    rows = figures(tmp_path)
+    rows = metrics(tmp_path)
     assert [rows[0], rows[3]] == [first, second]
     assert [row[:4] for row in rows[1:3]] == [("epoch", 70, 35.5, 0.5), ("valid", 70, 0.25, 0.75)]
     assert [e.step for e in events().Images("valid/predictions")] == [70]
     with Logs(tmp_path, 4, 60, 200, 9):
-        assert figures(tmp_path) == [first]
+        assert metrics(tmp_path) == [first]
     assert [(e.step, e.value) for e in events().Scalars("train/loss")] == [(50, 25.5)]
 
 
@@ -76,7 +76,7 @@ def test_an_epoch_whose_checkpoint_was_not_written_is_not_logged_twice(tmp_path,
     for _ in range(2):
         with Logs(tmp_path, 4, 100, 200, 0) as log:
             log.epoch(1, 100, [1, 35.5, 0.5, 1e-3], [1, 0.25, 0.75, 1e-3], np.zeros((8, 8, 3), np.uint8))
-    assert [row[:2] for row in figures(tmp_path)] == [("epoch", 100), ("valid", 100)]
+    assert [row[:2] for row in metrics(tmp_path)] == [("epoch", 100), ("valid", 100)]
 
 
 @pytest.mark.parametrize("damage", [b"\xff\xfe\x80", b"\0\0\0\0", b"1,train,x,y,z,1,1,1,1,1", b"\n\n,,,,\n"])

@@ -42,7 +42,7 @@ class Fit:
         loss = squares.sum()
         return loss, torch.cat([loss.detach()[None], squares.detach(), torch.zeros(2 - len(squares))])
 
-    def figures(self, sums):
+    def metrics(self, sums):
         total, first, second = sums.tolist()
         return {"loss": total, "acc": 1 / (1 + total), "first": first, "second": second or float("nan")}
 
@@ -51,7 +51,7 @@ class Fit:
         error = (network.weight.detach() - TRUE).square().sum(dim=1).double()
         return error, np.zeros((4, 4, 3), np.uint8)
 
-    def validation_figures(self, sums):
+    def validation_metrics(self, sums):
         first, second = sums.tolist()
         return {"loss": first + second, "acc": 1 / (1 + first), "first": first, "second": second}
 

@@ -253,7 +253,7 @@ def test_logs_have_the_published_columns(finished):
 def test_the_best_epoch_is_kept(tiny_penn, tmp_path, monkeypatch, accuracies, best):
     settings = Training(epochs=3, iterations=1, batch=2)
     left = iter(accuracies)
-    monkeypatch.setattr(HeatmapObjective, "validation_figures", lambda *_: {"loss": 0.1, "acc": next(left)})
+    monkeypatch.setattr(HeatmapObjective, "validation_metrics", lambda *_: {"loss": 0.1, "acc": next(left)})
     assert trainer(tmp_path, tiny_penn, settings).run()["best_epoch"] == best
     network, description = load_network(tmp_path / "best.safetensors")
     assert description.metrics == {"epoch": best, "valid_accuracy": accuracies[best - 1]}
@@ -279,16 +279,16 @@ def test_best_is_the_epoch_with_the_best_validation_accuracy(finished):
 
 def test_a_batch_in_parts_is_one_batch(tiny_penn, tmp_path):
     """With BatchNorm in evaluation mode, 3 micro-batches give the loss, accuracy and gradient of the whole batch of 5."""
-    figures, gradients = [], []
+    metrics, gradients = [], []
     for accumulate in (1, 3):
         t = trainer(tmp_path / str(accumulate), tiny_penn, Training(batch=5, gradient_accumulation=accumulate, **BLOB))
         t.network.eval()
         batch = next(batches(PoseDataset(tiny_penn, "train", SIZE, t.training, 5, 5), 5, 1, end=1))
         batch["weights"] = torch.linspace(0, 1, 5 * 13).view(5, 13)
         del batch["image_to_crop"]
-        figures.append(t.step(batch))
+        metrics.append(t.step(batch))
         gradients.append(torch.cat([p.grad.flatten() for p in t.network.parameters()]))
-    torch.testing.assert_close(figures[0], figures[1])
+    torch.testing.assert_close(metrics[0], metrics[1])
     torch.testing.assert_close(gradients[0], gradients[1], rtol=1e-3, atol=1e-6)
     assert gradients[0].abs().max() > 1e-3
 
