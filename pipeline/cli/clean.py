@@ -1,4 +1,4 @@
-"""The command `clean`: list results of settings other than the current ones and, if confirmed, move them to exp/.trash."""
+"""Run the command `clean`: list results of other settings than the current ones and, if confirmed, move them to exp/.trash."""
 
 import argparse
 import contextlib

@@ -1,4 +1,4 @@
-"""Combinations of settings: run a stage with each combination, several at the same time, and find the results."""
+"""Run a stage with each of several combinations of settings, some at the same time, and find the results."""
 
 import hashlib
 import os

@@ -1,4 +1,4 @@
-"""The commands of `python -m pipeline`, each as a function that returns the exit code."""
+"""Define the commands of `python -m pipeline`, each as a function that returns the exit code."""
 
 import argparse
 import contextlib

@@ -1,4 +1,4 @@
-"""The command `report`: write a page with the states of the stages and the results into exp/report."""
+"""Run the command `report`: write a page with the states of the stages and the results into exp/report."""
 
 from datetime import UTC, datetime
 from pathlib import Path

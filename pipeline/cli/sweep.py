@@ -1,4 +1,4 @@
-"""The command `sweep`: run a stage with every combination of some settings, and compare the results.
+"""Run the command `sweep`: run a stage with every combination of some settings, and compare the results.
 
 A sweep writes these files to the folder exp/sweeps/<stage>-<8 digits>; the same command writes them again:
     parts.*, joints.csv    accuracies of all combinations, see `stages.reporting.compare`

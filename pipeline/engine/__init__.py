@@ -1,4 +1,4 @@
-"""What all stages share: identity, result folder, manifest, lock.
+"""Provide what all stages share: identity, result folder, manifest, lock.
 
 stage        Stage, the base class of all Luigi tasks, and the states of a stage
 identity     Identity, everything that a result depends on, and its fingerprint

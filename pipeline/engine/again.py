@@ -1,4 +1,4 @@
-"""Luigi tasks that make finished stages again, for the command `rerun`."""
+"""Define the Luigi tasks that make finished stages again, for the command `rerun`."""
 
 from collections.abc import Iterable
 from typing import Any

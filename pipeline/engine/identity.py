@@ -1,4 +1,4 @@
-"""Identity: all facts that determine a result, and their fingerprint."""
+"""Compute the identity of a result (all facts that determine the result) and the fingerprint of the identity."""
 
 import hashlib
 import json

@@ -1,4 +1,4 @@
-"""Result: the folder of one finished or unfinished result below exp/, and its lock."""
+"""Find, make, complete and lock the folder of one result below exp/."""
 
 import contextlib
 from collections.abc import Callable, Iterator

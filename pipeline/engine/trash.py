@@ -1,4 +1,4 @@
-"""Trash: the folder exp/.trash, which keeps replaced and cleaned results until `clean --empty-trash` deletes them."""
+"""Keep replaced and cleaned results in the folder exp/.trash until `clean --empty-trash` deletes them."""
 
 import contextlib
 import errno

@@ -108,7 +108,7 @@ def fine_enough(network: nn.Module, compute: torch.dtype) -> torch.dtype:
                 warnings.warn(
                     f"{kind} is too coarse for this network, whose activations before normalisation lie "
                     f"{distance.median().item():.0f} standard deviations from zero; it is computed in float32 instead. Such "
-                    "activations come from training with a high learning_rate; try a lower one, or adamw with weight_decay.",
+                    "activations come from training with a high learning_rate; train with a lower one.",
                     stacklevel=2,
                 )
                 return torch.float32
