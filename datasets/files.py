@@ -31,10 +31,14 @@ def write_atomically(path: Path, data: bytes, before: Path | None = None) -> Non
     after this renaming leaves the old content only in `before`. Without `before`, an existing file is replaced.
     """
     temporary = path.with_name(path.name + ".writing")
-    with open(temporary, "wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
+    try:
+        with open(temporary, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+    except OSError:
+        temporary.unlink(missing_ok=True)  # on a full disk, an unfinished file would only take space
+        raise
     if before and path.exists():
         os.replace(path, before)
     os.replace(temporary, path)

@@ -215,7 +215,12 @@ def read(folder: Path, settings: OwnDataset, files: Mapping[str, Path], report: 
 
 def _notes(skeleton: Skeleton, left_out: int) -> tuple[str, ...]:
     notes = []
-    if skeleton.mirrored() == list(range(len(skeleton.joints))):
+    mirrored = skeleton.mirrored()
+    alone = [name for joint, name in enumerate(skeleton.joints) if mirrored[joint] == joint]
+    if len(alone) < len(skeleton.joints):
+        pairs = [name.removeprefix("left_") for name in skeleton.joints if name.startswith("left_")]
+        notes.append(f"Left-right pairs: {', '.join(pairs)}. Joints without a partner: {', '.join(alone) or 'none'}.")
+    else:
         notes.append(
             "No joint has a left or right partner, so mirrored images keep their labels. If some joints are left-right "
             "pairs, name them left_... and right_... with `rename`."
@@ -239,7 +244,11 @@ def _renamed(people: CocoPeople, settings: OwnDataset) -> CocoPeople:
             f"the setting `rename` contains {', '.join(sorted(unknown))}, but the labels have no joint of that name; their "
             f"joints are {', '.join(names)}."
         )
-    joints = standard_names([new.get(name, name) for name in names])
+    given = [new.get(name, name) for name in names]
+    for name in given:
+        if len(same := [old for old, called in zip(names, given, strict=True) if called == name]) > 1:
+            raise DataError(f"with the setting `rename`, the joints {' and '.join(same)} would both be called {name}.")
+    joints = standard_names(given)
     skeleton = replace(people.skeleton, joints=joints)
     mirrored = skeleton.mirrored()
     for first, second in people.pairs:
@@ -254,7 +263,7 @@ def _renamed(people: CocoPeople, settings: OwnDataset) -> CocoPeople:
 def _split(folder: Path, settings: OwnDataset, labels: Mapping[str, Annotations]) -> dict[str, Annotations]:
     """Return the people of train, valid and test. A split is listed in a file or drawn at random."""
     rest, splits = labels["labels"], dict[str, Annotations]()
-    named = {which: set(labels[which].images if which in labels else _listed(folder / LISTS[which], rest.images))
+    named = {which: set(labels[which].images if which in labels else _listed(folder / LISTS[which], which, rest.images))
              for which in LISTS if part_of(getattr(settings, which)) is None}  # fmt: skip
     if both := sorted(named.get("valid", set()) & named.get("test", set())):
         raise DataError(f"{len(both)} images, such as {both[0]}, are in valid and in test; list each image in one split.")
@@ -274,8 +283,11 @@ def _groups(images: list[str], split_by: str) -> np.ndarray:
     return np.unique(names, return_inverse=True)[1]
 
 
-def _listed(path: Path, images: list[str]) -> list[str]:
-    """Return the images that a list file selects; [] if there is no file. Raises DataError for a line that matches no image."""
+def _listed(path: Path, which: str, images: list[str]) -> list[str]:
+    """Return the images that the list file of the setting `which` selects; [] if there is no file.
+
+    Raises DataError for a line that matches no image.
+    """
     if not path.is_file():
         return []
     # Path of an image or of a folder -> the image itself, or all images in the folder.
@@ -287,7 +299,9 @@ def _listed(path: Path, images: list[str]) -> list[str]:
     for number, line in enumerate(decode_text(path.read_bytes()).splitlines(), 1):
         if name := line.strip().rstrip("/"):
             if name not in below:
-                raise DataError(f"{path.name}, line {number}: no labelled image is, or lies in, {name}; correct the list.")
+                raise DataError(
+                    f"the list in `{which}`, line {number}: no labelled image is, or lies in, {name}; correct the list."
+                )
             found += below[name]
     return found
 

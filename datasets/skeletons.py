@@ -63,8 +63,9 @@ def matching_joints(source: tuple[str, ...], target: tuple[str, ...]) -> list[in
 def standard_names(names: list[str]) -> tuple[str, ...]:
     """Return names of joints in this project's standard form: lower case, with left_ or right_ in front of paired joints.
 
-    LeftKnee, knee_L, l-knee and Lknee become left_knee if `names` also contains the right knee, such as RightKnee. If the joint
-    of the other side is not in `names`, an l or r does not count as a side. Raises DataError if two joints would get the same
+    LeftKnee, knee_L, l-knee and Lknee become left_knee if `names` also contains the right knee, such as RightKnee. In the same
+    way, hindleftpaw becomes left_hindpaw and frontLpaw becomes left_front_paw. If the joint of the other side is not in
+    `names`, an l or r does not count as a side. Raises DataError if two joints would get the same
     name.
     """
     words = [tuple(word.lower() for word in re.findall(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+|[^\W\d_a-zA-Z]+", n)) for n in names]
@@ -93,3 +94,11 @@ def _with_side(words: tuple[str, ...], others: set[tuple[str, ...]], joined: set
                               (text.removesuffix(side), text.removesuffix(side) + other)):  # fmt: skip
             if rest and rest != text and partner in joined:
                 yield f"{_SIDE[side]}_{rest}"
+        for place, word in enumerate(words):  # a side at the beginning of a later word: frontLpaw
+            rest = word.removeprefix(side)
+            if place and rest and rest != word and "".join((*words[:place], other, rest, *words[place + 1 :])) in joined:
+                yield "_".join((_SIDE[side], *words[:place], rest, *words[place + 1 :]))
+    for side in ("left", "right"):  # a side within a word: hindleftpaw
+        start, found, end = text.partition(side)
+        if found and start and end and start + _OTHER_SIDE[side] + end in joined:
+            yield f"{side}_{start}{end}"

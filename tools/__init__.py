@@ -17,6 +17,7 @@ score_forecasts     prints the PCK of each forecast step, for forecasts in the f
 
 import functools
 import os
+import signal
 import sys
 from collections.abc import Callable
 
@@ -27,12 +28,14 @@ from datasets.errors import DataError
 def program(main: Callable[[], int | None]) -> Callable[[], int]:
     """Return a function that calls a tool's `main` and returns an exit code.
 
-    After a DataError, the function prints the error message and returns 1. After Ctrl-C it returns 130. If the output pipe was
-    closed, as by `| head`, it returns 0.
+    After a DataError, the function prints the error message and returns 1. After Ctrl-C or SIGTERM it returns 130. If the
+    output pipe was closed, as by `| head`, it returns 0.
     """
 
     @functools.wraps(main)
     def run() -> int:
+        # SIGTERM, which queues and `timeout` send, ends a tool as Ctrl-C does, so that it completes its files.
+        before = signal.signal(signal.SIGTERM, _interrupt)
         try:
             code = main() or 0
             sys.stdout.flush()
@@ -46,5 +49,11 @@ def program(main: Callable[[], int | None]) -> Callable[[], int]:
         except KeyboardInterrupt:
             print("interrupted", file=sys.stderr)
             return 130
+        finally:
+            signal.signal(signal.SIGTERM, before)
 
     return run
+
+
+def _interrupt(*_: object) -> None:
+    raise KeyboardInterrupt

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from datasets.errors import DataError
 from datasets.links import follow
+from pipeline import config
 from tools import program
 
 
@@ -27,7 +28,9 @@ def main() -> None:
     parser.add_argument(
         "--scales", default="1 0.85 1.15", help="factors of the box size for the rows with several scales; default: %(default)s"
     )
+    config.add_options(parser)
     options = parser.parse_args()
+    config.use(options)
     network, annotations, images = (follow(path) for path in (options.network, options.annotations, options.images))
     print_table(network, annotations, images, options.split, options.scales)
 
@@ -41,7 +44,6 @@ def print_table(model: Path, annotations: Path, images: Path, split: str, scales
     from tabulate import tabulate
     from tqdm import tqdm
 
-    from datasets.catalog import DATASETS
     from datasets.dataset import DatasetFiles
     from datasets.formats.hdf5 import open_h5
     from datasets.imaging.heatmaps import DECODERS
@@ -54,12 +56,13 @@ def print_table(model: Path, annotations: Path, images: Path, split: str, scales
 
     with open_h5(annotations / f"{split}.h5") as file:
         name = str(file.attrs.get("name", ""))
-    if name not in DATASETS:
+    known = config.datasets()
+    if name not in known:
         raise DataError(
-            f"{annotations / split}.h5 has the dataset name {name!r}, expected one of {', '.join(DATASETS)}; give the "
-            "annotation files of this workspace."
+            f"{annotations / split}.h5 has the dataset name {name!r}, expected one of {', '.join(known)}; give the annotation "
+            "files of this workspace, and by --config the profile with the section of your own dataset."
         )
-    data = DatasetFiles(DATASETS[name], annotations, images)
+    data = DatasetFiles(known[name], annotations, images)
     network, description = load_network(model)
     samples, people = PoseDataset(data, split, Input(resolution=description.resolution)), data.people(split)
     if np.isnan(people.rows.part).all():

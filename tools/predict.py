@@ -106,7 +106,8 @@ def main() -> int:
         print(f"error: {name} cannot be written ({error.strerror}).", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
-        print(f"interrupted: the results so far are in {options.out}", file=sys.stderr)
+        so_far = f": the results so far are in {options.out}" if options.out.is_dir() else ""
+        print(f"interrupted{so_far}", file=sys.stderr)
         return 130
 
 

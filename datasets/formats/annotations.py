@@ -152,8 +152,11 @@ class Writer:
             raise DataError(f"an image name of {self._path} is empty or has a line break; rename it.")
         unlabelled = np.isnan(annotations.part).any(axis=2)
         part = annotations.part + 1
-        if ((part == 0).all(axis=2) & ~unlabelled).any():
-            raise DataError(f"{self._path}: a label lies exactly at (0, 0), which would be read as no label.")
+        if len(lost := np.flatnonzero(((part == 0).all(axis=2) & ~unlabelled).any(axis=1))):
+            raise DataError(
+                f"a label of image {annotations.images[lost[0]]} lies exactly at (-1, -1) px, counted from 0, which annotation "
+                "files use for joints without a label; remove or move the label."
+            )
         part[unlabelled] = 0
         columns = {
             "index": annotations.index,

@@ -58,8 +58,8 @@ def read_coco(path: Path, category: str = "") -> CocoPeople:
     rows = _rows(people)
     if not len(rows):
         raise DataError(
-            f"{path} has no person with labelled joints and a box in the category {chosen.get('name')}; give each a `bbox`, or "
-            "at least two joints at different places."
+            f"{path} has no person with labelled joints (visibility 1 or 2) and a box in the category {chosen.get('name')}; "
+            "label joints, and give each person a `bbox` or at least two joints at different places."
         )
     limbs, pairs = (_joint_pairs(chosen, key, len(joints), path) for key in ("skeleton", "flip_pairs"))
     skeleton = Skeleton(joints, tuple(range(len(joints))), tuple(limbs))
@@ -68,8 +68,10 @@ def read_coco(path: Path, category: str = "") -> CocoPeople:
 
 def _size(record: dict[str, Any]) -> tuple[int, int] | None:
     """Return the width and height in an image's record; None if the record does not state them."""
-    width, height = record.get("width"), record.get("height")
-    return (width, height) if isinstance(width, int) and isinstance(height, int) and width > 0 and height > 0 else None
+    width, height = (side if isinstance(side, int | float) else 0 for side in (record.get("width"), record.get("height")))
+    if not (width > 0 and height > 0 and float(width).is_integer() and float(height).is_integer()):
+        return None
+    return int(width), int(height)  # pandas writes whole numbers as 640.0
 
 
 def _content(path: Path) -> dict[str, list[dict[str, Any]]]:
@@ -146,7 +148,10 @@ def _read_person(record: dict[str, Any], joints: int, images: Mapping[Any, str],
     if not values.any():
         return None
     if values.shape != (3 * joints,):
-        raise DataError(f"{what} has {values.size} numbers of keypoints, expected 3 for each of {joints} joints; correct them.")
+        raise DataError(
+            f"{what} has keypoints of the shape {values.shape}, expected one list of {3 * joints} numbers: x, y and visibility "
+            f"of {joints} joints; correct them."
+        )
     points, flags = values.reshape(-1, 3)[:, :2].copy(), values[2::3]
     labelled = flags > 0
     if not labelled.any() and not (flags < 0).any():

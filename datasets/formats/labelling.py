@@ -211,8 +211,11 @@ def write_slp(
         found.setdefault(frame, []).append(person)
     labels = sleap_io.Labels([sleap_io.LabeledFrame(video=video, frame_idx=n, instances=those) for n, those in found.items()])
     partial = path.with_name(f".{path.stem}.writing{path.suffix}")
-    sleap_io.save_slp(labels, str(partial), verbose=False)
-    os.replace(partial, path)
+    try:
+        sleap_io.save_slp(labels, str(partial), verbose=False)
+        os.replace(partial, path)
+    finally:
+        partial.unlink(missing_ok=True)
 
 
 def write_deeplabcut(

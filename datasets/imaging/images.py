@@ -34,6 +34,7 @@ _EXIF = b"Exif\0\0", b"eXIf"  # beginning of the EXIF block in JPEG and in PNG f
 # at most 64 kB.
 _EXIF_WITHIN = 1 << 17
 _ADVICE = "fetch or unpack the images again."
+_SMALLER = "save it again, smaller or as a plain JPEG."
 
 
 def read_image(path: Path) -> np.ndarray:
@@ -92,13 +93,13 @@ def read_reduced(path: Path, block: int) -> tuple[np.ndarray, int]:
         raise _as_data_error(path, error) from None
 
 
-class _TooMuch(ValueError):
-    """The error for an image whose decoding would take too much memory or time; the image may be undamaged."""
+class _Refused(ValueError):
+    """The error for an image that may be undamaged but is not read; the text of the error includes the remedy."""
 
 
 def _as_data_error(path: Path, error: ValueError) -> DataError:
-    if isinstance(error, _TooMuch):
-        return DataError(f"image {path} is refused: {error}; save it again, smaller or as a plain JPEG.")
+    if isinstance(error, _Refused):
+        return DataError(f"image {path} is refused: {error}")
     return DataError(f"image {path} is damaged ({error}); {_ADVICE}")
 
 
@@ -112,7 +113,9 @@ def _load(path: Path) -> bytes:
     except OSError as error:
         raise DataError(f"image {path} cannot be read: {error.strerror or error}.") from None
     if size > MOST_BYTES:
-        raise _as_data_error(path, _TooMuch(f"it has {size / 1e6:.0f} MB, and at most {MOST_BYTES / 1e6:.0f} MB are read"))
+        raise _as_data_error(
+            path, _Refused(f"it has {size / 1e6:.0f} MB, and at most {MOST_BYTES / 1e6:.0f} MB are read; {_SMALLER}")
+        )
     if not data:
         raise DataError(f"image {path} is empty; {_ADVICE}")
     return data
@@ -135,14 +138,18 @@ def _decode(data: bytes, block: int) -> tuple[np.ndarray, int]:
 
 def _check_size(width: int, height: int) -> None:
     if height * width > MOST_PIXELS:
-        raise _TooMuch(f"its header claims {width} x {height} px, and at most {MOST_PIXELS / 1e6:.0f} million px are read")
+        raise _Refused(
+            f"its header claims {width} x {height} px, and at most {MOST_PIXELS / 1e6:.0f} million px are read; {_SMALLER}"
+        )
 
 
 def _decode_jpeg(data: bytes, block: int) -> tuple[np.ndarray, int]:
     height, width = simplejpeg.decode_jpeg_header(data)[:2]
     _check_size(width, height)
     if _has_too_many_scans(data):
-        raise _TooMuch(f"it is a JPEG of more than {MOST_SCANS} scans, and decoding each scan takes the time of an image")
+        raise _Refused(
+            f"it is a JPEG of more than {MOST_SCANS} scans, and decoding each scan takes the time of an image; {_SMALLER}"
+        )
     # The decoder offers sizes in eighths of the image, and uses the smallest of them that is not below the requested size. An
     # image of up to 8 x 8 px is not reduced, because two of the eight sizes may have equal numbers of pixels.
     factor = math.gcd(block, 8) if max(height, width) > 8 else 1
@@ -222,9 +229,9 @@ def _decode_by_pillow(data: bytes) -> np.ndarray:
             pictures = getattr(file, "n_frames", 1)
             # A phone's HEIF file may contain more than the main image; only the main image is read.
             if pictures > 1 and file.format != "HEIF":
-                raise ValueError(f"it holds {pictures} pictures; save each as a file of its own")
+                raise _Refused(f"it holds {pictures} pictures; save each as a file of its own.")
             if image.mode in ("I", "F"):
-                raise ValueError("its colours have 32 bits; save it with 8 or 16 bits")
+                raise _Refused("its colours have 32 bits; save it with 8 or 16 bits.")
             if image.mode.startswith("I;16"):  # Pillow would clip these values to 8 bits instead of scaling them
                 grey = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
                 grey.info["exif"] = image.getexif().tobytes()
@@ -233,7 +240,7 @@ def _decode_by_pillow(data: bytes) -> np.ndarray:
     except ValueError:
         raise
     except Image.DecompressionBombError:
-        raise _TooMuch(f"its header claims more than {MOST_PIXELS / 1e6:.0f} million px") from None
+        raise _Refused(f"its header claims more than {MOST_PIXELS / 1e6:.0f} million px; {_SMALLER}") from None
     except Image.UnidentifiedImageError:
         raise ValueError(f"its format is not supported: it begins with {data[:8]!r}") from None
     except Exception as error:  # Pillow's readers raise all kinds of exceptions for damaged files

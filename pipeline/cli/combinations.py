@@ -74,14 +74,16 @@ def combination_of(chosen: Sequence[Choice]) -> Combination:
     """Return the combination that consists of one chosen value for each varied setting.
 
     If settings of a training vary, the experiment of this training gets a new name: the name from the settings, followed by the
-    varied settings and their values.
+    varied settings and their values. Raises DataError for unknown settings and wrong values.
     """
     settings = [f"{section}.{setting}={value}" for section, setting, value in chosen]
     for section in dict.fromkeys(section for section, _, _ in chosen):
-        training = config.settings().section(section)
-        if isinstance(training, Training):
+        training = getattr(config.settings(), section, None)
+        if isinstance(training, Training):  # not a section such as [recipe:NAME] or [dataset:NAME]
             own = [f"{setting}-{value}" for of, setting, value in chosen if of == section]
             settings.append(f"{section}.experiment={legal_name('-'.join((training.experiment, *own))).replace('=', '_')}")
+    with config.more_settings(settings):
+        config.settings()  # checked now, so that not every combination fails later
     return Combination(" ".join(f"{setting}={value}" for _, setting, value in chosen), tuple(settings), tuple(chosen))
 
 

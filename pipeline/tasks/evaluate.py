@@ -21,7 +21,7 @@ MODELS = ("pretrained", "finetuned", "scratch")
 class Evaluate(ChainStage):
     """Score one network on one dataset; write accuracy.json, the predictions and the failures."""
 
-    version = 6
+    version = 7
     dataset = DatasetName(further, "dataset on which the network is scored")
     model = luigi.ChoiceParameter(
         choices=MODELS,

@@ -58,7 +58,10 @@ def evaluate(folder: Path, model: Path, data: DatasetFiles, splits: list[str], e
     network, description = load_network(model)
     channels = matching_joints(description.joints, data.skeleton.joints)
     if all(channel is None for channel in channels):
-        raise DataError(f"{model} predicts none of the joints of {data.dataset.title}; give a network for human joints.")
+        raise DataError(
+            f"{model} predicts none of the joints of {data.dataset.title} ({', '.join(data.skeleton.joints)}); choose a "
+            "network that does, such as one that was trained on them (`scratch` or `finetuned`)."
+        )
     size = Input(resolution=description.resolution)
     result: dict[str, SplitMetrics] = {}
     labelled: groups.Scored = []

@@ -10,6 +10,7 @@ import numpy as np
 
 from datasets.formats.annotations import ENLARGED, Annotations
 from stages.evaluation.accuracy import OksMetrics
+from stages.evaluation.measures import known_joints
 
 # Joint -> standard deviation of several annotators' labels, divided by the square root of the person's area (as in COCO).
 SIGMA = {
@@ -27,15 +28,20 @@ def sigmas(joints: tuple[str, ...]) -> np.ndarray:
     return np.array([SIGMA.get(name.removeprefix("left_").removeprefix("right_"), OTHER_SIGMA) for name in joints])
 
 
-def score(rows: Annotations, preds: np.ndarray, confidence: np.ndarray, joints: tuple[str, ...]) -> OksMetrics:
+def score(rows: Annotations, preds: np.ndarray, confidence: np.ndarray, joints: tuple[str, ...]) -> OksMetrics | None:
     """Return average precisions and the average recall of predictions, one prediction per labelled person.
 
-    preds: (N, J, 2) in 0-based px, NaN for joints that are not predicted; confidence: (N, J). People without a labelled joint
-    do not count. A person's area is the area of the person's square box, as in the files that `write_coco` writes. The score of
-    a prediction is the mean confidence of the predicted joints.
+    preds: (N, J, 2) in 0-based px, NaN for joints that are not predicted; confidence: (N, J). As in PCK, joints
+    that the network does not have (NaN for all people) do not count. People without a label of any other joint do not count; if
+    nobody is left, the result is None. A person's area is the area of the person's square box, as in the files that
+    `write_coco` writes. The score of a prediction is the mean confidence of the predicted joints.
     """
-    labelled = np.flatnonzero(~np.isnan(rows.part).any(axis=2).all(axis=1))
-    rows, preds, confidence = rows.select(labelled), preds[labelled], confidence[labelled]
+    has = known_joints(preds)
+    part, preds, confidence, sigma = rows.part[:, has], preds[:, has], confidence[:, has], sigmas(joints)[has]
+    labelled = np.flatnonzero(~np.isnan(part).any(axis=2).all(axis=1))
+    rows, part, preds, confidence = rows.select(labelled), part[labelled], preds[labelled], confidence[labelled]
+    if not len(rows):
+        return None
     known = ~np.isnan(preds).any(axis=2)
     scores = (confidence * known).sum(axis=1) / known.sum(axis=1).clip(min=1)
     people = defaultdict[str, list[int]](list)
@@ -45,7 +51,7 @@ def score(rows: Annotations, preds: np.ndarray, confidence: np.ndarray, joints: 
     hits, order = [], []
     for those in people.values():
         ranked = np.array(those)[np.argsort(-scores[those], kind="stable")][:MOST]
-        found = similarity(preds[ranked], rows.part[those], area[those], sigmas(joints))
+        found = similarity(preds[ranked], part[those], area[those], sigma)
         hits.append(np.stack([_matched(found, threshold) for threshold in THRESHOLDS], axis=1))
         order.append(scores[ranked])
     ranks = np.argsort(-np.concatenate(order), kind="stable")

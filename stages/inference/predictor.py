@@ -196,7 +196,12 @@ def find(source: str | Path) -> Path:
         # A folder such as exp/, with the results of many stages: prefer the exported network.
         if not any((path / name).is_file() for name in _NETWORKS):
             exported = follow(path / "export")
-            deeper = [follow(p) for up in ("*", "*/*") for p in sorted(path.glob(up)) if "@" not in str(p.relative_to(path))]
+            deeper = [
+                follow(p)
+                for up in ("*", "*/*", "own/*/*")
+                for p in sorted(path.glob(up))
+                if "@" not in str(p.relative_to(path))
+            ]
             below += [exported] if any((exported / name).is_file() for name in _NETWORKS) else deeper
     else:
         places = [] if path.is_absolute() else [f"{up}{source}" for up in ("", "*/", "*/*/")]

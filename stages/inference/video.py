@@ -55,7 +55,7 @@ class VideoReader:
             raise DataError(f"{path} cannot be read: {error.strerror or error}.") from None
         try:
             self._container = av.open(self._file, "r", options={"protocol_whitelist": "none"}, metadata_errors="replace")
-        except (av.FFmpegError, ValueError):
+        except (av.FFmpegError, ValueError, OSError):  # OSError: the file is empty
             self._file.close()
             raise DataError(
                 f"{path} cannot be read as a video: it is damaged, truncated before its table of frames, or of an unknown "
@@ -114,7 +114,7 @@ class VideoReader:
 
     def _shown(self) -> Iterator[Frame]:
         offset = -(self._container.start_time or 0) / av.time_base
-        time, step = -math.inf, float(1 / self.rate)
+        time, step, count = -math.inf, float(1 / self.rate), 0
         for frame in self._filtered(self._decoded()):
             following = max(0.0, time + step)
             if frame.pts is not None and frame.time_base:
@@ -125,8 +125,9 @@ class VideoReader:
                 time = shown
             else:  # some file formats do not store times of frames
                 time = following
+            count += 1
             yield Frame(_transformed(frame.to_ndarray(), _transform(frame)), time)
-        self._tell_failures(time)
+        self._tell_failures(time, count)
 
     def _decoded(self) -> Iterator[VideoFrame]:
         damaged = set()  # presentation times of damaged packets
@@ -184,7 +185,13 @@ class VideoReader:
             ) from None
         return graph
 
-    def _tell_failures(self, last: float) -> None:
+    def _tell_failures(self, last: float, count: int) -> None:
+        """Append messages about damage to `failed`; last: time of the last frame in s; count: number of frames."""
+        if self._container.format.name == "gif" and count < self._stream.frames:
+            self.failed.append(
+                f"{self.path}: only {count} of {_frames(self._stream.frames)} could be read, because some have no delay; "
+                "convert it to MP4."
+            )
         if self.undecodable:
             self.failed.append(f"{self.path}: {_frames(self.undecodable)} could not be decoded and were skipped.")
         if self._damaged:

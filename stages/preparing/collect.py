@@ -32,6 +32,8 @@ class Sources:
         given = {which: str(getattr(settings, which)) for which in LABELS}
         files = {which: text for which, text in given.items() if which == "labels" or (text and part_of(text) is None)}
         labels = {which: Path(text).expanduser() for which, text in files.items()}
+        if projects := [path for path in labels.values() if path.name == "config.yaml"]:
+            raise DataError(f"{section} {projects[0]} is the file of a DeepLabCut project; give the folder that it is in.")
         images = Path(settings.images).expanduser() if settings.images else None
         if images and images.is_file():
             raise DataError(f"{section} images = {images}: this is a file; give the folder of the images or videos.")

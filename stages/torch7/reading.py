@@ -49,7 +49,9 @@ def read_mapped(path: Path, data: mmap.mmap, long_size: int | None) -> Value:
     if data[0] in b"012345678":
         return _Reader(_AsciiSource(path, data)).read()
     if data[0] > CLOSURE:
-        raise _Damaged(path, 0, f"found byte {data[0]}, expected one of Torch7's type numbers (0 to 8)")
+        raise DataError(
+            f"{path} is not a Torch7 file: it begins with {data[:8]!r}; give a .t7 file, or another kind of file by its suffix."
+        )
     failures = []
     for size in [long_size] if long_size else [8, 4]:
         try:

@@ -132,12 +132,13 @@ def test_wrong_sources_are_named(empty: Place):
     ("settings", "said"),
     [
         ({"labels": ""}, r"\[dataset:fish\] labels is empty; give the file of labels"),
+        ({"labels": "mice/config.yaml"}, r"mice/config\.yaml is the file of a DeepLabCut project; give the folder"),
         ({"images": ""}, r"\[dataset:fish\] images is empty; give the folder of the images"),
         ({"images": "fish/labels.json"}, "this is a file; give the folder of the images"),
         ({"images": "fish"}, "lacks 6 of the 6 images that are annotated, such as 000.png"),
         ({"labels": "fish/labels.slp"}, "labels.slp cannot be read as labels"),
         ({"labels": "fish/images"}, "cannot be read as labels"),
-        ({"valid": "fish/valid.txt"}, "valid.txt, line 1: no labelled image is, or lies in, nobody.png"),
+        ({"valid": "fish/valid.txt"}, "the list in `valid`, line 1: no labelled image is, or lies in, nobody.png"),
     ],
 )
 def test_wrong_labels_and_images_are_named(tmp_path, monkeypatch, settings, said):

@@ -10,8 +10,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from datasets.errors import DataError
 from pipeline import config
-from pipeline.cli.combinations import Combination, Running, run_each
+from pipeline.cli.combinations import Combination, Running, combination_of, run_each
 from pipeline.cli.sweep import combinations, holm
 from pipeline.config import UsageError
 from tests.pipeline.conftest import Place
@@ -42,6 +43,18 @@ def test_settings_are_added_for_a_while():
     assert config.settings().finetune.batch == before and "x" not in config.datasets() and not config.single
 
 
+def test_sections_that_are_no_trainings_can_be_varied():
+    texts = "recipe:modern.learning_rate=0.001", "dataset:x.split_seed=2", "slurm:PretrainMpii.cpus=4"
+    with config.more_settings(["dataset:x.labels=a"]):
+        for text in texts:
+            section, _, setting = text.partition("=")[0].rpartition(".")
+            assert combination_of([(section, setting, text.partition("=")[2])]).settings == (text,)
+    with pytest.raises(DataError, match=r"section \[pretrian\]"):
+        combination_of([("pretrian", "learning_rate", "0.1")])
+    with pytest.raises(DataError, match="nix"):
+        combination_of([("pretrain", "nix", "1")])
+
+
 def test_p_values_are_those_of_holm():
     tests = pd.DataFrame({"p": [0.01, np.nan, 0.04, 0.03], "verdict": ["better", "scored on other people", "worse", "better"]})
     found = holm(tests)
@@ -51,17 +64,19 @@ def test_p_values_are_those_of_holm():
 
 def test_a_sweep_runs_compares_and_carries_on(place: Place):
     before = place.results()
-    words = ("sweep", "EvaluateMpii:finetuned", "--vary", "finetune.learning_rate=0.001,0.003,none")
-    said = place.run(*words, code=1)
-    assert "1 of 3: learning_rate=0.001" in said and "learning_rate = none" in said
-    assert "error: learning_rate=none failed" in said
+    words = ("sweep", "EvaluateMpii:finetuned", "--vary")
+    said = place.run(*words, "finetune.learning_rate=0.001,none", code=20)
+    assert "learning_rate = none" in said and "1 of 2" not in said  # refused before anything runs
+    said = place.run(*words, "finetune.learning_rate=0.001,0.003,10", code=1)
+    assert "1 of 3: learning_rate=0.001" in said and "The loss became" in said
+    assert "error: learning_rate=10 failed" in said
     made = place.results()
     assert {name: made[name] for name in before} == before
     trained = {name.partition("@")[0] for name in made.keys() - before.keys() if "hg-256-ft" in name}
     assert trained == {f"penn_action_cropped/hg-256-ft-learning_rate-{value}" for value in ("0.001", "0.003")}
     table = said[said.index("MPII valid, PCKh@0.5") :]
     assert "learning_rate=0.001" in table and "learning_rate=0.003" in table and "than" in table
-    said = place.run("sweep", "EvaluateMpii:finetuned", "--vary", "finetune.learning_rate=0.001,0.003", "--at-once", "2")
+    said = place.run(*words, "finetune.learning_rate=0.001,0.003", "--at-once", "2")
     assert "learning_rate=0.003 is done" in said and place.results() == made
     folder = next(path for path in place.exp.glob("sweeps/EvaluateMpii-finetuned-*") if (path / "logs").exists())
     assert {path.name for path in folder.glob("logs/*")} == {"learning_rate=0.001.txt", "learning_rate=0.003.txt"}

@@ -1,3 +1,4 @@
+import signal
 import subprocess
 import sys
 
@@ -22,6 +23,20 @@ def test_a_tool_prints_an_error_and_returns_a_code(error, code, told, capsys):
 
     assert main() == code
     assert capsys.readouterr().err.strip() == told
+
+
+def test_sigterm_ends_a_tool_as_ctrl_c_does(capsys):
+    finished, before = [], signal.getsignal(signal.SIGTERM)
+
+    @program
+    def main() -> None:
+        try:
+            signal.raise_signal(signal.SIGTERM)
+        finally:
+            finished.append(True)
+
+    assert main() == 130 and finished and capsys.readouterr().err.strip() == "interrupted"
+    assert signal.getsignal(signal.SIGTERM) == before
 
 
 def test_a_closed_output_pipe_is_no_error():

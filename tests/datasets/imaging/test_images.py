@@ -71,7 +71,7 @@ def test_grey_values_of_16_bits_are_scaled(tmp_path):
 def test_unsupported_pictures_are_refused(tmp_path):
     path = tmp_path / "a.tif"
     Image.fromarray(PIXELS).save(path, save_all=True, append_images=[Image.fromarray(PIXELS)] * 2)
-    with pytest.raises(DataError, match=r"a\.tif is damaged \(it holds 3 pictures"):
+    with pytest.raises(DataError, match=r"a\.tif is refused: it holds 3 pictures"):
         read_upright(path)
     Image.fromarray(np.ones((4, 4), np.float32)).save(path)
     with pytest.raises(DataError, match="32 bits"):

@@ -38,11 +38,14 @@ def test_metrics_are_those_of_pycocotools(tmp_path, seed):
         preds[:, 1] = np.nan  # a joint that the network does not predict
     if seed == 2:
         confidence[:] = 0.5  # all predictions have equal scores
-    write_coco(tmp_path / "labels.json", rows, JOINTS, [], dict.fromkeys(rows.images, (400, 400)), "")
-    write_coco_results(tmp_path / "found.json", rows, preds, confidence)
+    # Joints that are predicted for nobody do not count, so pycocotools gets labels without them.
+    has = np.flatnonzero(~np.isnan(preds).all(axis=(0, 2)))
+    names, shared = tuple(JOINTS[joint] for joint in has), replace(rows, part=rows.part[:, has], visible=rows.visible[:, has])
+    write_coco(tmp_path / "labels.json", shared, names, [], dict.fromkeys(rows.images, (400, 400)), "")
+    write_coco_results(tmp_path / "found.json", shared, preds[:, has], confidence[:, has])
     labels = COCO(tmp_path / "labels.json")
     scored = COCOeval(labels, labels.loadRes(str(tmp_path / "found.json")), "keypoints")
-    scored.params.kpt_oks_sigmas = oks.sigmas(JOINTS)
+    scored.params.kpt_oks_sigmas = oks.sigmas(names)
     scored.evaluate()
     scored.accumulate()
     scored.summarize()
@@ -50,6 +53,16 @@ def test_metrics_are_those_of_pycocotools(tmp_path, seed):
     expected = scored.stats[[0, 1, 2, 5]]
     assert [found.ap, found.ap50, found.ap75, found.ar] == pytest.approx(expected.tolist(), abs=1e-9)
     assert 0.02 < found.ap < 0.9  # the predictions are neither all right nor all wrong
+
+
+def test_joints_that_the_network_does_not_have_do_not_count():
+    rows, _, confidence = people(0)
+    preds = rows.part.copy()
+    preds[:, 3:] = np.nan
+    found = oks.score(rows, preds, confidence, JOINTS)
+    assert found and (found.ap, found.ar) == (1, 1)
+    only = replace(rows, part=np.where(np.arange(len(JOINTS))[None, :, None] < 3, np.nan, rows.part))
+    assert oks.score(only, preds, confidence, JOINTS) is None  # no label of a joint that the network has
 
 
 def test_exact_predictions_have_full_precision():

@@ -1,11 +1,13 @@
 """Reading videos like those of cameras, phones and editors, which the tests themselves make; and writing videos."""
 
 import itertools
+import re
 from fractions import Fraction
 
 import av
 import numpy as np
 import pytest
+from PIL import Image
 
 from datasets.errors import DataError
 from stages.inference.video import VideoReader, VideoWriter
@@ -208,6 +210,18 @@ def test_a_truncated_video_is_read_as_far_as_possible(tmp_path, ending, codec):
     assert 8 < len(frames) < 20 and len(reader.failed) == 1 and str(path) in reader.failed[0]
 
 
+def test_frames_of_a_gif_that_are_lost_are_counted(tmp_path):
+    """Without the blocks that state delays, libav merges frames."""
+    images = [Image.fromarray(image) for image in np.random.default_rng(0).integers(0, 255, (6, 40, 60, 3), np.uint8)]
+    images[0].save(tmp_path / "a.gif", save_all=True, append_images=images[1:], duration=100)
+    frames, reader = read(tmp_path / "a.gif")
+    assert len(frames) == 6 and not reader.failed
+    (tmp_path / "b.gif").write_bytes(re.sub(rb"!\xf9\x04.{4}\x00", b"", (tmp_path / "a.gif").read_bytes(), flags=re.DOTALL))
+    frames, reader = read(tmp_path / "b.gif")
+    lost = f"only {len(frames)} of 6 frames could be read, because some have no delay"
+    assert len(frames) < 6 and len(reader.failed) == 1 and lost in reader.failed[0]
+
+
 def test_files_that_are_no_videos_are_refused(tmp_path):
     with av.open(str(tmp_path / "sound.m4a"), "w") as file:
         stream = file.add_stream("aac", rate=48000)
@@ -218,6 +232,7 @@ def test_files_that_are_no_videos_are_refused(tmp_path):
     made(tmp_path / "other.mts", greys(3), format="mpegts")
     (tmp_path / "list.m3u8").write_text(f"#EXTM3U\n#EXT-X-TARGETDURATION:1\n#EXTINF:1,\n{tmp_path}/other.mts\n#EXT-X-ENDLIST\n")
     (tmp_path / "list.ffconcat").write_text("ffconcat version 1.0\nfile other.mts\n")
+    (tmp_path / "empty.mp4").touch()
     (tmp_path / "notes.txt").write_text("no video\n" * 50)
     (tmp_path / "cut.mp4").write_bytes(made(tmp_path / "a.mp4", greys(5)).read_bytes()[:-300])
     for name, words in {
@@ -226,6 +241,7 @@ def test_files_that_are_no_videos_are_refused(tmp_path):
         "list.ffconcat": "cannot be read as a video",
         "notes.txt": "is a text file, not a video",
         "cut.mp4": "cannot be read as a video",
+        "empty.mp4": "cannot be read as a video",
         "nowhere.mp4": "cannot be read: No such file",
     }.items():
         with pytest.raises(DataError, match=words) as raised:
