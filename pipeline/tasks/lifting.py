@@ -12,7 +12,7 @@ from datasets.links import follow
 from datasets.progress import Report
 from pipeline import config
 from pipeline.engine.digests import Digests
-from pipeline.engine.stage import Stage
+from pipeline.engine.stage import Stage, with_inputs
 from pipeline.tasks.base import ChainStage
 from pipeline.tasks.fetch import SAMPLE, FetchConverter
 from pipeline.tasks.prepare import converted
@@ -199,9 +199,9 @@ class EvaluateConverter(ChainStage):
 
 
 class ExportConverter(ChainStage):
-    """Export the converter as safetensors, ONNX and, if possible, Torch7 for other programs, with a description."""
+    """Export the converter as safetensors, ONNX and, if possible, Torch7, with a description and a model card."""
 
-    version = 2
+    version = 3
     result_path = "export-converter"
 
     def settings(self) -> dict[str, Any]:
@@ -215,4 +215,11 @@ class ExportConverter(ChainStage):
         from stages.lifting.convert import read_split
         from stages.lifting.export import export
 
-        return export(folder, inputs["converter"] / BEST, read_split(inputs["clips"]), config.settings().train_converter)
+        settings, stages = config.settings(), with_inputs(list(self.requires().values()))
+        made_by = {stage.name: f"`{stage.fingerprint}`" for stage in stages}
+        for stage in stages:
+            if isinstance(stage, FetchConverter):
+                made_by["authors"] = stage.trained_by()
+        drawn = "the movements of the drawn people in this workspace's sample"
+        made_by["motion capture"] = drawn if settings.mocap.source == SAMPLE else settings.mocap.source
+        return export(folder, inputs["converter"] / BEST, read_split(inputs["clips"]), settings.train_converter, made_by)

@@ -6,6 +6,7 @@ model_best.t7          res-64 for the option -s3Model of image-play and skeleton
                        networks that `stages.lifting.published.obstacle` allows
 converter.json         the description: options, joints, input, outputs, accuracies, and for each file the largest difference
                        of its outputs from the network's outputs
+MODEL_CARD.md          a text for users: the network's input, output, accuracy and data, and the stages that made the network
 """
 
 from collections.abc import Callable
@@ -55,11 +56,13 @@ class ExportedConverter(BaseModel):
     no_torch7: str  # the reason why there is no Torch7 file; "" if the file exists
 
 
-def export(folder: Path, model: Path, clips: dict[str, Clips], training: ConverterTraining) -> dict[str, Any]:
+def export(folder: Path, model: Path, clips: dict[str, Clips], training: ConverterTraining,
+           made_by: dict[str, str]) -> dict[str, Any]:  # fmt: skip
     """Read a converter from the file `model`, write it in every format, and compare each file with it on validation poses.
 
-    clips: split -> clips of motion capture. Returns the number of parameters, and for each file the largest difference of its
-    outputs from the network's outputs. Raises DataError for a lifter, and if a difference exceeds TOLERANCE.
+    clips: split -> clips of motion capture; made_by: lines of the model card, such as name of a stage -> fingerprint. Returns
+    the number of parameters, and for each file the largest difference of its outputs from the network's outputs. Raises
+    DataError for a lifter, and if a difference exceeds TOLERANCE.
     """
     network, about = checkpoints.load(model)
     if not isinstance(network, ConverterNet):
@@ -95,7 +98,36 @@ def export(folder: Path, model: Path, clips: dict[str, Clips], training: Convert
         no_torch7=reason,
     )
     write_atomically(folder / NAME, told.model_dump_json(indent=1).encode())
+    (folder / "MODEL_CARD.md").write_text(_card(told, made_by), encoding="utf-8")
     return {"parameters": told.parameters, "largest_difference": differences}
+
+
+def _card(told: ExportedConverter, made_by: dict[str, str]) -> str:
+    """Return the text of MODEL_CARD.md; made_by: see `export`."""
+    return "\n".join([
+        "# From the heatmaps of a pose to the pose in 3D",
+        "",
+        f"A converter of {told.parameters:,} parameters. Input: heatmaps {told.heatmaps}; S = {told.side}.",
+        f"Outputs: {told.outputs}.",
+        f"A joint (x, y, z) in mm is seen at u = focal * x / z + {told.center:g}, v = focal * y / z + {told.center:g}, in",
+        "heatmap px counted from 0. An image shows neither a person's size nor the focal length, so both are estimates.",
+        "",
+        f"Joints: {', '.join(told.joints)}.",
+        "",
+        "## Accuracy on validation clips when the network was saved",
+        "",
+        *[f"- {name}: {value:.6g}" for name, value in told.metrics.items()],
+        "",
+        "## Files",
+        "",
+        *[f"- `{name}`: largest difference from the network {d:.1e} mm" for name, d in told.largest_difference.items()],
+        *([f"- There is no Torch7 file: {told.no_torch7}."] if told.no_torch7 else []),
+        "",
+        "## How it was made",
+        "",
+        *[f"- {name}: {value}" for name, value in made_by.items()],
+        "",
+    ])  # fmt: skip
 
 
 class _Parts(nn.Module):
