@@ -12,6 +12,7 @@ from importlib import metadata
 from pathlib import Path
 
 from datasets.errors import DataError
+from datasets.files import disk_trouble_as_data_error
 from pipeline import config
 from pipeline.tasks.fetch import fetched
 
@@ -151,7 +152,8 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"error: {error}", file=sys.stderr)
         return 2
     try:
-        return commands.COMMANDS[options.command](options)
+        with disk_trouble_as_data_error(config.exp()):
+            return commands.COMMANDS[options.command](options)
     except config.UsageError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

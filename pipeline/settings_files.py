@@ -49,7 +49,7 @@ def import_luigi() -> None:
             raise DataError(f"{VARIABLE} = {named}: there is no such file; correct or unset the variable.")
         if path.suffix == ".toml":
             raise DataError(f"{VARIABLE} = {named}: settings are in the form of luigi.cfg; a .toml file is not read.")
-        os.environ[VARIABLE] = str(path)
+        os.environ[VARIABLE] = str(path.absolute())  # --workspace may change the current folder
     with mock.patch.object(configparser.RawConfigParser, "read", read):
         import luigi  # noqa: F401
     from luigi.configuration import LuigiConfigParser

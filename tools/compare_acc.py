@@ -25,12 +25,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         prog="python -m tools.compare_acc", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("results", nargs="*", type=Path, metavar="RESULTS", help="default: exp")
+    parser.add_argument("results", nargs="*", type=Path, metavar="RESULTS", help="default: the folder of all results")
     config.add_options(parser)
     parser.add_argument("--out", type=Path, help="write the tables (.csv, .md, .txt) and curves (.png, .pdf) into this folder")
     options = parser.parse_args()
     config.use(options)
-    compare(options.results or [Path("exp")], options.out)
+    compare(options.results or [config.exp()], options.out)
 
 
 def compare(results: list[Path], out: Path | None) -> None:
@@ -72,9 +72,11 @@ def evaluations_of(path: Path) -> list[Path]:
     if (path / "accuracy.json").is_file():
         return [path]
     training = path if (path / "best.safetensors").is_file() else None
-    root = path.parent.parent if training else path
+    root = _root(training) if training else path
     folders = [path.parent for depth in ("", "*/", "*/*/") for path in root.glob(f"{depth}evaluate-*/manifest.json")]
-    found = {folder.resolve() for folder in folders if not stands_twice(folder)}
+    # The evaluation of stored predictions has no network of this workspace.
+    ours = [folder for folder in folders if folder.name.partition("@")[0] != "evaluate-stored"]
+    found = {folder.resolve() for folder in ours if not stands_twice(folder)}
     evaluations = sorted(
         (folder for folder in sorted(found) if training is None or network_of(folder) == training),
         key=lambda f: finished(network_of(f)),
@@ -112,11 +114,17 @@ def stands_twice(folder: Path) -> bool:
 def network_of(evaluation: Path) -> Path:
     """Return the folder of the network that an evaluation scored; if the network was deleted, a path that does not exist."""
     digits = identity_of(evaluation).inputs["model"][:8]
-    root = evaluation.parent.parent
-    results = (path.parent for path in sorted(root.glob("*/*/manifest.json")))
+    root = _root(evaluation)
+    results = (path.parent for depth in ("*/*", "own/*/*") for path in sorted(root.glob(f"{depth}/manifest.json")))
     copied = (folder for folder in results if fingerprint(folder).startswith(digits))
-    found = next(root.glob(f"*/*@{digits}"), None) or next(copied, None)
+    named = (path for depth in ("*", "own/*") for path in root.glob(f"{depth}/*@{digits}"))
+    found = next(named, None) or next(copied, None)
     return (found or root / "deleted" / f"network@{digits}").resolve()
+
+
+def _root(result: Path) -> Path:
+    """Return the folder of all results, such as exp/demo, for a result NAME/RESULT or own/NAME/RESULT in it."""
+    return result.parents[2] if result.parents[1].name == "own" else result.parents[1]
 
 
 def short_names(networks: list[Path]) -> dict[Path, str]:

@@ -10,6 +10,7 @@ person should fill the picture, as in the training images: crop the picture to t
 
 import argparse
 import json
+import math
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -63,13 +64,19 @@ def forecast(options: argparse.Namespace) -> int:
     """Forecast from all pictures and write files; return the exit code. Raises DataError for an unusable source or network."""
     if not options.source.exists():
         raise DataError(f"{options.source} does not exist; give an image, a folder of images, or a video.")
+    if options.source.is_dir() and options.out.resolve() == options.source.resolve():
+        raise DataError(f"--out {options.out} is the folder of the pictures; give another folder.")
     from stages.forecast_comparison.pictures import sheet, strip, write_animation
     from stages.forecasting.forecaster import PoseForecaster
 
     forecaster, failed, done = PoseForecaster.load(result_at(options.model), options.device), list[str](), 0
     options.out.mkdir(parents=True, exist_ok=True)
     for name, pixels in tqdm(_pictures(options, failed), unit="picture", disable=not sys.stderr.isatty()):
-        found = forecaster.forecast(pixels, None if options.box is None else np.array(options.box))
+        try:
+            found = forecaster.forecast(pixels, None if options.box is None else np.array(options.box))
+        except DataError as error:  # the box lies outside of this picture
+            failed.append(f"{name}: {error}")
+            continue
         picture = sheet(strip(pixels, found.joints), [name])
         from datasets.imaging import draw
 
@@ -104,7 +111,9 @@ def _pictures(options: argparse.Namespace, failed: list[str]) -> Iterator[tuple[
     """Yield the name and pixels (H, W, 3) uint8 RGB of every picture; append the errors of unreadable pictures to `failed`."""
     source = options.source
     if source.is_dir() or source.suffix.lower() in PICTURES:
-        paths = sorted(p for p in source.iterdir() if p.suffix.lower() in PICTURES) if source.is_dir() else [source]
+        inside = source.iterdir() if source.is_dir() else [source]
+        # Names with ._ are metadata that macOS writes beside each file on other disks.
+        paths = sorted(p for p in inside if p.suffix.lower() in PICTURES and not p.name.startswith("._"))
         if not paths:
             raise DataError(
                 f"{source} holds no image ({', '.join(PICTURES)}); give a folder of images, or a video by its name."
@@ -118,8 +127,8 @@ def _pictures(options: argparse.Namespace, failed: list[str]) -> Iterator[tuple[
     reader, due = VideoReader(source), 0.0
     for frame in reader:
         if frame.time >= due:
-            due += options.every
-            yield f"{source.stem}-{frame.time:.2f}s", frame.pixels
+            due = (math.floor(frame.time / options.every) + 1) * options.every
+            yield f"{source.stem}-{frame.time:.3f}s", frame.pixels
     failed += reader.failed
     reader.close()
 

@@ -52,6 +52,8 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0, help="seed of the random choice; default: 0")
     parser.add_argument("--out", type=Path, help="file of the picture; default: pictures/DATASET-SPLIT.png")
     options = parser.parse_args()
+    if options.count < 1:
+        parser.error("--count must be at least 1")
     config.use(options)
     inspect(options)
 
@@ -136,7 +138,8 @@ def choose(rows: Annotations, odd: pd.DataFrame, actions: pd.Series | None, opti
     if options.action is not None:
         if actions is None or options.action not in set(actions):
             raise DataError(
-                f"--action {options.action}: the {options.split} split has no such action; see the table of actions."
+                f"--action {options.action}: the {options.split} split has no such action; the actions are "
+                f"{', '.join(sorted(set(actions))) if actions is not None else 'unknown'}."
             )
         wanted = wanted.intersection(actions.index[actions == options.action])
     if options.suspicious is not None:

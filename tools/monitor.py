@@ -90,7 +90,7 @@ def row(folder: Path) -> list[str]:
     if not rows:
         return [name, state(folder), *[""] * 6]
     last, valid = rows[-1], [row for row in rows if row["what"] == "valid"]
-    trained = next(row for row in reversed(rows) if row["what"] != "valid")
+    trained = next((row for row in reversed(rows) if row["what"] != "valid"), last)
     speeds = [row for row in rows if row["what"] == "train"]
     done, total = int(last["iteration"]), int(last["iterations"])
     running = state(folder) == "running"
@@ -122,7 +122,9 @@ def state(folder: Path) -> str:
     if (folder / MANIFEST).exists():
         return "finished"
     result = folder.with_name(folder.name.removesuffix(".partial"))
-    return "running" if is_locked(result, folder.parents[1]) else "stopped"
+    # The folder of all results, which has the locks; with [workspace] exp = exp, it may also be a subfolder such as exp/demo.
+    exp = next((place for place in folder.parents if (place / ".locks").is_dir()), config.exp())
+    return "running" if is_locked(result, exp) else "stopped"
 
 
 def pace(rows: list[dict[str, str]]) -> float:

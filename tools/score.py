@@ -78,6 +78,7 @@ def print_tables(path: Path, predictions: list[Path], chosen: Chosen | None = No
     from datasets.formats.matlab import read_mat
     from datasets.mpii import MPII
     from stages.evaluation import metrics
+    from stages.evaluation.measures import joints_in_mean, known_joints
     from stages.evaluation.prediction_files import arranged
 
     content = read_mat(path, "pos_gt_src", "jnt_missing", "headboxes_src", "pos_pred_src")
@@ -100,7 +101,9 @@ def print_tables(path: Path, predictions: list[Path], chosen: Chosen | None = No
     truth, head = truth[rows], head[rows]
     files = {file: (preds if len(preds) == len(rows) else preds[rows], layout) for file, (preds, layout) in files.items()}
     for file, (preds, layout) in files.items():
-        pck, curve = (metrics.Pck(t, 16, metrics.pckh_joints(MPII.skeleton)) for t in (metrics.PCKH_THRESHOLDS, CURVE))
+        # As in EvaluateMpii, a joint that is predicted for nobody is left out of the mean.
+        in_mean = joints_in_mean(preds, MPII.skeleton)
+        pck, curve = (metrics.Pck(t, 16, in_mean) for t in (metrics.PCKH_THRESHOLDS, CURVE))
         for one in (pck, curve):
             one.update(preds, truth, head)
         result = pck.result()
@@ -111,13 +114,17 @@ def print_tables(path: Path, predictions: list[Path], chosen: Chosen | None = No
         lines.append(["mean error, px", *(pixels[part] for part in PARTS), None, result.mean_pixels])
         names = [part.removesuffix("_top") for part in PARTS]
         print(f"{file}: {layout}")
+        known = set(known_joints(preds).tolist())
+        if missing := [name for joint, name in enumerate(MPII.skeleton.joints) if joint not in known]:
+            print(f"not predicted, and left out of the mean: {', '.join(missing)}")
         print(f"{len(rows)} people, area under the total's PCKh curve up to threshold 0.5: {100 * curve.result().auc():.2f}\n")
         print(tabulate(lines, ["PCKh", *names, "mean", "total"], floatfmt=".2f"), end="\n\n")
     if chosen:
         distances = {file: np.linalg.norm(preds - truth, axis=2) for file, (preds, _) in files.items()}
         labelled = ~np.isnan(truth).any(axis=2)
         missed = {file: np.where(labelled & np.isnan(distance), np.inf, distance) for file, distance in distances.items()}
-        _print_tests(missed, head, chosen.image)
+        counted = {file: joints_in_mean(preds, MPII.skeleton) for file, (preds, _) in files.items()}
+        _print_tests(missed, counted, head, chosen.image)
 
 
 def _read(file: Path, people: int, chosen: int) -> tuple[np.ndarray, str]:
@@ -136,26 +143,28 @@ def _read(file: Path, people: int, chosen: int) -> tuple[np.ndarray, str]:
     return read_predictions(file, chosen)
 
 
-def _print_tests(distances: dict[Path, np.ndarray], head: np.ndarray, image: np.ndarray) -> None:
+def _print_tests(distances: dict[Path, np.ndarray], in_mean: dict[Path, list[int]], head: np.ndarray,
+                 image: np.ndarray) -> None:  # fmt: skip
     """Print the mean PCKh@0.5 of each file with its 95 % interval, and test the last file against each other file.
 
-    distances: (N, 16) px, NaN for a joint without label, infinite for a joint that was not found; head: (N,) head sizes in px;
-    image: (N,) number of each person's image.
+    Two files are compared on the joints that count in the means of both. distances: (N, 16) px, NaN for a joint without label,
+    infinite for a joint that was not found; in_mean: the joints that count in the mean of each file; head: (N,) head sizes in
+    px; image: (N,) number of each person's image.
     """
     from tabulate import tabulate
 
-    from datasets.mpii import MPII
-    from stages.evaluation import metrics
-    from stages.evaluation.significance import difference, hits_by_group, interval
+    from stages.evaluation.significance import Hits, difference, hits_by_group, interval
 
-    counted = np.isin(np.arange(16), metrics.pckh_joints(MPII.skeleton))
-    hits = {file: hits_by_group(distance, head, 0.5, image, counted, "mean") for file, distance in distances.items()}
-    last, ours = list(hits.items())[-1]
-    lines = []
-    for file, one in hits.items():
+    def hits(file: Path, joints: set[int]) -> Hits:
+        counted = np.isin(np.arange(16), list(joints))
+        return hits_by_group(distances[file], head, 0.5, image, counted, "mean")
+
+    last, lines = list(distances)[-1], []
+    for file in distances:
+        one, common = hits(file, set(in_mean[file])), set(in_mean[file]) & set(in_mean[last])
         found = [100 * one.rate(), *(100 * end for end in interval(one))]
         if file != last:
-            than = difference(one, ours)
+            than = difference(hits(file, common), hits(last, common))
             found += [100 * than.value, 100 * than.low, 100 * than.high, than.p]
         lines.append([file, *found])
     print(f"Mean PCKh@0.5 with 95 % intervals over images, and the difference {last} minus each of the other files:\n")

@@ -11,6 +11,7 @@ import sys
 from pathlib import Path
 
 from datasets.errors import DataError
+from datasets.files import disk_trouble_as_data_error
 from pipeline import config
 from pipeline.tasks.fetch import DATASETS
 from pipeline.tasks.forecast import EvaluateForecast
@@ -30,8 +31,11 @@ def main() -> None:
     config.add_options(parser)
     options = parser.parse_args()
     config.use(options)
+    if options.write and options.split == "train":
+        parser.error("--write needs --split valid or test, because EvaluateForecast makes no forecasts of the training split")
     if options.write:
-        write(options.write, options.split)
+        with disk_trouble_as_data_error(options.write):
+            write(options.write, options.split)
     if options.folders or not options.write:
         score(options.folders, options.split)
 

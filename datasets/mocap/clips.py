@@ -69,7 +69,10 @@ class Clips:
         for start in valid:
             if not any(name.startswith(start) for name in self.names):
                 shown = ", ".join(dict.fromkeys(name.rpartition("/")[0] or name for name in self.names))
-                raise DataError(f"no clip has a name that begins with {start}; the names begin with {shown[:500]}.")
+                raise DataError(
+                    f"no clip has a name that begins with {start}; the names begin with {shown[:500]}; "
+                    "correct [mocap] valid_clips."
+                )
         held_out = np.array([name.startswith(tuple(valid)) for name in self.names])
         if held_out.all():
             raise DataError(f"all clips have names that begin with {' or '.join(valid)}; none is left to train on.")

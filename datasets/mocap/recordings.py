@@ -56,7 +56,8 @@ def read(path: Path) -> Clips:
 
 def _movements(path: Path) -> list[Path]:
     every = path.rglob("*") if path.is_dir() else [path]
-    return sorted(file for file in every if file.suffix.lower() in READERS)
+    # Names with ._ are metadata that macOS writes beside each file on other disks.
+    return sorted(file for file in every if file.suffix.lower() in READERS and not file.name.startswith("._"))
 
 
 def _poses(recording: Recording) -> tuple[tuple[str, ...], np.ndarray]:

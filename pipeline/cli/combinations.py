@@ -15,6 +15,7 @@ from pathlib import Path
 
 from luigi.task_register import Register
 
+from datasets.errors import DataError
 from pipeline import config
 from pipeline.cli.find import find
 from pipeline.config import UsageError
@@ -74,7 +75,7 @@ def combination_of(chosen: Sequence[Choice]) -> Combination:
     """Return the combination that consists of one chosen value for each varied setting.
 
     If settings of a training vary, the experiment of this training gets a new name: the name from the settings, followed by the
-    varied settings and their values. Raises DataError for unknown settings and wrong values.
+    varied settings and their values. Raises UsageError for unknown settings and wrong values.
     """
     settings = [f"{section}.{setting}={value}" for section, setting, value in chosen]
     for section in dict.fromkeys(section for section, _, _ in chosen):
@@ -82,8 +83,11 @@ def combination_of(chosen: Sequence[Choice]) -> Combination:
         if isinstance(training, Training):  # not a section such as [recipe:NAME] or [dataset:NAME]
             own = [f"{setting}-{value}" for of, setting, value in chosen if of == section]
             settings.append(f"{section}.experiment={legal_name('-'.join((training.experiment, *own))).replace('=', '_')}")
-    with config.more_settings(settings):
-        config.settings()  # checked now, so that not every combination fails later
+    try:
+        with config.more_settings(settings):
+            config.settings()  # checked now, so that not every combination fails later
+    except DataError as error:
+        raise UsageError(str(error)) from None
     return Combination(" ".join(f"{setting}={value}" for _, setting, value in chosen), tuple(settings), tuple(chosen))
 
 

@@ -68,13 +68,12 @@ def _check_stages_of_jobs() -> None:
 def _show_plan(tasks: list) -> None:
     """Print which stages would run, why, and how long each took when it last ran with any settings."""
     rows, reasons = [], []
+    states = {stage.name: _plain_state(stage) for stage in _behind(tasks)}
+    needed = _needed(tasks, states)
     for stage in _behind(tasks):
-        try:
-            found = stage.status()
-            state, why = found.state, found.why
-        except DataError as error:  # an archive that this stage or an upstream stage reads is missing
-            state, why = "unknown", str(error) if stage.external_inputs() else UNKNOWN
-        if state != "done":
+        state, why = states[stage.name]
+        # As in `run`, a missing input of a finished stage is not made, but a damaged one is.
+        if state == "damaged" or (state != "done" and stage.name in needed):
             rows.append([stage.name, state, _took(stage)])
             reasons.append((stage.name, why))
     if rows:
@@ -82,6 +81,26 @@ def _show_plan(tasks: list) -> None:
         _print_reasons(reasons)
     else:
         print("Nothing would be made: all is done.")
+
+
+def _plain_state(stage: Stage) -> tuple[str, str]:
+    """Return the state of a stage and the reason for the state."""
+    try:
+        found = stage.status()
+        return found.state, found.why
+    except DataError as error:  # an archive that this stage or an upstream stage reads is missing
+        return "unknown", str(error) if stage.external_inputs() else UNKNOWN
+
+
+def _needed(tasks: list, states: dict[str, tuple[str, str]]) -> set[str]:
+    """Return the names of the stages that Luigi looks at: the targets, and the inputs of each stage that is not done."""
+    found, todo = set[str](), [stage for task in tasks for stage in (task.stages() if isinstance(task, Pipeline) else [task])]
+    while todo:
+        stage = todo.pop()
+        if stage.name not in found:
+            found.add(stage.name)
+            todo += stage.requires().values() if states[stage.name][0] != "done" else []
+    return found
 
 
 def _print_reasons(reasons: list[tuple[str, str]]) -> None:
@@ -250,7 +269,7 @@ def _status_row(stage: Stage) -> tuple[list[str], str]:
 
 
 def _age(finished: datetime) -> str:
-    return time_in_words((datetime.now(UTC) - finished).total_seconds())
+    return time_in_words(max(0.0, (datetime.now(UTC) - finished).total_seconds()))  # the clock may have been moved back
 
 
 def report(options: argparse.Namespace) -> int:
@@ -276,15 +295,19 @@ def why(options: argparse.Namespace) -> int:
 
 
 def verify(options: argparse.Namespace) -> int:
-    """Recompute the digests of all files of finished results; return 1 if a file has changed, otherwise 0."""
+    """Recompute the digests of all files of finished results; return 1 if a file has changed or is not checked, otherwise 0."""
     damaged = False
     for stage in find(options.stage) if options.stage else known():
-        with contextlib.suppress(DataError):  # an archive is missing, so it is unknown which result is current
+        try:
             if mine := stage.manifest():
                 with Progress(stage) as report:
                     found = manifest.damage(stage.folder, mine.content, report)
                 print(f"{stage.folder}: {found or 'whole'}")
                 damaged = damaged or bool(found)
+        except DataError as error:  # an archive is missing, so it is unknown which result is current
+            if options.stage or stage.result.previous(stage.name):
+                print(f"{stage.name}: not checked, because it is unknown which result is current: {error}")
+                damaged = True
     return 1 if damaged else 0
 
 

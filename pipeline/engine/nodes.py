@@ -52,16 +52,21 @@ def link_results(exp: Path, copy: Path) -> None:
     """Create symlinks in the folder `copy` to all finished results below exp/, and copy the digests of external files."""
     if (exp / MEMORY).exists():
         shutil.copyfile(exp / MEMORY, copy / MEMORY)
-    for result in [*exp.glob("*@????????"), *exp.glob("*/*@????????")]:
+    for result in _below(exp, "*@????????"):
         if not result.is_symlink():
             place = copy / result.relative_to(exp)
-            place.parent.mkdir(exist_ok=True)
+            place.parent.mkdir(parents=True, exist_ok=True)
             place.symlink_to(result.resolve(), target_is_directory=True)
+
+
+def _below(exp: Path, pattern: str) -> list[Path]:
+    """Return the folders in exp/ whose names match, up to three levels deep (own/NAME/...), without hidden folders."""
+    return [path for depth in ("", "[!.]*/", "own/*/") for path in exp.glob(depth + pattern)]
 
 
 def copy_checkpoint(exp: Path, copy: Path, fingerprint: str) -> None:
     """Copy the checkpoints of an unfinished training; no machine changes them until all machines have started the training."""
-    for partial in exp.glob(f"*/*@{fingerprint}.partial"):
+    for partial in _below(exp, f"*@{fingerprint}.partial"):
         place = copy / partial.relative_to(exp)
         place.mkdir(parents=True)
         for name in CHECKPOINT:

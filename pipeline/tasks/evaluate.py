@@ -92,7 +92,7 @@ class EvaluatePenn(Evaluate):
 class EvaluateStored(ChainStage):
     """Score stored predictions of other programs on MPII's validation people."""
 
-    version = 2
+    version = 3
     result_path = "mpii/evaluate-stored"
 
     def settings(self) -> dict[str, Any]:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 class Export(ChainStage):
     """Export a network in all formats of `stages.exporting.export.FORMATS`, with a description and a model card."""
 
-    version = 5
+    version = 6
     dataset = DatasetName(config.datasets, "dataset on which the network is scored")
     model = luigi.ChoiceParameter(
         choices=MODELS, description="network to export: pretrained, finetuned or scratch, as for Evaluate"

@@ -40,7 +40,10 @@ class Forecast(TrainingStage):
 
     def settings(self) -> dict[str, Any]:
         settings = config.settings()
-        return settings.input.significant() | settings.forecaster.significant() | settings.forecast.significant()
+        training = settings.forecast.significant()
+        if settings.forecast.starts == "published":
+            training.pop("stride")  # it would affect nothing
+        return settings.input.significant() | settings.forecaster.significant() | training
 
     def training(self) -> Training:
         return config.settings().forecast

@@ -175,6 +175,7 @@ class EvaluateConverter(ChainStage):
     """Score the converter, the lifter and the baselines on the validation clips of motion capture: errors in mm and px."""
 
     heavy = True
+    version = 2
     result_path = "mocap/converter-scores"
 
     def settings(self) -> dict[str, Any]:

@@ -34,7 +34,7 @@ from datasets.skeletons import matching_joints, mirrored
 from stages.evaluation import accuracy, groups, metrics, oks
 from stages.evaluation.accuracy import SplitMetrics
 from stages.evaluation.failures import write_failures
-from stages.evaluation.measures import distances_to_labels, number, score
+from stages.evaluation.measures import distances_to_labels, joints_in_mean, number, score
 from stages.inference.predict import average_scales, compute_type, joints_in_image, pick_device, predict, set_tf32
 from stages.loading.loader import PoseDataset, batches, killed_reader_as_data_error
 from stages.machine import memory
@@ -152,7 +152,8 @@ def write_split(folder: Path, split: str, data: DatasetFiles, preds: np.ndarray,
     if split == "test" and data.dataset.submit:
         data.dataset.submit(folder, data, people.rows, preds)
     distance = distances_to_labels(preds, people.rows.part)
-    found = distance[np.isfinite(distance)]
+    of_mean = distance[:, joints_in_mean(preds, data.skeleton)]
+    found = of_mean[np.isfinite(of_mean)]
     reference = [measure.reference(people) for measure in data.dataset.measures]
     columns = {"distance": distance, "reference": np.stack(reference, axis=1), "group": people.groups}
     write_h5(folder / f"people_{split}.h5", columns)

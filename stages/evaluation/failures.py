@@ -21,7 +21,7 @@ from datasets.dataset import DatasetFiles
 from datasets.files import csv_text
 from datasets.imaging import draw
 from datasets.measures import People
-from stages.evaluation.measures import distances_to_labels, known_joints
+from stages.evaluation.measures import distances_to_labels, joints_in_mean, known_joints
 
 SHOWN = 8  # number of people in worst_<split>.png
 
@@ -37,7 +37,8 @@ def write_failures(folder: Path, split: str, data: DatasetFiles, people: People,
         limit = np.where(reference > 0, measure.threshold * reference, np.nan)
     distance = distances_to_labels(preds, people.rows.part)
     confused = _confused(people, preds, distance, limit, data.skeleton.mirrored())
-    table = failures(data.skeleton.joints, people, distance, limit, confused)
+    in_mean = np.isin(np.arange(len(data.skeleton.joints)), joints_in_mean(preds, data.skeleton))
+    table = failures(data.skeleton.joints, people, distance, limit, confused, in_mean)
     table.insert(table.columns.get_loc("rate"), "measure", measure.name)
     table["value"] = table["value"].map(csv_text)  # names of actions come from downloaded archives, which are not trusted
     table.to_csv(folder / f"failures_{split}.csv", index=False)
@@ -55,16 +56,18 @@ def _confused(people: People, preds: np.ndarray, distance: np.ndarray, limit: np
 
 
 def failures(joints: tuple[str, ...], people: People, distance: np.ndarray, limit: np.ndarray,
-             confused: np.ndarray) -> pd.DataFrame:  # fmt: skip
+             confused: np.ndarray, in_mean: np.ndarray) -> pd.DataFrame:  # fmt: skip
     """Return the table of failures_<split>.csv without the column `measure`.
 
+    Rows over several joints leave out joints that do not count in the mean accuracy.
+
     distance: (N, J) px, see `distances_to_labels`; confused: (N, J), see `_confused`; both are NaN if unknown. limit: (N, 1),
-    largest distance of a hit in px.
+    largest distance of a hit in px; in_mean: (J,) bool, whether the joint counts in the mean accuracy.
     """
     counted = ~np.isnan(distance) & ~np.isnan(limit)
     rows = []
     for by, value, which in _divisions(joints, people, counted):
-        chosen = counted & which
+        chosen = counted & which if by == "joint" else counted & which & in_mean
         if chosen.any():
             hits, sides = (distance <= limit)[chosen], confused[chosen & ~np.isnan(confused)]
             share = 100 * sides.mean() if sides.size else np.nan

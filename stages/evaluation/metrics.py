@@ -12,7 +12,6 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from datasets.imaging.heatmaps import decode_argmax
-from datasets.skeletons import Skeleton
 
 if TYPE_CHECKING:  # the report needs this module, and must not wait for the import of torch
     from torch import Tensor
@@ -154,11 +153,6 @@ class Pck:
 def _divide(values: ArrayLike, counts: np.ndarray) -> np.ndarray:
     """Return values / counts; NaN for a count of 0."""
     return np.asarray(values) / np.where(counts > 0, counts, np.nan)
-
-
-def pckh_joints(skeleton: Skeleton) -> list[int]:
-    """Return the indices of the joints that count in the mean of PCKh tables."""
-    return [i for i, name in enumerate(skeleton.joints) if name not in skeleton.not_in_mean]
 
 
 def by_part(rates: np.ndarray, joints: Sequence[str]) -> dict[str, np.ndarray]:

@@ -124,7 +124,7 @@ def _of_json(path: Path) -> tuple[str, Any, int]:
         found, name, first = json.loads(decode_text(content)), "the list", 1
         if isinstance(found, dict):
             name = next((name for name in NAMES if name in found), NAMES[0])
-            found = found[name]
+            found, first = found[name], 0 if name == "keypoints" else 1
         if isinstance(found[0], dict):
             name, first = "keypoints", 0
             if all("bbox_id" in person for person in found):

@@ -138,12 +138,12 @@ FORMATS = {
     ),
     "best_model.t7": Format(
         "`-hgModel` of image-play and skeleton2d3d: a Torch7 nn.gModule of cudnn modules, CUDA tensors",
-        lambda path, network, _: torch7.write(path, as_torch7(network, cudnn=True)),
+        lambda path, network, about: torch7.write(path, as_torch7(network, cudnn=True, resolution=about.resolution)),
         lambda path, images: _heatmaps(read_hourglass(path), images),
     ),
     "best_model_cpu.t7": Format(
         "Torch7 without a GPU: an nn.gModule of nn modules, float tensors",
-        lambda path, network, _: torch7.write(path, as_torch7(network, cudnn=False)),
+        lambda path, network, about: torch7.write(path, as_torch7(network, cudnn=False, resolution=about.resolution)),
         lambda path, images: _heatmaps(read_hourglass(path), images),
     ),
     "weights.h5": Format(

@@ -24,6 +24,7 @@ import matplotlib
 import numpy as np
 import pandas as pd
 
+from datasets.errors import DataError
 from datasets.formats.hdf5 import h5_field, open_h5
 from datasets.imaging import draw
 from datasets.imaging.images import read_image
@@ -71,6 +72,8 @@ def compare(folder: Path, evaluation: Path, name: str, pose_only: Path, data: Fo
         counts[kind][space.PREDICTED] = count(movements, starts, partial(_from_predicted, evaluation, starts))
         query = movements.joints[starts.rows[:, 0]]
         rivals = baselines(train, movements, starts, query) | _from_poses(pose_only, movements, starts, query)
+        if name in rivals:
+            raise DataError(f"[forecast] experiment = {name} is the name of a baseline in the tables; give another name.")
         for rival, forecasts in rivals.items():
             report(done, len(kinds), f"{kind}: {rival}")
             counts[kind][rival] = count(movements, starts, forecasts)

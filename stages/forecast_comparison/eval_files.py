@@ -23,22 +23,23 @@ CHUNK = 512  # number of files that are read at a time
 def read_forecasts(folder: Path, movements: Movements) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Yield, for n files of a folder at a time, the start frames' indices (n,) and the forecasts (n, 16, J, 2) in 0-based px.
 
-    Raises DataError for a folder without files of image-play, for a file that is damaged or has an array of a wrong shape, and
-    for a file whose number is not the number of a frame of the split.
+    Raises DataError for a folder that does not have exactly one file for each frame of the split, and for a file that is
+    damaged or has an array of a wrong shape.
     """
     paths = sorted(path for path in folder.glob("*.mat") if re.fullmatch(r"\d{5,}", path.stem))
     if not paths:
         raise DataError(f"{folder} contains no files 00001.mat and so on; give a folder eval_test or eval_val of image-play.")
-    joints = movements.joints.shape[1]
+    joints, frames = movements.joints.shape[1], len(movements.joints)
+    numbers = {int(path.stem) for path in paths}
+    if wrong := sorted(numbers ^ set(range(1, frames + 1))):
+        has = "holds" if wrong[0] in numbers else "lacks"
+        raise DataError(
+            f"{folder} {has} {wrong[0]:05d}.mat, but the split has the frames 1 to {frames}: it should have one file for each "
+            "frame; give the folder of this split, or write it again."
+        )
     for begin in range(0, len(paths), CHUNK):
         some = paths[begin : begin + CHUNK]
-        numbers = np.array([int(path.stem) - 1 for path in some])
-        if not ((numbers >= 0) & (numbers < len(movements.joints))).all():
-            raise DataError(
-                f"{folder} holds {some[int(numbers.argmax())].name}, but the split has {len(movements.joints)} frames; give "
-                "the folder of this split."
-            )
-        yield numbers, np.stack([_read(path, joints) for path in some]) - 1
+        yield np.array([int(path.stem) - 1 for path in some]), np.stack([_read(path, joints) for path in some]) - 1
 
 
 def _read(path: Path, joints: int) -> np.ndarray:
@@ -62,13 +63,19 @@ def count(folder: Path, movements: Movements, report: Report = silent) -> Counts
 def write_forecasts(source: Path, folder: Path, report: Report = silent) -> int:
     """Write the forecasts in a file forecasts_<split>.h5 as image-play's files; return the number of files.
 
-    Raises DataError for a damaged source, and OSError, for example for a full disk.
+    Raises DataError for a damaged source and for a folder that is not empty, and OSError, for example for a full disk.
     """
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise DataError(f"--write {folder}: there is such a file, or the folder is not empty; give a new folder.")
     folder.mkdir(parents=True, exist_ok=True)
-    with open_h5(source) as file:
-        joints, confidence = (h5_field(file, source, name) for name in ("joints", "confidence"))
-        for number in range(len(joints)):
-            content = {"eval": joints[number].astype(np.float64), "conf": confidence[number].astype(np.float64)}
-            write_mat(folder / f"{number + 1:05d}.mat", content, "forecast")
-            report(number + 1, len(joints), str(folder))
-        return len(joints)
+    number, count = 0, 1
+    while number < count:
+        with open_h5(source) as file:  # a part at a time; written outside, because errors inside are those of the HDF5 file
+            fields = [h5_field(file, source, name) for name in ("joints", "confidence")]
+            count = len(fields[0])
+            joints, confidence = (field[number : number + CHUNK].astype(np.float64) for field in fields)
+        for one, other in zip(joints, confidence, strict=True):
+            number += 1
+            write_mat(folder / f"{number:05d}.mat", {"eval": one, "conf": other}, "forecast")
+            report(number, count, str(folder))
+    return count

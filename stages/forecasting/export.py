@@ -101,7 +101,7 @@ def export(folder: Path, model: Path, data: ForecastFiles, training: ForecastTra
             _check(folder / name, "3D poses", poses[name], POSE_TOLERANCE, model)
     told = _describe(network, about, maps, poses)
     write_atomically(folder / NAME, told.model_dump_json(indent=1).encode())
-    (folder / "MODEL_CARD.md").write_text(_card(told, accuracy, upstream), encoding="utf-8")
+    (folder / "MODEL_CARD.md").write_text(_card(told, accuracy, upstream, training), encoding="utf-8")
     return {"parameters": told.parameters, "largest_difference_of_heatmaps": maps, "largest_difference_of_poses": poses}
 
 
@@ -183,8 +183,12 @@ def _describe(network: ForecastNet, about: ForecasterDescription, maps: dict[str
     )
 
 
-def _card(told: ExportedForecaster, accuracy: ForecastAccuracy, upstream: tuple[Upstream, ...]) -> str:
+def _card(told: ExportedForecaster, accuracy: ForecastAccuracy, upstream: tuple[Upstream, ...],
+          training: ForecastTraining) -> str:  # fmt: skip
     """Return the text of MODEL_CARD.md."""
+    apart = "a fifteenth of the length of a video like those of Penn Action"
+    if training.starts == "fixed_rate":
+        apart = f"{training.stride} frames of a video like those of Penn Action"
     r, poses = told.resolution, told.largest_difference_of_poses
     rows = [
         f"| {split} | {kind} | {found.starts} | " + " | ".join("-" if p is None else f"{100 * p:.1f}" for p in found.pck) + " |"
@@ -198,7 +202,7 @@ def _card(told: ExportedForecaster, accuracy: ForecastAccuracy, upstream: tuple[
         "",
         f"A network of {told.parameters:,} parameters. It takes an image (N, 3, {r}, {r}), RGB in [0, 1], of one person,",
         f"cropped to the movement, and returns heatmaps of {len(told.joints)} joints at {told.steps} steps; the first step",
-        "is the image itself. A step is a fifteenth of the length of a video like those of Penn Action.",
+        f"is the image itself. From one step to the next, {apart} pass.",
         *(_SPACE if told.converter else []),
         "",
         f"Joints: {', '.join(told.joints)}.",

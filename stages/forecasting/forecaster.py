@@ -109,6 +109,9 @@ def _frame(pixels: np.ndarray, box: np.ndarray | None) -> tuple[np.ndarray, floa
     corners = np.asarray(box, dtype=np.float64)
     if corners.shape != (4,) or not np.isfinite(corners).all() or not (corners[2:] > corners[:2]).all():
         raise DataError(f"a box is left, top, right, bottom in px, with left < right and top < bottom; found {box}.")
+    height, width = pixels.shape[:2]
+    if (corners[2:] < 0).any() or (corners[:2] > (width - 1, height - 1)).any():
+        raise DataError(f"the box {box} lies outside of the picture of {width} x {height} px.")
     center, size = (corners[:2] + corners[2:]) / 2, (corners[2:] - corners[:2]).max() / 200
     center, scale = person_box(center, np.asarray(size))
     return center, float(scale)

@@ -107,6 +107,6 @@ def fixed_rate_starts(movements: Movements, stride: int, steps: int = STEPS) -> 
     end = movements.first[1:][movements.of_frame]
     begins = np.flatnonzero(np.arange(len(movements.joints)) + reach < end)
     if not len(begins):
-        raise DataError(f"no sequence has {reach + 1} frames in a row; use fewer steps or a smaller stride.")
+        raise DataError(f"no sequence has {reach + 1} frames in a row; set a smaller [forecast] stride.")
     rows = begins[:, None] + np.arange(steps) * stride
     return Starts(rows, movements.of_frame[begins], np.zeros(rows.shape, bool))

@@ -18,9 +18,8 @@ from stages.importing import import_pytorch
 from stages.importing.known_models import KnownModel, file_of, newest
 from stages.network import checkpoints
 from stages.network.hourglass import HourglassNet
-from stages.torch7 import import_network as import_torch7
-
-PUBLISHED_RESOLUTION = 256
+from stages.torch7.graph import PUBLISHED_RESOLUTION
+from stages.torch7.import_network import read_with_resolution
 
 
 def convert(source: Path, dataset: Dataset, folder: Path, known: KnownModel | None = None) -> dict[str, Any]:
@@ -94,10 +93,11 @@ def read_network(path: Path, dataset: Dataset | None = None) -> tuple[HourglassN
     if path.suffix == ".safetensors" or checkpoints.is_safetensors(path):
         if checkpoints.is_ours(path):
             return checkpoints.load_network(path)
-        read = import_pytorch.read_hourglass
+        network, resolution = import_pytorch.read_hourglass(path), PUBLISHED_RESOLUTION
+    elif import_pytorch.is_checkpoint(path):
+        network, resolution = import_pytorch.read_hourglass(path), PUBLISHED_RESOLUTION
     else:
-        read = import_pytorch.read_hourglass if import_pytorch.is_checkpoint(path) else import_torch7.read_hourglass
-    network = read(path)
+        network, resolution = read_with_resolution(path)
     if not dataset:
         raise DataError(
             f"{path} does not name its {network.joints} joints; say on which dataset the network was trained "
@@ -109,7 +109,7 @@ def read_network(path: Path, dataset: Dataset | None = None) -> tuple[HourglassN
             f"{path} predicts {network.joints} joints, but {dataset.title} has {len(joints)}; give a network that was "
             f"trained on {dataset.title}."
         )
-    return network, checkpoints.Description(network.options, joints, PUBLISHED_RESOLUTION, {}, dataset.skeleton.limbs)
+    return network, checkpoints.Description(network.options, joints, resolution, {}, dataset.skeleton.limbs)
 
 
 def refuse_web_page(path: Path) -> None:

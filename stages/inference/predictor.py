@@ -20,6 +20,7 @@ from datasets.imaging import geometry
 from datasets.imaging.images import read_upright
 from datasets.imaging.samples import warp
 from datasets.links import follow
+from datasets.penn_action import frame_box
 from datasets.skeletons import Skeleton, mirrored
 from stages.fetching.sources import obtain
 from stages.importing.known_models import HOURGLASSES, KnownModel
@@ -291,7 +292,7 @@ def _frames(pixels: np.ndarray, name: str, boxes: Any, centers: Any, scales: Any
         half = 100 * scale[:, None]
         _inside(middle - half, middle + half, size, name)
         return middle, scale
-    return (size[None] - 1) / 2, size.max(keepdims=True) / 200
+    return frame_box(size[None])
 
 
 def _numbers(given: Any, length: int, what: str) -> np.ndarray:

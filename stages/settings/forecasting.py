@@ -46,6 +46,7 @@ class ForecastTraining(Training):
         "hg-256-res-clstm",
         "Name of the experiment: the result is exp/penn_action_cropped/NAME.",
         pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$",
+        max_length=200,
     )
     recipe: str = insignificant("forecast", "Name of the recipe: forecast (published), forecast-modern, or another one.")
     epochs: int = setting(4, "Number of epochs.", ge=1)

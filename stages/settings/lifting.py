@@ -93,7 +93,10 @@ class ConverterTraining(Training):
     intro = "Training of the converter on motion capture. Settings without a comment are as in [pretrain]."
 
     experiment: str = insignificant(
-        "res-64", "Name of the experiment: the result is exp/mocap/NAME.", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$"
+        "res-64",
+        "Name of the experiment: the result is exp/mocap/NAME.",
+        pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$",
+        max_length=200,
     )
     recipe: str = insignificant("converter", "Name of the recipe: converter (published), converter-modern, or another one.")
     epochs: int = setting(75, "Number of epochs.", ge=1)

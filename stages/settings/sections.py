@@ -262,7 +262,10 @@ class Comparison(Section):
         pairs = [word.partition("=") for word in self.predictions.split()]
         found = {name: path for name, _, path in pairs}
         if len(found) < len(pairs) or not all(re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", n) and p for n, p in found.items()):
-            raise ValueError(f"predictions = {self.predictions}: it should be NAME=FILE, several separated by spaces.")
+            raise ValueError(
+                f"predictions = {self.predictions}: it should be NAME=FILE, several separated by spaces, each NAME once, of "
+                "letters, digits, `.`, `_` and `-`."
+            )
         if found and not self.order:
             raise ValueError("predictions need `order`: the published valid.h5, which lists the people of the predictions.")
         return found

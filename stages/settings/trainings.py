@@ -19,6 +19,7 @@ class Training(Recipe):
         "hg-256",
         "Name of the experiment: the result is exp/mpii/NAME, or exp/<dataset>/NAME for another dataset.",
         pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$",
+        max_length=200,
     )
     recipe: str = insignificant(PUBLISHED, "Name of the recipe: published, modern, or the NAME of a section [recipe:NAME].")
     cache: bool = insignificant(
@@ -90,6 +91,7 @@ class Finetuning(Training):
         "hg-256-ft",
         "Name of the experiment: the result is exp/penn_action_cropped/NAME, or exp/<dataset>/NAME for another dataset.",
         pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$",
+        max_length=200,
     )
     epochs: int = setting(10, "Number of epochs.", ge=1)
     iterations: int = setting(13121, "Iterations per epoch.", ge=1)

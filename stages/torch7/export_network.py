@@ -22,6 +22,7 @@ from stages.torch7.graph import (
     LINEAR,
     NORM,
     POOL,
+    PUBLISHED_RESOLUTION,
     RELU,
     RESIDUAL,
     SUM,
@@ -41,12 +42,16 @@ def obstacle(network: HourglassNet) -> str:
     return "the Torch7 graph has no module for the mean that the network subtracts" if network.mean.any() else ""
 
 
-def as_torch7(network: HourglassNet, cudnn: bool) -> TorchObject:
+def as_torch7(network: HourglassNet, cudnn: bool, resolution: int = PUBLISHED_RESOLUTION) -> TorchObject:
     """Return a network as an nn.gModule. The function `obstacle` must have found no obstacle for this network.
 
-    cudnn: whether to use the classes cudnn.* and GPU tensors; False: nn.* and CPU tensors.
+    cudnn: whether to use the classes cudnn.* and GPU tensors; False: nn.* and CPU tensors. resolution: side of the network's
+    input in px; unless it is the published one, it becomes the field `resolution` of the nn.gModule, which Torch7 ignores.
     """
-    return as_gmodule(network, *layers(network), cudnn)
+    made = as_gmodule(network, *layers(network), cudnn)
+    if resolution != PUBLISHED_RESOLUTION:
+        made.fields["resolution"] = resolution
+    return made
 
 
 def as_gmodule(network: nn.Module, expected: list[Layer], outputs: list[int], cudnn: bool) -> TorchObject:

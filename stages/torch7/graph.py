@@ -9,6 +9,7 @@ from typing import Any
 
 from stages.network.hourglass import Hourglass, HourglassNet
 
+PUBLISHED_RESOLUTION = 256  # side in px of the input of all published hourglasses
 CONV, NORM, RELU = "SpatialConvolution", "SpatialBatchNormalization", "ReLU"
 POOL, UPSAMPLE, SUM, CONCATENATE = "SpatialMaxPooling", "SpatialUpSamplingNearest", "CAddTable", "JoinTable"
 IDENTITY, RESIDUAL, SIGMOID = "Identity", "Sequential", "Sigmoid"

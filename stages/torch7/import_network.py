@@ -12,7 +12,21 @@ import torch
 from datasets.errors import DataError
 from stages.network.hourglass import HourglassNet
 from stages.settings.sections import Network
-from stages.torch7.graph import CONCATENATE, CONV, IDENTITY, LINEAR, NORM, POOL, RELU, RESIDUAL, SIGMOID, SUM, UPSAMPLE, layers
+from stages.torch7.graph import (
+    CONCATENATE,
+    CONV,
+    IDENTITY,
+    LINEAR,
+    NORM,
+    POOL,
+    PUBLISHED_RESOLUTION,
+    RELU,
+    RESIDUAL,
+    SIGMOID,
+    SUM,
+    UPSAMPLE,
+    layers,
+)
 from stages.torch7.match import Graph, with_tensors
 from stages.torch7.t7 import Table
 
@@ -28,7 +42,15 @@ _NETWORK = re.compile(
 
 
 def read_hourglass(path: Path) -> HourglassNet:
-    """Return the network in a .t7 file, in evaluation mode. The file's classes may be nn.* or cudnn.*.
+    """Return the network in a .t7 file, in evaluation mode; see `read_with_resolution`."""
+    return read_with_resolution(path)[0]
+
+
+def read_with_resolution(path: Path) -> tuple[HourglassNet, int]:
+    """Return the network in a .t7 file, in evaluation mode, and the side of its input in px.
+
+    The file's classes may be nn.* or cudnn.*. A file without the field `resolution`, which `export_network.as_torch7` writes,
+    has PUBLISHED_RESOLUTION.
 
     If the file also holds a converter behind the hourglass, like skeleton2d3d's hg-256-res-64, only the hourglass is read.
     Raises DataError for a damaged file, and for a topology or shapes that no hourglass has. The message contains the module's
@@ -40,7 +62,8 @@ def read_hourglass(path: Path) -> HourglassNet:
     with torch.device("meta"):
         network = HourglassNet(options, joints)
     expected, outputs = layers(network)
-    return with_tensors(network, graph.tensors(expected, graph.match(expected, outputs, part), network))
+    found = with_tensors(network, graph.tensors(expected, graph.match(expected, outputs, part), network))
+    return found, graph.resolution()
 
 
 class HourglassGraph(Graph):
@@ -85,6 +108,13 @@ class HourglassGraph(Graph):
             return Network(**options), widths[id(nodes[found.start("sigmoid") - 1])]
         except DataError as error:
             raise DataError(f"{self.path} holds an hourglass that is not supported: {error}") from None
+
+    def resolution(self) -> int:
+        """Return the side of the network's input in px; see `read_with_resolution`."""
+        side = self.fields.get("resolution", PUBLISHED_RESOLUTION)
+        if not isinstance(side, float | int) or not 32 <= side <= 2048 or side % 4:
+            raise DataError(f"{self.path}: resolution = {side!r:.100}, expected a multiple of 4 px from 32 to 2048.")
+        return int(side)
 
     def _above(self, total: Table, fork: Table) -> int:
         """Return the number of residual blocks in a level's upper branch, between the node `fork` and the sum node `total`."""

@@ -64,6 +64,7 @@ class Graph:
         self.path = path
         if not isinstance(network, TorchObject) or network.class_name != "nn.gModule":
             raise DataError(f"{path} holds {network!r:.200}, expected an nn.gModule: a network that a published program saved.")
+        self.fields = network.fields
         self.modules = self._list(network.fields, "modules", TorchObject, "the network")
         self.places = {id(module): place for place, module in enumerate(self.modules, 1)}
         ends = [self._member(network.fields, key, TorchObject, "the network") for key in ("innode", "outnode")]

@@ -167,11 +167,14 @@ def read_metrics(folder: Path) -> list[dict[str, str]]:
 
 def _is_row(row: dict[str, str]) -> bool:
     try:
+        for name in ("time", "acc", "samples_per_second"):
+            float(row.get(name) or "nan")  # raises ValueError for text
         return (
             set(row) >= set(COLUMNS)
             and None not in row.values()
             and row["waiting"] is not None
             and min(int(row["iteration"]), int(row["epoch"])) >= 0
+            and int(row["iterations"]) > 0
         )
     except (TypeError, ValueError):
         return False

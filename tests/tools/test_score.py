@@ -84,6 +84,9 @@ def write(path, preds):
         case "fortran.npy":
             np.save(path, np.asfortranarray(preds.astype(np.float32)))
             return "3 x 16 x 2 (people, joints, x and y)"
+        case "keyed.json":  # 0-based px, as in a list of people
+            path.write_text(json.dumps({"keypoints": (preds - 1).tolist()}))
+            return "keypoints, 3 x 16 x 2 (people, joints, x and y), px counted from 0"
         case "flat.json":
             path.write_text(json.dumps({"preds": preds.reshape(3, 32).tolist()}))
             return "preds, 3 x 32 (people, joints with x and y), px counted from 1"
@@ -100,7 +103,7 @@ def points(joints):
     return array
 
 
-FORMS = "torch.mat ours.mat toolkit.mat torch.h5 matlab.h5 confident.npy fortran.npy flat.json mmpose.json"
+FORMS = "torch.mat ours.mat toolkit.mat torch.h5 matlab.h5 confident.npy fortran.npy flat.json keyed.json mmpose.json"
 
 
 @pytest.mark.parametrize("form", FORMS.split())
@@ -124,6 +127,14 @@ def test_a_joint_that_was_not_found_is_a_miss(run, truth, tmp_path):
     preds[0][9] = [None, None]
     (tmp_path / "p.json").write_text(json.dumps(preds))
     assert table(run(truth, tmp_path / "p.json").split("p.json: ")[1], 0.5)[0] == "66.67"
+
+
+def test_a_joint_that_is_never_predicted_is_left_out_of_the_mean(run, truth, tmp_path):
+    preds = np.ones((3, 16, 2))
+    preds[:, 8] = np.nan
+    np.save(tmp_path / "p.npy", preds)
+    said = run(truth, tmp_path / "p.npy").split("p.npy: ")[1]
+    assert "not predicted, and left out of the mean: upper_neck" in said and table(said, 0.5)[7] == "100.00"
 
 
 @pytest.mark.parametrize(("name", "mean"), [("tompson.h5", "81.46"), ("bearpaw-hg_s2_b1.mat", "86.76")])

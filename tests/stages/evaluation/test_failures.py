@@ -1,6 +1,7 @@
 """Error analysis: the table compared with values worked out by hand, and the people in worst_<split>.png."""
 
 from dataclasses import replace
+from types import SimpleNamespace
 
 import cv2
 import numpy as np
@@ -8,7 +9,7 @@ import pytest
 
 from datasets.imaging import draw
 from datasets.penn_action import PENN_ACTION
-from stages.evaluation.failures import write_failures
+from stages.evaluation.failures import failures, write_failures
 
 KNEES = [PENN_ACTION.skeleton.joints.index(name) for name in ("right_knee", "left_knee")]
 
@@ -69,6 +70,14 @@ def test_a_labelled_joint_without_a_prediction_is_a_miss(table, penn_sequences):
     rows = table(preds)
     assert rows["joint", "left_knee"][:3] == [2, 50, np.inf]  # one error is 0, the other is infinite
     assert rows["all", "all"][:3] == pytest.approx([26, 100 * 25 / 26, 0], abs=1e-3)
+
+
+def test_joints_outside_the_mean_count_only_in_their_own_row():
+    joints, distance = ("pelvis", "knee"), np.array([[50.0, 1.0]])
+    people = SimpleNamespace(actions=[""], rows=SimpleNamespace(visible=np.ones((1, 2), bool), scale=np.ones(1)))
+    found = failures(joints, people, distance, np.array([[10.0]]), np.full((1, 2), np.nan), np.array([False, True]))
+    rates = dict(zip(found["value"], found["rate"], strict=True))
+    assert rates["all"] == rates["visible"] == rates["knee"] == 100 and rates["pelvis"] == 0
 
 
 def test_the_picture_shows_the_worst_of_each_image_first(penn_sequences, tmp_path, monkeypatch):

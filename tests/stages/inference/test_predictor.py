@@ -125,6 +125,13 @@ def test_boxes_and_centres_determine_the_crop(predictor):
     assert none.joints.shape == (0, 13, 2) and none.confidence.shape == (0, 13) and len(none.image) == 0
 
 
+def test_without_boxes_the_whole_image_is_the_box_as_in_training(predictor):
+    image = np.random.default_rng(0).integers(0, 255, (120, 200, 3), np.uint8)
+    # Centre and scale of frames in training: moved down by 0.075 of the longer side, and enlarged 1.25 times.
+    framed = predictor.predict(image, centers=(99.5, 59.5 + 15), scales=1.25)
+    assert np.array_equal(predictor.predict(image).joints, framed.joints)
+
+
 IMAGE = np.zeros((40, 60, 3), np.uint8)
 
 
@@ -281,6 +288,22 @@ def test_a_torch7_file_is_a_network_too(model, tmp_path):
     for dataset, match in (("", "does not name its 13 joints"), ("lsp", "LSP has 14"), ("coco", "mpii, penn_action, flic")):
         with pytest.raises(DataError, match=match):
             PosePredictor.load(tmp_path, dataset=dataset)
+
+
+def test_an_exported_torch7_file_keeps_the_resolution(tmp_path):
+    from stages.torch7 import t7 as torch7
+    from stages.torch7.export_network import as_torch7
+
+    net = network()
+    net.mean.zero_()
+    for side in (64, 256):
+        torch7.write(tmp_path / "a.t7", as_torch7(net, False, side))
+        assert PosePredictor.load(tmp_path / "a.t7", dataset="penn_action").resolution == side
+    made = as_torch7(net, False, 64)
+    made.fields["resolution"] = 99
+    torch7.write(tmp_path / "a.t7", made)
+    with pytest.raises(DataError, match="resolution = 99.*, expected a multiple of 4"):
+        PosePredictor.load(tmp_path / "a.t7", dataset="penn_action")
 
 
 def test_a_known_network_is_fetched_once_by_its_name(tmp_path, monkeypatch):
