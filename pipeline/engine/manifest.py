@@ -41,6 +41,7 @@ class Begun(BaseModel):
 
     fingerprint: str
     input_contents: dict[str, str]  # name of the input -> its content digest
+    upstream_contents: dict[str, str] = {}  # name of each direct or indirect input's stage -> content digest of its result
     identity: Identity
 
 

@@ -182,8 +182,12 @@ class Stage(luigi.Task):
             return Status("damaged", damage)
         for name, stage in self.requires().items():
             theirs = stage.manifest()
-            if theirs is None:
-                continue  # a finished result stays valid if its input is deleted later
+            if theirs is None:  # a finished result stays valid if its input is deleted later
+                for further in with_inputs([stage]):
+                    content = mine.upstream_contents.get(further.name)
+                    if content and (other := further.manifest()) and other.content != content:
+                        return Status("stale", f"input {further.result_path} was made again with other content")
+                continue
             if stage.status().state == "stale":
                 return Status("stale", f"input {stage.result_path} is stale")
             if theirs.content != mine.input_contents.get(name):
@@ -262,27 +266,32 @@ class Stage(luigi.Task):
         )
 
     def _make(self, report: Progress, again: bool) -> None:
-        begun = Begun(fingerprint=self.fingerprint, input_contents=self._check_inputs(report), identity=self.identity)
+        inputs = self._check_inputs(report)
+        contents = {name: found.content for name, found in inputs.items()}
+        upstream = {self.requires()[name].name: content for name, content in contents.items()}
+        for found in inputs.values():
+            upstream |= found.upstream_contents
+        begun = Begun(fingerprint=self.fingerprint, input_contents=contents, upstream_contents=upstream, identity=self.identity)
         self._check_outside()
         if again or not self.result.was_finished(begun):
             self._work(begun)
         self.result.publish()
         self.published()
 
-    def _check_inputs(self, report: Progress) -> dict[str, str]:
-        """Return name -> content digest of the inputs. Raises DataError if an input is missing or damaged."""
-        contents = {}
+    def _check_inputs(self, report: Progress) -> dict[str, Manifest]:
+        """Return name -> manifest of the inputs. Raises DataError if an input is missing or damaged."""
+        found = {}
         for name, stage in self.requires().items():
             theirs = stage.manifest()
             if theirs is None:
                 raise DataError(f"{self.name} needs {stage.name}; make it with: {self.command('run ' + stage.name)}")
-            contents[name] = theirs.content
+            found[name] = theirs
             try:
                 manifest.check_contents(stage.folder, theirs.content, report)
             except manifest.Damaged as damage:
                 raise stage.damaged(str(damage)) from None
             stage.before_use()
-        return contents
+        return found
 
     def _work(self, begun: Begun) -> None:
         """Do the work in the partial folder, and write the manifest into it."""

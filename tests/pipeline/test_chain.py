@@ -116,6 +116,9 @@ def test_a_dry_run_prints_the_stages_and_runs_none(place):
     rows = {line.split()[0]: line.split()[1] for line in plan.splitlines() if line and line[0].isupper()}
     assert rows["FinetunePenn"] == rows["ExportWeights"] == "stale" and "PretrainMpii" not in rows
     assert "learning_rate 0.002 -> 0.0001" in plan and place.results() == before
+    (place.exp / "mpii/annot").resolve().rename(place.folder / "away")  # an input of finished stages: `run` does not make it
+    assert "Nothing would be made" in place.run("run", "CompareAccuracy", "--dry-run")
+    (place.folder / "away").rename((place.exp / "mpii/annot").resolve())
     assert "took" in place.run("why", "FinetunePenn", "--config", "profile.cfg")
     assert re.match(r"pose-workspace \d", place.run("--version"))
 

@@ -32,6 +32,8 @@ def test_a_file_with_a_changed_bit_is_not_used(place):
     path.write_bytes(data)
     place.run("status")
     assert "train.h5 has changed since" in place.run("verify", "AnnotateMpii", code=1)
+    told = place.run("verify", "AnnotateMpii", "--set", "mpii.images=nowhere.tar", code=1)
+    assert "AnnotateMpii: not checked, because it is unknown which result is current" in told
     place.set("[pretrain]\nseed = 9\n")
     told = place.run("run", "PretrainMpii", "--config", "profile.cfg", code=30)
     assert f"{path.parent.relative_to(place.folder)} was finished, but train.h5 has changed since" in told

@@ -115,6 +115,14 @@ def test_forecasts_go_out_as_image_play_s_files_and_come_back_with_the_same_scor
     (forecast.folder / "eval_test/99999.mat").write_bytes((forecast.folder / "eval_test/00001.mat").read_bytes())
     code, out, err = forecast.call("tools.score_forecasts", "eval_test")
     assert code == 1 and "holds 99999.mat, but the split has" in err
+    for name in ("99999.mat", "00002.mat"):
+        (forecast.folder / "eval_test" / name).unlink()
+    code, out, err = forecast.call("tools.score_forecasts", "eval_test")
+    assert code == 1 and "lacks 00002.mat, but the split has" in err
+    code, out, err = forecast.call("tools.score_forecasts", "--write", "eval_test")
+    assert code == 1 and "the folder is not empty" in err
+    code, out, err = forecast.call("tools.score_forecasts", "--write", "eval_train", "--split", "train")
+    assert code == 2 and "--write needs --split valid or test" in err
 
 
 def test_published_networks_forecast_without_a_training(forecast, tmp_path):

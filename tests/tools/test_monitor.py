@@ -46,14 +46,23 @@ def table(capsys, monkeypatch, *arguments):
 
 
 def test_running_stopped_and_finished_trainings(exp, capsys, monkeypatch):
-    with lock_of(exp / "mpii/hg@00000001", exp):
+    own = exp / "own/fish/hg@00000004.partial"
+    (own / METRICS).parent.mkdir(parents=True)
+    (own / METRICS).write_text(",".join(COLUMNS) + "\n")
+    with lock_of(exp / "mpii/hg@00000001", exp), lock_of(exp / "own/fish/hg@00000004", exp):
         rows = table(capsys, monkeypatch, "--once")
     assert rows == [
         ["lsp/hg@00000003", "stopped"],
         ["mpii/hg-b@00000002", "finished", "100%", "62.5%", "50.0%", "75.0%"],
         # The remaining 750 iterations take 0.2 s each.
         ["mpii/hg@00000001", "running", "25%", "40.0%", "62.5%", "62.5%", "12.5", "0:02:30"],
+        ["own/fish/hg@00000004", "running"],
     ]  # fmt: skip
+
+
+def test_a_training_that_has_only_validated_is_shown(exp, capsys, monkeypatch):
+    (exp / "lsp/hg@00000003.partial" / METRICS).write_text(",".join(COLUMNS) + "\n" + FINISHED.splitlines()[1] + "\n")
+    assert table(capsys, monkeypatch, "--once")[0][:5] == ["lsp/hg@00000003", "stopped", "50%", "75.0%", "75.0%"]
 
 
 def test_trainings_are_selected_by_name(exp, capsys, monkeypatch):

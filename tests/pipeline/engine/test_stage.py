@@ -1,6 +1,7 @@
 """The stage contract, tested with a small project that has nothing to do with poses."""
 
 import os
+import shutil
 from pathlib import Path
 
 import luigi
@@ -58,6 +59,18 @@ class Add(Sums):
         (folder / "sum.txt").write_text(str(PLACE["factor"] * sum(numbers)))
 
 
+class Double(Sums):
+    """A stage that doubles the sum."""
+
+    result_path = "double"
+
+    def requires(self):
+        return {"sum": Add()}
+
+    def work(self, folder, inputs, report):
+        (folder / "double.txt").write_text(str(2 * int((inputs["sum"] / "sum.txt").read_text())))
+
+
 @pytest.fixture
 def place(tmp_path, monkeypatch):
     """A function that clears Luigi's cache of tasks, as a new process would, and returns the folder with numbers.txt."""
@@ -107,6 +120,23 @@ def test_a_stage_is_made_again_once_and_only_by_request(place):
         assert os.stat(stage.folder / "manifest.json").st_mtime_ns > before[stage.name]
     assert len(list(Add().result.trash.folder.iterdir())) == 2
     assert Add().status().state == "done"  # Read ran before Add
+
+
+def test_a_deleted_input_does_not_hide_that_an_earlier_stage_has_other_content(place, monkeypatch):
+    assert build(Double()) and (Double().folder / "double.txt").read_text() == "24"
+    shutil.rmtree(Add().folder)
+    assert Double().status().state == "done"  # the deletion alone makes nothing stale
+
+    def work(self, folder, inputs, report):
+        (folder / "numbers.csv").write_text("7")
+
+    monkeypatch.setattr(Read, "work", work)
+    assert build(*again([Read()]))
+    place()
+    assert Double().status().state == "stale" and "numbers was made again with other content" in Double().status().why
+    assert build(Double())
+    place()
+    assert Double().status().state == "done" and (Double().folder / "double.txt").read_text() == "28"
 
 
 def test_a_request_that_fails_keeps_the_old_result(place, monkeypatch):

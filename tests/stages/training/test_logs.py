@@ -79,7 +79,17 @@ def test_an_epoch_whose_checkpoint_was_not_written_is_not_logged_twice(tmp_path,
     assert [row[:2] for row in metrics(tmp_path)] == [("epoch", 100), ("valid", 100)]
 
 
-@pytest.mark.parametrize("damage", [b"\xff\xfe\x80", b"\0\0\0\0", b"1,train,x,y,z,1,1,1,1,1", b"\n\n,,,,\n"])
+@pytest.mark.parametrize(
+    "damage",
+    [
+        b"\xff\xfe\x80",
+        b"\0\0\0\0",
+        b"1,train,x,y,z,1,1,1,1,1",
+        b"1,train,1,60,0,1,1,1,1,1",
+        b"1,train,1,60,200,1,x,1,1,1",
+        b"\n\n,,,,\n",
+    ],
+)
 def test_rows_that_are_damaged_are_left_out(tmp_path, clock, damage):
     with Logs(tmp_path, 4, 0, 200, 9) as log:
         iterate(log, clock, 1, 100)
