@@ -155,7 +155,8 @@ def _facts(folder: Path) -> Begun | None:
 
 
 def _input_contents(facts: Begun | None) -> Iterable[str]:
-    return facts.input_contents.values() if facts else ()
+    """Return the content digests of a result's direct and indirect inputs."""
+    return {*facts.input_contents.values(), *facts.upstream_contents.values()} if facts else ()
 
 
 class _Current:

@@ -14,7 +14,7 @@ class _Sentence(logging.Filter):
         # Replaces Luigi's message about an input that is missing at run time; the command `run` then starts Luigi again.
         elif isinstance(error, RuntimeError) and "at run time" in str(error):
             record.msg, record.args, record.exc_info = (
-                "A deleted input was regenerated with different content; checking the chain again.",
+                "An input was deleted, or regenerated with different content; checking the chain again.",
                 (),
                 None,
             )
