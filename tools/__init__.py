@@ -19,6 +19,7 @@ import functools
 import os
 import signal
 import sys
+import threading
 from collections.abc import Callable
 
 import stages  # noqa: F401  # before torch, which reads a variable that this package sets
@@ -35,7 +36,7 @@ def program(main: Callable[[], int | None]) -> Callable[[], int]:
     @functools.wraps(main)
     def run() -> int:
         # SIGTERM, which queues and `timeout` send, ends a tool as Ctrl-C does, so that it completes its files.
-        before = signal.signal(signal.SIGTERM, _interrupt)
+        before = signal.signal(signal.SIGTERM, _interrupt) if _is_main_thread() else None
         try:
             code = main() or 0
             sys.stdout.flush()
@@ -50,9 +51,14 @@ def program(main: Callable[[], int | None]) -> Callable[[], int]:
             print("interrupted", file=sys.stderr)
             return 130
         finally:
-            signal.signal(signal.SIGTERM, before)
+            if before is not None:
+                signal.signal(signal.SIGTERM, before)
 
     return run
+
+
+def _is_main_thread() -> bool:
+    return threading.current_thread() is threading.main_thread()  # only this thread may set signal handlers
 
 
 def _interrupt(*_: object) -> None:

@@ -124,7 +124,8 @@ def network_of(evaluation: Path) -> Path:
 
 def _root(result: Path) -> Path:
     """Return the folder of all results, such as exp/demo, for a result NAME/RESULT or own/NAME/RESULT in it."""
-    return result.parents[2] if result.parents[1].name == "own" else result.parents[1]
+    own = result.parents[1].name == "own" and not (result.parents[1] / ".locks").is_dir()  # exp/ itself may be called own
+    return result.parents[2] if own else result.parents[1]
 
 
 def short_names(networks: list[Path]) -> dict[Path, str]:

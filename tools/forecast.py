@@ -52,6 +52,8 @@ def main() -> int:
     options = parser.parse_args()
     if not options.every > 0:
         parser.error("--every should be above 0")
+    if options.box and not (options.box[0] < options.box[2] and options.box[1] < options.box[3]):
+        parser.error("--box needs LEFT < RIGHT and TOP < BOTTOM")
     config.use(options)
     try:
         return forecast(options)
@@ -73,7 +75,7 @@ def forecast(options: argparse.Namespace) -> int:
     options.out.mkdir(parents=True, exist_ok=True)
     for name, pixels in tqdm(_pictures(options, failed), unit="picture", disable=not sys.stderr.isatty()):
         try:
-            found = forecaster.forecast(pixels, None if options.box is None else np.array(options.box))
+            found = forecaster.forecast(pixels, options.box)
         except DataError as error:  # the box lies outside of this picture
             failed.append(f"{name}: {error}")
             continue
@@ -124,10 +126,11 @@ def _pictures(options: argparse.Namespace, failed: list[str]) -> Iterator[tuple[
             except DataError as error:
                 failed.append(str(error))
         return
-    reader, due = VideoReader(source), 0.0
+    reader, due = VideoReader(source), 0  # due: number of the next step of --every seconds, from 0
     for frame in reader:
-        if frame.time >= due:
-            due = (math.floor(frame.time / options.every) + 1) * options.every
+        step = math.floor(frame.time / options.every + 1e-6)  # 0.3 / 0.1 is 2.9999999999999996
+        if step >= due:
+            due = step + 1
             yield f"{source.stem}-{frame.time:.3f}s", frame.pixels
     failed += reader.failed
     reader.close()

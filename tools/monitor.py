@@ -90,12 +90,12 @@ def row(folder: Path) -> list[str]:
     if not rows:
         return [name, state(folder), *[""] * 6]
     last, valid = rows[-1], [row for row in rows if row["what"] == "valid"]
-    trained = next((row for row in reversed(rows) if row["what"] != "valid"), last)
+    trained = next((row for row in reversed(rows) if row["what"] != "valid"), None)
     speeds = [row for row in rows if row["what"] == "train"]
     done, total = int(last["iteration"]), int(last["iterations"])
     running = state(folder) == "running"
     return [
-        name, state(folder), f"{done / total:.0%}", f"{float(trained['acc']):.1%}",
+        name, state(folder), f"{done / total:.0%}", f"{float(trained['acc']):.1%}" if trained else "",
         f"{float(valid[-1]['acc']):.1%}" if valid else "",
         f"{max(float(row['acc']) for row in valid):.1%}" if valid else "",
         f"{float(speeds[-1]['samples_per_second']):.1f}" if speeds else "",

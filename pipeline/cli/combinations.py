@@ -39,8 +39,7 @@ class Combination:
     @property
     def file_name(self) -> str:
         """Return the name for use as a file name: illegal characters are replaced, and a long name is shortened."""
-        name = legal_name(self.name)
-        return name if len(name) <= 100 else f"{name[:90]}-{hashlib.sha256(name.encode()).hexdigest()[:8]}"
+        return shortened(legal_name(self.name))
 
 
 @dataclass(frozen=True)
@@ -52,6 +51,11 @@ class Scores:
     folder: Path  # result folder of the evaluation
     training: Path | None  # result folder of the training; None if the network was not trained here
     unfinished: Path | None  # folder in which the training's result is made
+
+
+def shortened(name: str) -> str:
+    """Return a name of at most 100 characters: a longer name is cut, and 8 digits of its digest are appended."""
+    return name if len(name) <= 100 else f"{name[:90]}-{hashlib.sha256(name.encode()).hexdigest()[:8]}"
 
 
 def legal_name(text: str) -> str:
@@ -82,7 +86,9 @@ def combination_of(chosen: Sequence[Choice]) -> Combination:
         training = getattr(config.settings(), section, None)
         if isinstance(training, Training):  # not a section such as [recipe:NAME] or [dataset:NAME]
             own = [f"{setting}-{value}" for of, setting, value in chosen if of == section]
-            settings.append(f"{section}.experiment={legal_name('-'.join((training.experiment, *own))).replace('=', '_')}")
+            settings.append(
+                f"{section}.experiment={shortened(legal_name('-'.join((training.experiment, *own))).replace('=', '_'))}"
+            )
     try:
         with config.more_settings(settings):
             config.settings()  # checked now, so that not every combination fails later

@@ -72,8 +72,7 @@ def _show_plan(tasks: list) -> None:
     needed = _needed(tasks, states)
     for stage in _behind(tasks):
         state, why = states[stage.name]
-        # As in `run`, a missing input of a finished stage is not made, but a damaged one is.
-        if state == "damaged" or (state != "done" and stage.name in needed):
+        if state != "done" and stage.name in needed:
             rows.append([stage.name, state, _took(stage)])
             reasons.append((stage.name, why))
     if rows:
@@ -93,8 +92,9 @@ def _plain_state(stage: Stage) -> tuple[str, str]:
 
 
 def _needed(tasks: list, states: dict[str, tuple[str, str]]) -> set[str]:
-    """Return the names of the stages that Luigi looks at: the targets, and the inputs of each stage that is not done."""
+    """Return the names of the stages that Luigi checks: targets, damaged stages, and inputs of stages that are not done."""
     found, todo = set[str](), [stage for task in tasks for stage in (task.stages() if isinstance(task, Pipeline) else [task])]
+    todo += [stage for stage in _behind(tasks) if states[stage.name][0] == "damaged"]
     while todo:
         stage = todo.pop()
         if stage.name not in found:

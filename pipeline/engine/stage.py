@@ -183,9 +183,9 @@ class Stage(luigi.Task):
         for name, stage in self.requires().items():
             theirs = stage.manifest()
             if theirs is None:  # a finished result stays valid if its input is deleted later
-                for further in with_inputs([stage]):
-                    content = mine.upstream_contents.get(further.name)
-                    if content and (other := further.manifest()) and other.content != content:
+                for further in stage.nearest_results():
+                    content, other = mine.upstream_contents.get(further.name), further.manifest()
+                    if content and other and other.content != content:
                         return Status("stale", f"input {further.result_path} was made again with other content")
                 continue
             if stage.status().state == "stale":
@@ -193,6 +193,14 @@ class Stage(luigi.Task):
             if theirs.content != mine.input_contents.get(name):
                 return Status("stale", f"input {stage.result_path} was made again with other content")
         return Status("done")
+
+    def nearest_results(self) -> "list[Stage]":
+        """Return the inputs that have results and, for each input without a result, the nearest results behind it."""
+        found: dict[str, Stage] = {}
+        for stage in self.requires().values():
+            for near in [stage] if stage.manifest() else stage.nearest_results():
+                found.setdefault(near.name, near)
+        return list(found.values())
 
     def difference(self, other: Identity) -> str:
         """Return a text that lists the differences between the identity of another result and the current identity."""
@@ -268,9 +276,10 @@ class Stage(luigi.Task):
     def _make(self, report: Progress, again: bool) -> None:
         inputs = self._check_inputs(report)
         contents = {name: found.content for name, found in inputs.items()}
-        upstream = {self.requires()[name].name: content for name, content in contents.items()}
+        upstream = dict[str, str]()
         for found in inputs.values():
             upstream |= found.upstream_contents
+        upstream |= {self.requires()[name].name: content for name, content in contents.items()}
         begun = Begun(fingerprint=self.fingerprint, input_contents=contents, upstream_contents=upstream, identity=self.identity)
         self._check_outside()
         if again or not self.result.was_finished(begun):

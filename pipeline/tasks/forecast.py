@@ -146,8 +146,14 @@ def _truth() -> "dict[int, np.ndarray] | None":
 class ExportForecast(ChainStage):
     """Export the forecasting network as safetensors and ONNX for other programs, with a description and a model card."""
 
-    version = 2
+    version = 3
     result_path = "export-forecast"
+
+    def settings(self) -> dict[str, Any]:
+        training = config.settings().forecast
+        # A network of others was trained by the published rule.
+        fixed = isinstance(forecaster(), Forecast) and training.starts == "fixed_rate"
+        return {"stride": training.stride} if fixed else {}
 
     def requires(self) -> dict[str, Stage]:
         return converted(PENN_ACTION) | {"model": forecaster(), "evaluation": EvaluateForecast()}
@@ -166,7 +172,8 @@ class ExportForecast(ChainStage):
             for stage in with_inputs([self])
         )
         training, accuracy = config.settings().forecast, read(inputs["evaluation"])
-        return export(folder, inputs["model"] / BEST, _files(inputs), training, accuracy, upstream, report)
+        stride = self.settings().get("stride")
+        return export(folder, inputs["model"] / BEST, _files(inputs), training, accuracy, upstream, stride, report)
 
 
 def _fetched(stage: Stage) -> TypeGuard[Fetch]:

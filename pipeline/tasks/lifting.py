@@ -81,7 +81,8 @@ class RecordHeatmaps(ChainStage):
     result_path = "mocap/heatmaps"
 
     def settings(self) -> dict[str, Any]:
-        settings, names = config.settings(), ("starts", "stride", "repeated_weight")
+        settings = config.settings()
+        names = ("starts", "repeated_weight", *(("stride",) if settings.forecast.starts == "fixed_rate" else ()))
         return {"precision": settings.evaluate.precision} | {name: getattr(settings.forecast, name) for name in names}
 
     def requires(self) -> dict[str, Stage]:
@@ -221,6 +222,6 @@ class ExportConverter(ChainStage):
         for stage in stages:
             if isinstance(stage, FetchConverter):
                 made_by["authors"] = stage.trained_by()
-        drawn = "the movements of the drawn people in this workspace's sample"
-        made_by["motion capture"] = drawn if settings.mocap.source == SAMPLE else settings.mocap.source
+        if settings.mocap.source == SAMPLE:
+            made_by["motion capture"] = "the movements of the drawn people in this workspace's sample"
         return export(folder, inputs["converter"] / BEST, read_split(inputs["clips"]), settings.train_converter, made_by)

@@ -42,7 +42,7 @@ def write_failures(folder: Path, split: str, data: DatasetFiles, people: People,
     table.insert(table.columns.get_loc("rate"), "measure", measure.name)
     table["value"] = table["value"].map(csv_text)  # names of actions come from downloaded archives, which are not trusted
     table.to_csv(folder / f"failures_{split}.csv", index=False)
-    _draw_worst(folder / f"worst_{split}.png", data, people, preds, distance / limit)
+    _draw_worst(folder / f"worst_{split}.png", data, people, preds, np.where(in_mean, distance / limit, np.nan))
 
 
 def _confused(people: People, preds: np.ndarray, distance: np.ndarray, limit: np.ndarray, mirrored: list[int]) -> np.ndarray:

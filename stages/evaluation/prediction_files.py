@@ -115,7 +115,7 @@ def _of_npy(path: Path) -> tuple[str, Any, int]:
 
 
 def _of_json(path: Path) -> tuple[str, Any, int]:
-    """Read a .json file: nested lists, which may be under a key listed in NAMES, or a list of people with 0-based keypoints."""
+    """Read a .json file: nested lists, perhaps under a key listed in NAMES, or a list of people; `keypoints` are 0-based."""
     try:
         with gzip.open(path) if path.suffix == ".gz" else open(path, "rb") as file:
             content = file.read(MOST + 1)

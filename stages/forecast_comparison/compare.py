@@ -60,7 +60,7 @@ def compare(folder: Path, evaluation: Path, name: str, pose_only: Path, data: Fo
     built-in sample). Baselines and pose-only forecasters start from the labelled poses. A second zero-velocity baseline starts
     from the first pose that the network predicts. Returns the mean PCK over the steps of the network and of zero velocity from
     the labelled pose; if the files space.* are written, also the mean 3D error of the network and of zero velocity from the
-    predicted pose. Raises DataError for a damaged file.
+    predicted pose. Raises DataError for a damaged file, and if the network has the name of a baseline.
     """
     train, movements = data.movements("train"), data.movements(SPLIT)
     kinds = starts_by_kind(movements, stride)

@@ -26,7 +26,7 @@ def read_forecasts(folder: Path, movements: Movements) -> Iterator[tuple[np.ndar
     Raises DataError for a folder that does not have exactly one file for each frame of the split, and for a file that is
     damaged or has an array of a wrong shape.
     """
-    paths = sorted(path for path in folder.glob("*.mat") if re.fullmatch(r"\d{5,}", path.stem))
+    paths = sorted(path for path in folder.glob("*.mat") if re.fullmatch(r"\d{5}|[1-9]\d{5,}", path.stem))
     if not paths:
         raise DataError(f"{folder} contains no files 00001.mat and so on; give a folder eval_test or eval_val of image-play.")
     joints, frames = movements.joints.shape[1], len(movements.joints)

@@ -78,9 +78,10 @@ class Upstream:
 
 
 def export(folder: Path, model: Path, data: ForecastFiles, training: ForecastTraining, accuracy: ForecastAccuracy,
-           upstream: tuple[Upstream, ...], report: Report = silent) -> dict[str, Any]:  # fmt: skip
+           upstream: tuple[Upstream, ...], stride: int | None, report: Report = silent) -> dict[str, Any]:  # fmt: skip
     """Write the network of the file `model` in every format, and compare each file with the network on validation images.
 
+    stride: number of frames from step to step in the training; None: a fifteenth of the video's length, as published.
     Returns the number of parameters, and each file's largest differences from the network's outputs. Raises DataError if a
     file does not reproduce the network's heatmaps and 3D poses.
     """
@@ -101,7 +102,7 @@ def export(folder: Path, model: Path, data: ForecastFiles, training: ForecastTra
             _check(folder / name, "3D poses", poses[name], POSE_TOLERANCE, model)
     told = _describe(network, about, maps, poses)
     write_atomically(folder / NAME, told.model_dump_json(indent=1).encode())
-    (folder / "MODEL_CARD.md").write_text(_card(told, accuracy, upstream, training), encoding="utf-8")
+    (folder / "MODEL_CARD.md").write_text(_card(told, accuracy, upstream, stride), encoding="utf-8")
     return {"parameters": told.parameters, "largest_difference_of_heatmaps": maps, "largest_difference_of_poses": poses}
 
 
@@ -184,11 +185,9 @@ def _describe(network: ForecastNet, about: ForecasterDescription, maps: dict[str
 
 
 def _card(told: ExportedForecaster, accuracy: ForecastAccuracy, upstream: tuple[Upstream, ...],
-          training: ForecastTraining) -> str:  # fmt: skip
-    """Return the text of MODEL_CARD.md."""
-    apart = "a fifteenth of the length of a video like those of Penn Action"
-    if training.starts == "fixed_rate":
-        apart = f"{training.stride} frames of a video like those of Penn Action"
+          stride: int | None) -> str:  # fmt: skip
+    """Return the text of MODEL_CARD.md; stride: see `export`."""
+    apart = f"{stride} frames" if stride else "a fifteenth of the length"
     r, poses = told.resolution, told.largest_difference_of_poses
     rows = [
         f"| {split} | {kind} | {found.starts} | " + " | ".join("-" if p is None else f"{100 * p:.1f}" for p in found.pck) + " |"
@@ -202,7 +201,7 @@ def _card(told: ExportedForecaster, accuracy: ForecastAccuracy, upstream: tuple[
         "",
         f"A network of {told.parameters:,} parameters. It takes an image (N, 3, {r}, {r}), RGB in [0, 1], of one person,",
         f"cropped to the movement, and returns heatmaps of {len(told.joints)} joints at {told.steps} steps; the first step",
-        f"is the image itself. From one step to the next, {apart} pass.",
+        f"is the image itself. Successive steps are {apart} of a video like those of Penn Action apart.",
         *(_SPACE if told.converter else []),
         "",
         f"Joints: {', '.join(told.joints)}.",

@@ -187,10 +187,10 @@ class VideoReader:
 
     def _tell_failures(self, last: float, count: int) -> None:
         """Append messages about damage to `failed`; last: time of the last frame in s; count: number of frames."""
-        if self._container.format.name == "gif" and count < self._stream.frames:
+        if self._container.format.name == "gif" and count + self.undecodable < self._stream.frames:
             self.failed.append(
-                f"{self.path}: only {count} of {_frames(self._stream.frames)} could be read, because some have no delay; "
-                "convert it to MP4."
+                f"{self.path}: only {count} of {_frames(self._stream.frames)} could be read, perhaps because some have no "
+                "delay; convert it to MP4."
             )
         if self.undecodable:
             self.failed.append(f"{self.path}: {_frames(self.undecodable)} could not be decoded and were skipped.")

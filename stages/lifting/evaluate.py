@@ -125,11 +125,11 @@ def evaluate(folder: Path, models: dict[str, Path], clips: dict[str, Clips], rec
     contains no converter or lifter, and for a network whose heatmaps have another size than the heatmaps of the first network.
     """
     device = pick_device(workspace.device)
-    methods, side = _methods(models, clips["train"], options, training, device)
     converter = load(next(iter(models.values())))[0]
-    # The cameras of the converter's own training, which a converter of others has from its file.
-    cameras = converter.options.cameras if isinstance(converter, ConverterNet) else options.cameras
-    published = cameras == "published"
+    if isinstance(converter, ConverterNet):  # a converter of others has the cameras of its training, not those of [converter]
+        options = options.model_copy(update={"cameras": converter.options.cameras})
+    methods, side = _methods(models, clips["train"], options, training, device)
+    published = options.cameras == "published"
     scenes = validation_scenes(clips["valid"].poses, side, published)
     rows = synthesise(in_rows(clips["valid"]), side, np.random.default_rng([_CAMERAS]), published)
     found: dict[str, dict[str, LiftingMetrics]] = {}

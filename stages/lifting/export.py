@@ -120,7 +120,7 @@ def _card(told: ExportedConverter, made_by: dict[str, str]) -> str:
         "",
         "## Files",
         "",
-        *[f"- `{name}`: largest difference from the network {d:.1e} mm" for name, d in told.largest_difference.items()],
+        *[f"- `{name}`: largest difference from the network {d:.1e} mm or px" for name, d in told.largest_difference.items()],
         *([f"- There is no Torch7 file: {told.no_torch7}."] if told.no_torch7 else []),
         "",
         "## How it was made",

@@ -167,8 +167,8 @@ def read_metrics(folder: Path) -> list[dict[str, str]]:
 
 def _is_row(row: dict[str, str]) -> bool:
     try:
-        for name in ("time", "acc", "samples_per_second"):
-            float(row.get(name) or "nan")  # raises ValueError for text
+        for name in ("time", "acc", *(("samples_per_second",) if row["what"] == "train" else ())):
+            float(row[name])  # raises ValueError for text
         return (
             set(row) >= set(COLUMNS)
             and None not in row.values()
@@ -176,7 +176,7 @@ def _is_row(row: dict[str, str]) -> bool:
             and min(int(row["iteration"]), int(row["epoch"])) >= 0
             and int(row["iterations"]) > 0
         )
-    except (TypeError, ValueError):
+    except (KeyError, TypeError, ValueError):
         return False
 
 

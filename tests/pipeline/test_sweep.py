@@ -10,7 +10,6 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from datasets.errors import DataError
 from pipeline import config
 from pipeline.cli.combinations import Combination, Running, combination_of, run_each
 from pipeline.cli.sweep import combinations, holm
@@ -49,9 +48,9 @@ def test_sections_that_are_no_trainings_can_be_varied():
         for text in texts:
             section, _, setting = text.partition("=")[0].rpartition(".")
             assert combination_of([(section, setting, text.partition("=")[2])]).settings == (text,)
-    with pytest.raises(DataError, match=r"section \[pretrian\]"):
+    with pytest.raises(UsageError, match=r"section \[pretrian\]"):
         combination_of([("pretrian", "learning_rate", "0.1")])
-    with pytest.raises(DataError, match="nix"):
+    with pytest.raises(UsageError, match="nix"):
         combination_of([("pretrain", "nix", "1")])
 
 

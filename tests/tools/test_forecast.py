@@ -61,6 +61,10 @@ def test_forecasts_of_a_video_keep_their_distance_and_have_names_of_their_own(tm
         options = argparse.Namespace(source=tmp_path / "a.mp4", every=every)
         names = [name for name, _ in forecast._pictures(options, [])]
         assert names == [f"a-{time}s" for time in expected.split()]
+    for rate, every, count in ((10, 0.1, 200), (30, 0.1, 200), (30, 0.2, 100), (25, 0.04, 500)):
+        times = [number / rate for number in range(20 * rate)]
+        options = argparse.Namespace(source=tmp_path / "a.mp4", every=every)
+        assert len(list(forecast._pictures(options, []))) == count
 
 
 def test_metadata_of_macos_and_the_folder_of_the_pictures_are_left_alone(tmp_path):

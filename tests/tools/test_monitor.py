@@ -62,7 +62,8 @@ def test_running_stopped_and_finished_trainings(exp, capsys, monkeypatch):
 
 def test_a_training_that_has_only_validated_is_shown(exp, capsys, monkeypatch):
     (exp / "lsp/hg@00000003.partial" / METRICS).write_text(",".join(COLUMNS) + "\n" + FINISHED.splitlines()[1] + "\n")
-    assert table(capsys, monkeypatch, "--once")[0][:5] == ["lsp/hg@00000003", "stopped", "50%", "75.0%", "75.0%"]
+    assert table(capsys, monkeypatch, "--once")[0] == ["lsp/hg@00000003", "stopped", "50%", "75.0%", "75.0%"]
+    assert monitor.row(exp / "lsp/hg@00000003.partial")[3:6] == ["", "75.0%", "75.0%"]
 
 
 def test_trainings_are_selected_by_name(exp, capsys, monkeypatch):

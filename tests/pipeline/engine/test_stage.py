@@ -139,6 +139,28 @@ def test_a_deleted_input_does_not_hide_that_an_earlier_stage_has_other_content(p
     assert Double().status().state == "done" and (Double().folder / "double.txt").read_text() == "28"
 
 
+def test_a_deleted_input_behind_an_equal_result_makes_nothing_stale(place, monkeypatch):
+    class Again(Double):
+        result_path = "again"
+
+        def requires(self):
+            return {"double": Double()}
+
+        def work(self, folder, inputs, report):
+            (folder / "again.txt").write_text("x")
+
+    assert build(Again())
+    shutil.rmtree(Double().folder)
+
+    def work(self, folder, inputs, report):
+        (folder / "numbers.csv").write_text("6")  # other content, but the same sum
+
+    monkeypatch.setattr(Read, "work", work)
+    assert build(*again([Read(), Add()]))
+    place()
+    assert Again().status().state == "done"
+
+
 def test_a_request_that_fails_keeps_the_old_result(place, monkeypatch):
     def fail(*_):
         raise DataError("no luck.")

@@ -299,6 +299,7 @@ def test_an_exported_torch7_file_keeps_the_resolution(tmp_path):
     for side in (64, 256):
         torch7.write(tmp_path / "a.t7", as_torch7(net, False, side))
         assert PosePredictor.load(tmp_path / "a.t7", dataset="penn_action").resolution == side
+    assert "resolution" not in as_torch7(net, False, 256).fields  # as in the published files
     made = as_torch7(net, False, 64)
     made.fields["resolution"] = 99
     torch7.write(tmp_path / "a.t7", made)
