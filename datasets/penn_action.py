@@ -16,7 +16,7 @@ import numpy as np
 
 from datasets.dataset import Conversion, Dataset, DatasetFiles, Split, require_images
 from datasets.errors import DataError
-from datasets.formats.annotations import Annotations, person_box
+from datasets.formats.annotations import Annotations
 from datasets.formats.image_play import write_image_play, write_valid_ind
 from datasets.formats.penn_labels import Label, head, label_paths, read_label
 from datasets.measures import TRAINING_METRIC, Measure, People, Published, joint_distance, people_by_image
@@ -193,15 +193,6 @@ def annotations(labels: Sequence[Label], first: dict[str, int]) -> Annotations:
         normalize=np.full(rows.sum(), -1.0),
         torsoangle=np.full(rows.sum(), -1.0),
     )
-
-
-def frame_box(size: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return the centre (..., 2) px and the scale (...), side / 200 px, of the box that the network sees in cropped frames.
-
-    size: (..., 2) px, (width, height) of the frames. `person_box` computes the box from the centre and the longer side of
-    the frame.
-    """
-    return person_box((size - 1) / 2, size.max(axis=-1) / 200)
 
 
 def read(folder: Path, settings: PennAction, files: Mapping[str, Path], report: Report) -> Conversion:

@@ -72,6 +72,15 @@ def person_box(objpos: np.ndarray, scale: np.ndarray) -> tuple[np.ndarray, np.nd
     return center, scale * ENLARGED
 
 
+def frame_box(size: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the centre (..., 2) px and the scale (...), side / 200 px, of the box that the network sees of a whole image.
+
+    size: (..., 2) px, (width, height) of the images, such as Penn Action's cropped frames. `person_box` computes the box from
+    the centre and the longer side of the image.
+    """
+    return person_box((size - 1) / 2, size.max(axis=-1) / 200)
+
+
 def framed_by_joints(images: list[str], part: np.ndarray, visible: np.ndarray) -> Annotations:
     """Return annotations of one person per image; the box of each person is computed from the joints.
 

@@ -93,13 +93,13 @@ def _plain_state(stage: Stage) -> tuple[str, str]:
 
 def _needed(tasks: list, states: dict[str, tuple[str, str]]) -> set[str]:
     """Return the names of the stages that Luigi checks: targets, damaged stages, and inputs of stages that are not done."""
-    found, todo = set[str](), [stage for task in tasks for stage in (task.stages() if isinstance(task, Pipeline) else [task])]
-    todo += [stage for stage in _behind(tasks) if states[stage.name][0] == "damaged"]
-    while todo:
-        stage = todo.pop()
+    found = set[str]()
+    checked = [*_targets(tasks), *(stage for stage in _behind(tasks) if states[stage.name][0] == "damaged")]
+    while checked:
+        stage = checked.pop()
         if stage.name not in found:
             found.add(stage.name)
-            todo += stage.requires().values() if states[stage.name][0] != "done" else []
+            checked += stage.requires().values() if states[stage.name][0] != "done" else []
     return found
 
 
@@ -126,7 +126,12 @@ def _took(stage: Stage) -> str:
 
 def _behind(tasks: list) -> list[Stage]:
     """Return the stages of tasks, and all direct and indirect inputs of these stages."""
-    return with_inputs(each for task in tasks for each in (task.stages() if isinstance(task, Pipeline) else [task]))
+    return with_inputs(_targets(tasks))
+
+
+def _targets(tasks: list) -> list[Stage]:
+    """Return the stages of tasks."""
+    return [stage for task in tasks for stage in (task.stages() if isinstance(task, Pipeline) else [task])]
 
 
 def _damaged(tasks: list) -> list[Stage]:

@@ -7,12 +7,12 @@ import numpy as np
 import torch
 
 from datasets.errors import DataError
-from datasets.formats.annotations import person_box
+from datasets.formats.annotations import frame_box, person_box
 from datasets.imaging import geometry
 from datasets.imaging.images import read_upright
 from datasets.imaging.samples import warp
 from datasets.links import follow
-from datasets.penn_action import PENN_ACTION, frame_box
+from datasets.penn_action import PENN_ACTION
 from datasets.skeletons import mirrored
 from stages.forecasting.checkpoints import ForecasterDescription, load_forecaster
 from stages.forecasting.evaluate import forecast_images, on_cpu

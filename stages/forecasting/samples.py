@@ -8,10 +8,11 @@ import numpy as np
 from torch.utils.data import Dataset
 
 from datasets.errors import DataError
+from datasets.formats.annotations import frame_box
 from datasets.imaging import geometry
 from datasets.imaging.images import read_image
 from datasets.imaging.samples import Augmentation, CropSpec, Person, SampledAugmentation, make_sample
-from datasets.penn_action import PENN_ACTION, frame_box, frame_name
+from datasets.penn_action import PENN_ACTION, frame_name
 from stages.forecasting.movements import Movements, Starts, fixed_rate_starts, published_starts
 from stages.settings.forecasting import ForecastTraining
 from stages.settings.sections import Input

@@ -15,12 +15,11 @@ from torch import Tensor
 
 from datasets.catalog import DATASETS
 from datasets.errors import DataError
-from datasets.formats.annotations import person_box
+from datasets.formats.annotations import frame_box, person_box
 from datasets.imaging import geometry
 from datasets.imaging.images import read_upright
 from datasets.imaging.samples import warp
 from datasets.links import follow
-from datasets.penn_action import frame_box
 from datasets.skeletons import Skeleton, mirrored
 from stages.fetching.sources import obtain
 from stages.importing.known_models import HOURGLASSES, KnownModel
