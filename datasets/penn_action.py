@@ -16,7 +16,7 @@ import numpy as np
 
 from datasets.dataset import Conversion, Dataset, DatasetFiles, Split, require_images
 from datasets.errors import DataError
-from datasets.formats.annotations import Annotations
+from datasets.formats.annotations import Annotations, frame_box
 from datasets.formats.image_play import write_image_play, write_valid_ind
 from datasets.formats.penn_labels import Label, head, label_paths, read_label
 from datasets.measures import TRAINING_METRIC, Measure, People, Published, joint_distance, people_by_image
