@@ -24,13 +24,16 @@ NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)  # error numbers of di
 FORBIDDEN = (errno.EACCES, errno.EPERM, errno.EROFS)
 
 
+WRITING = ".writing"  # end of the names of files that `write_atomically` has not finished
+
+
 def write_atomically(path: Path, data: bytes, before: Path | None = None) -> None:
     """Write a file atomically: even after a crash or power cut, `path` has either its old or the complete new content.
 
     before: a path in the folder of `path`. If it is given, an existing file `path` is first renamed to `before`; a crash right
     after this renaming leaves the old content only in `before`. Without `before`, an existing file is replaced.
     """
-    temporary = path.with_name(path.name + ".writing")
+    temporary = path.with_name(path.name + WRITING)
     try:
         with open(temporary, "wb") as file:
             file.write(data)

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 from pydantic import AwareDatetime, BaseModel, field_serializer
 
 from datasets.errors import DataError
-from datasets.files import csv_cell, csv_text, sha256, write_atomically
+from datasets.files import WRITING, csv_cell, csv_text, sha256, write_atomically
 from datasets.progress import Report
 from pipeline.engine.identity import Identity
 
@@ -93,7 +93,13 @@ def write_partial(folder: Path, begun: Begun, seconds: float) -> None:
 
 
 def write(folder: Path, begun: Begun, summary: dict[str, Any], seconds: float, report: Report) -> None:
-    """Write files.csv, with the digests of all files in the folder, and then the manifest as the last file."""
+    """Write files.csv, with the digests of all files in the folder, and then the manifest as the last file.
+
+    Files that an earlier, killed process was writing, such as manifest.json.writing, are deleted: they would be listed, and
+    missing as soon as they are written again.
+    """
+    for unfinished in folder.rglob(f"*{WRITING}"):
+        unfinished.unlink()
     paths = sorted(p for p in folder.rglob("*") if p.is_file() and p.name not in (MANIFEST, FILES, PARTIAL))
     rows = []
     for i, path in enumerate(paths):

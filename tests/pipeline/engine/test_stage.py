@@ -161,6 +161,20 @@ def test_a_deleted_input_behind_an_equal_result_makes_nothing_stale(place, monke
     assert Again().status().state == "done"
 
 
+def test_files_that_a_killed_process_was_writing_are_no_part_of_the_result(place, monkeypatch):
+    work = Read.work
+
+    def resumed(self, folder, inputs, report):
+        for name in ("manifest.json.writing", "logs/metrics.csv.writing"):
+            (folder / name).parent.mkdir(exist_ok=True)
+            (folder / name).write_text("of a killed process")
+        return work(self, folder, inputs, report)
+
+    monkeypatch.setattr(Read, "work", resumed)
+    assert build(Read()) and Read().status().state == "done"
+    assert not list(Read().folder.rglob("*.writing")) and Read().manifest().files.count == 1
+
+
 def test_a_request_that_fails_keeps_the_old_result(place, monkeypatch):
     def fail(*_):
         raise DataError("no luck.")
